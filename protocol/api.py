@@ -1,0 +1,335 @@
+"""Shapes of the HTTP API under ``/api/v1``: what comes back, and the bodies that are not task specs.
+
+The OpenAPI document is generated from these types. Times are UTC in ISO 8601 (RFC 3339), sizes in bytes.
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from protocol.errors import Problem
+from protocol.model import (
+    AgentState,
+    AttemptState,
+    CpuReport,
+    EndpointKind,
+    FailureClass,
+    GpuReport,
+    Iteration,
+    ModelReport,
+    Role,
+    Routing,
+    SpaceReport,
+    TaskResult,
+    TaskSpec,
+    TaskState,
+    Usage,
+)
+
+PREFIX: Final = "/api/v1"
+PROBLEM_TYPE: Final = "application/problem+json"
+
+
+class ProblemDocument(Struct, kw_only=True, omit_defaults=True):
+    """An error, as in RFC 9457, with a stable ``code`` and every problem found."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[Problem, ...] = ()
+    retryable: bool = False
+
+
+class AttemptView(Struct, kw_only=True):
+    """One assignment of the task."""
+
+    epoch: int
+    agent: str
+    host: str
+    state: AttemptState
+    accepted: bool
+    """This attempt's result is the task's result."""
+    failure: FailureClass | None = None
+    reason: str = ""
+    assigned_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    routing: Routing | None = None
+    result: TaskResult | None = None
+
+
+class TaskSummary(Struct, kw_only=True):
+    """A task in a list."""
+
+    id: str
+    title: str
+    state: TaskState
+    priority: str
+    agent: str | None
+    epoch: int
+    execution_ok: bool | None
+    verified: bool | None
+    reason: str
+    labels: dict[str, str]
+    submitted_at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class TaskView(TaskSummary, kw_only=True):
+    """A task, whole."""
+
+    spec: TaskSpec
+    routing: Routing
+    attempts: tuple[AttemptView, ...]
+    iterations: tuple[Iteration, ...]
+    result: TaskResult | None
+    usage: Usage
+    """Summed over all attempts."""
+    retries_left: int
+    ready_at: datetime | None
+    """When a delayed or retried task may start; ``None``: now."""
+
+
+class EndpointPatch(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``PATCH /endpoints/{id}``: what is left out stays."""
+
+    url: str | None = None
+    local: bool | None = None
+    default_model: str | None = None
+
+
+class TaskList(Struct, kw_only=True):
+    """A page of tasks, newest first."""
+
+    tasks: tuple[TaskSummary, ...]
+    next_cursor: str | None
+
+
+class Submitted(Struct, kw_only=True):
+    """Ids of a batch, in the order of the request; ``replayed``: the idempotency key had made them before."""
+
+    tasks: tuple[TaskSummary, ...]
+    replayed: bool = False
+
+
+class AgentView(Struct, kw_only=True):
+    """An agent."""
+
+    name: str
+    state: AgentState
+    host: str
+    slots: int
+    busy: int
+    capabilities: tuple[str, ...]
+    version: str
+    boot_epoch: int
+    last_seen_at: datetime | None
+    tasks: tuple[str, ...]
+    draining: bool
+
+
+class AgentList(Struct, kw_only=True):
+    """All agents, by name."""
+
+    agents: tuple[AgentView, ...]
+    next_cursor: str | None = None
+
+
+class HostView(Struct, kw_only=True):
+    """A machine."""
+
+    name: str
+    agents: tuple[str, ...]
+    cpu: CpuReport | None
+    ram: SpaceReport | None
+    disk: SpaceReport | None
+    gpus: tuple[GpuReport, ...]
+    models: tuple[str, ...]
+    at: datetime | None
+
+
+class HostList(Struct, kw_only=True):
+    """All machines, by name."""
+
+    hosts: tuple[HostView, ...]
+    next_cursor: str | None = None
+
+
+class EndpointView(Struct, kw_only=True):
+    """An LLM endpoint: reported by a sidecar that can reach it, or added by a person."""
+
+    id: str
+    kind: EndpointKind
+    url: str
+    host: str | None
+    """The host whose sidecar serves it; ``None`` for one that the hub was told about."""
+    local: bool
+    state: str
+    """``up``, ``degraded`` or ``down``."""
+    detail: str
+    checked_at: datetime | None
+    models: tuple[ModelReport, ...]
+    default_model: str
+    agents: tuple[str, ...]
+    """Agents that can use it now."""
+
+
+class EndpointList(Struct, kw_only=True):
+    """All endpoints, by id."""
+
+    endpoints: tuple[EndpointView, ...]
+    next_cursor: str | None = None
+
+
+class EndpointBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /endpoints``. Sidecars get the address, never a key: they use the key in their own settings."""
+
+    kind: EndpointKind
+    url: str
+    id: str = ""
+    local: bool | None = None
+    default_model: str = ""
+
+
+class ModelView(Struct, kw_only=True):
+    """A model on an endpoint."""
+
+    name: str
+    endpoint: str
+    host: str | None
+    local: bool
+    residency: str
+    size_bytes: int | None
+    vram_bytes: int | None
+    context: int | None
+
+
+class ModelList(Struct, kw_only=True):
+    """All models on all endpoints."""
+
+    models: tuple[ModelView, ...]
+    next_cursor: str | None = None
+
+
+class EventView(Struct, kw_only=True):
+    """One fact; ``seq`` orders all of them and is the SSE id."""
+
+    seq: int
+    at: datetime
+    kind: str
+    task: str | None
+    agent: str | None
+    epoch: int | None
+    facts: dict[str, Any]
+
+
+class EventList(Struct, kw_only=True):
+    """Events, oldest first."""
+
+    events: tuple[EventView, ...]
+    next_cursor: str | None
+
+
+class LogPiece(Struct, kw_only=True):
+    """A piece of an attempt's output; ``seq`` orders the pieces of a task and is the cursor."""
+
+    seq: int
+    at: datetime
+    epoch: int
+    stream: str
+    text: str
+
+
+class LogList(Struct, kw_only=True):
+    """Output of a task, oldest first."""
+
+    logs: tuple[LogPiece, ...]
+    next_cursor: str | None
+
+
+class HostExplanation(Struct, kw_only=True):
+    """Why one agent does not take the task; no reasons: it could."""
+
+    agent: str
+    host: str
+    state: AgentState
+    reasons: tuple[str, ...]
+
+
+class Explanation(Struct, kw_only=True):
+    """Why a task stands where it stands, and what would move it."""
+
+    task: str
+    state: TaskState
+    summary: str
+    unblock: tuple[str, ...]
+    position: int | None
+    """Tasks of the same requirements that go first; ``None`` unless queued."""
+    agents: tuple[HostExplanation, ...]
+    routing: Routing
+
+
+class ComponentHealth(Struct, kw_only=True):
+    """``ok``, ``degraded`` or ``down``, and why."""
+
+    state: str
+    detail: str
+
+
+class Health(Struct, kw_only=True):
+    """The hub's own view of itself."""
+
+    state: str
+    version: str
+    started_at: datetime
+    components: dict[str, ComponentHealth]
+    queue: dict[str, int]
+    """Tasks that are not final, by state."""
+
+
+class TokenBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /tokens``."""
+
+    role: Role
+    label: str = ""
+    ttl_s: float | None = None
+
+
+class TokenCreated(Struct, kw_only=True):
+    """The only time the token itself is shown."""
+
+    id: str
+    token: str
+    role: Role
+    label: str
+    expires_at: datetime | None
+
+
+class TokenView(Struct, kw_only=True):
+    """A token, without its secret."""
+
+    id: str
+    role: Role
+    label: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class TokenList(Struct, kw_only=True):
+    """All tokens, newest first."""
+
+    tokens: tuple[TokenView, ...]
+    next_cursor: str | None = None
+
+
+class CancelBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /tasks/{id}/cancel``; the body may be left out."""
+
+    reason: str = ""

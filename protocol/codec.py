@@ -1,0 +1,120 @@
+"""Messages to frames and back.
+
+A frame is one MessagePack message or an array of them, at most :data:`limits.MAX_FRAME_BYTES`. What is not a frame of
+this protocol raises one of two errors, never anything else, however it was crafted.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from protocol.errors import FrameTooLarge, MalformedFrame
+from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
+from protocol.messages import AnyMessage, Message
+from protocol.model import TaskResult, TaskSpec, TierDecision
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_one: Final = msgspec.msgpack.Decoder(AnyMessage)
+_many: Final = msgspec.msgpack.Decoder(list[AnyMessage])
+_spec: Final = msgspec.msgpack.Decoder(TaskSpec)
+_result: Final = msgspec.msgpack.Decoder(TaskResult)
+_tier: Final = msgspec.msgpack.Decoder(TierDecision)
+_ARRAY_LEAD: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
+
+
+def encode(message: Message) -> bytes:
+    """One message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def frames(encoded: Iterable[bytes]) -> list[bytes]:
+    """Pack encoded messages, in order, into as few frames as the limits allow.
+
+    Raises:
+        FrameTooLarge: one message alone is over the limit.
+    """
+    packed: list[bytes] = []
+    batch: list[bytes] = []
+    size = 0
+    for piece in encoded:
+        if len(piece) > MAX_FRAME_BYTES:
+            raise FrameTooLarge(len(piece), MAX_FRAME_BYTES)
+        if batch and (size + len(piece) + 5 > MAX_FRAME_BYTES or len(batch) == MAX_FRAME_MESSAGES):
+            packed.append(_join(batch))
+            batch, size = [], 0
+        batch.append(piece)
+        size += len(piece)
+    if batch:
+        packed.append(_join(batch))
+    return packed
+
+
+def _join(batch: list[bytes]) -> bytes:
+    if len(batch) == 1:
+        return batch[0]
+    if len(batch) < 16:  # noqa: PLR2004 - the MessagePack specification's fixarray bound
+        return bytes((0x90 | len(batch),)) + b"".join(batch)
+    return b"\xdc" + len(batch).to_bytes(2, "big") + b"".join(batch)
+
+
+def decode(frame: bytes) -> list[AnyMessage]:
+    """The messages of a frame.
+
+    Raises:
+        FrameTooLarge: the frame is over the limit.
+        MalformedFrame: it is not MessagePack, or not messages of this protocol.
+    """
+    if len(frame) > MAX_FRAME_BYTES:
+        raise FrameTooLarge(len(frame), MAX_FRAME_BYTES)
+    try:
+        if frame and frame[0] in _ARRAY_LEAD:
+            messages = _many.decode(frame)
+            if len(messages) > MAX_FRAME_MESSAGES:
+                raise MalformedFrame(f"{len(messages)} messages in a frame, at most {MAX_FRAME_MESSAGES}")
+            return messages
+        return [_one.decode(frame)]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise MalformedFrame(str(exc)) from exc
+
+
+def encode_spec(spec: TaskSpec) -> bytes:
+    """A task spec as the store keeps it and an assignment carries it."""
+    return _encoder.encode(spec)
+
+
+def decode_spec(raw: bytes | msgspec.Raw) -> TaskSpec:
+    """The spec of :func:`encode_spec`.
+
+    Raises:
+        MalformedFrame: it is no task spec.
+    """
+    try:
+        return _spec.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise MalformedFrame(f"task spec: {exc}") from exc
+
+
+def encode_result(result: TaskResult) -> bytes:
+    """A task result as the store keeps it."""
+    return _encoder.encode(result)
+
+
+def decode_result(raw: bytes) -> TaskResult:
+    """The result of :func:`encode_result`."""
+    return _result.decode(raw)
+
+
+def encode_tier(tier: TierDecision) -> bytes:
+    """A tier decision as the store keeps it."""
+    return _encoder.encode(tier)
+
+
+def decode_tier(raw: bytes) -> TierDecision:
+    """The tier decision of :func:`encode_tier`."""
+    return _tier.decode(raw)
+
+
+def raw(encoded: bytes) -> msgspec.Raw:
+    """Encoded MessagePack, to be put into a message as it is."""
+    return msgspec.Raw(encoded)

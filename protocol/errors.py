@@ -1,0 +1,355 @@
+"""The one error tree of AgentCom, shared by hub, sidecar and client.
+
+::
+
+    AgentComError
+    ├── BadInput            the caller sent something wrong; every problem is listed
+    │   ├── FrameTooLarge
+    │   └── MalformedFrame
+    ├── Refused             the caller may not do this
+    │   ├── Unauthenticated
+    │   └── Forbidden
+    ├── NotFound
+    ├── Conflict            the thing is not in a state that allows this
+    │   ├── StaleTask
+    │   ├── StaleAttempt
+    │   ├── IllegalTransition
+    │   └── IdempotencyConflict
+    ├── Unavailable         try again later
+    │   ├── HubUnreachable
+    │   ├── StoreFailed     the store cannot promise durability any more: the process must end
+    │   └── Overloaded
+    ├── VersionMismatch     the two ends share no protocol version
+    ├── ProtocolViolation   the peer broke the order of the session
+    └── WorkFailed          an attempt could not do its work
+        ├── EndpointDown
+        │   ├── EndpointBusy     overloaded or out of quota; says when to come back
+        │   └── EndpointRefused  it is there and wants none of us: a wrong key, an unknown endpoint
+        ├── ModelFailed          the model's answer cannot be used
+        │   ├── ModelMissing
+        │   ├── PromptTooLong
+        │   └── ToolsUnsupported
+        ├── WorkspaceFailed
+        └── BudgetSpent
+
+Every class has a ``code`` (stable: on the wire, in HTTP problems, in the command line's output), says whether trying the
+same again can help (``retryable``), keeps its facts as fields and builds its text from them.
+"""
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+
+class Problem(Struct, frozen=True):
+    """One thing that is wrong with an input: where (``a.b[2]``, empty for the whole) and what, with the way out."""
+
+    path: str
+    problem: str
+
+
+class AgentComError(Exception):
+    """Base of every error that AgentCom raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+class BadInput(AgentComError):
+    """The caller sent something that cannot be accepted; ``problems`` names everything that is wrong with it."""
+
+    code = "bad_input"
+
+    def __init__(self, problems: list[Problem], what: str = "input") -> None:
+        self.problems, self.what = problems, what
+        super().__init__(problems, what)
+
+    def __str__(self) -> str:
+        listed = "; ".join(f"{p.path}: {p.problem}" if p.path else p.problem for p in self.problems)
+        count = len(self.problems)
+        return f"{self.what} has {count} problem{'' if count == 1 else 's'}: {listed}"
+
+
+class FrameTooLarge(BadInput):
+    """A frame is larger than the link allows."""
+
+    code = "frame_too_large"
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        self.size_bytes, self.limit_bytes = size_bytes, limit_bytes
+        super().__init__([Problem("", f"{size_bytes} bytes, at most {limit_bytes}")], "frame")
+
+
+class MalformedFrame(BadInput):
+    """A frame is not a MessagePack message of this protocol."""
+
+    code = "malformed_frame"
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__([Problem("", problem)], "frame")
+
+
+class Refused(AgentComError):
+    """The caller may not do this."""
+
+    code = "refused"
+
+
+class Unauthenticated(Refused):
+    """No token, or one that the hub does not know, or one that has expired."""
+
+    code = "unauthenticated"
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
+
+    def __str__(self) -> str:
+        return f"{self.why}; send a valid token as 'Authorization: Bearer acm_...'"
+
+
+class Forbidden(Refused):
+    """The token is good, its role does not allow this."""
+
+    code = "forbidden"
+
+    def __init__(self, role: str, permission: str, allowed: tuple[str, ...] = ()) -> None:
+        self.role, self.permission, self.allowed = role, permission, allowed
+        super().__init__(role, permission, allowed)
+
+    def __str__(self) -> str:
+        who = f"; roles that may: {', '.join(self.allowed)}" if self.allowed else ""
+        return f"role {self.role!r} may not {self.permission}{who}"
+
+
+class NotFound(AgentComError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+    def __init__(self, what: str, name: str) -> None:
+        self.what, self.name = what, name
+        super().__init__(what, name)
+
+    def __str__(self) -> str:
+        return f"no {self.what} {self.name!r}"
+
+
+class Conflict(AgentComError):
+    """The thing is not in a state that allows this."""
+
+    code = "conflict"
+
+
+class StaleTask(Conflict):
+    """The task changed after the caller read it; read it again and retry."""
+
+    code, retryable = "stale_task", True
+
+    def __init__(self, task: str, expected: str, found: str | None) -> None:
+        self.task, self.expected, self.found = task, expected, found
+        super().__init__(task, expected, found)
+
+    def __str__(self) -> str:
+        found = "it is gone" if self.found is None else f"found {self.found}"
+        return f"task {self.task}: expected {self.expected}, {found}"
+
+
+class StaleAttempt(Conflict):
+    """A message of an attempt that no longer counts: the task has moved on to a later epoch, or has ended."""
+
+    code = "stale"
+
+    def __init__(self, task: str, epoch: int, current: int | None, state: str | None) -> None:
+        self.task, self.epoch, self.current, self.state = task, epoch, current, state
+        super().__init__(task, epoch, current, state)
+
+    def __str__(self) -> str:
+        if self.current is None:
+            return f"task {self.task}: attempt {self.epoch} does not count, the task is unknown here"
+        return f"task {self.task}: attempt {self.epoch} does not count, the task is {self.state} at attempt {self.current}"
+
+
+class IllegalTransition(Conflict):
+    """A state machine has no edge for this event; ``allowed`` are the events it has one for."""
+
+    code = "illegal_transition"
+
+    def __init__(self, machine: str, state: str, event: str, allowed: tuple[str, ...]) -> None:
+        self.machine, self.state, self.event, self.allowed = machine, state, event, allowed
+        super().__init__(machine, state, event, allowed)
+
+    def __str__(self) -> str:
+        allowed = ", ".join(self.allowed) if self.allowed else "none, it is final"
+        return f"{self.machine}: {self.event!r} is not allowed in state {self.state}; allowed: {allowed}"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(key)
+
+    def __str__(self) -> str:
+        return f"Idempotency-Key {self.key!r} was used before with another body; use a new key for a new request"
+
+
+class Unavailable(AgentComError):
+    """Not now; the same call may succeed later."""
+
+    code, retryable = "unavailable", True
+
+    def __init__(self, why: str, retry_after_s: float | None = None) -> None:
+        self.why, self.retry_after_s = why, retry_after_s
+        super().__init__(why, retry_after_s)
+
+    def __str__(self) -> str:
+        return self.why if self.retry_after_s is None else f"{self.why}; try again in {self.retry_after_s:g} s"
+
+
+class HubUnreachable(Unavailable):
+    """The hub does not answer."""
+
+    code = "hub_unreachable"
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url = url
+        super().__init__(f"cannot reach the hub at {url}: {why}")
+
+
+class StoreFailed(Unavailable):
+    """The store could not make a commit durable; nothing after it may be believed, so the hub ends."""
+
+    code = "store_failed"
+
+
+class Overloaded(Unavailable):
+    """The hub holds as much waiting work as it can promise to keep."""
+
+    code = "overloaded"
+
+
+class VersionMismatch(AgentComError):
+    """The two ends share no protocol version."""
+
+    code = "version_mismatch"
+
+    def __init__(self, ours: tuple[int, int], theirs: tuple[int, int]) -> None:
+        self.ours, self.theirs = ours, theirs
+        super().__init__(ours, theirs)
+
+    def __str__(self) -> str:
+        (a, b), (c, d) = self.ours, self.theirs
+        older = "this side" if b < c else "the peer"
+        return f"no common protocol version: we speak {a} to {b}, the peer speaks {c} to {d}; upgrade {older}"
+
+
+class ProtocolViolation(AgentComError):
+    """The peer sent something that the session does not allow at this point."""
+
+    code = "protocol_violation"
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected, self.found = expected, found
+        super().__init__(expected, found)
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}, found {self.found}"
+
+
+class WorkFailed(AgentComError):
+    """An attempt could not do its work, for a reason outside the work itself."""
+
+    code = "work_failed"
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
+
+    def __str__(self) -> str:
+        return self.why
+
+
+class EndpointDown(WorkFailed):
+    """The LLM endpoint does not answer, or answers something that is not its protocol."""
+
+    code = "endpoint_down"
+    retryable = True
+
+    def __init__(self, endpoint: str, why: str) -> None:
+        self.endpoint = endpoint
+        super().__init__(f"endpoint {endpoint}: {why}")
+
+
+class EndpointBusy(EndpointDown):
+    """The LLM endpoint is overloaded or its quota is used up (429, 503, 529)."""
+
+    code = "endpoint_busy"
+
+    def __init__(self, endpoint: str, why: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        later = "" if retry_after_s is None else f"; it asks to come back in {retry_after_s:g} s"
+        super().__init__(endpoint, why + later)
+
+
+class EndpointRefused(EndpointDown):
+    """The LLM endpoint will not serve us however often we ask: a wrong key, no permission, an endpoint nobody knows."""
+
+    code = "endpoint_refused"
+    retryable = False
+
+
+class ModelFailed(WorkFailed):
+    """The endpoint works, but this request got no usable answer: refused, cut off, or not accepted."""
+
+    code = "model_failed"
+
+
+class ModelMissing(ModelFailed):
+    """The endpoint has no such model; ``available`` are those it has."""
+
+    code = "model_missing"
+
+    def __init__(self, endpoint: str, model: str, available: tuple[str, ...] = ()) -> None:
+        self.endpoint, self.model, self.available = endpoint, model, available
+        has = f"it has {', '.join(available)}" if available else "it lists none"
+        super().__init__(f"endpoint {endpoint} has no model {model!r}; {has}")
+
+
+class PromptTooLong(ModelFailed):
+    """The prompt does not fit the model's context; sending it would silently drop its beginning."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, model: str, prompt_tokens: int, context_tokens: int) -> None:
+        self.model, self.prompt_tokens, self.context_tokens = model, prompt_tokens, context_tokens
+        super().__init__(
+            f"the prompt of about {prompt_tokens} tokens does not fit the context of {context_tokens} tokens of {model}; "
+            "shorten it, name fewer files, or give the endpoint a larger num_ctx"
+        )
+
+
+class ToolsUnsupported(ModelFailed):
+    """The model cannot call tools."""
+
+    code = "tools_unsupported"
+
+
+class WorkspaceFailed(WorkFailed):
+    """The git workspace of an attempt could not be made or finished."""
+
+    code = "workspace_failed"
+
+
+class BudgetSpent(WorkFailed):
+    """The attempt used up its tokens, money, seconds or turns."""
+
+    code = "budget_spent"
+
+    def __init__(self, kind: str, limit: float, used: float) -> None:
+        self.kind, self.limit, self.used = kind, limit, used
+        super().__init__(f"budget of {limit:g} {kind} is spent (used {used:g})")

@@ -1,0 +1,52 @@
+"""Facts that happened, in past tense: the kinds of the one append-only log.
+
+An event row is written in the same transaction as the state it tells of. ``facts`` holds only small things worth showing
+(states, reasons, counts), never prompts, output or secrets.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    TASK_BLOCKED = "task_blocked"
+    TASK_QUEUED = "task_queued"
+    TASK_ASSIGNED = "task_assigned"
+    TASK_STARTED = "task_started"
+    TASK_VERIFYING = "task_verifying"
+    TASK_ITERATION = "task_iteration"
+    TASK_COMPLETED = "task_completed"
+    TASK_FAILED = "task_failed"
+    TASK_CANCELLED = "task_cancelled"
+    TASK_REQUEUED = "task_requeued"
+    TASK_DEAD = "task_dead"
+    ATTEMPT_LOST = "attempt_lost"
+    ATTEMPT_REJECTED = "attempt_rejected"
+    REPORT_STALE = "report_stale"
+    AGENT_JOINED = "agent_joined"
+    AGENT_LOST = "agent_lost"
+    AGENT_DRAINING = "agent_draining"
+    AGENT_RESUMED = "agent_resumed"
+    ENDPOINT_ADDED = "endpoint_added"
+    ENDPOINT_REMOVED = "endpoint_removed"
+    ENDPOINT_UP = "endpoint_up"
+    ENDPOINT_DOWN = "endpoint_down"
+    TOKEN_CREATED = "token_created"  # noqa: S105 - the name of an event
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the name of an event
+    HUB_STARTED = "hub_started"
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One fact; ``seq`` is given by the store (0 before that), ``at_ms`` is Unix time in milliseconds."""
+
+    kind: EventKind
+    at_ms: int
+    seq: int = 0
+    task: str | None = None
+    agent: str | None = None
+    epoch: int | None = None
+    facts: dict[str, Any] = {}

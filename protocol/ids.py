@@ -1,0 +1,65 @@
+"""Names of things: task ids that sort by time, and rules for the names that people give.
+
+A task id is 26 lower-case Crockford base-32 characters: 48 bits of milliseconds, then 80 random bits (the ULID layout,
+https://github.com/ulid/spec). Ids made by one maker strictly increase, so "first in, first out" is "smallest id first".
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_RANDOM_BITS: Final = 80
+TASK_ID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
+"""Names of agents and hosts: they end up in branch names, headers and terminals."""
+LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
+
+
+class IdMaker:
+    """Makes task ids that strictly increase, even when the clock stands still or steps back.
+
+    Args:
+        random_bits: returns that many random bits as an integer, like ``random.Random.getrandbits``.
+        last: the newest id already given out (from the store, at start), so that a clock that was set back makes no
+            older ones.
+    """
+
+    def __init__(self, random_bits: Callable[[int], int], last: str = "") -> None:
+        self._random_bits = random_bits
+        self._last = decode(last) if last else 0
+
+    def make(self, now_ms: int) -> str:
+        """A new id for something that happens at ``now_ms`` (Unix time in milliseconds)."""
+        fresh = (now_ms << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
+        if fresh <= self._last:
+            # Same millisecond (or a clock that went back): step a little, so order holds and ids stay hard to guess.
+            fresh = self._last + 1 + self._random_bits(32)
+        self._last = fresh
+        return encode(fresh)
+
+
+def encode(number: int) -> str:
+    """128 bits as 26 characters."""
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def decode(text: str) -> int:
+    """The 128 bits of an id made by :func:`encode`.
+
+    Raises:
+        ValueError: ``text`` is not such an id.
+    """
+    if not TASK_ID.fullmatch(text):
+        message = f"not a task id: {text!r}"
+        raise ValueError(message)
+    number = 0
+    for character in text:
+        number = number << 5 | _ALPHABET.index(character)
+    return number
+
+
+def slug(text: str, limit: int = 32) -> str:
+    """``text`` as a short piece of a branch name: lower case, digits and single dashes; ``task`` if nothing is left."""
+    cleaned = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
+    return cleaned or "task"

@@ -1,0 +1,68 @@
+"""Every number that both ends of AgentCom obey; the unit is in the name, the reason beside it.
+
+Changing one that a peer can see (sizes, intervals) is a protocol change: an older peer may rely on it.
+"""
+
+from typing import Final
+
+MAX_FRAME_BYTES: Final = 1 << 20
+"""One WebSocket frame. A 1 MiB frame delays a heartbeat by about 11 ms, an 8 MiB one by 82 ms; bulk goes over HTTP."""
+
+MAX_FRAME_MESSAGES: Final = 1_000
+"""Messages in one frame: bounds what one frame may cost the receiver."""
+
+MAX_BODY_BYTES: Final = 32 << 20
+"""One HTTP request body: room for a full batch of ordinary tasks."""
+
+MAX_BATCH_TASKS: Final = 1_000
+
+MAX_SPEC_BYTES: Final = 512 << 10
+"""A whole task spec as MessagePack: an assignment must fit a frame with room to spare."""
+
+MAX_PROMPT_BYTES: Final = 256 << 10
+MAX_COMMAND_BYTES: Final = 64 << 10
+MAX_TITLE_CHARS: Final = 200
+MAX_NAME_CHARS: Final = 64
+MAX_PATH_CHARS: Final = 1_024
+MAX_CHECKS: Final = 50
+MAX_CRITERIA: Final = 50
+MAX_FILES: Final = 500
+MAX_LABELS: Final = 50
+MAX_NEEDS: Final = 20
+MAX_DEPENDENCIES: Final = 100
+MAX_RETRIES: Final = 20
+MAX_FIX_ATTEMPTS: Final = 20
+MAX_IDEMPOTENCY_KEY_CHARS: Final = 255
+
+MAX_OUTPUT_BYTES: Final = 64 << 10
+"""Output kept in a result: the tail is kept, what was cut is counted."""
+
+MAX_FINDING_BYTES: Final = 8 << 10
+"""Output of one check kept in its finding."""
+
+MAX_RESULT_BYTES: Final = 768 << 10
+"""A whole result as MessagePack: it must fit a frame."""
+
+MAX_LOG_CHUNK_BYTES: Final = 32 << 10
+MAX_LOG_BYTES: Final = 8 << 20
+"""Log bytes that the hub keeps of one attempt; the rest is counted, not stored."""
+
+HANDSHAKE_S: Final = 5.0
+HEARTBEAT_S: Final = 5.0
+DEAD_AFTER_S: Final = 15.0
+"""Silence after which the other end counts as gone: three heartbeats."""
+
+LEASE_S: Final = 30.0
+"""How long an attempt stays its agent's without a heartbeat that names it."""
+
+LEASE_MARGIN_S: Final = 5.0
+"""How long before the end of its lease a sidecar that hears nothing stops its own child."""
+
+MAX_INFRA_FAILURES: Final = 5
+"""Attempts lost to the machinery (dead sidecar, broken link) before a task is given up; they cost no retry."""
+
+RECONNECT_CAP_S: Final = 30.0
+"""Longest wait of a sidecar between two tries to reach its hub (full jitter below it)."""
+
+MAX_UNACKED: Final = 10_000
+"""Ordered messages kept for resending before a session refuses more."""

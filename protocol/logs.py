@@ -1,0 +1,81 @@
+"""How every process of AgentCom logs: one line a fact, JSON for machines, colour for people, never a secret.
+
+The only place that configures structlog; ``hub/app.py`` and ``sidecar/app.py`` call it first. Anything that looks like
+one of our tokens, a bearer header or an API key is masked before a line is written, wherever in the line it stands.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_SECRET: Final = re.compile(
+    r"""
+      \bacm_[A-Za-z0-9_-]{6,}                  # our tokens
+    | \bsk-[A-Za-z0-9_-]{8,}                   # keys of LLM providers
+    | (?<=earer\ )[A-Za-z0-9._~+/=-]{6,}       # Authorization: Bearer ...
+    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)          # a user and password in a URL
+    """,
+    re.VERBOSE,
+)
+_SECRET_FIELDS: Final = frozenset({"token", "api_key", "authorization", "password", "secret"})
+MASK: Final = "***"
+
+
+def masked(text: str) -> str:
+    """``text`` without the secrets that can be told by their shape."""
+    return _SECRET.sub(MASK, text)
+
+
+def redact(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """The structlog processor that masks secrets in names, values and nested values of a line."""
+    for key, value in line.items():
+        line[key] = MASK if key.lower() in _SECRET_FIELDS and value else _masked_value(value)
+    return line
+
+
+def _masked_value(value: Any) -> Any:  # noqa: ANN401 - a log line may hold anything
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: MASK if str(key).lower() in _SECRET_FIELDS and inner else _masked_value(inner)
+                for key, inner in value.items()}  # fmt: skip
+    if isinstance(value, (list, tuple)):
+        return [_masked_value(inner) for inner in value]
+    if isinstance(value, BaseException):
+        return masked(str(value))
+    return value
+
+
+def configure(*, json: bool, stream: TextIO, level: int = 20) -> None:
+    """Log from now on to ``stream``: JSON lines, or aligned and coloured text.
+
+    Args:
+        json: one JSON object a line (for a service manager) instead of text for a terminal.
+        stream: where the lines go, usually standard error.
+        level: numeric level of :mod:`logging`; lines below it cost next to nothing.
+    """
+    structlog.configure(
+        processors=[*_facts(), *_shape(json=json, colors=stream.isatty())],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _facts() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _shape(*, json: bool, colors: bool) -> list[Processor]:
+    # The trace is text before the mask is put on, so that a secret in it is masked as well.
+    trace: Callable[..., Any] = structlog.processors.format_exc_info
+    if json:
+        return [trace, redact, structlog.processors.JSONRenderer(default=str)]
+    return [trace, redact, structlog.dev.ConsoleRenderer(colors=colors)]

@@ -1,0 +1,221 @@
+"""Every message on the link between a sidecar and its hub, one struct a kind.
+
+A message is a MessagePack map whose ``t`` names its kind; a frame holds one message or an array of them. Messages that
+must arrive exactly once carry an order number ``n`` (from 1, one count per direction and connection of boots; 0: not
+ordered): they are resent after a reconnect until the peer acknowledges them. Everything that belongs to an attempt names
+it by all four parts of its identity.
+"""
+
+from typing import Final
+
+from msgspec import Raw, Struct
+
+from protocol.model import (
+    AttemptId,
+    AttemptState,
+    EndpointReport,
+    FailureClass,
+    HostReport,
+    Routing,
+    TaskResult,
+)
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
+    """Base of all messages. Unknown fields are ignored, so a newer peer of the same version may add some."""
+
+
+class Ordered(Message, frozen=True, kw_only=True):
+    """Base of the messages that arrive exactly once and in order. ``n`` is set by the session."""
+
+    n: int = 0
+
+
+class HeldAttempt(Struct, frozen=True, kw_only=True):
+    """An attempt that a sidecar holds: in work, or finished with its report still unacknowledged."""
+
+    attempt: AttemptId
+    state: AttemptState
+    iteration: int = 0
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What the hub says about one held attempt: ``keep`` it, ``stop`` it (no longer counts), or ``unknown`` task."""
+
+    attempt: AttemptId
+    verdict: str
+
+
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
+    """First message of a sidecar: who it is, what it can do, what it holds."""
+
+    protocol: tuple[int, int]
+    sidecar: str
+    boot: int
+    host: str
+    slots: int
+    version: str
+    capabilities: tuple[str, ...] = ()
+    endpoints: tuple[EndpointReport, ...] = ()
+    inventory: tuple[HeldAttempt, ...] = ()
+    hub_boot: int = 0
+    """The hub boot that this sidecar last spoke with, 0 for none; ``received`` counts that boot's ordered messages."""
+    received: int = 0
+    draining: bool = False
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
+    """The hub's answer to a hello: the settled protocol, its own boot, what it has received, and its verdicts."""
+
+    protocol: int
+    hub_boot: int
+    received: int
+    heartbeat_s: float
+    lease_s: float
+    verdicts: tuple[Verdict, ...] = ()
+    draining: bool = False
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """The sidecar lives; renews the lease of every attempt it names."""
+
+    sidecar: str
+    boot: int
+    attempts: tuple[HeldAttempt, ...] = ()
+    host: HostReport | None = None
+    endpoints: tuple[EndpointReport, ...] | None = None
+    capabilities: tuple[str, ...] | None = None
+
+
+class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
+    """Do this. ``spec`` is the task spec exactly as stored.
+
+    ``endpoint`` comes along when the routing picked one that people have added at the hub: the sidecar may not know it.
+    """
+
+    attempt: AttemptId
+    spec: Raw
+    routing: Routing
+    lease_s: float
+    endpoint: EndpointReport | None = None
+
+
+class Accept(Ordered, frozen=True, kw_only=True, tag="accept"):
+    """The attempt is written down at the sidecar and starts."""
+
+    attempt: AttemptId
+
+
+class Reject(Ordered, frozen=True, kw_only=True, tag="reject"):
+    """The sidecar does not take the attempt (draining, no free slot, unknown executor)."""
+
+    attempt: AttemptId
+    code: str
+    reason: str
+
+
+class Progress(Ordered, frozen=True, kw_only=True, tag="progress"):
+    """The attempt has moved on."""
+
+    attempt: AttemptId
+    state: AttemptState
+    iteration: int = 1
+    detail: str = ""
+
+
+class Log(Ordered, frozen=True, kw_only=True, tag="log"):
+    """A piece of the attempt's output. ``offset`` is its first byte's place in the attempt's whole log."""
+
+    attempt: AttemptId
+    offset: int
+    stream: str
+    text: str
+
+
+class Report(Ordered, frozen=True, kw_only=True, tag="report"):
+    """The attempt has ended. Acknowledged only after it is stored; answered by ``error`` code ``stale`` if it is late."""
+
+    attempt: AttemptId
+    state: AttemptState
+    result: TaskResult
+    failure: FailureClass | None = None
+
+
+class Cancel(Ordered, frozen=True, kw_only=True, tag="cancel"):
+    """Stop the attempt and report nothing more of it than that it stopped."""
+
+    attempt: AttemptId
+    reason: str
+
+
+class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
+    """Take no new attempts (``on``), or take them again."""
+
+    on: bool
+
+
+class Ack(Message, frozen=True, kw_only=True, tag="ack"):
+    """All ordered messages up to ``n`` are safe here."""
+
+    n: int
+
+
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
+    """Are you there? ``token`` comes back in the pong."""
+
+    token: int
+
+
+class Pong(Message, frozen=True, kw_only=True, tag="pong"):
+    """I am."""
+
+    token: int
+
+
+class Error(Message, frozen=True, kw_only=True, tag="error"):
+    """Something the peer sent was refused. ``fatal``: the connection ends after it."""
+
+    code: str
+    detail: str
+    fatal: bool = False
+    attempt: AttemptId | None = None
+
+
+AnyMessage = (
+    Hello
+    | Welcome
+    | Heartbeat
+    | Assign
+    | Accept
+    | Reject
+    | Progress
+    | Log
+    | Report
+    | Cancel
+    | Drain
+    | Ack
+    | Ping
+    | Pong
+    | Error
+)
+
+KINDS: Final[dict[str, type[Message]]] = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (
+        Hello,
+        Welcome,
+        Heartbeat,
+        Assign,
+        Accept,
+        Reject,
+        Progress,
+        Log,
+        Report,
+        Cancel,
+        Drain,
+        Ack,
+        Ping,
+        Pong,
+        Error,
+    )
+}

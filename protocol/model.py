@@ -1,0 +1,402 @@
+"""The nouns of the contract: task specs, checks, results, routing, hosts, endpoints.
+
+Plain immutable data, the same on the wire (MessagePack), in HTTP (JSON) and in the store. Sizes and cross-field rules of
+what people send are checked by :mod:`protocol.schema`, which reports every problem at once; states and their allowed
+changes live with their owners (``hub/core/task.py``, ``hub/core/agent.py``, ``sidecar/core/attempt.py``).
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Literal
+
+from msgspec import Struct, field
+
+
+class Priority(StrEnum):
+    """Lanes of the queue; within a lane the oldest task goes first."""
+
+    URGENT = "urgent"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+PRIORITY_ORDER: Final[dict[Priority, int]] = {p: n for n, p in enumerate(Priority)}
+
+
+class Tier(StrEnum):
+    """How hard a task is; decides who should do it."""
+
+    TRIVIAL = "trivial"
+    STANDARD = "standard"
+    COMPLEX = "complex"
+
+
+class Strategy(StrEnum):
+    """What the routing picked: a shell command that costs no token, a local model, or a cloud model."""
+
+    TRIVIAL = "trivial"
+    LOCAL_LLM = "local_llm"
+    CLOUD_LLM = "cloud_llm"
+
+
+class TaskState(StrEnum):
+    """Where a task stands; the allowed changes are ``hub.core.task.TASK_EDGES``."""
+
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+FINAL_STATES: Final = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD})
+
+
+class AttemptState(StrEnum):
+    """Where one assignment of a task stands; it only moves forward."""
+
+    ASSIGNED = "assigned"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    VERIFYING = "verifying"
+    PASSED = "passed"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+class AgentState(StrEnum):
+    """Where an agent stands; the allowed changes are ``hub.core.agent.AGENT_EDGES``."""
+
+    OFFLINE = "offline"
+    IDLE = "idle"
+    ASSIGNED = "assigned"
+    WORKING = "working"
+    BLOCKED = "blocked"
+    DRAINING = "draining"
+
+
+class Role(StrEnum):
+    """What a token may do; the permissions are ``hub.core.access.PERMISSIONS``."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    SUBMITTER = "submitter"
+    VIEWER = "viewer"
+    AGENT = "agent"
+
+
+class FailureClass(StrEnum):
+    """Why an attempt did not pass; each class has its own ceiling in ``hub.core.policy``."""
+
+    INFRA = "infra"  # the machinery: a dead sidecar, a broken link; costs no retry
+    AGENT = "agent"  # the work itself: a command that exits non-zero, a model that gave up
+    VERIFY = "verify"  # the checks still fail and the fix budget is spent
+    QUOTA = "quota"  # an endpoint that is down, overloaded or out of quota
+    INPUT = "input"  # the task cannot work anywhere: a repository that does not exist; never retried
+    BUDGET = "budget"  # tokens, money or seconds are spent; never retried
+    DEADLINE = "deadline"  # `complete_by` or `ttl_s` has passed; never retried
+    DEPENDENCY = "dependency"  # a task it depends on did not complete; never retried
+    CANCELLED = "cancelled"
+
+
+# --- what people submit ------------------------------------------------------------------------------------------------
+
+
+class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every check may say about itself."""
+
+    name: str = ""
+    timeout_s: float | None = None
+
+
+class CheckFileExists(CheckBase, frozen=True, kw_only=True, tag="file_exists"):
+    """Passes if ``path`` (relative to the workspace) is there after the work."""
+
+    path: str
+
+
+class CheckTestPasses(CheckBase, frozen=True, kw_only=True, tag="test_passes"):
+    """Passes if the test ``command`` exits 0."""
+
+    command: str
+
+
+class CheckGitClean(CheckBase, frozen=True, kw_only=True, tag="git_clean"):
+    """Passes if the workspace has no change that is not committed."""
+
+
+class CheckCommandSucceeds(CheckBase, frozen=True, kw_only=True, tag="command_succeeds"):
+    """Passes if ``command`` exits 0."""
+
+    command: str
+
+
+Check = CheckFileExists | CheckTestPasses | CheckGitClean | CheckCommandSucceeds
+
+
+class Context(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where the work happens and what to look at."""
+
+    repo: str = ""
+    branch: str = ""
+    files: tuple[str, ...] = ()
+    notes: str = ""
+
+
+class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What one attempt may use; ``None`` is no limit of its own."""
+
+    tokens: int | None = 200_000
+    usd: float | None = None
+    seconds: float = 900.0
+    fix_attempts: int = 2
+
+
+class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a submitter wants done; never changes after submission. One of title, prompt and command is required."""
+
+    title: str = ""
+    prompt: str = ""
+    command: str = ""
+    executor: str = "auto"
+    priority: Priority = Priority.NORMAL
+    complexity: Tier | None = None
+    model: str = ""
+    context: Context = Context()
+    success_criteria: tuple[str, ...] = ()
+    verification: tuple[Check, ...] = ()
+    needs: tuple[str, ...] = ()
+    budget: Budget = Budget()
+    max_retries: int = 3
+    complete_by: datetime | None = None
+    run_after: datetime | None = None
+    ttl_s: float | None = None
+    depends_on: tuple[str, ...] = ()
+    parent: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    save_as: str = ""
+    """Where a ``chat`` task writes its answer, relative to the workspace; empty: the answer is only the output."""
+
+
+# --- what comes back ---------------------------------------------------------------------------------------------------
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Outcome of one check in one iteration."""
+
+    name: str
+    type: str
+    passed: bool
+    detail: str = ""
+    output: str = ""
+    exit_code: int | None = None
+    seconds: float = 0.0
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What work cost. ``model`` is ``none`` for work without a model; ``cost_usd`` is ``None`` where no price is known."""
+
+    model: str = "none"
+    endpoint: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_usd: float | None = 0.0
+    seconds: float = 0.0
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together; the cost is unknown if either is. The later model and endpoint stand, unless there was none."""
+        known = self.cost_usd is not None and other.cost_usd is not None
+        later = other if other.model != "none" else self
+        return Usage(
+            model=later.model,
+            endpoint=later.endpoint,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+class Iteration(Struct, frozen=True, kw_only=True):
+    """One execute-then-verify round: what was done, what the checks found, what it cost."""
+
+    number: int
+    execution_ok: bool
+    passed: bool | None
+    """All checks passed; ``None`` if the task has none."""
+    summary: str = ""
+    findings: tuple[Finding, ...] = ()
+    usage: Usage = Usage()
+
+
+class Artifact(Struct, frozen=True, kw_only=True):
+    """A file that the work produced."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class TaskResult(Struct, frozen=True, kw_only=True):
+    """What an attempt delivers. ``verified`` is set by checks alone: ``None`` without any."""
+
+    execution_ok: bool
+    verified: bool | None
+    output: str = ""
+    report: tuple[Finding, ...] = ()
+    """Findings of the last iteration."""
+    iterations: tuple[Iteration, ...] = ()
+    usage: Usage = Usage()
+    branch: str = ""
+    commit: str = ""
+    pushed: bool = False
+    artifacts: tuple[Artifact, ...] = ()
+    exit_code: int | None = None
+    error_code: str = ""
+    error: str = ""
+    """What went wrong in one sentence, with the way out; empty if nothing did."""
+
+
+# --- routing -----------------------------------------------------------------------------------------------------------
+
+
+class TierDecision(Struct, frozen=True, kw_only=True):
+    """How hard the task is said to be (explicit), looks (inferred), and counts as (effective)."""
+
+    explicit: Tier | None
+    inferred: Tier
+    effective: Tier
+    confidence: float
+    signals: tuple[str, ...]
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """One way to do the task that was looked at, and why it was taken or not."""
+
+    strategy: Strategy
+    agent: str = ""
+    endpoint: str = ""
+    model: str = ""
+    feasible: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+class Routing(Struct, frozen=True, kw_only=True):
+    """The routing decision of an attempt, as stored and shown."""
+
+    tier: TierDecision
+    strategy: Strategy | None = None
+    executor: str = ""
+    model: str = ""
+    endpoint: str = ""
+    agent: str = ""
+    reason: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    at: datetime | None = None
+
+
+class EndpointKind(StrEnum):
+    """Which protocol an LLM endpoint speaks."""
+
+    OLLAMA = "ollama"
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+    GEMINI = "gemini"
+
+
+class Residency(StrEnum):
+    """Whether a model is in memory, on its way there, on disk, or not there at all."""
+
+    WARM = "warm"
+    LOADING = "loading"
+    COLD = "cold"
+    ABSENT = "absent"
+
+
+class ModelReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model on an endpoint."""
+
+    name: str
+    residency: Residency = Residency.COLD
+    size_bytes: int | None = None
+    vram_bytes: int | None = None
+    context: int | None = None
+    tokens_per_s: float | None = None
+
+
+class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An LLM endpoint that a sidecar can reach.
+
+    ``local`` endpoints serve the strategy ``local_llm``, the others ``cloud_llm``. Keys never travel: a sidecar reports
+    an endpoint that needs one only if it holds the key.
+    """
+
+    id: str
+    kind: EndpointKind
+    url: str
+    local: bool
+    models: tuple[ModelReport, ...] = ()
+    default_model: str = ""
+
+
+# --- machines ----------------------------------------------------------------------------------------------------------
+
+
+class CpuReport(Struct, frozen=True, kw_only=True):
+    """Load of all processors together, 0 to 100 percent."""
+
+    percent: float
+    cores: int
+
+
+class SpaceReport(Struct, frozen=True, kw_only=True):
+    """Memory or disk in bytes."""
+
+    total_bytes: int
+    used_bytes: int
+
+
+class GpuReport(Struct, frozen=True, kw_only=True):
+    """One GPU; what the driver does not tell is ``None``."""
+
+    name: str
+    vram_total_bytes: int | None = None
+    vram_used_bytes: int | None = None
+    vram_ours_bytes: int | None = None
+    utilization: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+class HostReport(Struct, frozen=True, kw_only=True):
+    """What a machine has and how much of it is in use, at one moment (``at``, the sidecar's clock)."""
+
+    cpu: CpuReport
+    ram: SpaceReport
+    disk: SpaceReport
+    gpus: tuple[GpuReport, ...] = ()
+    at: datetime
+
+
+# --- identity ----------------------------------------------------------------------------------------------------------
+
+
+class AttemptId(Struct, frozen=True, array_like=True):
+    """Who does what for the how-manieth time: ``[sidecar, boot epoch, task, attempt epoch]`` on the wire.
+
+    The boot epoch tells two starts of one sidecar apart, the attempt epoch is the fencing token of the task: a message
+    whose epoch is not the task's current one changes nothing.
+    """
+
+    sidecar: str
+    boot: int
+    task: str
+    epoch: int

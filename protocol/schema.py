@@ -1,0 +1,278 @@
+"""Check what people send, and say everything that is wrong with it at once.
+
+msgspec checks fast but stops at the first problem. The good case takes its way; only when it refuses does the slow walk
+below run, which visits every field and collects all problems with their paths. Rules that types cannot tell (sizes,
+names, fields that need each other) follow in :func:`spec_problems`.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Struct, inspect
+
+from protocol import codec, limits
+from protocol.errors import BadInput, Problem
+from protocol.ids import LABEL, TASK_ID
+from protocol.model import Check, CheckCommandSucceeds, CheckFileExists, CheckTestPasses, TaskSpec
+
+T = TypeVar("T", bound=Struct)
+EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent")
+_SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
+    inspect.StrType: (str, "a string"),
+    inspect.BoolType: (bool, "true or false"),
+    inspect.IntType: (int, "a whole number"),
+    inspect.FloatType: ((int, float), "a number"),
+}
+
+
+def read(value: object, shape: type[T], what: str) -> T:
+    """``value`` (decoded JSON) as ``shape``.
+
+    Raises:
+        BadInput: it is not one; all problems of type and structure are listed.
+    """
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as exc:
+        found = list(_walk(value, inspect.type_info(shape), ""))
+        raise BadInput(found or [Problem("", str(exc))], what) from exc
+
+
+def read_spec(value: object, path: str = "") -> tuple[TaskSpec | None, list[Problem]]:
+    """``value`` as a task spec, and everything that is wrong with it (the spec is ``None`` if anything is).
+
+    ``path`` is put before every problem's own path (``tasks[3]``).
+    """
+    spec: TaskSpec | None = None
+    try:
+        spec = read(value, TaskSpec, "task")
+        problems = list(spec_problems(spec))
+    except BadInput as exc:
+        problems = [*exc.problems, *_rest(value, exc.problems)]
+    if not problems:
+        return spec, []
+    return None, [Problem(_under(path, p.path), p.problem) for p in problems]
+
+
+def _rest(value: object, found: list[Problem]) -> list[Problem]:
+    """Problems of the fields that have the right type, when others have not."""
+    if not isinstance(value, Mapping):
+        return []
+    bad = {re.split(r"[.\[]", problem.path, maxsplit=1)[0] for problem in found}
+    good = {name: part for name, part in value.items() if name in TaskSpec.__struct_fields__ and name not in bad}
+    return [p for p in spec_problems(msgspec.convert(good, TaskSpec)) if p.path and p.path.split(".")[0] not in bad]
+
+
+def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
+    """What is wrong with a well-typed task spec."""
+    if not (spec.title.strip() or spec.prompt.strip() or spec.command.strip()):
+        yield Problem("", "nothing to do: give a title, a prompt or a command")
+    yield from _sizes(spec)
+    yield from _executor(spec)
+    for number, check in enumerate(spec.verification):
+        yield from _check(check, f"verification[{number}]")
+    yield from _numbers(spec)
+    for path, names in (("needs", spec.needs), ("depends_on", spec.depends_on)):
+        pattern, kind = (LABEL, "a capability name") if path == "needs" else (TASK_ID, "a task id")
+        for number, name in enumerate(names):
+            if not pattern.fullmatch(name):
+                yield Problem(f"{path}[{number}]", f"not {kind}: {name[:60]!r}")
+    if spec.parent is not None and not TASK_ID.fullmatch(spec.parent):
+        yield Problem("parent", f"not a task id: {spec.parent[:60]!r}")
+    for key, value in spec.labels.items():
+        if not LABEL.fullmatch(key) or len(value) > limits.MAX_TITLE_CHARS:
+            yield Problem(f"labels.{key[:60]}", f"a key of letters, digits and ._:/- with a value of at most {limits.MAX_TITLE_CHARS} characters")
+    if not any((spec.title, spec.prompt, spec.command)) or len(codec.encode_spec(spec)) <= limits.MAX_SPEC_BYTES:
+        return
+    yield Problem("", f"{len(codec.encode_spec(spec)):,} bytes as a whole; at most {limits.MAX_SPEC_BYTES:,}: put bulk into the repository")
+
+
+def _sizes(spec: TaskSpec) -> Iterator[Problem]:
+    for path, text, most in (
+        ("prompt", spec.prompt, limits.MAX_PROMPT_BYTES),
+        ("command", spec.command, limits.MAX_COMMAND_BYTES),
+        ("context.notes", spec.context.notes, limits.MAX_PROMPT_BYTES),
+    ):
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size > most:
+            yield Problem(path, f"{size:,} bytes; at most {most:,}: put long material into a file of the repository")
+    if len(spec.title) > limits.MAX_TITLE_CHARS:
+        yield Problem("title", f"{len(spec.title)} characters; at most {limits.MAX_TITLE_CHARS}: put the rest into prompt")
+    for path, entries, most in (
+        ("verification", spec.verification, limits.MAX_CHECKS),
+        ("success_criteria", spec.success_criteria, limits.MAX_CRITERIA),
+        ("context.files", spec.context.files, limits.MAX_FILES),
+        ("labels", spec.labels, limits.MAX_LABELS),
+        ("needs", spec.needs, limits.MAX_NEEDS),
+        ("depends_on", spec.depends_on, limits.MAX_DEPENDENCIES),
+    ):
+        if len(entries) > most:
+            yield Problem(path, f"{len(entries)} entries; at most {most}")
+    for path, text in (("title", spec.title), ("command", spec.command), ("context.repo", spec.context.repo), ("context.branch", spec.context.branch)):
+        if "\0" in text:
+            yield Problem(path, "contains a NUL character")
+
+
+def _executor(spec: TaskSpec) -> Iterator[Problem]:
+    if spec.executor not in EXECUTORS:
+        yield Problem("executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{_did_you_mean(spec.executor, EXECUTORS)}")
+    if spec.executor == "shell" and not spec.command.strip():
+        yield Problem("command", "executor 'shell' needs a command")
+    if spec.executor in {"chat", "agent"} and not (spec.prompt.strip() or spec.title.strip()):
+        yield Problem("prompt", f"executor {spec.executor!r} needs a prompt")
+    if spec.save_as:
+        yield from _path(spec.save_as, "save_as")
+    for number, name in enumerate(spec.context.files):
+        yield from _path(name, f"context.files[{number}]")
+
+
+def _check(check: Check, path: str) -> Iterator[Problem]:
+    if isinstance(check, CheckFileExists):
+        yield from _path(check.path, f"{path}.path")
+    if isinstance(check, CheckTestPasses | CheckCommandSucceeds):
+        if not check.command.strip():
+            yield Problem(f"{path}.command", "is empty")
+        elif "\0" in check.command or len(check.command) > limits.MAX_COMMAND_BYTES:
+            yield Problem(f"{path}.command", f"at most {limits.MAX_COMMAND_BYTES:,} characters, none of them NUL")
+    if check.timeout_s is not None and not 0 < check.timeout_s <= 86_400:  # noqa: PLR2004 - one day
+        yield Problem(f"{path}.timeout_s", f"{check.timeout_s:g}; more than 0 and at most 86400 seconds")
+
+
+def _path(name: str, path: str) -> Iterator[Problem]:
+    if not name.strip():
+        yield Problem(path, "is empty")
+    elif "\0" in name or len(name) > limits.MAX_PATH_CHARS:
+        yield Problem(path, f"at most {limits.MAX_PATH_CHARS} characters, none of them NUL")
+    elif name.startswith(("/", "~")) or "\\" in name or ".." in name.split("/"):
+        yield Problem(path, f"{name[:100]!r} leaves the workspace; give a path inside it, like src/a.py")
+
+
+def _numbers(spec: TaskSpec) -> Iterator[Problem]:
+    budget = spec.budget
+    for path, number, least, most in (
+        ("max_retries", spec.max_retries, 0, limits.MAX_RETRIES),
+        ("budget.fix_attempts", budget.fix_attempts, 0, limits.MAX_FIX_ATTEMPTS),
+        ("budget.tokens", budget.tokens, 1, 10**9),
+        ("budget.usd", budget.usd, 0, 10**6),
+        ("budget.seconds", budget.seconds, 0.1, 7 * 86_400),
+        ("ttl_s", spec.ttl_s, 0.001, 366 * 86_400),
+    ):
+        if number is not None and not least <= number <= most:
+            yield Problem(path, f"{number:g}; from {least:g} to {most:g}")
+    for path, at in (("complete_by", spec.complete_by), ("run_after", spec.run_after)):
+        if at is not None and at.tzinfo is None:
+            yield Problem(path, "has no time zone; write it like 2026-01-31T12:00:00Z")
+    if spec.complete_by and spec.run_after and spec.complete_by.tzinfo and spec.run_after.tzinfo and spec.complete_by <= spec.run_after:
+        yield Problem("complete_by", "is not after run_after")
+
+
+# --- the walk ----------------------------------------------------------------------------------------------------------
+
+
+def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  # noqa: C901, PLR0911, PLR0912 - one branch a type
+    if isinstance(kind, inspect.Metadata):
+        yield from _walk(value, kind.type, path)
+    elif isinstance(kind, inspect.UnionType):
+        yield from _union(value, kind, path)
+    elif isinstance(kind, inspect.StructType):
+        if isinstance(value, Mapping):
+            yield from _struct(value, kind, path)
+        else:
+            yield Problem(path, f"expected an object, found {_name(value)}")
+    elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        if isinstance(value, list | tuple):
+            for number, entry in enumerate(value):
+                yield from _walk(entry, kind.item_type, f"{path}[{number}]")
+        else:
+            yield Problem(path, f"expected a list, found {_name(value)}")
+    elif isinstance(kind, inspect.DictType):
+        if isinstance(value, Mapping):
+            for key, entry in value.items():
+                yield from _walk(entry, kind.value_type, _under(path, str(key)))
+        else:
+            yield Problem(path, f"expected an object, found {_name(value)}")
+    elif isinstance(kind, inspect.EnumType):
+        known = [str(member.value) for member in kind.cls]
+        if value not in known:
+            yield Problem(path, f"expected one of {', '.join(known)}, found {_show(value)}{_did_you_mean(value, known)}")
+    elif isinstance(kind, inspect.DateTimeType):
+        if not _is_time(value):
+            yield Problem(path, f"expected a time like 2026-01-31T12:00:00Z, found {_show(value)}")
+    else:
+        expected = _SCALARS.get(type(kind))
+        if expected and (not isinstance(value, expected[0]) or (isinstance(value, bool) and not isinstance(kind, inspect.BoolType))):
+            yield Problem(path, f"expected {expected[1]}, found {_show(value)}")
+
+
+def _union(value: object, kind: inspect.UnionType, path: str) -> Iterator[Problem]:
+    if value is None and any(isinstance(t, inspect.NoneType) for t in kind.types):
+        return
+    kinds = [t for t in kind.types if not isinstance(t, inspect.NoneType)]
+    tagged = {t.tag: t for t in kinds if isinstance(t, inspect.StructType) and t.tag is not None}
+    if not tagged:
+        if len(kinds) == 1:
+            yield from _walk(value, kinds[0], path)
+        return
+    tag_field = next(t.tag_field for t in tagged.values()) or "type"
+    if not isinstance(value, Mapping):
+        yield Problem(path, f"expected an object with a {tag_field!r}, found {_name(value)}")
+        return
+    tag = value.get(tag_field)
+    chosen = tagged.get(tag) if isinstance(tag, str) else None
+    if chosen is None:
+        known = [str(t) for t in tagged]
+        found = "it is missing" if tag is None else f"found {_show(tag)}"
+        yield Problem(_under(path, tag_field), f"expected one of {', '.join(known)}, {found}{_did_you_mean(tag, known)}")
+        return
+    yield from _struct({k: v for k, v in value.items() if k != tag_field}, chosen, path)
+
+
+def _struct(value: Mapping[Any, Any], kind: inspect.StructType, path: str) -> Iterator[Problem]:
+    fields = {f.encode_name: f for f in kind.fields}
+    for key in value:
+        if key not in fields and kind.forbid_unknown_fields and not (kind.tag_field == key):
+            yield Problem(_under(path, str(key)), f"unknown field; known: {', '.join(sorted(fields))}{_did_you_mean(key, fields)}")
+    for name, part in fields.items():
+        if name in value:
+            yield from _walk(value[name], part.type, _under(path, name))
+        elif part.required:
+            yield Problem(_under(path, name), "is missing")
+
+
+def _under(path: str, name: str) -> str:
+    if not path or not name:
+        return path or name
+    return f"{path}{name}" if name.startswith("[") else f"{path}.{name}"
+
+
+def _name(value: object) -> str:
+    names = {type(None): "null", bool: "true or false", str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _show(value: object) -> str:
+    return repr(value[:60]) if isinstance(value, str) else _name(value) if not isinstance(value, int | float) else f"{value}"
+
+
+def _is_time(value: object) -> bool:
+    if isinstance(value, datetime):
+        return True
+    try:
+        msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        return False
+    return isinstance(value, str)
+
+
+def _did_you_mean(name: object, known: Any) -> str:  # noqa: ANN401 - any collection of names
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def utc(at: datetime) -> datetime:
+    """``at`` in UTC."""
+    return at.astimezone(UTC)

@@ -1,0 +1,231 @@
+"""The sans-I/O half of the link: ordering, acknowledgement, resending and deadlines of one pair of peers.
+
+Feed it messages to send, bytes that came and the time; take bytes to send and messages to act on. It opens no socket
+and reads no clock. One session lives as long as both boots do: a broken socket is ``disconnected()``, a new one
+``connected()``, and what the peer has not acknowledged goes out again. Hello and welcome are the owner's business (they
+carry identity and inventory); the session only takes the peer's count of what it has received.
+
+Callers: ``hub/gateway/connection.py`` and ``sidecar/link.py``.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from protocol import codec
+from protocol.errors import FrameTooLarge, Overloaded, ProtocolViolation
+from protocol.limits import DEAD_AFTER_S, HEARTBEAT_S, MAX_FRAME_BYTES, MAX_UNACKED
+from protocol.messages import Ack, AnyMessage, Message, Ordered, Ping, Pong
+
+MAX_PINGS: Final = 64
+"""Pings that may wait for their answers; older ones prove less and are forgotten."""
+
+
+class Session:
+    """Ordered, exactly-once delivery between two boots over any number of sockets.
+
+    Attributes:
+        received: order number of the last ordered message taken from the peer.
+        is_connected: whether a socket stands.
+        proven_at: the latest moment up to which everything that was sent is known to have reached the peer, because it
+            has answered a ping of that moment.
+    """
+
+    def __init__(self, *, heartbeat_s: float = HEARTBEAT_S, dead_after_s: float = DEAD_AFTER_S) -> None:
+        self.heartbeat_s, self.dead_after_s = heartbeat_s, dead_after_s
+        self.received = 0
+        self.is_connected = False
+        self._next = 1  # order number of the next ordered message
+        self._unacked: deque[tuple[int, Ordered, bytes]] = deque()  # sent or waiting, not acknowledged by the peer
+        self._out: list[bytes] = []  # encoded, for the next frames
+        self._safe = 0  # every ordered message up to here is safe on our side
+        self._safe_later: set[int] = set()  # safe, but with a gap before them
+        self._ack_told = 0  # the last Ack that went out
+        self._heard_at = 0.0
+        self._pinged_at = 0.0
+        self._pings = 0
+        self._unanswered: deque[tuple[int, float]] = deque(maxlen=MAX_PINGS)  # token and time of each
+        self.proven_at = float("-inf")
+
+    # --- the socket ---------------------------------------------------------------------------------------------------
+
+    def connected(self, peer_received: int, now: float) -> None:
+        """A socket stands and the peer has said how far it has received: resend what lies after that.
+
+        Raises:
+            ProtocolViolation: the peer has received what was never sent, so it means another session.
+        """
+        if peer_received >= self._next:
+            raise ProtocolViolation(f"a count below {self._next}", f"{peer_received}")
+        self._forget(peer_received)
+        self._out = [encoded for _, _, encoded in self._unacked]
+        self._heard_at = self._pinged_at = now
+        self._ack_told = 0
+        self.is_connected = True
+
+    def disconnected(self) -> None:
+        """The socket is gone; ordered messages stay for the next one, the others are dropped."""
+        self.is_connected = False
+        self._out = []
+        self._unanswered.clear()
+
+    def peer_restarted(self) -> dict[int, int]:
+        """Start both counts again, because the peer is a new boot that knows nothing of this session.
+
+        What the peer had not acknowledged is kept under new numbers. Call it before :meth:`connected`.
+
+        Returns:
+            The new number of each kept message by its old one.
+        """
+        kept = [(number, message) for number, message, _ in self._unacked]
+        self._unacked.clear()
+        self._next, self.received, self._safe, self._ack_told = 1, 0, 0, 0
+        self._safe_later.clear()
+        return {number: self._keep(message)[0] for number, message in kept}
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> int:
+        """Queue a message; returns its order number, 0 if it has none.
+
+        An ordered message is kept until the peer acknowledges it; any other is dropped when no socket stands.
+
+        Raises:
+            Overloaded: the peer has not acknowledged for so long that nothing more is kept.
+            FrameTooLarge: the message fits no frame; nothing was queued.
+        """
+        number = 0
+        if isinstance(message, Ordered):
+            if len(self._unacked) >= MAX_UNACKED:
+                raise Overloaded(f"the peer has left {MAX_UNACKED} messages unacknowledged")
+            number, encoded = self._keep(message)
+        else:
+            encoded = _fitting(codec.encode(message))
+        if self.is_connected:
+            self._out.append(encoded)
+        return number
+
+    def _keep(self, message: Ordered) -> tuple[int, bytes]:
+        number = self._next
+        numbered = msgspec.structs.replace(message, n=number)
+        encoded = _fitting(codec.encode(numbered))
+        self._next += 1
+        self._unacked.append((number, numbered, encoded))
+        return number, encoded
+
+    def data_to_send(self) -> list[bytes]:
+        """Frames to write now, an acknowledgement among them if one is due; empty if there is nothing."""
+        if not self.is_connected:
+            return []
+        if self._safe > self._ack_told:
+            self._ack_told = self._safe
+            self._out.append(codec.encode(Ack(n=self._safe)))
+        if not self._out:
+            return []
+        out, self._out = self._out, []
+        return codec.frames(out)
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def receive(self, frame: bytes, now: float) -> list[AnyMessage]:
+        """Messages of a frame that the owner has to act on, each ordered one exactly once.
+
+        The owner calls :meth:`acknowledge` for every ordered one when its effect is safe.
+
+        Raises:
+            FrameTooLarge, MalformedFrame: the frame cannot be read.
+            ProtocolViolation: an order number is missing or jumps; none of the frame's messages counts as received.
+        """
+        self._heard_at = now
+        before = self.received
+        try:
+            return list(self._take(codec.decode(frame)))
+        except ProtocolViolation:
+            # The owner never sees the good messages before the bad one, so the peer has to send them again.
+            self.received = before
+            raise
+
+    def _take(self, messages: list[AnyMessage]) -> Iterator[AnyMessage]:
+        for message in messages:
+            if isinstance(message, Ack):
+                if message.n >= self._next:
+                    raise ProtocolViolation(f"an acknowledgement below {self._next}", f"{message.n}")
+                self._forget(message.n)
+            elif isinstance(message, Ping):
+                self.send(Pong(token=message.token))
+            elif isinstance(message, Pong):
+                self._answered(message.token)
+            elif isinstance(message, Ordered):
+                if 0 < message.n <= self.received:
+                    continue  # sent again, it was here already
+                if message.n != self.received + 1:
+                    raise ProtocolViolation(f"message {self.received + 1}", f"message {message.n}")
+                self.received = message.n
+                yield message
+            else:
+                yield message
+
+    def acknowledge(self, number: int) -> None:
+        """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap."""
+        if number <= self._safe:
+            return
+        self._safe_later.add(number)
+        while self._safe + 1 in self._safe_later:
+            self._safe += 1
+            self._safe_later.discard(self._safe)
+
+    def _answered(self, token: int) -> None:
+        while self._unanswered and self._unanswered[0][0] <= token:
+            asked, asked_at = self._unanswered.popleft()
+            if asked == token:
+                self.proven_at = asked_at
+
+    def _forget(self, number: int) -> None:
+        while self._unacked and self._unacked[0][0] <= number:
+            self._unacked.popleft()
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def is_dead(self, now: float) -> bool:
+        """The peer has been silent for longer than a living one would be."""
+        return self.is_connected and now - self._heard_at >= self.dead_after_s
+
+    def tick(self, now: float) -> None:
+        """Ask a silent peer whether it is there."""
+        quiet_since = max(self._heard_at, self._pinged_at)
+        if self.is_connected and now - quiet_since >= self.heartbeat_s:
+            self.ping(now)
+
+    def ping(self, now: float) -> None:
+        """Ask the peer for an answer, which will prove that it has received everything up to ``now``."""
+        if self.is_connected:
+            self._pinged_at = now
+            self._pings += 1
+            self._unanswered.append((self._pings, now))
+            self.send(Ping(token=self._pings))
+
+    def next_deadline(self, now: float) -> float:
+        """When to call :meth:`tick` and look at :meth:`is_dead` again."""
+        return (
+            min(max(self._heard_at, self._pinged_at) + self.heartbeat_s, self._heard_at + self.dead_after_s)
+            if (self.is_connected)
+            else now + self.heartbeat_s
+        )
+
+    @property
+    def unacked(self) -> int:
+        """Ordered messages that the peer has not acknowledged."""
+        return len(self._unacked)
+
+    @property
+    def acknowledged(self) -> int:
+        """Order number up to which the peer has acknowledged everything."""
+        return self._unacked[0][0] - 1 if self._unacked else self._next - 1
+
+
+def _fitting(encoded: bytes) -> bytes:
+    if len(encoded) > MAX_FRAME_BYTES:
+        raise FrameTooLarge(len(encoded), MAX_FRAME_BYTES)
+    return encoded
