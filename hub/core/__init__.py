@@ -1,0 +1,1 @@
+"""Rules of the hub: no await, no clock, no random source, no I/O, no logging."""

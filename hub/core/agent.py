@@ -1,0 +1,101 @@
+"""An agent as the hub sees it: its states, what it can do, what it holds.
+
+One table holds every change of state. The per-task path reads the table directly; joining, draining and leaving go
+through a :mod:`transitions` machine built from the same table (``hub/services/presence.py``).
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from protocol.model import AgentState, AttemptState, EndpointReport, HostReport
+from protocol.table import after
+
+OFFLINE, IDLE, ASSIGNED = AgentState.OFFLINE, AgentState.IDLE, AgentState.ASSIGNED
+WORKING, BLOCKED, DRAINING = AgentState.WORKING, AgentState.BLOCKED, AgentState.DRAINING
+
+AGENT_EDGES: Final[dict[tuple[AgentState, str], AgentState]] = {
+    (OFFLINE, "join"): IDLE,
+    (OFFLINE, "join_busy"): WORKING,
+    (OFFLINE, "join_draining"): DRAINING,
+    (IDLE, "claim"): ASSIGNED,
+    (ASSIGNED, "claim"): ASSIGNED,
+    (WORKING, "claim"): WORKING,
+    (ASSIGNED, "start"): WORKING,
+    (WORKING, "start"): WORKING,
+    (DRAINING, "start"): DRAINING,
+    (ASSIGNED, "free"): IDLE,
+    (WORKING, "free"): IDLE,
+    (DRAINING, "free"): DRAINING,
+    (IDLE, "drain"): DRAINING,
+    (ASSIGNED, "drain"): DRAINING,
+    (WORKING, "drain"): DRAINING,
+    (BLOCKED, "drain"): DRAINING,
+    (DRAINING, "drain"): DRAINING,
+    (OFFLINE, "drain"): OFFLINE,
+    (DRAINING, "resume"): IDLE,
+    (DRAINING, "resume_busy"): WORKING,
+    (OFFLINE, "resume"): OFFLINE,
+    (IDLE, "block"): BLOCKED,
+    (BLOCKED, "unblock"): IDLE,
+    (IDLE, "lose"): OFFLINE,
+    (ASSIGNED, "lose"): OFFLINE,
+    (WORKING, "lose"): OFFLINE,
+    (BLOCKED, "lose"): OFFLINE,
+    (DRAINING, "lose"): OFFLINE,
+    (OFFLINE, "lose"): OFFLINE,
+}
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that an agent holds.
+
+    ``lease_until`` is in seconds of the hub's monotonic clock; the counters are the task's before this attempt.
+    """
+
+    task: str
+    epoch: int
+    agent: str
+    boot: int
+    lease_until: float
+    state: AttemptState = AttemptState.ASSIGNED
+    retries: int = 0
+    infra_failures: int = 0
+    max_retries: int = 0
+    is_committed: bool = False
+    """The claim is in the store; until then the assignment has not left."""
+
+
+@dataclass(slots=True)
+class Agent:
+    """A named worker identity; ``boot`` tells its starts apart, the highest one counts."""
+
+    name: str
+    host: str = ""
+    boot: int = 0
+    slots: int = 1
+    version: str = ""
+    capabilities: frozenset[str] = frozenset()
+    endpoints: tuple[EndpointReport, ...] = ()
+    state: AgentState = OFFLINE
+    is_draining: bool = False
+    last_seen_ms: int | None = None
+    report: HostReport | None = None
+    held: dict[str, Held] = field(default_factory=dict)
+    last_given: int = 0
+    """Number of the last assignment it got, so that the one that waited longest goes first."""
+
+    def fire(self, event: str) -> None:
+        """Change state by the table.
+
+        Raises:
+            IllegalTransition: the table has no such edge.
+        """
+        self.state = after(AGENT_EDGES, f"agent {self.name}", self.state, event)
+
+    @property
+    def free_slots(self) -> int:
+        """Attempts it could take now."""
+        if self.state in {OFFLINE, DRAINING, BLOCKED}:
+            return 0
+        return max(0, self.slots - len(self.held))

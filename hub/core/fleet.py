@@ -1,0 +1,91 @@
+"""What the hub is working on right now: agents and the attempts they hold. In memory; the store holds the truth.
+
+Changes here run ahead of the commit (a slot is taken when the claim is planned), so whoever plans next sees them; a claim
+that the store refuses is released again. All times are arguments.
+"""
+
+from collections.abc import Iterator
+
+from hub.core.agent import Agent, Held
+from protocol.model import AgentState, AttemptState, EndpointReport
+
+
+class Fleet:
+    """Agents by name and held attempts by task.
+
+    Attributes:
+        endpoints: LLM endpoints that people have added and that answer: every agent may use them.
+        generation: grows whenever what an agent *can* do changes, so that matches may be cached.
+    """
+
+    def __init__(self) -> None:
+        self.agents: dict[str, Agent] = {}
+        self.held: dict[str, Held] = {}
+        self.endpoints: tuple[EndpointReport, ...] = ()
+        self.generation = 0
+        self._given = 0
+
+    def agent(self, name: str) -> Agent:
+        """The agent of that name, made if it is new."""
+        found = self.agents.get(name)
+        if found is None:
+            found = self.agents[name] = Agent(name)
+            self.generation += 1
+        return found
+
+    def online(self) -> Iterator[Agent]:
+        """Agents that are connected."""
+        return (agent for agent in self.agents.values() if agent.state is not AgentState.OFFLINE)
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether anything could be placed at all."""
+        return any(agent.free_slots for agent in self.agents.values())
+
+    def changed(self) -> None:
+        """What an agent can do has changed: joined, left, drained, other capabilities or endpoints."""
+        self.generation += 1
+
+    def take(self, held: Held) -> None:
+        """``held.agent`` now holds the attempt."""
+        agent = self.agents[held.agent]
+        agent.held[held.task] = held
+        self.held[held.task] = held
+        if agent.state is not AgentState.OFFLINE and agent.state is not AgentState.DRAINING:
+            agent.fire("claim")
+        self._given += 1
+        agent.last_given = self._given
+
+    def start(self, held: Held) -> None:
+        """The attempt has been accepted by its agent."""
+        held.state = AttemptState.RUNNING
+        agent = self.agents[held.agent]
+        if agent.state in {AgentState.ASSIGNED, AgentState.WORKING, AgentState.DRAINING}:
+            agent.fire("start")
+
+    def release(self, task: str, epoch: int) -> Held | None:
+        """The attempt is over; what was held, or ``None`` if another attempt (or none) is held."""
+        held = self.held.get(task)
+        if held is None or held.epoch != epoch:
+            return None
+        del self.held[task]
+        agent = self.agents[held.agent]
+        agent.held.pop(task, None)
+        if not agent.held and agent.state in {AgentState.ASSIGNED, AgentState.WORKING, AgentState.DRAINING}:
+            agent.fire("free")
+        return held
+
+    def renew(self, agent: Agent, tasks: Iterator[tuple[str, int]], until: float) -> list[tuple[str, int]]:
+        """Extend the leases of the attempts that a heartbeat names; those it may not hold come back."""
+        stale = []
+        for task, epoch in tasks:
+            held = agent.held.get(task)
+            if held is None or held.epoch != epoch:
+                stale.append((task, epoch))
+            else:
+                held.lease_until = until
+        return stale
+
+    def expired(self, now: float) -> list[Held]:
+        """Attempts whose lease has ended."""
+        return [held for held in self.held.values() if held.lease_until <= now]

@@ -1,0 +1,113 @@
+"""Who could do a class of tasks, and why the others could not.
+
+Hard gates only: capabilities, executor, an endpoint with the model, drain. Who of them *should* is
+:mod:`hub.core.scheduling`. The same reasons feed ``explain``, so what it says is what was decided.
+"""
+
+from dataclasses import dataclass
+
+from hub.core.agent import Agent
+from hub.core.fleet import Fleet
+from hub.core.routing import Requirements, Way, model_on
+from protocol.model import AgentState, Candidate, EndpointReport, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Everyone who can do a class, by the first strategy that anyone online offers."""
+
+    ways: tuple[Way, ...]
+    candidates: tuple[Candidate, ...]
+    reason: str
+
+
+def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
+    """What keeps ``agent`` from this class whatever the strategy; empty: nothing does."""
+    reasons = []
+    if agent.state is AgentState.OFFLINE:
+        reasons.append("is offline")
+    if agent.is_draining:
+        reasons.append("is draining")
+    if agent.state is AgentState.BLOCKED:
+        reasons.append("is blocked")
+    wanted = {f"executor:{requirements.executor}", *requirements.needs}
+    reasons.extend(f"lacks {name!r}" for name in sorted(wanted - agent.capabilities))
+    return reasons
+
+
+def way_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Requirements) -> Way | str:
+    """How ``agent`` would follow ``strategy``, or why it cannot."""
+    if strategy is Strategy.TRIVIAL:
+        return Way(agent=agent.name, strategy=strategy)
+    wants_local = strategy is Strategy.LOCAL_LLM
+    fitting = [endpoint for endpoint in (*agent.endpoints, *fleet.endpoints) if endpoint.local == wants_local]
+    if not fitting:
+        return f"has no {'local' if wants_local else 'cloud'} LLM endpoint"
+    for endpoint in fitting:
+        if model := model_on(endpoint, requirements.model):
+            return Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model)
+    return _no_model(fitting, requirements.model)
+
+
+def _no_model(endpoints: list[EndpointReport], wanted: str) -> str:
+    offered = sorted({model.name for endpoint in endpoints for model in endpoint.models})
+    listed = ", ".join(offered[:8]) or "none"
+    return f"has no model {wanted!r} (offers {listed})" if wanted else "its LLM endpoints offer no model"
+
+
+def match(fleet: Fleet, requirements: Requirements) -> Match:
+    """Who online can do this class: the first strategy of the chain that anyone offers wins."""
+    candidates: list[Candidate] = []
+    skipped: list[str] = []
+    for strategy in requirements.strategies:
+        ways: list[Way] = []
+        for agent in fleet.online():
+            candidate, way = _candidate(fleet, agent, strategy, requirements)
+            candidates.append(candidate)
+            if way is not None:
+                ways.append(way)
+        if ways:
+            reason = f"{requirements.executor} work goes to {strategy.value}"
+            if skipped:
+                reason += f", since {' and '.join(skipped)}"
+            return Match(tuple(ways), tuple(candidates), reason)
+        skipped.append(f"no agent online offers {strategy.value}")
+    return Match((), tuple(candidates), " and ".join(skipped) or "no strategy is configured")
+
+
+def _candidate(
+    fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Requirements
+) -> tuple[Candidate, Way | None]:
+    against = reasons_against(agent, requirements)
+    way = way_of(fleet, agent, strategy, requirements)
+    if isinstance(way, str):
+        against.append(way)
+        return Candidate(strategy=strategy, agent=agent.name, reasons=tuple(against)), None
+    candidate = Candidate(
+        strategy=strategy,
+        agent=agent.name,
+        endpoint=way.endpoint,
+        model=way.model,
+        feasible=not against,
+        reasons=tuple(against),
+    )
+    return candidate, None if against else way
+
+
+class Matcher:
+    """Matches by class, computed once per change of the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._generation = -1
+        self._matches: dict[Requirements, Match] = {}
+
+    def match(self, requirements: Requirements) -> Match:
+        """As :func:`match`, remembered until the fleet's generation changes."""
+        if self._generation != self._fleet.generation:
+            self._generation = self._fleet.generation
+            self._matches.clear()
+        found = self._matches.get(requirements)
+        if found is None:
+            found = self._matches[requirements] = match(self._fleet, requirements)
+        return found

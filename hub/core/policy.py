@@ -1,0 +1,68 @@
+"""What happens to a task when an attempt ends: plain functions, no state.
+
+Failures come in classes, each with its own ceiling, so that a dead machine does not use up the retries that are meant for
+the work itself.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.limits import MAX_INFRA_FAILURES
+from protocol.model import FailureClass, TaskState
+
+MAX_QUOTA_FAILURES: Final = 10
+"""Tries against an endpoint that is down or out of quota, on top of the task's own retries."""
+
+_NEVER_RETRIED: Final = frozenset(
+    {FailureClass.INPUT, FailureClass.BUDGET, FailureClass.DEADLINE, FailureClass.DEPENDENCY, FailureClass.VERIFY}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What becomes of the task: its ``state``, the ``event`` that led there, and the wait before it may run again."""
+
+    state: TaskState
+    event: str
+    delay_s: float = 0.0
+    retries: int = 0
+    infra_failures: int = 0
+
+
+def retry_delay(attempt: int, *, base_s: float = 1.0, cap_s: float = 300.0) -> float:
+    """Seconds to wait before the next attempt.
+
+    Args:
+        attempt: attempts already made, from 1.
+        base_s, cap_s: first and longest delay, in seconds.
+    Returns:
+        ``base_s * 2 ** (attempt - 1)``, at most ``cap_s``. Jitter is the caller's, who owns the random source.
+    Raises:
+        ValueError: ``attempt`` is below 1.
+    Source: doubling as in RFC 9002 section 6.2.1; the cap is our choice.
+    """
+    if attempt < 1:
+        message = f"attempt counts from 1, found {attempt}"
+        raise ValueError(message)
+    return min(cap_s, base_s * 2.0 ** min(attempt - 1, 60))
+
+
+def after_failure(failure: FailureClass, *, retries: int, max_retries: int, infra_failures: int) -> Next:
+    """What becomes of a task whose attempt failed.
+
+    Args:
+        retries: retries used before this failure.
+        max_retries: retries that the submitter allows.
+        infra_failures: attempts that the machinery lost before this failure.
+    """
+    if failure in _NEVER_RETRIED:
+        return Next(TaskState.FAILED, "fail", 0.0, retries, infra_failures)
+    if failure in {FailureClass.INFRA, FailureClass.CANCELLED}:
+        if infra_failures + 1 >= MAX_INFRA_FAILURES:
+            return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures + 1)
+        return Next(TaskState.QUEUED, "requeue", 0.0, retries, infra_failures + 1)
+    ceiling = max_retries + (MAX_QUOTA_FAILURES if failure is FailureClass.QUOTA and max_retries else 0)
+    if retries >= ceiling:
+        return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures)
+    base_s = 5.0 if failure is FailureClass.QUOTA else 1.0
+    return Next(TaskState.QUEUED, "requeue", retry_delay(retries + 1, base_s=base_s), retries + 1, infra_failures)

@@ -1,0 +1,137 @@
+"""Which way a task is done: executor and strategies at submission, agent and model at assignment.
+
+At submission a task gets its *requirements*: everything that matters to matching and nothing else. Tasks with equal
+requirements form a class and share a queue; the class text is stored with the task, so the queue of a restarted hub is
+read back without opening a single spec.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from hub.core.complexity import infer
+from protocol.model import Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
+
+DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
+    Tier.TRIVIAL: (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM),
+    Tier.STANDARD: (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM),
+    Tier.COMPLEX: (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM),
+}
+"""Strategies in order of preference, for work that needs a model. Work that is a command is always ``trivial``."""
+
+_encoder: Final = msgspec.json.Encoder(order="sorted")
+_placements: Final = msgspec.msgpack.Encoder()
+
+
+class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent must offer to do a task, and in which order of preference."""
+
+    executor: str
+    strategies: tuple[Strategy, ...]
+    model: str = ""
+    needs: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The class these requirements form: equal requirements, equal text."""
+        return _encoder.encode(self).decode()
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """One way in which one agent could do a class of tasks."""
+
+    agent: str
+    strategy: Strategy
+    endpoint: str = ""
+    model: str = ""
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """A routing decision without the tier, as an attempt keeps it. ``at_ms`` is Unix time in milliseconds."""
+
+    strategy: Strategy
+    executor: str
+    agent: str
+    reason: str
+    at_ms: int
+    endpoint: str = ""
+    model: str = ""
+    candidates: tuple[Candidate, ...] = ()
+
+
+def encode_placement(placement: Placement) -> bytes:
+    """As the store keeps it."""
+    return _placements.encode(placement)
+
+
+def decode_placement(raw: bytes) -> Placement:
+    """The placement of :func:`encode_placement`."""
+    return msgspec.msgpack.decode(raw, type=Placement)
+
+
+def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
+    """The whole decision; without a placement, what is known before anybody has the task."""
+    if placement is None:
+        return Routing(tier=tier, reason="not assigned yet")
+    return Routing(
+        tier=tier,
+        strategy=placement.strategy,
+        executor=placement.executor,
+        model=placement.model,
+        endpoint=placement.endpoint,
+        agent=placement.agent,
+        reason=placement.reason,
+        candidates=placement.candidates,
+        at=datetime.fromtimestamp(placement.at_ms / 1000, UTC),
+    )
+
+
+def requirements_of(text: str) -> Requirements:
+    """The requirements whose class is ``text``."""
+    return msgspec.json.decode(text, type=Requirements)
+
+
+def route(
+    spec: TaskSpec, chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS
+) -> tuple[TierDecision, Requirements]:
+    """How hard the task counts as, and what it requires."""
+    tier = infer(spec)
+    executor = spec.executor if spec.executor != "auto" else _executor(spec)
+    strategies: tuple[Strategy, ...] = (Strategy.TRIVIAL,)
+    if executor not in {"noop", "shell"}:
+        strategies = tuple(chains.get(tier.effective) or DEFAULT_CHAINS[tier.effective])
+    return tier, Requirements(
+        executor=executor,
+        strategies=strategies,
+        model=spec.model if executor not in {"noop", "shell"} else "",
+        needs=tuple(sorted(set(spec.needs))),
+    )
+
+
+def _executor(spec: TaskSpec) -> str:
+    if spec.command:
+        return "shell"
+    if spec.save_as:
+        return "chat"
+    return "agent" if spec.context.repo or spec.context.files or spec.verification else "chat"
+
+
+def model_on(endpoint: EndpointReport, wanted: str) -> str:
+    """The model that ``endpoint`` would use for a task that asks for ``wanted``; empty: it has none that fits.
+
+    Without a wish the endpoint's default is taken, else its first model. A cloud endpoint that lists no models serves
+    any name of its maker.
+    """
+    names = [model.name for model in endpoint.models]
+    if not wanted:
+        return endpoint.default_model or (names[0] if names else "")
+    for name in (wanted, f"{wanted}:latest"):
+        if name in names:
+            return name
+    if not names and not endpoint.local:
+        is_claude = wanted.startswith("claude")
+        return wanted if is_claude == (endpoint.kind == "anthropic") else ""
+    return ""

@@ -1,0 +1,74 @@
+"""Decide which queued task goes to which agent.
+
+Pure: takes the window and the fleet, returns decisions; reads no clock, opens no connection, stores nothing, so a
+decision can be replayed. The loop that feeds it is ``hub/services/dispatch.py``.
+
+Order: the most urgent lane first, within a lane the oldest task, over all classes that somebody free can serve. Of the
+agents that can, the one with the smallest share of its slots in use gets it, among equals the one that has waited
+longest, so that equal agents get equal shares.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hub.core.agent import Agent
+from hub.core.fleet import Fleet
+from hub.core.matching import Match, Matcher
+from hub.core.routing import Way
+from hub.core.window import ClassQueue, Place, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Task ``place[1]`` of ``queue`` goes to ``agent`` in this ``way``."""
+
+    queue: ClassQueue
+    place: Place
+    agent: Agent
+    way: Way
+    match: Match
+
+
+def plan(window: Window, fleet: Fleet, matcher: Matcher) -> Iterator[Assignment]:
+    """Assignments to make now, best first.
+
+    Each task is taken from the window as it is yielded; the caller must :meth:`Fleet.take` the attempt before asking for
+    the next one, so that the slot counts as used.
+    """
+    if not fleet.has_free_slot:
+        return
+    heads: list[tuple[Place, str]] = []
+    for text, queue in window.classes.items():
+        if (head := queue.head) is not None and matcher.match(queue.requirements).ways:
+            heads.append((head, text))
+    heapq.heapify(heads)
+    while heads:
+        _, text = heads[0]
+        queue = window.classes[text]
+        found = matcher.match(queue.requirements)
+        chosen = choose(found, fleet)
+        if chosen is None:
+            heapq.heappop(heads)  # everyone who could is busy; the next class may have others
+            continue
+        agent, way = chosen
+        yield Assignment(queue, queue.take(), agent, way, found)
+        head = queue.head
+        if head is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (head, text))
+
+
+def choose(found: Match, fleet: Fleet) -> tuple[Agent, Way] | None:
+    """Who of those that can should take the next task; ``None`` if all are busy."""
+    best: tuple[float, int] | None = None
+    chosen: tuple[Agent, Way] | None = None
+    for way in found.ways:
+        agent = fleet.agents[way.agent]
+        if not agent.free_slots:
+            continue
+        rank = (len(agent.held) / agent.slots, agent.last_given)
+        if best is None or rank < best:
+            best, chosen = rank, (agent, way)
+    return chosen

@@ -1,0 +1,131 @@
+"""The part of the queue that is in memory: the best queued tasks of each class, and whether the store holds more.
+
+The store is the queue. A million queued tasks cost disk, not memory or start-up time: each class keeps at most
+``limit`` tasks here, in order of priority and age, and asks for the next ones when it runs dry. One class that nobody
+can serve never hides another.
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Iterator
+
+from hub.core.routing import Requirements, requirements_of
+
+Place = tuple[int, str]
+"""Priority (0 is the most urgent) and task id: the order in which tasks of a class go."""
+
+
+class ClassQueue:
+    """Queued tasks of one class, best first.
+
+    Attributes:
+        has_more: the store may hold queued tasks of this class that are not here.
+        left_out: how many tasks were left to the store so far; a refill that was asked for before one of them cannot
+            know it.
+        is_filling: a refill is on its way.
+    """
+
+    __slots__ = ("_head", "_limit", "_places", "has_more", "is_filling", "left_out", "requirements", "text")
+
+    def __init__(self, text: str, limit: int, *, has_more: bool) -> None:
+        self.text = text
+        self.requirements: Requirements = requirements_of(text)
+        self.has_more = has_more
+        self.left_out = 0
+        self.is_filling = False
+        self._limit = limit
+        self._places: list[Place] = []
+        self._head = 0  # places before it are taken; cut off now and then, so that taking is cheap
+
+    def __len__(self) -> int:
+        return len(self._places) - self._head
+
+    @property
+    def head(self) -> Place | None:
+        """The task that goes next."""
+        return self._places[self._head] if self._head < len(self._places) else None
+
+    @property
+    def last(self) -> Place | None:
+        """The last task that is here: what the store holds beyond it comes later."""
+        return self._places[-1] if len(self) else None
+
+    def add(self, place: Place) -> None:
+        """Queue a task. One that belongs behind the window of a class that has more is left to the store."""
+        last = self.last
+        if self.has_more and (last is None or place > last):
+            self.left_out += 1
+            return
+        if last is None or place > last:
+            self._places.append(place)
+        else:
+            insort(self._places, place, lo=self._head)
+        if len(self) > self._limit:
+            self._places.pop()
+            self.left_out += 1
+            self.has_more = True
+
+    def take(self) -> Place:
+        """Remove and return the head.
+
+        Raises:
+            IndexError: there is none.
+        """
+        place = self._places[self._head]
+        self._head += 1
+        if self._head > self._limit:
+            del self._places[: self._head]
+            self._head = 0
+        return place
+
+    def discard(self, task: str) -> None:
+        """Forget a task, wherever it stands."""
+        self._places = [place for place in self._places[self._head :] if place[1] != task]
+        self._head = 0
+
+    def position(self, place: Place) -> int | None:
+        """How many tasks of this class go before ``place``; ``None`` if it is not here."""
+        for number, here in enumerate(self._places[self._head :]):
+            if here == place:
+                return number
+        return None
+
+    def fill(self, places: Iterable[Place], *, has_more: bool, left_out: int) -> None:
+        """What the store holds next, read when :attr:`left_out` was ``left_out``; ``has_more``: and beyond that."""
+        known = set(self._places[self._head :])
+        self._places, self._head = sorted(known.union(places)), 0
+        self.has_more = has_more or left_out != self.left_out
+        self.is_filling = False
+
+
+class Window:
+    """All classes that have queued tasks."""
+
+    def __init__(self, limit: int = 1_000) -> None:
+        self.limit = limit
+        self.classes: dict[str, ClassQueue] = {}
+
+    def open(self, text: str) -> None:
+        """The store holds queued tasks of this class."""
+        if text not in self.classes:
+            self.classes[text] = ClassQueue(text, self.limit, has_more=True)
+
+    def add(self, text: str, place: Place) -> None:
+        """A task has become ready to run."""
+        queue = self.classes.get(text)
+        if queue is None:
+            queue = self.classes[text] = ClassQueue(text, self.limit, has_more=False)
+        queue.add(place)
+
+    def discard(self, text: str, task: str) -> None:
+        """A task is no longer queued (cancelled, expired, never stored)."""
+        if queue := self.classes.get(text):
+            queue.discard(task)
+
+    def dry(self) -> Iterator[ClassQueue]:
+        """Classes whose window is empty though the store may hold more."""
+        return (queue for queue in self.classes.values() if queue.has_more and not len(queue) and not queue.is_filling)
+
+    def forget_empty(self) -> None:
+        """Drop classes that have nothing here or in the store."""
+        for text in [text for text, queue in self.classes.items() if not len(queue) and not queue.has_more]:
+            del self.classes[text]

@@ -1,0 +1,1 @@
+"""What the hub remembers: verbs in, rows out; SQLite embedded."""

@@ -1,0 +1,299 @@
+"""The verbs of the store, as data.
+
+A service states what should become of the rows; the writer folds everything that waits into one transaction. Every verb
+is conditional (on state and epoch), writes its event rows in the same transaction, and answers with an outcome: what it
+found, or an :class:`AgentComError` for a caller who is too late. None ever leaves half of itself behind.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from hub.core.window import Place
+from protocol.errors import AgentComError
+from protocol.events import Event
+from protocol.model import AttemptState, FailureClass, TaskState
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """Base of all verbs. ``at_ms`` is the hub's wall clock, Unix time in milliseconds."""
+
+    at_ms: int
+
+
+class NewTask(Struct, frozen=True, kw_only=True):
+    """A task to add; ``spec`` and ``tier`` are MessagePack."""
+
+    id: str
+    state: TaskState
+    class_text: str
+    priority: int
+    title: str
+    labels: dict[str, str]
+    spec: bytes
+    tier: bytes
+    max_retries: int
+    parent: str | None = None
+    ready_ms: int | None = None
+    expires_ms: int | None = None
+    complete_by_ms: int | None = None
+    depends_on: tuple[str, ...] = ()
+
+
+class AddTasks(Change, frozen=True, kw_only=True):
+    """Store all of these or none. Outcome: :class:`Added`, or IdempotencyConflict, or BadInput (unknown dependency)."""
+
+    tasks: tuple[NewTask, ...]
+    by: str
+    key: str | None = None
+    digest: bytes = b""
+
+
+class Added(Struct, frozen=True, kw_only=True):
+    """Ids in the order of the request. ``replayed``: the idempotency key had made them before, nothing was stored.
+
+    ``states`` are the states the tasks began in (a dependency may have completed by now).
+    """
+
+    ids: tuple[str, ...]
+    states: tuple[TaskState, ...]
+    replayed: bool = False
+
+
+class Claim(Change, frozen=True, kw_only=True):
+    """Give a queued task to an agent. Outcome: :class:`Claimed`, or StaleTask."""
+
+    task: str
+    agent: str
+    host: str
+    boot: int
+    placement: bytes
+
+
+class Claimed(Struct, frozen=True, kw_only=True):
+    """The new attempt, and what its agent and the hub need to know of the task."""
+
+    epoch: int
+    spec: bytes
+    tier: bytes
+    retries: int
+    infra_failures: int
+    max_retries: int
+
+
+class Accept(Change, frozen=True, kw_only=True):
+    """The agent has written the attempt down. Outcome: ``None``, or StaleAttempt."""
+
+    task: str
+    epoch: int
+
+
+class Advance(Change, frozen=True, kw_only=True):
+    """The attempt moved to another phase or iteration. Outcome: ``None``, or StaleAttempt."""
+
+    task: str
+    epoch: int
+    state: AttemptState
+    iteration: int
+    detail: str = ""
+
+
+class Finish(Change, frozen=True, kw_only=True):
+    """End an attempt and say what becomes of its task. Outcome: :class:`Finished`, or StaleAttempt."""
+
+    task: str
+    epoch: int
+    attempt: AttemptState
+    next: TaskState
+    retries: int
+    infra_failures: int
+    failure: FailureClass | None = None
+    reason: str = ""
+    result: bytes | None = None
+    execution_ok: bool | None = None
+    verified: bool | None = None
+    ready_ms: int | None = None
+    facts: dict[str, Any] = {}
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """A task that may run from now on."""
+
+    class_text: str
+    place: Place
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """What the end of a task has set in motion: ``again`` the task itself, ``ready`` those that depended on it."""
+
+    again: Ready | None = None
+    ready: tuple[Ready, ...] = ()
+
+
+class Cancel(Change, frozen=True, kw_only=True):
+    """A person no longer wants the task. Outcome: :class:`Ended`, or NotFound, or Conflict."""
+
+    task: str
+    reason: str
+    by: str
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """A live task that was ended from outside: where it stood before."""
+
+    task: str
+    was: TaskState
+    epoch: int
+    agent: str | None
+    class_text: str
+
+
+class Retry(Change, frozen=True, kw_only=True):
+    """A person wants a dead letter to run again. Outcome: :class:`Ready`, or NotFound, or Conflict."""
+
+    task: str
+    by: str
+
+
+class Promote(Change, frozen=True, kw_only=True):
+    """Make delayed tasks ready whose time has come. Outcome: :class:`Promoted`."""
+
+    limit: int = 1_000
+
+
+class Promoted(Struct, frozen=True, kw_only=True):
+    """Tasks that may run now, and when the next delayed one may (Unix ms; ``None``: there is none)."""
+
+    ready: tuple[Ready, ...]
+    next_ms: int | None
+
+
+class Expire(Change, frozen=True, kw_only=True):
+    """End tasks whose ``ttl_s`` or ``complete_by`` has passed. Outcome: :class:`Expired`."""
+
+    limit: int = 1_000
+
+
+class Expired(Struct, frozen=True, kw_only=True):
+    """Tasks that ended, and the next deadline (Unix ms; ``None``: there is none)."""
+
+    ended: tuple[Ended, ...]
+    next_ms: int | None
+
+
+class ReadClass(Change, frozen=True, kw_only=True):
+    """Best ready tasks of a class behind ``after``. A verb, so that it sees every change before it. Outcome: places."""
+
+    class_text: str
+    limit: int
+    after: Place | None = None
+
+
+class AppendLog(Change, frozen=True, kw_only=True):
+    """Keep a piece of output. Outcome: ``None``, or StaleAttempt (never stored for an attempt that does not exist)."""
+
+    task: str
+    epoch: int
+    offset: int
+    stream: str
+    text: str
+
+
+class PutAgent(Change, frozen=True, kw_only=True):
+    """Remember an agent as it introduced itself. Outcome: ``None``."""
+
+    name: str
+    host: str
+    boot: int
+    slots: int
+    version: str
+    capabilities: tuple[str, ...]
+    draining: bool
+    event: Event | None = None
+
+
+class TokenRow(Struct, frozen=True, kw_only=True):
+    """A bearer token; only the digest of its secret is kept."""
+
+    id: str
+    role: str
+    label: str
+    digest: bytes
+    created_ms: int
+    expires_ms: int | None = None
+    last_used_ms: int | None = None
+    revoked_ms: int | None = None
+
+
+class AddToken(Struct, frozen=True):
+    """Keep a new token. Outcome: ``None``."""
+
+    token: TokenRow
+    event: Event
+
+
+class RevokeToken(Struct, frozen=True):
+    """A token ends. Outcome: ``None``, or NotFound."""
+
+    id: str
+    at_ms: int
+    event: Event
+
+
+class TouchTokens(Struct, frozen=True):
+    """When tokens were last used, by id (Unix ms). Outcome: ``None``."""
+
+    used: dict[str, int]
+
+
+class EndpointRow(Struct, frozen=True, kw_only=True):
+    """An LLM endpoint that a person has added."""
+
+    id: str
+    kind: str
+    url: str
+    local: bool
+    default_model: str = ""
+
+
+class PutEndpoint(Struct, frozen=True):
+    """Keep an endpoint, new or changed. Outcome: ``None``."""
+
+    endpoint: EndpointRow
+    event: Event
+
+
+class RemoveEndpoint(Struct, frozen=True):
+    """Forget an endpoint. Outcome: ``None``, or NotFound."""
+
+    id: str
+    event: Event
+
+
+class Record(Struct, frozen=True):
+    """Write down a fact that changes no row. Outcome: ``None``."""
+
+    event: Event
+
+
+AnyChange = (
+    AddTasks
+    | Claim
+    | Accept
+    | Advance
+    | Finish
+    | Cancel
+    | Retry
+    | Promote
+    | Expire
+    | ReadClass
+    | AppendLog
+    | PutAgent
+    | AddToken
+    | RevokeToken
+    | TouchTokens
+    | PutEndpoint
+    | RemoveEndpoint
+    | Record
+)
+Outcome = Any | AgentComError

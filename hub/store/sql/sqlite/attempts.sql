@@ -1,0 +1,38 @@
+-- name: add_attempt
+INSERT INTO attempts (task, epoch, agent, host, boot, state, assigned_ms, placement)
+VALUES (?, ?, ?, ?, ?, 'assigned', ?, ?);
+
+-- name: start_attempt
+UPDATE attempts SET state = 'accepted', started_ms = ?3 WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL;
+
+-- name: advance_attempt
+UPDATE attempts SET state = ?3 WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL AND started_ms IS NOT NULL
+RETURNING agent;
+
+-- name: end_attempt
+UPDATE attempts SET state = ?3, accepted = ?4, failure = ?5, reason = ?6, result = ?7, ended_ms = ?8
+WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL
+RETURNING agent;
+
+-- name: attempts
+SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
+    result
+FROM attempts WHERE task = ? ORDER BY epoch;
+
+-- name: attempt
+SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
+    NULL
+FROM attempts WHERE task = ? AND epoch = ?;
+
+-- name: add_log
+-- Stored only for an attempt that exists, and once: a piece that comes again has a place that is already covered.
+INSERT INTO logs (task, epoch, at_ms, place, stream, text)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6
+WHERE EXISTS (SELECT 1 FROM attempts WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL);
+
+-- name: logs
+SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3;
+
+-- name: reopen_attempts
+-- A dead letter that runs again may have another result accepted; the old one stays in the history.
+UPDATE attempts SET accepted = 0 WHERE task = ? AND accepted = 1;

@@ -1,0 +1,45 @@
+-- name: add_event
+INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: events
+SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- name: events_of_task
+SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- name: last_event
+SELECT max(seq) FROM events;
+
+-- name: put_agent
+INSERT INTO agents (name, host, boot, slots, version, capabilities, draining, last_seen_ms)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+ON CONFLICT (name) DO UPDATE SET host = ?2, boot = ?3, slots = ?4, version = ?5, capabilities = ?6, draining = ?7,
+    last_seen_ms = ?8;
+
+-- name: agents
+SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms FROM agents;
+
+-- name: put_endpoint
+INSERT INTO endpoints (id, kind, url, local, default_model) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (id) DO UPDATE SET kind = ?2, url = ?3, local = ?4, default_model = ?5;
+
+-- name: remove_endpoint
+DELETE FROM endpoints WHERE id = ?;
+
+-- name: endpoints
+SELECT id, kind, url, local, default_model FROM endpoints ORDER BY id;
+
+-- name: add_token
+INSERT INTO tokens (id, role, label, digest, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: revoke_token
+UPDATE tokens SET revoked_ms = ?2 WHERE id = ?1 AND revoked_ms IS NULL;
+
+-- name: touch_token
+UPDATE tokens SET last_used_ms = ?2 WHERE id = ?1;
+
+-- name: tokens
+SELECT id, role, label, digest, created_ms, expires_ms, last_used_ms, revoked_ms FROM tokens ORDER BY created_ms DESC, id;
+
+-- name: next_boot
+UPDATE facts SET value = max(value + 1, ?) WHERE name = 'hub_boot' RETURNING value;

@@ -1,0 +1,167 @@
+"""The store as services see it: one way to write, some ways to read.
+
+Writing is :meth:`Store.post`: changes are folded into one transaction with everything else that waits, and the callback
+runs after the commit. A failed commit never calls back with success: it ends the hub.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from hub.core.window import Place
+from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
+from protocol.events import Event
+from protocol.model import AttemptState, FailureClass, TaskState
+
+Done = Callable[[Outcome], None]
+
+
+class TaskRow(Struct, frozen=True, kw_only=True):
+    """A task as stored, without its spec. Times are Unix milliseconds."""
+
+    id: str
+    state: TaskState
+    class_text: str
+    priority: int
+    epoch: int
+    agent: str | None
+    title: str
+    labels: dict[str, str]
+    retries: int
+    max_retries: int
+    infra_failures: int
+    ready_ms: int | None
+    submitted_ms: int
+    queued_ms: int | None
+    started_ms: int | None
+    ended_ms: int | None
+    execution_ok: bool | None
+    verified: bool | None
+    reason: str
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the queue of its class."""
+        return (self.priority, self.id)
+
+
+class AttemptRow(Struct, frozen=True, kw_only=True):
+    """An attempt as stored; ``placement`` and ``result`` are MessagePack."""
+
+    task: str
+    epoch: int
+    agent: str
+    host: str
+    boot: int
+    state: AttemptState
+    accepted: bool
+    failure: FailureClass | None
+    reason: str
+    assigned_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    placement: bytes
+    result: bytes | None
+
+
+class LogRow(Struct, frozen=True, kw_only=True):
+    """A stored piece of output."""
+
+    seq: int
+    at_ms: int
+    epoch: int
+    stream: str
+    text: str
+
+
+class AgentRow(Struct, frozen=True, kw_only=True):
+    """An agent as it last introduced itself."""
+
+    name: str
+    host: str
+    boot: int
+    slots: int
+    version: str
+    capabilities: tuple[str, ...]
+    draining: bool
+    last_seen_ms: int
+
+
+class TaskQuery(Struct, frozen=True, kw_only=True):
+    """Which tasks, newest first; ``before`` is the id where the last page ended."""
+
+    states: frozenset[TaskState] = frozenset()
+    agent: str = ""
+    label: tuple[str, str] | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+class Start(Struct, frozen=True, kw_only=True):
+    """What a hub needs to know when it starts."""
+
+    hub_boot: int
+    last_task: str
+    last_event: int
+    held: tuple[tuple[TaskRow, AttemptRow], ...]
+    classes: tuple[str, ...]
+    agents: tuple[AgentRow, ...]
+    endpoints: tuple[EndpointRow, ...]
+    next_ready_ms: int | None
+    next_deadline_ms: int | None
+
+
+class Store(Protocol):
+    """Durable memory; see the module."""
+
+    newest_event: int
+    on_seal: Callable[[], None]
+    """Called just before a batch is sealed: the last moment to post changes that join it."""
+    on_commit: Callable[[Sequence[Event]], None]
+    """Called after a commit with its events, numbered, in order."""
+    on_failure: Callable[[BaseException], None]
+    """Called once when the store can no longer promise durability. Nothing is written after that."""
+
+    def post(self, change: AnyChange, done: Done | None = None) -> None:
+        """Write ``change`` with the next batch; ``done`` gets its outcome after the commit."""
+        ...
+
+    def wake(self) -> None:
+        """Seal a batch soon even if nothing is posted (so that ``on_seal`` runs)."""
+        ...
+
+    async def commit(self, change: AnyChange) -> Any:  # noqa: ANN401 - each verb documents its outcome
+        """As :meth:`post`, waiting for the outcome.
+
+        Raises:
+            AgentComError: the outcome was one.
+            StoreFailed: the commit failed.
+        """
+        ...
+
+    async def task(self, task: str) -> TaskRow | None: ...
+    async def spec(self, task: str) -> tuple[bytes, bytes] | None:
+        """Spec and tier decision, MessagePack."""
+        ...
+
+    async def attempts(self, task: str) -> list[AttemptRow]: ...
+    async def tasks(self, query: TaskQuery) -> list[TaskRow]: ...
+    async def summaries(self, ids: Sequence[str]) -> list[TaskRow]: ...
+    async def blockers(self, task: str) -> list[tuple[str, TaskState]]:
+        """Tasks it depends on that have not completed."""
+        ...
+
+    async def ahead(self, row: TaskRow) -> int:
+        """Ready tasks of the same class that go first (counted to 10,000)."""
+        ...
+
+    async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]: ...
+    async def logs(self, task: str, after: int, limit: int) -> list[LogRow]: ...
+    async def counts(self) -> dict[TaskState, int]:
+        """Tasks by state."""
+        ...
+
+    async def tokens(self) -> list[TokenRow]: ...
+    async def start(self) -> Start: ...
+    async def close(self) -> None: ...
