@@ -1,0 +1,306 @@
+"""The hub, put together: the only place that names concrete classes.
+
+Start: open the store, learn what the last hub knew, then open the port. Stop: close the door, let what waits be written,
+close the store. If the store can no longer promise durability, the hub ends with a non-zero status at once.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import random
+import signal
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+import structlog
+from aiohttp import web
+
+from hub.clock import SystemClock
+from hub.core.agent import Held
+from hub.core.fleet import Fleet
+from hub.core.window import Window
+from hub.gateway.connection import Links
+from hub.gateway.server import Gateway
+from hub.metrics import Metrics
+from hub.probe import probe
+from hub.services.access import Access
+from hub.services.dispatch import Dispatch
+from hub.services.feed import Feed
+from hub.services.insight import Insight
+from hub.services.intake import Intake
+from hub.services.presence import Presence
+from hub.services.registry import Registry
+from hub.services.results import Results
+from hub.services.sweeper import Sweeper
+from hub.settings import Settings
+from hub.store.changes import Record
+from hub.store.sqlite import SqliteStore
+from hub.store.store import Start
+from hub.web.application import build
+from hub.web.routing import Route
+from hub.web.services import Services, WebSettings
+from hub.web.sessions import Sessions
+from protocol.clock import Clock
+from protocol.errors import BadInput, Problem, StoreFailed
+from protocol.events import Event, EventKind
+from protocol.ids import IdMaker
+from protocol.logs import configure
+
+log = structlog.get_logger(__name__)
+VERSION: Final = importlib.metadata.version("agentcom")
+STORE_FILE: Final = "hub.sqlite"
+
+
+@dataclass(slots=True)
+class Running:
+    """A hub that runs; :meth:`stop` ends it. ``failed`` is done when it has to end by itself."""
+
+    settings: Settings
+    url: str
+    store: SqliteStore
+    fleet: Fleet
+    access: Access
+    failed: "asyncio.Future[BaseException]"
+    _stop: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+
+    async def stop(self) -> None:
+        """Close the door, write what waits, close the store."""
+        while self._stop:
+            await self._stop.pop()()
+
+
+async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
+    """A hub with these settings, in this event loop.
+
+    Raises:
+        BadInput: the data directory or the address cannot be used.
+        StoreFailed: the store cannot be opened.
+    """
+    clock = clock or SystemClock()
+    lock = _lock(settings.folder)
+    store = SqliteStore(settings.folder / STORE_FILE)
+    try:
+        await store.open()
+        start = await store.start(clock.now_ms())
+        return await _assemble(settings, clock, store, start, lock)
+    except BaseException:
+        await store.close()
+        lock.close()
+        raise
+
+
+async def _assemble(  # noqa: PLR0915 - one line a part
+    settings: Settings, clock: Clock, store: SqliteStore, start: Start, lock: IO[str]
+) -> Running:
+    loop = asyncio.get_running_loop()
+    source = random.SystemRandom()
+    fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
+    metrics = Metrics(store, fleet, links)
+    for text in start.classes:
+        window.open(text)
+
+    sweeper: Sweeper
+    results = Results(
+        store,
+        fleet,
+        window,
+        clock,
+        source,
+        on_delayed=lambda at_ms: sweeper.due(at_ms),
+        on_log=feed.logged,
+        on_ended=metrics.ended,
+    )
+    sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=settings.lease_s)
+    presence = Presence(store, fleet, clock, lease_s=settings.lease_s, lose=results.lose, send=links.send)
+    dispatch = Dispatch(store, fleet, window, links, clock, lease_s=settings.lease_s)
+    intake = Intake(
+        store,
+        fleet,
+        window,
+        links,
+        clock,
+        IdMaker(source.getrandbits, start.last_task),
+        chains=settings.chains,
+        is_full=lambda: store.is_full,
+        on_delayed=sweeper.due,
+    )
+    registry = Registry(store, fleet, clock, probe)
+    insight = Insight(store, fleet, clock, version=VERSION, started_at=datetime.now(UTC))
+    access = await Access.load(store, clock)
+    gateway = Gateway(
+        links,
+        presence,
+        results,
+        clock,
+        hub_boot=start.hub_boot,
+        heartbeat_s=settings.heartbeat_s,
+        lease_s=settings.lease_s,
+        resend=_resender(store, dispatch),
+    )
+
+    failed: asyncio.Future[BaseException] = loop.create_future()
+    store.on_failure = lambda exc: None if failed.done() else failed.set_result(exc)
+    store.on_commit = feed.committed
+    await access.ensure_first_tokens(settings.folder)
+    presence.restore(start)
+    registry.restore(start)
+    for at_ms in (start.next_ready_ms, start.next_deadline_ms):
+        if at_ms is not None:
+            sweeper.due(at_ms)
+    store.on_seal = dispatch.run
+    await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION})))
+
+    app = build(
+        Services(intake, insight, presence, registry, access, feed),
+        sessions=Sessions(clock),
+        metrics=metrics.registry,
+        settings=WebSettings(origins=frozenset(settings.origins), version=VERSION),
+        more=(Route("GET", "/mesh", gateway.accept, "mesh:join", "Link of a sidecar (WebSocket)"),),
+    )
+    running = Running(settings, "", store, fleet, access, failed)
+    running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it
+    loops = [sweeper.run(), registry.run(), access.keep_last_used()]
+    tasks = [asyncio.create_task(coroutine, name=coroutine.__name__) for coroutine in loops]
+    for task in tasks:
+        task.add_done_callback(_end_hub(failed))
+    running._stop.append(_ender(tasks, access))  # noqa: SLF001
+    try:
+        running.url = await _open(app, settings, links, running)
+    except BaseException:
+        await running.stop()
+        raise
+    log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.held))
+    return running
+
+
+def _resender(store: SqliteStore, dispatch: Dispatch) -> Callable[[Held], Awaitable[None]]:
+    async def resend(held: Held) -> None:
+        stored, attempts = await store.spec(held.task), await store.attempts(held.task)
+        if stored is not None and attempts:
+            dispatch.again(held, stored[0], stored[1], attempts[-1].placement)
+
+    return resend
+
+
+def _end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:
+    """A loop of the hub that dies of a bug takes the hub along: half a hub would look healthy."""
+
+    def ended(task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not failed.done():
+            failed.set_result(error)
+
+    return ended
+
+
+def _ender(tasks: list["asyncio.Task[None]"], access: Access) -> Callable[[], Awaitable[None]]:
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(StoreFailed):
+            await access.flush()
+
+    return end
+
+
+def _closer(store: SqliteStore, lock: IO[str]) -> Callable[[], Awaitable[None]]:
+    async def close() -> None:
+        await store.close()
+        lock.close()
+
+    return close
+
+
+async def _open(app: web.Application, settings: Settings, links: Links, running: Running) -> str:
+    host, port = settings.address
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+
+    async def shut() -> None:
+        links.cut_all()
+        await runner.cleanup()
+
+    running._stop.append(shut)  # noqa: SLF001
+    site = web.TCPSite(runner, host, port, ssl_context=_tls(settings))
+    try:
+        await site.start()
+    except OSError as exc:
+        raise BadInput([Problem("listen", f"cannot listen on {settings.listen}: {exc.strerror or exc}")], "settings") from exc
+    bound = runner.addresses[0]
+    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
+        shown = "127.0.0.1"
+    url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{bound[1]}"
+    _announce(settings.folder, url)
+    return url
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as exc:
+        raise BadInput([Problem("tls_cert", f"cannot use {settings.tls_cert} with {settings.tls_key}: {exc}")], "settings") from exc
+    return context
+
+
+def _announce(folder: Path, url: str) -> None:
+    """Leave the address where commands on this machine look for it."""
+    draft = folder / ".hub.json"
+    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
+    draft.replace(folder / "hub.json")
+
+
+def _lock(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (folder / "hub.lock").open("a+", encoding="utf-8")
+    except OSError as exc:
+        raise BadInput([Problem("data_dir", f"cannot use {folder}: {exc.strerror or exc}")], "settings") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        lock.close()
+        raise BadInput([Problem("data_dir", f"another hub uses {folder}; stop it or give another --data-dir")], "settings") from exc
+    return lock
+
+
+def main(settings: Settings) -> int:
+    """Run a hub until SIGINT or SIGTERM; the exit status."""
+    is_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
+    configure(json=is_json, stream=sys.stderr, level=logging.getLevelNamesMapping()[settings.log_level.upper()])
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return int(uvloop.run(_serve(settings)))
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    running = await start_hub(settings)
+    waiting = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({waiting, running.failed}, return_when=asyncio.FIRST_COMPLETED)
+    if running.failed.done():
+        log.error("hub_failed", error=repr(running.failed.result()), next="restart it: nothing acknowledged is lost")
+        waiting.cancel()
+        with contextlib.suppress(StoreFailed):
+            await running.stop()
+        return 1
+    log.info("hub_stopping")
+    await running.stop()
+    return 0

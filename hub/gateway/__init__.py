@@ -1,0 +1,1 @@
+"""Sidecars come in here: one WebSocket each, many messages a frame."""

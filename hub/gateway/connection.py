@@ -1,0 +1,88 @@
+"""The links to sidecars: one session a boot, over any number of sockets.
+
+A link outlives its socket: what was sent and not acknowledged goes out again when the same boot comes back. A newer boot
+of the same sidecar ends the older link.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from protocol.clock import Clock
+from protocol.errors import AgentComError, Overloaded
+from protocol.messages import Message
+from protocol.session import Session
+
+log = structlog.get_logger(__name__)
+
+
+class Link:
+    """One boot of one sidecar."""
+
+    def __init__(self, name: str, boot: int, session: Session) -> None:
+        self.name, self.boot, self.session = name, boot, session
+        self.work = asyncio.Event()
+        self.socket = 0  # number of the socket that is in charge; an older one that is still open has lost it
+        self.close: Callable[[], Awaitable[object]] | None = None
+
+    def send(self, message: Message) -> None:
+        """Queue a message and have it written soon."""
+        try:
+            self.session.send(message)
+        except Overloaded:
+            # It reads nothing any more: cut it off. Its leases decide what becomes of its work.
+            log.error("link_overloaded", agent=self.name, unacked=self.session.unacked)
+            self.cut()
+            return
+        self.work.set()
+
+    def answered(self, number: int) -> None:
+        """The effect of the peer's message ``number`` is safe."""
+        self.session.acknowledge(number)
+        self.work.set()
+
+    def cut(self) -> None:
+        """Close the socket that is in charge, if there is one."""
+        if self.close is not None:
+            close, self.close = self.close, None
+            task = asyncio.ensure_future(close())
+            task.add_done_callback(_closed)
+
+
+def _closed(task: "asyncio.Future[object]") -> None:
+    if not task.cancelled() and isinstance(error := task.exception(), OSError | AgentComError):
+        log.debug("close_failed", error=str(error))
+
+
+class Links:
+    """All links, by sidecar; the services' way to reach an agent."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._links: dict[str, Link] = {}
+
+    def open(self, name: str, boot: int, make: Callable[[], Session]) -> Link:
+        """The link of this boot, made if it is new; an older boot's link is cut."""
+        link = self._links.get(name)
+        if link is None or link.boot != boot:
+            if link is not None:
+                link.cut()
+            link = self._links[name] = Link(name, boot, make())
+        return link
+
+    def send(self, agent: str, boot: int, message: Message) -> None:
+        """Send to that boot of an agent, now or when it is back; dropped if a newer boot has come."""
+        link = self._links.get(agent)
+        if link is not None and link.boot == boot:
+            link.send(message)
+
+    def cut_all(self) -> None:
+        """The hub is ending."""
+        for link in self._links.values():
+            link.cut()
+
+    @property
+    def connected(self) -> int:
+        """Sidecars with an open socket."""
+        return sum(link.session.is_connected for link in self._links.values())

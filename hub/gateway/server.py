@@ -1,0 +1,200 @@
+"""``/mesh``: accept a sidecar, agree on who it is, then carry messages between its socket and the services.
+
+Nothing a sidecar sends is believed beyond its own name: the token says that it may join, the hello says who it is, and
+every message of an attempt is checked against the lease that this name holds.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from hub.core.agent import Held
+from hub.gateway.connection import Link, Links
+from protocol import codec, messages
+from protocol.clock import Clock
+from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
+from protocol.ids import NAME
+from protocol.limits import DEAD_AFTER_S, HANDSHAKE_S, MAX_FRAME_BYTES
+from protocol.model import AttemptId
+from protocol.session import Session
+from protocol.version import negotiate
+
+log = structlog.get_logger(__name__)
+MAX_SLOTS: Final = 1_024
+
+
+class ResultsPort(Protocol):
+    """Where messages of attempts go."""
+
+    def take(
+        self, agent: str, message: messages.Ordered, answer: Callable[[AgentComError | None], None]
+    ) -> None: ...
+
+
+class PresencePort(Protocol):
+    """Where sidecars come and go."""
+
+    async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]: ...
+    def ready(self, name: str) -> None: ...
+    def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]: ...
+    def gone(self, name: str, boot: int) -> None: ...
+
+
+class Gateway:
+    """The door for sidecars."""
+
+    def __init__(  # noqa: PLR0913 - the parts it is made of
+        self,
+        links: Links,
+        presence: PresencePort,
+        results: ResultsPort,
+        clock: Clock,
+        *,
+        hub_boot: int,
+        heartbeat_s: float,
+        lease_s: float,
+        resend: Callable[[Held], Awaitable[None]],
+    ) -> None:
+        self._links, self._presence, self._results, self._clock = links, presence, results, clock
+        self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
+        self._sockets = 0
+
+    async def accept(self, request: web.Request) -> web.WebSocketResponse:
+        """Serve one socket until it closes. The caller has checked the token."""
+        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES, autoping=True, timeout=1.0)
+        await socket.prepare(request)
+        link: Link | None = None
+        try:
+            link, number = await self._welcome(socket)
+            await self._serve(socket, link, number)
+        except AgentComError as exc:
+            await self._refuse(socket, exc)
+        except (ConnectionError, TimeoutError) as exc:
+            log.info("socket_lost", agent=link.name if link else None, error=str(exc) or type(exc).__name__)
+        finally:
+            if not socket.closed:
+                await socket.close()
+        return socket
+
+    async def _refuse(self, socket: web.WebSocketResponse, error: AgentComError) -> None:
+        log.warning("sidecar_refused", code=error.code, why=str(error))
+        with contextlib.suppress(ConnectionError):
+            await socket.send_bytes(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.code.encode())
+
+    # --- hello ---------------------------------------------------------------------------------------------------------
+
+    async def _welcome(self, socket: web.WebSocketResponse) -> tuple[Link, int]:
+        hello = await self._hello(socket)
+        protocol = negotiate(hello.protocol)
+        verdicts, again = await self._presence.hello(hello)
+        self._sockets += 1
+        link = self._links.open(hello.sidecar, hello.boot, self._session)
+        link.cut()  # a socket of the same boot that is still open is a dead one
+        link.socket, link.close = self._sockets, socket.close
+        session = link.session
+        knows_us = hello.hub_boot == self._hub_boot
+        if not knows_us:
+            session.peer_restarted()
+        welcome = messages.Welcome(
+            protocol=protocol,
+            hub_boot=self._hub_boot,
+            received=session.received,
+            heartbeat_s=self._heartbeat_s,
+            lease_s=self._lease_s,
+            verdicts=verdicts,
+        )
+        await socket.send_bytes(codec.encode(welcome))
+        session.connected(hello.received if knows_us else 0, self._clock.monotonic())
+        link.work.set()
+        if knows_us:
+            again = []  # the session resends what it has not acknowledged
+        for held in again:
+            await self._resend(held)
+        self._presence.ready(hello.sidecar)
+        return link, link.socket
+
+    def _session(self) -> Session:
+        return Session(heartbeat_s=self._heartbeat_s, dead_after_s=max(DEAD_AFTER_S, 3 * self._heartbeat_s))
+
+    async def _hello(self, socket: web.WebSocketResponse) -> messages.Hello:
+        frame = await socket.receive(timeout=HANDSHAKE_S)
+        if frame.type is not WSMsgType.BINARY:
+            raise ProtocolViolation("a binary frame with a hello", _describe(frame.type, frame.extra))
+        found = codec.decode(frame.data)
+        if len(found) != 1 or not isinstance(found[0], messages.Hello):
+            raise ProtocolViolation("a single hello", ", ".join(type(m).__name__.lower() for m in found[:5]) or "nothing")
+        hello = found[0]
+        if not NAME.fullmatch(hello.sidecar):
+            raise MalformedFrame(f"not a usable sidecar name: {hello.sidecar[:80]!r}")
+        if not 1 <= hello.slots <= MAX_SLOTS:
+            raise MalformedFrame(f"slots must be from 1 to {MAX_SLOTS}, found {hello.slots}")
+        return hello
+
+    # --- after that ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, socket: web.WebSocketResponse, link: Link, number: int) -> None:
+        writer = asyncio.create_task(self._write(socket, link, number), name=f"write-{link.name}")
+        try:
+            async for frame in socket:
+                if link.socket != number:
+                    break
+                if frame.type is not WSMsgType.BINARY:
+                    raise ProtocolViolation("a binary frame", _describe(frame.type, frame.extra))
+                for message in link.session.receive(frame.data, self._clock.monotonic()):
+                    self._act(link, message)
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await writer
+            if link.socket == number:
+                link.session.disconnected()
+                link.close = None
+                self._presence.gone(link.name, link.boot)
+
+    def _act(self, link: Link, message: messages.AnyMessage) -> None:
+        if isinstance(message, messages.Heartbeat):
+            for attempt in self._presence.heartbeat(link.name, message):
+                link.send(messages.Cancel(attempt=attempt, reason="this attempt does not count any more"))
+        elif isinstance(message, messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject):
+            self._results.take(link.name, message, self._answer(link, message))
+        elif isinstance(message, messages.Error):
+            log.warning("sidecar_error", agent=link.name, code=message.code, detail=message.detail[:500])
+        else:
+            raise ProtocolViolation("a message that sidecars send", type(message).__name__.lower())
+
+    @staticmethod
+    def _answer(link: Link, message: Any) -> Callable[[AgentComError | None], None]:  # noqa: ANN401 - an attempt message
+        def answer(error: AgentComError | None) -> None:
+            if isinstance(error, StaleAttempt) and not isinstance(message, messages.Log):
+                link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
+            elif isinstance(error, BadInput):
+                link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
+            link.answered(message.n)
+
+        return answer
+
+    async def _write(self, socket: web.WebSocketResponse, link: Link, number: int) -> None:
+        session = link.session
+        while link.socket == number:
+            now = self._clock.monotonic()
+            wait_s = max(0.01, session.next_deadline(now) - now)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(link.work.wait(), wait_s)
+            link.work.clear()
+            now = self._clock.monotonic()
+            if session.is_dead(now):
+                log.warning("sidecar_silent", agent=link.name, next="closing its socket")
+                await socket.close(code=WSCloseCode.GOING_AWAY, message=b"silent")
+                return
+            session.tick(now)
+            for frame in session.data_to_send():
+                await socket.send_bytes(frame)
+
+
+def _describe(kind: WSMsgType, extra: object) -> str:
+    return f"{kind.name.lower()}{f' ({extra})' if extra else ''}"

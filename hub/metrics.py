@@ -1,0 +1,43 @@
+"""What Prometheus sees of the hub: read from what is in memory when it asks, counted where things end."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from hub.core.fleet import Fleet
+from hub.gateway.connection import Links
+from hub.store.sqlite import SqliteStore
+from protocol.model import AgentState, TaskState
+
+
+class Metrics:
+    """A collector of its own, so that two hubs in one process do not mix."""
+
+    def __init__(self, store: SqliteStore, fleet: Fleet, links: Links) -> None:
+        self._store, self._fleet, self._links = store, fleet, links
+        self._ended: Counter[TaskState] = Counter()
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def ended(self, state: TaskState) -> None:
+        """An attempt has ended and its task is in this state now."""
+        self._ended[state] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        attempts = CounterMetricFamily("agentcom_attempts_ended", "Attempts ended, by what became of the task", labels=["task"])
+        for state, count in sorted(self._ended.items()):
+            attempts.add_metric([state.value], count)
+        yield attempts
+        agents = GaugeMetricFamily("agentcom_agents", "Agents by state", labels=["state"])
+        states = Counter(agent.state for agent in self._fleet.agents.values())
+        for known in AgentState:
+            agents.add_metric([known.value], states[known])
+        yield agents
+        yield GaugeMetricFamily("agentcom_attempts_held", "Attempts that agents hold now", len(self._fleet.held))
+        yield GaugeMetricFamily("agentcom_sidecars_connected", "Sidecars with an open link", self._links.connected)
+        yield CounterMetricFamily("agentcom_store_commits", "Durable transactions", self._store.batches)
+        yield CounterMetricFamily("agentcom_store_changes", "Changes in them", self._store.changes)
+        yield GaugeMetricFamily("agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event)

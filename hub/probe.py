@@ -1,0 +1,56 @@
+"""Ask an LLM endpoint whether it is there and what it has, as the hub can reach it."""
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from protocol.errors import EndpointDown
+from protocol.model import EndpointKind, ModelReport, Residency
+
+TIMEOUT_S: Final = 5.0
+MAX_ANSWER_BYTES: Final = 4 << 20
+_PATHS: Final = {
+    EndpointKind.OLLAMA: "/api/tags",
+    EndpointKind.OPENAI: "/models",
+    EndpointKind.ANTHROPIC: "/v1/models",
+}
+_NEEDS_A_KEY: Final = frozenset({401, 403})
+
+
+async def probe(kind: EndpointKind, url: str) -> tuple[ModelReport, ...]:
+    """Models of the endpoint; none if it only says that it wants a key (the hub has none).
+
+    Raises:
+        EndpointDown: it does not answer, or not in its protocol.
+    """
+    address = url.rstrip("/") + _PATHS[kind]
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as client, client.get(
+            address, allow_redirects=False
+        ) as answer:
+            if answer.status in _NEEDS_A_KEY:
+                return ()
+            if answer.status != 200:  # noqa: PLR2004 - HTTP OK
+                raise EndpointDown(url, f"{address} answers {answer.status}, not 200; is it of kind {kind.value}?")
+            body = await answer.content.read(MAX_ANSWER_BYTES)
+            return _models(kind, url, body)
+    except TimeoutError as exc:
+        raise EndpointDown(url, f"no answer within {TIMEOUT_S:g} s") from exc
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as exc:
+        raise EndpointDown(url, str(exc) or type(exc).__name__) from exc
+
+
+def _models(kind: EndpointKind, url: str, body: bytes) -> tuple[ModelReport, ...]:
+
+    try:
+        answer: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        entries = answer["models"] if kind is EndpointKind.OLLAMA else answer["data"]
+        key = "name" if kind is EndpointKind.OLLAMA else "id"
+        return tuple(
+            ModelReport(name=str(entry[key]), residency=Residency.COLD, size_bytes=entry.get("size")) for entry in entries
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as exc:
+        raise EndpointDown(url, f"it answers, but not as {kind.value} does") from exc

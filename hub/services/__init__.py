@@ -1,0 +1,1 @@
+"""Use cases of the hub, one a module; none imports another."""

@@ -1,0 +1,123 @@
+"""Give queued tasks to agents: run the plan whenever a batch is about to be sealed.
+
+Claims join the batch that makes them possible: the submission that finds an idle agent, the report that frees a slot. An
+assignment leaves only after its claim is durable. A claim that the store refuses (the task was cancelled, or was never
+stored) frees its slot again.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from hub.core.agent import Held
+from hub.core.ending import AgentPort
+from hub.core.fleet import Fleet
+from hub.core.matching import Matcher
+from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
+from hub.core.scheduling import Assignment, plan
+from hub.core.window import ClassQueue, Window
+from hub.store.changes import Claim, Claimed, Outcome, ReadClass
+from hub.store.store import Store
+from protocol import codec
+from protocol.clock import Clock
+from protocol.errors import AgentComError
+from protocol.messages import Assign
+from protocol.model import AttemptId
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatch:
+    """The loop that feeds the scheduler; :meth:`run` is the store's ``on_seal``."""
+
+    def __init__(  # noqa: PLR0913 - the parts it is made of
+        self,
+        store: Store,
+        fleet: Fleet,
+        window: Window,
+        agents: AgentPort,
+        clock: Clock,
+        *,
+        lease_s: float,
+        on_assigned: Callable[[float], None] = lambda _waited_s: None,
+    ) -> None:
+        self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
+        self._clock, self._lease_s, self._on_assigned = clock, lease_s, on_assigned
+        self._matcher = Matcher(fleet)
+
+    def run(self) -> None:
+        """Post a claim for everything that can start now, and a refill for every class that has run dry."""
+        for assignment in plan(self._window, self._fleet, self._matcher):
+            self._claim(assignment)
+        for queue in self._window.dry():
+            self._refill(queue)
+
+    def _claim(self, chosen: Assignment) -> None:
+        _, task = chosen.place
+        agent, way = chosen.agent, chosen.way
+        now_ms = self._clock.now_ms()
+        placement = Placement(
+            strategy=way.strategy,
+            executor=chosen.queue.requirements.executor,
+            agent=agent.name,
+            endpoint=way.endpoint,
+            model=way.model,
+            reason=f"{chosen.match.reason}; {agent.name} had the most free room",
+            candidates=chosen.match.candidates[:20],
+            at_ms=now_ms,
+        )
+        # The epoch is known after the commit; until then nobody else can hold this task.
+        held = Held(task, 0, agent.name, agent.boot, self._clock.monotonic() + self._lease_s)
+        self._fleet.take(held)
+        claim = Claim(
+            at_ms=now_ms,
+            task=task,
+            agent=agent.name,
+            host=agent.host,
+            boot=agent.boot,
+            placement=encode_placement(placement),
+        )
+        self._store.post(claim, lambda outcome: self._claimed(held, placement, outcome))
+
+    def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes) -> None:
+        """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
+        self._assign(held, spec, tier, decode_placement(placement))
+
+    def _claimed(self, held: Held, placement: Placement, outcome: Outcome) -> None:
+        if not isinstance(outcome, Claimed):
+            self._fleet.release(held.task, held.epoch)
+            if not isinstance(outcome, AgentComError):
+                raise TypeError(outcome)
+            log.info("claim_refused", task=held.task, agent=held.agent, why=str(outcome))
+            self._store.wake()
+            return
+        held.epoch = outcome.epoch
+        held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
+        held.max_retries, held.is_committed = outcome.max_retries, True
+        self._assign(held, outcome.spec, outcome.tier, placement)
+
+    def _assign(self, held: Held, spec: bytes, tier: bytes, placement: Placement) -> None:
+        assign = Assign(
+            attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
+            spec=codec.raw(spec),
+            routing=routing_of(codec.decode_tier(tier), placement),
+            lease_s=self._lease_s,
+            endpoint=next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None),
+        )
+        log.debug("task_assigned", task=held.task, epoch=held.epoch, agent=held.agent, strategy=placement.strategy.value)
+        self._agents.send(held.agent, held.boot, assign)
+
+    def _refill(self, queue: ClassQueue) -> None:
+        queue.is_filling = True
+        left_out = queue.left_out
+        limit = self._window.limit
+        change = ReadClass(at_ms=self._clock.now_ms(), class_text=queue.text, limit=limit)
+
+        def filled(outcome: Outcome) -> None:
+            if isinstance(outcome, AgentComError):
+                queue.is_filling = False
+                return
+            queue.fill(outcome, has_more=len(outcome) == limit, left_out=left_out)
+            self._store.wake()
+
+        self._store.post(change, filled)

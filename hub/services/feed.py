@@ -1,0 +1,67 @@
+"""Wake those who read events and output: something new has been committed.
+
+Only a wake-up: readers go to the rows by sequence number, so a wake-up that is lost or comes twice changes nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from protocol.events import Event
+
+
+class Feed:
+    """Waits for commits."""
+
+    def __init__(self, newest: int = 0) -> None:
+        self._newest = newest
+        self._events: set[asyncio.Future[None]] = set()
+        self._logs: dict[str, set[asyncio.Future[None]]] = {}
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """These events are durable now."""
+        if not events:
+            return
+        self._newest = max(self._newest, events[-1].seq)
+        waiting, self._events = self._events, set()
+        _wake(waiting)
+        for task in {event.task for event in events if event.task}:
+            self.logged(task)
+
+    def logged(self, task: str) -> None:
+        """New output of ``task`` is durable now."""
+        _wake(self._logs.pop(task, set()))
+
+    async def wait(self, after: int, timeout_s: float) -> bool:
+        """Wait until there is an event behind ``after``; ``False`` if the time ran out."""
+        if self._newest > after:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events.add(future)
+        return await _until(future, self._events, timeout_s)
+
+    async def wait_logs(self, task: str, timeout_s: float) -> bool:
+        """Wait until something of ``task`` is new; ``False`` if the time ran out."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._logs.setdefault(task, set())
+        waiting.add(future)
+        try:
+            return await _until(future, waiting, timeout_s)
+        finally:
+            if not waiting and self._logs.get(task) is waiting:
+                del self._logs[task]
+
+
+def _wake(waiting: set[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+async def _until(future: asyncio.Future[None], waiting: set[asyncio.Future[None]], timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(future, timeout_s)
+    except TimeoutError:
+        return False
+    finally:
+        waiting.discard(future)
+    return True

@@ -1,0 +1,176 @@
+"""What people ask about tasks and the hub: reads only, from the rows and from what is in memory."""
+
+from datetime import datetime
+
+import structlog
+
+from hub.core import explain
+from hub.core.fleet import Fleet
+from hub.core.routing import requirements_of, routing_of
+from hub.store import rows
+from hub.store.store import Store, TaskQuery, TaskRow
+from protocol import codec
+from protocol.api import (
+    ComponentHealth,
+    EventList,
+    Explanation,
+    Health,
+    LogList,
+    TaskList,
+    TaskView,
+)
+from protocol.clock import Clock
+from protocol.errors import BadInput, NotFound, Problem
+from protocol.ids import TASK_ID
+from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
+
+log = structlog.get_logger(__name__)
+
+
+class Insight:
+    """The use cases of a reader."""
+
+    def __init__(self, store: Store, fleet: Fleet, clock: Clock, *, version: str, started_at: datetime) -> None:
+        self._store, self._fleet, self._clock = store, fleet, clock
+        self._version, self._started_at = version, started_at
+
+    @property
+    def newest_event(self) -> int:
+        """Sequence number of the newest committed event."""
+        return self._store.newest_event
+
+    async def _row(self, task: str) -> TaskRow:
+        row = await self._store.task(task) if TASK_ID.fullmatch(task) else None
+        if row is None:
+            raise NotFound("task", task)
+        return row
+
+    async def task(self, task: str) -> TaskView:
+        """A task, whole.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        row = await self._row(task)
+        stored = await self._store.spec(task)
+        assert stored is not None, "a task is stored with its spec"
+        attempts = await self._store.attempts(task)
+        return rows.task(row, codec.decode_spec(stored[0]), codec.decode_tier(stored[1]), attempts)
+
+    async def tasks(
+        self,
+        *,
+        states: frozenset[TaskState] = frozenset(),
+        agent: str = "",
+        label: tuple[str, str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> TaskList:
+        """A page of tasks, newest first.
+
+        Raises:
+            BadInput: the cursor is not one of ours.
+        """
+        if cursor is not None and not TASK_ID.fullmatch(cursor):
+            raise BadInput([Problem("cursor", "not a cursor of this list; take next_cursor of the page before")], "query")
+        query = TaskQuery(states=states, agent=agent, label=label, before=cursor, limit=limit + 1)
+        found = await self._store.tasks(query)
+        page = found[:limit]
+        return TaskList(
+            tasks=tuple(rows.summary(row) for row in page), next_cursor=page[-1].id if len(found) > limit else None
+        )
+
+    async def events(self, *, after: int = 0, limit: int = 500, task: str | None = None) -> EventList:
+        """Events behind ``after``, oldest first."""
+        found = await self._store.events(after, limit, task)
+        return EventList(
+            events=tuple(rows.event(row) for row in found),
+            next_cursor=str(found[-1].seq) if len(found) == limit else None,
+        )
+
+    async def logs(self, task: str, *, after: int = 0, limit: int = 1_000) -> LogList:
+        """Output of a task behind ``after``, oldest first.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        await self._row(task)
+        found = await self._store.logs(task, after, limit)
+        return LogList(
+            logs=tuple(rows.log_piece(row) for row in found),
+            next_cursor=str(found[-1].seq) if len(found) == limit else None,
+        )
+
+    async def explain(self, task: str) -> Explanation:
+        """Why a task stands where it stands, agent by agent, and what would move it.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        row = await self._row(task)
+        stored = await self._store.spec(task)
+        assert stored is not None, "a task is stored with its spec"
+        tier: TierDecision = codec.decode_tier(stored[1])
+        attempts = await self._store.attempts(task)
+        routing = rows.attempt(attempts[-1], tier).routing if attempts else None
+        summary, unblock, agents = "", (), ()
+        position = None
+        is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
+        if row.state is TaskState.QUEUED:
+            summary, unblock, agents = explain.waiting(self._fleet, requirements_of(row.class_text))
+        if is_ready:
+            position = await self._store.ahead(row)
+        else:
+            summary, unblock = await self._standing(row)
+        return Explanation(
+            task=task,
+            state=row.state,
+            summary=summary,
+            unblock=unblock,
+            position=position,
+            agents=agents,
+            routing=routing or routing_of(tier, None),
+        )
+
+    async def _standing(self, row: TaskRow) -> tuple[str, tuple[str, ...]]:
+        reason, unblock = row.reason, ()
+        if row.state is TaskState.BLOCKED:
+            blockers = await self._store.blockers(row.id)
+            reason = ", ".join(f"{task} is {state.value}" for task, state in blockers)
+            unblock = tuple(f"complete task {task}" for task, _ in blockers)
+        wait_s = None
+        if row.state is TaskState.QUEUED and row.ready_ms is not None:
+            wait_s = max(0.0, (row.ready_ms - self._clock.now_ms()) / 1000)
+            unblock = ("wait, or cancel it and submit it again",)
+        if row.state is TaskState.DEAD:
+            unblock = (f"put it back by hand: agentcom tasks retry {row.id}",)
+        return explain.standing(row.state, agent=row.agent, reason=reason, ready_in_s=wait_s), unblock
+
+    async def is_ready(self) -> str:
+        """Empty if the hub can take work, else why not."""
+        await self._store.counts()
+        return ""
+
+    async def health(self) -> Health:
+        """The hub's own view of itself."""
+        counts = await self._store.counts()
+        agents = list(self._fleet.agents.values())
+        online = sum(agent.state is not AgentState.OFFLINE for agent in agents)
+        parts = {
+            "store": ComponentHealth(state="ok", detail=f"event {self._store.newest_event}"),
+            "agents": ComponentHealth(
+                state="ok" if online == len(agents) and agents else "degraded" if online else "down",
+                detail=f"{online} of {len(agents)} online",
+            ),
+            "dispatch": ComponentHealth(state="ok", detail=f"{len(self._fleet.held)} attempts held"),
+        }
+        states = {part.state for part in parts.values()}
+        worst = "down" if parts["store"].state == "down" else "ok" if states == {"ok"} else "degraded"
+        queue = {state.value: counts.get(state, 0) for state in TaskState if state not in FINAL_STATES}
+        return Health(
+            state=worst, version=self._version, started_at=self._started_at, components=parts, queue=queue
+        )
+
+    async def counts(self) -> dict[TaskState, int]:
+        """Tasks by state, final ones too."""
+        return await self._store.counts()

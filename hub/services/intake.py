@@ -1,0 +1,147 @@
+"""Take in what people want done: submit, cancel, retry. Answers after the commit.
+
+A task is put into the window as soon as its submission is posted, before the commit, so the scheduler can give it to an
+idle agent in the same transaction. If the submission turns out to be a replay, the claim finds no such row and the slot
+is free again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from hub.core.ending import AgentPort, stop
+from hub.core.fleet import Fleet
+from hub.core.routing import DEFAULT_CHAINS, route
+from hub.core.window import Window
+from hub.store.changes import Added, AddTasks, Cancel, Ended, NewTask, Ready, Retry
+from hub.store.rows import new_summary, summary, task_title
+from hub.store.store import Store
+from protocol import codec
+from protocol.api import Submitted
+from protocol.clock import Clock
+from protocol.errors import AgentComError, Overloaded
+from protocol.ids import IdMaker
+from protocol.model import PRIORITY_ORDER, Strategy, TaskSpec, TaskState, Tier
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """The use cases of a submitter."""
+
+    def __init__(  # noqa: PLR0913 - the parts it is made of
+        self,
+        store: Store,
+        fleet: Fleet,
+        window: Window,
+        agents: AgentPort,
+        clock: Clock,
+        ids: IdMaker,
+        *,
+        chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS,
+        is_full: Callable[[], bool] = lambda: False,
+        on_delayed: Callable[[int], None] = lambda _ready_ms: None,
+    ) -> None:
+        self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
+        self._clock, self._ids, self._chains = clock, ids, chains
+        self._is_full, self._on_delayed = is_full, on_delayed
+
+    async def submit(self, specs: Sequence[TaskSpec], *, key: str | None, digest: bytes, by: str) -> Submitted:
+        """Store all of these tasks, or none.
+
+        Args:
+            key: the caller's idempotency key: the same key again gives the same tasks.
+            digest: of the request's body, so that a key used for something else is found out.
+            by: id of the caller's token.
+        Raises:
+            IdempotencyConflict: the key was used with another body.
+            BadInput: a dependency does not exist or will never complete.
+            Overloaded: too much waits already.
+        """
+        if self._is_full():
+            raise Overloaded("too many changes wait for the disk", 1.0)
+        now_ms = self._clock.now_ms()
+        tasks = tuple(self._new(spec, now_ms) for spec in specs)
+        change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)
+        runnable = [t for t in tasks if t.ready_ms is None and not t.depends_on]
+        for task in runnable:
+            self._window.add(task.class_text, (task.priority, task.id))
+        try:
+            added: Added = await self._store.commit(change)
+        except AgentComError:
+            self._withdraw(runnable)
+            raise
+        if added.replayed:
+            self._withdraw(runnable)
+            rows = await self._store.summaries(added.ids)
+            return Submitted(tasks=tuple(summary(row) for row in rows), replayed=True)
+        for task, state in zip(tasks, added.states, strict=True):
+            if task.depends_on and state is TaskState.QUEUED and task.ready_ms is None:
+                self._window.add(task.class_text, (task.priority, task.id))
+                self._store.wake()
+            if (wake_ms := _earliest(task)) is not None:
+                self._on_delayed(wake_ms)
+        return Submitted(tasks=tuple(new_summary(t, s, now_ms) for t, s in zip(tasks, added.states, strict=True)))
+
+    def _withdraw(self, tasks: Sequence[NewTask]) -> None:
+        for task in tasks:
+            self._window.discard(task.class_text, task.id)
+
+    def _new(self, spec: TaskSpec, now_ms: int) -> NewTask:
+        tier, requirements = route(spec, self._chains)
+        ready_ms = _ms(spec.run_after)
+        return NewTask(
+            id=self._ids.make(now_ms),
+            state=TaskState.QUEUED,
+            class_text=requirements.text,
+            priority=PRIORITY_ORDER[spec.priority],
+            title=task_title(spec),
+            labels=spec.labels,
+            spec=codec.encode_spec(spec),
+            tier=codec.encode_tier(tier),
+            max_retries=spec.max_retries,
+            parent=spec.parent,
+            ready_ms=ready_ms if ready_ms is not None and ready_ms > now_ms else None,
+            expires_ms=now_ms + int(spec.ttl_s * 1000) if spec.ttl_s is not None else None,
+            complete_by_ms=_ms(spec.complete_by),
+            depends_on=spec.depends_on,
+        )
+
+    async def cancel(self, task: str, reason: str, by: str) -> None:
+        """End a live task for good; what its agent still does or says no longer counts.
+
+        Raises:
+            NotFound: there is no such task.
+            IllegalTransition: it has ended.
+        """
+        ended: Ended = await self._store.commit(
+            Cancel(at_ms=self._clock.now_ms(), task=task, reason=reason, by=by)
+        )
+        if ended.was is TaskState.QUEUED:
+            self._window.discard(ended.class_text, task)
+        stop(self._fleet, self._agents, task, ended.epoch, reason or "cancelled")
+        log.info("task_cancelled", task=task, was=ended.was.value, by=by)
+        self._store.wake()
+
+    async def retry(self, task: str, by: str) -> None:
+        """Put a dead letter back into the queue with all its retries.
+
+        Raises:
+            NotFound: there is no such task.
+            Conflict: it is not dead.
+        """
+        ready: Ready = await self._store.commit(Retry(at_ms=self._clock.now_ms(), task=task, by=by))
+        self._window.add(ready.class_text, ready.place)
+        self._store.wake()
+
+
+
+def _ms(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp() * 1000)
+
+
+def _earliest(task: NewTask) -> int | None:
+    """When the sweeper must look at this task first, if ever."""
+    times = [at for at in (task.ready_ms, task.expires_ms, task.complete_by_ms) if at is not None]
+    return min(times, default=None)

@@ -1,0 +1,303 @@
+"""Which agents there are, what they hold, and whether they are alive.
+
+A sidecar introduces itself with its boot epoch and its inventory. The highest boot of a name counts; an older one is
+turned away. For every attempt on either side's list there is one verdict before any new work: keep, stop or unknown.
+Heartbeats renew leases in memory only (a restarted hub gives every lease a full term), so they cost no commit.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+from transitions import Machine
+
+from hub.core.agent import AGENT_EDGES, Agent, Held
+from hub.core.fleet import Fleet
+from hub.store.changes import PutAgent, Record
+from hub.store.rows import at
+from hub.store.store import Start, Store
+from protocol import messages
+from protocol.api import AgentList, AgentView, HostList, HostView
+from protocol.clock import Clock
+from protocol.errors import Conflict, NotFound
+from protocol.events import Event, EventKind
+from protocol.model import AgentState, AttemptId, AttemptState
+
+log = structlog.get_logger(__name__)
+
+_ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
+
+
+class Evicted(Conflict):
+    """A newer start of the same sidecar is known; this one has to end."""
+
+    code = "evicted"
+
+    def __init__(self, name: str, boot: int, newer: int) -> None:
+        self.name, self.boot, self.newer = name, boot, newer
+        super().__init__(name, boot, newer)
+
+    def __str__(self) -> str:
+        return f"sidecar {self.name!r} boot {self.boot} is older than boot {self.newer}, which is known; use another --name"
+
+
+class Lifecycle:
+    """Joining, draining and leaving of agents, driven by the one table of agent states."""
+
+    def __init__(self) -> None:
+        self._machine = Machine(
+            model=None,
+            states=[state.value for state in AgentState],
+            initial=AgentState.OFFLINE.value,
+            auto_transitions=False,
+            transitions=[[event, was.value, now.value] for (was, event), now in AGENT_EDGES.items()],
+        )
+
+    def fire(self, agent: Agent, event: str) -> None:
+        """Let ``event`` happen to ``agent`` if its state allows it; an event that changes nothing is no error."""
+        if event in self._machine.get_triggers(agent.state.value):
+            agent.fire(event)
+
+
+class Presence:
+    """The use cases of agents coming, living and going, and of people looking at them."""
+
+    def __init__(  # noqa: PLR0913 - the parts it is made of
+        self,
+        store: Store,
+        fleet: Fleet,
+        clock: Clock,
+        *,
+        lease_s: float,
+        lose: Callable[[Held, str], None],
+        send: Callable[[str, int, messages.Message], None],
+    ) -> None:
+        self._store, self._fleet, self._clock = store, fleet, clock
+        self._lease_s, self._lose, self._send = lease_s, lose, send
+        self._lifecycle = Lifecycle()
+
+    def restore(self, start: Start) -> None:
+        """What a previous hub knew; every held attempt gets a full lease, for its agent to come back in."""
+        for row in start.agents:
+            agent = self._fleet.agent(row.name)
+            agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
+            agent.capabilities, agent.is_draining = frozenset(row.capabilities), row.draining
+            agent.last_seen_ms = row.last_seen_ms
+        until = self._clock.monotonic() + self._lease_s
+        for task, attempt in start.held:
+            agent = self._fleet.agent(attempt.agent)
+            held = Held(
+                task.id,
+                task.epoch,
+                agent.name,
+                attempt.boot,
+                until,
+                state=attempt.state,
+                retries=task.retries,
+                infra_failures=task.infra_failures,
+                max_retries=task.max_retries,
+                is_committed=True,
+            )
+            self._fleet.take(held)
+
+    # --- sidecars ------------------------------------------------------------------------------------------------------
+
+    async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
+        """A sidecar introduces itself.
+
+        Returns:
+            A verdict for every attempt in its inventory, and the attempts that it should have but does not list and has
+            never accepted: they are to be sent again.
+        Raises:
+            Evicted: a newer boot of this name is known.
+        """
+        agent = self._fleet.agent(hello.sidecar)
+        if hello.boot < agent.boot:
+            raise Evicted(hello.sidecar, hello.boot, agent.boot)
+        is_new_boot = hello.boot != agent.boot
+        agent.boot, agent.host, agent.slots = hello.boot, hello.host, hello.slots
+        agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
+        agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
+        agent.is_draining = agent.is_draining or hello.draining
+        verdicts, again = self._reconcile(agent, hello.inventory, is_new_boot=is_new_boot)
+        await self._put(agent, EventKind.AGENT_JOINED, host=agent.host, slots=agent.slots, new_boot=is_new_boot)
+        log.info("agent_joined", agent=agent.name, host=agent.host, boot=agent.boot, held=len(agent.held))
+        return verdicts, again
+
+    def ready(self, name: str) -> None:
+        """The welcome is on its way: from now on the agent may get work."""
+        agent = self._fleet.agent(name)
+        if agent.state is AgentState.OFFLINE:
+            event = "join_draining" if agent.is_draining else "join_busy" if agent.held else "join"
+            self._lifecycle.fire(agent, event)
+        self._fleet.changed()
+        self._store.wake()
+
+    def _reconcile(
+        self, agent: Agent, inventory: Iterable[messages.HeldAttempt], *, is_new_boot: bool
+    ) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
+        verdicts = []
+        listed: dict[str, messages.HeldAttempt] = {}
+        until = self._clock.monotonic() + self._lease_s
+        for item in inventory:
+            task, epoch = item.attempt.task, item.attempt.epoch
+            held = agent.held.get(task)
+            if held is not None and held.epoch == epoch:
+                listed[task] = item
+                held.lease_until = until
+                verdicts.append(messages.Verdict(attempt=item.attempt, verdict="keep"))
+            else:
+                known = task in self._fleet.held
+                verdicts.append(messages.Verdict(attempt=item.attempt, verdict="stop" if known else "unknown"))
+        again = []
+        for held in list(agent.held.values()):
+            if held.task in listed or not held.is_committed:
+                continue
+            if held.state is AttemptState.ASSIGNED and not is_new_boot and held.boot == agent.boot:
+                held.lease_until = until
+                again.append(held)
+            else:
+                self._lose(held, "its sidecar came back without it")
+        return tuple(verdicts), again
+
+    def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]:
+        """A sidecar lives; returns the attempts that it names and must stop."""
+        agent = self._fleet.agent(agent_name)
+        agent.last_seen_ms = self._clock.now_ms()
+        if heartbeat.host is not None:
+            agent.report = heartbeat.host
+        is_changed = False
+        if heartbeat.endpoints is not None and heartbeat.endpoints != agent.endpoints:
+            agent.endpoints, is_changed = heartbeat.endpoints, True
+        if heartbeat.capabilities is not None and frozenset(heartbeat.capabilities) != agent.capabilities:
+            agent.capabilities, is_changed = frozenset(heartbeat.capabilities), True
+        if is_changed:
+            self._fleet.changed()
+            self._store.wake()
+        until = self._clock.monotonic() + self._lease_s
+        named = ((item.attempt.task, item.attempt.epoch) for item in heartbeat.attempts)
+        stale = set(self._fleet.renew(agent, named, until))
+        for held in agent.held.values():
+            if held.state is AttemptState.ASSIGNED:
+                held.lease_until = until  # on its way to the agent: the link resends it until it is accepted
+        return [
+            item.attempt
+            for item in heartbeat.attempts
+            if (item.attempt.task, item.attempt.epoch) in stale and item.state not in _ENDED
+        ]
+
+    def gone(self, name: str, boot: int) -> None:
+        """The sidecar's socket closed: no new work for it; what it holds stays its own until the leases end."""
+        agent = self._fleet.agent(name)
+        if agent.boot != boot or agent.state is AgentState.OFFLINE:
+            return
+        self._lifecycle.fire(agent, "lose")
+        self._fleet.changed()
+        log.warning("agent_lost", agent=name, held=len(agent.held), next="waits for it, then for the leases")
+        self._store.post(Record(self._event(agent, EventKind.AGENT_LOST, held=len(agent.held))))
+
+    # --- people --------------------------------------------------------------------------------------------------------
+
+    async def drain(self, name: str, by: str) -> AgentView:
+        """Give the agent no new work; what it has it finishes.
+
+        Raises:
+            NotFound: there is no such agent.
+        """
+        agent = self._known(name)
+        agent.is_draining = True
+        self._lifecycle.fire(agent, "drain")
+        self._fleet.changed()
+        await self._put(agent, EventKind.AGENT_DRAINING, by=by)
+        self._send(agent.name, agent.boot, messages.Drain(on=True))
+        return view(agent)
+
+    async def resume(self, name: str, by: str) -> AgentView:
+        """Give the agent work again.
+
+        Raises:
+            NotFound: there is no such agent.
+        """
+        agent = self._known(name)
+        agent.is_draining = False
+        self._lifecycle.fire(agent, "resume_busy" if agent.held else "resume")
+        self._fleet.changed()
+        await self._put(agent, EventKind.AGENT_RESUMED, by=by)
+        self._send(agent.name, agent.boot, messages.Drain(on=False))
+        self._store.wake()
+        return view(agent)
+
+    def agents(self) -> AgentList:
+        """All agents, by name."""
+        return AgentList(agents=tuple(view(a) for _, a in sorted(self._fleet.agents.items())))
+
+    def agent(self, name: str) -> AgentView:
+        """One agent.
+
+        Raises:
+            NotFound: there is no such agent.
+        """
+        return view(self._known(name))
+
+    def hosts(self) -> HostList:
+        """All machines, by name, each with the newest report of its agents."""
+        found: dict[str, list[Agent]] = {}
+        for agent in self._fleet.agents.values():
+            found.setdefault(agent.host or agent.name, []).append(agent)
+        return HostList(hosts=tuple(_host(name, agents) for name, agents in sorted(found.items())))
+
+    def _known(self, name: str) -> Agent:
+        agent = self._fleet.agents.get(name)
+        if agent is None:
+            raise NotFound("agent", name)
+        return agent
+
+    async def _put(self, agent: Agent, kind: EventKind, **facts: object) -> None:
+        change = PutAgent(
+            at_ms=self._clock.now_ms(),
+            name=agent.name,
+            host=agent.host,
+            boot=agent.boot,
+            slots=agent.slots,
+            version=agent.version,
+            capabilities=tuple(sorted(agent.capabilities)),
+            draining=agent.is_draining,
+            event=self._event(agent, kind, **facts),
+        )
+        await self._store.commit(change)
+
+    def _event(self, agent: Agent, kind: EventKind, **facts: object) -> Event:
+        return Event(kind=kind, at_ms=self._clock.now_ms(), agent=agent.name, facts=facts)
+
+
+def view(agent: Agent) -> AgentView:
+    """An agent as people see it."""
+    return AgentView(
+        name=agent.name,
+        state=agent.state,
+        host=agent.host,
+        slots=agent.slots,
+        busy=len(agent.held),
+        capabilities=tuple(sorted(agent.capabilities)),
+        version=agent.version,
+        boot_epoch=agent.boot,
+        last_seen_at=at(agent.last_seen_ms),
+        tasks=tuple(sorted(agent.held)),
+        draining=agent.is_draining,
+    )
+
+
+def _host(name: str, agents: list[Agent]) -> HostView:
+    reports = [agent.report for agent in agents if agent.report is not None]
+    newest = max(reports, key=lambda report: report.at, default=None)
+    models = {model.name for agent in agents for endpoint in agent.endpoints for model in endpoint.models}
+    return HostView(
+        name=name,
+        agents=tuple(sorted(agent.name for agent in agents)),
+        cpu=newest.cpu if newest else None,
+        ram=newest.ram if newest else None,
+        disk=newest.disk if newest else None,
+        gpus=newest.gpus if newest else (),
+        models=tuple(sorted(models)),
+        at=newest.at if newest else None,
+    )

@@ -1,0 +1,251 @@
+"""What agents say about their attempts: accepted, rejected, moved on, wrote output, ended.
+
+Every message carries the attempt's epoch. One that is not current changes nothing and is answered ``stale``, so a late,
+doubled or forged message is harmless. A message is acknowledged after its effect is stored: an acknowledgement followed
+by a crash would drop the report, and the sidecar, having it, would never send it again.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+import structlog
+
+from hub.core.agent import Held
+from hub.core.fleet import Fleet
+from hub.core.policy import Next, after_failure
+from hub.core.window import Window
+from hub.store.changes import Accept, Advance, AppendLog, Finish, Finished, Outcome, Record
+from hub.store.store import Store
+from protocol import codec, messages
+from protocol.clock import Clock
+from protocol.errors import AgentComError, StaleAttempt, StoreFailed
+from protocol.events import Event, EventKind
+from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
+from protocol.model import AttemptId, AttemptState, FailureClass, TaskState
+
+log = structlog.get_logger(__name__)
+
+Answer = Callable[[AgentComError | None], None]
+"""Called when the message's effect is stored (``None``), or with why it has none."""
+
+
+class Results:
+    """The use cases of an agent at work."""
+
+    def __init__(  # noqa: PLR0913 - the parts it is made of
+        self,
+        store: Store,
+        fleet: Fleet,
+        window: Window,
+        clock: Clock,
+        random: Random,
+        *,
+        on_delayed: Callable[[int], None] = lambda _ready_ms: None,
+        on_log: Callable[[str], None] = lambda _task: None,
+        on_ended: Callable[[TaskState], None] = lambda _state: None,
+    ) -> None:
+        self._store, self._fleet, self._window = store, fleet, window
+        self._clock, self._random = clock, random
+        self._on_delayed, self._on_log, self._on_ended = on_delayed, on_log, on_ended
+
+    def take(self, agent: str, message: messages.Ordered, answer: Answer) -> None:
+        """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit."""
+        attempt: AttemptId = message.attempt  # type: ignore[attr-defined]  # all of these have one
+        if attempt.sidecar != agent:
+            answer(StaleAttempt(attempt.task, attempt.epoch, None, None))
+            return
+        match message:
+            case messages.Accept():
+                self._accept(attempt, answer)
+            case messages.Report():
+                self._report(attempt, message, answer)
+            case messages.Progress():
+                self._progress(attempt, message, answer)
+            case messages.Log():
+                self._log(attempt, message, answer)
+            case messages.Reject():
+                self._reject(attempt, message, answer)
+
+    def _accept(self, attempt: AttemptId, answer: Answer) -> None:
+        if (held := self._current(attempt)) is not None:
+            self._fleet.start(held)
+        change = Accept(at_ms=self._clock.now_ms(), task=attempt.task, epoch=attempt.epoch)
+        self._store.post(change, _then(answer))
+
+    def _progress(self, attempt: AttemptId, message: messages.Progress, answer: Answer) -> None:
+        held = self._current(attempt)
+        if held is None:
+            answer(self._stale(attempt))
+            return
+        held.state = message.state
+        change = Advance(
+            at_ms=self._clock.now_ms(),
+            task=attempt.task,
+            epoch=attempt.epoch,
+            state=message.state,
+            iteration=message.iteration,
+            detail=message.detail[:500],
+        )
+        self._store.post(change, _then(answer))
+
+    def _log(self, attempt: AttemptId, message: messages.Log, answer: Answer) -> None:
+        if self._current(attempt) is None:
+            answer(self._stale(attempt))
+            return
+        if message.offset >= MAX_LOG_BYTES:
+            answer(None)
+            return
+        change = AppendLog(
+            at_ms=self._clock.now_ms(),
+            task=attempt.task,
+            epoch=attempt.epoch,
+            offset=message.offset,
+            stream=message.stream[:20],
+            text=message.text[:MAX_LOG_CHUNK_BYTES],
+        )
+
+        def stored(outcome: Outcome) -> None:
+            _then(answer)(outcome)
+            self._on_log(attempt.task)
+
+        self._store.post(change, stored)
+
+    def _reject(self, attempt: AttemptId, message: messages.Reject, answer: Answer) -> None:
+        now_ms = self._clock.now_ms()
+        reason = f"{message.code}: {message.reason}"[:500]
+        log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar, why=reason)
+        event = Event(
+            kind=EventKind.ATTEMPT_REJECTED,
+            at_ms=now_ms,
+            task=attempt.task,
+            agent=attempt.sidecar,
+            epoch=attempt.epoch,
+            facts={"reason": reason},
+        )
+        self._store.post(Record(event))
+        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, delay_s=1.0)
+
+    def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:
+        result = message.result
+        failure = message.failure
+        if message.state is AttemptState.PASSED and not result.execution_ok:
+            failure = failure or FailureClass.AGENT  # a contradiction counts against the work, never for it
+        if message.state is not AttemptState.PASSED and failure is None:
+            failure = FailureClass.INFRA if message.state is AttemptState.LOST else FailureClass.AGENT
+        if message.state is AttemptState.PASSED and result.verified is False:
+            failure = FailureClass.VERIFY
+        self._end(attempt, message.state, failure, result.error, message, answer)
+
+    def lose(self, held: Held, reason: str) -> None:
+        """The attempt's agent is gone, or its lease has ended: the task goes back to the queue."""
+        attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
+        log.warning("lease_lost", task=held.task, epoch=held.epoch, agent=held.agent, why=reason, next="requeued")
+        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, lambda _error: None)
+
+    def _end(  # noqa: PLR0913 - what an ended attempt is
+        self,
+        attempt: AttemptId,
+        state: AttemptState,
+        failure: FailureClass | None,
+        reason: str,
+        report: messages.Report | None,
+        answer: Answer,
+        *,
+        delay_s: float = 0.0,
+    ) -> None:
+        held = self._current(attempt)
+        if held is None:
+            self._record_stale(attempt)
+            answer(self._stale(attempt))
+            return
+        now_ms = self._clock.now_ms()
+        after = self._next(held, failure)
+        delay_s = max(delay_s, after.delay_s * (0.5 + self._random.random() / 2)) if after.state is TaskState.QUEUED else 0
+        ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
+        self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
+        result = report.result if report is not None else None
+        change = Finish(
+            at_ms=now_ms,
+            task=attempt.task,
+            epoch=attempt.epoch,
+            attempt=AttemptState.FAILED if failure and state is AttemptState.PASSED else state,
+            next=after.state,
+            retries=after.retries,
+            infra_failures=after.infra_failures,
+            failure=failure,
+            reason=reason[:2_000],
+            result=codec.encode_result(result) if result is not None else None,
+            execution_ok=result.execution_ok if result is not None else None,
+            verified=result.verified if result is not None else None,
+            ready_ms=ready_ms,
+            facts=_facts(report),
+        )
+        self._store.post(change, lambda outcome: self._ended(change, outcome, answer))
+
+    def _ended(self, change: Finish, outcome: Outcome, answer: Answer) -> None:
+        if isinstance(outcome, Finished):
+            for ready in (outcome.again, *outcome.ready):
+                if ready is not None:
+                    self._window.add(ready.class_text, ready.place)
+                    self._store.wake()
+            if change.ready_ms is not None:
+                self._on_delayed(change.ready_ms)
+            self._on_ended(change.next)
+            log.info(
+                "attempt_ended",
+                task=change.task,
+                epoch=change.epoch,
+                attempt=change.attempt.value,
+                next=change.next.value,
+                failure=change.failure and change.failure.value,
+                verified=change.verified,
+            )
+        _then(answer)(outcome)
+
+    def _next(self, held: Held, failure: FailureClass | None) -> Next:
+        if failure is None:
+            return Next(TaskState.COMPLETED, "complete", 0.0, held.retries, held.infra_failures)
+        return after_failure(
+            failure, retries=held.retries, max_retries=held.max_retries, infra_failures=held.infra_failures
+        )
+
+    def _current(self, attempt: AttemptId) -> Held | None:
+        held = self._fleet.held.get(attempt.task)
+        return held if held is not None and held.is_committed and held.epoch == attempt.epoch else None
+
+    def _stale(self, attempt: AttemptId) -> StaleAttempt:
+        held = self._fleet.held.get(attempt.task)
+        return StaleAttempt(attempt.task, attempt.epoch, held.epoch if held else None, held.state.value if held else None)
+
+    def _record_stale(self, attempt: AttemptId) -> None:
+        event = Event(
+            kind=EventKind.REPORT_STALE,
+            at_ms=self._clock.now_ms(),
+            task=attempt.task,
+            agent=attempt.sidecar,
+            epoch=attempt.epoch,
+        )
+        log.warning("report_stale", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar)
+        self._store.post(Record(event))
+
+
+def _facts(report: messages.Report | None) -> dict[str, object]:
+    if report is None:
+        return {}
+    result = report.result
+    return {
+        "execution_ok": result.execution_ok,
+        "verified": result.verified,
+        "iterations": len(result.iterations),
+        "model": result.usage.model,
+        "cost_usd": result.usage.cost_usd,
+    }
+
+
+def _then(answer: Answer) -> Callable[[Outcome], None]:
+    def done(outcome: Outcome) -> None:
+        if isinstance(outcome, StoreFailed):
+            return  # never acknowledged: the sidecar keeps it and sends it to the hub that comes next
+        answer(outcome if isinstance(outcome, AgentComError) else None)
+
+    return done

@@ -1,0 +1,104 @@
+"""What happens because time passes: leases end, delayed tasks become ready, deadlines pass.
+
+Every loop of the hub is woken by facts; this one also looks by itself, so that a lost wake-up costs a second and never a
+task. After a pause of the hub itself (a suspended machine, a stopped process) one round of leases is skipped: the silence
+was ours.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from hub.core.agent import Held
+from hub.core.ending import AgentPort, stop
+from hub.core.fleet import Fleet
+from hub.core.window import Window
+from hub.store.changes import Expire, Expired, Promote, Promoted
+from hub.store.store import Store
+from protocol.clock import Clock
+from protocol.errors import StoreFailed
+from protocol.model import TaskState
+
+log = structlog.get_logger(__name__)
+
+ROUND_S: Final = 1.0
+SAFETY_S: Final = 5.0
+"""How often the store is asked for due tasks even if nothing is known to be due."""
+PAUSE_S: Final = 5.0
+"""A gap between two rounds that can only mean that the hub itself stood still."""
+
+
+class Sweeper:
+    """The loop over time."""
+
+    def __init__(  # noqa: PLR0913 - the parts it is made of
+        self,
+        store: Store,
+        fleet: Fleet,
+        window: Window,
+        agents: AgentPort,
+        clock: Clock,
+        *,
+        lose: Callable[[Held, str], None],
+        lease_s: float,
+    ) -> None:
+        self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
+        self._clock, self._lose, self._lease_s = clock, lose, lease_s
+        self._due_ms: int | None = None  # the earliest known moment at which a row wants attention
+        self._looked_at = 0.0
+        self._last_round = clock.monotonic()
+        self._wake = asyncio.Event()
+
+    def due(self, at_ms: int) -> None:
+        """Something will want attention at ``at_ms``."""
+        if self._due_ms is None or at_ms < self._due_ms:
+            self._due_ms = at_ms
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreFailed:
+                return  # the hub is ending
+            now_ms = self._clock.now_ms()
+            wait_s = ROUND_S if self._due_ms is None else min(ROUND_S, max(0.005, (self._due_ms - now_ms) / 1000))
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+    async def sweep(self) -> None:
+        """One round."""
+        now = self._clock.monotonic()
+        gap, self._last_round = now - self._last_round, now
+        if gap > PAUSE_S:
+            log.warning("hub_paused", seconds=round(gap, 1), next="leases get another term")
+            for held in self._fleet.held.values():
+                held.lease_until = max(held.lease_until, now + self._lease_s)
+        for held in self._fleet.expired(now):
+            if held.is_committed:
+                self._lose(held, "its lease ended without a sign of life")
+        now_ms = self._clock.now_ms()
+        if (self._due_ms is not None and self._due_ms <= now_ms) or now - self._looked_at >= SAFETY_S:
+            self._looked_at = now
+            await self._look(now_ms)
+
+    async def _look(self, now_ms: int) -> None:
+        promoted: Promoted = await self._store.commit(Promote(at_ms=now_ms))
+        for ready in promoted.ready:
+            self._window.add(ready.class_text, ready.place)
+        expired: Expired = await self._store.commit(Expire(at_ms=now_ms))
+        for ended in expired.ended:
+            if ended.was is TaskState.QUEUED:
+                self._window.discard(ended.class_text, ended.task)
+            stop(self._fleet, self._agents, ended.task, ended.epoch, "its deadline has passed")
+            log.info("task_expired", task=ended.task, was=ended.was.value)
+        times = [at for at in (promoted.next_ms, expired.next_ms) if at is not None]
+        self._due_ms = min(times, default=None)
+        self._window.forget_empty()
+        self._store.wake()

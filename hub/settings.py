@@ -1,0 +1,161 @@
+"""The hub's settings, and the only place that reads its environment and its settings file."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from protocol.config import merge
+from protocol.errors import BadInput, Problem
+from protocol.limits import HEARTBEAT_S, LEASE_S
+from protocol.model import Strategy, Tier
+
+DEFAULT_PORT: Final = 7420
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that may differ between hubs.
+
+    Attributes:
+        data_dir: where the store and the first tokens lie (mode 0700).
+        listen: ``host:port``; port 0 picks a free one.
+        store: empty for SQLite in ``data_dir``.
+        tls_cert, tls_key: PEM files; with them the hub speaks https and wss.
+        plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
+        heartbeat_s, lease_s: how often sidecars report, and how long an attempt stays theirs without a report.
+        window: queued tasks of one class that are kept in memory.
+        chain_trivial, chain_standard, chain_complex: strategies in order of preference for work that needs a model.
+        origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
+        log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+
+    data_dir: str = ""
+    listen: str = f"127.0.0.1:{DEFAULT_PORT}"
+    store: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    plaintext: bool = False
+    heartbeat_s: float = HEARTBEAT_S
+    lease_s: float = LEASE_S
+    window: int = 1_000
+    chain_trivial: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
+    chain_standard: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
+    chain_complex: tuple[Strategy, ...] = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
+    origins: tuple[str, ...] = ()
+    log: str = "auto"
+    log_level: str = "info"
+
+    @property
+    def folder(self) -> Path:
+        """The data directory."""
+        return Path(self.data_dir)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def chains(self) -> dict[Tier, tuple[Strategy, ...]]:
+        """Strategies in order of preference, by tier, for work that needs a model."""
+        return {
+            Tier.TRIVIAL: self.chain_trivial,
+            Tier.STANDARD: self.chain_standard,
+            Tier.COMPLEX: self.chain_complex,
+        }
+
+
+def default_data_dir(env: Mapping[str, str]) -> str:
+    """Where the hub keeps its data if nobody says otherwise (XDG base directories)."""
+    base = env.get("XDG_DATA_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "share")
+    return str(Path(base) / "agentcom")
+
+
+def load(
+    flags: Mapping[str, object], env: Mapping[str, str] | None = None, file: str | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings, and where each came from.
+
+    Args:
+        flags: by field name; ``None`` is not given.
+        env: the environment; the process's own if left out.
+        file: a TOML file with the fields as keys.
+    Raises:
+        BadInput: anything is wrong; all of it is listed.
+    """
+    env = os.environ if env is None else env
+    settings, origins = merge(Settings, flags=flags, env=env, file=read_toml(file), file_name=file or "")
+    if not settings.data_dir:
+        settings = _with(settings, data_dir=default_data_dir(env))
+    settings = _with(settings, data_dir=str(Path(settings.data_dir).expanduser().absolute()))
+    if problems := list(_problems(settings)):
+        raise BadInput(problems, "settings")
+    return settings, origins
+
+
+def read_toml(file: str | None) -> dict[str, Any]:
+    """The decoded file; empty without one.
+
+    Raises:
+        BadInput: it cannot be read or is not TOML.
+    """
+    if not file:
+        return {}
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadInput([Problem("config", f"cannot read {file}: {exc}")], "settings") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise BadInput([Problem("config", f"{file} is not TOML: {exc}")], "settings") from exc
+
+
+def _with(settings: Settings, **values: Any) -> Settings:  # noqa: ANN401 - any setting
+    return Settings(**{name: getattr(settings, name) for name in Settings.__struct_fields__} | values)
+
+
+def _problems(settings: Settings) -> list[Problem]:
+    problems = []
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the largest port
+        problems.append(Problem("listen", f"not host:port, like 127.0.0.1:{DEFAULT_PORT}: {settings.listen!r}"))
+    elif not _is_loopback(host.strip("[]")) and not settings.tls_cert and not settings.plaintext:
+        problems.append(
+            Problem(
+                "listen",
+                f"{host} can be reached from other machines and there is no TLS: give --tls-cert and --tls-key, "
+                "or put a TLS proxy or tunnel before a loopback address, or accept it with --plaintext",
+            )
+        )
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        problems.append(Problem("tls_key" if settings.tls_cert else "tls_cert", "certificate and key go together"))
+    if settings.store and not settings.store.startswith("sqlite:"):
+        problems.append(Problem("store", f"this version keeps its store in SQLite only; leave it out, found {settings.store[:60]!r}"))
+    if not 0.05 <= settings.heartbeat_s <= 60:  # noqa: PLR2004 - a fast test and a slow link
+        problems.append(Problem("heartbeat_s", f"{settings.heartbeat_s:g}; from 0.05 to 60 seconds"))
+    if settings.lease_s < 3 * settings.heartbeat_s:
+        problems.append(Problem("lease_s", f"{settings.lease_s:g}; at least three heartbeats ({3 * settings.heartbeat_s:g} s)"))
+    if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
+        problems.append(Problem("window", f"{settings.window}; from 1 to 1000000"))
+    if settings.log not in {"auto", "json", "pretty"}:
+        problems.append(Problem("log", f"{settings.log!r}; one of auto, json, pretty"))
+    if settings.log_level not in {"debug", "info", "warning", "error"}:
+        problems.append(Problem("log_level", f"{settings.log_level!r}; one of debug, info, warning, error"))
+    for name in ("chain_trivial", "chain_standard", "chain_complex"):
+        if Strategy.TRIVIAL in getattr(settings, name) or not getattr(settings, name):
+            problems.append(Problem(name, "one or both of local_llm, cloud_llm, in order of preference"))
+    return problems
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The HTTP side of the hub: translates requests to services and back, decides nothing."""

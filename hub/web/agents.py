@@ -1,0 +1,41 @@
+"""Agents: list, look, drain, resume."""
+
+from typing import Final
+
+from aiohttp import web
+
+from hub.web import requests
+from hub.web.replies import json_reply
+from hub.web.routing import Route
+from hub.web.services import PRINCIPAL, SERVICES
+from protocol.api import PREFIX, AgentList, AgentView
+
+
+async def index(request: web.Request) -> web.StreamResponse:
+    """All agents, by name."""
+    requests.query(request)
+    return json_reply(request.app[SERVICES].presence.agents())
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """One agent."""
+    requests.query(request)
+    return json_reply(request.app[SERVICES].presence.agent(request.match_info["name"]))
+
+
+async def drain(request: web.Request) -> web.StreamResponse:
+    """Let the agent finish what it has and give it nothing new."""
+    return json_reply(await request.app[SERVICES].presence.drain(request.match_info["name"], request[PRINCIPAL].token))
+
+
+async def resume(request: web.Request) -> web.StreamResponse:
+    """Give a drained agent work again."""
+    return json_reply(await request.app[SERVICES].presence.resume(request.match_info["name"], request[PRINCIPAL].token))
+
+
+ROUTES: Final = (
+    Route("GET", f"{PREFIX}/agents", index, "agents:read", "List agents", None, AgentList),
+    Route("GET", f"{PREFIX}/agents/{{name}}", show, "agents:read", "One agent", None, AgentView),
+    Route("POST", f"{PREFIX}/agents/{{name}}/drain", drain, "agents:control", "Give the agent no new work", None, AgentView),
+    Route("POST", f"{PREFIX}/agents/{{name}}/resume", resume, "agents:control", "Give the agent work again", None, AgentView),
+)

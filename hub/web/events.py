@@ -1,0 +1,124 @@
+"""Events: the one log of facts, as a live stream or page by page.
+
+Rows are the truth: a stream reads them by sequence number and lets the feed wake it, so a lost wake-up costs time and never
+an event. An event's id is its sequence number, from which a reader resumes (``Last-Event-ID``).
+"""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from hub.web import requests
+from hub.web.replies import encode, json_reply, wants_stream
+from hub.web.routing import JSON, SSE, Param, Route
+from hub.web.services import SERVICES, Services
+from hub.web.stream import Stream, frame, opened
+from protocol.api import PREFIX, EventList
+from protocol.errors import BadInput, Problem
+from protocol.ids import TASK_ID
+from protocol.model import FINAL_STATES
+
+_PAGE: Final = 500
+_MAX_SEQ: Final = 2**63 - 1
+POSITION: Final = (
+    Param("after", "Only what comes after this sequence number", "count", most=_MAX_SEQ),
+    Param("cursor", "The next_cursor of the page before (the same as after)", "count", most=_MAX_SEQ),
+    Param("limit", "Entries on a page", "count", least=1, most=_PAGE),
+    Param("Last-Event-ID", "Where a stream resumes; counts more than after", "count", most=_MAX_SEQ, where="header"),
+)
+
+
+def position(request: web.Request, asked: dict[str, Any] | Any) -> int | None:  # noqa: ANN401 - parameters of several kinds
+    """The sequence number after which to go on; ``None``: the caller did not say.
+
+    Raises:
+        BadInput: ``Last-Event-ID`` is not one.
+    """
+    header = request.headers.get("Last-Event-ID", "").strip()
+    if header:
+        if not header.isascii() or not header.isdecimal() or int(header[:20]) > _MAX_SEQ:
+            raise BadInput([Problem("header Last-Event-ID", f"expected a sequence number, found {header[:60]!r}")], "request")
+        return int(header)
+    found = asked.get("cursor", asked.get("after"))
+    return None if found is None else int(found)
+
+
+async def index(request: web.Request) -> web.StreamResponse:
+    """All events. A stream without a position begins with what happens next; a page with the oldest event."""
+    asked = requests.query(request)
+    task = asked.get("task")
+    if task is not None and not TASK_ID.fullmatch(task):
+        raise BadInput([Problem("query task", f"not a task id: {task[:60]!r}")], "query")
+    services = request.app[SERVICES]
+    after = position(request, asked)
+    if not wants_stream(request, unless_asked=True):
+        return json_reply(await services.insight.events(after=after or 0, limit=asked.get("limit", _PAGE), task=task))
+    newest = services.insight.newest_event
+    start = newest if after is None else after
+    async with opened(request, start) as stream:
+        if start > newest:
+            # The log is shorter than the reader remembers (a restored backup): say so rather than wait in silence.
+            await stream.send([frame(encode({"newest": newest}), seq=newest, name="reset")])
+            start = newest
+        await _follow(stream, services, start, task, to_the_end=False)
+    return stream.response
+
+
+async def of_task(request: web.Request) -> web.StreamResponse:
+    """Events of one task, oldest first; as a stream, until the task is final."""
+    asked = requests.query(request)
+    task = requests.task_id(request)
+    services = request.app[SERVICES]
+    await services.insight.task(task)
+    after = position(request, asked) or 0
+    if not wants_stream(request, unless_asked=False):
+        return json_reply(await services.insight.events(after=after, limit=asked.get("limit", _PAGE), task=task))
+    async with opened(request, after) as stream:
+        await _follow(stream, services, after, task, to_the_end=True)
+    return stream.response
+
+
+async def _follow(stream: Stream, services: Services, after: int, task: str | None, *, to_the_end: bool) -> None:
+    while True:
+        # Read before the page: whatever is committed by now is in the page, so the wait may begin behind it even if
+        # none of it was this task's.
+        newest = services.insight.newest_event
+        state = (await services.insight.task(task)).state if to_the_end and task else None
+        page = await services.insight.events(after=after, limit=_PAGE, task=task)
+        await stream.send(frame(encode(event), seq=event.seq) for event in page.events)
+        if page.events:
+            after = page.events[-1].seq
+        if len(page.events) == _PAGE:
+            continue
+        if state in FINAL_STATES:
+            await stream.send([frame(encode({"state": state}), name="end")])
+            return
+        after = max(after, newest)
+        await services.feed.wait(after, stream.keepalive_s)
+        await stream.rest()
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        f"{PREFIX}/events",
+        index,
+        "events:read",
+        "All events: a stream, or a page for Accept: application/json",
+        None,
+        EventList,
+        (*POSITION, Param("task", "Only events of this task")),
+        produces=(SSE, JSON),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/tasks/{{id}}/events",
+        of_task,
+        "tasks:read",
+        "Events of a task: a page, or a stream until it is final",
+        None,
+        EventList,
+        POSITION,
+        produces=(JSON, SSE),
+    ),
+)

@@ -1,0 +1,113 @@
+"""Who is asking, from where, and may they: before any handler runs.
+
+A program sends a token (``Authorization: Bearer``). A browser has a session cookie, and because browsers also send it when
+some other page asks them to, requests with a cookie must come from this hub's own pages under a name that is this hub's
+(against CSRF and DNS rebinding). A bearer token is sent by nobody unasked, so it needs neither check.
+
+What is not in the route table is answered 401 without credentials, so nothing about the hub can be learnt unasked.
+"""
+
+from typing import Final
+from uuid import uuid4
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from hub.core.access import Principal
+from hub.web import login
+from hub.web.origin import check_is_own_page
+from hub.web.routing import Route
+from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS
+from protocol.errors import NotFound, Unauthenticated
+
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    # Not `no-referrer`: under it browsers send `Origin: null` with forms, and the login could not tell its own page.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@web.middleware
+async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id (the caller's own, if it sent a decent one). The answer carries it: :func:`finish`."""
+    theirs = request.headers.get("X-Request-Id", "")
+    decent = 0 < len(theirs) <= 64 and theirs.isascii() and all(c.isalnum() or c in "._-" for c in theirs)  # noqa: PLR2004
+    request[REQUEST_ID] = theirs if decent else uuid4().hex
+    return await handler(request)
+
+
+async def finish(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the security headers and the request's id on every answer, streams included."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if REQUEST_ID in request:
+        response.headers["X-Request-Id"] = request[REQUEST_ID]
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let the request pass if its route is known and its caller may ask for it."""
+    route = _route(request)
+    if route is not None and route.permission is None:
+        return await handler(request)
+    if request.path == "/" and "ticket" in request.query:
+        return login.redeem(request, request.query["ticket"])
+    try:
+        who = identify(request)
+    except Unauthenticated as exc:
+        if login.is_wanted(request):
+            return login.page(exc.why if _sent_something(request) else "")
+        raise
+    if route is None:
+        return await handler(request)  # 404 or 405
+    request.app[SERVICES].access.require(who, route.permission or "")
+    request[PRINCIPAL], request[ROUTE] = who, route
+    return await handler(request)
+
+
+def identify(request: web.Request) -> Principal:
+    """Who sends this request; streams ask again while they are open.
+
+    Raises:
+        Unauthenticated: nobody that this hub knows.
+        ForeignOrigin, WrongHost: a browser was made to send it.
+    """
+    access = request.app[SERVICES].access
+    header = request.headers.get(hdrs.AUTHORIZATION)
+    if header is not None:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("the Authorization header is not 'Bearer <token>'")
+        return access.authenticate(token.strip())
+    session = request.cookies.get(login.cookie_name(request))
+    if not session:
+        return access.authenticate(None)
+    check_is_own_page(request)
+    token_id = request.app[SESSIONS].token(session)
+    if token_id is None:
+        raise Unauthenticated("the browser session is over")
+    return access.principal(token_id)
+
+
+def _sent_something(request: web.Request) -> bool:
+    return hdrs.AUTHORIZATION in request.headers or login.cookie_name(request) in request.cookies
+
+
+def _route(request: web.Request) -> Route | None:
+    """The row of the route table that this request is for.
+
+    Raises:
+        NotFound: the router knows a path that the table does not: nobody said who may use it.
+    """
+    resource = request.match_info.route.resource
+    if resource is None:
+        return None
+    method = "GET" if request.method == "HEAD" else request.method
+    for route in request.app[LIVE].routes:
+        if route.method == method and route.path == resource.canonical:
+            return route
+    raise NotFound("route", request.path[:200])

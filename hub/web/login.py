@@ -1,0 +1,134 @@
+"""The way in for browsers: a page that asks for the token, the cookie, and links that carry a ticket.
+
+The token itself is sent once and never stored by the browser; the cookie holds a random id (``hub/web/sessions.py``).
+"""
+
+import base64
+import hashlib
+import html
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import Final
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Struct
+
+from hub.web import requests
+from hub.web.origin import check_is_own_page
+from hub.web.routing import Route
+from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
+from hub.web.sessions import SESSION_S, TICKET_S
+from protocol.api import PREFIX
+from protocol.errors import Unauthenticated
+
+_PAGE: Final = resources.files("hub.web").joinpath("static/login.html").read_text("utf-8")
+_STYLE: Final = _PAGE.partition("<style>")[2].partition("</style>")[0]
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class SessionBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /session``; a form with the field ``token`` does as well."""
+
+    token: str
+
+
+class SessionTicket(Struct, kw_only=True):
+    """A link that logs one browser in, once."""
+
+    ticket: str
+    path: str
+    """Put the hub's address before it."""
+    expires_at: datetime
+
+
+def cookie_name(request: web.Request) -> str:
+    """Name of the session cookie. Cookies do not know ports, so two hubs on one machine need two names."""
+    port = request.host.rpartition(":")[2]
+    return f"agentcom_session_{port if port.isdecimal() else 'default'}"
+
+
+def is_wanted(request: web.Request) -> bool:
+    """Whether an answer to somebody without credentials should be the login page: a person looks at this."""
+    if request.method not in {"GET", "HEAD"}:
+        return False
+    accept = request.headers.get(hdrs.ACCEPT, "")
+    return "text/html" in accept or (request.path == "/" and "application/json" not in accept)
+
+
+def page(problem: str = "") -> web.Response:
+    """The login page; ``problem`` says why the last try did not work."""
+    told = f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else ""
+    response = web.Response(text=_PAGE.replace("<!--problem-->", told), status=401, content_type="text/html")
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["WWW-Authenticate"] = 'Bearer realm="agentcom"'
+    return response
+
+
+def redeem(request: web.Request, ticket: str) -> web.Response:
+    """Log the browser in that followed a link with a ticket."""
+    session = request.app[SESSIONS].redeem(ticket)
+    if session is None:
+        return page("this link was used before or is older than 5 minutes")
+    return _welcome(request, session)
+
+
+async def open_session(request: web.Request) -> web.StreamResponse:
+    """Check the token in the body and set the cookie."""
+    if _is_browser(request):
+        check_is_own_page(request)
+    is_form = request.content_type == "application/x-www-form-urlencoded"
+    raw = await requests.raw_body(request)
+    form = is_form and not raw.lstrip().startswith(b"{")
+    token = str((await request.post()).get("token", "")) if form else requests.shaped(raw, request.content_type, SessionBody, "session").token
+    try:
+        who = request.app[SERVICES].access.authenticate(token.strip())
+    except Unauthenticated as exc:
+        if form:
+            return page(exc.why)
+        raise
+    return _welcome(request, request.app[SESSIONS].open(who.token))
+
+
+async def close_session(request: web.Request) -> web.StreamResponse:
+    """Log this browser out."""
+    request.app[SESSIONS].close(request.cookies.get(cookie_name(request), ""))
+    response = web.Response(status=204)
+    response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Strict")
+    return response
+
+
+async def issue_ticket(request: web.Request) -> web.StreamResponse:
+    """A link that opens the dashboard in a browser without typing the token."""
+    ticket = request.app[SESSIONS].issue_ticket(request[PRINCIPAL].token)
+    body = SessionTicket(ticket=ticket, path=f"/?ticket={ticket}", expires_at=datetime.now(UTC) + timedelta(seconds=TICKET_S))
+    return web.Response(body=msgspec.json.encode(body), status=201, content_type="application/json")
+
+
+def _welcome(request: web.Request, session: str) -> web.Response:
+    response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
+    response.set_cookie(
+        cookie_name(request), session, path="/", max_age=int(SESSION_S), httponly=True, samesite="Strict", secure=request.secure
+    )
+    return response
+
+
+def _is_browser(request: web.Request) -> bool:
+    return hdrs.ORIGIN in request.headers or "Sec-Fetch-Site" in request.headers
+
+
+ROUTES: Final = (
+    Route("POST", "/session", open_session, None, "Log a browser in: sets the session cookie", SessionBody, None, produces=(), status=303),
+    Route("DELETE", "/session", close_session, "sessions:open", "Log this browser out", produces=(), status=204),
+    Route(
+        "POST",
+        f"{PREFIX}/session-tickets",
+        issue_ticket,
+        "sessions:open",
+        "A single-use link that logs a browser in",
+        None,
+        SessionTicket,
+        status=201,
+    ),
+)

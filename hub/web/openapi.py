@@ -1,0 +1,166 @@
+"""The OpenAPI 3.1 document, made from the route table and the types that the handlers read and write.
+
+https://spec.openapis.org/oas/v3.1.0. Pure; served by ``hub/web/docs.py``.
+"""
+
+import re
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Union, get_args, get_origin
+
+import msgspec
+
+from hub.core.access import roles_with
+from hub.web.problems import STATUS
+from hub.web.routing import JSON, Param, Route
+from protocol.api import PROBLEM_TYPE, ProblemDocument
+
+_REF: Final = "#/components/schemas/{name}"
+_PLACE: Final = re.compile(r"\{(\w+)\}")
+_KNOWN_STATUS: Final = {
+    "400": "The body is not JSON",
+    "401": "No token, or one that is not valid",
+    "403": "The role of the token may not do this",
+    "404": "There is no such thing",
+    "409": "It is not in a state that allows this",
+    "413": "The body is too large",
+    "415": "The body is not JSON",
+    "422": "Something that was sent cannot be accepted; `errors` lists every problem",
+    "502": "An endpoint does not answer",
+    "503": "Not now; see Retry-After",
+}
+
+
+def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    """The document as plain data, ready for JSON."""
+    listed = [route for route in routes if route.is_listed]
+    shapes = _shapes(listed)
+    schemas, components = msgspec.json.schema_components(shapes, ref_template=_REF)
+    schema_of = dict(zip(shapes, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in listed:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "AgentCom hub",
+            "version": version,
+            "description": "One durable queue of agent tasks for all your machines. Errors are problem documents (RFC 9457).",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "acm_<id>_<secret>"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "agentcom_session_<port>"},
+            },
+            "responses": {f"Problem{status}": _problem(text, schema_of) for status, text in _KNOWN_STATUS.items()},
+        },
+        "security": [{"token": []}, {"session": []}],
+    }
+
+
+def _shapes(routes: Iterable[Route]) -> list[Any]:
+    found: dict[Any, None] = {ProblemDocument: None}
+    for route in routes:
+        for shape in (*_parts(route.request), *_parts(route.response)):
+            found[shape] = None
+    return list(found)
+
+
+def _parts(shape: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a union of types
+    if shape is None:
+        return ()
+    return get_args(shape) if get_origin(shape) in {Union, types.UnionType} else (shape,)
+
+
+def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.method.lower() + re.sub(r"\W+", "_", route.path).rstrip("_"),
+        "summary": route.summary,
+        "tags": [_tag(route)],
+        "parameters": [*_path_params(route), *(_parameter(param) for param in route.params)],
+        "responses": {str(route.status): _answer(route, schema_of), **_refusals(route)},
+    }
+    if route.permission is None:
+        operation["security"] = []
+    else:
+        operation["description"] = f"Needs `{route.permission}`: {', '.join(roles_with(route.permission))}."
+        operation["x-permission"] = route.permission
+    if route.request is not None:
+        operation["requestBody"] = {
+            "required": any(_has_required(part) for part in _parts(route.request)),
+            "content": {JSON: {"schema": _any_of(route.request, schema_of)}},
+        }
+    return operation
+
+
+def _has_required(shape: Any) -> bool:  # noqa: ANN401 - a struct type
+    return any(field.required for field in msgspec.structs.fields(shape)) or shape.__name__ == "TaskSpec"
+
+
+def _any_of(shape: Any, schema_of: dict[Any, Any]) -> dict[str, Any]:  # noqa: ANN401 - a type or a union of types
+    parts = [schema_of[part] for part in _parts(shape)]
+    return parts[0] if len(parts) == 1 else {"anyOf": parts}
+
+
+def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": route.summary}
+    if route.produces:
+        schema = {} if route.response is None else {"schema": _any_of(route.response, schema_of)}
+        answer["content"] = {kind: schema if kind == JSON else {"schema": {"type": "string"}} for kind in route.produces}
+    return answer
+
+
+def _refusals(route: Route) -> dict[str, Any]:
+    statuses = {"503"}
+    if route.permission is not None:
+        statuses |= {"401", "403"}
+    if route.path == "/session":
+        statuses |= {"401", "403"}
+    if route.request is not None:
+        statuses |= {"400", "413", "415", "422"}
+    if route.params or route.method == "GET":
+        statuses.add("422")
+    if "{" in route.path:
+        statuses.add("404")
+    if route.method not in {"GET", "HEAD"} and route.permission is not None:
+        statuses.add("409")
+    if "/endpoints" in route.path and route.request is not None:
+        statuses.add("502")
+    return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(statuses)}
+
+
+def _problem(text: str, schema_of: dict[Any, Any]) -> dict[str, Any]:
+    return {"description": text, "content": {PROBLEM_TYPE: {"schema": schema_of[ProblemDocument]}}}
+
+
+def _path_params(route: Route) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _PLACE.findall(route.path)]
+
+
+def _parameter(param: Param) -> dict[str, Any]:
+    schema: dict[str, Any]
+    if param.kind == "count":
+        schema = {"type": "integer", "minimum": param.least, "maximum": param.most}
+    elif param.kind == "flag":
+        schema = {"type": "boolean"}
+    elif param.kind == "choice":
+        schema = {"type": "array", "items": {"type": "string", "enum": list(param.choices)}}
+    elif param.kind == "pair":
+        schema = {"type": "string", "pattern": "^[^:]+:"}
+    elif param.where == "header":
+        schema = {"type": "string", "minLength": 1, "maxLength": param.most, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+    else:
+        schema = {"type": "string"}
+    told = {"name": param.name, "in": param.where, "description": param.about, "required": False, "schema": schema}
+    return told | ({"style": "form", "explode": True} if param.kind == "choice" else {})
+
+
+def _tag(route: Route) -> str:
+    parts = [part for part in route.path.split("/") if part and part not in {"api", "v1"}]
+    return parts[0] if parts else "root"
+
+
+assert {str(status) for status in STATUS.values()} - {"500", "421"} <= _KNOWN_STATUS.keys(), "every status of ours is documented"

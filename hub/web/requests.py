@@ -1,0 +1,187 @@
+"""What callers send, read strictly: bodies, query parameters, headers.
+
+Every problem of a request is found before it is refused; what is not understood is an error that names what would be.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import hdrs, web
+from msgspec import Struct
+
+from hub.web.problems import BodyTooLarge, InvalidJson, WrongMediaType
+from hub.web.routing import Param
+from hub.web.services import ROUTE
+from protocol import schema
+from protocol.errors import BadInput, NotFound, Problem
+from protocol.ids import TASK_ID
+from protocol.limits import MAX_BODY_BYTES
+
+T = TypeVar("T", bound=Struct)
+# What `curl -d` and plain HTTP libraries say when nobody told them better. If it parses as JSON, it was meant as JSON.
+_LENIENT: Final = frozenset({"", "text/plain", "text/json", "application/x-www-form-urlencoded", "application/octet-stream"})
+_TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
+_BYTE: Final = re.compile(r"\(byte (\d+)\)")
+_COUNT: Final = re.compile(r"-?[0-9]{1,19}")
+
+
+async def raw_body(request: web.Request) -> bytes:
+    """The body.
+
+    Raises:
+        BodyTooLarge: it is over the limit; no more of it than that was read.
+    """
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge(MAX_BODY_BYTES) from None
+
+
+async def json_body(request: web.Request) -> Any:  # noqa: ANN401 - any JSON value
+    """The body as a JSON value.
+
+    Raises:
+        BodyTooLarge, WrongMediaType, InvalidJson: it is none.
+    """
+    return parsed(await raw_body(request), _media_type(request))
+
+
+async def body(request: web.Request, shape: type[T], what: str) -> T:
+    """The body as ``shape``.
+
+    Raises:
+        BadInput: it is none; every problem of type is listed.
+    """
+    return shaped(await raw_body(request), _media_type(request), shape, what)
+
+
+async def optional_body(request: web.Request, shape: type[T], what: str) -> T:
+    """The body as ``shape``; without a body its defaults."""
+    raw = await raw_body(request)
+    return shaped(raw, _media_type(request), shape, what) if raw.strip() else shape()
+
+
+def shaped(raw: bytes, media_type: str, shape: type[T], what: str) -> T:
+    """``raw`` as ``shape``; see :func:`body`."""
+    return schema.read(parsed(raw, media_type), shape, what)
+
+
+def parsed(raw: bytes, media_type: str) -> Any:  # noqa: ANN401 - any JSON value
+    """``raw`` as a JSON value; ``media_type`` is what the caller says it is.
+
+    Raises:
+        WrongMediaType: it is said to be something else, and does not look like JSON either.
+        InvalidJson: it is not JSON; the error has line and column.
+    """
+    if media_type not in _LENIENT and media_type != "application/json" and not media_type.endswith("+json"):
+        raise WrongMediaType(media_type)
+    if not raw.strip():
+        raise InvalidJson("the body is empty; send a JSON object", 1, 1)
+    if media_type == "application/x-www-form-urlencoded" and raw.lstrip()[:1] not in b"{[":
+        raise WrongMediaType(media_type)
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise _invalid(raw, exc) from exc
+
+
+def _invalid(raw: bytes, exc: Exception) -> InvalidJson:
+    if isinstance(exc, RecursionError):
+        return InvalidJson("nested too deeply", 1, 1)
+    try:
+        json.loads(raw)  # slower, but it knows the place
+    except json.JSONDecodeError as told:
+        return InvalidJson(told.msg, told.lineno, told.colno)
+    except (UnicodeDecodeError, RecursionError, ValueError):
+        pass
+    match = _BYTE.search(str(exc))
+    before = raw[: int(match[1])] if match else b""
+    problem = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else str(exc).partition(" (byte")[0]
+    return InvalidJson(problem, before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1)
+
+
+def _media_type(request: web.Request) -> str:
+    return request.content_type.lower() if hdrs.CONTENT_TYPE in request.headers else ""
+
+
+def task_id(request: web.Request) -> str:
+    """The task id in the path.
+
+    Raises:
+        NotFound: no task can have it.
+    """
+    found = request.match_info["id"]
+    if not TASK_ID.fullmatch(found):
+        raise NotFound("task", found[:100])
+    return found
+
+
+def query(request: web.Request) -> Mapping[str, Any]:
+    """The query parameters by name, as their kinds say: ``text`` str, ``count`` int, ``flag`` bool, ``choice`` a frozenset
+    of str, ``pair`` a tuple of two. One that was not sent is not in there.
+
+    Raises:
+        BadInput: one is not understood; every problem is listed.
+    """
+    params = {param.name: param for param in request[ROUTE].params if param.where == "query"}
+    return read_query(request.query, params)
+
+
+def read_query(sent: "Mapping[str, str] | Any", params: Mapping[str, Param]) -> dict[str, Any]:  # noqa: ANN401 - a multidict
+    """:func:`query` on ``sent`` (a multidict)."""
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name in dict.fromkeys(sent):
+        param = params.get(name)
+        texts = sent.getall(name)
+        if param is None:
+            problems.append(Problem(f"query {name[:60]}", _unknown(name, params)))
+        elif len(texts) > 1 and param.kind != "choice":
+            problems.append(Problem(f"query {name}", f"given {len(texts)} times; once is enough"))
+        else:
+            value = _read(param, texts)
+            if isinstance(value, Problem):
+                problems.append(value)
+            else:
+                found[name] = value
+    if problems:
+        raise BadInput(problems, "query")
+    return found
+
+
+def _unknown(name: str, params: Mapping[str, Param]) -> str:
+    if not params:
+        return "unknown parameter; this takes none"
+    near = difflib.get_close_matches(name, params, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown parameter; known: {', '.join(sorted(params))}{hint}"
+
+
+def _read(param: Param, texts: list[str]) -> Any:  # noqa: ANN401, PLR0911 - one return a kind
+    text = texts[0]
+    where = f"query {param.name}"
+    if param.kind == "count":
+        number = int(text) if _COUNT.fullmatch(text) else None
+        if number is None or not param.least <= number <= param.most:
+            return Problem(where, f"expected a whole number from {param.least} to {param.most}, found {text[:60]!r}")
+        return number
+    if param.kind == "flag":
+        if text.lower() not in _TRUE | _FALSE:
+            return Problem(where, f"expected true or false, found {text[:60]!r}")
+        return text.lower() in _TRUE
+    if param.kind == "choice":
+        chosen = [part.strip() for one in texts for part in one.split(",")]
+        bad = [part for part in chosen if part not in param.choices]
+        if bad:
+            return Problem(where, f"expected {', '.join(param.choices)}, found {bad[0][:60]!r}")
+        return frozenset(chosen)
+    if param.kind == "pair":
+        key, colon, value = text.partition(":")
+        if not colon or not key:
+            return Problem(where, f"expected key:value, found {text[:60]!r}")
+        return key, value
+    return text

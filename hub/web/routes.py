@@ -1,0 +1,25 @@
+"""All that a hub answers over HTTP, in one list."""
+
+from typing import Final
+
+from hub.web import agents, dashboard, docs, endpoints, events, explain, health, hosts, login, logs, metrics, models, tasks, tokens
+from hub.web.routing import Route
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *tasks.ROUTES,
+    *events.ROUTES,
+    *logs.ROUTES,
+    *explain.ROUTES,
+    *agents.ROUTES,
+    *hosts.ROUTES,
+    *endpoints.ROUTES,
+    *models.ROUTES,
+    *metrics.ROUTES,
+    *health.ROUTES,
+    *tokens.ROUTES,
+    *login.ROUTES,
+    *docs.ROUTES,
+    *dashboard.ROUTES,
+)
+WITHOUT_TOKEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/session")})
+"""Everything that may be asked without a token; a test holds the table to it."""

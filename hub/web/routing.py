@@ -1,0 +1,58 @@
+"""The form of the route table.
+
+One list of :class:`Route` is everything that can be asked of a hub over HTTP. The router, the rights check, the OpenAPI
+document and the tests of all roles against all routes are made from it, so none of them can forget a route.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+JSON: Final = "application/json"
+SSE: Final = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A query parameter or header that a route understands.
+
+    ``kind``: ``text``, ``count`` (whole number from ``least`` to ``most``), ``flag`` (true or false), ``choice`` (of
+    ``choices``; may be repeated or separated by commas), or ``pair`` (``key:value``).
+    """
+
+    name: str
+    about: str
+    kind: Literal["text", "count", "flag", "choice", "pair"] = "text"
+    least: int = 0
+    most: int = 2**63 - 1
+    choices: tuple[str, ...] = ()
+    where: Literal["query", "header"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One thing that can be asked.
+
+    Attributes:
+        permission: what the caller must hold, of ``hub.core.access.PERMISSIONS``; ``None``: it needs no token.
+        request: type of the JSON body, a union where it may be one of several; ``None``: no body is read.
+        response: type of the JSON answer; ``None``: it answers something else (``produces``) or nothing (status 204).
+        produces: media types of the answer, the default first.
+        status: status of the answer when all is well.
+        is_listed: whether the OpenAPI document tells of it.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    permission: str | None
+    summary: str
+    request: Any = None
+    response: Any = None
+    params: tuple[Param, ...] = ()
+    produces: tuple[str, ...] = (JSON,)
+    status: int = 200
+    is_listed: bool = True

@@ -1,0 +1,75 @@
+"""What the HTTP side is given, and the keys under which its parts find it.
+
+``hub/app.py`` makes the services and hands them to :func:`hub.web.application.build`; nothing in here is made twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from hub.core.access import Principal
+from hub.web.routing import Route
+from hub.web.sessions import Sessions
+
+if TYPE_CHECKING:
+    from hub.services.access import Access
+    from hub.services.feed import Feed
+    from hub.services.insight import Insight
+    from hub.services.intake import Intake
+    from hub.services.presence import Presence
+    from hub.services.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases behind the routes, one a field."""
+
+    intake: Intake
+    insight: Insight
+    presence: Presence
+    registry: Registry
+    access: Access
+    feed: Feed
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """What may differ between hubs.
+
+    Attributes:
+        origins: how browsers may name this hub beside loopback names and addresses: ``https://mesh.example.org``.
+        stall_s: how long a reader of a stream may take nothing before it is cut off.
+        keepalive_s: longest silence on a stream; also how soon a revoked token ends it.
+        max_streams: streams open at once.
+        version: release of the hub, as the OpenAPI document tells it.
+    """
+
+    origins: frozenset[str] = frozenset()
+    stall_s: float = 10.0
+    keepalive_s: float = 5.0
+    max_streams: int = 512
+    version: str = "0"
+
+
+@dataclass(slots=True)
+class Live:
+    """What belongs to one running application: its route table and its open streams."""
+
+    routes: tuple[Route, ...]
+    metrics: CollectorRegistry
+    streams: set[asyncio.Task[Any]] = field(default_factory=set)
+
+
+SERVICES: Final = web.AppKey("services", Services)
+SETTINGS: Final = web.AppKey("settings", WebSettings)
+LIVE: Final = web.AppKey("live", Live)
+SESSIONS: Final = web.AppKey("sessions", Sessions)
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+ROUTE: Final = web.RequestKey("route", Route)
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+IS_STREAMING: Final = web.RequestKey("is_streaming", bool)

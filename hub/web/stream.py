@@ -1,0 +1,121 @@
+"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one open answer.
+
+A reader that takes nothing is cut off: what waits for it is bounded by the transport's buffer (64 KiB) and one write, and it
+resumes by the id of the last event it saw. A stream ends when its token does, and when the hub stops.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from hub.web import guard
+from hub.web.routing import SSE
+from hub.web.services import IS_STREAMING, LIVE, PRINCIPAL, SETTINGS
+from protocol.errors import Overloaded, Refused
+
+log = structlog.get_logger(__name__)
+_RETRY_MS: Final = 1_000
+
+
+def frame(data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
+    """One event. ``data`` is one line; ``seq`` becomes its id, from which a reader resumes."""
+    lines = [b"event: %s\n" % name.encode()] if name else []
+    if seq is not None:
+        lines.append(b"id: %d\n" % seq)
+    return b"".join((*lines, b"data: ", data, b"\n\n"))
+
+
+class Stream:
+    """An open answer; use :func:`opened`."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._settings = request.app[SETTINGS]
+        self._loop = asyncio.get_running_loop()
+        self._asked_at = self._loop.time()
+        self._wrote_at = self._asked_at
+        self.response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: SSE, "X-Accel-Buffering": "no"})
+
+    @property
+    def keepalive_s(self) -> float:
+        """How long to wait for news before calling :meth:`rest`."""
+        return self._settings.keepalive_s
+
+    async def send(self, frames: Iterable[bytes]) -> None:
+        """Send frames; then :meth:`rest`.
+
+        Raises:
+            ConnectionError: the reader is gone, or takes nothing.
+            Refused: its token has ended.
+        """
+        joined = b"".join(frames)
+        if joined:
+            await self._write(joined)
+        await self.rest()
+
+    async def pause(self, seconds: float) -> None:
+        """Let what happens in this time gather for the next send."""
+        await asyncio.sleep(seconds)
+
+    async def rest(self) -> None:
+        """Let the reader (and what stands between) see that the line lives, if it is time; check the token, if it is time.
+
+        Raises:
+            ConnectionError, Refused: as :meth:`send`.
+        """
+        now = self._loop.time()
+        if now - self._asked_at >= self.keepalive_s:
+            self._asked_at = now
+            if guard.identify(self._request) != self._request[PRINCIPAL]:
+                raise ConnectionResetError
+        if now - self._wrote_at >= self.keepalive_s * 0.9:
+            await self._write(b": still here\n\n")
+
+    async def _write(self, joined: bytes) -> None:
+        self._wrote_at = self._loop.time()
+        try:
+            async with asyncio.timeout(self._settings.stall_s):
+                await self.response.write(joined)
+        except TimeoutError:
+            log.warning("stream_cut", path=self._request.path, stalled_s=self._settings.stall_s, next="the reader resumes by id")
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError from None
+
+
+@asynccontextmanager
+async def opened(request: web.Request, after: int | None = None) -> AsyncIterator[Stream]:
+    """A stream, with its head sent; ``after`` is the id a reader resumes from before it has seen an event.
+
+    A reader that leaves, is cut off or loses its token ends the block quietly.
+
+    Raises:
+        Overloaded: too many streams are open.
+    """
+    live = request.app[LIVE]
+    if len(live.streams) >= request.app[SETTINGS].max_streams:
+        raise Overloaded(f"{len(live.streams)} streams are open, no more can be", 5.0)
+    task = asyncio.current_task()
+    assert task is not None, "a handler runs in a task"
+    live.streams.add(task)
+    try:
+        stream = Stream(request)
+        await stream.response.prepare(request)
+        request[IS_STREAMING] = True
+        await stream.send([b"retry: %d\n" % _RETRY_MS + (b"id: %d\n\n" % after if after is not None else b"\n")])
+        try:
+            yield stream
+        except (ConnectionError, Refused) as exc:
+            log.debug("stream_ended", path=request.path, why=type(exc).__name__)
+    finally:
+        live.streams.discard(task)
+
+
+async def end_all(app: web.Application) -> None:
+    """End every open stream: the hub stops."""
+    for task in tuple(app[LIVE].streams):
+        task.cancel()

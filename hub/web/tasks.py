@@ -1,0 +1,184 @@
+"""Tasks: submit, list, look, cancel, retry."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from hub.web import requests
+from hub.web.replies import json_reply
+from hub.web.routing import Param, Route
+from hub.web.services import PRINCIPAL, SERVICES
+from protocol import schema
+from protocol.api import PREFIX, CancelBody, Submitted, TaskList, TaskSummary, TaskView
+from protocol.errors import BadInput, Problem
+from protocol.limits import MAX_BATCH_TASKS, MAX_IDEMPOTENCY_KEY_CHARS
+from protocol.model import TaskSpec, TaskState
+
+_KEY_HEADER: Final = "Idempotency-Key"
+_SHOWN_PROBLEMS: Final = 1_000
+
+
+class TaskBatch(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Many tasks, all accepted or none."""
+
+    tasks: Annotated[list[TaskSpec], Meta(min_length=1, max_length=MAX_BATCH_TASKS)]
+
+
+async def submit(request: web.Request) -> web.StreamResponse:
+    """One spec, or ``{"tasks": [...]}``; answers only when the tasks are stored for good."""
+    value = await requests.json_body(request)
+    specs = read_specs(value)
+    done = await request.app[SERVICES].intake.submit(
+        specs,
+        key=read_key(request.headers),
+        digest=hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest(),
+        by=request[PRINCIPAL].token,
+    )
+    headers = {"Idempotency-Replayed": "true"} if done.replayed else {}
+    if is_batch(value):
+        return json_reply(done, 201, headers)
+    headers["Location"] = f"{PREFIX}/tasks/{done.tasks[0].id}"
+    return json_reply(done.tasks[0], 201, headers)
+
+
+def is_batch(value: object) -> bool:
+    """Whether the body holds many tasks."""
+    return isinstance(value, Mapping) and "tasks" in value
+
+
+def read_specs(value: object) -> list[TaskSpec]:
+    """The task specs of a body.
+
+    Raises:
+        BadInput: anything is wrong with any of them; all problems of all of them are listed.
+    """
+    if not isinstance(value, Mapping):
+        raise BadInput([Problem("", 'expected a task or {"tasks": [...]}')], "body")
+    if not is_batch(value):
+        spec, problems = schema.read_spec(value)
+        if spec is None:
+            raise BadInput(problems, "task")
+        return [spec]
+    entries = value["tasks"]
+    problems = [
+        Problem(str(name)[:60], "unknown field beside tasks; put it into each task") for name in value if name != "tasks"
+    ]
+    if not isinstance(entries, list):
+        problems.append(Problem("tasks", "expected a list of tasks"))
+    elif not 1 <= len(entries) <= MAX_BATCH_TASKS:
+        problems.append(Problem("tasks", f"{len(entries):,} tasks; from 1 to {MAX_BATCH_TASKS:,} in one batch"))
+    if problems:
+        raise BadInput(problems, "batch")
+    return _read_all(entries)
+
+
+def _read_all(entries: list[Any]) -> list[TaskSpec]:
+    specs: list[TaskSpec] = []
+    problems: list[Problem] = []
+    for number, entry in enumerate(entries):
+        spec, found = schema.read_spec(entry, f"tasks[{number}]")
+        problems.extend(found)
+        if spec is not None:
+            specs.append(spec)
+    if len(problems) > _SHOWN_PROBLEMS:
+        more = len(problems) - _SHOWN_PROBLEMS
+        problems = [*problems[:_SHOWN_PROBLEMS], Problem("tasks", f"and {more:,} more problems like these")]
+    if problems:
+        raise BadInput(problems, "batch")
+    return specs
+
+
+def read_key(headers: Mapping[str, str]) -> str | None:
+    """The idempotency key, if there is one.
+
+    Raises:
+        BadInput: it is empty, too long, or not printable ASCII.
+    """
+    key = headers.get(_KEY_HEADER)
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS or not key.isascii() or not key.isprintable():
+        wanted = f"expected 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable ASCII characters, found {len(key)}"
+        raise BadInput([Problem(f"header {_KEY_HEADER}", wanted)], "request")
+    return key
+
+
+async def index(request: web.Request) -> web.StreamResponse:
+    """Tasks, newest first."""
+    asked = requests.query(request)
+    page = await request.app[SERVICES].insight.tasks(
+        states=frozenset(TaskState(state) for state in asked.get("state", ())),
+        agent=asked.get("agent", ""),
+        label=asked.get("label"),
+        cursor=asked.get("cursor"),
+        limit=asked.get("limit", 50),
+    )
+    return json_reply(page)
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """One task, whole."""
+    requests.query(request)
+    return json_reply(await request.app[SERVICES].insight.task(requests.task_id(request)))
+
+
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """Cancel a task that is not final."""
+    task = requests.task_id(request)
+    body = await requests.optional_body(request, CancelBody, "cancellation")
+    services = request.app[SERVICES]
+    await services.intake.cancel(task, body.reason, request[PRINCIPAL].token)
+    return json_reply(await services.insight.task(task))
+
+
+async def retry(request: web.Request) -> web.StreamResponse:
+    """Run a task again that failed, is dead or was cancelled."""
+    task = requests.task_id(request)
+    services = request.app[SERVICES]
+    await services.intake.retry(task, request[PRINCIPAL].token)
+    return json_reply(await services.insight.task(task))
+
+
+ROUTES: Final = (
+    Route(
+        "POST",
+        f"{PREFIX}/tasks",
+        submit,
+        "tasks:submit",
+        "Submit one task, or up to 1,000 at once: all or none",
+        TaskSpec | TaskBatch,
+        TaskSummary | Submitted,
+        (
+            Param(
+                _KEY_HEADER,
+                "Makes a repeated request harmless: the same key and body answer the same tasks",
+                most=MAX_IDEMPOTENCY_KEY_CHARS,
+                where="header",
+            ),
+        ),
+        status=201,
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/tasks",
+        index,
+        "tasks:read",
+        "List tasks, newest first",
+        None,
+        TaskList,
+        (
+            Param("state", "Only tasks in one of these states", "choice", choices=tuple(TaskState)),
+            Param("agent", "Only tasks whose latest attempt is this agent's"),
+            Param("label", "Only tasks with this label, as key:value", "pair"),
+            Param("limit", "Tasks on a page", "count", least=1, most=500),
+            Param("cursor", "The next_cursor of the page before"),
+        ),
+    ),
+    Route("GET", f"{PREFIX}/tasks/{{id}}", show, "tasks:read", "One task: spec, state, routing, attempts, result", None, TaskView),
+    Route("POST", f"{PREFIX}/tasks/{{id}}/cancel", cancel, "tasks:control", "Cancel a task", CancelBody, TaskView),
+    Route("POST", f"{PREFIX}/tasks/{{id}}/retry", retry, "tasks:control", "Run an ended task again", None, TaskView),
+)
