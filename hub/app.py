@@ -1,7 +1,7 @@
 """The hub, put together: the only place that names concrete classes.
 
-Start: open the store, learn what the last hub knew, then open the port. Stop: close the door, let what waits be written,
-close the store. If the store can no longer promise durability, the hub ends with a non-zero status at once.
+Start: open the store, learn what the last hub knew, then open the port. Stop: close the door, let what waits be
+written, close the store. If the store can no longer promise durability, the hub ends with a non-zero status at once.
 """
 
 import asyncio
@@ -98,9 +98,7 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
         raise
 
 
-async def _assemble(  # noqa: PLR0915 - one line a part
-    settings: Settings, clock: Clock, store: SqliteStore, start: Start, lock: IO[str]
-) -> Running:
+async def _assemble(settings: Settings, clock: Clock, store: SqliteStore, start: Start, lock: IO[str]) -> Running:
     loop = asyncio.get_running_loop()
     source = random.SystemRandom()
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
@@ -115,7 +113,7 @@ async def _assemble(  # noqa: PLR0915 - one line a part
         window,
         clock,
         source,
-        on_delayed=lambda at_ms: sweeper.due(at_ms),
+        on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
         on_log=feed.logged,
         on_ended=metrics.ended,
     )
@@ -169,7 +167,7 @@ async def _assemble(  # noqa: PLR0915 - one line a part
     running = Running(settings, "", store, fleet, access, failed)
     running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it
     loops = [sweeper.run(), registry.run(), access.keep_last_used()]
-    tasks = [asyncio.create_task(coroutine, name=coroutine.__name__) for coroutine in loops]
+    tasks = [asyncio.create_task(each) for each in loops]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
     running._stop.append(_ender(tasks, access))  # noqa: SLF001
@@ -234,7 +232,7 @@ async def _open(app: web.Application, settings: Settings, links: Links, running:
     try:
         await site.start()
     except OSError as exc:
-        raise BadInput([Problem("listen", f"cannot listen on {settings.listen}: {exc.strerror or exc}")], "settings") from exc
+        raise _unusable("listen", f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
     bound = runner.addresses[0]
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
@@ -251,7 +249,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except (OSError, ssl.SSLError) as exc:
-        raise BadInput([Problem("tls_cert", f"cannot use {settings.tls_cert} with {settings.tls_key}: {exc}")], "settings") from exc
+        raise _unusable("tls_cert", f"cannot use {settings.tls_cert} with {settings.tls_key}: {exc}") from exc
     return context
 
 
@@ -267,13 +265,17 @@ def _lock(folder: Path) -> IO[str]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (folder / "hub.lock").open("a+", encoding="utf-8")
     except OSError as exc:
-        raise BadInput([Problem("data_dir", f"cannot use {folder}: {exc.strerror or exc}")], "settings") from exc
+        raise _unusable("data_dir", f"cannot use {folder}: {exc.strerror or exc}") from exc
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         lock.close()
-        raise BadInput([Problem("data_dir", f"another hub uses {folder}; stop it or give another --data-dir")], "settings") from exc
+        raise _unusable("data_dir", f"another hub uses {folder}; stop it or give another --data-dir") from exc
     return lock
+
+
+def _unusable(setting: str, why: str) -> BadInput:
+    return BadInput([Problem(setting, why)], "settings")
 
 
 def main(settings: Settings) -> int:
@@ -293,8 +295,9 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     running = await start_hub(settings)
-    waiting = asyncio.ensure_future(stopped.wait())
-    await asyncio.wait({waiting, running.failed}, return_when=asyncio.FIRST_COMPLETED)
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(stopped.wait())
+    ends: set[asyncio.Future[Any]] = {waiting, running.failed}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if running.failed.done():
         log.error("hub_failed", error=repr(running.failed.result()), next="restart it: nothing acknowledged is lost")
         waiting.cancel()

@@ -316,8 +316,8 @@ class ModelMissing(ModelFailed):
 
     def __init__(self, endpoint: str, model: str, available: tuple[str, ...] = ()) -> None:
         self.endpoint, self.model, self.available = endpoint, model, available
-        has = f"it has {', '.join(available)}" if available else "it lists none"
-        super().__init__(f"endpoint {endpoint} has no model {model!r}; {has}")
+        has = f"; it has {', '.join(available)}" if available else ""
+        super().__init__(f"endpoint {endpoint} has no model {model!r}{has}")
 
 
 class PromptTooLong(ModelFailed):
@@ -328,7 +328,7 @@ class PromptTooLong(ModelFailed):
     def __init__(self, model: str, prompt_tokens: int, context_tokens: int) -> None:
         self.model, self.prompt_tokens, self.context_tokens = model, prompt_tokens, context_tokens
         super().__init__(
-            f"the prompt of about {prompt_tokens} tokens does not fit the context of {context_tokens} tokens of {model}; "
+            f"the prompt of about {prompt_tokens} tokens does not fit the {context_tokens} tokens of context of {model}; "
             "shorten it, name fewer files, or give the endpoint a larger num_ctx"
         )
 

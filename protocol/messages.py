@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from protocol.model import (
     AttemptId,
     AttemptState,
+    Count,
     EndpointReport,
     FailureClass,
     HostReport,
@@ -36,7 +37,7 @@ class HeldAttempt(Struct, frozen=True, kw_only=True):
 
     attempt: AttemptId
     state: AttemptState
-    iteration: int = 0
+    iteration: Count = 0
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -51,16 +52,16 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
 
     protocol: tuple[int, int]
     sidecar: str
-    boot: int
+    boot: Count
     host: str
     slots: int
     version: str
     capabilities: tuple[str, ...] = ()
     endpoints: tuple[EndpointReport, ...] = ()
     inventory: tuple[HeldAttempt, ...] = ()
-    hub_boot: int = 0
+    hub_boot: Count = 0
     """The hub boot that this sidecar last spoke with, 0 for none; ``received`` counts that boot's ordered messages."""
-    received: int = 0
+    received: Count = 0
     draining: bool = False
 
 
@@ -68,8 +69,8 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     """The hub's answer to a hello: the settled protocol, its own boot, what it has received, and its verdicts."""
 
     protocol: int
-    hub_boot: int
-    received: int
+    hub_boot: Count
+    received: Count
     heartbeat_s: float
     lease_s: float
     verdicts: tuple[Verdict, ...] = ()
@@ -80,11 +81,13 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """The sidecar lives; renews the lease of every attempt it names."""
 
     sidecar: str
-    boot: int
+    boot: Count
     attempts: tuple[HeldAttempt, ...] = ()
     host: HostReport | None = None
     endpoints: tuple[EndpointReport, ...] | None = None
     capabilities: tuple[str, ...] | None = None
+    draining: bool = False
+    """The sidecar is about to leave: it finishes what it holds and takes nothing new."""
 
 
 class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
@@ -119,7 +122,7 @@ class Progress(Ordered, frozen=True, kw_only=True, tag="progress"):
 
     attempt: AttemptId
     state: AttemptState
-    iteration: int = 1
+    iteration: Count = 1
     detail: str = ""
 
 
@@ -127,7 +130,7 @@ class Log(Ordered, frozen=True, kw_only=True, tag="log"):
     """A piece of the attempt's output. ``offset`` is its first byte's place in the attempt's whole log."""
 
     attempt: AttemptId
-    offset: int
+    offset: Count
     stream: str
     text: str
 

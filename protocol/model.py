@@ -7,9 +7,13 @@ changes live with their owners (``hub/core/task.py``, ``hub/core/agent.py``, ``s
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
+
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A whole number that a peer may name and every store can hold."""
 
 
 class Priority(StrEnum):
@@ -397,6 +401,6 @@ class AttemptId(Struct, frozen=True, array_like=True):
     """
 
     sidecar: str
-    boot: int
+    boot: Count
     task: str
-    epoch: int
+    epoch: Count

@@ -86,9 +86,30 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
     for key, value in spec.labels.items():
         if not LABEL.fullmatch(key) or len(value) > limits.MAX_TITLE_CHARS:
             yield Problem(f"labels.{key[:60]}", f"a key of letters, digits and ._:/- with a value of at most {limits.MAX_TITLE_CHARS} characters")
-    if not any((spec.title, spec.prompt, spec.command)) or len(codec.encode_spec(spec)) <= limits.MAX_SPEC_BYTES:
+    yield from _whole(spec)
+
+
+def _whole(spec: TaskSpec) -> Iterator[Problem]:
+    try:
+        size = len(codec.encode_spec(spec))
+    except UnicodeEncodeError:
+        yield from _halves(msgspec.to_builtins(spec), "")
         return
-    yield Problem("", f"{len(codec.encode_spec(spec)):,} bytes as a whole; at most {limits.MAX_SPEC_BYTES:,}: put bulk into the repository")
+    if size > limits.MAX_SPEC_BYTES:
+        most = f"{limits.MAX_SPEC_BYTES:,}"
+        yield Problem("", f"{size:,} bytes as a whole; at most {most}: put bulk into the repository")
+
+
+def _halves(value: object, path: str) -> Iterator[Problem]:
+    """Texts that JSON can carry and UTF-8 cannot."""
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        yield Problem(path, "contains a half of a character pair (U+D800 to U+DFFF), which is no text")
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _halves(part, _under(path, key))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _halves(part, f"{path}[{number}]")
 
 
 def _sizes(spec: TaskSpec) -> Iterator[Problem]:
@@ -102,6 +123,8 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
             yield Problem(path, f"{size:,} bytes; at most {most:,}: put long material into a file of the repository")
     if len(spec.title) > limits.MAX_TITLE_CHARS:
         yield Problem("title", f"{len(spec.title)} characters; at most {limits.MAX_TITLE_CHARS}: put the rest into prompt")
+    if len(spec.model) > limits.MAX_TITLE_CHARS:
+        yield Problem("model", f"{len(spec.model)} characters; at most {limits.MAX_TITLE_CHARS}")
     for path, entries, most in (
         ("verification", spec.verification, limits.MAX_CHECKS),
         ("success_criteria", spec.success_criteria, limits.MAX_CRITERIA),
@@ -174,9 +197,7 @@ def _numbers(spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  # noqa: C901, PLR0911, PLR0912 - one branch a type
-    if isinstance(kind, inspect.Metadata):
-        yield from _walk(value, kind.type, path)
-    elif isinstance(kind, inspect.UnionType):
+    if isinstance(kind, inspect.UnionType):
         yield from _union(value, kind, path)
     elif isinstance(kind, inspect.StructType):
         if isinstance(value, Mapping):

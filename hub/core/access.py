@@ -24,23 +24,25 @@ _PEOPLE: Final = frozenset({Role.ADMIN, Role.OPERATOR, Role.SUBMITTER, Role.VIEW
 _SUBMIT: Final = frozenset({Role.ADMIN, Role.OPERATOR, Role.SUBMITTER})
 _OPERATE: Final = frozenset({Role.ADMIN, Role.OPERATOR})
 
-PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType({
-    "tasks:read": _PEOPLE,
-    "tasks:submit": _SUBMIT,
-    "tasks:control": _SUBMIT,
-    "agents:read": _PEOPLE,
-    "agents:control": _OPERATE,
-    "endpoints:read": _PEOPLE,
-    "endpoints:write": _OPERATE,
-    "events:read": _PEOPLE,
-    "metrics:read": _PEOPLE,
-    "health:read": _PEOPLE,
-    "docs:read": _PEOPLE,
-    "dashboard:read": _PEOPLE,
-    "sessions:open": _PEOPLE,
-    "tokens:manage": frozenset({Role.ADMIN}),
-    "mesh:join": frozenset({Role.ADMIN, Role.AGENT}),
-})
+PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
+    {
+        "tasks:read": _PEOPLE,
+        "tasks:submit": _SUBMIT,
+        "tasks:control": _SUBMIT,
+        "agents:read": _PEOPLE,
+        "agents:control": _OPERATE,
+        "endpoints:read": _PEOPLE,
+        "endpoints:write": _OPERATE,
+        "events:read": _PEOPLE,
+        "metrics:read": _PEOPLE,
+        "health:read": _PEOPLE,
+        "docs:read": _PEOPLE,
+        "dashboard:read": _PEOPLE,
+        "sessions:open": _PEOPLE,
+        "tokens:manage": frozenset({Role.ADMIN}),
+        "mesh:join": frozenset({Role.ADMIN, Role.AGENT}),
+    }
+)
 """Every permission and the roles that hold it. A route names one; what is not in here nobody may do."""
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -49,7 +51,9 @@ _ID_CHARS: Final = 12
 _SECRET_CHARS: Final = 43  # 62 ** 43 > 2 ** 256
 _CHECK_CHARS: Final = 6  # 62 ** 6 > 2 ** 32
 PREFIX: Final = "acm_"
-TOKEN: Final = re.compile(rf"acm_([0-9a-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})([0-9A-Za-z]{{{_CHECK_CHARS}}})")
+TOKEN: Final = re.compile(
+    rf"acm_([0-9a-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})([0-9A-Za-z]{{{_CHECK_CHARS}}})"
+)
 
 
 @dataclass(frozen=True, slots=True)

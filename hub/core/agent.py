@@ -79,6 +79,9 @@ class Agent:
     endpoints: tuple[EndpointReport, ...] = ()
     state: AgentState = OFFLINE
     is_draining: bool = False
+    """A person wants it to get no new work; kept over restarts."""
+    is_leaving: bool = False
+    """It said itself that it takes no new work; forgotten when it introduces itself again."""
     last_seen_ms: int | None = None
     report: HostReport | None = None
     held: dict[str, Held] = field(default_factory=dict)
@@ -96,6 +99,6 @@ class Agent:
     @property
     def free_slots(self) -> int:
         """Attempts it could take now."""
-        if self.state in {OFFLINE, DRAINING, BLOCKED}:
+        if self.is_leaving or self.state in {OFFLINE, DRAINING, BLOCKED}:
             return 0
         return max(0, self.slots - len(self.held))

@@ -28,6 +28,8 @@ def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
         reasons.append("is offline")
     if agent.is_draining:
         reasons.append("is draining")
+    if agent.is_leaving:
+        reasons.append("is about to leave")
     if agent.state is AgentState.BLOCKED:
         reasons.append("is blocked")
     wanted = {f"executor:{requirements.executor}", *requirements.needs}

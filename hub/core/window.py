@@ -5,7 +5,7 @@ The store is the queue. A million queued tasks cost disk, not memory or start-up
 can serve never hides another.
 """
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from hub.core.routing import Requirements, requirements_of
@@ -21,16 +21,19 @@ class ClassQueue:
         has_more: the store may hold queued tasks of this class that are not here.
         left_out: how many tasks were left to the store so far; a refill that was asked for before one of them cannot
             know it.
+        left_best: the first of those that were left to the store since the last refill; nothing behind it may go
+            before it.
         is_filling: a refill is on its way.
     """
 
-    __slots__ = ("_head", "_limit", "_places", "has_more", "is_filling", "left_out", "requirements", "text")
+    __slots__ = ("_head", "_limit", "_places", "has_more", "is_filling", "left_best", "left_out", "requirements", "text")
 
     def __init__(self, text: str, limit: int, *, has_more: bool) -> None:
         self.text = text
         self.requirements: Requirements = requirements_of(text)
         self.has_more = has_more
         self.left_out = 0
+        self.left_best: Place | None = None
         self.is_filling = False
         self._limit = limit
         self._places: list[Place] = []
@@ -50,19 +53,27 @@ class ClassQueue:
         return self._places[-1] if len(self) else None
 
     def add(self, place: Place) -> None:
-        """Queue a task. One that belongs behind the window of a class that has more is left to the store."""
+        """Queue a task. One that belongs behind the window of a class that has more is left to the store.
+
+        One that is here already stays where it is: a refill may have brought it before its caller did.
+        """
         last = self.last
         if self.has_more and (last is None or place > last):
-            self.left_out += 1
-            return
-        if last is None or place > last:
+            self._leave(place)
+        elif last is None or place > last:
             self._places.append(place)
         else:
-            insort(self._places, place, lo=self._head)
+            at = bisect_left(self._places, place, lo=self._head)
+            if self._places[at] != place:
+                self._places.insert(at, place)
         if len(self) > self._limit:
-            self._places.pop()
-            self.left_out += 1
             self.has_more = True
+            self._leave(self._places.pop())
+
+    def _leave(self, place: Place) -> None:
+        self.left_out += 1
+        if self.left_best is None or place < self.left_best:
+            self.left_best = place
 
     def take(self) -> Place:
         """Remove and return the head.
@@ -90,11 +101,18 @@ class ClassQueue:
         return None
 
     def fill(self, places: Iterable[Place], *, has_more: bool, left_out: int) -> None:
-        """What the store holds next, read when :attr:`left_out` was ``left_out``; ``has_more``: and beyond that."""
-        known = set(self._places[self._head :])
-        self._places, self._head = sorted(known.union(places)), 0
-        self.has_more = has_more or left_out != self.left_out
+        """What the store holds next, read when :attr:`left_out` was ``left_out``; ``has_more``: and beyond that.
+
+        A task that was left to the store while it was read may belong before some of these: they wait for the next
+        refill, which brings it.
+        """
+        known = set(self._places[self._head :]).union(places)
+        is_late = left_out != self.left_out
+        first = self.left_best if is_late else None
+        self._places, self._head = sorted(place for place in known if first is None or place < first), 0
+        self.has_more = has_more or is_late
         self.is_filling = False
+        self.left_best = None
 
 
 class Window:

@@ -1,9 +1,9 @@
 """Tokens: who holds which, made, listed, revoked, and found again with every request.
 
-All tokens are few and lie in memory, loaded at start; a request costs one SHA-256 and no query. Changes answer only after
-their commit and count from then on, for open streams too (they ask :meth:`Access.principal` again). When a token was last
-used is written in batches. Rights and the form of a token are ``hub/core/access.py``; callers are the two doors,
-``hub/web`` and ``hub/gateway``.
+All tokens are few and lie in memory, loaded at start; a request costs one SHA-256 and no query. Changes answer only
+after their commit and count from then on, for open streams too (they ask :meth:`Access.principal` again). When a
+token was last used is written in batches. Rights and the form of a token are ``hub/core/access.py``; callers are the
+two doors, ``hub/web`` and ``hub/gateway``.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Access:
         """The service, with all tokens of the store."""
         return cls(store, clock, await store.tokens())
 
-    # --- asking --------------------------------------------------------------------------------------------------------
+    # --- asking -------------------------------------------------------------------------------------------------------
 
     def authenticate(self, token: str | None) -> Principal:
         """Whose token this is.
@@ -95,7 +95,7 @@ class Access:
         rows = sorted(self._rows.values(), key=lambda row: (row.created_ms, row.id), reverse=True)
         return TokenList(tokens=tuple(self._view(row) for row in rows))
 
-    # --- changing ------------------------------------------------------------------------------------------------------
+    # --- changing -----------------------------------------------------------------------------------------------------
 
     async def create(self, body: TokenBody, by: str) -> TokenCreated:
         """A new token; the answer is the only place where its secret is ever shown.
@@ -107,7 +107,9 @@ class Access:
         if len(body.label) > MAX_TITLE_CHARS or not body.label.isprintable():
             problems.append(Problem("label", f"at most {MAX_TITLE_CHARS} printable characters"))
         if body.ttl_s is not None and not 1 <= body.ttl_s <= _MAX_TTL_S:
-            problems.append(Problem("ttl_s", f"{body.ttl_s:g}; from 1 to {_MAX_TTL_S:.0f} seconds, or left out for no end"))
+            problems.append(
+                Problem("ttl_s", f"{body.ttl_s:g}; from 1 to {_MAX_TTL_S:.0f} seconds, or left out for no end")
+            )
         if problems:
             raise BadInput(problems, "token")
         token_id, token = rules.make_token(secrets.randbits)
@@ -126,7 +128,9 @@ class Access:
         await self._store.commit(AddToken(row, Event(kind=EventKind.TOKEN_CREATED, at_ms=now_ms, facts=facts)))
         self._rows[token_id] = row
         log.info("token_created", token=token_id, role=row.role, by=by)
-        return TokenCreated(id=token_id, token=token, role=body.role, label=body.label, expires_at=_maybe(row.expires_ms))
+        return TokenCreated(
+            id=token_id, token=token, role=body.role, label=body.label, expires_at=_maybe(row.expires_ms)
+        )
 
     async def revoke(self, id: str, by: str) -> None:  # noqa: A002 - the name of the field on the wire
         """End a token, for good and at once. Revoking it again changes nothing.
@@ -182,12 +186,15 @@ class Access:
                 written.append(path)
         return tuple(written)
 
-    # --- inside --------------------------------------------------------------------------------------------------------
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     def _other_admin(self, but: str) -> bool:
         now_ms = self._clock.now_ms()
         return any(
-            row.role == Role.ADMIN and row.id != but and row.revoked_ms is None and (row.expires_ms is None or row.expires_ms > now_ms)
+            row.role == Role.ADMIN
+            and row.id != but
+            and row.revoked_ms is None
+            and (row.expires_ms is None or row.expires_ms > now_ms)
             for row in self._rows.values()
         )
 
@@ -195,7 +202,12 @@ class Access:
         try:
             self.authenticate(path.read_text("utf-8").strip())
         except (OSError, UnicodeDecodeError, Unauthenticated) as exc:
-            log.warning("token_file_useless", path=str(path), why=str(exc), next="remove the file and start again for a new token")
+            log.warning(
+                "token_file_useless",
+                path=str(path),
+                why=str(exc),
+                next="remove the file and start again for a new token",
+            )
 
     def _view(self, row: TokenRow) -> TokenView:
         return TokenView(

@@ -118,11 +118,15 @@ class Presence:
         agent.boot, agent.host, agent.slots = hello.boot, hello.host, hello.slots
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
-        agent.is_draining = agent.is_draining or hello.draining
+        agent.is_leaving = hello.draining
         verdicts, again = self._reconcile(agent, hello.inventory, is_new_boot=is_new_boot)
         await self._put(agent, EventKind.AGENT_JOINED, host=agent.host, slots=agent.slots, new_boot=is_new_boot)
         log.info("agent_joined", agent=agent.name, host=agent.host, boot=agent.boot, held=len(agent.held))
         return verdicts, again
+
+    def is_draining(self, name: str) -> bool:
+        """Whether a person wants the agent to get no new work."""
+        return self._fleet.agent(name).is_draining
 
     def ready(self, name: str) -> None:
         """The welcome is on its way: from now on the agent may get work."""
@@ -177,9 +181,6 @@ class Presence:
         until = self._clock.monotonic() + self._lease_s
         named = ((item.attempt.task, item.attempt.epoch) for item in heartbeat.attempts)
         stale = set(self._fleet.renew(agent, named, until))
-        for held in agent.held.values():
-            if held.state is AttemptState.ASSIGNED:
-                held.lease_until = until  # on its way to the agent: the link resends it until it is accepted
         return [
             item.attempt
             for item in heartbeat.attempts

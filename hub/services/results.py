@@ -123,7 +123,11 @@ class Results:
             facts={"reason": reason},
         )
         self._store.post(Record(event))
-        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, delay_s=1.0)
+        is_leaving = message.code == "draining"
+        if is_leaving and (agent := self._fleet.agents.get(attempt.sidecar)) is not None:
+            agent.is_leaving = True  # it will say hello again when it is back
+            self._fleet.changed()
+        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, is_counted=not is_leaving)
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:
         result = message.result
@@ -151,7 +155,7 @@ class Results:
         report: messages.Report | None,
         answer: Answer,
         *,
-        delay_s: float = 0.0,
+        is_counted: bool = True,
     ) -> None:
         held = self._current(attempt)
         if held is None:
@@ -160,7 +164,9 @@ class Results:
             return
         now_ms = self._clock.now_ms()
         after = self._next(held, failure)
-        delay_s = max(delay_s, after.delay_s * (0.5 + self._random.random() / 2)) if after.state is TaskState.QUEUED else 0
+        if not is_counted:
+            after = Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
+        delay_s = after.delay_s * (0.5 + self._random.random() / 2)
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
         result = report.result if report is not None else None

@@ -51,6 +51,7 @@ class Writer:
     def start(self) -> None:
         """Begin to write."""
         self._task = asyncio.create_task(self._run(), name="store-writer")
+        self._task.add_done_callback(self._ended)
 
     @property
     def is_full(self) -> bool:
@@ -117,6 +118,11 @@ class Writer:
         for (_, done), outcome in zip(batch, outcomes, strict=True):
             if done is not None:
                 done(outcome)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        # A bug in a callback: without a writer the hub would accept and never answer.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(StoreFailed(f"the writer ended: {error!r}"), [])
 
     def _fail(self, failure: StoreFailed, batch: list[tuple[AnyChange, Done | None]]) -> None:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.

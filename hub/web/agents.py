@@ -36,6 +36,22 @@ async def resume(request: web.Request) -> web.StreamResponse:
 ROUTES: Final = (
     Route("GET", f"{PREFIX}/agents", index, "agents:read", "List agents", None, AgentList),
     Route("GET", f"{PREFIX}/agents/{{name}}", show, "agents:read", "One agent", None, AgentView),
-    Route("POST", f"{PREFIX}/agents/{{name}}/drain", drain, "agents:control", "Give the agent no new work", None, AgentView),
-    Route("POST", f"{PREFIX}/agents/{{name}}/resume", resume, "agents:control", "Give the agent work again", None, AgentView),
+    Route(
+        "POST",
+        f"{PREFIX}/agents/{{name}}/drain",
+        drain,
+        "agents:control",
+        "Give the agent no new work",
+        None,
+        AgentView,
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/agents/{{name}}/resume",
+        resume,
+        "agents:control",
+        "Give the agent work again",
+        None,
+        AgentView,
+    ),
 )

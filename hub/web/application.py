@@ -40,7 +40,7 @@ def build(
         ValueError: a route of ``more`` has no permission, or one that is not in the table, or a place that is taken.
     """
     routes = (*ROUTES, *more)
-    _check(routes)
+    check(routes)
     app = web.Application(middlewares=[stamp, problems, guard], client_max_size=MAX_BODY_BYTES)
     app[SERVICES], app[SESSIONS] = services, sessions
     app[SETTINGS] = settings or WebSettings()
@@ -55,7 +55,12 @@ def build(
     return app
 
 
-def _check(routes: Sequence[Route]) -> None:
+def check(routes: Sequence[Route]) -> None:
+    """Pass if every route has its own place and a permission of the table.
+
+    Raises:
+        ValueError: one does not; the message names it.
+    """
     taken: set[tuple[str, str]] = set()
     for route in routes:
         place = (route.method, route.path)
@@ -67,5 +72,7 @@ def _check(routes: Sequence[Route]) -> None:
             message = f"{route.method} {route.path} has no permission, and is not one of the few that need none"
             raise ValueError(message)
         if route.permission is not None and route.permission not in PERMISSIONS:
-            message = f"{route.method} {route.path}: permission {route.permission!r} is not in hub.core.access.PERMISSIONS"
+            message = (
+                f"{route.method} {route.path}: permission {route.permission!r} is not in hub.core.access.PERMISSIONS"
+            )
             raise ValueError(message)

@@ -1,49 +1,24 @@
-"""The live page in the browser: its files, and the stream that keeps it true.
+"""The live page: its files and the stream that keeps it true.
 
-What the page shows is folded by ``dashboard/view.py``; here it is fed with rows and sent.
+What the page shows is folded by ``dashboard/view.py``; here it is fed with rows and sent. The files of the page are
+``dashboard/routes.py``.
 """
 
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from dashboard import routes as page
 from dashboard import view as page_view
-from dashboard.routes import PAGE, File, files
 from dashboard.view import EVENTS_KEPT, TASKS_SHOWN, View
 from hub.web import requests
 from hub.web.replies import encode
 from hub.web.routing import SSE, Route
 from hub.web.services import SERVICES, Services
-from hub.web.stream import frame, opened
-from protocol.errors import NotFound
+from hub.web.stream import Stream, frame, opened
 
-_FILES: Final = files()
 _LEAST_S: Final = 0.2
 """Under load something changes all the time; nobody reads faster than this."""
-
-
-async def page(request: web.Request) -> web.StreamResponse:
-    """The page."""
-    return _send(request, _FILES[PAGE])
-
-
-async def file(request: web.Request) -> web.StreamResponse:
-    """A part of the page."""
-    name = request.match_info["name"]
-    if name not in _FILES:
-        raise NotFound("file", name[:100])
-    return _send(request, _FILES[name])
-
-
-def _send(request: web.Request, found: File) -> web.Response:
-    # `no-cache`: keep it, but ask each time; a new release shows at once and an old one costs 304 and no body.
-    headers = {hdrs.ETAG: f'"{found.etag}"', hdrs.CACHE_CONTROL: "private, no-cache", hdrs.VARY: "Accept-Encoding, Cookie"}
-    if any(tag.value in {found.etag, "*"} for tag in request.if_none_match or ()):
-        return web.Response(status=304, headers=headers)
-    if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
-        headers[hdrs.CONTENT_ENCODING] = "gzip"
-        return web.Response(body=found.packed, headers=headers, content_type=found.content_type, charset="utf-8")
-    return web.Response(body=found.body, headers=headers, content_type=found.content_type, charset="utf-8")
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -51,18 +26,20 @@ async def live(request: web.Request) -> web.StreamResponse:
     requests.query(request)
     services = request.app[SERVICES]
     async with opened(request) as stream:
-        shown = page_view.EMPTY
-        while True:
-            now = await _look(services, shown)
-            told = page_view.changes(shown, now)
-            if told or shown is page_view.EMPTY:
-                told["seq"] = now.seq
-                await stream.send([frame(encode(told))])
-            shown = now
-            await stream.pause(_LEAST_S)
-            await services.feed.wait(shown.seq, stream.keepalive_s)
-            await stream.rest()
+        await _tell(stream, services)
     return stream.response
+
+
+async def _tell(stream: Stream, services: Services) -> None:
+    shown = page_view.EMPTY
+    while True:
+        now = await _look(services, shown)
+        told = page_view.changes(shown, now)
+        # Sent even if nothing changed: the page sees no comments, and silence has to mean that the line is dead.
+        await stream.send([frame(encode({"seq": now.seq, **told}))])
+        shown = now
+        await stream.pause(_LEAST_S)
+        await services.feed.wait(shown.seq, stream.keepalive_s)
 
 
 async def _look(services: Services, shown: View) -> View:
@@ -79,7 +56,17 @@ async def _look(services: Services, shown: View) -> View:
 
 
 ROUTES: Final = (
-    Route("GET", "/", page, "dashboard:read", "The live page", produces=("text/html",), is_listed=False),
-    Route("GET", "/dashboard/live", live, "dashboard:read", "What the live page shows", produces=(SSE,), is_listed=False),
-    Route("GET", "/dashboard/{name}", file, "dashboard:read", "A part of the page", produces=("text/javascript",), is_listed=False),
+    Route(
+        "GET", "/dashboard/live", live, "dashboard:read", "What the live page shows", produces=(SSE,), is_listed=False
+    ),
+    Route("GET", "/", page.page, "dashboard:read", "The live page", produces=("text/html",), is_listed=False),
+    Route(
+        "GET",
+        "/dashboard/{name}",
+        page.file,
+        "dashboard:read",
+        "A part of the page",
+        produces=("text/css",),
+        is_listed=False,
+    ),
 )

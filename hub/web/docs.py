@@ -36,5 +36,13 @@ async def file(request: web.Request) -> web.StreamResponse:
 ROUTES: Final = (
     Route("GET", "/openapi.json", document, "docs:read", "This document", produces=("application/json",)),
     Route("GET", "/docs", page, "docs:read", "This document as a page", produces=("text/html",)),
-    Route("GET", "/docs/{name}", file, "docs:read", "A part of the page", produces=("text/javascript", "text/css"), is_listed=False),
+    Route(
+        "GET",
+        "/docs/{name}",
+        file,
+        "docs:read",
+        "A part of the page",
+        produces=("text/javascript", "text/css"),
+        is_listed=False,
+    ),
 )

@@ -33,7 +33,9 @@ async def add(request: web.Request) -> web.StreamResponse:
 async def change(request: web.Request) -> web.StreamResponse:
     """Change what is named; the rest stays."""
     body = await requests.body(request, EndpointPatch, "endpoint")
-    return json_reply(await request.app[SERVICES].registry.change(request.match_info["id"], body, request[PRINCIPAL].token))
+    return json_reply(
+        await request.app[SERVICES].registry.change(request.match_info["id"], body, request[PRINCIPAL].token)
+    )
 
 
 async def remove(request: web.Request) -> web.StreamResponse:
@@ -44,8 +46,27 @@ async def remove(request: web.Request) -> web.StreamResponse:
 
 ROUTES: Final = (
     Route("GET", f"{PREFIX}/endpoints", index, "endpoints:read", "List LLM endpoints", None, EndpointList),
-    Route("POST", f"{PREFIX}/endpoints", add, "endpoints:write", "Add an LLM endpoint", EndpointBody, EndpointView, status=201),
+    Route(
+        "POST",
+        f"{PREFIX}/endpoints",
+        add,
+        "endpoints:write",
+        "Add an LLM endpoint",
+        EndpointBody,
+        EndpointView,
+        status=201,
+    ),
     Route("GET", f"{PREFIX}/endpoints/{{id}}", show, "endpoints:read", "One endpoint", None, EndpointView),
-    Route("PATCH", f"{PREFIX}/endpoints/{{id}}", change, "endpoints:write", "Change an endpoint", EndpointPatch, EndpointView),
-    Route("DELETE", f"{PREFIX}/endpoints/{{id}}", remove, "endpoints:write", "Forget an endpoint", produces=(), status=204),
+    Route(
+        "PATCH",
+        f"{PREFIX}/endpoints/{{id}}",
+        change,
+        "endpoints:write",
+        "Change an endpoint",
+        EndpointPatch,
+        EndpointView,
+    ),
+    Route(
+        "DELETE", f"{PREFIX}/endpoints/{{id}}", remove, "endpoints:write", "Forget an endpoint", produces=(), status=204
+    ),
 )

@@ -1,7 +1,7 @@
 """Events: the one log of facts, as a live stream or page by page.
 
-Rows are the truth: a stream reads them by sequence number and lets the feed wake it, so a lost wake-up costs time and never
-an event. An event's id is its sequence number, from which a reader resumes (``Last-Event-ID``).
+Rows are the truth: a stream reads them by sequence number and lets the feed wake it, so a lost wake-up costs time and
+never an event. An event's id is its sequence number, from which a reader resumes (``Last-Event-ID``).
 """
 
 from typing import Any, Final
@@ -37,7 +37,9 @@ def position(request: web.Request, asked: dict[str, Any] | Any) -> int | None:  
     header = request.headers.get("Last-Event-ID", "").strip()
     if header:
         if not header.isascii() or not header.isdecimal() or int(header[:20]) > _MAX_SEQ:
-            raise BadInput([Problem("header Last-Event-ID", f"expected a sequence number, found {header[:60]!r}")], "request")
+            raise BadInput(
+                [Problem("header Last-Event-ID", f"expected a sequence number, found {header[:60]!r}")], "request"
+            )
         return int(header)
     found = asked.get("cursor", asked.get("after"))
     return None if found is None else int(found)

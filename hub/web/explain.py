@@ -18,5 +18,13 @@ async def show(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route("GET", f"{PREFIX}/tasks/{{id}}/explain", show, "tasks:read", "Why a task waits, and what would move it", None, Explanation),
+    Route(
+        "GET",
+        f"{PREFIX}/tasks/{{id}}/explain",
+        show,
+        "tasks:read",
+        "Why a task waits, and what would move it",
+        None,
+        Explanation,
+    ),
 )

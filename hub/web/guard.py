@@ -1,8 +1,8 @@
 """Who is asking, from where, and may they: before any handler runs.
 
-A program sends a token (``Authorization: Bearer``). A browser has a session cookie, and because browsers also send it when
-some other page asks them to, requests with a cookie must come from this hub's own pages under a name that is this hub's
-(against CSRF and DNS rebinding). A bearer token is sent by nobody unasked, so it needs neither check.
+A program sends a token (``Authorization: Bearer``). A browser has a session cookie, and because browsers also send it
+when some other page asks them to, requests with a cookie must come from this hub's own pages under a name that is
+this hub's (against CSRF and DNS rebinding). A bearer token is sent by nobody unasked, so it needs neither check.
 
 What is not in the route table is answered 401 without credentials, so nothing about the hub can be learnt unasked.
 """
@@ -21,7 +21,9 @@ from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSI
 from protocol.errors import NotFound, Unauthenticated
 
 SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     # Not `no-referrer`: under it browsers send `Origin: null` with forms, and the login could not tell its own page.
     "Referrer-Policy": "same-origin",
@@ -44,6 +46,7 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    response.headers[hdrs.SERVER] = "AgentCom"
     if REQUEST_ID in request:
         response.headers["X-Request-Id"] = request[REQUEST_ID]
 

@@ -17,4 +17,6 @@ async def index(request: web.Request) -> web.StreamResponse:
     return json_reply(request.app[SERVICES].presence.hosts())
 
 
-ROUTES: Final = (Route("GET", f"{PREFIX}/hosts", index, "agents:read", "List machines and their resources", None, HostList),)
+ROUTES: Final = (
+    Route("GET", f"{PREFIX}/hosts", index, "agents:read", "List machines and their resources", None, HostList),
+)

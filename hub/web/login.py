@@ -25,7 +25,9 @@ from protocol.errors import Unauthenticated
 _PAGE: Final = resources.files("hub.web").joinpath("static/login.html").read_text("utf-8")
 _STYLE: Final = _PAGE.partition("<style>")[2].partition("</style>")[0]
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 class SessionBody(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +83,11 @@ async def open_session(request: web.Request) -> web.StreamResponse:
     is_form = request.content_type == "application/x-www-form-urlencoded"
     raw = await requests.raw_body(request)
     form = is_form and not raw.lstrip().startswith(b"{")
-    token = str((await request.post()).get("token", "")) if form else requests.shaped(raw, request.content_type, SessionBody, "session").token
+    token = (
+        str((await request.post()).get("token", ""))
+        if form
+        else requests.shaped(raw, request.content_type, SessionBody, "session").token
+    )
     try:
         who = request.app[SERVICES].access.authenticate(token.strip())
     except Unauthenticated as exc:
@@ -102,14 +108,22 @@ async def close_session(request: web.Request) -> web.StreamResponse:
 async def issue_ticket(request: web.Request) -> web.StreamResponse:
     """A link that opens the dashboard in a browser without typing the token."""
     ticket = request.app[SESSIONS].issue_ticket(request[PRINCIPAL].token)
-    body = SessionTicket(ticket=ticket, path=f"/?ticket={ticket}", expires_at=datetime.now(UTC) + timedelta(seconds=TICKET_S))
+    body = SessionTicket(
+        ticket=ticket, path=f"/?ticket={ticket}", expires_at=datetime.now(UTC) + timedelta(seconds=TICKET_S)
+    )
     return web.Response(body=msgspec.json.encode(body), status=201, content_type="application/json")
 
 
 def _welcome(request: web.Request, session: str) -> web.Response:
     response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
     response.set_cookie(
-        cookie_name(request), session, path="/", max_age=int(SESSION_S), httponly=True, samesite="Strict", secure=request.secure
+        cookie_name(request),
+        session,
+        path="/",
+        max_age=int(SESSION_S),
+        httponly=True,
+        samesite="Strict",
+        secure=request.secure,
     )
     return response
 
@@ -119,7 +133,17 @@ def _is_browser(request: web.Request) -> bool:
 
 
 ROUTES: Final = (
-    Route("POST", "/session", open_session, None, "Log a browser in: sets the session cookie", SessionBody, None, produces=(), status=303),
+    Route(
+        "POST",
+        "/session",
+        open_session,
+        None,
+        "Log a browser in: sets the session cookie",
+        SessionBody,
+        None,
+        produces=(),
+        status=303,
+    ),
     Route("DELETE", "/session", close_session, "sessions:open", "Log this browser out", produces=(), status=204),
     Route(
         "POST",

@@ -11,7 +11,7 @@ from hub.web import requests
 from hub.web.replies import encode
 from hub.web.routing import SSE, Route
 from hub.web.services import LIVE, SERVICES, Services
-from hub.web.stream import frame, opened
+from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX
 
 _EVERY_S: Final = 2.0
@@ -47,12 +47,16 @@ async def live(request: web.Request) -> web.StreamResponse:
     requests.query(request)
     services = request.app[SERVICES]
     async with opened(request) as stream:
-        while True:
-            now = await snapshot(services)
-            await stream.send([frame(encode(now))])
-            await stream.pause(_LEAST_S)
-            await services.feed.wait(now.event, _EVERY_S - _LEAST_S)
+        await _tell(stream, services)
     return stream.response
+
+
+async def _tell(stream: Stream, services: Services) -> None:
+    while True:
+        now = await snapshot(services)
+        await stream.send([frame(encode(now))])
+        await stream.pause(_LEAST_S)
+        await services.feed.wait(now.event, _EVERY_S - _LEAST_S)
 
 
 ROUTES: Final = (

@@ -17,4 +17,6 @@ async def index(request: web.Request) -> web.StreamResponse:
     return json_reply(request.app[SERVICES].registry.models())
 
 
-ROUTES: Final = (Route("GET", f"{PREFIX}/models", index, "endpoints:read", "List models on all endpoints", None, ModelList),)
+ROUTES: Final = (
+    Route("GET", f"{PREFIX}/models", index, "endpoints:read", "List models on all endpoints", None, ModelList),
+)

@@ -45,7 +45,9 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "AgentCom hub",
             "version": version,
-            "description": "One durable queue of agent tasks for all your machines. Errors are problem documents (RFC 9457).",
+            "description": (
+                "One durable queue of agent tasks for all your machines. Errors are problem documents (RFC 9457)."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -109,7 +111,9 @@ def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": route.summary}
     if route.produces:
         schema = {} if route.response is None else {"schema": _any_of(route.response, schema_of)}
-        answer["content"] = {kind: schema if kind == JSON else {"schema": {"type": "string"}} for kind in route.produces}
+        answer["content"] = {
+            kind: schema if kind == JSON else {"schema": {"type": "string"}} for kind in route.produces
+        }
     return answer
 
 
@@ -137,7 +141,10 @@ def _problem(text: str, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _path_params(route: Route) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _PLACE.findall(route.path)]
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PLACE.findall(route.path)
+    ]
 
 
 def _parameter(param: Param) -> dict[str, Any]:
@@ -163,4 +170,6 @@ def _tag(route: Route) -> str:
     return parts[0] if parts else "root"
 
 
-assert {str(status) for status in STATUS.values()} - {"500", "421"} <= _KNOWN_STATUS.keys(), "every status of ours is documented"
+assert {str(status) for status in STATUS.values()} - {"500", "421"} <= _KNOWN_STATUS.keys(), (
+    "every status of ours is documented"
+)

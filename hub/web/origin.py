@@ -25,7 +25,9 @@ def check_is_own_page(request: web.Request) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
     changes = request.method not in _SAFE or hdrs.UPGRADE in request.headers
     if site is not None:
-        navigates = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
+        navigates = (
+            request.headers.get("Sec-Fetch-Mode") == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
+        )
         if site == "same-origin" or (not changes and (site == "none" or navigates)):
             return
         raise ForeignOrigin(origin or f"a {site[:20]} page")

@@ -1,7 +1,7 @@
 """Errors as problem documents (RFC 9457): one table of statuses, one form, for everything that can go wrong.
 
-The body says what is wrong and the way out; it never holds a stack or the text of an error that nobody foresaw. Those are
-logged under the id that the body names.
+The body says what is wrong and the way out; it never holds a stack or the text of an error that nobody foresaw. Those
+are logged under the id that the body names.
 """
 
 import difflib
@@ -61,7 +61,10 @@ class ForeignOrigin(Refused):
         super().__init__(found)
 
     def __str__(self) -> str:
-        return f"a browser session only works from this hub's own pages, not from {self.found}; a program sends its token as a Bearer header"
+        return (
+            f"a browser session only works from this hub's own pages, not from {self.found}; "
+            "a program sends its token as a Bearer header"
+        )
 
 
 class WrongHost(Refused):
@@ -74,7 +77,10 @@ class WrongHost(Refused):
         super().__init__(found)
 
     def __str__(self) -> str:
-        return f"browsers may not call this hub {self.found!r}; use its address or localhost, or add its origin to the hub's settings"
+        return (
+            f"browsers may not call this hub {self.found!r}; "
+            "use its address or localhost, or add its origin to the hub's settings"
+        )
 
 
 STATUS: Final[dict[type[AgentComError], int]] = {
@@ -117,7 +123,9 @@ def document_of(error: AgentComError) -> ProblemDocument:
 
 def reply(document: ProblemDocument, headers: dict[str, str] | None = None) -> web.Response:
     """A problem document as an answer."""
-    return web.Response(body=msgspec.json.encode(document), status=document.status, content_type=PROBLEM_TYPE, headers=headers)
+    return web.Response(
+        body=msgspec.json.encode(document), status=document.status, content_type=PROBLEM_TYPE, headers=headers
+    )
 
 
 def reply_to(error: AgentComError) -> web.Response:
@@ -147,7 +155,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if request.get(IS_STREAMING):
             raise
         error_id = request[REQUEST_ID]
-        log.exception("request_failed", error_id=error_id, method=request.method, path=request.path, error=type(exc).__name__)
+        log.exception(
+            "request_failed", error_id=error_id, method=request.method, path=request.path, error=type(exc).__name__
+        )
         return reply(
             ProblemDocument(
                 title="Internal Server Error",

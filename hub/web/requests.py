@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import hdrs, web
 from msgspec import Struct
+from multidict import MultiMapping
 
 from hub.web.problems import BodyTooLarge, InvalidJson, WrongMediaType
 from hub.web.routing import Param
@@ -23,7 +24,9 @@ from protocol.limits import MAX_BODY_BYTES
 
 T = TypeVar("T", bound=Struct)
 # What `curl -d` and plain HTTP libraries say when nobody told them better. If it parses as JSON, it was meant as JSON.
-_LENIENT: Final = frozenset({"", "text/plain", "text/json", "application/x-www-form-urlencoded", "application/octet-stream"})
+_LENIENT: Final = frozenset(
+    {"", "text/plain", "text/json", "application/x-www-form-urlencoded", "application/octet-stream"}
+)
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _COUNT: Final = re.compile(r"-?[0-9]{1,19}")
@@ -121,8 +124,9 @@ def task_id(request: web.Request) -> str:
 
 
 def query(request: web.Request) -> Mapping[str, Any]:
-    """The query parameters by name, as their kinds say: ``text`` str, ``count`` int, ``flag`` bool, ``choice`` a frozenset
-    of str, ``pair`` a tuple of two. One that was not sent is not in there.
+    """The query parameters by name; one that was not sent is not in there.
+
+    As their kinds say: ``text`` str, ``count`` int, ``flag`` bool, ``choice`` a frozenset of str, ``pair`` two str.
 
     Raises:
         BadInput: one is not understood; every problem is listed.
@@ -131,7 +135,7 @@ def query(request: web.Request) -> Mapping[str, Any]:
     return read_query(request.query, params)
 
 
-def read_query(sent: "Mapping[str, str] | Any", params: Mapping[str, Param]) -> dict[str, Any]:  # noqa: ANN401 - a multidict
+def read_query(sent: MultiMapping[str], params: Mapping[str, Param]) -> dict[str, Any]:
     """:func:`query` on ``sent`` (a multidict)."""
     found: dict[str, Any] = {}
     problems: list[Problem] = []

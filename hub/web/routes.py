@@ -2,7 +2,22 @@
 
 from typing import Final
 
-from hub.web import agents, dashboard, docs, endpoints, events, explain, health, hosts, login, logs, metrics, models, tasks, tokens
+from hub.web import (
+    agents,
+    dashboard,
+    docs,
+    endpoints,
+    events,
+    explain,
+    health,
+    hosts,
+    login,
+    logs,
+    metrics,
+    models,
+    tasks,
+    tokens,
+)
 from hub.web.routing import Route
 
 ROUTES: Final[tuple[Route, ...]] = (

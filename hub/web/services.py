@@ -3,26 +3,22 @@
 ``hub/app.py`` makes the services and hands them to :func:`hub.web.application.build`; nothing in here is made twice.
 """
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from hub.core.access import Principal
+from hub.services.access import Access
+from hub.services.feed import Feed
+from hub.services.insight import Insight
+from hub.services.intake import Intake
+from hub.services.presence import Presence
+from hub.services.registry import Registry
 from hub.web.routing import Route
 from hub.web.sessions import Sessions
-
-if TYPE_CHECKING:
-    from hub.services.access import Access
-    from hub.services.feed import Feed
-    from hub.services.insight import Insight
-    from hub.services.intake import Intake
-    from hub.services.presence import Presence
-    from hub.services.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)

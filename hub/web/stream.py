@@ -1,7 +1,7 @@
 """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one open answer.
 
-A reader that takes nothing is cut off: what waits for it is bounded by the transport's buffer (64 KiB) and one write, and it
-resumes by the id of the last event it saw. A stream ends when its token does, and when the hub stops.
+A reader that takes nothing is cut off: what waits for it is bounded by the transport's buffer (64 KiB) and one write,
+and it resumes by the id of the last event it saw. A stream ends when its token does, and when the hub stops.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Stream:
         await asyncio.sleep(seconds)
 
     async def rest(self) -> None:
-        """Let the reader (and what stands between) see that the line lives, if it is time; check the token, if it is time.
+        """Show the reader (and what stands between) that the line lives, and check its token, whenever it is time.
 
         Raises:
             ConnectionError, Refused: as :meth:`send`.
@@ -81,7 +81,9 @@ class Stream:
             async with asyncio.timeout(self._settings.stall_s):
                 await self.response.write(joined)
         except TimeoutError:
-            log.warning("stream_cut", path=self._request.path, stalled_s=self._settings.stall_s, next="the reader resumes by id")
+            log.warning(
+                "stream_cut", path=self._request.path, stalled_s=self._settings.stall_s, next="the reader resumes by id"
+            )
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError from None

@@ -65,7 +65,9 @@ def read_specs(value: object) -> list[TaskSpec]:
         return [spec]
     entries = value["tasks"]
     problems = [
-        Problem(str(name)[:60], "unknown field beside tasks; put it into each task") for name in value if name != "tasks"
+        Problem(str(name)[:60], "unknown field beside tasks; put it into each task")
+        for name in value
+        if name != "tasks"
     ]
     if not isinstance(entries, list):
         problems.append(Problem("tasks", "expected a list of tasks"))
@@ -178,7 +180,15 @@ ROUTES: Final = (
             Param("cursor", "The next_cursor of the page before"),
         ),
     ),
-    Route("GET", f"{PREFIX}/tasks/{{id}}", show, "tasks:read", "One task: spec, state, routing, attempts, result", None, TaskView),
+    Route(
+        "GET",
+        f"{PREFIX}/tasks/{{id}}",
+        show,
+        "tasks:read",
+        "One task: spec, state, routing, attempts, result",
+        None,
+        TaskView,
+    ),
     Route("POST", f"{PREFIX}/tasks/{{id}}/cancel", cancel, "tasks:control", "Cancel a task", CancelBody, TaskView),
     Route("POST", f"{PREFIX}/tasks/{{id}}/retry", retry, "tasks:control", "Run an ended task again", None, TaskView),
 )

@@ -31,6 +31,15 @@ async def revoke(request: web.Request) -> web.StreamResponse:
 
 ROUTES: Final = (
     Route("GET", f"{PREFIX}/tokens", index, "tokens:manage", "List tokens, without their secrets", None, TokenList),
-    Route("POST", f"{PREFIX}/tokens", create, "tokens:manage", "Make a token; its secret is shown only now", TokenBody, TokenCreated, status=201),
+    Route(
+        "POST",
+        f"{PREFIX}/tokens",
+        create,
+        "tokens:manage",
+        "Make a token; its secret is shown only now",
+        TokenBody,
+        TokenCreated,
+        status=201,
+    ),
     Route("DELETE", f"{PREFIX}/tokens/{{id}}", revoke, "tokens:manage", "Revoke a token", produces=(), status=204),
 )

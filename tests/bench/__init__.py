@@ -1,0 +1,1 @@
+"""Measurements: figures to print, never assertions. ``./run bench``."""
