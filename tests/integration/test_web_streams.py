@@ -1,0 +1,173 @@
+"""Live streams over real sockets: in order, resumable, nothing missed, ended with the token and cut off when stuck."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.running_hub import PATIENCE_S, RunningHub, running_hub
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
+    async with running_hub(tmp_path) as running:
+        yield running
+
+
+async def submit(hub: RunningHub, *titles: str) -> list[str]:
+    answer = await hub.ask("POST", "/api/v1/tasks", json={"tasks": [{"title": title} for title in titles]})
+    return [task["id"] for task in (await answer.json())["tasks"]]
+
+
+async def test_an_event_arrives_while_the_stream_is_open(hub: RunningHub) -> None:
+    async with hub.stream("/api/v1/events") as events:
+        assert events.answer.headers["Content-Type"] == "text/event-stream"
+        assert events.answer.headers["X-Accel-Buffering"] == "no"
+        [task] = await submit(hub, "live")
+
+        assert (await events.until("task_queued"))["task"] == task
+
+
+async def test_a_stream_resumes_behind_the_last_event_and_misses_none(hub: RunningHub) -> None:
+    async with hub.stream("/api/v1/events?after=0") as events:
+        first = await events.until("hub_started")
+        last = events.last_id
+    tasks = await submit(hub, *(f"t{number}" for number in range(700)))
+
+    async with hub.stream("/api/v1/events", headers={"Last-Event-ID": last}) as events:
+        found = [(await events.next())["data"] for _ in range(703)]
+
+    assert first["seq"] == int(last)
+    assert [event["seq"] for event in found] == list(range(int(last) + 1, int(last) + 704))
+    assert [event["task"] for event in found if event["kind"] == "task_queued"] == tasks
+
+
+async def test_the_position_of_the_header_counts_more_than_that_of_the_query(hub: RunningHub) -> None:
+    await submit(hub, "a")
+    async with hub.stream("/api/v1/events?after=0", headers={"Last-Event-ID": "2"}) as events:
+        assert (await events.next())["id"] == "3"
+
+
+@pytest.mark.parametrize("position", ["x", "-1", "1.5", "9" * 30, "\u0663"])
+async def test_a_position_that_is_none_is_422(hub: RunningHub, position: str) -> None:
+    answer = await hub.ask("GET", "/api/v1/events", headers={"Last-Event-ID": position})
+
+    assert answer.status == 422
+
+
+async def test_a_reader_from_the_future_is_told_where_the_log_ends(hub: RunningHub) -> None:
+    async with hub.stream("/api/v1/events?after=100000") as events:
+        reset = await events.next()
+
+        assert reset["event"] == "reset"
+        assert reset["data"]["newest"] == int(reset["id"])
+        await submit(hub, "after")
+        assert (await events.next())["data"]["seq"] == reset["data"]["newest"] + 1
+
+
+async def test_events_come_as_a_page_too(hub: RunningHub) -> None:
+    await submit(hub, "a", "b")
+
+    first = await (await hub.ask("GET", "/api/v1/events?limit=2", headers={"Accept": "application/json"})).json()
+    rest = await (
+        await hub.ask("GET", f"/api/v1/events?cursor={first['next_cursor']}", headers={"Accept": "application/json"})
+    ).json()
+
+    assert [event["seq"] for event in first["events"]] == [1, 2]
+    assert rest["events"][0]["seq"] == 3
+    assert rest["next_cursor"] is None
+
+
+async def test_the_events_of_one_task_are_its_own_and_end_with_it(hub: RunningHub) -> None:
+    first, _ = await submit(hub, "mine", "other")
+    async with hub.stream(f"/api/v1/tasks/{first}/events") as events:
+        queued = await events.next()
+        await hub.ask("POST", f"/api/v1/tasks/{first}/cancel")
+        cancelled, end = await events.next(), await events.next()
+
+        assert [queued["data"]["kind"], cancelled["data"]["kind"]] == ["task_queued", "task_cancelled"]
+        assert (end["event"], end["data"]) == ("end", {"state": "cancelled"})
+        with pytest.raises(EOFError):
+            await events.next()
+
+
+async def test_a_followed_log_ends_when_the_task_is_final(hub: RunningHub) -> None:
+    [task] = await submit(hub, "x")
+    async with hub.stream(f"/api/v1/tasks/{task}/logs?follow=true", headers={"Accept": "*/*"}) as log:
+        await hub.ask("POST", f"/api/v1/tasks/{task}/cancel")
+
+        assert (await log.next())["event"] == "end"
+
+
+async def test_a_log_is_a_page_unless_it_is_followed(hub: RunningHub) -> None:
+    [task] = await submit(hub, "x")
+
+    assert await (await hub.ask("GET", f"/api/v1/tasks/{task}/logs")).json() == {"logs": [], "next_cursor": None}
+    assert (await hub.ask("GET", f"/api/v1/tasks/{task}/logs?follow=maybe")).status == 422
+
+
+async def test_the_metrics_stream_tells_when_the_queue_changes(hub: RunningHub) -> None:
+    async with hub.stream("/api/v1/metrics/stream") as numbers:
+        before = (await numbers.next())["data"]
+        await submit(hub, "a", "b")
+        after = (await numbers.next())["data"]
+
+    assert before["queue"]["queued"] == 0
+    assert after["queue"]["queued"] == 2
+
+
+async def test_the_page_gets_everything_first_and_then_what_changed(hub: RunningHub) -> None:
+    [old] = await submit(hub, "old")
+    async with hub.stream("/dashboard/live") as page:
+        first = (await page.next())["data"]
+        [new] = await submit(hub, "new")
+        second = (await page.next())["data"]
+
+    assert first["order"] == [old]
+    assert {event["kind"] for event in first["events"]} >= {"hub_started", "task_queued"}
+    assert second["order"] == [new, old]
+    assert [task["id"] for task in second["tasks"]] == [new]
+    assert [event["task"] for event in second["events"]] == [new]
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(hub: RunningHub) -> None:
+    made = await (await hub.ask("POST", "/api/v1/tokens", json={"role": "viewer"})).json()
+    hub.tokens["ci"] = made["token"]
+    async with hub.stream("/api/v1/metrics/stream", role="ci") as numbers:
+        await numbers.next()
+        await hub.ask("DELETE", f"/api/v1/tokens/{made['id']}")
+
+        with pytest.raises(EOFError):
+            await numbers.until("nothing of this kind")
+
+
+async def test_stopping_the_hub_ends_open_streams_at_once(tmp_path: Path) -> None:
+    async with running_hub(tmp_path / "other") as hub, hub.stream("/api/v1/events") as events:
+        async with asyncio.timeout(PATIENCE_S):
+            await hub.running.stop()
+
+        with pytest.raises((EOFError, aiohttp.ClientError)):
+            await events.next()
+
+
+async def test_readers_that_never_read_cost_the_hub_nothing(hub: RunningHub) -> None:
+    host, port = hub.url.removeprefix("http://").split(":")
+    stuck = []
+    for _ in range(20):
+        reader = socket.create_connection((host, int(port)))
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lines = ["GET /api/v1/events?after=0 HTTP/1.1", f"Host: {host}:{port}"]
+        lines += [f"Authorization: Bearer {hub.tokens['viewer']}", "", ""]
+        reader.sendall("\r\n".join(lines).encode())
+        stuck.append(reader)
+
+    tasks = await submit(hub, *(f"title {'x' * 150} {number}" for number in range(1000)))
+    async with hub.stream("/api/v1/events?after=0") as events:
+        seen = [await events.until("task_queued") for _ in range(1000)]
+    for reader in stuck:
+        reader.close()
+
+    assert [event["task"] for event in seen] == tasks

@@ -1,0 +1,1 @@
+"""What several tests share: servers that speak real protocols, and small fakes behind real interfaces."""
