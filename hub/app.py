@@ -47,10 +47,10 @@ from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.web.application import build
 from hub.web.routing import Route
-from hub.web.services import Services, WebSettings
+from hub.web.services import PRINCIPAL, Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
-from protocol.errors import BadInput, Problem, StoreFailed
+from protocol.errors import BadInput, Problem, Refused, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
 from protocol.logs import configure
@@ -143,6 +143,7 @@ async def _assemble(settings: Settings, clock: Clock, store: SqliteStore, start:
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
         resend=_resender(store, dispatch),
+        is_welcome=_token_check(access),
     )
 
     failed: asyncio.Future[BaseException] = loop.create_future()
@@ -162,7 +163,7 @@ async def _assemble(settings: Settings, clock: Clock, store: SqliteStore, start:
         sessions=Sessions(clock),
         metrics=metrics.registry,
         settings=WebSettings(origins=frozenset(settings.origins), version=VERSION),
-        more=(Route("GET", "/mesh", gateway.accept, "mesh:join", "Link of a sidecar (WebSocket)"),),
+        more=(Route("GET", "/mesh", gateway.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
     )
     running = Running(settings, "", store, fleet, access, failed)
     running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it
@@ -178,6 +179,17 @@ async def _assemble(settings: Settings, clock: Clock, store: SqliteStore, start:
         raise
     log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.held))
     return running
+
+
+def _token_check(access: Access) -> Callable[[web.Request], bool]:
+    def is_welcome(request: web.Request) -> bool:
+        try:
+            access.require(access.principal(request[PRINCIPAL].token), "mesh:join")
+        except Refused:
+            return False
+        return True
+
+    return is_welcome
 
 
 def _resender(store: SqliteStore, dispatch: Dispatch) -> Callable[[Held], Awaitable[None]]:

@@ -328,8 +328,8 @@ class PromptTooLong(ModelFailed):
     def __init__(self, model: str, prompt_tokens: int, context_tokens: int) -> None:
         self.model, self.prompt_tokens, self.context_tokens = model, prompt_tokens, context_tokens
         super().__init__(
-            f"the prompt of about {prompt_tokens} tokens does not fit the {context_tokens} tokens of context of {model}; "
-            "shorten it, name fewer files, or give the endpoint a larger num_ctx"
+            f"the prompt of about {prompt_tokens} tokens does not fit the {context_tokens} tokens of context of {model}"
+            "; shorten it, name fewer files, or give the endpoint a larger num_ctx"
         )
 
 

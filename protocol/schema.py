@@ -196,7 +196,9 @@ def _numbers(spec: TaskSpec) -> Iterator[Problem]:
 # --- the walk ----------------------------------------------------------------------------------------------------------
 
 
-def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  # noqa: C901, PLR0911, PLR0912 - one branch a type
+def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  # noqa: C901, PLR0912 - one branch a type
+    if isinstance(kind, inspect.Metadata):  # a field with a description, as the tools of an agent have
+        kind = kind.type
     if isinstance(kind, inspect.UnionType):
         yield from _union(value, kind, path)
     elif isinstance(kind, inspect.StructType):

@@ -52,7 +52,10 @@ def plan(window: Window, fleet: Fleet, matcher: Matcher) -> Iterator[Assignment]
             heapq.heappop(heads)  # everyone who could is busy; the next class may have others
             continue
         agent, way = chosen
-        yield Assignment(queue, queue.take(), agent, way, found)
+        place = queue.take()
+        # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
+        if place[1] not in fleet.held:
+            yield Assignment(queue, place, agent, way, found)
         head = queue.head
         if head is None:
             heapq.heappop(heads)

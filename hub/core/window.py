@@ -21,8 +21,7 @@ class ClassQueue:
         has_more: the store may hold queued tasks of this class that are not here.
         left_out: how many tasks were left to the store so far; a refill that was asked for before one of them cannot
             know it.
-        left_best: the first of those that were left to the store since the last refill; nothing behind it may go
-            before it.
+        left_best: the first of those that were left to the store while a refill was on its way.
         is_filling: a refill is on its way.
     """
 
@@ -72,7 +71,7 @@ class ClassQueue:
 
     def _leave(self, place: Place) -> None:
         self.left_out += 1
-        if self.left_best is None or place < self.left_best:
+        if self.is_filling and (self.left_best is None or place < self.left_best):
             self.left_best = place
 
     def take(self) -> Place:
@@ -107,10 +106,9 @@ class ClassQueue:
         refill, which brings it.
         """
         known = set(self._places[self._head :]).union(places)
-        is_late = left_out != self.left_out
-        first = self.left_best if is_late else None
+        first = self.left_best
         self._places, self._head = sorted(place for place in known if first is None or place < first), 0
-        self.has_more = has_more or is_late
+        self.has_more = has_more or left_out != self.left_out
         self.is_filling = False
         self.left_best = None
 

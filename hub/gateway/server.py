@@ -30,9 +30,7 @@ MAX_SLOTS: Final = 1_024
 class ResultsPort(Protocol):
     """Where messages of attempts go."""
 
-    def take(
-        self, agent: str, message: messages.Ordered, answer: Callable[[AgentComError | None], None]
-    ) -> None: ...
+    def take(self, agent: str, message: messages.Ordered, answer: Callable[[AgentComError | None], None]) -> None: ...
 
 
 class PresencePort(Protocol):
@@ -59,9 +57,11 @@ class Gateway:
         heartbeat_s: float,
         lease_s: float,
         resend: Callable[[Held], Awaitable[None]],
+        is_welcome: Callable[[web.Request], bool],
     ) -> None:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
+        self._is_welcome = is_welcome
         self._sockets = 0
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
@@ -71,7 +71,7 @@ class Gateway:
         link: Link | None = None
         try:
             link, number = await self._welcome(socket)
-            await self._serve(socket, link, number)
+            await self._serve(request, socket, link, number)
         except AgentComError as exc:
             await self._refuse(socket, exc)
         except (ConnectionError, TimeoutError) as exc:
@@ -129,7 +129,9 @@ class Gateway:
             raise ProtocolViolation("a binary frame with a hello", _describe(frame.type, frame.extra))
         found = codec.decode(frame.data)
         if len(found) != 1 or not isinstance(found[0], messages.Hello):
-            raise ProtocolViolation("a single hello", ", ".join(type(m).__name__.lower() for m in found[:5]) or "nothing")
+            raise ProtocolViolation(
+                "a single hello", ", ".join(type(m).__name__.lower() for m in found[:5]) or "nothing"
+            )
         hello = found[0]
         if not NAME.fullmatch(hello.sidecar):
             raise MalformedFrame(f"not a usable sidecar name: {hello.sidecar[:80]!r}")
@@ -139,8 +141,8 @@ class Gateway:
 
     # --- after that ----------------------------------------------------------------------------------------------------
 
-    async def _serve(self, socket: web.WebSocketResponse, link: Link, number: int) -> None:
-        writer = asyncio.create_task(self._write(socket, link, number), name=f"write-{link.name}")
+    async def _serve(self, request: web.Request, socket: web.WebSocketResponse, link: Link, number: int) -> None:
+        writer = asyncio.create_task(self._write(request, socket, link, number), name=f"write-{link.name}")
         try:
             async for frame in socket:
                 if link.socket != number:
@@ -162,7 +164,9 @@ class Gateway:
         if isinstance(message, messages.Heartbeat):
             for attempt in self._presence.heartbeat(link.name, message):
                 link.send(messages.Cancel(attempt=attempt, reason="this attempt does not count any more"))
-        elif isinstance(message, messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject):
+        elif isinstance(
+            message, messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
+        ):
             self._results.take(link.name, message, self._answer(link, message))
         elif isinstance(message, messages.Error):
             log.warning("sidecar_error", agent=link.name, code=message.code, detail=message.detail[:500])
@@ -172,15 +176,15 @@ class Gateway:
     @staticmethod
     def _answer(link: Link, message: Any) -> Callable[[AgentComError | None], None]:  # noqa: ANN401 - an attempt message
         def answer(error: AgentComError | None) -> None:
-            if isinstance(error, StaleAttempt) and not isinstance(message, messages.Log):
-                link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
-            elif isinstance(error, BadInput):
+            if (isinstance(error, StaleAttempt) and not isinstance(message, messages.Log)) or isinstance(
+                error, BadInput
+            ):
                 link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
             link.answered(message.n)
 
         return answer
 
-    async def _write(self, socket: web.WebSocketResponse, link: Link, number: int) -> None:
+    async def _write(self, request: web.Request, socket: web.WebSocketResponse, link: Link, number: int) -> None:
         session = link.session
         while link.socket == number:
             now = self._clock.monotonic()
@@ -192,6 +196,9 @@ class Gateway:
             if session.is_dead(now):
                 log.warning("sidecar_silent", agent=link.name, next="closing its socket")
                 await socket.close(code=WSCloseCode.GOING_AWAY, message=b"silent")
+                return
+            if not self._is_welcome(request):  # its token was revoked, or has expired
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"unauthenticated")
                 return
             session.tick(now)
             for frame in session.data_to_send():

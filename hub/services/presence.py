@@ -170,7 +170,8 @@ class Presence:
         agent.last_seen_ms = self._clock.now_ms()
         if heartbeat.host is not None:
             agent.report = heartbeat.host
-        is_changed = False
+        is_changed = agent.is_leaving is not heartbeat.draining
+        agent.is_leaving = heartbeat.draining
         if heartbeat.endpoints is not None and heartbeat.endpoints != agent.endpoints:
             agent.endpoints, is_changed = heartbeat.endpoints, True
         if heartbeat.capabilities is not None and frozenset(heartbeat.capabilities) != agent.capabilities:

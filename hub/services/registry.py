@@ -22,7 +22,7 @@ from protocol.api import EndpointBody, EndpointList, EndpointPatch, EndpointView
 from protocol.clock import Clock
 from protocol.errors import BadInput, Conflict, EndpointDown, NotFound, Problem, StoreFailed
 from protocol.events import Event, EventKind
-from protocol.ids import LABEL
+from protocol.ids import NAME
 from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport
 
 log = structlog.get_logger(__name__)
@@ -262,13 +262,13 @@ def _problems(kind: EndpointKind, url: str, endpoint: str) -> list[Problem]:
         problems.append(Problem("url", f"not an address like http://127.0.0.1:11434: {url[:100]!r}"))
     elif parts.username or parts.password:
         problems.append(Problem("url", "holds a user name or password; keys belong into the sidecars' settings"))
-    if endpoint and not LABEL.fullmatch(endpoint):
-        problems.append(Problem("id", f"use letters, digits and ._:/- only: {endpoint[:60]!r}"))
+    if endpoint and not NAME.fullmatch(endpoint):
+        problems.append(Problem("id", f"use letters, digits and ._- only, at most 64: {endpoint[:70]!r}"))
     return problems
 
 
 def _name(url: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._:-]+", "-", urlsplit(url).netloc)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", urlsplit(url).netloc).strip("-")[:64]
 
 
 def _is_near(url: str) -> bool:

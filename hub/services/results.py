@@ -130,6 +130,9 @@ class Results:
         self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, is_counted=not is_leaving)
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:
+        if message.state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
+            answer(None)  # it stopped, as it was told to: the task has ended without it
+            return
         result = message.result
         failure = message.failure
         if message.state is AttemptState.PASSED and not result.execution_ok:

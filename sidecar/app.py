@@ -1,0 +1,303 @@
+"""The composition root of the sidecar: the one place that names concrete classes and puts them together.
+
+:func:`start` gives a running sidecar inside this process (tests, ``agentcom up``); :func:`main` is a whole process with
+signals: the first SIGTERM or Ctrl-C lets running work end, the second ends it now.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import platform
+import random
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from protocol import logs, names
+from protocol.clock import Clock
+from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch
+from protocol.ids import NAME
+from protocol.limits import HEARTBEAT_S
+from protocol.model import EndpointReport
+from sidecar.clock import SystemClock
+from sidecar.dial import HubRefused, Pace
+from sidecar.executors import executors
+from sidecar.guard import Guard
+from sidecar.journal import Journal, StateDirInUse, StateLock
+from sidecar.lifecycle import Lifecycle
+from sidecar.link import Identity, Link
+from sidecar.llm.endpoints import Endpoints
+from sidecar.process import Processes, become_subreaper, minimal_env
+from sidecar.resources import HostProbe
+from sidecar.rounds import Parts
+from sidecar.runner import Runner
+from sidecar.settings import Settings
+from sidecar.tasks import together
+from sidecar.workspace import Workspaces
+
+log = structlog.get_logger(__name__)
+
+DISCOVER_S: Final = 15.0
+GOODBYE_S: Final = 5.0
+"""How long an ending sidecar waits for the hub to confirm its last reports; the journal keeps them anyway."""
+
+EXIT_OK, EXIT_INPUT, EXIT_REFUSED = 0, 2, 4
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_PR_SET_DUMPABLE: Final = 4
+
+
+@dataclass
+class Running:
+    """A sidecar at work.
+
+    Attributes:
+        name, boot: who it is.
+        link, runner, lifecycle: its parts, to look at.
+    """
+
+    name: str
+    boot: int
+    link: Link
+    runner: Runner
+    lifecycle: Lifecycle
+    _work: "asyncio.Task[None]"
+    _close: Callable[[], Coroutine[Any, Any, None]]
+    _stopping: "asyncio.Task[None] | None" = None
+
+    async def ended(self) -> None:
+        """Wait until the link gives up.
+
+        Raises:
+            HubRefused, VersionMismatch: the hub will never take this sidecar.
+        """
+        await asyncio.shield(self._work)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, let running work end for at most ``timeout_s``, have its reports confirmed, then stop."""
+        if self.lifecycle.may("drain"):
+            self.lifecycle.fire("drain")
+        self.runner.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.runner.idle()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End all work, tell the hub if it listens, and close everything; asked twice, it is done once."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        if self.lifecycle.may("stop"):
+            self.lifecycle.fire("stop")
+        await self.runner.stop()
+        if self.link.online.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self.link.delivered()
+        self._work.cancel()
+        await asyncio.gather(self._work, return_exceptions=True)
+        await self._close()
+
+
+async def start(
+    settings: Settings, *, clock: Clock | None = None, pace: Pace | None = None, adopts_orphans: bool = False
+) -> Running:
+    """A running sidecar, which dials its hub from now on.
+
+    Args:
+        settings: what ``sidecar/settings.py`` has read.
+        clock, pace: the time and the haste of the link; the machine's and the usual one if left out.
+        adopts_orphans: this process is the sidecar's alone and has become a subreaper.
+    Raises:
+        StateDirInUse: another sidecar has the state directory.
+        BadInput: the endpoints cannot work together.
+    """
+    endpoints = Endpoints(settings.endpoints or ())
+    clock, folder = clock or SystemClock(), settings.folder
+    lock = StateLock(folder)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(lock.release)
+        journal = stack.enter_context(Journal(folder / "journal.db"))
+        stack.push_async_callback(endpoints.close)
+        guard = Guard()
+        guard.start()
+        stack.callback(guard.stop)
+        name = settings.name or _kept_name(folder / "name")
+        parts = _parts(folder, endpoints, guard, clock, adopts_orphans=adopts_orphans)
+        lifecycle = Lifecycle()
+        link = Link(
+            settings.hub,
+            settings.read_token,
+            Identity(name, journal.next_boot(clock.now_ms()), socket.gethostname(), settings.slots, _version()),
+            clock=clock,
+            chance=random.random,
+            pace=pace,
+            on_event=lambda event: _fire(lifecycle, event),
+        )
+        runner = Runner(name, settings.slots, parts, journal, link)
+        link.tell(capabilities=_capabilities(settings, parts, (), has_gpu=False))
+        runner.recover()
+        await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
+        probe = HostProbe(folder)
+        stack.callback(probe.close)
+        seen = _Seen(link, endpoints, probe, settings, parts)
+        jobs = together(link.run(runner), seen.watch_host(), seen.watch_endpoints())
+        work = asyncio.create_task(jobs, name=f"sidecar-{name}")
+        log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
+        return Running(name, link.identity.boot, link, runner, lifecycle, work, stack.pop_all().aclose)
+
+
+def _parts(folder: Path, endpoints: Endpoints, guard: Guard, clock: Clock, *, adopts_orphans: bool) -> Parts:
+    home = folder / "home"
+    home.mkdir(mode=0o700, exist_ok=True)
+    processes = Processes(base_env=minimal_env(os.environ, home=home), guard=guard, adopts_orphans=adopts_orphans)
+    return Parts(processes, Workspaces(folder, processes), executors(endpoints), folder / "scratch", clock, endpoints)
+
+
+def _fire(lifecycle: Lifecycle, event: str) -> None:
+    """The link goes on dialling while the sidecar stops; that is no news for its state."""
+    if lifecycle.may(event):
+        lifecycle.fire(event)
+
+
+class _Seen:
+    """What the machine has, looked at again and again and told to the link."""
+
+    def __init__(self, link: Link, endpoints: Endpoints, probe: HostProbe, settings: Settings, parts: Parts) -> None:
+        self._link, self._endpoints, self._probe = link, endpoints, probe
+        self._settings, self._parts = settings, parts
+        self._reports: tuple[EndpointReport, ...] = ()
+        self._has_gpu = False
+
+    async def watch_host(self) -> None:
+        """Measure the machine as often as heartbeats go out; a driver that hangs delays nothing but this."""
+        while True:
+            try:
+                report = await asyncio.to_thread(self._probe.read)
+            except OSError as exc:
+                log.warning("host_unreadable", why=str(exc))
+            else:
+                self._has_gpu = bool(report.gpus)
+                self._link.tell(host=report)
+                self._tell()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def watch_endpoints(self) -> None:
+        """Ask the LLM endpoints what they have."""
+        while True:
+            self._reports = await self._endpoints.discover()
+            self._tell()
+            await asyncio.sleep(DISCOVER_S)
+
+    def _tell(self) -> None:
+        capabilities = _capabilities(self._settings, self._parts, has_gpu=self._has_gpu)
+        self._link.tell(endpoints=self._reports, capabilities=capabilities)
+
+
+def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[str, ...]:
+    """What tasks may need and this machine has: executors, tools, its kind, and what settings add.
+
+    Executors that ask models are among them even if no endpoint is up here: the hub may know one that people have added.
+    """
+    found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities}
+    found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
+    found |= {"git"} if shutil.which("git") else set()
+    found |= {"gpu"} if has_gpu else set()
+    return tuple(sorted(found))
+
+
+def _kept_name(file: Path) -> str:
+    """The name that this state directory has; made up and kept if it has none that can be used."""
+    if file.is_file() and NAME.fullmatch(name := file.read_text(encoding="utf-8").strip()):
+        return name
+    name = names.pick((), random.SystemRandom())
+    file.write_text(name + "\n", encoding="utf-8")
+    return name
+
+
+def _version() -> str:
+    try:
+        return version("agentcom")
+    except PackageNotFoundError:
+        return "unknown"  # run from a source tree that is not installed
+
+
+# --- a process of its own ---------------------------------------------------------------------------------------------
+
+
+def main(settings: Settings) -> int:
+    """Run until a signal or the hub's refusal; returns the exit code of the command."""
+    as_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
+    logs.configure(json=as_json, stream=sys.stderr, level=_LEVELS[settings.log_level])
+    _hide_memory()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_until_told(settings))
+    except HubRefused as exc:
+        return _refused(exc, EXIT_REFUSED if exc.reason in {Unauthenticated.code, Forbidden.code} else EXIT_INPUT)
+    except (StateDirInUse, BadInput, VersionMismatch) as exc:
+        return _refused(exc, EXIT_INPUT)
+    return EXIT_OK
+
+
+def _refused(error: AgentComError, code: int) -> int:
+    log.error("sidecar_ended", code=error.code, why=str(error))
+    return code
+
+
+async def _until_told(settings: Settings) -> None:
+    running = await start(settings, adopts_orphans=become_subreaper())
+    told = asyncio.Event()
+    drain: list[asyncio.Task[None]] = []
+
+    def on_signal() -> None:
+        if not drain:
+            log.info("sidecar_leaving", running=running.runner.busy, at_most_s=settings.drain_s, again="stops at once")
+            drain.append(asyncio.create_task(running.drain(settings.drain_s)))
+            drain[0].add_done_callback(lambda _task: told.set())
+        else:
+            drain[0].cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    ended = asyncio.create_task(running.ended())
+    waiting = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        await running.stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    if ended.done() and not drain:
+        ended.result()
+    ended.cancel()
+    await asyncio.gather(ended, *drain, return_exceptions=True)
+    log.info("sidecar_stopped", name=running.name)
+
+
+def _hide_memory() -> None:
+    """Keep other processes of this user from reading our memory and environment, where keys are."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

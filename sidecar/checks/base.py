@@ -1,0 +1,93 @@
+"""What a check gets, and how its outcome becomes a finding.
+
+A check never raises for what it finds: a command that is missing or runs too long is a failed finding that says so.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol.limits import MAX_FINDING_BYTES
+from protocol.model import AttemptId, Check, Finding
+from sidecar.core.outcome import tail
+from sidecar.errors import CannotStart
+from sidecar.process import Processes
+
+_NAME_CHARS: Final = 80
+_NO_TESTS: Final = 5
+_MEANINGS: Final = {
+    0: "",
+    126: "exit code 126: a file is there but may not be executed",
+    127: "exit code 127: a command is not installed here, or its name is misspelt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a check runs, and how long it may: ``timeout_s`` is what is left for it at most."""
+
+    attempt: AttemptId
+    workspace: Path
+    processes: Processes
+    timeout_s: float
+    log: Callable[[str, str], None]
+
+
+def kind_of(check: Check) -> str:
+    """The ``type`` of a check, as submitters write it."""
+    return str(check.__struct_config__.tag)
+
+
+def name_of(check: Check) -> str:
+    """The name that the submitter gave, else the type with what it looks at."""
+    subject = getattr(check, "path", "") or getattr(check, "command", "")
+    shown = subject if len(subject) <= _NAME_CHARS else subject[: _NAME_CHARS - 3] + "..."
+    return check.name or (f"{kind_of(check)}: {shown}" if shown else kind_of(check))
+
+
+def finding(check: Check, *, passed: bool, detail: str = "") -> Finding:
+    """The finding of a check that ran no command."""
+    return Finding(name=name_of(check), type=kind_of(check), passed=passed, detail=detail)
+
+
+async def run_command(
+    check: Check, command: str | list[str], ground: Ground, env: Mapping[str, str] | None = None
+) -> Finding:
+    """The finding of a check that passes if ``command`` exits 0 in time."""
+    timeout_s = ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
+    try:
+        outcome = await ground.processes.run(
+            command,
+            attempt=ground.attempt,
+            cwd=ground.workspace,
+            env=env or {},
+            timeout_s=timeout_s,
+            on_output=ground.log,
+            max_output_bytes=MAX_FINDING_BYTES,
+        )
+    except CannotStart as exc:
+        return finding(check, passed=False, detail=str(exc))
+    passed = outcome.exit_code == 0 and not outcome.timed_out
+    return Finding(
+        name=name_of(check),
+        type=kind_of(check),
+        passed=passed,
+        detail=f"took longer than {timeout_s:g} s and was ended"
+        if outcome.timed_out
+        else _meaning(outcome.exit_code, check),
+        output=tail(outcome.output, MAX_FINDING_BYTES),
+        exit_code=outcome.exit_code,
+        seconds=outcome.seconds,
+    )
+
+
+def _meaning(exit_code: int | None, check: Check) -> str:
+    """What an exit code says, empty for 0."""
+    if exit_code is None:
+        return "was ended before it finished"
+    if exit_code < 0:
+        return f"died of signal {-exit_code}"
+    if exit_code == _NO_TESTS and "pytest" in getattr(check, "command", ""):
+        return "exit code 5: pytest found no tests"
+    return _MEANINGS.get(exit_code, f"exit code {exit_code}")

@@ -1,0 +1,17 @@
+"""The check ``file_exists``."""
+
+import asyncio
+
+from protocol.errors import BadInput
+from protocol.model import CheckFileExists, Finding
+from sidecar.checks.base import Ground, finding
+from sidecar.tools.confined import Tree
+
+
+async def file_exists(check: CheckFileExists, ground: Ground) -> Finding:
+    """Passes if a file or directory is there. Links do not count: what they point to is not the work's."""
+    try:
+        there = await asyncio.to_thread(Tree(ground.workspace).exists, check.path)
+    except BadInput as exc:
+        return finding(check, passed=False, detail=str(exc))
+    return finding(check, passed=there, detail="" if there else f"{check.path!r} is not there")

@@ -1,0 +1,1 @@
+"""Rules of the sidecar: the states of an attempt, its lease, and the verdict over its checks. Pure."""

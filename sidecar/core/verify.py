@@ -1,0 +1,108 @@
+"""Decide what follows from an iteration's findings: it passed, it is repaired, or it is given up.
+
+Pure. Also tells the next iteration what failed and what passed, as text for a model and as data for a program. The loop
+that runs iterations is ``sidecar/runner.py``, the checks are in ``sidecar/checks``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from protocol.model import FailureClass, Finding, Iteration
+
+_FEEDBACK_OUTPUT_CHARS: Final = 3_000
+"""Output of one failed check that a model is shown: its end, where the reason stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The work is done. ``verified`` is ``None`` where there was nothing to check."""
+
+    verified: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """Another iteration may repair it; ``failing`` are the names of the checks to repair."""
+
+    failing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """It did not pass, and nothing more is tried here."""
+
+    verified: bool | None
+    failure: FailureClass
+    reason: str
+
+
+Verdict = Pass | Fix | GiveUp
+
+
+def verdict(*, execution_ok: bool, findings: Sequence[Finding], iteration: int, fix_attempts: int) -> Verdict:
+    """What follows from one iteration.
+
+    Args:
+        execution_ok: the executor itself says that its work went well; proves nothing, but is needed to pass.
+        findings: what the checks found, empty if there are none.
+        iteration: its number, from 1.
+        fix_attempts: how many iterations may follow the first.
+    Returns:
+        ``Pass`` only if the execution went well and no check failed. Work without checks is never repeated: nothing
+        would tell the next iteration what to mend.
+    """
+    failing = tuple(finding.name for finding in findings if not finding.passed)
+    verified = None if not findings else not failing
+    if execution_ok and not failing:
+        return Pass(verified)
+    if findings and iteration <= fix_attempts:
+        return Fix(failing)
+    if failing:
+        tried = f"{iteration} iteration{'' if iteration == 1 else 's'}"
+        reason = f"{len(failing)} of {len(findings)} checks still fail after {tried}: {', '.join(failing)}"
+        return GiveUp(verified, FailureClass.VERIFY, reason)
+    return GiveUp(verified, FailureClass.AGENT, "the work itself failed")
+
+
+def feedback(previous: Iteration) -> str:
+    """What the last iteration left to repair, for a model: first what failed and how, then what must stay as it is."""
+    failing = [finding for finding in previous.findings if not finding.passed]
+    passing = [finding for finding in previous.findings if finding.passed]
+    parts = [f"Iteration {previous.number} did not pass. Repair what failed; do not start over."]
+    if not previous.execution_ok:
+        parts.append(f"The work itself ended with an error: {previous.summary or 'no reason was given'}")
+    if failing:
+        parts.append(f"FAILED ({len(failing)}):")
+        parts += [_failed(finding) for finding in failing]
+    if passing:
+        parts.append(f"PASSED ({len(passing)}), keep it so:")
+        parts += [f"- {finding.name}" for finding in passing]
+    return "\n".join(parts)
+
+
+def _failed(finding: Finding) -> str:
+    detail = f": {finding.detail}" if finding.detail else ""
+    shown = finding.output.strip()[-_FEEDBACK_OUTPUT_CHARS:]
+    output = f"\n```\n{shown}\n```" if shown else ""
+    return f"- {finding.name} ({finding.type}){detail}{output}"
+
+
+def report_json(previous: Iteration | None) -> dict[str, Any]:
+    """What a program finds in the file that ``AGENTCOM_REPORT`` names; before the first iteration all lists are empty.
+
+    Returns:
+        ``{"iteration", "execution_ok", "passed", "findings": [...], "failing": [name], "passing": [name]}``, where
+        ``iteration`` is the number of the iteration told about, 0 for none.
+    """
+    findings = previous.findings if previous is not None else ()
+    return {
+        "iteration": 0 if previous is None else previous.number,
+        "execution_ok": None if previous is None else previous.execution_ok,
+        "passed": None if previous is None else previous.passed,
+        "findings": [msgspec.to_builtins(finding) for finding in findings],
+        "failing": [finding.name for finding in findings if not finding.passed],
+        "passing": [finding.name for finding in findings if finding.passed],
+    }

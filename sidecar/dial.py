@@ -1,0 +1,137 @@
+"""Open one connection to the hub, and tell the ways in which a hub says no apart.
+
+A refusal that trying again cannot help (wrong token, wrong role, no common version) is :class:`HubRefused`; everything
+else is one of the errors that ``sidecar/link.py`` answers by dialling again.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from protocol.errors import (
+    Forbidden,
+    HubUnreachable,
+    MalformedFrame,
+    ProtocolViolation,
+    Refused,
+    Unauthenticated,
+    VersionMismatch,
+)
+from protocol.limits import HANDSHAKE_S, MAX_FRAME_BYTES, RECONNECT_CAP_S
+from protocol.messages import AnyMessage, Error, Welcome
+from protocol.version import negotiate
+
+EVICTED: Final = "evicted"
+"""Code of the fatal error that a hub sends when a newer start of a sidecar of this name has come."""
+
+HOPELESS: Final = frozenset({VersionMismatch.code, Unauthenticated.code, Forbidden.code, EVICTED})
+"""Codes of a fatal error that trying again cannot help."""
+
+CLOSE_S: Final = 1.0
+"""The library adds this to the time that it takes to notice a dead line, and its default is 10 s."""
+
+
+class HubRefused(Refused):
+    """The hub does not want this sidecar: its token, its role, its version, or because a newer one has its name."""
+
+    code = "hub_refused"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(reason, detail)
+
+    def __str__(self) -> str:
+        return f"the hub refuses this sidecar ({self.reason}): {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the link tries; tests hurry it."""
+
+    first_s: float = 1.0
+    cap_s: float = RECONNECT_CAP_S
+    settled_s: float = 10.0
+    """A connection that lived this long was a good one: the next wait is short again."""
+    refused_s: float = 60.0
+    """Wait after the hub refused a token that it has accepted before."""
+    handshake_s: float = HANDSHAKE_S
+    watch_s: float = 1.0
+    """How often the leases are looked at, at least."""
+
+
+def mesh_url(hub: str) -> str:
+    """The WebSocket address of the hub whose HTTP address is ``hub``."""
+    parts = urlsplit(hub)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/mesh", "", ""))
+
+
+@asynccontextmanager
+async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIterator[ClientConnection]:
+    """A WebSocket to the hub, closed at the end.
+
+    Raises:
+        HubRefused: the hub does not take the token.
+        HubUnreachable: something answers there that is no hub.
+        OSError, TimeoutError, WebSocketException: nothing answers, or not in this protocol.
+    """
+    try:
+        socket = await connect(
+            mesh_url(hub),
+            additional_headers={"Authorization": f"Bearer {token}"},
+            user_agent_header=f"agentcom-sidecar/{version}",
+            compression=None,
+            max_size=MAX_FRAME_BYTES,
+            open_timeout=timeout_s,
+            close_timeout=CLOSE_S,
+            ping_interval=None,
+            proxy=None,
+        )
+    except InvalidStatus as exc:
+        raise _refusal_of_status(exc.response.status_code, hub) from exc
+    try:
+        yield socket
+    finally:
+        await socket.close()
+
+
+def _refusal_of_status(status: int, hub: str) -> HubRefused | HubUnreachable:
+    if status == 401:  # noqa: PLR2004 - RFC 9110 section 15.5.2
+        return HubRefused(Unauthenticated.code, "it does not know the token, or the token has expired")
+    if status == 403:  # noqa: PLR2004 - RFC 9110 section 15.5.4
+        return HubRefused(Forbidden.code, "the token may not join; 'agentcom token create --role agent' makes one")
+    return HubUnreachable(hub, f"it answers {status} at /mesh; is that address a hub?")
+
+
+def welcome_in(messages: Sequence[AnyMessage]) -> Welcome:
+    """The welcome that a hub's first frame begins with.
+
+    Raises:
+        HubRefused, HubUnreachable: it is a fatal error instead.
+        VersionMismatch: the hub settled on a protocol that we do not speak.
+        ProtocolViolation, MalformedFrame: it is something else.
+    """
+    match messages:
+        case [Welcome() as welcome, *_]:
+            negotiate((welcome.protocol, welcome.protocol))
+            return welcome
+        case [Error() as error, *_]:
+            raise refusal_in(error)
+        case [other, *_]:
+            raise ProtocolViolation("welcome", type(other).__name__)
+        case _:
+            raise MalformedFrame("an empty array instead of a welcome")
+
+
+def refusal_in(error: Error) -> HubRefused | ProtocolViolation | HubUnreachable:
+    """What a fatal error of the hub means for this sidecar."""
+    if error.code in HOPELESS:
+        return HubRefused(error.code, error.detail)
+    if error.code == ProtocolViolation.code:
+        return ProtocolViolation("a hub that counts messages as we do", error.detail)
+    return HubUnreachable("the other end", f"it ended the connection: {error.code}, {error.detail}")

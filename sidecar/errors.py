@@ -1,0 +1,138 @@
+"""What can go wrong on this machine while an attempt runs, and which class of failure each of these is.
+
+Branches of ``WorkFailed`` in :mod:`protocol.errors`::
+
+    WorkFailed
+    ├── CannotStart             a program could not be started at all
+    └── WorkspaceFailed
+        ├── RepositoryInvalid   not an address that we hand to git; input
+        ├── RepositoryMissing   there is no such repository; input
+        ├── BranchMissing       the repository has no such branch; input
+        ├── RepositoryRefused   it asks for credentials that this host lacks, or refuses them
+        ├── RepositoryUnreachable   the network, or the server, does not answer; worth another try
+        ├── PushRefused         the remote did not take the branch
+        └── GitFailed           any other git command that failed
+
+:func:`failure_of` tells the runner which class to report, so that a task whose input can never work is not tried again.
+"""
+
+from typing import Final
+
+from protocol.errors import BudgetSpent, EndpointDown, WorkFailed, WorkspaceFailed
+from protocol.model import FailureClass
+
+
+class CannotStart(WorkFailed):
+    """A program could not be started: its text holds a NUL byte, its folder is gone, the machine is out of processes.
+
+    A program that simply is not there is no error but exit code 127, as a shell gives it.
+    """
+
+    code = "cannot_start"
+
+    def __init__(self, program: str, why: str, failure: FailureClass) -> None:
+        self.program, self.failure = program, failure
+        super().__init__(f"cannot start {program!r}: {why}")
+
+
+class RepositoryInvalid(WorkspaceFailed):
+    """The text in ``context.repo`` (or ``context.branch``) is nothing that is handed to git."""
+
+    code = "repository_invalid"
+
+    def __init__(self, repository: str, why: str) -> None:
+        self.repository = repository
+        super().__init__(
+            f"repository {shown(repository)}: {why}; "
+            "give an https:// or ssh:// address, user@host:path, or an absolute path"
+        )
+
+
+class RepositoryMissing(WorkspaceFailed):
+    """There is no repository at this address."""
+
+    code = "repository_missing"
+
+    def __init__(self, repository: str, why: str) -> None:
+        self.repository = repository
+        super().__init__(f"repository {shown(repository)} does not exist: {why}; check the address and submit again")
+
+
+class BranchMissing(WorkspaceFailed):
+    """The repository has no such branch; ``known`` are branches that it has, at most ten."""
+
+    code = "branch_missing"
+
+    def __init__(self, repository: str, branch: str, known: tuple[str, ...]) -> None:
+        self.repository, self.branch, self.known = repository, branch, known
+        has = f"it has {', '.join(known)}" if known else "it has none: push a first commit"
+        what = f"branch {shown(branch)}" if branch else "default branch"
+        super().__init__(f"repository {shown(repository)} has no {what}; {has}")
+
+
+class RepositoryRefused(WorkspaceFailed):
+    """The server, or git, does not let this host in."""
+
+    code = "repository_refused"
+
+    def __init__(self, repository: str, why: str) -> None:
+        self.repository = repository
+        super().__init__(
+            f"repository {shown(repository)} refuses this host: {why}; "
+            "give the sidecar's user an ssh key or a ~/.netrc entry for it"
+        )
+
+
+class RepositoryUnreachable(WorkspaceFailed):
+    """The repository does not answer now."""
+
+    code, retryable = "repository_unreachable", True
+
+    def __init__(self, repository: str, why: str) -> None:
+        self.repository = repository
+        super().__init__(f"repository {shown(repository)} does not answer: {why}")
+
+
+class PushRefused(WorkspaceFailed):
+    """The remote did not take the branch; nothing was overwritten there."""
+
+    code = "push_refused"
+
+    def __init__(self, repository: str, branch: str, why: str) -> None:
+        self.repository, self.branch = repository, branch
+        super().__init__(
+            f"repository {shown(repository)} refused branch {branch}: {why}; the commits are kept in this host's cache"
+        )
+
+
+class GitFailed(WorkspaceFailed):
+    """A git command failed for a reason that is none of the others; ``exit_code`` is ``None`` if it ran out of time."""
+
+    code, retryable = "git_failed", True
+
+    def __init__(self, action: str, exit_code: int | None, said: str) -> None:
+        self.action, self.exit_code, self.said = action, exit_code, said
+        ended = "ran out of time" if exit_code is None else f"exit code {exit_code}"
+        super().__init__(f"git {action}: {ended}: {said.strip()[-500:] or 'it said nothing'}")
+
+
+_CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
+    RepositoryInvalid: FailureClass.INPUT,
+    RepositoryMissing: FailureClass.INPUT,
+    BranchMissing: FailureClass.INPUT,
+    PushRefused: FailureClass.INPUT,  # the work is done and kept: doing it again would be refused again
+    EndpointDown: FailureClass.QUOTA,
+    BudgetSpent: FailureClass.BUDGET,
+}
+
+
+def failure_of(error: WorkFailed) -> FailureClass:
+    """The class to report for ``error``: input is never tried again, infra costs no retry."""
+    if isinstance(error, CannotStart):
+        return error.failure
+    return next((found for kind, found in _CLASSES.items() if isinstance(error, kind)), FailureClass.INFRA)
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """``text`` quoted for a message: escapes control characters, cuts what is too long."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")

@@ -1,0 +1,216 @@
+"""The executor ``agent``: a model that works on the workspace with tools until it says it is finished.
+
+Guards end what does not get anywhere: turns, tokens, money, seconds, and the same call over and over. The loop trusts
+nothing that the model says about its success; the checks do that.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final
+
+import structlog
+from msgspec import Meta, Struct
+
+from protocol.errors import BudgetSpent, ModelFailed, ToolsUnsupported, WorkFailed
+from protocol.limits import MAX_OUTPUT_BYTES
+from sidecar.core.outcome import tail
+from sidecar.executors.base import Execution, Spending, Work, failed, summary
+from sidecar.executors.calls import calls_in_text, instructions
+from sidecar.executors.prompt import task_text
+from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec
+from sidecar.llm.endpoints import Endpoints
+from sidecar.tools import tools
+from sidecar.tools.base import Tool
+
+MAX_TURNS: Final = 40
+MAX_ANSWER_TOKENS: Final = 4096
+REPEATS_BEFORE_NUDGE: Final = 3
+REPEATS_BEFORE_STOP: Final = 4
+_LOGGED_CHARS: Final = 400
+_FINISH: Final = "finish"
+_SYSTEM: Final = (
+    "You do one task of a queue, alone, in a workspace of files. Use the tools: look before you change, make the "
+    "smallest change that does the task, run what proves it, then call finish with a short summary. "
+    "Paths are relative to the workspace. Nobody answers questions."
+)
+_USE_TOOLS: Final = "Go on with a tool call, or call finish with a summary if the task is done."
+_REPEATED: Final = (
+    "You have made this very call {count} times in a row, with the same result. "
+    "Try something else, or call finish and say what stands in the way."
+)
+_CUT_OFF: Final = "Your answer was cut off because it was too long, and nothing of it was done. Take smaller steps."
+
+log = structlog.get_logger(__name__)
+
+
+class FinishArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of ``finish``."""
+
+    summary: Annotated[str, Meta(description="what was done, in one or two sentences")]
+
+
+async def _finished(arguments: FinishArguments) -> str:
+    return arguments.summary
+
+
+class AgentExecutor:
+    """Lets a model work with tools."""
+
+    name = "agent"
+
+    def __init__(self, endpoints: Endpoints, max_turns: int = MAX_TURNS) -> None:
+        self._endpoints = endpoints
+        self._max_turns = max_turns
+
+    async def execute(self, work: Work) -> Execution:
+        """Work until the model finishes, or a guard ends it."""
+        spending = Spending(work)
+        said: list[str] = []
+        try:
+            provider = self._endpoints.provider(work.routing.endpoint)
+            loop = _Loop(work, provider, spending, said, await task_text(work, with_files=False))
+            done = await loop.run(self._max_turns)
+        except WorkFailed as exc:
+            return failed(exc, spending.usage, "".join(said))
+        log.info("agent_finished", task=work.attempt.task, turns=loop.turns, tokens=_tokens(spending))
+        output = tail("".join(said), MAX_OUTPUT_BYTES)
+        return Execution(ok=True, output=output, summary=summary(done), usage=spending.usage)
+
+
+def _tokens(spending: Spending) -> int:
+    return spending.usage.input_tokens + spending.usage.output_tokens
+
+
+@dataclass(slots=True)
+class _Loop:
+    """One conversation. ``said`` collects what is shown as the output of the work."""
+
+    work: Work
+    provider: Provider
+    spending: Spending
+    said: list[str]
+    task: str
+    turns: int = 0
+    _messages: list[ChatMessage] = field(default_factory=list)
+    _tools: dict[str, Tool[Any]] = field(default_factory=dict)
+    _in_text: bool = False
+    _last_call: str = ""
+    _repeats: int = 0
+    _nudged: bool = False
+
+    async def run(self, max_turns: int) -> str:
+        """The model's summary.
+
+        Raises:
+            WorkFailed: a guard ended it, or the endpoint failed.
+        """
+        work = self.work
+        self._tools = tools(
+            work.workspace,
+            work.processes,
+            work.attempt,
+            seconds_left=lambda: self.spending.seconds_left,
+            log=work.log,
+        )
+        self._tools[_FINISH] = Tool(_FINISH, "Say that the task is done.", FinishArguments, _finished)
+        self._messages = [ChatMessage("user", self.task)]
+        while True:
+            if self.turns >= max_turns:
+                raise BudgetSpent("turns", max_turns, self.turns)
+            self.spending.refuse_if_spent()
+            self.turns += 1
+            reply = await self._ask()
+            self.spending.add(reply.usage)
+            done = await self._take(reply)
+            if done is not None:
+                return done
+
+    async def _ask(self) -> ChatReply:
+        try:
+            return await self.provider.chat(self._request())
+        except ToolsUnsupported:
+            if self._in_text:
+                raise
+            self._in_text = True
+            return await self.provider.chat(self._request())
+
+    def _request(self) -> ChatRequest:
+        specs = tuple(ToolSpec(t.name, t.description, t.parameters) for t in self._tools.values())
+        return ChatRequest(
+            system=f"{_SYSTEM}\n\n{instructions(specs)}" if self._in_text else _SYSTEM,
+            messages=tuple(_plain(m) for m in self._messages) if self._in_text else tuple(self._messages),
+            tools=() if self._in_text else specs,
+            model=self.work.routing.model or self.work.spec.model,
+            max_output_tokens=self.spending.answer_tokens(MAX_ANSWER_TOKENS),
+            timeout_s=self.spending.seconds_left,
+        )
+
+    async def _take(self, reply: ChatReply) -> str | None:
+        """Do what the reply asks for; the summary if it is the last one."""
+        if reply.text.strip():
+            self._say(f"{reply.text.strip()}\n")
+        if reply.finish == "length":
+            # A call that was cut off would write half a file.
+            self._messages += [ChatMessage("assistant", reply.text or "(cut off)"), ChatMessage("user", _CUT_OFF)]
+            return None
+        calls = reply.tool_calls or calls_in_text(reply.text, self._tools, first=len(self._messages))
+        if not calls:
+            return self._without_call(reply.text)
+        self._nudged = False
+        self._messages.append(ChatMessage("assistant", reply.text if reply.tool_calls else "", tool_calls=calls))
+        for call in calls:
+            done = await self._call(call)
+            if done is not None:
+                return done
+        return None
+
+    def _without_call(self, text: str) -> str | None:
+        """A model that only talks is asked once to go on; if it still only talks, that is its summary."""
+        if self._nudged:
+            if not text.strip():
+                raise ModelFailed("the model answers neither with a tool call nor with text")
+            return text
+        self._nudged = True
+        self._messages += [ChatMessage("assistant", text or "(nothing)"), ChatMessage("user", _USE_TOOLS)]
+        return None
+
+    async def _call(self, call: ToolCall) -> str | None:
+        shown = json.dumps(call.arguments, ensure_ascii=False)
+        self._say(f"> {call.name} {shown[:_LOGGED_CHARS]}\n")
+        tool = self._tools.get(call.name)
+        done = None
+        if call.problem:
+            result = f"error: {call.problem}"
+        elif tool is None:
+            result = f"error: there is no tool {call.name!r}; there are {', '.join(self._tools)}"
+        else:
+            result = await tool.call(call.arguments)
+            if tool.name == _FINISH and not result.startswith("error:"):
+                done = result
+        result += self._repetition(f"{call.name} {shown}\n{result}")
+        self._say(f"  {summary(result)[:_LOGGED_CHARS]}\n")
+        self._messages.append(ChatMessage("tool", result, call_id=call.id, tool=call.name))
+        return done
+
+    def _repetition(self, call: str) -> str:
+        """What to tell a model that makes one call again and again; ends it if that was told before."""
+        self._repeats = self._repeats + 1 if call == self._last_call else 1
+        self._last_call = call
+        if self._repeats >= REPEATS_BEFORE_STOP:
+            raise ModelFailed(f"the model made the same call {self._repeats} times in a row, with the same result")
+        return f"\n\n{_REPEATED.format(count=self._repeats)}" if self._repeats == REPEATS_BEFORE_NUDGE else ""
+
+    def _say(self, text: str) -> None:
+        self.said.append(text)
+        self.work.log("stdout", text)
+
+
+def _plain(message: ChatMessage) -> ChatMessage:
+    """A turn for a model that knows no tools: calls and results as text."""
+    if message.role == "tool":
+        return ChatMessage("user", f"Result of {message.tool}:\n{message.text}")
+    if message.tool_calls:
+        calls = [json.dumps({"name": call.name, "arguments": call.arguments}) for call in message.tool_calls]
+        fenced = "\n".join(f"```json\n{call}\n```" for call in calls)
+        return replace(message, text=f"{message.text}\n{fenced}".strip(), tool_calls=())
+    return message

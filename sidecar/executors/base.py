@@ -1,0 +1,139 @@
+"""What an executor gets for one iteration and what it gives back.
+
+An executor does the work and says how it went; whether the work is any good is for the checks to say. What it raises on
+purpose is turned into a failed execution here (:func:`failed`); cancellation passes through.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from protocol.errors import BudgetSpent, ModelFailed, WorkFailed
+from protocol.limits import MAX_OUTPUT_BYTES
+from protocol.model import AttemptId, Budget, FailureClass, Iteration, Routing, TaskSpec, Usage
+from sidecar.core.outcome import tail
+from sidecar.core.verify import report_json
+from sidecar.errors import failure_of
+from sidecar.process import Processes
+
+_SUMMARY_CHARS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One iteration of an attempt.
+
+    ``scratch`` is a directory outside the workspace for files that are no result. ``previous`` is the iteration before
+    with its findings. ``remaining`` and ``deadline_s`` are what is left of the budget. ``log`` takes (stream, text).
+    """
+
+    attempt: AttemptId
+    spec: TaskSpec
+    routing: Routing
+    workspace: Path
+    scratch: Path
+    iteration: int
+    previous: Iteration | None
+    remaining: Budget
+    deadline_s: float
+    processes: Processes
+    log: Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How the work went. ``failure`` is set exactly if ``ok`` is not."""
+
+    ok: bool
+    output: str
+    summary: str
+    usage: Usage
+    exit_code: int | None = None
+    error_code: str = ""
+    error: str = ""
+    failure: FailureClass | None = None
+
+
+class Executor(Protocol):
+    """Does one iteration of a task."""
+
+    name: str
+
+    async def execute(self, work: Work) -> Execution:
+        """Do it; failures of the work are in the result, not raised."""
+
+
+def failed(exc: WorkFailed, usage: Usage, output: str = "") -> Execution:
+    """The execution that ended with ``exc``."""
+    failure = FailureClass.AGENT if isinstance(exc, ModelFailed) else failure_of(exc)
+    return Execution(
+        ok=False,
+        output=tail(output, MAX_OUTPUT_BYTES),
+        summary=summary(str(exc)),
+        usage=usage,
+        error_code=exc.code,
+        error=str(exc),
+        failure=failure,
+    )
+
+
+def task_env(work: Work) -> dict[str, str]:
+    """What a program of the task is told; writes the report file that ``AGENTCOM_REPORT`` names."""
+    report = work.scratch / f"report-{work.iteration}.json"
+    report.write_text(json.dumps(report_json(work.previous), indent=1), encoding="utf-8")
+    return {
+        "AGENTCOM_TASK": work.attempt.task,
+        "AGENTCOM_ITERATION": str(work.iteration),
+        "AGENTCOM_REPORT": str(report),
+    }
+
+
+def summary(text: str) -> str:
+    """The first paragraph of ``text`` in one line, at most 500 characters."""
+    line = " ".join(text.strip().split("\n\n", 1)[0].split())
+    return line if len(line) <= _SUMMARY_CHARS else line[: _SUMMARY_CHARS - 3] + "..."
+
+
+class Spending:
+    """What one iteration has used, against what it may use."""
+
+    def __init__(self, work: Work) -> None:
+        self._budget = work.remaining
+        self._clock = asyncio.get_running_loop().time
+        self._seconds = work.deadline_s
+        self._started = self._clock()
+        self.usage = Usage()
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the iteration must end; never below 0."""
+        return max(0.0, self._seconds - (self._clock() - self._started))
+
+    def add(self, usage: Usage) -> None:
+        """Count one model answer."""
+        self.usage = self.usage.plus(usage)
+
+    def refuse_if_spent(self) -> None:
+        """Let the next step begin.
+
+        Raises:
+            BudgetSpent: tokens, money or seconds are used up.
+        """
+        used = self.usage.input_tokens + self.usage.output_tokens
+        tokens, usd = self._budget.tokens, self._budget.usd
+        if tokens is not None and used >= tokens:
+            raise BudgetSpent("tokens", tokens, used)
+        if usd is not None and self.usage.cost_usd is not None and used > 0 and self.usage.cost_usd > usd:
+            raise BudgetSpent("usd", usd, self.usage.cost_usd)
+        if self.seconds_left <= 0:
+            raise BudgetSpent("seconds", self._seconds, self._clock() - self._started)
+
+    def answer_tokens(self, most: int) -> int:
+        """How long one answer may be: ``most``, or less if fewer tokens are left."""
+        if self._budget.tokens is None:
+            return most
+        used = self.usage.input_tokens + self.usage.output_tokens
+        return max(1, min(most, self._budget.tokens - used))

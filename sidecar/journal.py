@@ -1,0 +1,247 @@
+"""Remember on disk which attempts this sidecar has accepted and which reports the hub has not acknowledged.
+
+The journal saves time, never truth: the hub owns the tasks. A journal that is lost costs what the leases cost (the hub
+gives the attempts away when they end), so it runs with ``synchronous=NORMAL``: it survives ``kill -9`` whole, and a
+power cut may take its last moments but not its integrity. One fsync per attempt would buy nothing that the hub's commit
+does not give already. Only the boot epoch is synced, because it must never repeat.
+
+Changes wait in memory until :meth:`Journal.commit` writes all of them in one transaction; ``sidecar/link.py`` calls it
+before anything leaves for the hub. A commit that fails (disk full) is logged, and its changes wait for the next one.
+Refuses a second owner of the same state directory. Callers: ``sidecar/runner.py``, ``sidecar/app.py``.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import apsw
+import structlog
+
+from protocol.errors import Conflict
+from protocol.model import AttemptId, AttemptState
+
+log = structlog.get_logger(__name__)
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS attempts (
+    task TEXT NOT NULL, epoch INTEGER NOT NULL, sidecar TEXT NOT NULL, boot INTEGER NOT NULL,
+    state TEXT NOT NULL, iteration INTEGER NOT NULL, spec BLOB NOT NULL, report BLOB,
+    PRIMARY KEY (task, epoch)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_ACCEPT: Final = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, 'accepted', 0, ?, NULL)"
+_PROGRESS: Final = "UPDATE attempts SET state = ?, iteration = ? WHERE task = ? AND epoch = ?"
+_FINISHED: Final = (
+    "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, x'', ?)"
+    " ON CONFLICT (task, epoch) DO UPDATE SET state = excluded.state, iteration = excluded.iteration,"
+    " report = excluded.report"
+)
+_ACKNOWLEDGED: Final = "DELETE FROM attempts WHERE task = ? AND epoch = ?"
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
+
+Binding = tuple[str | int | bytes, ...]
+
+
+class StateDirInUse(Conflict):
+    """Another sidecar runs on this state directory."""
+
+    code = "state_dir_in_use"
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self.path, self.owner = path, owner
+        super().__init__(path, owner)
+
+    def __str__(self) -> str:
+        return (
+            f"another sidecar (process {self.owner}) runs on {self.path}; stop it, or give this one its own --state-dir"
+        )
+
+
+class StateLock:
+    """The right to be the one sidecar of a state directory; the kernel takes it back when the process ends."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Take the lock, making the directory if it is not there.
+
+        Raises:
+            StateDirInUse: another process has it.
+        """
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = state_dir / "lock"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._file, 32).decode(errors="replace").strip()
+            os.close(self._file)
+            raise StateDirInUse(state_dir, owner or "unknown") from None
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let another sidecar have the directory."""
+        os.close(self._file)
+
+
+class Entry(NamedTuple):
+    """One attempt in the journal; ``report`` is the encoded Report message, ``None`` while it was still in work."""
+
+    attempt: AttemptId
+    state: AttemptState
+    iteration: int
+    report: bytes | None
+
+
+class Journal:
+    """The attempts of one sidecar, in a SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or a fresh one.
+
+        One that is damaged is renamed aside (``journal.db.damaged-1``) and kept for a person to look at.
+        """
+        self._waiting: list[tuple[str, Binding]] = []
+        self._is_failing = False
+        try:
+            self._db = _opened(path)
+        except _DAMAGE as exc:
+            aside = _set_aside(path)
+            log.error(  # noqa: TRY400 - what is wrong with the file is told; a trace of ours adds nothing
+                "journal_damaged", path=str(path), kept_as=str(aside), problem=str(exc), next="fresh journal"
+            )
+            self._db = _opened(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what waits and close the file."""
+        self.commit()
+        self._db.close()
+
+    # --- who we are -------------------------------------------------------------------------------------------------
+
+    def next_boot(self, now_ms: int) -> int:
+        """A boot epoch larger than every one before; stored, with an fsync, before it is returned.
+
+        It starts from the time, so that even a sidecar whose state was deleted does not repeat an old one.
+        """
+        with self._db:
+            last = self._db.execute("SELECT value FROM facts WHERE name = 'boot'").get or 0
+            boot = max(last + 1, now_ms)
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", (boot,))
+        self._db.execute("PRAGMA wal_checkpoint(FULL)").get  # noqa: B018 - runs the statement; it syncs WAL and database
+        return boot
+
+    # --- attempts ---------------------------------------------------------------------------------------------------
+
+    def accept(self, attempt: AttemptId, spec: bytes) -> None:
+        """The attempt is ours and will start."""
+        self._waiting.append((_ACCEPT, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, spec)))
+
+    def progress(self, attempt: AttemptId, state: AttemptState, iteration: int) -> None:
+        """The attempt has moved on."""
+        self._waiting.append((_PROGRESS, (state.value, iteration, attempt.task, attempt.epoch)))
+
+    def finished(self, attempt: AttemptId, state: AttemptState, iteration: int, report: bytes) -> None:
+        """The attempt has ended with this encoded Report; kept until the hub acknowledges it."""
+        self._waiting.append(
+            (_FINISHED, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, state.value, iteration, report))
+        )
+
+    def acknowledged(self, attempt: AttemptId) -> None:
+        """The hub has the report, or does not want it: forget the attempt."""
+        self._waiting.append((_ACKNOWLEDGED, (attempt.task, attempt.epoch)))
+
+    def commit(self) -> bool:
+        """Write all changes that wait, in one transaction.
+
+        Returns:
+            Whether nothing waits any more. ``False``: the disk refused; the changes wait for the next commit.
+        """
+        if not self._waiting:
+            return True
+        try:
+            with self._db:
+                for statement, bindings in _runs(self._waiting):
+                    self._db.executemany(statement, bindings)
+        except (apsw.Error, OSError) as exc:
+            if not self._is_failing:
+                log.error(  # noqa: TRY400 - the disk's problem is told; a trace of ours adds nothing
+                    "journal_failed", problem=str(exc), waiting=len(self._waiting), next="retry at next change"
+                )
+            self._is_failing = True
+            return False
+        if self._is_failing:
+            log.info("journal_recovered", written=len(self._waiting))
+        self._is_failing = False
+        self._waiting.clear()
+        return True
+
+    def held(self) -> list[Entry]:
+        """Attempts that were in work, oldest task first."""
+        return self._entries("report IS NULL")
+
+    def reports(self) -> list[Entry]:
+        """Attempts that have ended and whose report is not acknowledged, oldest task first."""
+        return self._entries("report IS NOT NULL")
+
+    def _entries(self, which: str) -> list[Entry]:
+        self.commit()
+        columns = "sidecar, boot, task, epoch, state, iteration, report"
+        query = f"SELECT {columns} FROM attempts WHERE {which} ORDER BY task, epoch"  # noqa: S608 - two constants
+        return [
+            Entry(AttemptId(sidecar, boot, task, epoch), AttemptState(state), iteration, report)
+            for sidecar, boot, task, epoch, state, iteration, report in self._db.execute(query)
+        ]
+
+
+def _runs(changes: Iterable[tuple[str, Binding]]) -> list[tuple[str, list[Binding]]]:
+    """Neighbours with the same statement together, in order: one ``executemany`` each."""
+    runs: list[tuple[str, list[Binding]]] = []
+    for statement, binding in changes:
+        if not runs or runs[-1][0] is not statement:
+            runs.append((statement, []))
+        runs[-1][1].append(binding)
+    return runs
+
+
+def _opened(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path))
+    try:
+        db.set_busy_timeout(100)
+        db.execute("PRAGMA journal_mode = WAL").get  # noqa: B018 - runs the statement
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(_SCHEMA)
+        _check(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: apsw.Connection) -> None:
+    """Raise if the file is damaged; a table of ours with other columns is as good as damage."""
+    damage = db.execute("PRAGMA quick_check(1)").get
+    if damage != "ok":
+        raise apsw.CorruptError(str(damage))
+    columns = [row[1] for row in db.execute("PRAGMA table_info(attempts)")]
+    if columns != ["task", "epoch", "sidecar", "boot", "state", "iteration", "spec", "report"]:
+        raise apsw.CorruptError(f"unknown columns {columns}")
+
+
+def _set_aside(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            beside.rename(aside.with_name(aside.name + suffix))
+    return aside

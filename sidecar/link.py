@@ -1,0 +1,457 @@
+"""The line to the hub: dials it, says hello, moves messages both ways, and dials again when the line breaks.
+
+Decides nothing about attempts: what the hub says goes to the :class:`Owner` (``sidecar/runner.py``), what the owner
+sends goes through the session (``protocol/session.py``), which keeps order and resends. Before anything leaves, the
+owner writes down what it promised, so an ``accept`` or an ``ack`` never tells of something that a crash could undo.
+
+Nothing here waits for bulk: live output is bounded (:attr:`Link.log_room`), so at most one frame's worth of it can
+stand before a heartbeat, and when the hub does not take it, output is dropped (and counted), reports never.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import WebSocketException
+
+from protocol import codec
+from protocol.clock import Clock
+from protocol.errors import BadInput, HubUnreachable, Overloaded, ProtocolViolation, StaleAttempt, VersionMismatch
+from protocol.limits import LEASE_S, MAX_FRAME_BYTES
+from protocol.messages import (
+    AnyMessage,
+    Assign,
+    Cancel,
+    Drain,
+    Error,
+    Heartbeat,
+    HeldAttempt,
+    Hello,
+    Log,
+    Message,
+    Ordered,
+    Report,
+    Verdict,
+    Welcome,
+)
+from protocol.model import AttemptId, EndpointReport, HostReport
+from protocol.session import Session
+from protocol.version import NEWEST, OLDEST
+from sidecar.core.attempt import stop_at
+from sidecar.core.reconnect import reconnect_delay
+from sidecar.dial import EVICTED, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.tasks import together
+
+log = structlog.get_logger(__name__)
+
+MAX_LOG_WAITING_BYTES: Final = MAX_FRAME_BYTES
+"""Live output that may wait for the hub's acknowledgement, on the line or off it."""
+
+DEAD_AFTER_HEARTBEATS: Final = 3
+BROKEN: Final = (OSError, TimeoutError, WebSocketException, BadInput, ProtocolViolation, HubUnreachable)
+"""What ends one connection and is answered by the next one."""
+
+
+class Owner(Protocol):
+    """Who acts on what the hub says."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """It takes no new attempts because this sidecar is about to leave."""
+        ...
+
+    def inventory(self) -> tuple[HeldAttempt, ...]:
+        """All attempts it holds, in work or with a report that is not acknowledged."""
+        ...
+
+    def assigned(self, message: Assign) -> None:
+        """The hub wants an attempt done."""
+        ...
+
+    def cancelled(self, message: Cancel) -> None:
+        """The hub wants an attempt stopped."""
+        ...
+
+    def forget(self, attempt: AttemptId) -> None:
+        """The hub has its report, or wants nothing more of it: stop it if it runs, and drop it."""
+        ...
+
+    def drain(self, *, on: bool) -> None:
+        """Take no new attempts, or take them again."""
+        ...
+
+    def fence(self) -> None:
+        """Every lease may be over soon: stop all work."""
+        ...
+
+    def commit(self) -> None:
+        """Write down what was promised since the last call; what was sent leaves after it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this sidecar is, for as long as it runs."""
+
+    sidecar: str
+    boot: int
+    host: str
+    slots: int
+    version: str
+
+
+class Link:
+    """The line of one boot of a sidecar to its hub, over any number of connections.
+
+    Attributes:
+        online: set while the hub has welcomed us on the connection that stands.
+        lease_s: how long the hub leaves an attempt with us when it hears nothing.
+    """
+
+    def __init__(
+        self,
+        hub: str,
+        token: Callable[[], str],
+        identity: Identity,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+        pace: Pace | None = None,
+        on_event: Callable[[str], None] = lambda _event: None,
+    ) -> None:
+        """Prepare a link; :meth:`run` dials.
+
+        Args:
+            hub: the hub's HTTP address.
+            token: reads the token; asked before every dial, so a changed token file counts at once.
+            identity: who we are.
+            clock, chance: the time, and random numbers from 0 to 1.
+            pace: how fast to try.
+            on_event: hears ``dial``, ``welcome`` and ``lose`` (``sidecar/lifecycle.py``).
+        """
+        self.identity = identity
+        self.online = asyncio.Event()
+        self.lease_s = LEASE_S
+        self._hub, self._token, self._clock, self._chance = hub, token, clock, chance
+        self._pace, self._on_event = pace or Pace(), on_event
+        self._session = Session()
+        self._hub_boot = 0  # of the hub that our session counts with; 0: none
+        self._was_welcomed = False
+        self._welcomed_at = self._hello_at = float("-inf")
+        self._changed = asyncio.Event()  # something waits to be written down or sent
+        self._ready = asyncio.Event()  # something is written down and may be sent
+        self._beat_now = asyncio.Event()
+        self._delivered = asyncio.Event()  # no report waits for the hub
+        self._delivered.set()
+        self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
+        self._reports: deque[tuple[int, AttemptId]] = deque()
+        self._logs: deque[tuple[int, int]] = deque()
+        self._log_bytes = 0
+        self._kept_back: deque[Message] = deque()
+        self._host: HostReport | None = None
+        self._endpoints: tuple[EndpointReport, ...] = ()
+        self._capabilities: tuple[str, ...] = ()
+        self._untold: set[str] = set()  # which of the three the hub has not heard
+        self._trouble = ""
+
+    # --- what the owner says ----------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect."""
+        if isinstance(message, Report):
+            self._delivered.clear()
+        if self._kept_back:
+            self._kept_back.append(message)
+            return
+        try:
+            number = self._session.send(message)
+        except Overloaded:
+            self._kept_back.append(message)
+            return
+        if isinstance(message, Report):
+            self._reports.append((number, message.attempt))
+        elif isinstance(message, Log):
+            size_bytes = len(message.text.encode())
+            self._logs.append((number, size_bytes))
+            self._log_bytes += size_bytes
+        self._changed.set()
+
+    @property
+    def log_room(self) -> int:
+        """Bytes of live output that may still be sent before the hub has acknowledged some."""
+        return 0 if self._kept_back else max(0, MAX_LOG_WAITING_BYTES - self._log_bytes)
+
+    @property
+    def unacknowledged_reports(self) -> int:
+        """Reports that the hub has not confirmed."""
+        return len(self._reports) + sum(isinstance(message, Report) for message in self._kept_back)
+
+    async def delivered(self) -> None:
+        """Wait until the hub has confirmed every report."""
+        await self._delivered.wait()
+
+    def touch(self) -> None:
+        """Something changed that has to be written down, though nothing is to be sent."""
+        self._changed.set()
+
+    def beat(self) -> None:
+        """Send a heartbeat now: something that only heartbeats tell has changed."""
+        self._beat_now.set()
+
+    def tell(
+        self,
+        *,
+        host: HostReport | None = None,
+        endpoints: tuple[EndpointReport, ...] | None = None,
+        capabilities: tuple[str, ...] | None = None,
+    ) -> None:
+        """Tell the hub what the machine has: resources with the next heartbeat, a change of the others at once."""
+        if host is not None:
+            self._host = host
+            self._untold.add("host")
+        if endpoints is not None and endpoints != self._endpoints:
+            self._endpoints = endpoints
+            self._untold.add("endpoints")
+            self._beat_now.set()
+        if capabilities is not None and capabilities != self._capabilities:
+            self._capabilities = capabilities
+            self._untold.add("capabilities")
+            self._beat_now.set()
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    async def run(self, owner: Owner) -> None:
+        """Keep the line up until cancelled.
+
+        Raises:
+            HubRefused: the hub does not know our token and never did, or has no place for us.
+            VersionMismatch: the hub settled on a protocol that we do not speak.
+        """
+        try:
+            await together(self._dial_for_ever(owner), self._write_down(owner), self._watch_leases(owner))
+        finally:
+            owner.commit()
+
+    async def _dial_for_ever(self, owner: Owner) -> None:
+        failures = 0
+        while True:
+            self._on_event("dial")
+            refused = False
+            try:
+                await self._one_connection(owner)
+            except HubRefused as exc:
+                if not self._was_welcomed or exc.reason in {VersionMismatch.code, EVICTED}:
+                    raise  # nothing here can mend it; a token that was good before may become good again
+                refused = True
+                self._tell_trouble("hub_refused", str(exc))
+            except BROKEN as exc:
+                if isinstance(exc, ProtocolViolation):
+                    # The two ends do not count alike. Say that we know no hub: then both start again from 1, and what
+                    # comes twice because of it is recognised by task and epoch.
+                    self._hub_boot = 0
+                why = str(exc) or type(exc).__name__
+                self._tell_trouble("hub_lost" if self.online.is_set() else "hub_unreachable", why)
+            lived_s = self._clock.monotonic() - self._welcomed_at if self.online.is_set() else 0.0
+            self._close()
+            failures = 0 if lived_s >= self._pace.settled_s else failures + 1
+            delay = reconnect_delay(
+                max(0, failures - 1), self._chance(), first_s=self._pace.first_s, cap_s=self._pace.cap_s
+            )
+            await asyncio.sleep(self._pace.refused_s if refused else delay)
+
+    def _tell_trouble(self, event: str, why: str) -> None:
+        """One line per change: a hub that is away for a night fills no log."""
+        if (trouble := f"{event} {why}") != self._trouble:
+            self._trouble = trouble
+            log.warning(event, hub=self._hub, why=why, next="reconnect")
+
+    def _close(self) -> None:
+        if self.online.is_set():
+            self.online.clear()
+            self._on_event("lose")
+        self._session.disconnected()
+
+    async def _one_connection(self, owner: Owner) -> None:
+        async with dial(self._hub, self._token(), self.identity.version, self._pace.handshake_s) as socket:
+            self._act_on(await self._handshake(socket, owner), owner)
+            try:
+                await together(self._read(socket, owner), self._write(socket, owner), self._beat(owner))
+            except HubUnreachable:
+                socket.transport.abort()  # it does not listen: a closing handshake would only take time
+                raise
+
+    async def _handshake(self, socket: ClientConnection, owner: Owner) -> bytes:
+        """Say hello, take the welcome and its verdicts; returns the frame, which may hold more than the welcome."""
+        owner.commit()
+        self._untold = {"host"} if self._host else set()  # the hello tells the rest
+        hello_at = self._clock.monotonic()
+        await socket.send(codec.encode(self._hello(owner)))
+        async with asyncio.timeout(self._pace.handshake_s):
+            frame = await socket.recv(decode=False)
+        welcome = welcome_in(codec.decode(frame))
+        self._begin(welcome, hello_at)
+        for verdict in welcome.verdicts:
+            self._judge(verdict, owner)
+        owner.drain(on=welcome.draining)
+        return frame
+
+    def _hello(self, owner: Owner) -> Hello:
+        me = self.identity
+        return Hello(
+            protocol=(OLDEST, NEWEST),
+            sidecar=me.sidecar,
+            boot=me.boot,
+            host=me.host,
+            slots=me.slots,
+            version=me.version,
+            capabilities=self._capabilities,
+            endpoints=self._endpoints,
+            inventory=owner.inventory(),
+            hub_boot=self._hub_boot,
+            received=self._session.received,
+            draining=owner.is_leaving,
+        )
+
+    def _begin(self, welcome: Welcome, hello_at: float) -> None:
+        now = self._clock.monotonic()
+        if welcome.hub_boot != self._hub_boot or welcome.received < self._session.acknowledged:
+            # Another boot of the hub, or one that has dropped what it knew of us: it counts from 1 again.
+            renumbered = self._session.peer_restarted()
+            self._reports = deque((renumbered[n], attempt) for n, attempt in self._reports if n in renumbered)
+            self._logs = deque((renumbered[n], size_bytes) for n, size_bytes in self._logs if n in renumbered)
+            self._taken.clear()
+        self._session.heartbeat_s = welcome.heartbeat_s
+        self._session.dead_after_s = DEAD_AFTER_HEARTBEATS * welcome.heartbeat_s
+        self._session.connected(welcome.received, now)
+        self._hub_boot, self.lease_s = welcome.hub_boot, welcome.lease_s
+        self._welcomed_at, self._hello_at, self._was_welcomed = now, hello_at, True
+        self._trouble = ""
+        self.online.set()
+        self._on_event("welcome")
+        self._changed.set()
+        log.info("hub_welcomed", hub=self._hub, hub_boot=welcome.hub_boot, verdicts=len(welcome.verdicts))
+
+    def _judge(self, verdict: Verdict, owner: Owner) -> None:
+        if verdict.verdict != "keep":
+            log.info("attempt_dropped", task=verdict.attempt.task, epoch=verdict.attempt.epoch, why=verdict.verdict)
+            owner.forget(verdict.attempt)
+
+    # --- pumps ------------------------------------------------------------------------------------------------------
+
+    async def _read(self, socket: ClientConnection, owner: Owner) -> None:
+        while True:
+            self._act_on(await socket.recv(decode=False), owner)
+
+    def _act_on(self, frame: bytes, owner: Owner) -> None:
+        for message in self._session.receive(frame, self._clock.monotonic()):
+            self._act(message, owner)
+            if isinstance(message, Ordered):
+                self._taken.append(message.n)
+        self._settle(owner)
+        self._changed.set()
+
+    def _act(self, message: AnyMessage, owner: Owner) -> None:
+        match message:
+            case Assign():
+                owner.assigned(message)
+            case Cancel():
+                owner.cancelled(message)
+            case Drain():
+                owner.drain(on=message.on)
+            case Error(fatal=True):
+                raise refusal_in(message)
+            case Error():
+                self._hear_error(message, owner)
+            case Welcome():
+                pass  # the handshake has taken it
+            case _:
+                raise ProtocolViolation("a message of a hub", type(message).__name__)
+
+    def _hear_error(self, message: Error, owner: Owner) -> None:
+        if message.code == StaleAttempt.code and message.attempt is not None:
+            log.info("attempt_stale", task=message.attempt.task, epoch=message.attempt.epoch)
+            owner.forget(message.attempt)
+        else:
+            log.warning("hub_error", code=message.code, detail=message.detail)
+
+    def _settle(self, owner: Owner) -> None:
+        """The hub has acknowledged some of what we sent: reports are done with, output makes room."""
+        safe = self._session.acknowledged
+        while self._reports and self._reports[0][0] <= safe:
+            owner.forget(self._reports.popleft()[1])
+        while self._logs and self._logs[0][0] <= safe:
+            self._log_bytes -= self._logs.popleft()[1]
+        if self._kept_back:
+            kept, self._kept_back = self._kept_back, deque()
+            for message in kept:
+                self.send(message)
+        if not self.unacknowledged_reports:
+            self._delivered.set()
+
+    def _commit(self, owner: Owner) -> None:
+        owner.commit()
+        for number in self._taken:
+            self._session.acknowledge(number)
+        self._taken.clear()
+
+    async def _write_down(self, owner: Owner) -> None:
+        """Commit after every tick in which something happened, online or not, however slow the line is."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._commit(owner)
+            self._ready.set()
+
+    async def _write(self, socket: ClientConnection, owner: Owner) -> None:
+        while True:
+            # Between the last commit and now more may have been promised: nothing leaves before it is written down.
+            self._commit(owner)
+            for frame in self._session.data_to_send():
+                await socket.send(frame)
+            await self._ready.wait()
+            self._ready.clear()
+
+    async def _beat(self, owner: Owner) -> None:
+        while True:
+            self._session.send(self._heartbeat(owner))
+            # The answer proves that the hub has this heartbeat, from which the next lease counts.
+            self._session.ping(self._clock.monotonic())
+            self._changed.set()
+            try:
+                async with asyncio.timeout(self._session.heartbeat_s):
+                    await self._beat_now.wait()
+            except TimeoutError:
+                pass
+            self._beat_now.clear()
+            if self._session.is_dead(self._clock.monotonic()):
+                raise HubUnreachable(self._hub, f"silent for {self._session.dead_after_s:g} s")
+
+    def _heartbeat(self, owner: Owner) -> Heartbeat:
+        untold, self._untold = self._untold, set()
+        return Heartbeat(
+            sidecar=self.identity.sidecar,
+            boot=self.identity.boot,
+            attempts=owner.inventory(),
+            host=self._host if "host" in untold else None,
+            endpoints=self._endpoints if "endpoints" in untold else None,
+            capabilities=self._capabilities if "capabilities" in untold else None,
+            draining=owner.is_leaving,
+        )
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    @property
+    def stop_at(self) -> float:
+        """When all work must stop if the hub stays silent, in seconds of the monotonic clock."""
+        return stop_at(max(self._hello_at, self._session.proven_at), self.lease_s)
+
+    async def _watch_leases(self, owner: Owner) -> None:
+        while True:
+            left_s = self.stop_at - self._clock.monotonic()
+            if left_s <= 0 and self._was_welcomed:
+                owner.fence()
+            await asyncio.sleep(min(self._pace.watch_s, left_s) if left_s > 0 else self._pace.watch_s)

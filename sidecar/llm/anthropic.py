@@ -1,0 +1,186 @@
+"""Talk to the Claude API with Anthropic's own client.
+
+Always streams, so that giving up closes the connection and a long answer needs no long silence. The client accepts a
+stream that simply ends; here an answer without ``stop_reason`` and ``message_stop`` is a failure.
+"""
+
+from typing import Any
+
+from protocol.errors import EndpointDown, ModelFailed
+from protocol.model import EndpointKind, ModelReport, Residency, Usage
+from sidecar.llm.base import (
+    CONNECT_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
+    ChatMessage,
+    ChatReply,
+    ChatRequest,
+    Finish,
+    PartialCall,
+    cause,
+    now_s,
+    patiently,
+    whole_text,
+)
+from sidecar.llm.config import DEFAULT_CLAUDE_MODEL, EndpointSettings
+from sidecar.llm.pricing import TokenCounts, cost_usd
+from sidecar.llm.statuses import translated
+
+
+class AnthropicProvider:
+    """Chat with Claude models."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        import anthropic
+        import httpx2
+
+        self._settings = settings
+        self._status_error = anthropic.APIStatusError
+        # Transport errors in the middle of a stream pass through the client as httpx2's, a broken event as ValueError.
+        self._transport_errors = (anthropic.APIError, httpx2.HTTPError, ValueError)
+        self._client = anthropic.AsyncAnthropic(
+            api_key=settings.api_key,
+            base_url=settings.url,
+            max_retries=0,  # base.patiently asks again, within the time that is left
+            timeout=httpx2.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+    async def models(self) -> tuple[ModelReport, ...]:
+        """The configured model. Asks nobody: a probe would cost time, and the first request tells as much."""
+        return (ModelReport(name=self._default_model, residency=Residency.WARM),)
+
+    @property
+    def _default_model(self) -> str:
+        return self._settings.default_model or DEFAULT_CLAUDE_MODEL
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """See :class:`sidecar.llm.base.Provider`."""
+        return await patiently(lambda: self._ask(request), timeout_s=request.timeout_s)
+
+    async def _ask(self, request: ChatRequest) -> ChatReply:
+        model = request.model or self._default_model
+        started, answer = now_s(), _Answer()
+        try:
+            async with await self._client.messages.create(**_parameters(request, model)) as stream:
+                async for event in stream:
+                    answer.take(event)
+        except self._status_error as exc:
+            error = translated(self._settings.id, model, exc.status_code, exc.response.headers, exc.message)
+            raise error from exc
+        except self._transport_errors as exc:
+            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
+        finish = self._finish(answer, model)
+        tokens = answer.tokens()
+        settings = self._settings
+        usage = Usage(
+            model=model,
+            endpoint=settings.id,
+            input_tokens=tokens.input,
+            output_tokens=tokens.output,
+            cached_input_tokens=tokens.cache_read,
+            cost_usd=cost_usd(tokens, model, kind=EndpointKind.ANTHROPIC, url=settings.url, local=settings.is_local),
+            seconds=now_s() - started,
+        )
+        calls = tuple(call.whole() for call in answer.calls.values())
+        return ChatReply(whole_text(answer.text), finish, usage, calls)
+
+    def _finish(self, answer: "_Answer", model: str) -> Finish:
+        if not answer.ended or answer.stop_reason is None:
+            raise EndpointDown(self._settings.id, "the answer ended before it was done")
+        match answer.stop_reason:
+            case "end_turn" | "stop_sequence":
+                return "stop"
+            case "tool_use":
+                return "tool_calls"
+            case "max_tokens" | "model_context_window_exceeded":
+                return "length"
+            case "refusal":
+                raise ModelFailed(f"model {model} refuses to do this")
+            case other:
+                raise ModelFailed(f"model {model} stopped for a reason that cannot be handled here: {other}")
+
+
+class _Answer:
+    """A message that arrives in events (https://docs.claude.com/en/api/messages-streaming)."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: dict[int, PartialCall] = {}
+        self.stop_reason: str | None = None
+        self.ended = False
+        self._counts = {
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cache_creation_input_tokens": 0,
+        }
+
+    def take(self, event: Any) -> None:  # noqa: ANN401 - one of the client's many event types
+        """Add one event."""
+        match event.type:
+            case "message_start":
+                self._count(event.message.usage)
+            case "content_block_start" if event.content_block.type == "tool_use":
+                self.calls[event.index] = PartialCall(event.content_block.id, event.content_block.name)
+            case "content_block_delta" if event.delta.type == "text_delta":
+                self.text.append(event.delta.text)
+            case "content_block_delta" if event.delta.type == "input_json_delta" and event.index in self.calls:
+                self.calls[event.index].pieces.append(event.delta.partial_json)
+            case "message_delta":
+                self.stop_reason = event.delta.stop_reason
+                self._count(event.usage)
+            case "message_stop":
+                self.ended = True
+
+    def _count(self, usage: Any) -> None:  # noqa: ANN401 - one of the client's usage types
+        """Counts are cumulative; what an event does not tell keeps its last value."""
+        for name in self._counts:
+            self._counts[name] = getattr(usage, name, None) or self._counts[name]
+
+    def tokens(self) -> TokenCounts:
+        """All counts; Anthropic's own input count leaves the cached tokens out."""
+        counts = self._counts
+        read, written = counts["cache_read_input_tokens"], counts["cache_creation_input_tokens"]
+        return TokenCounts(counts["input_tokens"] + read + written, counts["output_tokens"], read, written)
+
+
+def _parameters(request: ChatRequest, model: str) -> dict[str, Any]:
+    """The request in the API's words. It takes no temperature any more, so that wish is left out."""
+    parameters: dict[str, Any] = {
+        "model": model,
+        "max_tokens": request.max_output_tokens,
+        "messages": _messages(request.messages),
+        "stream": True,
+    }
+    if request.system:
+        parameters["system"] = request.system
+    if request.tools:
+        parameters["tools"] = [
+            {"name": t.name, "description": t.description, "input_schema": dict(t.parameters)} for t in request.tools
+        ]
+    return parameters
+
+
+def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+    """Results of one turn's calls must stand together in one user message."""
+    shaped: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "tool":
+            role = "user"
+            blocks: list[dict[str, Any]] = [
+                {"type": "tool_result", "tool_use_id": message.call_id, "content": message.text}
+            ]
+        else:
+            role = message.role
+            blocks = [{"type": "text", "text": message.text}] if message.text.strip() else []
+            blocks += [
+                {"type": "tool_use", "id": c.id, "name": c.name, "input": c.arguments} for c in message.tool_calls
+            ]
+        if shaped and shaped[-1]["role"] == role:
+            shaped[-1]["content"] += blocks
+        elif blocks:
+            shaped.append({"role": role, "content": blocks})
+    return shaped

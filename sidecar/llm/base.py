@@ -1,0 +1,195 @@
+"""One shape for a conversation with any model, and the errors every provider speaks.
+
+Holds what executors and providers share: requests, replies, tool calls, the size estimate, and the patience with which
+a busy endpoint is asked again. Knows no protocol and no client library; those live beside it, one module a kind.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+import structlog
+
+from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused
+from protocol.model import Usage
+
+CONNECT_TIMEOUT_S: Final = 5.0
+SILENCE_TIMEOUT_S: Final = 120.0
+"""How long a hosted API may send nothing before its stream counts as dead; they send pings while a model thinks."""
+
+TRIES: Final = 3
+LONGEST_WAIT_S: Final = 10.0
+"""The client libraries obey any ``Retry-After``, an hour too, and would sleep the budget away. What asks for longer
+than this goes back to the queue, where another endpoint may take it; so their own retries are switched off."""
+FIRST_WAIT_S: Final = 0.2
+
+_BYTES_PER_TOKEN: Final = 3.5
+_TOKENS_PER_MESSAGE: Final = 8
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the model may call; ``parameters`` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call that the model asks for. ``problem`` says why its arguments could not be read, empty if they could."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn. Role ``tool`` carries a tool's result: ``call_id`` and ``tool`` name the call it answers."""
+
+    role: Literal["user", "assistant", "tool"]
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a model is asked.
+
+    ``model`` empty: the endpoint's default. ``temperature`` is a wish: not every API takes one. ``context_tokens`` is
+    what prompt and answer together are expected to need; a provider with less refuses instead of dropping the
+    beginning. ``timeout_s`` bounds the whole answer.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    system: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    model: str = ""
+    max_output_tokens: int = 4096
+    temperature: float | None = None
+    context_tokens: int = 0
+    timeout_s: float = 300.0
+
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """A whole answer. ``usage.input_tokens`` includes the cached ones, whatever the endpoint's own count does."""
+
+    text: str
+    finish: Finish
+    usage: Usage
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class Provider(Protocol):
+    """Something that answers chat requests."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """The model's whole answer.
+
+        Raises:
+            EndpointDown: no answer, or one that broke off (``EndpointBusy``, ``EndpointRefused`` where it said so).
+            ModelFailed: the endpoint works, this request got no usable answer.
+            BudgetSpent: ``timeout_s`` went by.
+        """
+
+    async def close(self) -> None:
+        """Close its connections."""
+
+
+def now_s() -> float:
+    """Seconds on the running loop's clock: only differences mean anything, and a simulated loop brings its own."""
+    return asyncio.get_running_loop().time()
+
+
+def cause(exc: Exception) -> str:
+    """What an error of a client library says, or its name if it says nothing."""
+    return str(exc) or type(exc).__name__
+
+
+def estimate_tokens(request: ChatRequest) -> int:
+    """About how many tokens the prompt has: rather too many, as English has 4 bytes a token and code about 3."""
+    size = len(request.system.encode("utf-8", "replace"))
+    for message in request.messages:
+        size += len(message.text.encode("utf-8", "replace"))
+        size += sum(len(json.dumps(call.arguments)) + len(call.name) for call in message.tool_calls)
+    for tool in request.tools:
+        size += len(tool.name) + len(tool.description) + len(json.dumps(tool.parameters))
+    return math.ceil(size / _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def whole_text(pieces: Sequence[str]) -> str:
+    """The text that came in ``pieces``, as valid Unicode: a character may be cut in two by a piece's end."""
+    return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def read_arguments(text: str) -> tuple[dict[str, Any], str]:
+    """The arguments of a tool call that came as JSON text, and what is wrong with them (empty: nothing)."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as exc:
+        return {}, f"the arguments are not valid JSON: {exc}"
+    if not isinstance(value, dict):
+        return {}, "the arguments must be a JSON object"
+    return value, ""
+
+
+@dataclass(slots=True)
+class PartialCall:
+    """A tool call whose arguments arrive in pieces of JSON text."""
+
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    def whole(self) -> ToolCall:
+        """The call once all pieces are here."""
+        arguments, problem = read_arguments("".join(self.pieces))
+        return ToolCall(self.id, self.name, arguments, problem)
+
+
+async def patiently(ask: Callable[[], Awaitable[ChatReply]], *, timeout_s: float) -> ChatReply:
+    """The first whole answer of up to three tries, all within ``timeout_s``.
+
+    Asks again when the endpoint is busy or broke off, after the wait it names (at most 10 s, else not at all).
+
+    Raises:
+        EndpointDown: the last try failed too, or asking again is no use.
+        BudgetSpent: the time went by.
+    """
+    started = now_s()
+    try:
+        async with asyncio.timeout(timeout_s):
+            for number in range(1, TRIES):
+                try:
+                    return await ask()
+                except EndpointDown as exc:
+                    wait_s = _wait_s(exc, number)
+                    if wait_s is None or now_s() - started + wait_s >= timeout_s:
+                        raise
+                    log.warning("llm_retry", endpoint=exc.endpoint, code=exc.code, wait_s=wait_s, tries=number)
+                    await asyncio.sleep(wait_s)
+            return await ask()
+    except TimeoutError as exc:
+        raise BudgetSpent("seconds for one model answer", timeout_s, now_s() - started) from exc
+
+
+def _wait_s(exc: EndpointDown, number: int) -> float | None:
+    if isinstance(exc, EndpointRefused):
+        return None
+    asked_s = exc.retry_after_s if isinstance(exc, EndpointBusy) else None
+    wait_s = FIRST_WAIT_S * 2 ** (number - 1) if asked_s is None else asked_s
+    return wait_s if wait_s <= LONGEST_WAIT_S else None

@@ -1,0 +1,78 @@
+"""What one LLM endpoint is configured to be, checked when it is made.
+
+``sidecar/settings.py`` reads these from environment and file; ``endpoints.py`` makes providers of them. Refuses what
+cannot work, all problems at once.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from protocol.errors import BadInput, Problem
+from protocol.ids import NAME
+from protocol.model import EndpointKind
+
+DEFAULT_CLAUDE_MODEL: Final = "claude-sonnet-5-5"
+SUPPORTED: Final = (EndpointKind.OLLAMA, EndpointKind.ANTHROPIC, EndpointKind.OPENAI)
+_LEAST_CONTEXT: Final = 512
+_MOST_CONTEXT: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """One endpoint.
+
+    ``local`` (its tokens cost nothing and stay here) is, when not given, whether the URL names this machine.
+    ``num_ctx`` is the context length that an Ollama server is asked for.
+
+    Raises:
+        BadInput: something is wrong with it; every problem is listed.
+    """
+
+    id: str
+    kind: EndpointKind
+    url: str
+    local: bool | None = None
+    api_key: str = field(default="", repr=False)
+    default_model: str = ""
+    num_ctx: int = 8192
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise BadInput(problems, f"endpoint {self.id!r}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its tokens cost nothing and stay with us."""
+        return is_loopback(self.url) if self.local is None else self.local
+
+
+def is_loopback(url: str) -> bool:
+    """Whether ``url`` names this very machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _problems(settings: EndpointSettings) -> Iterator[Problem]:
+    if not NAME.fullmatch(settings.id):
+        yield Problem("id", f"{settings.id[:64]!r} is no name: letters, digits and ._- , at most 64")
+    if settings.kind not in SUPPORTED:
+        known = ", ".join(SUPPORTED)
+        yield Problem("kind", f"{str(settings.kind)!r} is not supported by this version; supported: {known}")
+    try:
+        parts = urlsplit(settings.url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        yield Problem("url", f"{settings.url[:100]!r} is no http or https address like http://127.0.0.1:11434")
+    if not _LEAST_CONTEXT <= settings.num_ctx <= _MOST_CONTEXT:
+        yield Problem("num_ctx", f"{settings.num_ctx}; between {_LEAST_CONTEXT} and {_MOST_CONTEXT} tokens")

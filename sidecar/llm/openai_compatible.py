@@ -1,0 +1,194 @@
+"""Talk to OpenAI and to every server that speaks its chat completions (llama.cpp, vLLM, LM Studio, OpenRouter).
+
+Always streams. The client accepts a stream that simply ends; here an answer without ``finish_reason`` is a failure.
+"""
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from protocol.errors import EndpointDown, ModelFailed, ModelMissing
+from protocol.model import EndpointKind, ModelReport, Residency, Usage
+from sidecar.llm.base import (
+    CONNECT_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
+    ChatMessage,
+    ChatReply,
+    ChatRequest,
+    Finish,
+    PartialCall,
+    cause,
+    now_s,
+    patiently,
+    whole_text,
+)
+from sidecar.llm.config import EndpointSettings
+from sidecar.llm.pricing import TokenCounts, cost_usd
+from sidecar.llm.statuses import translated
+
+_RESIDENCY = {"loaded": Residency.WARM, "loading": Residency.LOADING, "unloaded": Residency.COLD}
+
+
+class OpenAIProvider:
+    """Chat with the models of one OpenAI-compatible server; its URL ends where ``/chat/completions`` begins."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        import httpx2
+        import openai
+
+        self._settings = settings
+        self._status_error = openai.APIStatusError
+        self._transport_errors = (openai.APIError, httpx2.HTTPError, ValueError)
+        # OpenAI's newer models refuse the old name of the limit, other servers may not know the new one.
+        host = urlsplit(settings.url).hostname or ""
+        self._limit_name = "max_completion_tokens" if host.endswith("openai.com") else "max_tokens"
+        # A local server may load a model or work through a long prompt for minutes before its first byte; there the
+        # request's own timeout is the bound.
+        silence_s = None if settings.is_local else SILENCE_TIMEOUT_S
+        self._client = openai.AsyncOpenAI(
+            api_key=settings.api_key or "none",  # the client wants one even where the server does not
+            base_url=settings.url,
+            max_retries=0,  # base.patiently asks again, within the time that is left
+            timeout=httpx2.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+    async def models(self) -> tuple[ModelReport, ...]:
+        """The models that the server lists.
+
+        They count as warm unless the server says otherwise (llama.cpp in router mode does): a hosted model answers at
+        once, and a server of a single model has loaded it at its start.
+        """
+        try:
+            page = await self._client.models.list()
+        except self._status_error as exc:
+            raise translated(self._settings.id, "", exc.status_code, exc.response.headers, exc.message) from exc
+        except self._transport_errors as exc:
+            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
+        return tuple(ModelReport(name=entry.id, residency=_residency(entry)) for entry in page.data)
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """See :class:`sidecar.llm.base.Provider`."""
+        model = request.model or self._settings.default_model
+        if not model:
+            raise ModelMissing(self._settings.id, "", tuple(m.name for m in await self.models()))
+        return await patiently(lambda: self._ask(request, model), timeout_s=request.timeout_s)
+
+    async def _ask(self, request: ChatRequest, model: str) -> ChatReply:
+        started, answer = now_s(), _Answer()
+        try:
+            async with await self._client.chat.completions.create(
+                **_parameters(request, model, self._limit_name)
+            ) as stream:
+                async for chunk in stream:
+                    answer.take(chunk)
+        except self._status_error as exc:
+            raise translated(self._settings.id, model, exc.status_code, exc.response.headers, exc.message) from exc
+        except self._transport_errors as exc:
+            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
+        finish = self._finish(answer, model)
+        calls = tuple(call.whole() for call in answer.calls.values())
+        return ChatReply(whole_text(answer.text), finish, self._usage(answer, model, now_s() - started), calls)
+
+    def _finish(self, answer: "_Answer", model: str) -> Finish:
+        match answer.finish_reason:
+            case None:
+                raise EndpointDown(self._settings.id, "the answer ended before it was done")
+            case "length":
+                return "length"
+            case "content_filter":
+                raise ModelFailed(f"model {model} refuses to do this")
+            case _:
+                # Some servers say "stop" although they called tools.
+                return "tool_calls" if answer.calls else "stop"
+
+    def _usage(self, answer: "_Answer", model: str, seconds: float) -> Usage:
+        settings, tokens = self._settings, answer.tokens
+        cost = answer.cost_usd
+        if cost is None or settings.is_local:
+            cost = cost_usd(tokens, model, kind=EndpointKind.OPENAI, url=settings.url, local=settings.is_local)
+        return Usage(
+            model=model,
+            endpoint=settings.id,
+            input_tokens=tokens.input,
+            output_tokens=tokens.output,
+            cached_input_tokens=tokens.cache_read,
+            cost_usd=cost,
+            seconds=seconds,
+        )
+
+
+class _Answer:
+    """A completion that arrives in chunks."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: dict[int, PartialCall] = {}
+        self.finish_reason: str | None = None
+        self.tokens = TokenCounts(0, 0)
+        self.cost_usd: float | None = None
+
+    def take(self, chunk: Any) -> None:  # noqa: ANN401 - the client's type, imported only when it is used
+        """Add one chunk; the last one has the usage and no choice."""
+        if chunk.usage is not None:
+            self._count(chunk.usage)
+        for choice in chunk.choices or ():
+            self.text.append(choice.delta.content or "")
+            for piece in choice.delta.tool_calls or ():
+                call = self.calls.setdefault(piece.index, PartialCall())
+                call.id = call.id or piece.id or f"call-{piece.index + 1}"
+                if piece.function is not None:
+                    call.name = call.name or piece.function.name or ""
+                    call.pieces.append(piece.function.arguments or "")
+            self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def _count(self, usage: Any) -> None:  # noqa: ANN401 - one of the client's usage types
+        details = usage.prompt_tokens_details
+        cached = (details.cached_tokens or 0) if details is not None else 0
+        self.tokens = TokenCounts(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached)
+        # OpenRouter tells what it charged, which beats any price list.
+        cost = (usage.model_extra or {}).get("cost")
+        self.cost_usd = float(cost) if isinstance(cost, int | float) else None
+
+
+def _residency(entry: Any) -> Residency:  # noqa: ANN401 - the client's type, as above
+    status = (entry.model_extra or {}).get("status")
+    value = status.get("value") if isinstance(status, dict) else None
+    return _RESIDENCY.get(str(value), Residency.WARM)
+
+
+def _parameters(request: ChatRequest, model: str, limit_name: str) -> dict[str, Any]:
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    parameters: dict[str, Any] = {
+        "model": model,
+        "messages": [*system, *(_message(m) for m in request.messages)],
+        limit_name: request.max_output_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.temperature is not None:
+        parameters["temperature"] = request.temperature
+    if request.tools:
+        parameters["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": t.name, "description": t.description, "parameters": dict(t.parameters)},
+            }
+            for t in request.tools
+        ]
+    return parameters
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+    shaped: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_calls:
+        shaped["tool_calls"] = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": json.dumps(c.arguments)}}
+            for c in message.tool_calls
+        ]
+    return shaped

@@ -1,0 +1,59 @@
+"""What the HTTP answers of hosted LLM services mean to us.
+
+Anthropic's and OpenAI's clients are made by one generator and raise errors of one shape; both modules translate them
+here.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from protocol.errors import EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, ModelMissing, WorkFailed
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """How long the server asks us to stay away, in seconds; ``None`` if it does not say.
+
+    Reads ``retry-after-ms`` (milliseconds) first, then ``retry-after`` (seconds or an HTTP date). ``now`` is the time
+    that a date is compared with.
+    """
+    exact = _number(headers.get("retry-after-ms"))
+    if exact is not None:
+        return max(0.0, exact / 1000)
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None:
+        return max(0.0, seconds)
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    # "nan" and "inf" are numbers to float(), and no time to wait.
+    return number if 0 <= number < float("inf") else None
+
+
+def translated(endpoint: str, model: str, status: int, headers: Mapping[str, str], text: str) -> WorkFailed:
+    """The error that an HTTP ``status`` of 400 or more stands for; ``text`` is the server's explanation."""
+    short = f"HTTP {status}: {text[:300]}"
+    match status:
+        case 429 | 503 | 529:
+            return EndpointBusy(endpoint, short, retry_after_s(headers))
+        case 401 | 402 | 403:
+            return EndpointRefused(endpoint, f"{short}; check its API key and account")
+        case 404:
+            return ModelMissing(endpoint, model)
+        case 408 | 409 | 425:
+            return EndpointDown(endpoint, short)
+        case _ if status < 500:  # noqa: PLR2004 - HTTP
+            return ModelFailed(f"endpoint {endpoint}, model {model}: {short}")
+        case _:
+            return EndpointDown(endpoint, short)

@@ -1,0 +1,370 @@
+"""Starts the child processes of attempts and ends them, whole tree.
+
+Holds which processes run for which attempt; refuses to leave any behind. Every child gets its own session, and an
+environment of allowed variables plus the marks of its attempt. After :func:`become_subreaper` (Linux) whatever a child
+abandons is handed to this process, which so finds even what left its session and scrubbed its environment. The callers
+are the executors, the checks and git (:mod:`sidecar.git`). One program is :mod:`sidecar.child`; the search for
+processes and the helper that outlives us are :mod:`sidecar.guard`.
+
+Rules for the rest of the sidecar: a child process is started here or not at all (with ``adopts_orphans`` a child of
+ours in a foreign session that is not known here counts as abandoned), and an attempt ends with
+:meth:`Processes.end_attempt`.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any, Final, TypeVar
+
+import structlog
+
+from protocol.limits import MAX_OUTPUT_BYTES
+from protocol.model import AttemptId
+from sidecar import guard as search
+from sidecar.child import Child, NotThere, OnOutput, Tail, start
+from sidecar.guard import Guard
+
+log = structlog.get_logger(__name__)
+
+GRACE_S: Final = 2.0
+"""Between SIGTERM and SIGKILL."""
+DRAIN_S: Final = 2.0
+"""How long output is still read after the program itself has exited: whoever holds the pipe longer is background work,
+which goes on without it."""
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_KEPT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOutcome:
+    """How a run ended.
+
+    ``exit_code`` is ``None`` if we ended it, negative if it died of that signal on its own, 127 if there is no such
+    program; ``output`` is the tail of stdout and stderr as they came, ``output_bytes`` counts all of them.
+    """
+
+    exit_code: int | None
+    timed_out: bool
+    output: str
+    output_bytes: int
+    seconds: float
+
+
+def minimal_env(source: Mapping[str, str], *, home: Path, tmp: Path | None = None) -> dict[str, str]:
+    """The environment that child processes start from: what a build needs, and no secret of ours.
+
+    Args:
+        source: the daemon's environment; search path, language, time zone and certificate store are taken from it.
+        home: ``HOME`` of the children, a directory of ours; the user's own holds keys.
+        tmp: ``TMPDIR``; ``/tmp`` if not given.
+
+    A git identity is in it because that home has none and ``git commit`` would refuse to work.
+    """
+    kept = {name: source[name] for name in _KEPT if source.get(name)}
+    identity = {f"GIT_{who}_{what[0]}": what[1] for who in ("AUTHOR", "COMMITTER") for what in _IDENTITY}
+    fixed = {"HOME": str(home), "TMPDIR": str(tmp or "/tmp"), "TERM": "dumb"}  # noqa: S108 - the system's default
+    # Python takes a cached module for current when second and size are equal, which a quick repair leaves them: the check
+    # would run the old code. And caches would end up in commits.
+    fixed["PYTHONDONTWRITEBYTECODE"] = "1"
+    return {"PATH": _DEFAULT_PATH, "LANG": "C.UTF-8"} | kept | fixed | identity
+
+
+_IDENTITY: Final = (("NAME", "AgentCom"), ("EMAIL", "agentcom@localhost"))
+
+
+def become_subreaper() -> bool:
+    """From now on, processes that our children abandon become our children; called once by the app at start.
+
+    Returns:
+        Whether the system can do that (Linux); pass it to ``Processes(adopts_orphans=...)``.
+    """
+    if not search.LINUX:
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def cookie(attempt: AttemptId) -> str:
+    """Value of ``AGENTCOM_ATTEMPT`` in every process of ``attempt``."""
+    return f"{attempt.sidecar}/{attempt.boot}/{attempt.task}/{attempt.epoch}"
+
+
+class Processes:
+    """Starts child processes of attempts and ends them, whole tree.
+
+    Args:
+        base_env: what every child's environment starts from, see :func:`minimal_env`.
+        guard: the helper that ends our children should we be killed.
+        adopts_orphans: :func:`become_subreaper` succeeded, so abandoned processes come to us and are reaped here.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        drain_s: seconds that output is read after a program has exited while somebody else still holds its pipe.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_env: Mapping[str, str],
+        guard: Guard | None = None,
+        adopts_orphans: bool = False,
+        grace_s: float = GRACE_S,
+        drain_s: float = DRAIN_S,
+    ) -> None:
+        self._base_env = dict(base_env)
+        self._guard = guard
+        self._adopts_orphans = adopts_orphans
+        self._grace_s, self._drain_s = grace_s, drain_s
+        self._mark = guard.mark if guard else secrets.token_hex(8)
+        self._runs = 0
+        self._children: dict[int, Child] = {}
+        self._left: dict[AttemptId, set[int]] = {}
+        """Attempts that ran something, and their sessions that still had members when the run was over."""
+        own = search.status(os.getpid()) if search.LINUX else None
+        self._since = own[1].started if own else 0.0
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        attempt: AttemptId,
+        cwd: Path,
+        env: Mapping[str, str] = _NOTHING,
+        timeout_s: float | None = None,
+        on_output: OnOutput | None = None,
+        stdin: bytes | None = None,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> ProcessOutcome:
+        """Run a program (or, given a string, a shell command) to its end.
+
+        Work that it leaves in the background stays until :meth:`end_attempt`. When ``timeout_s`` is over, everything
+        this run started is ended; when the caller is cancelled, that happens before the error passes on.
+
+        Args:
+            command: argument list, or one string for ``/bin/sh -c``.
+            attempt: whose process it is; its facts go into the environment as ``AGENTCOM_*``.
+            env: added to the base environment.
+            on_output: gets ``("stdout" | "stderr", text)`` as it arrives; what it raises ends the run.
+            stdin: all that the program can read; nothing if not given.
+            max_output_bytes: how much of the output's tail is kept.
+        Raises:
+            CannotStart: no process could be made of this; a program that does not exist is exit code 127 instead.
+        """
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        started = time.monotonic()
+        # From fork to handle there is no await, so no cancellation can come between and lose the process.
+        try:
+            child = self._start(argv, attempt, cwd, env, stdin, Tail(max_output_bytes), on_output)
+        except NotThere as exc:
+            return ProcessOutcome(exc.exit_code, timed_out=False, output=exc.said, output_bytes=0, seconds=0.0)
+        in_time = ended = False
+        try:
+            in_time = await child.follow(timeout_s)
+            if in_time:
+                await child.drain(self._drain_s)
+                child.check_pumps()
+            ended = in_time
+        finally:
+            await _uninterrupted(self._finish(child, end=not ended))
+        code = None if child.ended_by_us else child.process.returncode
+        return ProcessOutcome(
+            exit_code=code,
+            timed_out=not in_time,
+            output=child.tail.text(),
+            output_bytes=child.tail.seen_bytes,
+            seconds=time.monotonic() - started,
+        )
+
+    async def end_attempt(self, attempt: AttemptId) -> int:
+        """End every process of the attempt that is left, also what left its session; the number of processes ended.
+
+        The last call for an attempt, after its workspace is closed. Cheap if the attempt started nothing.
+        """
+        if attempt not in self._left:
+            return 0
+        return await _uninterrupted(self._end_attempt(attempt))
+
+    async def _end_attempt(self, attempt: AttemptId) -> int:
+        runs = [child for child in self._children.values() if child.attempt == attempt]
+        count = 0
+        if runs or not self._adopts_orphans or self._orphans():
+            for child in runs:
+                child.ended_by_us = True
+            marks = (search.attempt_mark(cookie(attempt)), search.run_mark(f"{self._mark}."))
+            sessions = self._sessions_left(attempt) | {child.pid for child in runs}
+            count = await self._end(sessions, marks)
+        for session in self._left.pop(attempt, set()):
+            self._forget(session)
+        if self._adopts_orphans:
+            count += await self._end_strays()
+            self._reap()
+        if count:
+            log.info("attempt_processes_ended", task_id=attempt.task, epoch=attempt.epoch, count=count)
+        return count
+
+    def _start(
+        self,
+        argv: list[str],
+        attempt: AttemptId,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: bytes | None,
+        tail: Tail,
+        on_output: OnOutput | None,
+    ) -> Child:
+        self._runs += 1
+        run = f"{self._mark}.{self._runs}"
+        facts = {
+            "AGENTCOM_SIDECAR": attempt.sidecar,
+            "AGENTCOM_TASK": attempt.task,
+            "AGENTCOM_EPOCH": str(attempt.epoch),
+            "AGENTCOM_ATTEMPT": cookie(attempt),
+            "AGENTCOM_RUN": run,
+        }
+        with contextlib.ExitStack() as stack:
+            source: IO[bytes] | int = subprocess.DEVNULL
+            if stdin is not None:
+                # A file, not a pipe: nobody has to feed it, and a program that does not read it costs nothing.
+                source = stack.enter_context(tempfile.TemporaryFile())
+                source.write(stdin)
+                source.seek(0)
+            process = start(argv, cwd, self._base_env | dict(env) | facts, source)
+        assert process.stdout is not None, "stdout was asked for as a pipe"
+        assert process.stderr is not None, "stderr was asked for as a pipe"
+        pipes = (("stdout", process.stdout), ("stderr", process.stderr))
+        for _, pipe in pipes:
+            os.set_blocking(pipe.fileno(), False)
+        child = Child(attempt, run, process, pipes, tail, on_output, time.monotonic())
+        self._children[child.pid] = child
+        self._left.setdefault(attempt, set())
+        if self._guard:
+            self._guard.watch(child.pid)
+        return child
+
+    async def _finish(self, child: Child, *, end: bool) -> None:
+        """Leave nothing of a run that nobody holds: processes (with ``end``), pipes, the zombie."""
+        if end:
+            child.ended_by_us = child.process.returncode is None
+            await self._end({child.pid}, (search.run_mark(child.run),))
+            # The search ends when nothing is left alive, so this waits only for what no signal reaches.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.exited(), search.KILL_LIMIT_S)
+        await child.drain(self._drain_s)
+        del self._children[child.pid]
+        if _has_members(child.pid):
+            self._left.setdefault(child.attempt, set()).add(child.pid)
+        else:
+            self._forget(child.pid)
+        if self._adopts_orphans:
+            self._reap()
+
+    async def _end(self, sessions: set[int], marks: tuple[bytes, ...]) -> int:
+        """SIGTERM, grace, SIGKILL, until a search finds nothing; the number of processes that got a signal.
+
+        A search costs some milliseconds, so it is repeated at growing intervals; while new processes keep appearing
+        after the grace (something that forks to escape) it is repeated at once.
+        """
+        ended: set[int] = set()
+        begun, pause_s = time.monotonic(), 0.002
+        while left := set(search.find(sessions=sessions, marks=marks, spare=self._spared(sessions), since=self._since)):
+            passed_s = time.monotonic() - begun
+            if passed_s > self._grace_s + search.KILL_LIMIT_S:
+                log.error("processes_unkillable", pids=sorted(left)[:20], count=len(left), next="left alone")
+                break
+            late = passed_s >= self._grace_s
+            for pid in left if late else left - ended:
+                search.send(pid, signal.SIGKILL if late else signal.SIGTERM)
+            fresh = left - ended
+            ended |= left
+            pause_s = 0.0 if late and fresh else min(max(pause_s, 0.002) * 2, 0.1)
+            await asyncio.sleep(pause_s)
+        return len(ended)
+
+    async def _end_strays(self) -> int:
+        """End what was abandoned to us without any mark, once nothing else runs that it could belong to."""
+        if self._children or any(self._left.values()):
+            return 0
+        strays = {
+            seen.pid: seen
+            for seen in self._orphans()
+            if not search.carries(seen.pid, (search.run_mark(f"{self._mark}."),))
+        }
+        return await self._end({seen.session for seen in strays.values()}, ()) if strays else 0
+
+    def _sessions_left(self, attempt: AttemptId) -> set[int]:
+        """Sessions of ended runs. A live process with a session's number has got it anew: the number was used again."""
+        return {session for session in self._left.get(attempt, set()) if not _is_process(session)}
+
+    def _spared(self, ending: set[int]) -> set[int]:
+        helper = self._guard.pid if self._guard else None
+        others = {pid for pid in self._children if pid not in ending}
+        return others | ({helper} if helper else set())
+
+    def _orphans(self) -> list[search.Seen]:
+        """Children of ours that we did not start, alive or not: adopted from programs that abandoned them."""
+        return [seen for state, seen in self._adopted() if state not in "ZX"]
+
+    def _adopted(self) -> list[tuple[str, search.Seen]]:
+        own = os.getsid(0)
+        known = self._spared(set())
+        found = (search.status(pid) for pid in search.children() if pid not in known)
+        # Whatever descends from our children is in a session of its own making; what shares ours is somebody else's.
+        return [entry for entry in found if entry and entry[1].session != own]
+
+    def _reap(self) -> None:
+        for state, seen in self._adopted():
+            if state == "Z":
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(seen.pid, os.WNOHANG)
+
+    def _forget(self, session: int) -> None:
+        if self._guard:
+            self._guard.forget(session)
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of ``work``, which runs to its end even if the caller is cancelled; the cancellation follows then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            if task.done():
+                break
+            cancelled = exc
+    if cancelled:
+        task.exception()
+        raise cancelled
+    return task.result()
+
+
+def _has_members(session: int) -> bool:
+    """Whether a process group that we opened still has a live process; its leader is reaped."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,287 @@
+"""One attempt's work: open a workspace, execute and verify until it passes or nothing is left to try, then deliver.
+
+Decides only when to stop: the checks decide what passed (``sidecar/core/verify.py``), the executors do the work. Knows
+no hub; the caller, who turns cancellation and lost leases into a report, is ``sidecar/runner.py``.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from protocol.clock import Clock
+from protocol.errors import BudgetSpent, WorkFailed
+from protocol.model import AttemptId, Budget, FailureClass, Finding, Iteration, Routing, TaskResult, TaskSpec, Usage
+from sidecar.core.outcome import commit_message, fit_result, tail
+from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, verdict
+from sidecar.errors import failure_of
+from sidecar.executors.base import Execution, Executor, Work
+from sidecar.llm.endpoints import Endpoints
+from sidecar.process import Processes
+from sidecar.verifier import verify
+from sidecar.workspace import Workspace, Workspaces
+
+OVERTIME_S: Final = 10.0
+"""Executors and checks end in time by themselves, with what they have; one that does not is cut off this long after."""
+
+CHECKS_S: Final = 60.0
+"""Seconds that the checks get at least, even if the work has used up all of its own: unchecked work is worth little."""
+
+_MAX_SUMMARY_CHARS: Final = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an attempt is done with; the same for all attempts of a sidecar."""
+
+    processes: Processes
+    workspaces: Workspaces
+    executors: Mapping[str, Executor]
+    scratch: Path
+    clock: Clock
+    endpoints: Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the work ended: the event of the attempt's table (``pass`` or ``fail``), the result, and why it failed."""
+
+    event: str
+    result: TaskResult
+    failure: FailureClass | None = None
+
+
+class Rounds:
+    """The work of one attempt."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        attempt: AttemptId,
+        spec: TaskSpec,
+        routing: Routing,
+        *,
+        executor: Executor,
+        on_step: Callable[[str], None],
+        log: Callable[[str, str], None],
+    ) -> None:
+        """Prepare the work; :meth:`work` does it.
+
+        Args:
+            parts: what it is done with.
+            attempt, spec, routing: what to do.
+            executor: who does it.
+            on_step: hears the events ``start``, ``verify`` and ``fix`` of the attempt's table as they happen.
+            log: takes live output (stream, text).
+        """
+        self._parts, self._attempt, self._spec, self._routing = parts, attempt, spec, routing
+        self._executor, self._on_step, self._log = executor, on_step, log
+        self._iterations: list[Iteration] = []
+        self._last: Execution | None = None
+        self._began_at = parts.clock.monotonic()
+        self._delivered: dict[str, str | bool] = {}
+
+    async def work(self) -> Ending:
+        """Do it all; whatever ends it (also cancellation) leaves no process and no scratch files behind."""
+        budget_s = self._spec.budget.seconds
+        limit = asyncio.timeout(budget_s + CHECKS_S + OVERTIME_S)
+        try:
+            async with limit:
+                return await self._in_workspace()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return self._failed(BudgetSpent("seconds", budget_s, round(self._elapsed_s(), 1)))
+        except WorkFailed as exc:
+            return self._failed(exc)
+
+    def result(self, error: str = "", error_code: str = "") -> TaskResult:
+        """What there is so far, as a result that fits the line."""
+        last, done = self._last, self._iterations
+        report = done[-1].findings if done else ()
+        usage = Usage(seconds=0.0)
+        for iteration in done:
+            usage = usage.plus(iteration.usage)
+        result = TaskResult(
+            execution_ok=last is not None and last.ok,
+            verified=all(finding.passed for finding in report) if report else None,
+            output=last.output if last else "",
+            report=report,
+            iterations=tuple(done),
+            usage=replace(usage, seconds=round(self._elapsed_s(), 6)),
+            exit_code=last.exit_code if last else None,
+            error_code=error_code,
+            error=tail(error, 4_000),
+        )
+        return fit_result(replace(result, **self._delivered))
+
+    # --- rounds -----------------------------------------------------------------------------------------------------
+
+    async def _in_workspace(self) -> Ending:
+        parts = self._parts
+        workspace = await parts.workspaces.open(self._attempt, self._spec, self._attempt.sidecar)
+        scratch = parts.scratch / f"{self._attempt.task}-e{self._attempt.epoch}"
+        is_kept = False
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            ending = await self._iterate(workspace, scratch)
+            await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
+            # Without a repository the files lie nowhere else.
+            is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
+            return ending if ending.event != "pass" else await self._deliver(workspace, is_kept=is_kept)
+        finally:
+            await parts.processes.end_attempt(self._attempt)
+            await parts.workspaces.close(workspace, keep=is_kept)
+            await parts.processes.end_attempt(self._attempt)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    async def _iterate(self, workspace: Workspace, scratch: Path) -> Ending:
+        event = "start"
+        while True:
+            self._on_step(event)
+            event = "fix"
+            execution = await self._execute(workspace, scratch)
+            if execution.failure not in {None, FailureClass.AGENT}:
+                self._record(execution, ())
+                return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)
+            self._on_step("verify")
+            match self._judge(execution, await self._verify(workspace)):
+                case Pass():
+                    return Ending("pass", self.result())
+                case GiveUp() as given_up:
+                    return self._given_up(given_up, execution)
+                case Fix():
+                    if (spent := self._spent()) is not None:
+                        return self._failed(spent)
+
+    async def _execute(self, workspace: Workspace, scratch: Path) -> Execution:
+        began_at = self._parts.clock.monotonic()
+        remaining = self._remaining()
+        execution = await self._executor.execute(
+            Work(
+                attempt=self._attempt,
+                spec=self._spec,
+                routing=self._routing,
+                workspace=workspace.path,
+                scratch=scratch,
+                iteration=len(self._iterations) + 1,
+                previous=self._iterations[-1] if self._iterations else None,
+                remaining=remaining,
+                deadline_s=remaining.seconds,
+                processes=self._parts.processes,
+                log=self._log,
+            )
+        )
+        took_s = round(self._parts.clock.monotonic() - began_at, 6)
+        self._last = _with_seconds(execution, took_s)
+        return self._last
+
+    async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
+        if not self._spec.verification:
+            return ()
+        return await verify(
+            self._spec.verification,
+            attempt=self._attempt,
+            workspace=workspace.path,
+            processes=self._parts.processes,
+            timeout_s=max(self._remaining().seconds, CHECKS_S),
+            log=self._log,
+        )
+
+    def _judge(self, execution: Execution, findings: tuple[Finding, ...]) -> Verdict:
+        self._record(execution, findings)
+        return verdict(
+            execution_ok=execution.ok,
+            findings=findings,
+            iteration=len(self._iterations),
+            fix_attempts=self._spec.budget.fix_attempts,
+        )
+
+    def _record(self, execution: Execution, findings: tuple[Finding, ...]) -> None:
+        self._iterations.append(
+            Iteration(
+                number=len(self._iterations) + 1,
+                execution_ok=execution.ok,
+                passed=all(finding.passed for finding in findings) if findings else None,
+                summary=(execution.summary or execution.error)[:_MAX_SUMMARY_CHARS],
+                findings=findings,
+                usage=execution.usage,
+            )
+        )
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, workspace: Workspace, *, is_kept: bool) -> Ending:
+        """Commit the work, and push it where it came from."""
+        workspaces = self._parts.workspaces
+        self._delivered["branch"] = workspace.branch
+        if workspace.has_repo or is_kept:
+            model = self._last.usage.model if self._last else "none"
+            message = commit_message(self._spec, self._attempt, model)
+            self._delivered["commit"] = await workspaces.commit(workspace, message, self._attempt.sidecar)
+        if self._spec.context.repo:
+            self._delivered["pushed"] = await workspaces.push(workspace)
+        return Ending("pass", self.result())
+
+    def _given_up(self, given_up: GiveUp, execution: Execution) -> Ending:
+        error = given_up.reason
+        if given_up.failure is FailureClass.AGENT:
+            error = execution.error or (f"exit code {execution.exit_code}" if execution.exit_code else error)
+        code = execution.error_code or ("checks_failed" if given_up.failure is FailureClass.VERIFY else "work_failed")
+        return Ending("fail", self.result(error, code), given_up.failure)
+
+    def _failed(self, error: WorkFailed) -> Ending:
+        return Ending("fail", self.result(str(error), error.code), failure_of(error))
+
+    # --- budget -----------------------------------------------------------------------------------------------------
+
+    def _elapsed_s(self) -> float:
+        return self._parts.clock.monotonic() - self._began_at
+
+    def _used(self) -> Usage:
+        used = Usage()
+        for iteration in self._iterations:
+            used = used.plus(iteration.usage)
+        return used
+
+    def _remaining(self) -> Budget:
+        budget, used = self._spec.budget, self._used()
+        tokens = None if budget.tokens is None else max(0, budget.tokens - used.input_tokens - used.output_tokens)
+        usd = None if budget.usd is None else max(0.0, budget.usd - (used.cost_usd or 0.0))
+        return Budget(
+            tokens=tokens,
+            usd=usd,
+            seconds=max(0.0, budget.seconds - self._elapsed_s()),
+            fix_attempts=max(0, budget.fix_attempts - max(0, len(self._iterations) - 1)),
+        )
+
+    def _spent(self) -> BudgetSpent | None:
+        """Which budget leaves no room for another iteration."""
+        budget, used, left = self._spec.budget, self._used(), self._remaining()
+        if budget.tokens is not None and left.tokens == 0:
+            return BudgetSpent("tokens", budget.tokens, used.input_tokens + used.output_tokens)
+        if budget.usd is not None and left.usd == 0:
+            return BudgetSpent("USD", budget.usd, used.cost_usd or 0.0)
+        if left.seconds == 0:
+            return BudgetSpent("seconds", budget.seconds, round(self._elapsed_s(), 1))
+        return None
+
+
+def _with_seconds(execution: Execution, took_s: float) -> Execution:
+    """An executor that does not say how long it took is told by our clock."""
+    if execution.usage.seconds:
+        return execution
+    return Execution(
+        ok=execution.ok,
+        output=execution.output,
+        summary=execution.summary,
+        usage=replace(execution.usage, seconds=took_s),
+        exit_code=execution.exit_code,
+        error_code=execution.error_code,
+        error=execution.error,
+        failure=execution.failure,
+    )

@@ -1,0 +1,360 @@
+"""All attempts of this sidecar, each from its assignment to its report.
+
+Decides whether to take an attempt, keeps it idempotent by task and epoch (a second assignment of one that is held
+starts nothing), writes it down before it is accepted, stops it when the hub says so or its lease may end, and keeps its
+report until the hub has it. The work itself is ``sidecar/rounds.py``; the line to the hub is ``sidecar/link.py``, whose
+``Owner`` this is.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from functools import reduce
+from typing import Final, Protocol
+
+import structlog
+
+from protocol import codec
+from protocol.errors import MalformedFrame
+from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Progress, Reject, Report
+from protocol.model import AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
+from sidecar.core.attempt import Standing, after, step
+from sidecar.journal import Journal
+from sidecar.live_log import LiveLog
+from sidecar.rounds import Ending, Parts, Rounds
+
+log = structlog.get_logger(__name__)
+
+NOOP: Final = "noop"
+_NOOP_EVENTS: Final = ("accept", "start", "verify", "pass")
+_NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED), 1)
+_NOOP_RESULT: Final = TaskResult(
+    execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),)
+)
+
+Key = tuple[str, int]
+
+
+class Outlet(Protocol):
+    """The line to the hub (``sidecar/link.py``)."""
+
+    def send(self, message: Message) -> None:
+        """Send a message, sooner or later."""
+        ...
+
+    def touch(self) -> None:
+        """Have the journal committed soon."""
+        ...
+
+    def beat(self) -> None:
+        """Send a heartbeat now."""
+        ...
+
+    @property
+    def log_room(self) -> int:
+        """Bytes of live output that it takes now."""
+        ...
+
+
+@dataclass(slots=True)
+class _Held:
+    """An attempt that this sidecar holds, in work or with a report that the hub does not have yet."""
+
+    attempt: AttemptId
+    standing: Standing
+    report: Report | None = None
+    work: asyncio.Task[Ending] | None = None
+    rounds: Rounds | None = None
+    live: LiveLog | None = None
+    stop_event: str = ""
+    stop_reason: str = ""
+    is_unwanted: bool = False
+    began_at: float = 0.0
+
+
+class Runner:
+    """The attempts of one boot of a sidecar."""
+
+    def __init__(self, name: str, slots: int, parts: Parts, journal: Journal, outlet: Outlet) -> None:
+        self._name, self._slots, self._parts = name, slots, parts
+        self._journal, self._outlet = journal, outlet
+        self._held: dict[Key, _Held] = {}
+        self._in_work = 0
+        self._drained_by_hub = False
+        self._is_leaving = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # --- what others see --------------------------------------------------------------------------------------------
+
+    @property
+    def is_leaving(self) -> bool:
+        """It takes no new attempts because this sidecar is about to leave."""
+        return self._is_leaving
+
+    @property
+    def is_draining(self) -> bool:
+        """It takes no new attempts, by its own will or the hub's."""
+        return self._is_leaving or self._drained_by_hub
+
+    @property
+    def busy(self) -> int:
+        """Slots that are taken."""
+        return self._in_work
+
+    def inventory(self) -> tuple[HeldAttempt, ...]:
+        """All attempts it holds, in work or with a report that is not acknowledged."""
+        return tuple(
+            HeldAttempt(attempt=held.attempt, state=held.standing.state, iteration=held.standing.iteration)
+            for held in self._held.values()
+            if not held.is_unwanted
+        )
+
+    async def idle(self) -> None:
+        """Wait until nothing is in work."""
+        await self._idle.wait()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Take up what an earlier boot left: reports are sent again, work that was cut off is reported as lost."""
+        for entry in self._journal.reports():
+            report = _decoded(entry.report or b"")
+            if report is None:
+                log.error("report_unreadable", task=entry.attempt.task, epoch=entry.attempt.epoch, next="dropped")
+                self._journal.acknowledged(entry.attempt)
+                continue
+            standing = Standing(entry.state, entry.iteration)
+            self._held[_key(entry.attempt)] = _Held(entry.attempt, standing, report)
+            self._outlet.send(report)
+        for entry in self._journal.held():
+            held = _Held(entry.attempt, Standing(entry.state, entry.iteration))
+            self._held[_key(entry.attempt)] = held
+            result = TaskResult(
+                execution_ok=False,
+                verified=None,
+                error_code="sidecar_restarted",
+                error="the sidecar ended during the work",
+            )
+            self._finish(held, Ending("lose", result, FailureClass.INFRA))
+        self.commit()
+
+    def leave(self) -> None:
+        """Take no new attempts from now on; what is in work goes on."""
+        self._is_leaving = True
+        self._outlet.beat()
+
+    async def stop(self) -> None:
+        """End all work now and report it as lost, so that the hub need not wait for its leases."""
+        for held in list(self._held.values()):
+            self._stop(held, "lose", "the sidecar is stopping")
+        await self.idle()
+
+    def commit(self) -> None:
+        """Write down what was promised since the last call."""
+        self._journal.commit()
+
+    # --- what the hub says ------------------------------------------------------------------------------------------
+
+    def assigned(self, message: Assign) -> None:
+        """Take the attempt, or say why not; one that is held already is only confirmed again."""
+        attempt = message.attempt
+        held = self._held.get(_key(attempt))
+        if held is not None and not held.is_unwanted:
+            self._confirm(held)
+            return
+        if held is not None:
+            self._reject(attempt, "stopping", "an earlier assignment of this attempt is still being stopped")
+            return
+        try:
+            spec = codec.decode_spec(message.spec)
+        except MalformedFrame as exc:
+            self._reject(attempt, exc.code, str(exc))
+            return
+        name = message.routing.executor or spec.executor
+        if name == NOOP and not spec.verification and not self.is_draining and attempt.sidecar == self._name:
+            self._pass_noop(attempt)
+            return
+        refusal = self._refusal(attempt, name) or self._learn_endpoint(message)
+        if refusal is not None:
+            self._reject(attempt, *refusal)
+            return
+        self._begin(message, spec, name)
+
+    def cancelled(self, message: Cancel) -> None:
+        """Stop the attempt, and report that it stopped."""
+        held = self._held.get(_key(message.attempt))
+        if held is not None:
+            self._stop(held, "cancel", message.reason)
+
+    def forget(self, attempt: AttemptId) -> None:
+        """The hub has its report, or wants nothing more of it: stop it if it runs, and drop it."""
+        held = self._held.get(_key(attempt))
+        if held is None:
+            return
+        self._journal.acknowledged(attempt)
+        self._outlet.touch()
+        if held.work is None:
+            del self._held[_key(attempt)]
+        else:
+            held.is_unwanted = True
+            self._stop(held, "lose", "the hub wants nothing more of it")
+
+    def drain(self, *, on: bool) -> None:
+        """Take no new attempts, or take them again."""
+        if on is not self._drained_by_hub:
+            log.info("drain_changed", on=on, by="hub")
+        self._drained_by_hub = on
+
+    def fence(self) -> None:
+        """Every lease may be over soon: stop all work, because the hub may be about to give it to somebody else."""
+        for held in list(self._held.values()):
+            if held.work is not None and not held.stop_event:
+                log.warning("lease_lost", task=held.attempt.task, epoch=held.attempt.epoch, next="work stopped")
+                self._stop(held, "lose", "the hub was silent for so long that the lease was about to end")
+
+    # --- taking an attempt ------------------------------------------------------------------------------------------
+
+    def _refusal(self, attempt: AttemptId, executor: str) -> tuple[str, str] | None:
+        """Why the attempt is not taken, as a code and a reason."""
+        if attempt.sidecar != self._name:
+            return "not_ours", f"this sidecar is {self._name}"
+        if self.is_draining:
+            return "draining", "this sidecar takes no new work"
+        if self._in_work >= self._slots:
+            return "no_slot", f"all {self._slots} slots are taken"
+        if executor not in self._parts.executors:
+            return "unknown_executor", f"no executor {executor!r}; it has {', '.join(sorted(self._parts.executors))}"
+        return None
+
+    def _learn_endpoint(self, message: Assign) -> tuple[str, str] | None:
+        """Take note of an endpoint that people have added at the hub; why it cannot be used, if so."""
+        if message.endpoint is None:
+            return None
+        try:
+            self._parts.endpoints.adopt(message.endpoint)
+        except BadInput as exc:
+            return "endpoint_unusable", str(exc)
+        return None
+
+    def _reject(self, attempt: AttemptId, code: str, reason: str) -> None:
+        log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, code=code, why=reason)
+        self._outlet.send(Reject(attempt=attempt, code=code, reason=reason))
+
+    def _confirm(self, held: _Held) -> None:
+        self._outlet.send(Accept(attempt=held.attempt))
+        if held.report is not None:
+            self._outlet.send(held.report)
+
+    def _pass_noop(self, attempt: AttemptId) -> None:
+        """Accept and report in one go: no workspace, no child, no task; one row in the journal."""
+        report = Report(attempt=attempt, state=_NOOP_ENDED.state, result=_NOOP_RESULT)
+        self._held[_key(attempt)] = _Held(attempt, _NOOP_ENDED, report)
+        self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report))
+        self._outlet.send(Accept(attempt=attempt))
+        self._outlet.send(report)
+
+    def _begin(self, message: Assign, spec: TaskSpec, executor: str) -> None:
+        attempt = message.attempt
+        held = _Held(attempt, step(Standing(), "accept"), began_at=self._parts.clock.monotonic())
+        self._held[_key(attempt)] = held
+        self._in_work += 1
+        self._idle.clear()
+        self._journal.accept(attempt, bytes(message.spec))
+        self._outlet.send(Accept(attempt=attempt))
+        held.live = LiveLog(attempt, self._outlet)
+        held.rounds = Rounds(
+            self._parts,
+            attempt,
+            spec,
+            message.routing,
+            executor=self._parts.executors[executor],
+            on_step=lambda event: self._advance(held, event),
+            log=held.live.write,
+        )
+        log.info("attempt_accepted", task=attempt.task, epoch=attempt.epoch, executor=executor)
+        held.work = asyncio.create_task(held.rounds.work(), name=f"attempt-{attempt.task}-e{attempt.epoch}")
+        held.work.add_done_callback(lambda work: self._ended(held, work))
+
+    def _advance(self, held: _Held, event: str) -> None:
+        held.standing = step(held.standing, event)
+        state, iteration = held.standing.state, held.standing.iteration
+        self._journal.progress(held.attempt, state, iteration)
+        if held.live is not None:
+            held.live.flush()  # what was written before stands before it
+        self._outlet.send(Progress(attempt=held.attempt, state=state, iteration=iteration))
+
+    # --- ending it --------------------------------------------------------------------------------------------------
+
+    def _stop(self, held: _Held, event: str, reason: str) -> None:
+        if held.work is None or held.stop_event:
+            return
+        held.stop_event, held.stop_reason = event, reason
+        held.work.cancel()
+
+    def _ended(self, held: _Held, work: asyncio.Task[Ending]) -> None:
+        """The work is over and none of its processes is left."""
+        held.work = None
+        self._in_work -= 1
+        if held.live is not None:
+            held.live.flush()
+        if work.cancelled():
+            ending = self._stopped(held)
+        elif (bug := work.exception()) is not None:
+            log.error("attempt_broke", task=held.attempt.task, epoch=held.attempt.epoch, exc_info=bug)
+            error = f"the sidecar itself failed: {type(bug).__name__}; its log has the details"
+            ending = Ending("fail", self._so_far(held, error, "sidecar_failed"), FailureClass.INFRA)
+        else:
+            ending = work.result()
+        if held.is_unwanted:
+            del self._held[_key(held.attempt)]
+            log.info("attempt_dropped", task=held.attempt.task, epoch=held.attempt.epoch, why=held.stop_reason)
+        else:
+            self._finish(held, ending)
+        held.rounds = held.live = None
+        if self._in_work == 0:
+            self._idle.set()
+
+    def _stopped(self, held: _Held) -> Ending:
+        event = held.stop_event or "lose"
+        reason = held.stop_reason or "it was stopped"
+        if event == "cancel":
+            return Ending("cancel", self._so_far(held, f"cancelled: {reason}", "cancelled"), FailureClass.CANCELLED)
+        return Ending("lose", self._so_far(held, reason, "lost"), FailureClass.INFRA)
+
+    def _so_far(self, held: _Held, error: str, code: str) -> TaskResult:
+        if held.rounds is None:
+            return TaskResult(execution_ok=False, verified=None, error_code=code, error=error)
+        return held.rounds.result(error, code)
+
+    def _finish(self, held: _Held, ending: Ending) -> None:
+        held.standing = step(held.standing, ending.event)
+        state, result = held.standing.state, ending.result
+        held.report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
+        self._journal.finished(held.attempt, state, held.standing.iteration, codec.encode(held.report))
+        self._outlet.send(held.report)
+        log.info(
+            "attempt_ended",
+            task=held.attempt.task,
+            epoch=held.attempt.epoch,
+            state=state.value,
+            failure=ending.failure and ending.failure.value,
+            code=result.error_code,
+            verified=result.verified,
+            iterations=len(result.iterations),
+            model=result.usage.model,
+            input_tokens=result.usage.input_tokens,
+            output_tokens=result.usage.output_tokens,
+            seconds=result.usage.seconds,
+        )
+
+
+def _key(attempt: AttemptId) -> Key:
+    return attempt.task, attempt.epoch
+
+
+def _decoded(report: bytes) -> Report | None:
+    try:
+        (message,) = codec.decode(report)
+    except (MalformedFrame, ValueError):
+        return None
+    return message if isinstance(message, Report) else None

@@ -1,0 +1,303 @@
+"""The sidecar's settings, and the only place that reads its environment, its settings file and its token file.
+
+Flags go before ``AGENTCOM_*``, that before the TOML file, that before the defaults (``protocol/config.py``). Endpoints
+that nobody lists are found by the variables that their own tools use (``OLLAMA_HOST``, ``ANTHROPIC_API_KEY``,
+``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is wrong at once. Caller: ``sidecar/app.py``.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from protocol.config import ENV_PREFIX, merge
+from protocol.errors import BadInput, Problem
+from protocol.ids import LABEL, NAME
+from protocol.model import EndpointKind
+from sidecar.llm.config import EndpointSettings
+
+DEFAULT_HUB: Final = "http://127.0.0.1:7420"
+MAX_SLOTS: Final = 1_024
+_SIMILAR: Final = 0.8
+_SECRETS: Final = frozenset({"token"})
+_LOGS: Final = ("auto", "json", "pretty")
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that may differ between sidecars.
+
+    Attributes:
+        hub: the hub's HTTP address.
+        token, token_file: who may join; the file wins nothing over the token, exactly one of them is needed.
+        state_dir: journal, name, repositories and workspaces (mode 0700).
+        name: what the agent is called; empty: the name kept in ``state_dir``, made up at the first start.
+        slots: attempts at a time.
+        capabilities: what tasks may need, beside what is found by itself.
+        endpoints: LLM endpoints, each a table as in :class:`sidecar.llm.config.EndpointSettings`; an empty list: none;
+            left out: those that the environment names, and an Ollama server on this machine.
+        drain_s: how long an orderly end waits for running work.
+        log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+
+    hub: str = DEFAULT_HUB
+    token: str = ""
+    token_file: str = ""
+    state_dir: str = ""
+    name: str = ""
+    slots: int = 1
+    capabilities: tuple[str, ...] = ()
+    endpoints: tuple[EndpointSettings, ...] | None = None
+    drain_s: float = 300.0
+    log: str = "auto"
+    log_level: str = "info"
+
+    @property
+    def folder(self) -> Path:
+        """The state directory."""
+        return Path(self.state_dir)
+
+    def read_token(self) -> str:
+        """The token, read afresh from its file, so that a new one counts without a restart.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return self.token or Path(self.token_file).read_text(encoding="utf-8").strip()
+
+
+class Setting(Struct, frozen=True):
+    """One setting as it counts: its value as text (secrets masked) and where it came from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def load(
+    flags: Mapping[str, object], env: Mapping[str, str] | None = None, file: str | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings, and where each came from.
+
+    Args:
+        flags: by field name; ``None`` is not given.
+        env: the environment; the process's own if left out.
+        file: a TOML file with the fields as keys, endpoints as ``[[endpoints]]`` tables.
+    Raises:
+        BadInput: anything is wrong; all of it is listed.
+    """
+    env = os.environ if env is None else env
+    table = dict(_read_toml(file))
+    problems = _look_alikes(env)
+    endpoints, endpoint_origin = None, "default"
+    if (listed := table.pop("endpoints", None)) is not None:
+        endpoints, endpoint_origin = _endpoints(listed, problems), file or "settings file"
+    else:
+        endpoints = tuple(_found(env, problems))
+    plain = {key: value for key, value in env.items() if key != ENV_PREFIX + "ENDPOINTS"}
+    settings, origins = Settings(), dict[str, str]()
+    try:
+        settings, origins = merge(
+            Settings, flags={**flags, "endpoints": None}, env=plain, file=table, file_name=file or ""
+        )
+    except BadInput as exc:
+        problems += exc.problems
+    else:
+        changes: dict[str, Any] = {"endpoints": endpoints, "hub": settings.hub.rstrip("/")}
+        folder = settings.state_dir or default_state_dir(env)
+        changes["state_dir"] = str(Path(folder).expanduser().absolute())
+        if settings.token_file:
+            changes["token_file"] = str(Path(settings.token_file).expanduser().absolute())
+        settings = msgspec.structs.replace(settings, **changes)
+        problems += _problems(settings)
+    if problems:
+        raise BadInput(problems, "settings")
+    return settings, origins | {"endpoints": endpoint_origin}
+
+
+def effective(settings: Settings, origins: Mapping[str, str]) -> tuple[Setting, ...]:
+    """What counts and where it came from, for ``--check-config``; no secret among it."""
+    return tuple(
+        Setting(name, _shown(name, getattr(settings, name)), origins.get(name, "default"))
+        for name in Settings.__struct_fields__
+    )
+
+
+def _shown(name: str, value: object) -> str:
+    if name in _SECRETS:
+        return "***" if value else ""
+    if isinstance(value, tuple):
+        return ", ".join(_shown_item(item) for item in value)
+    return str(value)
+
+
+def _shown_item(item: object) -> str:
+    if not isinstance(item, EndpointSettings):
+        return str(item)
+    key = ", key ***" if item.api_key else ""
+    return f"{item.id} ({item.kind.value} at {_without_password(item.url)}{key})"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else url
+
+
+def default_state_dir(env: Mapping[str, str]) -> str:
+    """Where a sidecar keeps its state if nobody says otherwise (XDG base directories)."""
+    base = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".local" / "state")
+    return str(Path(base) / "agentcom" / "sidecar")
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def _look_alikes(env: Mapping[str, str]) -> list[Problem]:
+    """Variables that were probably meant for us.
+
+    The prefix is shared with the hub, the client and the marks of attempts, so a name that is unknown here is a mistake
+    only if it looks like one of ours.
+    """
+    ours = {ENV_PREFIX + name.upper() for name in Settings.__struct_fields__}
+    others = {ENV_PREFIX + name for name in ("DATA_DIR", "LISTEN", "STORE", "WINDOW", "LEASE_S", "HEARTBEAT_S", "TASK")}
+    problems = []
+    for name in env:
+        if name.startswith(ENV_PREFIX) and name not in ours | others:
+            meant = difflib.get_close_matches(name, ours, n=1, cutoff=_SIMILAR)
+            problems += [Problem(name, f"unknown variable; did you mean {meant[0]}?")] if meant else []
+    return problems
+
+
+def _problems(settings: Settings) -> Iterator[Problem]:
+    yield from _hub_problem(settings.hub)
+    yield from _token_problem(settings)
+    if settings.name and not NAME.fullmatch(settings.name):
+        yield Problem(
+            "name", f"{settings.name[:70]!r} is no name: letters, digits and '._- ', at most 64, no sign first"
+        )
+    if not 1 <= settings.slots <= MAX_SLOTS:
+        yield Problem("slots", f"{settings.slots}; from 1 to {MAX_SLOTS}")
+    for number, capability in enumerate(settings.capabilities):
+        if not LABEL.fullmatch(capability):
+            yield Problem(f"capabilities[{number}]", f"{capability[:70]!r} is no label like gpu or os:linux")
+    if not settings.drain_s >= 0:
+        yield Problem("drain_s", f"{settings.drain_s:g}; 0 or more seconds")
+    yield from _choice_problem("log", settings.log, _LOGS)
+    yield from _choice_problem("log_level", settings.log_level, _LOG_LEVELS)
+
+
+def _hub_problem(hub: str) -> Iterator[Problem]:
+    try:
+        parts = urlsplit(hub)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        yield Problem("hub", f"{hub[:100]!r} is no address")
+        return
+    if not usable:
+        yield Problem("hub", f"{hub[:100]!r} is no http or https address like {DEFAULT_HUB}")
+    elif parts.username or parts.password:
+        yield Problem("hub", "no user or password in the address; the token says who we are")
+
+
+def _token_problem(settings: Settings) -> Iterator[Problem]:
+    file = settings.token_file
+    if settings.token and file:
+        yield Problem("token_file", "give a token or a file that holds one, not both")
+    elif not settings.token and not file:
+        yield Problem("token_file", "a token is needed: --token-file FILE; a hub writes DIR/agent.token when it starts")
+    elif file and not Path(file).is_file():
+        yield Problem("token_file", f"there is no file {file}")
+
+
+def _choice_problem(name: str, value: str, known: Sequence[str]) -> Iterator[Problem]:
+    if value not in known:
+        yield Problem(name, f"{value!r}; one of {', '.join(known)}")
+
+
+def _read_toml(file: str | None) -> dict[str, Any]:
+    if not file:
+        return {}
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadInput([Problem("config", f"cannot read {file}: {exc}")], "settings") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise BadInput([Problem("config", f"{file} is not TOML: {exc}")], "settings") from exc
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+def _endpoints(listed: object, problems: list[Problem]) -> tuple[EndpointSettings, ...]:
+    """The endpoints of the settings file; what is wrong with each goes to ``problems``."""
+    if not isinstance(listed, list):
+        problems.append(Problem("endpoints", "must be a list of tables: [[endpoints]]"))
+        return ()
+    known = {field.name for field in msgspec.inspect.type_info(EndpointSettings).fields}  # type: ignore[attr-defined]
+    found: list[EndpointSettings] = []
+    for number, entry in enumerate(listed):
+        path = f"endpoints[{number}]"
+        if not isinstance(entry, dict):
+            problems.append(Problem(path, "must be a table"))
+            continue
+        unknown = sorted(set(entry) - known)
+        problems += [Problem(f"{path}.{key}", f"unknown key; known: {', '.join(sorted(known))}") for key in unknown]
+        if unknown:
+            continue
+        try:
+            found.append(msgspec.convert(entry, EndpointSettings))
+        except BadInput as exc:
+            problems += [Problem(f"{path}.{problem.path}", problem.problem) for problem in exc.problems]
+        except msgspec.ValidationError as exc:
+            problems.append(Problem(path, str(exc)[:1].lower() + str(exc)[1:]))
+    ids = [entry.id for entry in found]
+    problems += [
+        Problem("endpoints", f"two endpoints have the id {name!r}") for name in sorted({*ids}) if ids.count(name) > 1
+    ]
+    return tuple(found)
+
+
+def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[EndpointSettings]:
+    """Endpoints that the environment names; an Ollama server on this machine is worth a look in any case."""
+    wanted: list[tuple[str, dict[str, Any]]] = [
+        ("OLLAMA_HOST", {"id": "ollama", "kind": EndpointKind.OLLAMA, "url": ollama_url(env.get("OLLAMA_HOST", ""))})
+    ]
+    if key := env.get("ANTHROPIC_API_KEY"):
+        url = env.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
+        wanted.append(
+            ("ANTHROPIC_API_KEY", {"id": "claude", "kind": EndpointKind.ANTHROPIC, "url": url, "api_key": key})
+        )
+    if (key := env.get("OPENAI_API_KEY")) or env.get("OPENAI_BASE_URL"):
+        url = env.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        wanted.append(
+            ("OPENAI_BASE_URL", {"id": "openai", "kind": EndpointKind.OPENAI, "url": url, "api_key": key or ""})
+        )
+    for variable, fields in wanted:
+        try:
+            yield EndpointSettings(**fields)
+        except BadInput as exc:
+            problems += [Problem(variable, problem.problem) for problem in exc.problems]
+
+
+def ollama_url(host: str) -> str:
+    """The address of the Ollama server that ``OLLAMA_HOST`` names, in any of the forms that Ollama takes.
+
+    An address that means "all interfaces" is one to listen on; asked is this machine.
+    """
+    text = host.strip().rstrip("/")
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        port = parts.port or {"http": 11434, "https": 443}.get(parts.scheme, 11434)
+    except ValueError:
+        return text
+    name = parts.hostname or "127.0.0.1"
+    if name in {"0.0.0.0", "::"}:  # noqa: S104 - read, not bound
+        name = "127.0.0.1"
+    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}{parts.path}"

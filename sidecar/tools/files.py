@@ -1,0 +1,164 @@
+"""Tools on the files of the workspace: list, read, search, edit, write.
+
+All confined by :mod:`sidecar.tools.confined`, all bounded. Searching is done by grep in a process of the attempt: a
+pattern that a model invents may run for ever, and a process can be ended.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from protocol.errors import BadInput, Problem
+from protocol.model import AttemptId
+from sidecar.process import Processes
+from sidecar.tools.base import Tool
+from sidecar.tools.confined import MAX_READ_BYTES, Tree, names_of
+
+MAX_ENTRIES: Final = 400
+MAX_HITS: Final = 200
+MAX_HIT_CHARS: Final = 300
+MAX_WRITE_BYTES: Final = 1 << 20
+DEFAULT_LINES: Final = 400
+SEARCH_TIMEOUT_S: Final = 20.0
+_SEARCH_OUTPUT_BYTES: Final = 1 << 20
+
+
+class ListArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of ``list``."""
+
+    path: Annotated[str, Meta(description="directory in the workspace; '.' is its top")] = "."
+
+
+class ReadArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of ``read``."""
+
+    path: Annotated[str, Meta(description="file in the workspace")]
+    first_line: Annotated[int, Meta(description="first line to show, from 1")] = 1
+    last_line: Annotated[int, Meta(description="last line to show; 0: as many as fit")] = 0
+
+
+class SearchArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of ``search``."""
+
+    text: Annotated[str, Meta(description="what to look for")]
+    path: Annotated[str, Meta(description="file or directory to look in")] = "."
+    regex: Annotated[bool, Meta(description="text is an extended regular expression")] = False
+
+
+class EditArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of ``edit``."""
+
+    path: Annotated[str, Meta(description="file in the workspace")]
+    old: Annotated[str, Meta(description="text to replace, exactly as in the file; must occur once")]
+    new: Annotated[str, Meta(description="text to put in its place")]
+
+
+class WriteArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of ``write``."""
+
+    path: Annotated[str, Meta(description="file in the workspace; directories are made")]
+    content: Annotated[str, Meta(description="the whole new content")]
+
+
+def file_tools(workspace: Path, processes: Processes, attempt: AttemptId) -> tuple[Tool[Any], ...]:
+    """The file tools of one attempt."""
+    files = _Files(workspace, processes, attempt)
+    return (
+        Tool("list", "List a directory of the workspace.", ListArguments, files.list),
+        Tool("read", "Show a file, or some of its lines.", ReadArguments, files.read),
+        Tool("search", "Find lines in the workspace's files.", SearchArguments, files.search),
+        Tool("edit", "Replace a text that occurs exactly once in a file.", EditArguments, files.edit),
+        Tool("write", "Create a file or replace all of it.", WriteArguments, files.write),
+    )
+
+
+class _Files:
+    def __init__(self, workspace: Path, processes: Processes, attempt: AttemptId) -> None:
+        self._tree = Tree(workspace)
+        self._processes = processes
+        self._attempt = attempt
+
+    async def list(self, arguments: ListArguments) -> str:
+        entries = await asyncio.to_thread(self._tree.entries, arguments.path)
+        marks = {"directory": "/", "link": " (link, not followed)", "other": " (no regular file)"}
+        lines = [f"{name}{marks.get(kind, '')}" for name, kind in entries[:MAX_ENTRIES]]
+        if len(entries) > MAX_ENTRIES:
+            lines.append(f"[{len(entries) - MAX_ENTRIES} more]")
+        return "\n".join(lines) or "(empty)"
+
+    async def read(self, arguments: ReadArguments) -> str:
+        first, last = arguments.first_line, arguments.last_line
+        problems = []
+        if first < 1:
+            problems.append(Problem("first_line", f"{first}; lines count from 1"))
+        if last and last < first:
+            problems.append(Problem("last_line", f"{last} is before first_line {first}"))
+        if problems:
+            raise BadInput(problems, "arguments")
+        lines = (await self._text(arguments.path)).splitlines(keepends=True)
+        last = min(last or first + DEFAULT_LINES - 1, len(lines))
+        if first > len(lines):
+            return f"{arguments.path}: it has {len(lines)} lines"
+        return f"{arguments.path}: lines {first} to {last} of {len(lines)}\n{''.join(lines[first - 1 : last])}"
+
+    async def search(self, arguments: SearchArguments) -> str:
+        if not arguments.text:
+            raise BadInput([Problem("text", "is empty")], "arguments")
+        names = names_of(arguments.path)
+        if names and not await asyncio.to_thread(self._tree.exists, arguments.path):
+            raise BadInput([Problem("path", f"{arguments.path[:100]!r} is not there, or is a link")], "arguments")
+        command = ["grep", "-rnI", "-E" if arguments.regex else "-F", "--exclude-dir=.git", "-e", arguments.text, "--"]
+        outcome = await self._processes.run(
+            [*command, "./" + "/".join(names)],
+            attempt=self._attempt,
+            cwd=self._tree.root,
+            timeout_s=SEARCH_TIMEOUT_S,
+            max_output_bytes=_SEARCH_OUTPUT_BYTES,
+        )
+        if outcome.timed_out:
+            return f"error: the search took longer than {SEARCH_TIMEOUT_S:g} s; look for something narrower"
+        if outcome.exit_code == 1:
+            return "nothing found"
+        if outcome.exit_code != 0 and not outcome.output.startswith("./"):
+            return f"error: {outcome.output.strip()[:MAX_HIT_CHARS] or 'the search failed'}"
+        hits = [line.removeprefix("./")[:MAX_HIT_CHARS] for line in outcome.output.splitlines()]
+        more = [f"[{len(hits) - MAX_HITS} more lines; narrow the search]"] if len(hits) > MAX_HITS else []
+        return "\n".join(hits[:MAX_HITS] + more)
+
+    async def edit(self, arguments: EditArguments) -> str:
+        text = await self._text(arguments.path)
+        count = text.count(arguments.old) if arguments.old else 0
+        if count != 1:
+            problem = (
+                "is empty; use write to replace a whole file"
+                if not arguments.old
+                else "does not occur in the file; read it and copy the text exactly, spaces and line ends included"
+                if count == 0
+                else f"occurs {count} times; take in more of the lines around it"
+            )
+            raise BadInput([Problem("old", problem)], "arguments")
+        await self._save(arguments.path, text.replace(arguments.old, arguments.new))
+        line = text[: text.index(arguments.old)].count("\n") + 1
+        return f"replaced 1 occurrence at line {line} of {arguments.path}"
+
+    async def write(self, arguments: WriteArguments) -> str:
+        size = await self._save(arguments.path, arguments.content)
+        return f"wrote {size} bytes to {arguments.path}"
+
+    async def _text(self, path: str) -> str:
+        raw = await asyncio.to_thread(self._tree.read_bytes, path, MAX_READ_BYTES + 1)
+        if len(raw) > MAX_READ_BYTES:
+            raise BadInput([Problem("path", f"{path[:100]!r} is larger than {MAX_READ_BYTES >> 20} MiB")], "arguments")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise BadInput([Problem("path", f"{path[:100]!r} is no UTF-8 text")], "arguments") from exc
+
+    async def _save(self, path: str, text: str) -> int:
+        raw = text.encode("utf-8", "replace")
+        if len(raw) > MAX_WRITE_BYTES:
+            raise BadInput([Problem("content", f"{len(raw)} bytes; at most {MAX_WRITE_BYTES}")], "arguments")
+        await asyncio.to_thread(self._tree.write_bytes, path, raw)
+        return len(raw)

@@ -1,0 +1,46 @@
+"""Run the checks of a task, in order and all of them, so that a repair knows what failed and what passed.
+
+Returns findings and decides nothing: what follows from them is ``sidecar/core/verify.py``. Its caller is the runner.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from protocol.model import AttemptId, Check, Finding
+from sidecar.checks import CHECKS
+from sidecar.checks.base import Ground, finding, kind_of
+from sidecar.process import Processes
+
+
+async def verify(
+    checks: Sequence[Check],
+    *,
+    attempt: AttemptId,
+    workspace: Path,
+    processes: Processes,
+    timeout_s: float,
+    log: Callable[[str, str], None],
+) -> tuple[Finding, ...]:
+    """One finding per check, in the order of ``checks``.
+
+    ``timeout_s`` bounds all of them together; a check that has no time left fails and says so. ``log`` gets the output
+    as it comes, and one line per finding on the stream ``check``.
+    """
+    clock = asyncio.get_running_loop().time
+    ends = clock() + timeout_s
+    findings: list[Finding] = []
+    for check in checks:
+        left_s = ends - clock()
+        if left_s > 0:
+            found = await CHECKS[kind_of(check)](check, Ground(attempt, workspace, processes, left_s, log))
+        else:
+            found = finding(check, passed=False, detail=f"not run: the {timeout_s:g} s for all checks are used up")
+        log("check", _line(found))
+        findings.append(found)
+    return tuple(findings)
+
+
+def _line(found: Finding) -> str:
+    detail = f" - {found.detail}" if found.detail else ""
+    return f"{'PASS' if found.passed else 'FAIL'} {found.name}{detail} ({found.seconds:.2f} s)\n"

@@ -1,0 +1,72 @@
+"""An attempt on a workspace of its own, for tests of what runs inside one: tools, checks, executors."""
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision
+from sidecar.executors.base import Work
+from sidecar.process import Processes, minimal_env
+
+ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
+
+
+@dataclass(slots=True)
+class Bench:
+    """A workspace, a place for scratch files, real processes, and what was logged."""
+
+    workspace: Path
+    scratch: Path
+    processes: Processes
+    logged: list[tuple[str, str]] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def log(self, stream: str, text: str) -> None:
+        """Keep a piece of output."""
+        self.logged.append((stream, text))
+        self._news.set()
+
+    @property
+    def output(self) -> str:
+        """All that was logged."""
+        return "".join(text for _, text in self.logged)
+
+    async def until_logged(self, text: str) -> None:
+        """Wait until ``text`` is part of the output."""
+        while text not in self.output:
+            self._news.clear()
+            await self._news.wait()
+
+    def work(
+        self,
+        spec: TaskSpec,
+        *,
+        endpoint: str = "",
+        previous: Iteration | None = None,
+        remaining: Budget | None = None,
+        deadline_s: float = 30.0,
+    ) -> Work:
+        """One iteration of ``spec``."""
+        tier = TierDecision(explicit=None, inferred=Tier.STANDARD, effective=Tier.STANDARD, confidence=1.0, signals=())
+        return Work(
+            attempt=ATTEMPT,
+            spec=spec,
+            routing=Routing(tier=tier, endpoint=endpoint),
+            workspace=self.workspace,
+            scratch=self.scratch,
+            iteration=1 if previous is None else previous.number + 1,
+            previous=previous,
+            remaining=remaining or Budget(),
+            deadline_s=deadline_s,
+            processes=self.processes,
+            log=self.log,
+        )
+
+
+def bench(root: Path) -> Bench:
+    """A bench in an empty directory."""
+    workspace, scratch = root / "workspace", root / "scratch"
+    workspace.mkdir()
+    scratch.mkdir()
+    return Bench(workspace, scratch, Processes(base_env=minimal_env(os.environ, home=scratch)))

@@ -1,0 +1,56 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from protocol.errors import EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, ModelMissing
+from sidecar.llm.statuses import retry_after_s, translated
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thu, 01 Jan 2020 00:00:30 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+    ],
+)
+def test_the_wait_is_read_in_every_form_that_servers_use(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "status, kind",
+    [
+        (400, ModelFailed),
+        (401, EndpointRefused),
+        (402, EndpointRefused),
+        (403, EndpointRefused),
+        (404, ModelMissing),
+        (408, EndpointDown),
+        (413, ModelFailed),
+        (422, ModelFailed),
+        (429, EndpointBusy),
+        (500, EndpointDown),
+        (502, EndpointDown),
+        (503, EndpointBusy),
+        (529, EndpointBusy),
+    ],
+)
+def test_every_status_has_its_error(status: int, kind: type[Exception]) -> None:
+    assert type(translated("e", "m", status, {}, "why")) is kind
+
+
+def test_a_busy_endpoint_tells_when_to_come_back() -> None:
+    error = translated("claude", "m", 429, {"retry-after": "30"}, "rate limited")
+
+    assert isinstance(error, EndpointBusy)
+    assert error.retry_after_s == 30.0
+    assert str(error) == "endpoint claude: HTTP 429: rate limited; it asks to come back in 30 s"

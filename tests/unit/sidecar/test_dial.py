@@ -1,0 +1,59 @@
+"""The promises of one connection to the hub; the refusals over a real socket are in test_link.py."""
+
+import pytest
+
+from protocol.errors import HubUnreachable, MalformedFrame, ProtocolViolation, VersionMismatch
+from protocol.messages import AnyMessage, Drain, Error, Welcome
+from sidecar.dial import HubRefused, mesh_url, refusal_in, welcome_in
+
+WELCOME = Welcome(protocol=1, hub_boot=3, received=0, heartbeat_s=5, lease_s=30)
+
+
+@pytest.mark.parametrize(
+    "hub_url, expected",
+    [
+        ("http://127.0.0.1:7420", "ws://127.0.0.1:7420/mesh"),
+        ("https://mesh.example/hub/", "wss://mesh.example/hub/mesh"),
+        ("ws://[::1]:7", "ws://[::1]:7/mesh"),
+    ],
+)
+def test_the_mesh_is_found_below_the_hubs_address(hub_url: str, expected: str) -> None:
+    assert mesh_url(hub_url) == expected
+
+
+def test_a_welcome_may_have_company() -> None:
+    assert welcome_in([WELCOME, Drain(on=True, n=1)]) == WELCOME
+
+
+@pytest.mark.parametrize(
+    "messages, error",
+    [
+        ([], MalformedFrame),
+        ([Drain(on=True, n=1), WELCOME], ProtocolViolation),
+        ([Welcome(protocol=7, hub_boot=3, received=0, heartbeat_s=5, lease_s=30)], VersionMismatch),
+        ([Error(code="forbidden", detail="no", fatal=True)], HubRefused),
+        ([Error(code="store_failed", detail="no", fatal=True)], HubUnreachable),
+    ],
+)
+def test_anything_else_is_told_apart(messages: list[AnyMessage], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        welcome_in(messages)
+
+
+@pytest.mark.parametrize(
+    "code, error",
+    [
+        ("version_mismatch", HubRefused),
+        ("unauthenticated", HubRefused),
+        ("forbidden", HubRefused),
+        ("evicted", HubRefused),
+        ("protocol_violation", ProtocolViolation),
+        ("malformed_frame", HubUnreachable),
+    ],
+)
+def test_a_fatal_error_is_hopeless_or_not(code: str, error: type[Exception]) -> None:
+    assert type(refusal_in(Error(code=code, detail="why", fatal=True))) is error
+
+
+def test_a_refusal_says_why() -> None:
+    assert str(HubRefused("forbidden", "no")) == "the hub refuses this sidecar (forbidden): no"

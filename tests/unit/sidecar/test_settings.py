@@ -1,0 +1,185 @@
+"""The promises of the sidecar's settings."""
+
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import BadInput
+from protocol.model import EndpointKind
+from sidecar.llm.config import EndpointSettings
+from sidecar.settings import Settings, default_state_dir, effective, load, ollama_url
+
+ENV = {"HOME": "/home/someone"}
+
+
+def problems(flags: dict[str, object], env: dict[str, str] | None = None, file: Path | None = None) -> dict[str, str]:
+    with pytest.raises(BadInput) as caught:
+        load(flags, ENV | (env or {}), str(file) if file else None)
+    return {problem.path: problem.problem for problem in caught.value.problems}
+
+
+def test_defaults_need_only_a_token() -> None:
+    settings, origins = load({"token": "acm_x"}, ENV)
+
+    assert settings == Settings(
+        token="acm_x",
+        state_dir="/home/someone/.local/state/agentcom/sidecar",
+        endpoints=(EndpointSettings("ollama", EndpointKind.OLLAMA, "http://127.0.0.1:11434"),),
+    )
+    assert origins["token"] == "--token"
+    assert origins["slots"] == "default"
+
+
+def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text('hub = "http://file:1"\nname = "File"\nslots = 2\ndrain_s = 7\n')
+    env = ENV | {"AGENTCOM_NAME": "Env", "AGENTCOM_SLOTS": "3", "AGENTCOM_CAPABILITIES": "gpu, site:lab"}
+    settings, origins = load({"token": "acm_x", "slots": 4}, env, str(file))
+
+    assert (settings.slots, settings.name, settings.hub, settings.drain_s) == (4, "Env", "http://file:1", 7.0)
+    assert settings.capabilities == ("gpu", "site:lab")
+    assert (origins["slots"], origins["name"], origins["hub"]) == ("--slots", "AGENTCOM_NAME", str(file))
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(
+        'slotz = 1\nslots = "many"\n[[endpoints]]\nid = "a"\nkind = "ollama"\nurl = "ftp://x"\ncolour = 1\n'
+    )
+    found = problems({"token": "acm_x"}, {"AGENTCOM_SLOT": "2", "AGENTCOM_DRAIN_S": "soon"}, file)
+
+    assert set(found) == {"slotz", "slots", "endpoints[0].colour", "AGENTCOM_SLOT", "drain_s"}
+    assert found["AGENTCOM_SLOT"] == "unknown variable; did you mean AGENTCOM_SLOTS?"
+
+
+def test_every_value_that_cannot_work_is_told(tmp_path: Path) -> None:
+    found = problems(
+        {
+            "hub": "mesh.example", "token": "acm_x", "token_file": str(tmp_path / "none"), "name": "-x", "slots": 0,
+            "capabilities": ("gpu", "a b"), "drain_s": -1.0, "log": "xml", "log_level": "loud",
+        }
+    )  # fmt: skip
+
+    assert set(found) == {"hub", "token_file", "name", "slots", "capabilities[1]", "drain_s", "log", "log_level"}
+
+
+@pytest.mark.parametrize("hub", ["ftp://x", "http://", "http://[::1", "http://x:99999", "http://me:secret@hub", ""])
+def test_an_address_that_is_no_hub_is_refused(hub: str) -> None:
+    flags: dict[str, object] = {"token": "acm_x", "hub": hub or " "}
+    found = problems(flags)
+
+    assert set(found) == {"hub"}
+    assert "secret" not in found["hub"]
+
+
+def test_a_token_or_its_file_is_needed_and_the_file_must_be_there(tmp_path: Path) -> None:
+    assert "a token is needed" in problems({})["token_file"]
+    assert "there is no file" in problems({"token_file": str(tmp_path / "none")})["token_file"]
+
+    file = tmp_path / "token"
+    file.write_text("acm_first\n")
+    settings, _ = load({"token_file": str(file)}, ENV)
+
+    assert settings.read_token() == "acm_first"
+    file.write_text("acm_second\n")
+    assert settings.read_token() == "acm_second"
+
+
+def test_endpoints_come_from_the_variables_of_their_own_tools() -> None:
+    env = ENV | {"OLLAMA_HOST": "0.0.0.0:9", "ANTHROPIC_API_KEY": "sk-ant-1", "OPENAI_BASE_URL": "http://box:8000/v1"}
+    settings, _ = load({"token": "acm_x"}, env)
+
+    assert settings.endpoints == (
+        EndpointSettings("ollama", EndpointKind.OLLAMA, "http://127.0.0.1:9"),
+        EndpointSettings("claude", EndpointKind.ANTHROPIC, "https://api.anthropic.com", api_key="sk-ant-1"),
+        EndpointSettings("openai", EndpointKind.OPENAI, "http://box:8000/v1"),
+    )
+
+
+def test_listed_endpoints_are_all_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(
+        '[[endpoints]]\nid = "big"\nkind = "ollama"\nurl = "http://big:11434"\nlocal = true\nnum_ctx = 4096\n'
+    )
+    settings, origins = load({"token": "acm_x"}, ENV | {"ANTHROPIC_API_KEY": "sk-ant-1"}, str(file))
+
+    assert settings.endpoints == (
+        EndpointSettings("big", EndpointKind.OLLAMA, "http://big:11434", local=True, num_ctx=4096),
+    )
+    assert origins["endpoints"] == str(file)
+
+    file.write_text("endpoints = []\n")
+
+    assert load({"token": "acm_x"}, ENV, str(file))[0].endpoints == ()
+
+
+@pytest.mark.parametrize(
+    "text, path",
+    [
+        ('endpoints = "x"', "endpoints"),
+        ("endpoints = [1]", "endpoints[0]"),
+        ('[[endpoints]]\nid = "a"\n', "endpoints[0]"),
+        ('[[endpoints]]\nid = "a b!"\nkind = "ollama"\nurl = "http://x"\n', "endpoints[0].id"),
+        ('[[endpoints]]\nid="a"\nkind="ollama"\nurl="http://x"\n' * 2, "endpoints"),
+    ],
+)
+def test_endpoints_that_cannot_work_are_refused(tmp_path: Path, text: str, path: str) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(text)
+
+    assert path in problems({"token": "acm_x"}, {}, file)
+
+
+@pytest.mark.parametrize("raw", [b"slots = ", b"\xff\xfe", None], ids=["no TOML", "no text", "no file"])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, raw: bytes | None) -> None:
+    file = tmp_path / "sidecar.toml"
+    if raw is not None:
+        file.write_bytes(raw)
+
+    assert str(file) in problems({"token": "acm_x"}, {}, file)["config"]
+
+
+def test_variables_of_other_parts_are_not_ours_to_judge() -> None:
+    env = ENV | {"AGENTCOM_LISTEN": "x", "AGENTCOM_DATA_DIR": "x", "AGENTCOM_ITERATION": "1", "AGENTCOM_TASK": "t"}
+
+    assert load({"token": "acm_x"}, env)[0].slots == 1
+
+
+def test_what_counts_is_shown_without_secrets() -> None:
+    env = ENV | {"ANTHROPIC_API_KEY": "sk-ant-1", "AGENTCOM_SLOTS": "2"}
+    shown = {line.name: line for line in effective(*load({"token": "acm_secret"}, env))}
+
+    assert shown["token"].value == "***"
+    assert (shown["slots"].value, shown["slots"].origin) == ("2", "AGENTCOM_SLOTS")
+    assert shown["endpoints"].value == (
+        "ollama (ollama at http://127.0.0.1:11434), claude (anthropic at https://api.anthropic.com, key ***)"
+    )
+    assert "acm_secret" not in str(shown)
+    assert "sk-ant" not in str(shown)
+
+
+@pytest.mark.parametrize(
+    "host, url",
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("box", "http://box:11434"),
+        ("box:7", "http://box:7"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),  # noqa: S104 - read, not bound
+        (":7", "http://127.0.0.1:7"),
+        ("[::1]:7", "http://[::1]:7"),
+        ("https://ollama.example/", "https://ollama.example:443"),
+        ("http://box:7/path/", "http://box:7/path"),
+        ("box:port", "box:port"),
+    ],
+)
+def test_the_ollama_address_is_read_as_ollama_reads_it(host: str, url: str) -> None:
+    assert ollama_url(host) == url
+
+
+def test_an_ollama_address_that_is_none_is_told() -> None:
+    assert "OLLAMA_HOST" in problems({"token": "acm_x"}, {"OLLAMA_HOST": "box:port"})
+
+
+def test_the_state_directory_follows_xdg() -> None:
+    assert default_state_dir({"XDG_STATE_HOME": "/s"}) == "/s/agentcom/sidecar"
+    assert default_state_dir(ENV) == "/home/someone/.local/state/agentcom/sidecar"
