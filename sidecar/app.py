@@ -146,7 +146,7 @@ async def start(
             on_event=lambda event: _fire(lifecycle, event),
         )
         runner = Runner(name, settings.slots, parts, journal, link)
-        link.tell(capabilities=_capabilities(settings, parts, (), has_gpu=False))
+        link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
         runner.recover()
         await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
         probe = HostProbe(folder)

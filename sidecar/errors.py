@@ -18,7 +18,7 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
 
 from typing import Final
 
-from protocol.errors import BudgetSpent, EndpointDown, WorkFailed, WorkspaceFailed
+from protocol.errors import BudgetSpent, EndpointDown, ModelFailed, WorkFailed, WorkspaceFailed
 from protocol.model import FailureClass
 
 
@@ -122,6 +122,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     BranchMissing: FailureClass.INPUT,
     PushRefused: FailureClass.INPUT,  # the work is done and kept: doing it again would be refused again
     EndpointDown: FailureClass.QUOTA,
+    ModelFailed: FailureClass.AGENT,
     BudgetSpent: FailureClass.BUDGET,
 }
 

@@ -76,8 +76,8 @@ def minimal_env(source: Mapping[str, str], *, home: Path, tmp: Path | None = Non
     kept = {name: source[name] for name in _KEPT if source.get(name)}
     identity = {f"GIT_{who}_{what[0]}": what[1] for who in ("AUTHOR", "COMMITTER") for what in _IDENTITY}
     fixed = {"HOME": str(home), "TMPDIR": str(tmp or "/tmp"), "TERM": "dumb"}  # noqa: S108 - the system's default
-    # Python takes a cached module for current when second and size are equal, which a quick repair leaves them: the check
-    # would run the old code. And caches would end up in commits.
+    # Python takes a cached module for current if its second and size are, which a quick repair may leave as they were:
+    # the check would run the old code. And caches would end up in commits.
     fixed["PYTHONDONTWRITEBYTECODE"] = "1"
     return {"PATH": _DEFAULT_PATH, "LANG": "C.UTF-8"} | kept | fixed | identity
 

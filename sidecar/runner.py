@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from protocol import codec
-from protocol.errors import MalformedFrame
+from protocol.errors import BadInput, MalformedFrame
 from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Progress, Reject, Report
 from protocol.model import AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
 from sidecar.core.attempt import Standing, after, step

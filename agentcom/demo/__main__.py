@@ -64,7 +64,7 @@ def _demo(folder: Path, *, stay: bool) -> int:
         hub = _wait_for_hub(mesh, folder)
         token = (folder / "hub" / "admin.token").read_text(encoding="utf-8").strip()
         with Client(hub, token) as client:
-            _introduce(client, model, mesh)
+            _introduce(client, model, mesh, folder)
             is_good = _show_all(client, folder, model)
             link = hub + client.session_ticket().path
             print(f"\nlive page  {link}\nstop       {'Ctrl-C' if stay else 'stops now'} (or: kill {os.getpid()})")
@@ -115,12 +115,10 @@ def _check(mesh: "subprocess.Popen[bytes]", folder: Path, deadline: float, what:
         raise DemoFailed(message)
 
 
-def _introduce(client: Client, model: Model, mesh: "subprocess.Popen[bytes]") -> None:
+def _introduce(client: Client, model: Model, mesh: "subprocess.Popen[bytes]", folder: Path) -> None:
     deadline = time.monotonic() + READY_S
     while len(ready := [a for a in client.agents().agents if a.state.value == "idle"]) < SIDECARS:
-        if mesh.poll() is not None or time.monotonic() > deadline:
-            message = "the sidecars did not come up; see mesh.log"
-            raise DemoFailed(message)
+        _check(mesh, folder, deadline, "the sidecars did not come up")
         time.sleep(LOOK_S)
     print(f"hub        {client.url}, every acknowledged task synced to disk")
     for agent in ready:

@@ -84,9 +84,9 @@ def _iteration(iteration: Iteration) -> Iterator[str]:
 
 def _finding(finding: Finding) -> str:
     sign = "✓" if finding.passed else "✗"
-    name = finding.type if finding.name in {"", finding.type} else f"{finding.type} ({finding.name})"
-    detail = "" if finding.passed else f": {' '.join(finding.detail.split())[:WIDTH]}"
-    return f"{sign} {name}{detail}"
+    detail = "" if finding.passed else f": {' '.join(finding.detail.split())}"
+    said = next((f" ({line.strip()})" for line in reversed(finding.output.splitlines()) if line.strip()), "")
+    return f"{sign} {finding.name or finding.type}{detail}{'' if finding.passed else said}"[:WIDTH]
 
 
 def _output(output: str) -> Iterator[str]:

@@ -69,12 +69,17 @@ def match(fleet: Fleet, requirements: Requirements) -> Match:
             if way is not None:
                 ways.append(way)
         if ways:
-            reason = f"{requirements.executor} work goes to {strategy.value}"
-            if skipped:
-                reason += f", since {' and '.join(skipped)}"
-            return Match(tuple(ways), tuple(candidates), reason)
+            return Match(tuple(ways), tuple(candidates), _reason(requirements, strategy, skipped))
         skipped.append(f"no agent online offers {strategy.value}")
     return Match((), tuple(candidates), " and ".join(skipped) or "no strategy is configured")
+
+
+def _reason(requirements: Requirements, strategy: Strategy, skipped: list[str]) -> str:
+    if strategy is Strategy.TRIVIAL:
+        return f"{requirements.executor} work needs no model: {strategy.value}, zero tokens"
+    if skipped:
+        return f"{requirements.executor} work goes to {strategy.value}, since {' and '.join(skipped)}"
+    return f"{requirements.executor} work goes to {strategy.value}, the first choice for its tier"
 
 
 def _candidate(

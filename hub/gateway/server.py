@@ -66,7 +66,7 @@ class Gateway:
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one socket until it closes. The caller has checked the token."""
-        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES, autoping=True, timeout=1.0)
+        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)
         await socket.prepare(request)
         link: Link | None = None
         try:
@@ -87,7 +87,7 @@ class Gateway:
             await socket.send_bytes(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.code.encode())
 
-    # --- hello ---------------------------------------------------------------------------------------------------------
+    # --- hello --------------------------------------------------------------------------------------------------------
 
     async def _welcome(self, socket: web.WebSocketResponse) -> tuple[Link, int]:
         hello = await self._hello(socket)
@@ -95,10 +95,11 @@ class Gateway:
         verdicts, again = await self._presence.hello(hello)
         self._sockets += 1
         link = self._links.open(hello.sidecar, hello.boot, self._session)
+        is_new = link.socket == 0
         link.cut()  # a socket of the same boot that is still open is a dead one
         link.socket, link.close = self._sockets, socket.close
         session = link.session
-        knows_us = hello.hub_boot == self._hub_boot
+        knows_us = hello.hub_boot == self._hub_boot and not is_new
         if not knows_us:
             session.peer_restarted()
         welcome = messages.Welcome(
@@ -113,7 +114,7 @@ class Gateway:
         await socket.send_bytes(codec.encode(welcome))
         session.connected(hello.received if knows_us else 0, self._clock.monotonic())
         link.work.set()
-        if knows_us:
+        if not is_new:
             again = []  # the session resends what it has not acknowledged
         for held in again:
             await self._resend(held)
@@ -139,7 +140,7 @@ class Gateway:
             raise MalformedFrame(f"slots must be from 1 to {MAX_SLOTS}, found {hello.slots}")
         return hello
 
-    # --- after that ----------------------------------------------------------------------------------------------------
+    # --- after that ---------------------------------------------------------------------------------------------------
 
     async def _serve(self, request: web.Request, socket: web.WebSocketResponse, link: Link, number: int) -> None:
         writer = asyncio.create_task(self._write(request, socket, link, number), name=f"write-{link.name}")

@@ -100,7 +100,7 @@ class Presence:
             )
             self._fleet.take(held)
 
-    # --- sidecars ------------------------------------------------------------------------------------------------------
+    # --- sidecars -----------------------------------------------------------------------------------------------------
 
     async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
         """A sidecar introduces itself.
@@ -115,6 +115,9 @@ class Presence:
         if hello.boot < agent.boot:
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
         is_new_boot = hello.boot != agent.boot
+        if is_new_boot:
+            # Its last start is gone, though its socket may still look alive: nothing may be sent there any more.
+            self._lifecycle.fire(agent, "lose")
         agent.boot, agent.host, agent.slots = hello.boot, hello.host, hello.slots
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
@@ -198,7 +201,7 @@ class Presence:
         log.warning("agent_lost", agent=name, held=len(agent.held), next="waits for it, then for the leases")
         self._store.post(Record(self._event(agent, EventKind.AGENT_LOST, held=len(agent.held))))
 
-    # --- people --------------------------------------------------------------------------------------------------------
+    # --- people -------------------------------------------------------------------------------------------------------
 
     async def drain(self, name: str, by: str) -> AgentView:
         """Give the agent no new work; what it has it finishes.

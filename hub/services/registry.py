@@ -101,7 +101,7 @@ class Registry:
             self._fleet.changed()
             self._store.wake()
 
-    # --- people --------------------------------------------------------------------------------------------------------
+    # --- people -------------------------------------------------------------------------------------------------------
 
     async def add(self, body: EndpointBody, by: str) -> EndpointView:
         """Probe an endpoint and keep it.
@@ -117,7 +117,8 @@ class Registry:
         endpoint = body.id or _name(body.url)
         if endpoint in self._added or any(e.id == endpoint for a in self._fleet.agents.values() for e in a.endpoints):
             raise EndpointExists(endpoint)
-        local = body.local if body.local is not None else body.kind is EndpointKind.OLLAMA or _is_near(body.url)
+        is_ours = body.kind is EndpointKind.OLLAMA or (body.kind is EndpointKind.OPENAI and _is_near(body.url))
+        local = body.local if body.local is not None else is_ours
         row = EndpointRow(
             id=endpoint, kind=body.kind.value, url=body.url.rstrip("/"), local=local, default_model=body.default_model
         )

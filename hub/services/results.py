@@ -7,6 +7,7 @@ by a crash would drop the report, and the sidecar, having it, would never send i
 
 from collections.abc import Callable
 from random import Random
+from typing import Final
 
 import structlog
 
@@ -18,12 +19,15 @@ from hub.store.changes import Accept, Advance, AppendLog, Finish, Finished, Outc
 from hub.store.store import Store
 from protocol import codec, messages
 from protocol.clock import Clock
-from protocol.errors import AgentComError, StaleAttempt, StoreFailed
+from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
 from protocol.model import AttemptId, AttemptState, FailureClass, TaskState
 
 log = structlog.get_logger(__name__)
+
+_AT_WORK: Final = frozenset({AttemptState.RUNNING, AttemptState.VERIFYING})
+_ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
 
 Answer = Callable[[AgentComError | None], None]
 """Called when the message's effect is stored (``None``), or with why it has none."""
@@ -67,7 +71,11 @@ class Results:
                 self._reject(attempt, message, answer)
 
     def _accept(self, attempt: AttemptId, answer: Answer) -> None:
-        if (held := self._current(attempt)) is not None:
+        held = self._current(attempt)
+        if held is None:
+            answer(self._stale(attempt))
+            return
+        if held.state is AttemptState.ASSIGNED:
             self._fleet.start(held)
         change = Accept(at_ms=self._clock.now_ms(), task=attempt.task, epoch=attempt.epoch)
         self._store.post(change, _then(answer))
@@ -76,6 +84,9 @@ class Results:
         held = self._current(attempt)
         if held is None:
             answer(self._stale(attempt))
+            return
+        if message.state not in _AT_WORK:
+            answer(_not_a_state(message.state, _AT_WORK))
             return
         held.state = message.state
         change = Advance(
@@ -111,6 +122,9 @@ class Results:
         self._store.post(change, stored)
 
     def _reject(self, attempt: AttemptId, message: messages.Reject, answer: Answer) -> None:
+        if self._current(attempt) is None:
+            answer(self._stale(attempt))
+            return
         now_ms = self._clock.now_ms()
         reason = f"{message.code}: {message.reason}"[:500]
         log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar, why=reason)
@@ -132,6 +146,9 @@ class Results:
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:
         if message.state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
             answer(None)  # it stopped, as it was told to: the task has ended without it
+            return
+        if message.state not in _ENDED:
+            answer(_not_a_state(message.state, _ENDED))
             return
         result = message.result
         failure = message.failure
@@ -219,8 +236,12 @@ class Results:
         )
 
     def _current(self, attempt: AttemptId) -> Held | None:
+        """What is held under this identity. All four parts count: nobody speaks for another agent's attempt."""
         held = self._fleet.held.get(attempt.task)
-        return held if held is not None and held.is_committed and held.epoch == attempt.epoch else None
+        if held is None or not held.is_committed:
+            return None
+        named = AttemptId(held.agent, held.boot, held.task, held.epoch)
+        return held if named == attempt else None
 
     def _stale(self, attempt: AttemptId) -> StaleAttempt:
         held = self._fleet.held.get(attempt.task)
@@ -236,6 +257,10 @@ class Results:
         )
         log.warning("report_stale", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar)
         self._store.post(Record(event))
+
+
+def _not_a_state(found: AttemptState, allowed: frozenset[AttemptState]) -> BadInput:
+    return BadInput([Problem("state", f"{found.value}; one of {', '.join(sorted(allowed))}")], "message")
 
 
 def _facts(report: messages.Report | None) -> dict[str, object]:

@@ -21,7 +21,7 @@ from hub.store.queries import queries
 from hub.store.sqlite_verbs import Verbs
 from hub.store.store import AgentRow, AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.writer import Writer
-from protocol.errors import StoreFailed
+from protocol.errors import Conflict, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
 
@@ -29,6 +29,21 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 OLDEST_SQLITE: Final = (3, 51, 3)
 DISK_ERRORS: Final = (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
+REFUSALS: Final = (apsw.Error, ArithmeticError, TypeError, ValueError)
+"""What the database says of a single change that no row can hold (a broken constraint, a number beyond 64 bits)."""
+
+
+class Unwritable(Conflict):
+    """The database refuses this one change for good; all others go on."""
+
+    code = "unwritable"
+
+    def __init__(self, verb: str, why: str) -> None:
+        self.verb, self.why = verb, why
+        super().__init__(verb, why)
+
+    def __str__(self) -> str:
+        return f"{self.verb} cannot be stored: {self.why}"
 
 
 class SqliteStore:
@@ -43,12 +58,13 @@ class SqliteStore:
         self._writing: apsw.Connection | None = None
         self._reading: apsw.Connection | None = None
         self._verbs: Verbs | None = None
+        self._is_closed = False
         self._writer = Writer(self._apply)
         self.newest_event = 0
         self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
         self._writer.on_commit = self._committed
 
-    # --- life ----------------------------------------------------------------------------------------------------------
+    # --- life ---------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Open the file, bring its schema up to date, start the writer.
@@ -73,7 +89,10 @@ class SqliteStore:
             raise StoreFailed(f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir") from exc
 
     async def close(self) -> None:
-        """Write what waits and close."""
+        """Write what waits and close; closing twice is closing once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         await self._writer.close()
 
         def shut() -> None:
@@ -84,7 +103,7 @@ class SqliteStore:
         self._write_thread.shutdown()
         self._read_thread.shutdown()
 
-    # --- writing -------------------------------------------------------------------------------------------------------
+    # --- writing ------------------------------------------------------------------------------------------------------
 
     @property
     def on_seal(self) -> Callable[[], None]:
@@ -140,7 +159,7 @@ class SqliteStore:
             return self._transaction(self._writing, self._verbs, batch)
         except DISK_ERRORS as exc:
             raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
-        except apsw.Error:
+        except REFUSALS:
             # A bug in one verb must not take the others of its batch along: each gets its own transaction.
             log.exception("batch_failed", changes=len(batch))
             return self._one_by_one(self._writing, self._verbs, batch)
@@ -153,8 +172,8 @@ class SqliteStore:
                 done, told = self._transaction(connection, verbs, [change])
             except DISK_ERRORS as exc:
                 raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
-            except apsw.Error as exc:
-                done, told = [StoreFailed(f"{type(change).__name__} was refused by the database: {exc}")], []
+            except REFUSALS as exc:
+                done, told = [Unwritable(type(change).__name__.lower(), str(exc))], []
             outcomes += done
             events += told
         return outcomes, events
@@ -179,7 +198,7 @@ class SqliteStore:
             self.newest_event = events[-1].seq
         self.on_commit(events)
 
-    # --- reading -------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _in(self, thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, call)

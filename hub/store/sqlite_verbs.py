@@ -96,7 +96,7 @@ class Verbs:
                 self._cursor.execute(self._sql["add_count"], (state.value, n))
         return numbered
 
-    # --- small steps ---------------------------------------------------------------------------------------------------
+    # --- small steps --------------------------------------------------------------------------------------------------
 
     def _run(self, name: str, *values: Any) -> apsw.Cursor:  # noqa: ANN401 - SQL values
         return self._cursor.execute(self._sql[name], values)
@@ -131,7 +131,7 @@ class Verbs:
         row = self._row("task_state", task)
         return StaleAttempt(task, epoch, row[1] if row else None, row[0] if row else None)
 
-    # --- submission ----------------------------------------------------------------------------------------------------
+    # --- submission ---------------------------------------------------------------------------------------------------
 
     def _add_tasks(self, change: c.AddTasks) -> c.Added:
         if change.key is not None and (row := self._row("find_key", change.key)):
@@ -195,7 +195,7 @@ class Verbs:
         kind = EventKind.TASK_QUEUED if state is TaskState.QUEUED else EventKind.TASK_BLOCKED
         self._tell(kind, change.at_ms, task.id, title=task.title, by=change.by)
 
-    # --- attempts ------------------------------------------------------------------------------------------------------
+    # --- attempts -----------------------------------------------------------------------------------------------------
 
     def _claim(self, change: c.Claim) -> c.Claimed:
         row = self._row("claim", change.task, change.agent)
@@ -306,7 +306,7 @@ class Verbs:
                     open_ends.append((dependent, TaskState.FAILED))
         return tuple(ready)
 
-    # --- ending from outside -------------------------------------------------------------------------------------------
+    # --- ending from outside ------------------------------------------------------------------------------------------
 
     def _end(self, task: str, was: TaskState, now: TaskState, reason: str, at_ms: int) -> bool:
         if not self._changed("end_task", task, was.value, now.value, reason, at_ms):
@@ -367,7 +367,7 @@ class Verbs:
         self._tell(EventKind.TASK_QUEUED, change.at_ms, change.task, by=change.by, retried=True)
         return c.Ready(class_text=row[0], place=(row[1], change.task))
 
-    # --- time ----------------------------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------------------------------
 
     def _promote(self, change: c.Promote) -> c.Promoted:
         due = self._run("due_tasks", change.at_ms, change.limit).fetchall()
@@ -384,7 +384,7 @@ class Verbs:
             for place, id_ in self._run("read_class", change.class_text, priority, task, change.limit).fetchall()
         ]
 
-    # --- the rest ------------------------------------------------------------------------------------------------------
+    # --- the rest -----------------------------------------------------------------------------------------------------
 
     def _append_log(self, change: c.AppendLog) -> None:
         if not self._changed(

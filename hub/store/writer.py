@@ -6,6 +6,7 @@ report and the next assignment, share one commit. Backends apply a batch off the
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -37,6 +38,7 @@ class Writer:
     def __init__(self, apply: Apply) -> None:
         self._apply = apply
         self._waiting: list[tuple[AnyChange, Done | None]] = []
+        self._unanswered: deque[Done | None] = deque()  # of the batch in flight
         self._is_woken = False
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -88,11 +90,12 @@ class Writer:
         return outcome
 
     async def close(self) -> None:
-        """Write what waits, then stop."""
+        """Write what waits, then stop. A writer that has failed has said so; closing it is no second failure."""
         self._is_closing = True
         self._work.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})
+        self._failed = self._failed or StoreFailed("the store is closed")
 
     async def _run(self) -> None:
         while not (self._is_closing and not self._waiting):
@@ -107,29 +110,33 @@ class Writer:
                 return
 
     async def _write(self, batch: list[tuple[AnyChange, Done | None]]) -> None:
+        self._unanswered.extend(done for _, done in batch)
         try:
             outcomes, events = await self._apply([change for change, _ in batch])
         except StoreFailed as exc:
-            self._fail(exc, batch)
+            self._fail(exc)
             return
+        assert len(outcomes) == len(batch), "one outcome a change"
         self.batches += 1
         self.changes += len(batch)
         self.on_commit(events)
-        for (_, done), outcome in zip(batch, outcomes, strict=True):
-            if done is not None:
+        for outcome in outcomes:
+            if (done := self._unanswered.popleft()) is not None:
                 done(outcome)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         # A bug in a callback: without a writer the hub would accept and never answer.
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(StoreFailed(f"the writer ended: {error!r}"), [])
+            self._fail(StoreFailed(f"the writer ended: {error!r}"))
 
-    def _fail(self, failure: StoreFailed, batch: list[tuple[AnyChange, Done | None]]) -> None:
+    def _fail(self, failure: StoreFailed) -> None:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.
-        log.error("store_failed", error=str(failure), changes=len(batch))
+        unanswered = [*self._unanswered, *(done for _, done in self._waiting)]
+        log.error("store_failed", error=str(failure), changes=len(unanswered))
         self._failed = failure
-        waiting, self._waiting = [*batch, *self._waiting], []
-        for _, done in waiting:
+        self._unanswered.clear()
+        self._waiting = []
+        for done in unanswered:
             if done is not None:
                 done(failure)
         self.on_failure(failure)

@@ -24,7 +24,8 @@ _MOST_CONTEXT: Final = 4 << 20
 class EndpointSettings:
     """One endpoint.
 
-    ``local`` (its tokens cost nothing and stay here) is, when not given, whether the URL names this machine.
+    ``local`` (its tokens cost nothing and stay here) is, when not given, whether the URL names this machine; Claude is
+    never local by itself, also behind a proxy on this machine.
     ``num_ctx`` is the context length that an Ollama server is asked for.
 
     Raises:
@@ -47,7 +48,9 @@ class EndpointSettings:
     @property
     def is_local(self) -> bool:
         """Whether its tokens cost nothing and stay with us."""
-        return is_loopback(self.url) if self.local is None else self.local
+        if self.local is not None:
+            return self.local
+        return self.kind is not EndpointKind.ANTHROPIC and is_loopback(self.url)
 
 
 def is_loopback(url: str) -> bool:

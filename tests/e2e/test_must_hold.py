@@ -2,7 +2,6 @@
 
 import os
 import statistics
-import subprocess
 import time
 from collections import Counter
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mesh import Refused, mesh, until
+from tests.support.repositories import CALC, TEST_OF_CALC, make_remote
 
 
 def _seconds(later: str, earlier: str) -> float:
@@ -132,13 +132,13 @@ def test_a_failing_command_is_retried_and_then_dead_until_a_person_wants_it_agai
 
 
 def test_red_becomes_green_on_a_branch_of_its_own(tmp_path: Path) -> None:
-    origin = _repository_with_a_failing_test(tmp_path)
+    origin = make_remote(tmp_path, {"calc.py": CALC, "test_calc.py": TEST_OF_CALC})
     fix = "if [ $AGENTCOM_ITERATION = 1 ]; then echo looking; else sed -i 's/a - b/a + b/' calc.py; fi"
     with mesh(tmp_path, "One") as running:
         spec = {
             "title": "Repair add",
             "command": fix,
-            "context": {"repo": str(origin)},
+            "context": {"repo": str(origin.path)},
             "verification": [{"type": "test_passes", "command": "python3 -m unittest -q"}],
         }
         [task] = running.wait(running.submit(**spec))
@@ -148,28 +148,8 @@ def test_red_becomes_green_on_a_branch_of_its_own(tmp_path: Path) -> None:
     assert result["verified"] is True
     assert [iteration["passed"] for iteration in result["iterations"]] == [False, True]
     assert result["branch"] == f"agentcom/one/repair-add-{task['id']}-e1"
-    assert "a + b" in _git(origin, "show", f"{result['branch']}:calc.py")
-    assert _git(origin, "rev-parse", result["branch"]) == result["commit"]
-
-
-def _repository_with_a_failing_test(folder: Path) -> Path:
-    work, origin = folder / "work", folder / "origin.git"
-    work.mkdir()
-    (work / "calc.py").write_text("def add(a, b):\n    return a - b\n")
-    (work / "test_calc.py").write_text(
-        "import unittest\nfrom calc import add\n\n\nclass Add(unittest.TestCase):\n"
-        "    def test_add(self):\n        self.assertEqual(add(2, 3), 5)\n"
-    )
-    _git(work, "init", "-q", "-b", "main")
-    _git(work, "add", ".")
-    _git(work, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "Add add")
-    subprocess.run(["git", "clone", "-q", "--bare", work, origin], check=True)
-    return origin
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    assert "a + b" in origin.show(result["branch"], "calc.py")
+    assert origin.tip(result["branch"]) == result["commit"]
 
 
 def _is_alive(pid: int) -> bool:

@@ -22,6 +22,15 @@ _ENV: Final = {
 }
 
 
+CALC: Final = "def add(a, b):\n    return a - b\n"
+"""A module with a mistake, ..."""
+TEST_OF_CALC: Final = (
+    "import unittest\nfrom calc import add\n\n\nclass Add(unittest.TestCase):\n"
+    "    def test_add(self):\n        self.assertEqual(add(2, 3), 5)\n"
+)
+"""... and the test that finds it (``test_calc.py``, for unittest)."""
+
+
 def git(cwd: Path, *arguments: str) -> str:
     """What a git command says on stdout, without the blanks around it.
 

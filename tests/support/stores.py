@@ -26,7 +26,9 @@ BACKENDS: Final = ("sqlite-memory", "sqlite-file")
 """Every store has to keep the same promises; one that is added here is held to all of them."""
 
 CLASS: Final = '{"executor":"noop","strategies":["trivial"]}'
-TIER: Final = TierDecision(explicit=None, inferred=Tier.STANDARD, effective=Tier.STANDARD, confidence=0.5, signals=("x",))
+TIER: Final = TierDecision(
+    explicit=None, inferred=Tier.STANDARD, effective=Tier.STANDARD, confidence=0.5, signals=("x",)
+)
 RESULT: Final = codec.encode_result(TaskResult(execution_ok=True, verified=None, output="done"))
 PLACEMENT: Final = encode_placement(
     Placement(strategy=Strategy.TRIVIAL, executor="noop", agent="a", reason="test", at_ms=1_000)
@@ -86,7 +88,9 @@ class Rows:
 
     async def add(self, *tasks: NewTask, key: str | None = None, digest: bytes = b"") -> Added:
         """Add these tasks."""
-        added: Added = await self.store.commit(AddTasks(at_ms=self.tick(), tasks=tasks, by="me", key=key, digest=digest))
+        added: Added = await self.store.commit(
+            AddTasks(at_ms=self.tick(), tasks=tasks, by="me", key=key, digest=digest)
+        )
         return added
 
     async def claim(self, number: int, agent: str = "a", boot: int = 1) -> Claimed:

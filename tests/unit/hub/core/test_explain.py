@@ -1,0 +1,129 @@
+"""The promise of explanations: the scheduler's own reasons, agent by agent, and what would change them."""
+
+import pytest
+
+from hub.core.agent import Held
+from hub.core.explain import standing, waiting
+from hub.core.fleet import Fleet
+from hub.core.routing import Requirements
+from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Strategy, TaskState
+
+SHELL = Requirements(executor="shell", strategies=(Strategy.TRIVIAL,))
+BOTH = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
+
+
+def fleet(**agents: str) -> Fleet:
+    made = Fleet()
+    for name, capabilities in agents.items():
+        agent = made.agent(name)
+        agent.state, agent.capabilities, agent.host = AgentState.IDLE, frozenset(capabilities.split()), f"host-{name}"
+    return made
+
+
+def test_without_agents_the_way_out_is_to_start_one() -> None:
+    summary, unblock, agents = waiting(Fleet(), SHELL)
+
+    assert summary == "no agent is online"
+    assert unblock == ("start a sidecar: agentcom sidecar --hub URL --token-file FILE",)
+    assert agents == ()
+
+
+def test_a_task_that_could_run_is_about_to() -> None:
+    summary, unblock, agents = waiting(fleet(b="executor:shell", a="executor:shell"), SHELL)
+
+    assert (summary, unblock) == ("it is about to be assigned", ())
+    assert [(a.agent, a.host, a.state, a.reasons) for a in agents] == [
+        ("a", "host-a", AgentState.IDLE, ()),
+        ("b", "host-b", AgentState.IDLE, ()),
+    ]
+
+
+def test_busy_agents_are_named() -> None:
+    made = fleet(a="executor:shell", b="executor:noop")
+    made.take(Held("t", 1, "a", 1, 0.0))
+    summary, unblock, agents = waiting(made, SHELL)
+
+    assert summary == "all agents that can do it are busy: a"
+    assert unblock == ("wait for a free slot", "add an agent or give one more slots")
+    assert [a.reasons for a in agents] == [("all 1 slots are in use",), ("lacks 'executor:shell'",)]
+
+
+@pytest.mark.parametrize(
+    "requirements, change, way_out",
+    [
+        (SHELL, {"state": AgentState.OFFLINE}, "bring an offline agent back"),
+        (SHELL, {"is_draining": True}, "resume a draining agent: agentcom agents resume NAME"),
+        (
+            Requirements(executor="shell", strategies=(Strategy.TRIVIAL,), needs=("gpu",)),
+            {},
+            "give an agent the capability: agentcom sidecar --capability gpu",
+        ),
+        (
+            Requirements(executor="shell", strategies=(Strategy.LOCAL_LLM,)),
+            {},
+            "start Ollama beside a sidecar, or add an endpoint: agentcom endpoints add KIND URL",
+        ),
+        (
+            Requirements(executor="shell", strategies=(Strategy.CLOUD_LLM,)),
+            {},
+            "give a sidecar a key: ANTHROPIC_API_KEY or OPENAI_API_KEY in its environment",
+        ),
+        (
+            Requirements(executor="shell", strategies=(Strategy.LOCAL_LLM,), model="big"),
+            {
+                "endpoints": (
+                    EndpointReport(
+                        id="e", kind=EndpointKind.OLLAMA, url="u", local=True, models=(ModelReport(name="s"),)
+                    ),
+                )
+            },
+            "pull the model on a host: ollama pull big",
+        ),
+    ],
+)
+def test_the_way_out_follows_from_what_is_missing(
+    requirements: Requirements, change: dict[str, object], way_out: str
+) -> None:
+    made = fleet(a="executor:shell", other="executor:noop")
+    for name, value in change.items():
+        setattr(made.agents["a"], name, value)
+    summary, unblock, _ = waiting(made, requirements)
+
+    assert summary.startswith("no agent that is online can do it: no agent online offers ")
+    assert way_out in unblock
+
+
+def test_every_strategy_that_fails_is_explained() -> None:
+    _, unblock, agents = waiting(fleet(a="executor:chat"), Requirements(executor="chat", strategies=BOTH))
+
+    assert agents[0].reasons == ("has no local LLM endpoint", "has no cloud LLM endpoint")
+    assert len(unblock) == 2
+
+
+def test_one_strategy_that_works_is_reason_enough() -> None:
+    made = fleet(a="executor:chat")
+    made.agents["a"].endpoints = (
+        EndpointReport(id="e", kind=EndpointKind.OLLAMA, url="u", local=True, models=(ModelReport(name="s"),)),
+    )
+
+    assert waiting(made, Requirements(executor="chat", strategies=BOTH))[2][0].reasons == ()
+
+
+@pytest.mark.parametrize(
+    "state, reason, ready_in_s, text",
+    [
+        (TaskState.BLOCKED, "x is queued", None, "it waits for other tasks: x is queued"),
+        (TaskState.BLOCKED, "", None, "it waits for other tasks"),
+        (TaskState.QUEUED, "exit 1", 12.3, "it may start in 12 s (exit 1)"),
+        (TaskState.QUEUED, "", 12.3, "it may start in 12 s"),
+        (TaskState.QUEUED, "", None, "it is queued"),
+        (TaskState.ASSIGNED, "", None, "it is assigned on a"),
+        (TaskState.RUNNING, "x", None, "it is running on a"),
+        (TaskState.COMPLETED, "", None, "it is completed"),
+        (TaskState.DEAD, "exit 1", None, "it is dead: exit 1"),
+    ],
+)
+def test_a_task_that_waits_for_no_agent_says_where_it_stands(
+    state: TaskState, reason: str, ready_in_s: float | None, text: str
+) -> None:
+    assert standing(state, agent="a", reason=reason, ready_in_s=ready_in_s) == text

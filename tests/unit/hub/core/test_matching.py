@@ -1,0 +1,161 @@
+"""The promises of matching: hard gates only, every refusal has its reason, and nothing is remembered beyond a change."""
+
+import pytest
+
+from hub.core.fleet import Fleet
+from hub.core.matching import Matcher, match, reasons_against, way_of
+from hub.core.routing import Requirements, Way
+from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Strategy
+
+SHELL = Requirements(executor="shell", strategies=(Strategy.TRIVIAL,))
+CHAT = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM, Strategy.CLOUD_LLM))
+OLLAMA = EndpointReport(
+    id="ollama@a",
+    kind=EndpointKind.OLLAMA,
+    url="u",
+    local=True,
+    models=(ModelReport(name="small"), ModelReport(name="big")),
+)
+CLAUDE = EndpointReport(id="claude", kind=EndpointKind.ANTHROPIC, url="u", local=False, default_model="claude-x")
+
+
+def fleet(**agents: str) -> Fleet:
+    """Idle agents with these capabilities."""
+    made = Fleet()
+    for name, capabilities in agents.items():
+        agent = made.agent(name)
+        agent.state, agent.capabilities = AgentState.IDLE, frozenset(capabilities.split())
+    return made
+
+
+def test_an_agent_that_can_do_it_has_nothing_against_it() -> None:
+    made = fleet(a="executor:shell gpu")
+
+    assert reasons_against(made.agents["a"], SHELL) == []
+
+
+def test_everything_that_speaks_against_an_agent_is_named() -> None:
+    made = fleet(a="executor:noop")
+    agent = made.agents["a"]
+    agent.state, agent.is_draining, agent.is_leaving = AgentState.OFFLINE, True, True
+    needs_more = Requirements(executor="shell", strategies=(Strategy.TRIVIAL,), needs=("gpu",))
+
+    assert reasons_against(agent, needs_more) == [
+        "is offline",
+        "is draining",
+        "is about to leave",
+        "lacks 'executor:shell'",
+        "lacks 'gpu'",
+    ]
+    agent.state, agent.is_draining, agent.is_leaving = AgentState.BLOCKED, False, False
+    assert reasons_against(agent, SHELL) == ["is blocked", "lacks 'executor:shell'"]
+
+
+@pytest.mark.parametrize(
+    "endpoints, strategy, wanted, way",
+    [
+        ((), Strategy.TRIVIAL, "", Way(agent="a", strategy=Strategy.TRIVIAL)),
+        (
+            (OLLAMA,),
+            Strategy.LOCAL_LLM,
+            "",
+            Way(agent="a", strategy=Strategy.LOCAL_LLM, endpoint="ollama@a", model="small"),
+        ),
+        (
+            (OLLAMA,),
+            Strategy.LOCAL_LLM,
+            "big",
+            Way(agent="a", strategy=Strategy.LOCAL_LLM, endpoint="ollama@a", model="big"),
+        ),
+        ((OLLAMA,), Strategy.LOCAL_LLM, "huge", "has no model 'huge' (offers big, small)"),
+        ((OLLAMA,), Strategy.CLOUD_LLM, "", "has no cloud LLM endpoint"),
+        ((CLAUDE,), Strategy.LOCAL_LLM, "", "has no local LLM endpoint"),
+        (
+            (CLAUDE,),
+            Strategy.CLOUD_LLM,
+            "",
+            Way(agent="a", strategy=Strategy.CLOUD_LLM, endpoint="claude", model="claude-x"),
+        ),
+        ((CLAUDE,), Strategy.CLOUD_LLM, "gpt", "has no model 'gpt' (offers none)"),
+        (
+            (EndpointReport(id="o", kind=EndpointKind.OLLAMA, url="u", local=True),),
+            Strategy.LOCAL_LLM,
+            "",
+            "its LLM endpoints offer no model",
+        ),
+        (
+            (EndpointReport(id="empty", kind=EndpointKind.OLLAMA, url="u", local=True), OLLAMA),
+            Strategy.LOCAL_LLM,
+            "",
+            Way(agent="a", strategy=Strategy.LOCAL_LLM, endpoint="ollama@a", model="small"),
+        ),
+    ],
+)
+def test_a_strategy_is_followed_with_an_endpoint_that_has_the_model(
+    endpoints: tuple[EndpointReport, ...], strategy: Strategy, wanted: str, way: Way | str
+) -> None:
+    made = fleet(a="executor:chat")
+    made.agents["a"].endpoints = endpoints
+    requirements = Requirements(executor="chat", strategies=(strategy,), model=wanted)
+
+    assert way_of(made, made.agents["a"], strategy, requirements) == way
+
+
+def test_an_endpoint_that_people_have_added_serves_every_agent_after_its_own() -> None:
+    made = fleet(a="executor:chat", b="executor:chat")
+    made.agents["a"].endpoints = (OLLAMA,)
+    made.endpoints = (
+        EndpointReport(id="shared", kind=EndpointKind.OPENAI, url="u", local=True, models=(ModelReport(name="m"),)),
+    )
+
+    assert [way.endpoint for way in match(made, CHAT).ways] == ["ollama@a", "shared"]
+
+
+def test_the_first_strategy_that_anyone_offers_wins() -> None:
+    made = fleet(a="executor:chat", b="executor:chat")
+    made.agents["a"].endpoints = (CLAUDE,)
+    found = match(made, CHAT)
+
+    assert [(way.agent, way.strategy) for way in found.ways] == [("a", Strategy.CLOUD_LLM)]
+    assert found.reason == "chat work goes to cloud_llm, since no agent online offers local_llm"
+
+    made.agents["b"].endpoints = (OLLAMA,)
+    found = match(made, CHAT)
+    assert [(way.agent, way.strategy) for way in found.ways] == [("b", Strategy.LOCAL_LLM)]
+    assert found.reason == "chat work goes to local_llm, the first choice for its tier"
+
+
+def test_every_candidate_is_kept_with_its_reasons() -> None:
+    made = fleet(a="executor:chat", b="executor:noop", c="executor:chat")
+    made.agents["a"].endpoints = made.agents["b"].endpoints = (OLLAMA,)
+    candidates = {c.agent: c for c in match(made, CHAT).candidates}
+
+    assert (candidates["a"].feasible, candidates["a"].endpoint, candidates["a"].model) == (True, "ollama@a", "small")
+    assert (candidates["b"].feasible, candidates["b"].reasons) == (False, ("lacks 'executor:chat'",))
+    assert (candidates["c"].feasible, candidates["c"].reasons) == (False, ("has no local LLM endpoint",))
+
+
+def test_an_agent_that_is_offline_is_no_candidate() -> None:
+    made = fleet(a="executor:shell")
+    made.agents["a"].state = AgentState.OFFLINE
+    found = match(made, SHELL)
+
+    assert (found.ways, found.candidates, found.reason) == ((), (), "no agent online offers trivial")
+
+
+def test_without_a_strategy_nothing_matches_and_it_says_so() -> None:
+    assert (
+        match(fleet(a="executor:chat"), Requirements(executor="chat", strategies=())).reason
+        == "no strategy is configured"
+    )
+
+
+def test_a_match_is_remembered_until_the_fleet_changes() -> None:
+    made = fleet(a="executor:shell")
+    matcher = Matcher(made)
+    first = matcher.match(SHELL)
+
+    assert matcher.match(SHELL) is first
+    made.agents["a"].is_draining = True
+    made.changed()
+    assert matcher.match(SHELL).ways == ()
