@@ -16,7 +16,12 @@ ENV_PREFIX: Final = "AGENTCOM_"
 
 
 def merge(
-    shape: type[T], *, flags: Mapping[str, object], env: Mapping[str, str], file: Mapping[str, object], file_name: str = ""
+    shape: type[T],
+    *,
+    flags: Mapping[str, object],
+    env: Mapping[str, str],
+    file: Mapping[str, object],
+    file_name: str = "",
 ) -> tuple[T, dict[str, str]]:
     """The settings of ``shape``, and where each value came from.
 

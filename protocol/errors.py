@@ -32,8 +32,8 @@
         ├── WorkspaceFailed
         └── BudgetSpent
 
-Every class has a ``code`` (stable: on the wire, in HTTP problems, in the command line's output), says whether trying the
-same again can help (``retryable``), keeps its facts as fields and builds its text from them.
+Every class has a ``code`` (stable: on the wire, in HTTP problems, in the command line's output), says whether trying
+the same again can help (``retryable``), keeps its facts as fields and builds its text from them.
 """
 
 from typing import ClassVar
@@ -168,7 +168,9 @@ class StaleAttempt(Conflict):
     def __str__(self) -> str:
         if self.current is None:
             return f"task {self.task}: attempt {self.epoch} does not count, the task is unknown here"
-        return f"task {self.task}: attempt {self.epoch} does not count, the task is {self.state} at attempt {self.current}"
+        return (
+            f"task {self.task}: attempt {self.epoch} does not count, the task is {self.state} at attempt {self.current}"
+        )
 
 
 class IllegalTransition(Conflict):
@@ -281,7 +283,7 @@ class EndpointDown(WorkFailed):
     retryable = True
 
     def __init__(self, endpoint: str, why: str) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self.problem = endpoint, why
         super().__init__(f"endpoint {endpoint}: {why}")
 
 

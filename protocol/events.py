@@ -1,7 +1,7 @@
 """Facts that happened, in past tense: the kinds of the one append-only log.
 
-An event row is written in the same transaction as the state it tells of. ``facts`` holds only small things worth showing
-(states, reasons, counts), never prompts, output or secrets.
+An event row is written in the same transaction as the state it tells of. ``facts`` holds only small things worth
+showing (states, reasons, counts), never prompts, output or secrets.
 """
 
 from enum import StrEnum

@@ -2,8 +2,8 @@
 
 A message is a MessagePack map whose ``t`` names its kind; a frame holds one message or an array of them. Messages that
 must arrive exactly once carry an order number ``n`` (from 1, one count per direction and connection of boots; 0: not
-ordered): they are resent after a reconnect until the peer acknowledges them. Everything that belongs to an attempt names
-it by all four parts of its identity.
+ordered): they are resent after a reconnect until the peer acknowledges them. Everything that belongs to an attempt
+names it by all four parts of its identity.
 """
 
 from typing import Final

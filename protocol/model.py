@@ -1,16 +1,15 @@
 """The nouns of the contract: task specs, checks, results, routing, hosts, endpoints.
 
-Plain immutable data, the same on the wire (MessagePack), in HTTP (JSON) and in the store. Sizes and cross-field rules of
-what people send are checked by :mod:`protocol.schema`, which reports every problem at once; states and their allowed
+Plain immutable data, the same on the wire (MessagePack), in HTTP (JSON) and in the store. Sizes and cross-field rules
+of what people send are checked by :mod:`protocol.schema`, which reports every problem at once; states and their allowed
 changes live with their owners (``hub/core/task.py``, ``hub/core/agent.py``, ``sidecar/core/attempt.py``).
 """
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
-
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that a peer may name and every store can hold."""
@@ -109,7 +108,7 @@ class FailureClass(StrEnum):
     CANCELLED = "cancelled"
 
 
-# --- what people submit ------------------------------------------------------------------------------------------------
+# --- what people submit -----------------------------------------------------------------------------------------------
 
 
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
@@ -188,7 +187,7 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """Where a ``chat`` task writes its answer, relative to the workspace; empty: the answer is only the output."""
 
 
-# --- what comes back ---------------------------------------------------------------------------------------------------
+# --- what comes back --------------------------------------------------------------------------------------------------
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -269,7 +268,7 @@ class TaskResult(Struct, frozen=True, kw_only=True):
     """What went wrong in one sentence, with the way out; empty if nothing did."""
 
 
-# --- routing -----------------------------------------------------------------------------------------------------------
+# --- routing ----------------------------------------------------------------------------------------------------------
 
 
 class TierDecision(Struct, frozen=True, kw_only=True):
@@ -351,7 +350,7 @@ class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     default_model: str = ""
 
 
-# --- machines ----------------------------------------------------------------------------------------------------------
+# --- machines ---------------------------------------------------------------------------------------------------------
 
 
 class CpuReport(Struct, frozen=True, kw_only=True):
@@ -390,7 +389,7 @@ class HostReport(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-# --- identity ----------------------------------------------------------------------------------------------------------
+# --- identity ---------------------------------------------------------------------------------------------------------
 
 
 class AttemptId(Struct, frozen=True, array_like=True):

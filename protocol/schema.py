@@ -20,6 +20,8 @@ from protocol.ids import LABEL, TASK_ID
 from protocol.model import Check, CheckCommandSucceeds, CheckFileExists, CheckTestPasses, TaskSpec
 
 T = TypeVar("T", bound=Struct)
+_STEP: Final = re.compile(r"[^.\[\]]+")
+_WELL_FORMED: Final = {"type": "git_clean"}
 EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent")
 _SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
     inspect.StrType: (str, "a string"),
@@ -59,12 +61,34 @@ def read_spec(value: object, path: str = "") -> tuple[TaskSpec | None, list[Prob
 
 
 def _rest(value: object, found: list[Problem]) -> list[Problem]:
-    """Problems of the fields that have the right type, when others have not."""
+    """Problems of what has the right type, when other parts have not."""
     if not isinstance(value, Mapping):
         return []
-    bad = {re.split(r"[.\[]", problem.path, maxsplit=1)[0] for problem in found}
-    good = {name: part for name, part in value.items() if name in TaskSpec.__struct_fields__ and name not in bad}
-    return [p for p in spec_problems(msgspec.convert(good, TaskSpec)) if p.path and p.path.split(".")[0] not in bad]
+    good: dict[str, Any] = {name: part for name, part in value.items() if name in TaskSpec.__struct_fields__}
+    for problem in found:
+        good = _without(good, _STEP.findall(problem.path))
+    try:
+        spec = msgspec.convert(good, TaskSpec)
+    except msgspec.ValidationError:
+        return []  # a part that its neighbours need is gone with the bad one
+    return [problem for problem in spec_problems(spec) if problem.path and problem not in found]
+
+
+def _without(value: dict[str, Any], steps: list[str]) -> dict[str, Any]:
+    """A copy of ``value`` that lacks what ``steps`` lead to. A bad check is replaced by one that is always well-formed,
+    so that the others keep their numbers; any other list goes as a whole.
+    """
+    name = steps[0] if steps else ""
+    if name not in value:
+        return value
+    part = value[name]
+    rest = {key: kept for key, kept in value.items() if key != name}
+    if name == "verification" and isinstance(part, list) and len(steps) > 1:
+        place = int(steps[1])
+        return rest | {name: [_WELL_FORMED if n == place else entry for n, entry in enumerate(part)]}
+    if isinstance(part, Mapping) and len(steps) > 1:
+        return rest | {name: _without(dict(part), steps[1:])}
+    return rest
 
 
 def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
@@ -85,7 +109,10 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
         yield Problem("parent", f"not a task id: {spec.parent[:60]!r}")
     for key, value in spec.labels.items():
         if not LABEL.fullmatch(key) or len(value) > limits.MAX_TITLE_CHARS:
-            yield Problem(f"labels.{key[:60]}", f"a key of letters, digits and ._:/- with a value of at most {limits.MAX_TITLE_CHARS} characters")
+            yield Problem(
+                f"labels.{key[:60]}",
+                f"a key of letters, digits and ._:/- with a value of at most {limits.MAX_TITLE_CHARS} characters",
+            )
     yield from _whole(spec)
 
 
@@ -122,7 +149,9 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
         if size > most:
             yield Problem(path, f"{size:,} bytes; at most {most:,}: put long material into a file of the repository")
     if len(spec.title) > limits.MAX_TITLE_CHARS:
-        yield Problem("title", f"{len(spec.title)} characters; at most {limits.MAX_TITLE_CHARS}: put the rest into prompt")
+        yield Problem(
+            "title", f"{len(spec.title)} characters; at most {limits.MAX_TITLE_CHARS}: put the rest into prompt"
+        )
     if len(spec.model) > limits.MAX_TITLE_CHARS:
         yield Problem("model", f"{len(spec.model)} characters; at most {limits.MAX_TITLE_CHARS}")
     for path, entries, most in (
@@ -135,14 +164,22 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
     ):
         if len(entries) > most:
             yield Problem(path, f"{len(entries)} entries; at most {most}")
-    for path, text in (("title", spec.title), ("command", spec.command), ("context.repo", spec.context.repo), ("context.branch", spec.context.branch)):
+    for path, text in (
+        ("title", spec.title),
+        ("command", spec.command),
+        ("context.repo", spec.context.repo),
+        ("context.branch", spec.context.branch),
+    ):
         if "\0" in text:
             yield Problem(path, "contains a NUL character")
 
 
 def _executor(spec: TaskSpec) -> Iterator[Problem]:
     if spec.executor not in EXECUTORS:
-        yield Problem("executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{_did_you_mean(spec.executor, EXECUTORS)}")
+        yield Problem(
+            "executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{_did_you_mean(spec.executor,
+            EXECUTORS)}",
+        )
     if spec.executor == "shell" and not spec.command.strip():
         yield Problem("command", "executor 'shell' needs a command")
     if spec.executor in {"chat", "agent"} and not (spec.prompt.strip() or spec.title.strip()):
@@ -189,11 +226,17 @@ def _numbers(spec: TaskSpec) -> Iterator[Problem]:
     for path, at in (("complete_by", spec.complete_by), ("run_after", spec.run_after)):
         if at is not None and at.tzinfo is None:
             yield Problem(path, "has no time zone; write it like 2026-01-31T12:00:00Z")
-    if spec.complete_by and spec.run_after and spec.complete_by.tzinfo and spec.run_after.tzinfo and spec.complete_by <= spec.run_after:
+    if (
+        spec.complete_by
+        and spec.run_after
+        and spec.complete_by.tzinfo
+        and spec.run_after.tzinfo
+        and spec.complete_by <= spec.run_after
+    ):
         yield Problem("complete_by", "is not after run_after")
 
 
-# --- the walk ----------------------------------------------------------------------------------------------------------
+# --- the walk ---------------------------------------------------------------------------------------------------------
 
 
 def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  # noqa: C901, PLR0912 - one branch a type
@@ -221,13 +264,17 @@ def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  #
     elif isinstance(kind, inspect.EnumType):
         known = [str(member.value) for member in kind.cls]
         if value not in known:
-            yield Problem(path, f"expected one of {', '.join(known)}, found {_show(value)}{_did_you_mean(value, known)}")
+            yield Problem(
+                path, f"expected one of {', '.join(known)}, found {_show(value)}{_did_you_mean(value, known)}"
+            )
     elif isinstance(kind, inspect.DateTimeType):
         if not _is_time(value):
             yield Problem(path, f"expected a time like 2026-01-31T12:00:00Z, found {_show(value)}")
     else:
         expected = _SCALARS.get(type(kind))
-        if expected and (not isinstance(value, expected[0]) or (isinstance(value, bool) and not isinstance(kind, inspect.BoolType))):
+        if expected and (
+            not isinstance(value, expected[0]) or (isinstance(value, bool) and not isinstance(kind, inspect.BoolType))
+        ):
             yield Problem(path, f"expected {expected[1]}, found {_show(value)}")
 
 
@@ -249,7 +296,9 @@ def _union(value: object, kind: inspect.UnionType, path: str) -> Iterator[Proble
     if chosen is None:
         known = [str(t) for t in tagged]
         found = "it is missing" if tag is None else f"found {_show(tag)}"
-        yield Problem(_under(path, tag_field), f"expected one of {', '.join(known)}, {found}{_did_you_mean(tag, known)}")
+        yield Problem(
+            _under(path, tag_field), f"expected one of {', '.join(known)}, {found}{_did_you_mean(tag, known)}"
+        )
         return
     yield from _struct({k: v for k, v in value.items() if k != tag_field}, chosen, path)
 
@@ -258,7 +307,9 @@ def _struct(value: Mapping[Any, Any], kind: inspect.StructType, path: str) -> It
     fields = {f.encode_name: f for f in kind.fields}
     for key in value:
         if key not in fields and kind.forbid_unknown_fields and not (kind.tag_field == key):
-            yield Problem(_under(path, str(key)), f"unknown field; known: {', '.join(sorted(fields))}{_did_you_mean(key, fields)}")
+            yield Problem(
+                _under(path, str(key)), f"unknown field; known: {', '.join(sorted(fields))}{_did_you_mean(key, fields)}"
+            )
     for name, part in fields.items():
         if name in value:
             yield from _walk(value[name], part.type, _under(path, name))
@@ -273,12 +324,26 @@ def _under(path: str, name: str) -> str:
 
 
 def _name(value: object) -> str:
-    names = {type(None): "null", bool: "true or false", str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    names = {
+        type(None): "null",
+        bool: "true or false",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), type(value).__name__)
 
 
 def _show(value: object) -> str:
-    return repr(value[:60]) if isinstance(value, str) else _name(value) if not isinstance(value, int | float) else f"{value}"
+    return (
+        repr(value[:60])
+        if isinstance(value, str)
+        else _name(value)
+        if not isinstance(value, int | float)
+        else f"{value}"
+    )
 
 
 def _is_time(value: object) -> bool:

@@ -1,0 +1,88 @@
+"""``agentcom agents``: list agents, take them out of service and back."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.connection import HubCommand, NounGroup, connected
+
+if TYPE_CHECKING:
+    from agentcom.client import Client
+
+
+@click.group(name="agents", cls=NounGroup)
+def command() -> None:
+    """List agents, take them out of service and back. Without a verb: ls."""
+
+
+@command.command(name="ls", cls=HubCommand)
+@connected
+def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
+    """List agents."""
+    found = hub.agents()
+    if as_json:
+        output.say_json(found)
+        return
+    rows = [
+        (
+            agent.name,
+            agent.state.value,
+            agent.host,
+            f"{agent.busy}/{agent.slots}",
+            ",".join(agent.capabilities),
+            output.age(agent.last_seen_at),
+        )
+        for agent in found.agents
+    ]
+    empty = "no agents yet; start one with: agentcom sidecar --hub URL --token-file FILE"
+    output.table(("agent", "state", "host", "busy", "capabilities", "seen"), rows, empty=empty)
+
+
+@command.command(name="show", cls=HubCommand)
+@click.argument("name")
+@connected
+def show(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Show one agent."""
+    agent = hub.agent(name)
+    if as_json:
+        output.say_json(agent)
+        return
+    output.fields(
+        {
+            "agent": agent.name,
+            "state": agent.state.value,
+            "host": agent.host,
+            "busy": f"{agent.busy} of {agent.slots} slots",
+            "tasks": ", ".join(agent.tasks),
+            "capabilities": ", ".join(agent.capabilities),
+            "version": agent.version,
+            "boot": str(agent.boot_epoch),
+            "seen": f"{output.age(agent.last_seen_at)} ago" if agent.last_seen_at else "never",
+            "draining": "yes; back into service with: agentcom agents resume" if agent.draining else "",
+        }
+    )
+
+
+@command.command(name="drain", cls=HubCommand)
+@click.argument("name")
+@connected
+def drain(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Let an agent finish what it has and give it nothing new."""
+    agent = hub.drain(name)
+    if as_json:
+        output.say_json(agent)
+    else:
+        click.echo(f"{agent.name} gets no new work; {agent.busy} running. Back with: agentcom agents resume {name}")
+
+
+@command.command(name="resume", cls=HubCommand)
+@click.argument("name")
+@connected
+def resume(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Give a drained agent work again."""
+    agent = hub.resume(name)
+    if as_json:
+        output.say_json(agent)
+    else:
+        click.echo(f"{agent.name} is {agent.state.value} and takes work again")

@@ -1,0 +1,184 @@
+"""``agentcom doctor``: look for what is wrong on this machine and in the mesh, and say how to mend it."""
+
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+from msgspec import Struct
+
+from agentcom import settings
+from agentcom.cli import endings, output
+from agentcom.cli.connection import HubCommand, where
+from protocol.errors import AgentComError, BadInput, Forbidden, HubUnreachable, Refused
+
+if TYPE_CHECKING:
+    from agentcom.client import Client
+
+OK: Final = "ok"
+WARN: Final = "warn"
+FAIL: Final = "fail"
+_GIB: Final = 1 << 30
+_OLDEST_GIT: Final = (2, 31)
+_WARN_SKEW_S: Final = 5.0
+_FAIL_SKEW_S: Final = 30.0
+
+
+class Diagnosis(Struct, frozen=True, kw_only=True):
+    """One thing that was looked at; ``fix`` is what to do if it is not ``ok``."""
+
+    name: str
+    state: str
+    detail: str
+    fix: str = ""
+
+
+@click.command(name="doctor", cls=HubCommand)
+@where
+def command(as_json: bool, hub: str | None, token_file: str | None, data_dir: str | None) -> int:  # noqa: FBT001 - click
+    """Look for what is wrong, and say how to mend it. Exits 1 if something fails."""
+    found = [_python(), _git()]
+    try:
+        place = settings.load({"hub": hub, "token_file": token_file, "data_dir": data_dir})
+    except BadInput as exc:
+        found.append(Diagnosis(name="settings", state=FAIL, detail=str(exc), fix="correct what is named"))
+    else:
+        found += [_disk(Path(place.data_dir)), *_data_dir(Path(place.data_dir)), *_hub(place)]
+    if as_json:
+        output.say_json({"checks": found, "healthy": all(each.state != FAIL for each in found)})
+    else:
+        rows = [(each.state, each.name, each.detail, each.fix) for each in found]
+        output.table(("state", "check", "found", "fix"), rows)
+    return endings.WORK_FAILED if any(each.state == FAIL for each in found) else endings.DONE
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
+
+
+def _python() -> Diagnosis:
+    detail = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    return Diagnosis(name="python", state=OK, detail=detail)
+
+
+def _git() -> Diagnosis:
+    try:
+        said = subprocess.run(
+            ["git", "--version"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as exc:
+        return Diagnosis(name="git", state=FAIL, detail=f"does not run: {exc}", fix="install git")
+    number = re.search(r"(\d+)\.(\d+)", said)
+    if number is None or (int(number[1]), int(number[2])) < _OLDEST_GIT:
+        return Diagnosis(name="git", state=WARN, detail=said, fix="agents need git 2.31 or newer")
+    return Diagnosis(name="git", state=OK, detail=said)
+
+
+def _disk(folder: Path) -> Diagnosis:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    state = FAIL if free < _GIB // 2 else WARN if free < 5 * _GIB else OK
+    fix = "" if state == OK else f"free some space under {existing}; a full disk stops the queue"
+    return Diagnosis(name="disk", state=state, detail=f"{output.size(free)} free at {existing}", fix=fix)
+
+
+def _data_dir(folder: Path) -> Iterator[Diagnosis]:
+    if not folder.exists():
+        detail = f"{folder} is not there: no hub has run here"
+        yield Diagnosis(name="data dir", state=OK, detail=detail)
+        return
+    for path in (folder, folder / "admin.token", folder / "agent.token"):
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            fix = "run as the user who runs the hub"
+            yield Diagnosis(name="data dir", state=FAIL, detail=f"{path}: {exc.strerror}", fix=fix)
+            continue
+        if mode & 0o077:
+            fix = f"chmod {'700' if path.is_dir() else '600'} {path}"
+            yield Diagnosis(name="data dir", state=FAIL, detail=f"{path} is open to others ({mode:04o})", fix=fix)
+            return
+    yield Diagnosis(name="data dir", state=OK, detail=f"{folder}, for its owner only")
+
+
+# --- the mesh ---------------------------------------------------------------------------------------------------------
+
+
+def _hub(place: settings.ClientSettings) -> Iterator[Diagnosis]:
+    from agentcom.client import Client
+
+    with Client(place.hub, place.token or None, data_dir=place.data_dir, patience_s=0.0) as client:
+        try:
+            date = client.server_date()
+        except HubUnreachable as exc:
+            fix = "start one with 'agentcom up', or say where it is with --hub"
+            yield Diagnosis(name="hub", state=FAIL, detail=str(exc).partition(";")[0], fix=fix)
+            return
+        yield Diagnosis(name="hub", state=OK, detail=f"{place.hub} answers (from {place.origins['hub']})")
+        yield _skew(date, datetime.now(UTC))
+        try:
+            yield _role(client, place)
+            yield from _components(client)
+            yield from _fleet(client)
+        except Refused as exc:
+            fix = "give a good one with --token-file, AGENTCOM_TOKEN or AGENTCOM_TOKEN_FILE"
+            yield Diagnosis(name="token", state=FAIL, detail=str(exc), fix=fix)
+        except AgentComError as exc:
+            yield Diagnosis(name="hub", state=FAIL, detail=str(exc), fix="look into the hub's log")
+
+
+def _skew(date: str, now: datetime) -> Diagnosis:
+    try:
+        skew_s = (now - parsedate_to_datetime(date)).total_seconds()
+    except ValueError:
+        return Diagnosis(name="clock", state=WARN, detail=f"the hub tells no time: {date!r}", fix="is a proxy between?")
+    off_s = max(0.0, abs(skew_s) - 1.0)  # the header tells whole seconds
+    state = FAIL if off_s > _FAIL_SKEW_S else WARN if off_s > _WARN_SKEW_S else OK
+    fix = "" if state == OK else "set both clocks by NTP"
+    return Diagnosis(name="clock", state=state, detail=f"{skew_s:+.0f} s from the hub's", fix=fix)
+
+
+def _role(client: "Client", place: settings.ClientSettings) -> Diagnosis:
+    """The role of the token: an admin may list tokens, others are told which role may not."""
+    try:
+        client.tokens()
+        role = "admin"
+    except Forbidden as exc:
+        found = re.search(r"role '(\w+)'", str(exc))
+        role = found[1] if found else "unknown"
+    return Diagnosis(name="token", state=OK, detail=f"role {role} (from {place.origins['token']})")
+
+
+def _components(client: "Client") -> Iterator[Diagnosis]:
+    health = client.health()
+    waiting = ", ".join(f"{count} {state}" for state, count in health.queue.items() if count) or "nothing waits"
+    yield Diagnosis(name="queue", state=OK, detail=f"{waiting}; hub {health.version}")
+    states = {"ok": OK, "degraded": WARN, "down": FAIL}
+    for name, part in health.components.items():
+        if part.state != "ok":
+            fix = "look into the hub's log"
+            yield Diagnosis(name=name, state=states.get(part.state, WARN), detail=part.detail or part.state, fix=fix)
+
+
+def _fleet(client: "Client") -> Iterator[Diagnosis]:
+    agents = client.agents().agents
+    online = [agent.name for agent in agents if agent.state != "offline"]
+    fix = "" if online else "start one with: agentcom sidecar --hub URL --token-file FILE"
+    detail = f"{len(online)} of {len(agents)} online"
+    yield Diagnosis(name="agents", state=OK if online else WARN, detail=detail, fix=fix)
+    endpoints = client.endpoints().endpoints
+    up = [endpoint.id for endpoint in endpoints if endpoint.state == "up"]
+    detail = f"{len(up)} of {len(endpoints)} up" + (f": {', '.join(up)}" if up else "; only shell tasks can run")
+    fix = "" if up else "start Ollama beside an agent, or give an agent ANTHROPIC_API_KEY"
+    yield Diagnosis(name="endpoints", state=OK if up else WARN, detail=detail, fix=fix)
+    gpus = [f"{gpu.name} on {host.name}" for host in client.hosts().hosts for gpu in host.gpus]
+    yield Diagnosis(name="gpu", state=OK, detail=", ".join(gpus) or "none seen; models run on the CPU")

@@ -1,0 +1,81 @@
+"""``agentcom endpoints``: list, add and remove LLM endpoints."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agentcom.cli import output
+from agentcom.cli.connection import HubCommand, NounGroup, connected
+from protocol import schema
+
+if TYPE_CHECKING:
+    from agentcom.client import Client
+
+
+@click.group(name="endpoints", cls=NounGroup)
+def command() -> None:
+    """List, add and remove LLM endpoints. Without a verb: ls."""
+
+
+@command.command(name="ls", cls=HubCommand)
+@connected
+def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
+    """List LLM endpoints and what they have in memory."""
+    found = hub.endpoints()
+    if as_json:
+        output.say_json(found)
+        return
+    rows = [
+        (
+            endpoint.id,
+            endpoint.state,
+            endpoint.kind.value,
+            "local" if endpoint.local else "cloud",
+            endpoint.host or "",
+            endpoint.url,
+            ", ".join(f"{model.name} ({model.residency.value})" for model in endpoint.models),
+            endpoint.detail,
+        )
+        for endpoint in found.endpoints
+    ]
+    head = ("endpoint", "state", "kind", "where", "host", "url", "models", "detail")
+    output.table(head, rows, empty="no endpoints; add one with: agentcom endpoints add --kind ollama URL")
+
+
+@command.command(name="add", cls=HubCommand)
+@click.argument("url")
+@click.option("--kind", required=True, metavar="KIND", help="ollama, anthropic, openai or gemini.")
+@click.option("--id", "name", default="", metavar="ID", help="Its name; made from the address if left out.")
+@click.option("--local/--cloud", "local", default=None, help="Whether it counts as local; by its kind if left out.")
+@click.option("--default-model", default="", metavar="MODEL", help="Model for tasks that name none.")
+@connected
+def add(
+    hub: "Client",
+    as_json: bool,  # noqa: FBT001 - click calls it
+    url: str,
+    kind: str,
+    name: str,
+    local: bool | None,  # noqa: FBT001 - click calls it
+    default_model: str,
+) -> None:
+    """Tell the hub of an LLM endpoint; it looks whether it answers."""
+    from protocol.api import EndpointBody
+
+    given = {"url": url, "kind": kind, "id": name, "local": local, "default_model": default_model}
+    added = hub.add_endpoint(schema.read(given, EndpointBody, "endpoint"))
+    if as_json:
+        output.say_json(added)
+    else:
+        click.echo(f"{added.id} is {added.state}{f': {added.detail}' if added.detail else ''}")
+
+
+@command.command(name="rm", cls=HubCommand)
+@click.argument("endpoint")
+@connected
+def rm(hub: "Client", as_json: bool, endpoint: str) -> None:  # noqa: FBT001 - click calls it
+    """Forget an LLM endpoint."""
+    hub.remove_endpoint(endpoint)
+    if as_json:
+        output.say_json({"id": endpoint})
+    else:
+        click.echo(f"{endpoint} is removed")

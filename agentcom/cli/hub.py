@@ -1,0 +1,48 @@
+"""``agentcom hub``: run a hub in the foreground; it ends in order on Ctrl-C and SIGTERM."""
+
+from typing import Any
+
+import click
+
+from agentcom.cli.connection import show_config
+
+
+@click.command(name="hub")
+@click.option("--data-dir", metavar="DIR", help="Where the store and the first tokens lie.")
+@click.option("--listen", metavar="HOST:PORT", help="Address to listen on; port 0 picks a free one.")
+@click.option("--store", metavar="URL", help="Another store than SQLite in the data directory.")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM); the hub then speaks https.")
+@click.option("--tls-key", metavar="FILE", help="Key of the certificate (PEM).")
+@click.option("--plaintext", is_flag=True, default=None, help="Allow other machines in without TLS.")
+@click.option("--heartbeat-s", metavar="S", help="How often sidecars report.")
+@click.option("--lease-s", metavar="S", help="How long an attempt stays its agent's without a report.")
+@click.option("--window", metavar="N", help="Queued tasks of one kind that are kept in memory.")
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="How browsers may name this hub, repeatable.")
+@click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--config", metavar="FILE", help="Settings file (TOML).")
+@click.option("--check-config", is_flag=True, help="Show the settings that count and where each comes from, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="With --check-config and for errors: JSON.")
+def command(config: str | None, check_config: bool, as_json: bool, **flags: Any) -> int:  # noqa: FBT001 - click calls it
+    """Run a hub in the foreground.
+
+    \b
+    The first start writes DIR/admin.token and DIR/agent.token; DIR/hub.json tells
+    commands on this machine where the hub is.
+    """  # noqa: D301 - click wants the backspace character itself
+    from hub import settings
+
+    found, origins = settings.load(flags, file=config)
+    if check_config:
+        shown = {
+            name: {"value": _shown(getattr(found, name)), "origin": origins.get(name, "default")}
+            for name in found.__struct_fields__
+        }
+        return show_config(shown, as_json=as_json)
+    from hub.app import main
+
+    return main(found)
+
+
+def _shown(value: object) -> str:
+    return ", ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,35 @@
+"""``agentcom sidecar``: run a sidecar in the foreground; it ends in order on Ctrl-C and SIGTERM."""
+
+from typing import Any
+
+import click
+
+from agentcom.cli.connection import show_config
+
+
+@click.command(name="sidecar")
+@click.option("--hub", metavar="URL", help="Address of the hub.")
+@click.option("--token-file", metavar="FILE", help="File that holds a token of role agent.")
+@click.option("--state-dir", metavar="DIR", help="Journal, name, repositories and workspaces.")
+@click.option("--name", metavar="NAME", help="What the agent is called; made up at the first start if left out.")
+@click.option("--slots", metavar="K", help="Attempts at a time.")
+@click.option("--capability", "capabilities", multiple=True, metavar="C", help="What tasks may need, repeatable.")
+@click.option("--drain-s", metavar="S", help="How long an orderly end waits for running work.")
+@click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--config", metavar="FILE", help="Settings file (TOML); LLM endpoints as [[endpoints]] tables.")
+@click.option("--check-config", is_flag=True, help="Show the settings that count and where each comes from, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="With --check-config and for errors: JSON.")
+def command(config: str | None, check_config: bool, as_json: bool, **flags: Any) -> int:  # noqa: FBT001 - click calls it
+    """Run a sidecar on this machine in the foreground."""
+    from sidecar import settings
+
+    if flags["token_file"] is not None:
+        flags["token"] = ""  # a file named here counts more than a token in the environment
+    found, origins = settings.load(flags, file=config)
+    if check_config:
+        rows = settings.effective(found, origins)
+        return show_config({row.name: {"value": row.value, "origin": row.origin} for row in rows}, as_json=as_json)
+    from sidecar.app import main
+
+    return main(found)

@@ -1,0 +1,118 @@
+"""A task in words: what became of it, who did it, what was proven, and what it cost."""
+
+from collections.abc import Iterator
+
+import click
+
+from agentcom.cli import output
+from protocol.api import AttemptView, TaskView
+from protocol.model import FINAL_STATES, Finding, Iteration, TaskResult, TaskState, Usage
+
+_TAIL_LINES = 20
+
+
+def is_good(task: TaskView) -> bool:
+    """Whether the task was completed and nothing of it failed verification."""
+    return task.state is TaskState.COMPLETED and task.verified is not False
+
+
+def tell(task: TaskView, *, show_output: bool = True) -> None:
+    """Print the task for a person."""
+    head = {
+        "task": task.id,
+        "title": task.title,
+        "state": task.state.value,
+        "result": output.verdict(task.verified) if task.state in FINAL_STATES and task.result else "",
+        "reason": task.reason,
+        "error": task.result.error if task.result and task.result.error != task.reason else "",
+        "agent": _who(task),
+        "took": _took(task),
+        "attempts": str(len(task.attempts)) if len(task.attempts) > 1 else "",
+        "routing": _routing(task),
+        "cost": cost(task.usage),
+        "branch": _branch(task.result),
+        "commit": task.result.commit[:12] if task.result else "",
+        "files": ", ".join(a.path for a in task.result.artifacts) if task.result else "",
+    }
+    output.fields(head)
+    for attempt in task.attempts if len(task.attempts) > 1 else ():
+        click.echo(f"  {_attempt(attempt)}")
+    for iteration in task.iterations:
+        for line in iteration_lines(iteration):
+            click.echo(f"  {line}")
+    if show_output and task.result is not None and task.result.output.strip():
+        _tell_output(task.result.output)
+    if task.state not in FINAL_STATES:
+        click.echo(f"Why it stands there: agentcom tasks explain {task.id}", err=True)
+    elif not is_good(task) and task.attempts:
+        click.echo(f"All its output: agentcom tasks logs {task.id}", err=True)
+        if task.state is TaskState.DEAD:
+            click.echo(f"Run it again:   agentcom tasks retry {task.id}", err=True)
+
+
+def iteration_lines(iteration: Iteration) -> Iterator[str]:
+    """An iteration and what its checks found, line by line."""
+    done = "done" if iteration.execution_ok else "the work failed"
+    checks = {None: "no checks", True: "all checks passed", False: "checks failed"}[iteration.passed]
+    yield f"iteration {iteration.number}: {done}, {checks}, {output.duration(iteration.usage.seconds)}"
+    for finding in iteration.findings:
+        yield from (f"  {line}" for line in finding_lines(finding))
+
+
+def finding_lines(finding: Finding) -> Iterator[str]:
+    """A finding; of a failed one also the end of its output."""
+    mark = "passed" if finding.passed else "FAILED"
+    detail = f": {finding.detail}" if finding.detail else ""
+    yield output.printable(f"{mark}  {finding.name or finding.type}{detail}")
+    if not finding.passed:
+        for line in finding.output.strip().splitlines()[-5:]:
+            yield f"        | {output.printable(line)}"
+
+
+def cost(usage: Usage) -> str:
+    """Model, tokens and money in words."""
+    if usage.model in {"", "none"} and not usage.input_tokens:
+        return "no model, 0 tokens"
+    money = "unknown price" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+    where = f" on {usage.endpoint}" if usage.endpoint else ""
+    return f"{usage.model}{where}, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, {money}"
+
+
+def _tell_output(text: str) -> None:
+    lines = output.harmless(text).rstrip().splitlines()
+    cut = len(lines) - _TAIL_LINES
+    click.echo(f"output (the last {_TAIL_LINES} of {len(lines)} lines)" if cut > 0 else "output")
+    for line in lines[-_TAIL_LINES:]:
+        click.echo(f"  {line}")
+
+
+def _who(task: TaskView) -> str:
+    host = task.attempts[-1].host if task.attempts else ""
+    return f"{task.agent} on {host}" if task.agent and host else task.agent or ""
+
+
+def _took(task: TaskView) -> str:
+    if task.started_at is None or task.ended_at is None:
+        return ""
+    queued = (task.started_at - task.submitted_at).total_seconds()
+    worked = (task.ended_at - task.started_at).total_seconds()
+    return f"{output.duration(worked)} after {output.duration(queued)} in the queue"
+
+
+def _routing(task: TaskView) -> str:
+    routing = task.routing
+    what = " ".join(part for part in (routing.executor, routing.model, routing.endpoint) if part)
+    return f"{what} ({routing.reason})" if routing.reason and what else routing.reason or what
+
+
+def _branch(result: TaskResult | None) -> str:
+    if result is None or not result.branch:
+        return ""
+    return f"{result.branch}{', pushed' if result.pushed else ''}"
+
+
+def _attempt(attempt: AttemptView) -> str:
+    ended = attempt.ended_at or attempt.started_at
+    took = output.duration((ended - attempt.assigned_at).total_seconds()) if ended else ""
+    why = f": {attempt.reason}" if attempt.reason else ""
+    return output.printable(f"attempt {attempt.epoch}  {attempt.state.value}  {attempt.agent}  {took}{why}")

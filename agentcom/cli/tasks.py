@@ -1,0 +1,171 @@
+"""``agentcom tasks``: list, look at, explain, cancel and retry tasks."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agentcom.cli import endings, output
+from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
+from protocol.errors import BadInput, Problem
+
+if TYPE_CHECKING:
+    from agentcom.client import Client
+    from protocol.api import TaskSummary
+
+_PAGE = 500
+_SHOWN_CHARS = 60
+
+
+@click.group(name="tasks", cls=NounGroup)
+def command() -> None:
+    """List, look at, explain, cancel and retry tasks. Without a verb: ls.
+
+    TASK is the id of a task, or at least 4 characters from its end.
+    """
+
+
+@command.command(name="ls", cls=HubCommand)
+@click.option("--state", "states", multiple=True, metavar="S", help="Only tasks in this state, repeatable.")
+@click.option("--agent", metavar="NAME", help="Only tasks of this agent.")
+@click.option("--label", metavar="K=V", help="Only tasks with this label.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most N tasks."
+)
+@click.option("--cursor", metavar="C", help="Go on from the next_cursor of a page before.")
+@connected
+def ls(
+    hub: "Client",
+    as_json: bool,  # noqa: FBT001 - click calls it
+    states: tuple[str, ...],
+    agent: str | None,
+    label: str | None,
+    limit: int,
+    cursor: str | None,
+) -> None:
+    """List tasks, newest first."""
+    wanted = _label(label)
+    page = hub.task_page(states=states, agent=agent, label=wanted, limit=min(limit, _PAGE), cursor=cursor)
+    tasks = list(page.tasks)
+    while page.next_cursor and len(tasks) < limit:
+        at_most = min(limit - len(tasks), _PAGE)
+        page = hub.task_page(states=states, agent=agent, label=wanted, limit=at_most, cursor=page.next_cursor)
+        tasks += page.tasks
+    if as_json:
+        output.say_json({"tasks": tasks, "next_cursor": page.next_cursor})
+        return
+    rows = [_row(task) for task in tasks]
+    empty = "no tasks; submit one with: agentcom submit --shell 'echo hello' --wait"
+    output.table(("id", "state", "result", "priority", "agent", "age", "title", "reason"), rows, empty=empty)
+    if page.next_cursor:
+        click.echo(f"There are more: --cursor {page.next_cursor}, or --limit", err=True)
+
+
+def _label(text: str | None) -> str | None:
+    if text is None:
+        return None
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput([Problem("--label", f"expected key=value, found {text[:60]!r}")], "command")
+    return f"{key}:{value}"
+
+
+def _row(task: "TaskSummary") -> tuple[str, ...]:
+    result = "" if task.ended_at is None or task.execution_ok is None else output.verdict(task.verified)
+    return (
+        task.id,
+        task.state.value,
+        result,
+        task.priority,
+        task.agent or "",
+        output.age(task.submitted_at),
+        _short(task.title),
+        _short(task.reason),
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
+
+
+@command.command(name="show", cls=HubCommand)
+@click.argument("task")
+@connected
+def show(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
+    """Show one task: state, attempts, findings, cost, the end of its output."""
+    from agentcom.cli import story
+
+    found = hub.task(task_id(hub, task))
+    if as_json:
+        output.say_json(found)
+    else:
+        story.tell(found)
+
+
+@command.command(name="logs", cls=HubCommand)
+@click.argument("task")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the task is final.")
+@connected
+def logs(hub: "Client", as_json: bool, task: str, follow: bool) -> None:  # noqa: FBT001 - click calls it
+    """Print the output of a task, all attempts, oldest first. With --json every piece is one line."""
+    for piece in hub.logs(task_id(hub, task), follow=follow):
+        if as_json:
+            output.say_line_of_json(piece)
+        else:
+            click.echo(output.harmless(piece.text), nl=False, err=piece.stream == "stderr")
+
+
+@command.command(name="explain", cls=HubCommand)
+@click.argument("task")
+@connected
+def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
+    """Say why a task stands where it stands, agent by agent, and what would move it."""
+    found = hub.explain(task_id(hub, task))
+    if as_json:
+        output.say_json(found)
+        return
+    click.echo(output.printable(f"{found.task} is {found.state.value}: {found.summary}"))
+    if found.position is not None:
+        click.echo(
+            f"{found.position} of the same kind go first" if found.position else "first of its kind in the queue"
+        )
+    for way_out in found.unblock:
+        click.echo(f"  -> {output.printable(way_out)}")
+    rows = [(a.agent, a.state.value, a.host, "; ".join(a.reasons) or "could take it") for a in found.agents]
+    if rows:
+        output.table(("agent", "state", "host", "why"), rows)
+    if found.routing.reason:
+        click.echo(f"routing: {output.printable(found.routing.reason)}")
+    for way in found.routing.candidates:
+        name = " ".join(part for part in (way.strategy.value, way.agent, way.endpoint, way.model) if part)
+        click.echo(output.printable(f"  {'yes' if way.feasible else 'no '} {name}: {'; '.join(way.reasons)}"))
+
+
+@command.command(name="cancel", cls=HubCommand)
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks later.")
+@connected
+def cancel(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
+    """Cancel tasks; what runs is stopped."""
+    wanted = [task_id(hub, task) for task in tasks]  # all are known before the first is cancelled
+    for task in wanted:
+        view = hub.cancel(task, reason)
+        if as_json:
+            output.say_line_of_json(view)
+        else:
+            click.echo(f"{view.id} is {view.state.value}")
+    return endings.DONE
+
+
+@command.command(name="retry", cls=HubCommand)
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@connected
+def retry(hub: "Client", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa: FBT001 - click calls it
+    """Run dead tasks again: those whose retries are spent."""
+    wanted = [task_id(hub, task) for task in tasks]
+    for task in wanted:
+        view = hub.retry(task)
+        if as_json:
+            output.say_line_of_json(view)
+        else:
+            click.echo(f"{view.id} is {view.state.value}")
+    return endings.DONE

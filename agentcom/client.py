@@ -1,0 +1,230 @@
+"""The client for programs without an event loop: every method of :class:`agentcom.aio.AsyncClient`, blocking.
+
+The calls run on an event loop in a thread of their own, so this works in a script, in a notebook and inside a program
+that has a running loop. Shapes, errors and arguments are those of the asynchronous client.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from agentcom.aio import AsyncClient, Ticket
+from protocol.api import (
+    AgentList,
+    AgentView,
+    EndpointBody,
+    EndpointList,
+    EndpointPatch,
+    EndpointView,
+    EventView,
+    Explanation,
+    Health,
+    HostList,
+    LogPiece,
+    ModelList,
+    Submitted,
+    TaskList,
+    TaskSummary,
+    TaskView,
+    TokenCreated,
+    TokenList,
+)
+from protocol.model import Role, TaskSpec
+
+T = TypeVar("T")
+
+
+class Client:
+    """A hub, seen from a program; close it, or use it in a ``with`` block.
+
+    Args:
+        hub, token, token_file, data_dir, patience_s: as for :class:`agentcom.aio.AsyncClient`.
+    Raises:
+        BadInput: the settings are wrong.
+    """
+
+    def __init__(
+        self,
+        hub: str | None = None,
+        token: str | None = None,
+        *,
+        token_file: str | None = None,
+        data_dir: str | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self._client = AsyncClient(hub, token, token_file=token_file, data_dir=data_dir, patience_s=patience_s)
+        self.url = self._client.url
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="agentcom-client", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all connections; closing twice does nothing."""
+        if self._loop.is_closed():
+            return
+        self._run(self._client.close())
+        self._run(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C reaches this thread, not the loop: what runs there must not go on alone.
+            future.cancel()
+            raise
+
+    def _each(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
+        async def step() -> tuple[T, ...]:
+            try:
+                return (await anext(stream),)
+            except StopAsyncIteration:
+                return ()
+
+        try:
+            while found := self._run(step()):
+                yield found[0]
+        finally:
+            if not self._loop.is_closed():
+                self._run(stream.aclose())
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def submit(self, task: TaskSpec | Mapping[str, Any], *, key: str | None = None) -> TaskSummary:
+        """Submit one task; answers when it is stored for good."""
+        return self._run(self._client.submit(task, key=key))
+
+    def submit_many(self, tasks: Sequence[TaskSpec | Mapping[str, Any]], *, key: str | None = None) -> Submitted:
+        """Submit up to 1,000 tasks, all or none."""
+        return self._run(self._client.submit_many(tasks, key=key))
+
+    def task(self, task: str) -> TaskView:
+        """One task, whole."""
+        return self._run(self._client.task(task))
+
+    def task_page(
+        self,
+        *,
+        states: Sequence[str] = (),
+        agent: str | None = None,
+        label: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskList:
+        """A page of tasks, newest first."""
+        return self._run(self._client.task_page(states=states, agent=agent, label=label, limit=limit, cursor=cursor))
+
+    def tasks(
+        self, *, states: Sequence[str] = (), agent: str | None = None, label: str | None = None
+    ) -> Iterator[TaskSummary]:
+        """All tasks, newest first, fetched page by page."""
+        return self._each(self._client.tasks(states=states, agent=agent, label=label))
+
+    def wait(self, task: str, timeout_s: float | None = None) -> TaskView:
+        """The task once it is final."""
+        return self._run(self._client.wait(task, timeout_s))
+
+    def logs(self, task: str, *, follow: bool = False, after: int = 0) -> Iterator[LogPiece]:
+        """Pieces of a task's output, oldest first; with ``follow`` until the task is final."""
+        return self._each(self._client.logs(task, follow=follow, after=after))
+
+    def events(self, *, task: str | None = None, after: int | None = 0, follow: bool = False) -> Iterator[EventView]:
+        """Events, oldest first; with ``follow`` also those to come."""
+        return self._each(self._client.events(task=task, after=after, follow=follow))
+
+    def explain(self, task: str) -> Explanation:
+        """Why a task stands where it stands, and what would move it."""
+        return self._run(self._client.explain(task))
+
+    def cancel(self, task: str, reason: str = "") -> TaskView:
+        """Cancel a task."""
+        return self._run(self._client.cancel(task, reason))
+
+    def retry(self, task: str) -> TaskView:
+        """Run a dead task again."""
+        return self._run(self._client.retry(task))
+
+    # --- machines and models --------------------------------------------------------------------------------------
+
+    def agents(self) -> AgentList:
+        """All agents, by name."""
+        return self._run(self._client.agents())
+
+    def agent(self, name: str) -> AgentView:
+        """One agent."""
+        return self._run(self._client.agent(name))
+
+    def drain(self, name: str) -> AgentView:
+        """Let an agent finish what it has and give it nothing new."""
+        return self._run(self._client.drain(name))
+
+    def resume(self, name: str) -> AgentView:
+        """Give a drained agent work again."""
+        return self._run(self._client.resume(name))
+
+    def hosts(self) -> HostList:
+        """All machines and their resources."""
+        return self._run(self._client.hosts())
+
+    def endpoints(self) -> EndpointList:
+        """All LLM endpoints."""
+        return self._run(self._client.endpoints())
+
+    def add_endpoint(self, body: EndpointBody) -> EndpointView:
+        """Tell the hub of an LLM endpoint."""
+        return self._run(self._client.add_endpoint(body))
+
+    def change_endpoint(self, endpoint: str, body: EndpointPatch) -> EndpointView:
+        """Change an endpoint; what is ``None`` stays."""
+        return self._run(self._client.change_endpoint(endpoint, body))
+
+    def remove_endpoint(self, endpoint: str) -> None:
+        """Forget an endpoint."""
+        self._run(self._client.remove_endpoint(endpoint))
+
+    def models(self) -> ModelList:
+        """All models on all endpoints."""
+        return self._run(self._client.models())
+
+    # --- the hub itself -------------------------------------------------------------------------------------------
+
+    def tokens(self) -> TokenList:
+        """All tokens, without their secrets."""
+        return self._run(self._client.tokens())
+
+    def create_token(self, role: Role | str, *, label: str = "", ttl_s: float | None = None) -> TokenCreated:
+        """Make a token; its secret is shown only in this answer."""
+        return self._run(self._client.create_token(role, label=label, ttl_s=ttl_s))
+
+    def revoke_token(self, token: str) -> None:
+        """End the token with this id, at once."""
+        self._run(self._client.revoke_token(token))
+
+    def health(self) -> Health:
+        """The hub's own view of itself."""
+        return self._run(self._client.health())
+
+    def session_ticket(self) -> Ticket:
+        """A link that opens the dashboard in a browser, once."""
+        return self._run(self._client.session_ticket())
+
+    def is_ready(self) -> bool:
+        """Whether work can be submitted now; asks once."""
+        return self._run(self._client.is_ready())
+
+    def server_date(self) -> str:
+        """The hub's clock as its ``Date`` header tells it."""
+        return self._run(self._client.server_date())

@@ -1,0 +1,220 @@
+"""A hub and its sidecars as child processes of this one: start them, keep them, end them in order.
+
+The hub is what everything hangs on: when it dies, all is ended and the caller is told. A sidecar that crashes is
+started again after a growing pause. What the children write goes to files in ``DIR/logs``. Caller: ``agentcom up``.
+"""
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from agentcom import settings
+from agentcom.aio import AsyncClient
+from protocol import names
+from protocol.errors import BadInput, HubUnreachable, Problem, WorkFailed
+from protocol.ids import NAME
+
+READY_S: Final = 30.0
+_LOOK_S: Final = 0.05
+_DRAIN_S: Final = 10.0
+_KILL_AFTER_S: Final = 5.0
+_MAX_PAUSE_S: Final = 30.0
+_STEADY_S: Final = 60.0
+"""A sidecar that lived this long has not crashed at its start: the pause begins anew."""
+_MAX_LOG_BYTES: Final = 10 << 20
+_HOPELESS: Final = frozenset({2, 4})
+"""Exit statuses of a sidecar that another start cannot mend: wrong settings, refused by the hub."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What to start: a hub with its data in ``folder`` on ``port`` (0: a free one), and this many sidecars."""
+
+    folder: Path
+    port: int
+    sidecars: int
+
+
+class Household:
+    """A hub and its sidecars; ``say`` is told what happens, one line each.
+
+    Attributes:
+        url: the hub's address, once :meth:`start` has returned.
+        agents: names of the sidecars.
+    """
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self._plan, self._say = plan, say
+        self._logs = plan.folder / "logs"
+        self._hub: Process | None = None
+        self._sidecars: dict[str, Process] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._is_ending = False
+        self.url = ""
+        self.agents: tuple[str, ...] = ()
+
+    async def start(self) -> None:
+        """Start the hub, wait until it is ready, and start the sidecars.
+
+        Raises:
+            BadInput: the directory cannot be used, or the hub does not like its settings.
+            WorkFailed: the hub ended or did not become ready.
+        """
+        try:
+            self._plan.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._logs.mkdir(exist_ok=True)
+        except OSError as exc:
+            problem = Problem("--data-dir", f"cannot use {self._plan.folder}: {exc.strerror}")
+            raise BadInput([problem], "settings") from exc
+        folder = str(self._plan.folder)
+        self._hub = await self._spawn("hub", "hub", "--data-dir", folder, "--listen", f"127.0.0.1:{self._plan.port}")
+        self.url = await self._until_ready(self._hub)
+        self.agents = self._names()
+        for name in self.agents:
+            self._sidecars[name] = await self._start_sidecar(name)
+            self._keepers.append(asyncio.create_task(self._keep(name)))
+
+    async def until_hub_ends(self) -> int:
+        """Wait for the end of the hub; its exit status."""
+        assert self._hub is not None, "start() comes first"
+        return await self._hub.wait()
+
+    async def stop(self) -> None:
+        """End the sidecars, then the hub; what does not listen is killed."""
+        self._is_ending = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._end(list(self._sidecars.values()), _DRAIN_S + _KILL_AFTER_S)
+        if self._hub is not None:
+            await self._end([self._hub], _KILL_AFTER_S)
+
+    def hurry(self) -> None:
+        """Do not wait for running work while stopping."""
+        for process in self._sidecars.values():
+            if process.returncode is None:
+                process.terminate()
+
+    # --- the hub --------------------------------------------------------------------------------------------------
+
+    async def _until_ready(self, hub: Process) -> str:
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + READY_S
+        while loop.time() < ends_at:
+            if hub.returncode is not None:
+                raise self._ended(hub.returncode)
+            url = self._announced(hub.pid)
+            if url:
+                async with AsyncClient(url, data_dir=str(self._plan.folder), patience_s=0.0) as client:
+                    if await client.is_ready():
+                        return url
+            await asyncio.sleep(_LOOK_S)
+        raise WorkFailed(f"the hub was not ready after {READY_S:g} s; its log: {self._logs / 'hub.log'}")
+
+    def _announced(self, pid: int) -> str:
+        """The address that this hub left in its directory; empty as long as the file is an older hub's."""
+        try:
+            found = json.loads((self._plan.folder / "hub.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        return str(found["url"]) if isinstance(found, dict) and found.get("pid") == pid and "url" in found else ""
+
+    def _ended(self, status: int) -> BadInput | WorkFailed:
+        said = self.last_words("hub")
+        if status == 2:  # noqa: PLR2004 - exit status of wrong input
+            return BadInput([Problem("", said.removeprefix("error: "))], "hub")
+        return WorkFailed(f"the hub ended with status {status}: {said}; its log: {self._logs / 'hub.log'}")
+
+    def last_words(self, name: str) -> str:
+        """The last error that a child wrote, else its last line."""
+        text = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error: ")]
+        return (errors or lines or ["it wrote nothing"])[-1]
+
+    # --- sidecars -------------------------------------------------------------------------------------------------
+
+    def _names(self) -> tuple[str, ...]:
+        """One name a sidecar: those that have state here already, then new ones."""
+        folder = self._plan.folder / "sidecars"
+        folder.mkdir(exist_ok=True)
+        known = sorted(path.name for path in folder.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
+        while len(known) < self._plan.sidecars:
+            known.append(names.pick(known, random.SystemRandom()))
+        return tuple(known[: self._plan.sidecars])
+
+    async def _start_sidecar(self, name: str) -> Process:
+        state = self._plan.folder / "sidecars" / name
+        state.mkdir(mode=0o700, exist_ok=True)
+        token = self._plan.folder / "agent.token"
+        arguments = ["--hub", self.url, "--token-file", str(token), "--state-dir", str(state), "--name", name]
+        return await self._spawn(f"sidecar-{name}", "sidecar", *arguments, "--drain-s", f"{_DRAIN_S:g}")
+
+    async def _keep(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = 1.0
+        while True:
+            started_at = loop.time()
+            status = await self._sidecars[name].wait()
+            if self._is_ending:
+                return
+            said = self.last_words(f"sidecar-{name}")
+            if status in _HOPELESS:
+                self._say(f"agent {name} ended with status {status} and is not started again: {said}")
+                return
+            pause_s = 1.0 if loop.time() - started_at > _STEADY_S else pause_s
+            self._say(f"agent {name} ended with status {status}, again in {pause_s:g} s: {said}")
+            await asyncio.sleep(pause_s)
+            pause_s = min(_MAX_PAUSE_S, pause_s * 2)
+            self._sidecars[name] = await self._start_sidecar(name)
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    async def _spawn(self, log: str, *arguments: str) -> Process:
+        path = self._logs / f"{log}.log"
+        if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("ab") as file:
+            # A session of their own: Ctrl-C reaches this process alone, which then ends them in order.
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "agentcom",
+                *arguments,
+                stdin=DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=settings.sidecar_env(),
+                start_new_session=True,
+            )
+
+    async def _end(self, processes: Sequence[Process], patience_s: float) -> None:
+        living = [process for process in processes if process.returncode is None]
+        for process in living:
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(patience_s):
+                await asyncio.gather(*(process.wait() for process in living))
+        except TimeoutError:
+            for process in living:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+async def running_hub(folder: Path) -> str:
+    """The address of a hub that runs on ``folder`` already; empty if none answers."""
+    try:
+        found = json.loads((folder / "hub.json").read_text(encoding="utf-8"))
+        async with AsyncClient(str(found["url"]), "none", patience_s=0.0) as client:
+            await client.server_date()
+    except (OSError, ValueError, KeyError, TypeError, BadInput, HubUnreachable):
+        return ""
+    return str(found["url"])
