@@ -27,7 +27,9 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
-        attempts = CounterMetricFamily("agentcom_attempts_ended", "Attempts ended, by what became of the task", labels=["task"])
+        attempts = CounterMetricFamily(
+            "agentcom_attempts_ended", "Attempts ended, by what became of the task", labels=["task"]
+        )
         for state, count in sorted(self._ended.items()):
             attempts.add_metric([state.value], count)
         yield attempts
@@ -40,4 +42,6 @@ class Metrics:
         yield GaugeMetricFamily("agentcom_sidecars_connected", "Sidecars with an open link", self._links.connected)
         yield CounterMetricFamily("agentcom_store_commits", "Durable transactions", self._store.batches)
         yield CounterMetricFamily("agentcom_store_changes", "Changes in them", self._store.changes)
-        yield GaugeMetricFamily("agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event)
+        yield GaugeMetricFamily(
+            "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
+        )

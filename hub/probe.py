@@ -28,9 +28,10 @@ async def probe(kind: EndpointKind, url: str) -> tuple[ModelReport, ...]:
     address = url.rstrip("/") + _PATHS[kind]
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as client, client.get(
-            address, allow_redirects=False
-        ) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as client,
+            client.get(address, allow_redirects=False) as answer,
+        ):
             if answer.status in _NEEDS_A_KEY:
                 return ()
             if answer.status != 200:  # noqa: PLR2004 - HTTP OK
@@ -50,7 +51,8 @@ def _models(kind: EndpointKind, url: str, body: bytes) -> tuple[ModelReport, ...
         entries = answer["models"] if kind is EndpointKind.OLLAMA else answer["data"]
         key = "name" if kind is EndpointKind.OLLAMA else "id"
         return tuple(
-            ModelReport(name=str(entry[key]), residency=Residency.COLD, size_bytes=entry.get("size")) for entry in entries
+            ModelReport(name=str(entry[key]), residency=Residency.COLD, size_bytes=entry.get("size"))
+            for entry in entries
         )
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as exc:
         raise EndpointDown(url, f"it answers, but not as {kind.value} does") from exc

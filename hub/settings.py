@@ -115,7 +115,7 @@ def read_toml(file: str | None) -> dict[str, Any]:
         raise BadInput([Problem("config", f"{file} is not TOML: {exc}")], "settings") from exc
 
 
-def _with(settings: Settings, **values: Any) -> Settings:  # noqa: ANN401 - any setting
+def _with(settings: Settings, **values: Any) -> Settings:
     return Settings(**{name: getattr(settings, name) for name in Settings.__struct_fields__} | values)
 
 
@@ -135,11 +135,17 @@ def _problems(settings: Settings) -> list[Problem]:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         problems.append(Problem("tls_key" if settings.tls_cert else "tls_cert", "certificate and key go together"))
     if settings.store and not settings.store.startswith("sqlite:"):
-        problems.append(Problem("store", f"this version keeps its store in SQLite only; leave it out, found {settings.store[:60]!r}"))
+        problems.append(
+            Problem(
+                "store", f"this version keeps its store in SQLite only; leave it out, found {settings.store[:60]!r}"
+            )
+        )
     if not 0.05 <= settings.heartbeat_s <= 60:  # noqa: PLR2004 - a fast test and a slow link
         problems.append(Problem("heartbeat_s", f"{settings.heartbeat_s:g}; from 0.05 to 60 seconds"))
     if settings.lease_s < 3 * settings.heartbeat_s:
-        problems.append(Problem("lease_s", f"{settings.lease_s:g}; at least three heartbeats ({3 * settings.heartbeat_s:g} s)"))
+        problems.append(
+            Problem("lease_s", f"{settings.lease_s:g}; at least three heartbeats ({3 * settings.heartbeat_s:g} s)")
+        )
     if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
         problems.append(Problem("window", f"{settings.window}; from 1 to 1000000"))
     if settings.log not in {"auto", "json", "pretty"}:

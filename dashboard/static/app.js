@@ -9,6 +9,8 @@ const SILENT_MS = 12_000; // the hub speaks every 5 s: the line is dead even if 
 const AGAIN_MS = 1_000;
 const EVENTS_KEPT = 50;
 
+/** What stands where no number has come yet: nothing known is not nothing there. */
+const UNKNOWN = "\u2013";
 const page = { queue: {}, agents: [], tasks: new Map(), order: [], events: [] };
 let heardAt = 0;
 let isLive = false;
@@ -110,7 +112,7 @@ const drawQueue = () => {
   const shown = ["blocked", "queued", "assigned", "running", "waiting"];
   const more = Object.keys(page.queue).filter((state) => !shown.includes(state)).sort();
   at("queue").replaceChildren(...[...shown, ...more].map((state) =>
-    element("li", {}, element("b", {}, String(page.queue[state] ?? 0)), stateChip(state))));
+    element("li", {}, element("b", {}, String(page.queue[state] ?? UNKNOWN)), stateChip(state))));
 };
 
 const drawAgents = () => {

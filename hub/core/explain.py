@@ -50,7 +50,11 @@ def _ways_out(requirements: Requirements, agents: Iterable[HostExplanation]) -> 
         yield "give a sidecar a key: ANTHROPIC_API_KEY or OPENAI_API_KEY in its environment"
     if requirements.model and "has no model" in texts:
         yield f"pull the model on a host: ollama pull {requirements.model}"
-    yield from (f"give an agent the capability: agentcom sidecar --capability {name}" for name in requirements.needs if f"lacks {name!r}" in texts)
+    yield from (
+        f"give an agent the capability: agentcom sidecar --capability {name}"
+        for name in requirements.needs
+        if f"lacks {name!r}" in texts
+    )
 
 
 def standing(state: TaskState, *, agent: str | None, reason: str, ready_in_s: float | None) -> str:

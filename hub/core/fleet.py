@@ -1,7 +1,7 @@
 """What the hub is working on right now: agents and the attempts they hold. In memory; the store holds the truth.
 
-Changes here run ahead of the commit (a slot is taken when the claim is planned), so whoever plans next sees them; a claim
-that the store refuses is released again. All times are arguments.
+Changes here run ahead of the commit (a slot is taken when the claim is planned), so whoever plans next sees them; a
+claim that the store refuses is released again. All times are arguments.
 """
 
 from collections.abc import Iterator

@@ -70,7 +70,8 @@ def match(fleet: Fleet, requirements: Requirements) -> Match:
                 ways.append(way)
         if ways:
             return Match(tuple(ways), tuple(candidates), _reason(requirements, strategy, skipped))
-        skipped.append(f"no agent online offers {strategy.value}")
+        is_plain = strategy is Strategy.TRIVIAL
+        skipped.append("none has all it needs" if is_plain else f"no agent online offers {strategy.value}")
     return Match((), tuple(candidates), " and ".join(skipped) or "no strategy is configured")
 
 

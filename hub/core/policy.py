@@ -1,7 +1,7 @@
 """What happens to a task when an attempt ends: plain functions, no state.
 
-Failures come in classes, each with its own ceiling, so that a dead machine does not use up the retries that are meant for
-the work itself.
+Failures come in classes, each with its own ceiling, so that a dead machine does not use up the retries that are meant
+for the work itself.
 """
 
 from dataclasses import dataclass

@@ -33,8 +33,8 @@ class Assignment:
 def plan(window: Window, fleet: Fleet, matcher: Matcher) -> Iterator[Assignment]:
     """Assignments to make now, best first.
 
-    Each task is taken from the window as it is yielded; the caller must :meth:`Fleet.take` the attempt before asking for
-    the next one, so that the slot counts as used.
+    Each task is taken from the window as it is yielded; the caller must :meth:`Fleet.take` the attempt before asking
+    for the next one, so that the slot counts as used.
     """
     if not fleet.has_free_slot:
         return

@@ -1,7 +1,7 @@
 """The states of a task and every change between them.
 
-All of it is in this table; the store's conditional updates and the diagram in the documentation follow it. A final state
-is never left, except a dead letter that a person puts back into the queue.
+All of it is in this table; the store's conditional updates and the diagram in the documentation follow it. A final
+state is never left, except a dead letter that a person puts back into the queue.
 """
 
 from typing import Final

@@ -25,7 +25,17 @@ class ClassQueue:
         is_filling: a refill is on its way.
     """
 
-    __slots__ = ("_head", "_limit", "_places", "has_more", "is_filling", "left_best", "left_out", "requirements", "text")
+    __slots__ = (
+        "_head",
+        "_limit",
+        "_places",
+        "has_more",
+        "is_filling",
+        "left_best",
+        "left_out",
+        "requirements",
+        "text",
+    )
 
     def __init__(self, text: str, limit: int, *, has_more: bool) -> None:
         self.text = text

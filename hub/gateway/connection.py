@@ -1,7 +1,7 @@
 """The links to sidecars: one session a boot, over any number of sockets.
 
-A link outlives its socket: what was sent and not acknowledged goes out again when the same boot comes back. A newer boot
-of the same sidecar ends the older link.
+A link outlives its socket: what was sent and not acknowledged goes out again when the same boot comes back. A newer
+boot of the same sidecar ends the older link.
 """
 
 import asyncio

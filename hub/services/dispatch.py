@@ -1,8 +1,8 @@
 """Give queued tasks to agents: run the plan whenever a batch is about to be sealed.
 
-Claims join the batch that makes them possible: the submission that finds an idle agent, the report that frees a slot. An
-assignment leaves only after its claim is durable. A claim that the store refuses (the task was cancelled, or was never
-stored) frees its slot again.
+Claims join the batch that makes them possible: the submission that finds an idle agent, the report that frees a slot.
+An assignment leaves only after its claim is durable. A claim that the store refuses (the task was cancelled, or was
+never stored) frees its slot again.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 class Dispatch:
     """The loop that feeds the scheduler; :meth:`run` is the store's ``on_seal``."""
 
-    def __init__(  # noqa: PLR0913 - the parts it is made of
+    def __init__(
         self,
         store: Store,
         fleet: Fleet,
@@ -104,7 +104,9 @@ class Dispatch:
             lease_s=self._lease_s,
             endpoint=next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None),
         )
-        log.debug("task_assigned", task=held.task, epoch=held.epoch, agent=held.agent, strategy=placement.strategy.value)
+        log.debug(
+            "task_assigned", task=held.task, epoch=held.epoch, agent=held.agent, strategy=placement.strategy.value
+        )
         self._agents.send(held.agent, held.boot, assign)
 
     def _refill(self, queue: ClassQueue) -> None:

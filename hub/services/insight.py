@@ -72,7 +72,9 @@ class Insight:
             BadInput: the cursor is not one of ours.
         """
         if cursor is not None and not TASK_ID.fullmatch(cursor):
-            raise BadInput([Problem("cursor", "not a cursor of this list; take next_cursor of the page before")], "query")
+            raise BadInput(
+                [Problem("cursor", "not a cursor of this list; take next_cursor of the page before")], "query"
+            )
         query = TaskQuery(states=states, agent=agent, label=label, before=cursor, limit=limit + 1)
         found = await self._store.tasks(query)
         page = found[:limit]
@@ -167,9 +169,7 @@ class Insight:
         states = {part.state for part in parts.values()}
         worst = "down" if parts["store"].state == "down" else "ok" if states == {"ok"} else "degraded"
         queue = {state.value: counts.get(state, 0) for state in TaskState if state not in FINAL_STATES}
-        return Health(
-            state=worst, version=self._version, started_at=self._started_at, components=parts, queue=queue
-        )
+        return Health(state=worst, version=self._version, started_at=self._started_at, components=parts, queue=queue)
 
     async def counts(self) -> dict[TaskState, int]:
         """Tasks by state, final ones too."""

@@ -115,9 +115,7 @@ class Intake:
             NotFound: there is no such task.
             IllegalTransition: it has ended.
         """
-        ended: Ended = await self._store.commit(
-            Cancel(at_ms=self._clock.now_ms(), task=task, reason=reason, by=by)
-        )
+        ended: Ended = await self._store.commit(Cancel(at_ms=self._clock.now_ms(), task=task, reason=reason, by=by))
         if ended.was is TaskState.QUEUED:
             self._window.discard(ended.class_text, task)
         stop(self._fleet, self._agents, task, ended.epoch, reason or "cancelled")
@@ -134,7 +132,6 @@ class Intake:
         ready: Ready = await self._store.commit(Retry(at_ms=self._clock.now_ms(), task=task, by=by))
         self._window.add(ready.class_text, ready.place)
         self._store.wake()
-
 
 
 def _ms(at: datetime | None) -> int | None:

@@ -62,7 +62,7 @@ class Lifecycle:
 class Presence:
     """The use cases of agents coming, living and going, and of people looking at them."""
 
-    def __init__(  # noqa: PLR0913 - the parts it is made of
+    def __init__(
         self,
         store: Store,
         fleet: Fleet,

@@ -31,6 +31,16 @@ Probe = Callable[[EndpointKind, str], Awaitable[tuple[ModelReport, ...]]]
 CHECK_S: Final = 15.0
 
 
+class EndpointUnusable(BadInput):
+    """The endpoint that a person wants to add does not answer as one of its kind."""
+
+    code = "endpoint_down"
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url, self.why = url, why
+        super().__init__([Problem("url", f"{why}; start it, or check kind and address")], f"endpoint {url}")
+
+
 class EndpointExists(Conflict):
     """The id is taken."""
 
@@ -91,7 +101,7 @@ class Registry:
         try:
             models = await self._probe(EndpointKind(row.kind), row.url)
         except EndpointDown as exc:
-            return Added(row, detail=exc.why, checked_ms=self._clock.now_ms())
+            return Added(row, detail=exc.problem, checked_ms=self._clock.now_ms())
         return Added(row, is_up=True, detail="", checked_ms=self._clock.now_ms(), models=models)
 
     def _share(self) -> None:
@@ -109,7 +119,7 @@ class Registry:
         Raises:
             BadInput: the address or the id cannot be used.
             EndpointExists: the id is taken.
-            EndpointDown: it does not answer; nothing is kept.
+            EndpointUnusable: it does not answer; nothing is kept.
         """
         problems = list(_problems(body.kind, body.url, body.id))
         if problems:
@@ -128,10 +138,12 @@ class Registry:
         """Change an added endpoint; probed like a new one.
 
         Raises:
-            NotFound, BadInput, EndpointDown: nothing is changed.
+            NotFound, BadInput, EndpointUnusable: nothing is changed.
         """
         row = self._own(endpoint).row
-        wanted = {name: value for name in ("url", "local", "default_model") if (value := getattr(body, name)) is not None}
+        wanted = {
+            name: value for name in ("url", "local", "default_model") if (value := getattr(body, name)) is not None
+        }
         row = EndpointRow(**{name: getattr(row, name) for name in EndpointRow.__struct_fields__} | wanted)
         problems = list(_problems(EndpointKind(row.kind), row.url, ""))
         if problems:
@@ -141,7 +153,7 @@ class Registry:
     async def _keep(self, row: EndpointRow, kind: EventKind, by: str) -> EndpointView:
         added = await self._look(row)
         if not added.is_up:
-            raise EndpointDown(row.url, f"{added.detail}; start it, or check kind and address")
+            raise EndpointUnusable(row.url, added.detail)
         await self._store.commit(PutEndpoint(row, self._event(kind, row.id, url=row.url, by=by)))
         self._added[row.id] = added
         self._share()
@@ -257,7 +269,11 @@ def _report(added: Added) -> EndpointReport:
 def _problems(kind: EndpointKind, url: str, endpoint: str) -> list[Problem]:
     problems = []
     if kind is EndpointKind.GEMINI:
-        problems.append(Problem("kind", "no sidecar of this version can use gemini; use its OpenAI-compatible address with kind openai"))
+        problems.append(
+            Problem(
+                "kind", "no sidecar of this version can use gemini; use its OpenAI-compatible address with kind openai"
+            )
+        )
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         problems.append(Problem("url", f"not an address like http://127.0.0.1:11434: {url[:100]!r}"))

@@ -36,7 +36,7 @@ Answer = Callable[[AgentComError | None], None]
 class Results:
     """The use cases of an agent at work."""
 
-    def __init__(  # noqa: PLR0913 - the parts it is made of
+    def __init__(
         self,
         store: Store,
         fleet: Fleet,
@@ -166,7 +166,7 @@ class Results:
         log.warning("lease_lost", task=held.task, epoch=held.epoch, agent=held.agent, why=reason, next="requeued")
         self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, lambda _error: None)
 
-    def _end(  # noqa: PLR0913 - what an ended attempt is
+    def _end(
         self,
         attempt: AttemptId,
         state: AttemptState,
@@ -245,7 +245,9 @@ class Results:
 
     def _stale(self, attempt: AttemptId) -> StaleAttempt:
         held = self._fleet.held.get(attempt.task)
-        return StaleAttempt(attempt.task, attempt.epoch, held.epoch if held else None, held.state.value if held else None)
+        return StaleAttempt(
+            attempt.task, attempt.epoch, held.epoch if held else None, held.state.value if held else None
+        )
 
     def _record_stale(self, attempt: AttemptId) -> None:
         event = Event(

@@ -1,8 +1,8 @@
 """What happens because time passes: leases end, delayed tasks become ready, deadlines pass.
 
-Every loop of the hub is woken by facts; this one also looks by itself, so that a lost wake-up costs a second and never a
-task. After a pause of the hub itself (a suspended machine, a stopped process) one round of leases is skipped: the silence
-was ours.
+Every loop of the hub is woken by facts; this one also looks by itself, so that a lost wake-up costs a second and never
+a task. After a pause of the hub itself (a suspended machine, a stopped process) one round of leases is skipped: the
+silence was ours.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ PAUSE_S: Final = 5.0
 class Sweeper:
     """The loop over time."""
 
-    def __init__(  # noqa: PLR0913 - the parts it is made of
+    def __init__(
         self,
         store: Store,
         fleet: Fleet,

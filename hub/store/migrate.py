@@ -25,7 +25,9 @@ def migrate(connection: apsw.Connection) -> int:
     try:
         version = int(connection.execute("PRAGMA user_version").fetchall()[0][0])
         if version > len(known):
-            raise StoreFailed(f"the store has schema {version}, this build knows up to {len(known)}: install a newer agentcom")
+            raise StoreFailed(
+                f"the store has schema {version}, this build knows up to {len(known)}: install a newer agentcom"
+            )
         for number, name, script in known[version:]:
             connection.execute(script)
             connection.execute(f"PRAGMA user_version = {number}")

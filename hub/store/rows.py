@@ -113,7 +113,13 @@ def task(row: TaskRow, spec: TaskSpec, tier: TierDecision, attempts: list[Attemp
 def event(row: Event) -> EventView:
     """One fact."""
     return EventView(
-        seq=row.seq, at=moment(row.at_ms), kind=row.kind.value, task=row.task, agent=row.agent, epoch=row.epoch, facts=row.facts
+        seq=row.seq,
+        at=moment(row.at_ms),
+        kind=row.kind.value,
+        task=row.task,
+        agent=row.agent,
+        epoch=row.epoch,
+        facts=row.facts,
     )
 
 

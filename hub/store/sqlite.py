@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, one writing connection, every commit synced to disk.
 
-The writer thread owns the writing connection and applies batches; a second thread reads from a snapshot, so a slow query
-never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL).
+The writer thread owns the writing connection and applies batches; a second thread reads from a snapshot, so a slow
+query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL).
 """
 
 import asyncio
@@ -28,7 +28,14 @@ from protocol.model import AttemptState, FailureClass, TaskState
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 OLDEST_SQLITE: Final = (3, 51, 3)
-DISK_ERRORS: Final = (apsw.IOError, apsw.FullError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
+DISK_ERRORS: Final = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+)
 REFUSALS: Final = (apsw.Error, ArithmeticError, TypeError, ValueError)
 """What the database says of a single change that no row can hold (a broken constraint, a number beyond 64 bits)."""
 
@@ -86,7 +93,9 @@ class SqliteStore:
             self.newest_event = last
             self._reading = self._writing if self._is_memory else _connect(self._path)
         except apsw.Error as exc:
-            raise StoreFailed(f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir") from exc
+            raise StoreFailed(
+                f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir"
+            ) from exc
 
     async def close(self) -> None:
         """Write what waits and close; closing twice is closing once."""
@@ -164,7 +173,9 @@ class SqliteStore:
             log.exception("batch_failed", changes=len(batch))
             return self._one_by_one(self._writing, self._verbs, batch)
 
-    def _one_by_one(self, connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _one_by_one(
+        self, connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]
+    ) -> tuple[list[Outcome], list[Event]]:
         outcomes: list[Outcome] = []
         events: list[Event] = []
         for change in batch:
@@ -179,7 +190,9 @@ class SqliteStore:
         return outcomes, events
 
     @staticmethod
-    def _transaction(connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _transaction(
+        connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]
+    ) -> tuple[list[Outcome], list[Event]]:
         verbs.begin()
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -203,7 +216,7 @@ class SqliteStore:
     async def _in(self, thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, call)
 
-    async def _rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - SQL values
+    async def _rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         def read() -> list[tuple[Any, ...]]:
             assert self._reading is not None, "the store is open"
             return self._reading.execute(self._sql[name], values).fetchall()

@@ -98,15 +98,15 @@ class Verbs:
 
     # --- small steps --------------------------------------------------------------------------------------------------
 
-    def _run(self, name: str, *values: Any) -> apsw.Cursor:  # noqa: ANN401 - SQL values
+    def _run(self, name: str, *values: Any) -> apsw.Cursor:
         return self._cursor.execute(self._sql[name], values)
 
-    def _row(self, name: str, *values: Any) -> tuple[Any, ...] | None:  # noqa: ANN401 - SQL values
+    def _row(self, name: str, *values: Any) -> tuple[Any, ...] | None:
         # Read to the end: a RETURNING statement that is left half-way keeps the transaction from committing.
         rows = self._cursor.execute(self._sql[name], values).fetchall()
         return cast("tuple[Any, ...]", rows[0]) if rows else None
 
-    def _changed(self, name: str, *values: Any) -> bool:  # noqa: ANN401 - SQL values
+    def _changed(self, name: str, *values: Any) -> bool:
         self._cursor.execute(self._sql[name], values)
         return self._cursor.connection.changes() > 0
 
@@ -115,14 +115,14 @@ class Verbs:
             self._counts[was] -= 1
         self._counts[now] += 1
 
-    def _tell(  # noqa: PLR0913 - the columns of an event
+    def _tell(
         self,
         kind: EventKind,
         at_ms: int,
         task: str | None = None,
         agent: str | None = None,
         epoch: int | None = None,
-        **facts: Any,  # noqa: ANN401 - JSON values
+        **facts: Any,
     ) -> None:
         kept = {name: value for name, value in facts.items() if value not in (None, "")}
         self._events.append(Event(kind=kind, at_ms=at_ms, task=task, agent=agent, epoch=epoch, facts=kept))
@@ -332,7 +332,7 @@ class Verbs:
         self._settle(change.task, TaskState.CANCELLED, change.at_ms)
         return c.Ended(task=change.task, was=state, epoch=epoch, agent=agent, class_text=class_text)
 
-    def _end_attempt(  # noqa: PLR0913 - the columns of an ended attempt
+    def _end_attempt(
         self, task: str, epoch: int, state: AttemptState, failure: FailureClass, reason: str, at_ms: int
     ) -> None:
         self._row("end_attempt", task, epoch, state.value, 0, failure.value, reason, None, at_ms)

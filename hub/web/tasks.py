@@ -138,7 +138,7 @@ async def cancel(request: web.Request) -> web.StreamResponse:
 
 
 async def retry(request: web.Request) -> web.StreamResponse:
-    """Run a task again that failed, is dead or was cancelled."""
+    """Put a dead task back into the queue with all its retries; every other end is final."""
     task = requests.task_id(request)
     services = request.app[SERVICES]
     await services.intake.retry(task, request[PRINCIPAL].token)

@@ -18,9 +18,6 @@ SELECT digest, ids FROM idempotency WHERE key = ?;
 -- name: add_key
 INSERT INTO idempotency (key, digest, ids, at_ms) VALUES (?, ?, ?, ?);
 
--- name: forget_keys
-DELETE FROM idempotency WHERE at_ms < ?;
-
 -- name: claim
 UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = ?2, started_ms = NULL, reason = ''
 WHERE id = ?1 AND state = 'queued' AND ready_ms IS NULL

@@ -140,7 +140,7 @@ def test_an_agent_that_is_offline_is_no_candidate() -> None:
     made.agents["a"].state = AgentState.OFFLINE
     found = match(made, SHELL)
 
-    assert (found.ways, found.candidates, found.reason) == ((), (), "no agent online offers trivial")
+    assert (found.ways, found.candidates, found.reason) == ((), (), "none has all it needs")
 
 
 def test_without_a_strategy_nothing_matches_and_it_says_so() -> None:
