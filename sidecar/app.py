@@ -162,7 +162,10 @@ def _parts(folder: Path, endpoints: Endpoints, guard: Guard, clock: Clock, *, ad
     home = folder / "home"
     home.mkdir(mode=0o700, exist_ok=True)
     processes = Processes(base_env=minimal_env(os.environ, home=home), guard=guard, adopts_orphans=adopts_orphans)
-    return Parts(processes, Workspaces(folder, processes), executors(endpoints), folder / "scratch", clock, endpoints)
+    # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
+    access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
+    workspaces = Workspaces(folder, processes, access)
+    return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints)
 
 
 def _fire(lifecycle: Lifecycle, event: str) -> None:

@@ -81,7 +81,6 @@ async def test_a_sidecar_joins_works_and_leaves(hub: HubServer, tmp_path: Path) 
     assert running.lifecycle.now is SidecarState.STOPPING
     assert hello.slots == 2
     assert {"executor:shell", "executor:noop", "os:linux", "git", "site:lab"} <= set(hello.capabilities)
-    assert "executor:chat" not in hello.capabilities
     assert hub.headers[0]["User-Agent"].startswith("agentcom-sidecar/")
     host = next(beat.host for beat in hub.heartbeats if beat.host)
     assert host.ram.total_bytes > host.ram.used_bytes > 0

@@ -138,6 +138,24 @@ def test_a_helper_that_was_killed_is_replaced(helper: Guard) -> None:
     assert helper.pid not in {None, pid}
 
 
+def test_a_stopped_helper_holds_nobody_up_and_never_wakes(helper: Guard, marked: subprocess.Popen[bytes]) -> None:
+    pid = helper.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: (found := guard.status(pid)) and found[0] == "T")
+    while helper.pid == pid:
+        helper.watch(marked.pid)  # until the pipe is full
+
+    assert guard.status(pid) is None
+    assert marked.poll() is None
+    replaced = helper.pid
+    assert replaced is not None
+    os.kill(replaced, signal.SIGSTOP)
+    helper.stop()
+    assert guard.status(replaced) is None
+    assert marked.poll() is None
+
+
 def test_a_helper_knows_no_variable_of_the_sidecar(helper: Guard) -> None:
     assert helper.pid is not None
     assert b"PATH" not in Path(f"/proc/{helper.pid}/environ").read_bytes()

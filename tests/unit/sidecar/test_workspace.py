@@ -7,7 +7,7 @@ import pytest
 
 from protocol.errors import WorkspaceFailed
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
-from sidecar.errors import BranchMissing, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
+from sidecar.errors import BranchMissing, GitFailed, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
 from sidecar.process import Processes, minimal_env
 from sidecar.workspace import KEPT_S, Workspaces
 from tests.support.repositories import Remote, git, make_remote
@@ -81,6 +81,32 @@ async def test_a_rewritten_and_a_renamed_branch_do_not_stop_the_next_fetch(
     opened = await workspaces.open(attempt(epoch=2), spec_of(remote, branch="topic/deeper"), "agent")
 
     assert opened.base_commit == remote.tip("main")
+
+
+async def test_a_lock_that_a_killed_fetch_left_is_removed(workspaces: Workspaces, remote: Remote, root: Path) -> None:
+    first = await workspaces.open(attempt(), spec_of(remote), "agent")
+    lock = first.home / "refs" / "remotes" / "origin" / "main.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+    pushed = remote.commit({"a.txt": "newer\n"})
+
+    assert (await workspaces.open(attempt(epoch=2), spec_of(remote), "agent")).base_commit == pushed
+    assert not lock.exists()
+
+
+async def test_a_lock_of_a_git_at_work_stays_and_the_attempt_may_be_retried(
+    workspaces: Workspaces, remote: Remote
+) -> None:
+    first = await workspaces.open(attempt(), spec_of(remote), "agent")
+    lock = first.home / "refs" / "remotes" / "origin" / "main.lock"
+    lock.touch()
+    remote.commit({"a.txt": "newer\n"})
+
+    with pytest.raises(GitFailed, match="git fetch: exit code 1") as caught:
+        await workspaces.open(attempt(epoch=2), spec_of(remote), "agent")
+    assert caught.value.retryable
+    assert failure_of(caught.value) is FailureClass.INFRA
+    assert lock.exists()
 
 
 async def test_the_named_branch_is_the_base(workspaces: Workspaces, remote: Remote) -> None:
