@@ -1,4 +1,4 @@
-"""The promises of matching: hard gates only, every refusal has its reason, and nothing is remembered beyond a change."""
+"""The promises of matching: hard gates only, every refusal has its reason, nothing is remembered beyond a change."""
 
 import pytest
 

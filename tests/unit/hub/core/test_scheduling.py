@@ -1,4 +1,4 @@
-"""The promises of the plan: urgent before old before new over all classes, fair to agents, and no class in another's way."""
+"""The promises of the plan: urgent before old before new over all classes, fair to agents, no class in the way."""
 
 import random
 from collections import Counter

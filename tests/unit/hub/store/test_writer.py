@@ -1,4 +1,4 @@
-"""The promises of group commit: an answer means it is stored, a batch grows by itself, and a failure ends everything."""
+"""The promises of group commit: an answer means it is stored, a batch grows by itself, a failure ends everything."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,13 +27,16 @@ class Disk:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.writing = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_full = False
 
     async def apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         self.batches.append([number_of(made) for made in batch])
+        self.writing.set()
         await self.gate.wait()
+        self.writing.clear()
         if self.is_full:
             raise StoreFailed("disk full")
         return [NotFound("task", "x") if n < 0 else n for n in self.batches[-1]], []
@@ -58,8 +61,7 @@ async def test_what_comes_while_a_batch_is_written_goes_together_into_the_next_o
     writer = started(disk := Disk())
     disk.gate.clear()
     first = asyncio.ensure_future(writer.commit(change(1)))
-    while not disk.batches:
-        await asyncio.sleep(0)
+    await disk.writing.wait()
     others = [asyncio.ensure_future(writer.commit(change(n))) for n in (2, 3, 4)]
     await asyncio.sleep(0)
     assert not first.done()
@@ -134,8 +136,7 @@ async def test_a_full_disk_ends_the_writer_and_nothing_is_acknowledged_any_more(
     disk.gate.clear()
     disk.is_full = True
     asked = [asyncio.ensure_future(writer.commit(change(n))) for n in (2, 3)]
-    while len(disk.batches) < 2:
-        await asyncio.sleep(0)
+    await disk.writing.wait()
     asked.append(asyncio.ensure_future(writer.commit(change(4))))
     await asyncio.sleep(0)
     disk.gate.set()
@@ -175,8 +176,7 @@ async def test_who_no_longer_waits_for_an_answer_harms_nobody() -> None:
     writer = started(disk := Disk())
     disk.gate.clear()
     gone = asyncio.ensure_future(writer.commit(change(1)))
-    while not disk.batches:
-        await asyncio.sleep(0)
+    await disk.writing.wait()
     gone.cancel()
     disk.gate.set()
 
@@ -188,8 +188,7 @@ async def test_too_much_waiting_turns_callers_away_but_not_what_must_be_told() -
     writer = started(disk := Disk())
     disk.gate.clear()
     writer.post(change(0))
-    while not disk.batches:
-        await asyncio.sleep(0)
+    await disk.writing.wait()
     for number in range(MAX_WAITING):
         writer.post(change(number))
 

@@ -1,14 +1,17 @@
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
 import structlog
+from aiohttp import web
 
-from protocol.errors import BadInput, EndpointRefused
-from protocol.model import EndpointKind, Residency
+from protocol.errors import BadInput, EndpointRefused, WorkFailed
+from protocol.model import EndpointKind, EndpointReport, Residency
+from sidecar.llm.base import ChatMessage, ChatRequest
 from sidecar.llm.config import DEFAULT_CLAUDE_MODEL
 from sidecar.llm.endpoints import Endpoints, EndpointSettings
-from tests.support.ollama_server import Model, OllamaServer
+from tests.support.ollama_server import Model, OllamaServer, Reply
 
 
 async def test_what_answers_is_reported_and_what_does_not_is_not(ollama: OllamaServer) -> None:
@@ -86,3 +89,145 @@ def test_no_client_library_is_imported_before_it_is_needed() -> None:
     )
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+# --- endpoints that people have added at the hub ----------------------------------------------------------------------
+
+CANARY = "sk-canary-0123456789"
+
+
+class Stranger:
+    """A server that somebody else runs: it keeps what it is sent, and answers nothing that anybody could use."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    async def _hear(self, request: web.Request) -> web.Response:
+        self.heard.append(f"{request.method} {request.path_qs}\n{dict(request.headers)}\n{await request.text()}")
+        return web.Response(status=418)
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._hear)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+
+@pytest.fixture
+async def stranger() -> AsyncIterator[Stranger]:
+    server = Stranger()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+def added(kind: EndpointKind, url: str, name: str = "added", *, local: bool = False) -> EndpointReport:
+    return EndpointReport(id=name, kind=kind, url=url, local=local, default_model="m")
+
+
+async def ask(endpoints: Endpoints, name: str = "added") -> None:
+    with pytest.raises(WorkFailed):
+        await endpoints.provider(name).chat(ChatRequest((ChatMessage("user", "hello"),), timeout_s=5.0))
+
+
+@pytest.mark.parametrize("kind", [EndpointKind.OLLAMA, EndpointKind.OPENAI])
+async def test_no_key_of_ours_goes_to_an_address_that_a_message_names(
+    stranger: Stranger, kind: EndpointKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OLLAMA_API_KEY", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID",
+                 "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):  # fmt: skip
+        monkeypatch.setenv(name, CANARY)
+    own = EndpointSettings("mine", kind, "http://127.0.0.1:9/v1", api_key=CANARY)
+    endpoints = Endpoints([own])
+    endpoints.adopt(added(kind, stranger.url))
+    await ask(endpoints)
+    await endpoints.close()
+
+    assert stranger.heard
+    assert CANARY not in "".join(stranger.heard)
+
+
+async def test_an_endpoint_of_claude_at_a_strange_address_is_refused_unasked(stranger: Stranger) -> None:
+    own = EndpointSettings("claude", EndpointKind.ANTHROPIC, "https://api.anthropic.com", api_key=CANARY)
+    endpoints = Endpoints([own])
+
+    with pytest.raises(BadInput, match="no API key for this address"):
+        endpoints.adopt(added(EndpointKind.ANTHROPIC, stranger.url))
+    with pytest.raises(EndpointRefused):
+        endpoints.provider("added")
+    assert stranger.heard == []
+
+
+@pytest.mark.parametrize("same", ["{url}", "{url}/"])
+async def test_an_added_endpoint_at_an_address_of_ours_is_asked_with_our_key(stranger: Stranger, same: str) -> None:
+    endpoints = Endpoints([EndpointSettings("mine", EndpointKind.OPENAI, stranger.url, api_key=CANARY)])
+    endpoints.adopt(added(EndpointKind.OPENAI, same.format(url=stranger.url)))
+    await ask(endpoints)
+    await endpoints.close()
+
+    assert f"Bearer {CANARY}" in stranger.heard[0]
+
+
+async def test_an_address_that_only_begins_like_ours_gets_no_key(stranger: Stranger) -> None:
+    endpoints = Endpoints([EndpointSettings("mine", EndpointKind.OPENAI, stranger.url, api_key=CANARY)])
+    endpoints.adopt(added(EndpointKind.OPENAI, f"{stranger.url}/proxy"))
+    await ask(endpoints)
+    await endpoints.close()
+
+    assert CANARY not in "".join(stranger.heard)
+
+
+async def test_our_own_endpoint_is_not_moved_by_one_of_the_same_name(stranger: Stranger) -> None:
+    endpoints = Endpoints([EndpointSettings("box", EndpointKind.OLLAMA, "http://127.0.0.1:9", default_model="m")])
+    endpoints.adopt(added(EndpointKind.OLLAMA, stranger.url, "box"))
+    await ask(endpoints, "box")
+    await endpoints.close()
+
+    assert stranger.heard == []
+
+
+async def test_an_added_endpoint_that_has_moved_is_asked_where_it_is_now(ollama: OllamaServer) -> None:
+    endpoints = Endpoints([])
+    endpoints.adopt(added(EndpointKind.OLLAMA, "http://127.0.0.1:9", local=True))
+    before = endpoints.provider("added")
+    endpoints.adopt(added(EndpointKind.OLLAMA, "http://127.0.0.1:9", local=True))
+    unmoved = endpoints.provider("added")
+    endpoints.adopt(added(EndpointKind.OLLAMA, ollama.url, local=True))
+    ollama.models, ollama.script = [Model("m")], [Reply(text="here")]
+    reply = await endpoints.provider("added").chat(ChatRequest((ChatMessage("user", "where?"),)))
+    await endpoints.close()
+
+    assert before is unmoved
+    assert reply.text == "here"
+
+
+async def test_what_is_added_is_not_reported_as_found_here(ollama: OllamaServer) -> None:
+    endpoints = Endpoints([])
+    endpoints.adopt(added(EndpointKind.OLLAMA, ollama.url))
+
+    assert await endpoints.discover() == ()
+
+
+@pytest.mark.parametrize(
+    "kind, url, why",
+    [
+        (EndpointKind.GEMINI, "http://127.0.0.1:9", "not supported"),
+        (EndpointKind.OLLAMA, "file:///etc/passwd", "is no http or https address"),
+        (EndpointKind.OLLAMA, "http://exa mple:80", "is no http or https address"),
+        (EndpointKind.OPENAI, "http://user:secret@127.0.0.1:9", "no user or password"),
+    ],
+)
+def test_an_added_endpoint_that_cannot_be_used_is_refused(kind: EndpointKind, url: str, why: str) -> None:
+    with pytest.raises(BadInput, match=why) as caught:
+        Endpoints([]).adopt(added(kind, url))
+
+    assert "secret" not in str(caught.value)

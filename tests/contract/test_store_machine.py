@@ -1,0 +1,247 @@
+"""The store against a small model of it: whatever happens in whatever order, however often it is closed and opened."""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from hub.store.changes import Cancel, Expire, Expired, Promote, Promoted, ReadClass, Retry
+from hub.store.store import TaskQuery
+from protocol.errors import AgentComError
+from protocol.model import FINAL_STATES, AttemptState, FailureClass, TaskState
+from tests.support.stores import BACKENDS, CLASS, Rows, make_store, new_task, task_id
+
+Q, A, R, BLOCKED = TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.BLOCKED
+DONE, FAILED, CANCELLED, DEAD = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD
+
+
+@dataclass
+class Known:
+    """What the model knows of a task."""
+
+    state: TaskState
+    epoch: int = 0
+    needs: tuple[int, ...] = ()
+    ready_ms: int | None = None
+    expires_ms: int | None = None
+    accepted: int = 0
+    priority: int = 2
+    ends: list[TaskState] = field(default_factory=list)
+
+
+class Machine(RuleBasedStateMachine):
+    """One store, many tasks."""
+
+    backend = BACKENDS[0]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.known: dict[int, Known] = {}
+        self.events = 0
+        self.now_ms = 1_000
+        self.open()
+
+    def open(self) -> None:
+        async def opened() -> Rows:
+            store = make_store(self.backend, Path(self.folder.name))
+            await store.open()
+            return Rows(store)
+
+        self.rows = self.runner.run(opened())
+        self.rows.now_ms = self.now_ms
+
+    def teardown(self) -> None:
+        self.runner.run(self.rows.store.close())
+        self.runner.close()
+        self.folder.cleanup()
+
+    def do(self, step: object) -> object:
+        """The outcome of a step; a refusal is one."""
+        try:
+            return self.runner.run(step)  # type: ignore[arg-type]  # a coroutine
+        except AgentComError as refusal:
+            return refusal
+        finally:
+            self.now_ms = self.rows.now_ms
+
+    def some(self, data: st.DataObject) -> tuple[int, Known]:
+        number = data.draw(st.sampled_from(sorted(self.known)), label="task")
+        return number, self.known[number]
+
+    def ended(self, number: int, state: TaskState) -> None:
+        """The model of what the end of a task sets in motion."""
+        self.known[number].state, self.known[number].ready_ms = state, None
+        self.known[number].ends.append(state)
+        for other, known in self.known.items():
+            if number in known.needs and known.state is BLOCKED:
+                if state is not DONE:
+                    self.ended(other, FAILED)
+                elif all(self.known[need].state is DONE for need in known.needs):
+                    known.state = Q
+
+    # --- verbs --------------------------------------------------------------------------------------------------------
+
+    @rule(
+        data=st.data(),
+        priority=st.integers(0, 3),
+        delay=st.sampled_from([None, 3, 50]),
+        ttl=st.sampled_from([None, 5, 60]),
+    )
+    def submit(self, data: st.DataObject, priority: int, delay: int | None, ttl: int | None) -> None:
+        number = len(self.known) + 1
+        alive = [n for n, k in self.known.items() if k.state not in {FAILED, CANCELLED, DEAD}]
+        needs = tuple(data.draw(st.lists(st.sampled_from(alive), max_size=2, unique=True))) if alive else ()
+        ready_ms = None if delay is None else self.now_ms + delay
+        expires_ms = None if ttl is None else self.now_ms + ttl
+        task = new_task(
+            number,
+            priority=priority,
+            ready_ms=ready_ms,
+            expires_ms=expires_ms,
+            depends_on=tuple(task_id(n) for n in needs),
+        )
+        self.do(self.rows.add(task))
+        state = BLOCKED if any(self.known[n].state is not DONE for n in needs) else Q
+        self.known[number] = Known(state, 0, needs, ready_ms, expires_ms, priority=priority)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.known)
+    def claim(self, data: st.DataObject) -> None:
+        number, known = self.some(data)
+        outcome = self.do(self.rows.claim(number))
+        if known.state is Q and known.ready_ms is None:
+            known.state, known.epoch = A, known.epoch + 1
+            assert outcome.epoch == known.epoch  # type: ignore[attr-defined]  # it is a Claimed
+        else:
+            assert isinstance(outcome, AgentComError)
+            assert outcome.code == "stale_task"
+
+    @rule(data=st.data(), late=st.integers(0, 2))
+    @precondition(lambda self: self.known)
+    def accept(self, data: st.DataObject, late: int) -> None:
+        number, known = self.some(data)
+        outcome = self.do(self.rows.accept(number, known.epoch - late))
+        if late == 0 and known.state in {A, R}:
+            assert outcome is None
+            known.state = R
+        else:
+            assert isinstance(outcome, AgentComError)
+            assert outcome.code == "stale"
+
+    @rule(data=st.data(), late=st.integers(0, 2), how=st.sampled_from([DONE, DONE, FAILED, Q, DEAD]))
+    @precondition(lambda self: self.known)
+    def finish(self, data: st.DataObject, late: int, how: TaskState) -> None:
+        number, known = self.some(data)
+        lost = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA} if how is Q else {}
+        outcome = self.do(self.rows.finish(number, known.epoch - late, how, **lost))
+        if late or known.state not in {A, R}:
+            assert isinstance(outcome, AgentComError)
+            assert outcome.code == "stale"
+        elif how is Q:
+            known.state = Q
+        else:
+            known.accepted = known.epoch
+            self.ended(number, how)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.known)
+    def cancel(self, data: st.DataObject) -> None:
+        number, known = self.some(data)
+        outcome = self.do(
+            self.rows.store.commit(Cancel(at_ms=self.rows.tick(), task=task_id(number), reason="", by="me"))
+        )
+        assert isinstance(outcome, AgentComError) == (known.state in FINAL_STATES)
+        if known.state not in FINAL_STATES:
+            self.ended(number, CANCELLED)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.known)
+    def retry(self, data: st.DataObject) -> None:
+        number, known = self.some(data)
+        outcome = self.do(self.rows.store.commit(Retry(at_ms=self.rows.tick(), task=task_id(number), by="me")))
+        assert isinstance(outcome, AgentComError) == (known.state is not DEAD)
+        if known.state is DEAD:
+            known.state, known.accepted, known.ready_ms = Q, 0, None
+
+    @rule(later=st.sampled_from([0, 2, 10, 70]))
+    def time_passes(self, later: int) -> None:
+        self.rows.now_ms += later
+        now_ms = self.rows.tick()
+        promoted = self.do(self.rows.store.commit(Promote(at_ms=now_ms)))
+        assert isinstance(promoted, Promoted)
+        due = {n for n, k in self.known.items() if k.state is Q and k.ready_ms is not None and k.ready_ms <= now_ms}
+        assert {ready.place for ready in promoted.ready} == {(self.known[n].priority, task_id(n)) for n in due}
+        for number in due:
+            self.known[number].ready_ms = None
+
+        expired = self.do(self.rows.store.commit(Expire(at_ms=now_ms)))
+        assert isinstance(expired, Expired)
+        for number, known in self.known.items():
+            if known.expires_ms is not None and known.expires_ms <= now_ms and known.state in {Q, BLOCKED}:
+                self.ended(number, FAILED)
+
+    @rule()
+    @precondition(lambda self: self.backend != "sqlite-memory")
+    def close_and_open(self) -> None:
+        self.runner.run(self.rows.store.close())
+        self.open()
+
+    # --- what is always true ------------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_rows_are_those_of_the_model(self) -> None:
+        async def look() -> None:
+            store = self.rows.store
+            found = {row.id: row for row in await store.tasks(TaskQuery(limit=1_000))}
+            assert {task: (row.state, row.epoch, row.ready_ms) for task, row in found.items()} == {
+                task_id(n): (k.state, k.epoch, k.ready_ms) for n, k in self.known.items()
+            }
+            counts = {state: n for state, n in (await store.counts()).items() if n}
+            states = [k.state for k in self.known.values()]
+            assert counts == {state: states.count(state) for state in set(states)}
+            ready = await store.commit(ReadClass(at_ms=self.now_ms, class_text=CLASS, limit=1_000))
+            waiting = {(k.priority, task_id(n)) for n, k in self.known.items() if k.state is Q and k.ready_ms is None}
+            assert ready == sorted(waiting)
+
+        self.runner.run(look())
+
+    @invariant()
+    def facts_are_numbered_without_gaps_and_none_is_ever_taken_back(self) -> None:
+        events = self.runner.run(self.rows.store.events(0, 10_000))
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        assert len(events) >= self.events
+        self.events = len(events)
+
+    @invariant()
+    def at_most_one_result_of_a_task_counts(self) -> None:
+        async def look() -> None:
+            for number, known in self.known.items():
+                attempts = await self.rows.store.attempts(task_id(number))
+                assert [a.epoch for a in attempts if a.accepted] == ([known.accepted] if known.accepted else [])
+                assert len(attempts) == known.epoch
+
+        self.runner.run(look())
+
+    @invariant()
+    def what_has_ended_stays_as_it_ended(self) -> None:
+        for known in self.known.values():
+            final = [state for state in known.ends if state is not DEAD]
+            assert len(final) <= 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_store_does_what_the_model_does(backend: str) -> None:
+    machine = type("Machine", (Machine,), {"backend": backend})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )

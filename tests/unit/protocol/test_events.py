@@ -1,0 +1,16 @@
+"""The promise of event names: they stand in stores and in other people's programs, so they never change."""
+
+from protocol.events import Event, EventKind
+
+
+def test_the_names_of_facts_are_stable() -> None:
+    assert [kind.value for kind in EventKind] == (
+        "task_blocked task_queued task_assigned task_started task_verifying task_iteration task_completed task_failed "
+        "task_cancelled task_requeued task_dead attempt_lost attempt_rejected report_stale agent_joined agent_lost "
+        "agent_draining agent_resumed endpoint_added endpoint_removed endpoint_up endpoint_down token_created "
+        "token_revoked hub_started"
+    ).split()
+
+
+def test_a_fact_has_no_number_before_the_store_gives_it_one() -> None:
+    assert Event(kind=EventKind.HUB_STARTED, at_ms=1).seq == 0

@@ -1,0 +1,417 @@
+"""The promises of the session: every ordered message exactly once and in order, whatever the line and the peer do."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol import codec
+from protocol.errors import FrameTooLarge, MalformedFrame, Overloaded, ProtocolViolation
+from protocol.limits import MAX_FRAME_BYTES, MAX_UNACKED
+from protocol.messages import Accept, Ack, Drain, Error, Heartbeat, Log, Ordered, Ping, Pong, Progress
+from protocol.model import AttemptId, AttemptState
+from protocol.session import MAX_PINGS, Session
+
+
+def note(number: int) -> Progress:
+    return Progress(attempt=AttemptId("A", 1, "t", number), state=AttemptState.RUNNING)
+
+
+def said(message: object) -> int:
+    assert isinstance(message, Progress)
+    return message.attempt.epoch
+
+
+def joined(a: Session, b: Session, now: float = 0.0) -> None:
+    a_received, b_received = a.received, b.received
+    a.connected(b_received, now)
+    b.connected(a_received, now)
+
+
+def carry(a: Session, b: Session, now: float = 0.0) -> list[object]:
+    """All that ``a`` has to send arrives at ``b``; what ``b`` acts on, made safe at once."""
+    taken: list[object] = []
+    for frame in a.data_to_send():
+        for message in b.receive(frame, now):
+            taken.append(message)
+            if isinstance(message, Ordered):
+                b.acknowledge(message.n)
+    return taken
+
+
+@pytest.fixture
+def pair() -> tuple[Session, Session]:
+    a, b = Session(), Session()
+    joined(a, b)
+    return a, b
+
+
+def test_messages_arrive_in_order_and_are_acknowledged(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    numbers = [a.send(note(number)) for number in (1, 2, 3)]
+    taken = carry(a, b)
+    carry(b, a)
+
+    assert numbers == [1, 2, 3]
+    assert [said(message) for message in taken] == [1, 2, 3]
+    assert (a.unacked, a.acknowledged) == (0, 3)
+
+
+def test_what_was_said_without_a_line_waits_for_one() -> None:
+    a, b = Session(), Session()
+    a.send(note(1))
+    number = a.send(Heartbeat(sidecar="A", boot=1))
+
+    assert number == 0
+    assert a.data_to_send() == []
+
+    joined(a, b)
+
+    assert [said(message) for message in carry(a, b)] == [1]
+
+
+def test_nothing_is_acknowledged_before_it_is_safe(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    for number in (1, 2, 3):
+        a.send(note(number))
+    for frame in a.data_to_send():
+        b.receive(frame, 0)
+    b.acknowledge(1)
+    b.acknowledge(3)
+    carry(b, a)
+
+    assert a.acknowledged == 1
+
+    b.acknowledge(2)
+    b.acknowledge(2)
+    carry(b, a)
+
+    assert a.acknowledged == 3
+
+
+def test_a_lost_acknowledgement_is_told_again_on_the_next_line(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    a.send(note(1))
+    carry(a, b)
+    b.data_to_send()  # lost
+    a.disconnected()
+    b.disconnected()
+    joined(a, b)
+
+    assert carry(a, b) == []
+
+    carry(b, a)
+
+    assert a.unacked == 0
+
+
+def test_a_message_that_comes_twice_is_acted_on_once(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    a.send(note(1))
+    (frame,) = a.data_to_send()
+
+    assert len(b.receive(frame, 0)) == 1
+    assert b.receive(frame, 0) == []
+
+
+@pytest.mark.parametrize("number", [0, 2, 7, -1])
+def test_an_order_number_that_jumps_is_refused(number: int) -> None:
+    session = Session()
+    session.connected(0, 0)
+    with pytest.raises(ProtocolViolation):
+        session.receive(codec.encode(Drain(on=True, n=number)), 0)
+
+    assert session.received == 0
+
+
+def test_good_messages_before_a_bad_one_are_not_lost_with_the_frame() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    a.send(note(1))
+    (good,) = a.data_to_send()
+    frame = b"\x92" + good + codec.encode(Drain(on=True, n=9))
+    with pytest.raises(ProtocolViolation, match="expected message 2, found message 9"):
+        b.receive(frame, 0)
+    a.disconnected()
+    b.disconnected()
+    joined(a, b)
+
+    assert [said(message) for message in carry(a, b)] == [1]
+
+
+def test_an_acknowledgement_of_what_was_never_sent_is_refused(pair: tuple[Session, Session]) -> None:
+    a, _ = pair
+    a.send(note(1))
+
+    assert a.receive(codec.encode(Ack(n=1)), 0) == []
+    with pytest.raises(ProtocolViolation, match="an acknowledgement below 2"):
+        a.receive(codec.encode(Ack(n=2)), 0)
+
+
+def test_a_peer_that_has_received_what_was_never_sent_means_another_session() -> None:
+    session = Session()
+    with pytest.raises(ProtocolViolation, match="expected a count below 1, found 4"):
+        session.connected(4, 0)
+
+    assert not session.is_connected
+
+
+def test_a_peer_that_restarted_gets_what_it_had_not_acknowledged_under_new_numbers(
+    pair: tuple[Session, Session],
+) -> None:
+    a, b = pair
+    for number in (1, 2, 3, 4):
+        a.send(note(number))
+    for frame in a.data_to_send():
+        b.receive(frame, 0)
+    b.acknowledge(1)
+    b.acknowledge(2)
+    carry(b, a)
+    a.disconnected()
+    fresh = Session()
+    renumbered = a.peer_restarted()
+    joined(a, fresh)
+
+    assert renumbered == {3: 1, 4: 2}
+    assert [said(message) for message in carry(a, fresh)] == [3, 4]
+
+
+def test_a_frame_that_is_no_frame_changes_nothing(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    for frame in (b"", b"\xc1", b"\x91\x91", b"\x81\xa1t\xa3xyz"):
+        with pytest.raises(MalformedFrame):
+            b.receive(frame, 0)
+    with pytest.raises(FrameTooLarge):
+        b.receive(b"\xc0" * (MAX_FRAME_BYTES + 1), 0)
+    a.send(note(1))
+
+    assert [said(message) for message in carry(a, b)] == [1]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Log(attempt=AttemptId("A", 1, "t", 1), offset=0, stream="stdout", text="x" * MAX_FRAME_BYTES),
+        Error(code="x", detail="x" * MAX_FRAME_BYTES),
+    ],
+)
+def test_a_message_that_fits_no_frame_is_refused_and_harms_no_other(message: Log | Error) -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    a.send(note(1))
+    with pytest.raises(FrameTooLarge):
+        a.send(message)
+    a.send(note(2))
+
+    assert [said(taken) for taken in carry(a, b)] == [1, 2]
+
+
+def test_more_than_a_peer_may_leave_unacknowledged_is_refused() -> None:
+    session = Session()
+    for number in range(MAX_UNACKED):
+        session.send(note(number))
+    with pytest.raises(Overloaded):
+        session.send(note(0))
+
+    assert session.send(Heartbeat(sidecar="A", boot=1)) == 0
+    assert session.unacked == MAX_UNACKED
+
+
+def test_a_large_backlog_goes_out_in_frames_that_fit() -> None:
+    a, b = Session(), Session()
+    for number in range(100):
+        a.send(Log(attempt=AttemptId("A", 1, "t", 1), offset=number, stream="stdout", text="x" * 30_000))
+    joined(a, b)
+    frames = a.data_to_send()
+
+    assert len(frames) > 1
+    assert max(map(len, frames)) <= MAX_FRAME_BYTES
+    assert sum(len(b.receive(frame, 0)) for frame in frames) == 100
+
+
+def test_a_ping_is_answered_and_the_answer_is_no_news(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    a.ping(3.0)
+    carried = carry(a, b, 3.1), carry(b, a, 3.2)
+
+    assert carried == ([], [])
+    assert a.proven_at == 3.0
+
+
+def test_an_answer_proves_only_what_was_sent_before_its_ping(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    a.ping(1.0)
+    carry(a, b, 1.0)
+    a.ping(2.0)
+    a.data_to_send()  # the second ping is lost
+    carry(b, a, 2.5)
+
+    assert a.proven_at == 1.0
+    a.receive(codec.encode(Pong(token=99)), 3.0)  # nobody asked
+    assert a.proven_at == 1.0
+
+
+def test_pings_that_nobody_answers_do_not_pile_up(pair: tuple[Session, Session]) -> None:
+    a, _ = pair
+    for number in range(MAX_PINGS * 3):
+        a.ping(float(number))
+
+    assert len(a._unanswered) == MAX_PINGS
+
+
+def test_without_a_line_there_is_no_ping() -> None:
+    session = Session()
+    session.ping(1.0)
+    session.tick(100.0)
+
+    assert not session.is_dead(1_000.0)
+    assert session.next_deadline(5.0) == 5.0 + session.heartbeat_s
+
+
+def test_a_silent_peer_is_asked_and_then_counts_as_dead() -> None:
+    session = Session(heartbeat_s=5, dead_after_s=15)
+    session.connected(0, 0.0)
+    session.tick(4.9)
+
+    assert session.data_to_send() == []
+    assert session.next_deadline(4.9) == 5.0
+
+    session.tick(5.0)
+    (frame,) = session.data_to_send()
+
+    assert isinstance(codec.decode(frame)[0], Ping)
+    assert session.next_deadline(5.0) == 10.0
+    assert not session.is_dead(14.9)
+    assert session.is_dead(15.0)
+
+    session.receive(codec.encode(Ping(token=1)), 15.0)
+
+    assert not session.is_dead(20.0)
+
+
+class Line:
+    """Two peers, a line between them that loses what is on it when it breaks, and what each has acted on."""
+
+    def __init__(self) -> None:
+        self.ends = [Session(), Session()]
+        self.frames: list[list[bytes]] = [[], []]  # on the way to each end
+        self.taken: list[list[int]] = [[], []]
+        self.unsafe: list[list[int]] = [[], []]
+        self.sent = [0, 0]
+        joined(self.ends[0], self.ends[1])
+
+    def send(self, end: int) -> None:
+        self.sent[end] += 1
+        self.ends[end].send(note(self.sent[end]))
+
+    def write(self, end: int) -> None:
+        self.frames[1 - end] += self.ends[end].data_to_send()
+
+    def read(self, end: int) -> None:
+        if self.frames[end]:
+            for message in self.ends[end].receive(self.frames[end].pop(0), 0):
+                if isinstance(message, Ordered):
+                    self.taken[end].append(said(message))
+                    self.unsafe[end].append(message.n)
+
+    def make_safe(self, end: int, newest_first: bool) -> None:
+        if self.unsafe[end]:
+            self.ends[end].acknowledge(self.unsafe[end].pop(-1 if newest_first else 0))
+
+    def cut(self) -> None:
+        self.frames = [[], []]
+        for session in self.ends:
+            session.disconnected()
+        joined(self.ends[0], self.ends[1])
+
+    def finish(self) -> None:
+        for _ in range(4):
+            for end in (0, 1):
+                while self.unsafe[end]:
+                    self.make_safe(end, newest_first=False)
+                self.write(end)
+            for end in (0, 1):
+                while self.frames[end]:
+                    self.read(end)
+
+
+DEEDS = st.lists(st.tuples(st.sampled_from(["send", "write", "read", "safe", "unsafe", "cut"]), st.integers(0, 1)))
+
+
+@settings(max_examples=300)
+@given(DEEDS)
+def test_whatever_the_line_does_everything_arrives_once_and_in_order(deeds: list[tuple[str, int]]) -> None:
+    line = Line()
+    for deed, end in deeds:
+        match deed:
+            case "send":
+                line.send(end)
+            case "write":
+                line.write(end)
+            case "read":
+                line.read(end)
+            case "safe" | "unsafe":
+                line.make_safe(end, newest_first=deed == "unsafe")
+            case _:
+                line.cut()
+        for side in (0, 1):
+            assert line.taken[side] == list(range(1, len(line.taken[side]) + 1))
+    line.finish()
+
+    assert line.taken == [list(range(1, line.sent[1] + 1)), list(range(1, line.sent[0] + 1))]
+    assert [session.unacked for session in line.ends] == [0, 0]
+
+
+@settings(max_examples=200)
+@given(DEEDS, st.integers(0, 3))
+def test_a_peer_that_restarts_gets_all_that_no_boot_of_it_has_made_safe(
+    deeds: list[tuple[str, int]], restarts: int
+) -> None:
+    line = Line()
+    safe: set[int] = set()
+    for round_ in range(restarts + 1):
+        for deed, end in deeds:
+            match deed:
+                case "send":
+                    line.send(0)
+                case "write":
+                    line.write(end)
+                case "read":
+                    line.read(end)
+                case "safe" | "unsafe":
+                    line.make_safe(1, newest_first=False)
+                case _:
+                    line.cut()
+        if round_ < restarts:
+            told = line.ends[0].acknowledged
+            safe |= set(line.taken[1])
+            line.ends[0].disconnected()
+            line.ends[1] = Session()
+            line.ends[0].peer_restarted()
+            line.frames, line.unsafe = [[], []], [[], []]
+            joined(line.ends[0], line.ends[1])
+
+            assert told >= 0
+    line.finish()
+
+    last = line.taken[1]
+    assert set(last) | safe == set(range(1, line.sent[0] + 1))
+    assert line.ends[0].unacked == 0
+
+
+def test_an_accept_is_numbered_by_the_session_alone(pair: tuple[Session, Session]) -> None:
+    a, b = pair
+    a.send(Accept(attempt=AttemptId("A", 1, "t", 1), n=77))
+    (message,) = carry(a, b)
+
+    assert isinstance(message, Accept)
+    assert message.n == 1
+
+
+def test_a_message_without_a_number_is_handed_over_every_time_it_comes() -> None:
+    session = Session()
+    session.connected(0, 0.0)
+    heartbeat = Heartbeat(sidecar="a", boot=1)
+    frame = codec.encode(heartbeat)
+
+    assert session.receive(frame, 1.0) == session.receive(frame, 2.0) == [heartbeat]
+    assert session.received == 0
