@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,8 @@ from protocol.limits import HEARTBEAT_S, LEASE_S
 from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
+MAX_LEASE_S: Final = 86_400.0
+"""Beyond a day nobody would notice that a machine is gone."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -119,43 +121,43 @@ def _with(settings: Settings, **values: Any) -> Settings:
     return Settings(**{name: getattr(settings, name) for name in Settings.__struct_fields__} | values)
 
 
-def _problems(settings: Settings) -> list[Problem]:
-    problems = []
-    host, _, port = settings.listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the largest port
-        problems.append(Problem("listen", f"not host:port, like 127.0.0.1:{DEFAULT_PORT}: {settings.listen!r}"))
-    elif not _is_loopback(host.strip("[]")) and not settings.tls_cert and not settings.plaintext:
-        problems.append(
-            Problem(
-                "listen",
-                f"{host} can be reached from other machines and there is no TLS: give --tls-cert and --tls-key, "
-                "or put a TLS proxy or tunnel before a loopback address, or accept it with --plaintext",
-            )
-        )
-    if bool(settings.tls_cert) != bool(settings.tls_key):
-        problems.append(Problem("tls_key" if settings.tls_cert else "tls_cert", "certificate and key go together"))
+def _problems(settings: Settings) -> Iterator[Problem]:
+    yield from _door(settings)
+    yield from _numbers(settings)
     if settings.store and not settings.store.startswith("sqlite:"):
-        problems.append(
-            Problem(
-                "store", f"this version keeps its store in SQLite only; leave it out, found {settings.store[:60]!r}"
-            )
-        )
-    if not 0.05 <= settings.heartbeat_s <= 60:  # noqa: PLR2004 - a fast test and a slow link
-        problems.append(Problem("heartbeat_s", f"{settings.heartbeat_s:g}; from 0.05 to 60 seconds"))
-    if settings.lease_s < 3 * settings.heartbeat_s:
-        problems.append(
-            Problem("lease_s", f"{settings.lease_s:g}; at least three heartbeats ({3 * settings.heartbeat_s:g} s)")
-        )
-    if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
-        problems.append(Problem("window", f"{settings.window}; from 1 to 1000000"))
+        found = settings.store[:60]
+        yield Problem("store", f"this version keeps its store in SQLite only; leave it out, found {found!r}")
     if settings.log not in {"auto", "json", "pretty"}:
-        problems.append(Problem("log", f"{settings.log!r}; one of auto, json, pretty"))
+        yield Problem("log", f"{settings.log!r}; one of auto, json, pretty")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
-        problems.append(Problem("log_level", f"{settings.log_level!r}; one of debug, info, warning, error"))
+        yield Problem("log_level", f"{settings.log_level!r}; one of debug, info, warning, error")
     for name in ("chain_trivial", "chain_standard", "chain_complex"):
         if Strategy.TRIVIAL in getattr(settings, name) or not getattr(settings, name):
-            problems.append(Problem(name, "one or both of local_llm, cloud_llm, in order of preference"))
-    return problems
+            yield Problem(name, "one or both of local_llm, cloud_llm, in order of preference")
+
+
+def _door(settings: Settings) -> Iterator[Problem]:
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - the largest port
+        yield Problem("listen", f"not host:port, like 127.0.0.1:{DEFAULT_PORT}: {settings.listen!r}")
+    elif not _is_loopback(host.strip("[]")) and not settings.tls_cert and not settings.plaintext:
+        yield Problem(
+            "listen",
+            f"{host} can be reached from other machines and there is no TLS: give --tls-cert and --tls-key, "
+            "or put a TLS proxy or tunnel before a loopback address, or accept it with --plaintext",
+        )
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        yield Problem("tls_key" if settings.tls_cert else "tls_cert", "certificate and key go together")
+
+
+def _numbers(settings: Settings) -> Iterator[Problem]:
+    heartbeat_s, lease_s = settings.heartbeat_s, settings.lease_s
+    if not 0.05 <= heartbeat_s <= 60:  # noqa: PLR2004 - a fast test and a slow link
+        yield Problem("heartbeat_s", f"{heartbeat_s:g}; from 0.05 to 60 seconds")
+    if not 3 * heartbeat_s <= lease_s <= MAX_LEASE_S:
+        yield Problem("lease_s", f"{lease_s:g}; from three heartbeats ({3 * heartbeat_s:g} s) to {MAX_LEASE_S:g} s")
+    if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
+        yield Problem("window", f"{settings.window}; from 1 to 1000000")
 
 
 def _is_loopback(host: str) -> bool:

@@ -136,7 +136,7 @@ class Log(Ordered, frozen=True, kw_only=True, tag="log"):
 
 
 class Report(Ordered, frozen=True, kw_only=True, tag="report"):
-    """The attempt has ended. Acknowledged only after it is stored; answered by ``error`` code ``stale`` if it is late."""
+    """The attempt has ended. Acknowledged after it is stored; answered by ``error`` code ``stale`` if it is late."""
 
     attempt: AttemptId
     state: AttemptState

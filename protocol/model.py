@@ -203,7 +203,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What work cost. ``model`` is ``none`` for work without a model; ``cost_usd`` is ``None`` where no price is known."""
+    """What work cost. ``model`` is ``none`` for work without one; ``cost_usd`` is ``None`` where no price is known."""
 
     model: str = "none"
     endpoint: str = ""
@@ -214,7 +214,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
     def plus(self, other: "Usage") -> "Usage":
-        """Both together; the cost is unknown if either is. The later model and endpoint stand, unless there was none."""
+        """Both together; the cost is unknown if either is. The later model and endpoint stand, if there was one."""
         known = self.cost_usd is not None and other.cost_usd is not None
         later = other if other.model != "none" else self
         return Usage(

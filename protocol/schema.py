@@ -23,6 +23,7 @@ T = TypeVar("T", bound=Struct)
 _STEP: Final = re.compile(r"[^.\[\]]+")
 _WELL_FORMED: Final = {"type": "git_clean"}
 EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent")
+_HUGE: Final = 10**300  # larger whole numbers cannot be shown as floats
 _SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
     inspect.StrType: (str, "a string"),
     inspect.BoolType: (bool, "true or false"),
@@ -75,8 +76,10 @@ def _rest(value: object, found: list[Problem]) -> list[Problem]:
 
 
 def _without(value: dict[str, Any], steps: list[str]) -> dict[str, Any]:
-    """A copy of ``value`` that lacks what ``steps`` lead to. A bad check is replaced by one that is always well-formed,
-    so that the others keep their numbers; any other list goes as a whole.
+    """A copy of ``value`` that lacks what ``steps`` lead to.
+
+    A bad check is replaced by one that is always well-formed, so that the others keep their numbers; another list goes
+    as a whole.
     """
     name = steps[0] if steps else ""
     if name not in value:
@@ -122,6 +125,8 @@ def _whole(spec: TaskSpec) -> Iterator[Problem]:
     except UnicodeEncodeError:
         yield from _halves(msgspec.to_builtins(spec), "")
         return
+    except OverflowError:
+        return  # a number beyond 64 bits, which has its own problem already
     if size > limits.MAX_SPEC_BYTES:
         most = f"{limits.MAX_SPEC_BYTES:,}"
         yield Problem("", f"{size:,} bytes as a whole; at most {most}: put bulk into the repository")
@@ -176,10 +181,8 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
 
 def _executor(spec: TaskSpec) -> Iterator[Problem]:
     if spec.executor not in EXECUTORS:
-        yield Problem(
-            "executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{_did_you_mean(spec.executor,
-            EXECUTORS)}",
-        )
+        near = _did_you_mean(spec.executor, EXECUTORS)
+        yield Problem("executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{near}")
     if spec.executor == "shell" and not spec.command.strip():
         yield Problem("command", "executor 'shell' needs a command")
     if spec.executor in {"chat", "agent"} and not (spec.prompt.strip() or spec.title.strip()):
@@ -222,7 +225,8 @@ def _numbers(spec: TaskSpec) -> Iterator[Problem]:
         ("ttl_s", spec.ttl_s, 0.001, 366 * 86_400),
     ):
         if number is not None and not least <= number <= most:
-            yield Problem(path, f"{number:g}; from {least:g} to {most:g}")
+            found = f"{number:g}" if abs(number) < _HUGE else "a number far too large"
+            yield Problem(path, f"{found}; from {least:g} to {most:g}")
     for path, at in (("complete_by", spec.complete_by), ("run_after", spec.run_after)):
         if at is not None and at.tzinfo is None:
             yield Problem(path, "has no time zone; write it like 2026-01-31T12:00:00Z")
@@ -271,11 +275,18 @@ def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  #
         if not _is_time(value):
             yield Problem(path, f"expected a time like 2026-01-31T12:00:00Z, found {_show(value)}")
     else:
-        expected = _SCALARS.get(type(kind))
-        if expected and (
-            not isinstance(value, expected[0]) or (isinstance(value, bool) and not isinstance(kind, inspect.BoolType))
-        ):
-            yield Problem(path, f"expected {expected[1]}, found {_show(value)}")
+        yield from _scalar(value, kind, path)
+
+
+def _scalar(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:
+    expected = _SCALARS.get(type(kind))
+    if expected is None:
+        return
+    is_confused = isinstance(value, bool) and not isinstance(kind, inspect.BoolType)
+    if is_confused or not isinstance(value, expected[0]):
+        yield Problem(path, f"expected {expected[1]}, found {_show(value)}")
+    elif isinstance(kind, inspect.FloatType) and isinstance(value, int) and abs(value) >= _HUGE:
+        yield Problem(path, "a number far too large")
 
 
 def _union(value: object, kind: inspect.UnionType, path: str) -> Iterator[Problem]:
@@ -306,7 +317,7 @@ def _union(value: object, kind: inspect.UnionType, path: str) -> Iterator[Proble
 def _struct(value: Mapping[Any, Any], kind: inspect.StructType, path: str) -> Iterator[Problem]:
     fields = {f.encode_name: f for f in kind.fields}
     for key in value:
-        if key not in fields and kind.forbid_unknown_fields and not (kind.tag_field == key):
+        if key not in fields and kind.forbid_unknown_fields and kind.tag_field != key:
             yield Problem(
                 _under(path, str(key)), f"unknown field; known: {', '.join(sorted(fields))}{_did_you_mean(key, fields)}"
             )

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from protocol.clock import Clock
-from protocol.errors import AgentComError, Overloaded
+from protocol.errors import AgentComError, FrameTooLarge, Overloaded
 from protocol.messages import Message
 from protocol.session import Session
 
@@ -32,8 +32,12 @@ class Link:
             self.session.send(message)
         except Overloaded:
             # It reads nothing any more: cut it off. Its leases decide what becomes of its work.
-            log.error("link_overloaded", agent=self.name, unacked=self.session.unacked)
+            log.warning("link_overloaded", agent=self.name, unacked=self.session.unacked, next="its leases decide")
             self.cut()
+            return
+        except FrameTooLarge as exc:
+            # Senders keep their messages small; one that did not must not take the hub along.
+            log.warning("message_too_large", agent=self.name, kind=type(message).__name__, why=str(exc))
             return
         self.work.set()
 

@@ -30,17 +30,33 @@ MAX_SLOTS: Final = 1_024
 class ResultsPort(Protocol):
     """Where messages of attempts go."""
 
-    def take(self, agent: str, message: messages.Ordered, answer: Callable[[AgentComError | None], None]) -> None: ...
+    def take(self, agent: str, message: messages.Ordered, answer: Callable[[AgentComError | None], None]) -> None:
+        """Act on it; call ``answer`` once, when its effect is stored or with why it has none."""
+        ...
 
 
 class PresencePort(Protocol):
     """Where sidecars come and go."""
 
-    async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]: ...
-    def is_draining(self, name: str) -> bool: ...
-    def ready(self, name: str) -> None: ...
-    def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]: ...
-    def gone(self, name: str, boot: int) -> None: ...
+    async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
+        """It introduces itself: a verdict for all that it holds, and what has to be sent to it again."""
+        ...
+
+    def is_draining(self, name: str) -> bool:
+        """Whether a person wants it to get no new work."""
+        ...
+
+    def ready(self, name: str) -> None:
+        """It has been welcomed and may get work."""
+        ...
+
+    def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]:
+        """It lives: the attempts that it names and must stop."""
+        ...
+
+    def gone(self, name: str, boot: int) -> None:
+        """Its socket has closed."""
+        ...
 
 
 class Gateway:

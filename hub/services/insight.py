@@ -15,6 +15,7 @@ from protocol.api import (
     EventList,
     Explanation,
     Health,
+    HostExplanation,
     LogList,
     TaskList,
     TaskView,
@@ -115,7 +116,9 @@ class Insight:
         tier: TierDecision = codec.decode_tier(stored[1])
         attempts = await self._store.attempts(task)
         routing = rows.attempt(attempts[-1], tier).routing if attempts else None
-        summary, unblock, agents = "", (), ()
+        summary = ""
+        unblock: tuple[str, ...] = ()
+        agents: tuple[HostExplanation, ...] = ()
         position = None
         is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
         if row.state is TaskState.QUEUED:
@@ -135,7 +138,8 @@ class Insight:
         )
 
     async def _standing(self, row: TaskRow) -> tuple[str, tuple[str, ...]]:
-        reason, unblock = row.reason, ()
+        reason = row.reason
+        unblock: tuple[str, ...] = ()
         if row.state is TaskState.BLOCKED:
             blockers = await self._store.blockers(row.id)
             reason = ", ".join(f"{task} is {state.value}" for task, state in blockers)

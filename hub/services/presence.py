@@ -38,7 +38,8 @@ class Evicted(Conflict):
         super().__init__(name, boot, newer)
 
     def __str__(self) -> str:
-        return f"sidecar {self.name!r} boot {self.boot} is older than boot {self.newer}, which is known; use another --name"
+        older = f"sidecar {self.name!r} boot {self.boot} is older than boot {self.newer}, which is known"
+        return f"{older}; use another --name"
 
 
 class Lifecycle:

@@ -4,6 +4,8 @@
 must never write into a schema it does not know.
 """
 
+from typing import cast
+
 import apsw
 import structlog
 
@@ -23,7 +25,7 @@ def migrate(connection: apsw.Connection) -> int:
     applied = 0
     connection.execute("BEGIN EXCLUSIVE")  # two hubs that start together: the second waits and finds nothing to do
     try:
-        version = int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+        version = cast("int", connection.execute("PRAGMA user_version").fetchall()[0][0])
         if version > len(known):
             raise StoreFailed(
                 f"the store has schema {version}, this build knows up to {len(known)}: install a newer agentcom"

@@ -88,7 +88,7 @@ class SqliteStore:
                 os.umask(0o077)
             self._writing = _connect(self._path)
             migrate(self._writing)
-            last = self._writing.execute(self._sql["last_event"]).fetchall()[0][0] or 0
+            last = _number(self._writing, self._sql["last_event"])
             self._verbs = Verbs(self._writing, last)
             self.newest_event = last
             self._reading = self._writing if self._is_memory else _connect(self._path)
@@ -163,7 +163,8 @@ class SqliteStore:
         return await self._in(self._write_thread, lambda: self._apply_now(batch))
 
     def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
-        assert self._writing is not None and self._verbs is not None, "the store is open"
+        assert self._writing is not None, "the store is open"
+        assert self._verbs is not None, "the store is open"
         try:
             return self._transaction(self._writing, self._verbs, batch)
         except DISK_ERRORS as exc:
@@ -319,7 +320,12 @@ class SqliteStore:
 
     def _next_boot(self, now_ms: int) -> int:
         assert self._writing is not None, "the store is open"
-        return int(self._writing.execute(self._sql["next_boot"], (now_ms,)).fetchall()[0][0])
+        return _number(self._writing, self._sql["next_boot"], now_ms)
+
+
+def _number(connection: apsw.Connection, query: str, *values: int) -> int:
+    found: Any = connection.execute(query, values).fetchall()[0][0]
+    return int(found or 0)
 
 
 def _connect(path: str) -> apsw.Connection:

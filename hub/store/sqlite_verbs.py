@@ -101,10 +101,13 @@ class Verbs:
     def _run(self, name: str, *values: Any) -> apsw.Cursor:
         return self._cursor.execute(self._sql[name], values)
 
+    def _rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
+        return cast("list[tuple[Any, ...]]", self._cursor.execute(self._sql[name], values).fetchall())
+
     def _row(self, name: str, *values: Any) -> tuple[Any, ...] | None:
         # Read to the end: a RETURNING statement that is left half-way keeps the transaction from committing.
-        rows = self._cursor.execute(self._sql[name], values).fetchall()
-        return cast("tuple[Any, ...]", rows[0]) if rows else None
+        rows = self._rows(name, *values)
+        return rows[0] if rows else None
 
     def _changed(self, name: str, *values: Any) -> bool:
         self._cursor.execute(self._sql[name], values)
@@ -293,7 +296,7 @@ class Verbs:
         open_ends = [(task, state)]
         while open_ends:
             ended, how = open_ends.pop()
-            for (dependent,) in self._run("dependents", ended).fetchall():
+            for (dependent,) in self._rows("dependents", ended):
                 if how is TaskState.COMPLETED:
                     if self._row("open_needs", dependent) is None and (row := self._row("unblock", dependent, at_ms)):
                         self._move(TaskState.BLOCKED, TaskState.QUEUED)
@@ -301,7 +304,10 @@ class Verbs:
                         if row[2] is None:
                             ready.append(c.Ready(class_text=row[0], place=(row[1], dependent)))
                 elif self._end(dependent, TaskState.BLOCKED, TaskState.FAILED, f"task {ended} is {how.value}", at_ms):
-                    facts = {"reason": f"task {ended} is {how.value}", "failure": FailureClass.DEPENDENCY}
+                    facts: dict[str, Any] = {
+                        "reason": f"task {ended} is {how.value}",
+                        "failure": FailureClass.DEPENDENCY,
+                    }
                     self._tell(EventKind.TASK_FAILED, at_ms, dependent, **facts)
                     open_ends.append((dependent, TaskState.FAILED))
         return tuple(ready)
@@ -339,9 +345,7 @@ class Verbs:
 
     def _expire(self, change: c.Expire) -> c.Expired:
         ended = []
-        for task, was, epoch, agent, class_text, why in self._run(
-            "expired_tasks", change.at_ms, change.limit
-        ).fetchall():
+        for task, was, epoch, agent, class_text, why in self._rows("expired_tasks", change.at_ms, change.limit):
             state = TaskState(was)
             if not self._end(task, state, TaskState.FAILED, why, change.at_ms):
                 continue  # both deadlines of one task
@@ -370,7 +374,7 @@ class Verbs:
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def _promote(self, change: c.Promote) -> c.Promoted:
-        due = self._run("due_tasks", change.at_ms, change.limit).fetchall()
+        due = self._rows("due_tasks", change.at_ms, change.limit)
         for task, _, _ in due:
             self._run("promote", task)
         row = self._row("next_ready")
@@ -379,10 +383,8 @@ class Verbs:
 
     def _read_class(self, change: c.ReadClass) -> list[tuple[int, str]]:
         priority, task = change.after or (-1, "")
-        return [
-            (place, id_)
-            for place, id_ in self._run("read_class", change.class_text, priority, task, change.limit).fetchall()
-        ]
+        found = self._rows("read_class", change.class_text, priority, task, change.limit)
+        return [(place, id_) for place, id_ in found]
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -443,4 +445,5 @@ class _NotDead(Conflict):
         super().__init__(task, state)
 
     def __str__(self) -> str:
-        return f"task {self.task} is {self.state}, which is final; only a dead task can be retried: submit it again instead"
+        final = f"task {self.task} is {self.state}, which is final"
+        return f"{final}; only a dead task can be retried: submit it again instead"
