@@ -41,10 +41,14 @@ class Link:
             return
         self.work.set()
 
-    def answered(self, number: int) -> None:
-        """The effect of the peer's message ``number`` is safe."""
-        self.session.acknowledge(number)
-        self.work.set()
+    def answered(self, number: int, count: int) -> None:
+        """The effect of the peer's message ``number`` of its ``count``-th counting is safe.
+
+        A peer that has begun to count again sends it again: under its old number it says nothing about the new ones.
+        """
+        if count == self.session.count:
+            self.session.acknowledge(number)
+            self.work.set()
 
     def cut(self) -> None:
         """Close the socket that is in charge, if there is one."""

@@ -6,6 +6,7 @@ every message of an attempt is checked against the lease that this name holds.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,10 @@ from protocol.version import negotiate
 
 log = structlog.get_logger(__name__)
 MAX_SLOTS: Final = 1_024
+STALL_S: Final = 60.0
+"""How long one frame may take to leave: a line below 17 kB/s is none that work can be sent over."""
+CLOSE_S: Final = 2.0
+"""How long a closing handshake may take before the socket is cut off; twice what the library waits for its answer."""
 
 
 class ResultsPort(Protocol):
@@ -46,7 +51,7 @@ class PresencePort(Protocol):
         """Whether a person wants it to get no new work."""
         ...
 
-    def ready(self, name: str) -> None:
+    def ready(self, name: str, boot: int) -> None:
         """It has been welcomed and may get work."""
         ...
 
@@ -74,46 +79,53 @@ class Gateway:
         lease_s: float,
         resend: Callable[[Held], Awaitable[None]],
         is_welcome: Callable[[web.Request], bool],
+        dead_after_s: float = DEAD_AFTER_S,
     ) -> None:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
         self._is_welcome = is_welcome
+        self._dead_after_s = max(dead_after_s, 3 * heartbeat_s)
         self._sockets = 0
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one socket until it closes. The caller has checked the token."""
-        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)
+        # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
+        patience_s = self._dead_after_s + self._heartbeat_s
+        socket = web.WebSocketResponse(
+            compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0, receive_timeout=patience_s
+        )
         await socket.prepare(request)
         link: Link | None = None
         try:
-            link, number = await self._welcome(socket)
+            link, number = await self._welcome(request, socket)
             await self._serve(request, socket, link, number)
         except AgentComError as exc:
-            await self._refuse(socket, exc)
+            await self._refuse(request, socket, exc)
         except (ConnectionError, TimeoutError) as exc:
             log.info("socket_lost", agent=link.name if link else None, error=str(exc) or type(exc).__name__)
         finally:
-            if not socket.closed:
-                await socket.close()
+            await _shut(request, socket)
         return socket
 
-    async def _refuse(self, socket: web.WebSocketResponse, error: AgentComError) -> None:
+    async def _refuse(self, request: web.Request, socket: web.WebSocketResponse, error: AgentComError) -> None:
         log.warning("sidecar_refused", code=error.code, why=str(error))
-        with contextlib.suppress(ConnectionError):
-            await socket.send_bytes(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
-            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.code.encode())
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await socket.send_bytes(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
+        await _shut(request, socket, WSCloseCode.POLICY_VIOLATION, error.code.encode())
 
     # --- hello --------------------------------------------------------------------------------------------------------
 
-    async def _welcome(self, socket: web.WebSocketResponse) -> tuple[Link, int]:
+    async def _welcome(self, request: web.Request, socket: web.WebSocketResponse) -> tuple[Link, int]:
         hello = await self._hello(socket)
         protocol = negotiate(hello.protocol)
         verdicts, again = await self._presence.hello(hello)
-        self._sockets += 1
         link = self._links.open(hello.sidecar, hello.boot, self._session)
         is_new = link.socket == 0
         link.cut()  # a socket of the same boot that is still open is a dead one
-        link.socket, link.close = self._sockets, socket.close
+        self._sockets += 1
+        number = link.socket = self._sockets
+        link.close = functools.partial(_shut, request, socket)
         session = link.session
         knows_us = hello.hub_boot == self._hub_boot and not is_new
         if not knows_us:
@@ -127,18 +139,29 @@ class Gateway:
             verdicts=verdicts,
             draining=self._presence.is_draining(hello.sidecar),
         )
-        await socket.send_bytes(codec.encode(welcome))
-        session.connected(hello.received if knows_us else 0, self._clock.monotonic())
-        link.work.set()
-        if not is_new:
-            again = []  # the session resends what it has not acknowledged
-        for held in again:
-            await self._resend(held)
-        self._presence.ready(hello.sidecar)
-        return link, link.socket
+        try:
+            await socket.send_bytes(codec.encode(welcome))
+            _check_is_in_charge(link, number)
+            session.connected(hello.received if knows_us else 0, self._clock.monotonic())
+            link.work.set()
+            for held in again if is_new else ():  # what an older session has not acknowledged it sends by itself
+                await self._resend(held)
+            _check_is_in_charge(link, number)
+        except BaseException:
+            self._leave(link, number)
+            raise
+        self._presence.ready(hello.sidecar, hello.boot)
+        return link, number
+
+    def _leave(self, link: Link, number: int) -> None:
+        """The socket ``number`` is over; if no later one has taken its place, the sidecar is gone."""
+        if link.socket == number:
+            link.session.disconnected()
+            link.close = None
+            self._presence.gone(link.name, link.boot)
 
     def _session(self) -> Session:
-        return Session(heartbeat_s=self._heartbeat_s, dead_after_s=max(DEAD_AFTER_S, 3 * self._heartbeat_s))
+        return Session(heartbeat_s=self._heartbeat_s, dead_after_s=self._dead_after_s)
 
     async def _hello(self, socket: web.WebSocketResponse) -> messages.Hello:
         frame = await socket.receive(timeout=HANDSHAKE_S)
@@ -172,10 +195,7 @@ class Gateway:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writer
-            if link.socket == number:
-                link.session.disconnected()
-                link.close = None
-                self._presence.gone(link.name, link.boot)
+            self._leave(link, number)
 
     def _act(self, link: Link, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Heartbeat):
@@ -192,12 +212,14 @@ class Gateway:
 
     @staticmethod
     def _answer(link: Link, message: Any) -> Callable[[AgentComError | None], None]:  # noqa: ANN401 - an attempt message
+        count = link.session.count
+
         def answer(error: AgentComError | None) -> None:
             if (isinstance(error, StaleAttempt) and not isinstance(message, messages.Log)) or isinstance(
                 error, BadInput
             ):
                 link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
-            link.answered(message.n)
+            link.answered(message.n, count)
 
         return answer
 
@@ -212,14 +234,37 @@ class Gateway:
             now = self._clock.monotonic()
             if session.is_dead(now):
                 log.warning("sidecar_silent", agent=link.name, next="closing its socket")
-                await socket.close(code=WSCloseCode.GOING_AWAY, message=b"silent")
+                await _shut(request, socket, WSCloseCode.GOING_AWAY, b"silent")
                 return
             if not self._is_welcome(request):  # its token was revoked, or has expired
-                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"unauthenticated")
+                await _shut(request, socket, WSCloseCode.POLICY_VIOLATION, b"unauthenticated")
                 return
             session.tick(now)
-            for frame in session.data_to_send():
-                await socket.send_bytes(frame)
+            try:
+                for frame in session.data_to_send():
+                    async with asyncio.timeout(STALL_S):
+                        await socket.send_bytes(frame)
+            except TimeoutError:
+                log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=STALL_S, next="cutting it off")
+                await _shut(request, socket, WSCloseCode.GOING_AWAY, b"stalled")
+                return
+
+
+def _check_is_in_charge(link: Link, number: int) -> None:
+    if link.socket != number:
+        raise ConnectionResetError("overtaken by a later socket of the same sidecar")
+
+
+async def _shut(
+    request: web.Request, socket: web.WebSocketResponse, code: int = WSCloseCode.OK, message: bytes = b""
+) -> None:
+    """Close a socket; one whose other end takes nothing any more is cut off."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await socket.close(code=code, message=message)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def _describe(kind: WSMsgType, extra: object) -> str:

@@ -110,7 +110,7 @@ class Presence:
             A verdict for every attempt in its inventory, and the attempts that it should have but does not list and has
             never accepted: they are to be sent again.
         Raises:
-            Evicted: a newer boot of this name is known.
+            Evicted: a newer boot of this name is known, or has come meanwhile.
         """
         agent = self._fleet.agent(hello.sidecar)
         if hello.boot < agent.boot:
@@ -125,6 +125,8 @@ class Presence:
         agent.is_leaving = hello.draining
         verdicts, again = self._reconcile(agent, hello.inventory, is_new_boot=is_new_boot)
         await self._put(agent, EventKind.AGENT_JOINED, host=agent.host, slots=agent.slots, new_boot=is_new_boot)
+        if hello.boot != agent.boot:
+            raise Evicted(hello.sidecar, hello.boot, agent.boot)
         log.info("agent_joined", agent=agent.name, host=agent.host, boot=agent.boot, held=len(agent.held))
         return verdicts, again
 
@@ -132,9 +134,11 @@ class Presence:
         """Whether a person wants the agent to get no new work."""
         return self._fleet.agent(name).is_draining
 
-    def ready(self, name: str) -> None:
-        """The welcome is on its way: from now on the agent may get work."""
+    def ready(self, name: str, boot: int) -> None:
+        """The welcome is on its way: from now on the agent may get work, unless a newer boot has come meanwhile."""
         agent = self._fleet.agent(name)
+        if agent.boot != boot:
+            return
         if agent.state is AgentState.OFFLINE:
             event = "join_draining" if agent.is_draining else "join_busy" if agent.held else "join"
             self._lifecycle.fire(agent, event)
@@ -171,6 +175,8 @@ class Presence:
     def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]:
         """A sidecar lives; returns the attempts that it names and must stop."""
         agent = self._fleet.agent(agent_name)
+        if heartbeat.boot != agent.boot:
+            return []  # of an older boot, whose socket is about to be cut
         agent.last_seen_ms = self._clock.now_ms()
         if heartbeat.host is not None:
             agent.report = heartbeat.host

@@ -6,7 +6,6 @@ query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have 
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,8 +83,6 @@ class SqliteStore:
 
     def _open(self) -> None:
         try:
-            if not self._is_memory:
-                os.umask(0o077)
             self._writing = _connect(self._path)
             migrate(self._writing)
             last = _number(self._writing, self._sql["last_event"])

@@ -77,6 +77,19 @@ async def test_a_dead_letter_runs_again_with_all_its_retries_under_a_new_epoch(r
     assert await rows.state(1) is DONE
 
 
+async def test_a_dead_letter_that_runs_again_does_not_expire_of_the_past(rows: Rows) -> None:
+    now = rows.tick()
+    await rows.add(new_task(1, expires_ms=now + 50, complete_by_ms=now + 60), new_task(2, complete_by_ms=now + 900))
+    for number in (1, 2):
+        await rows.claim(number)
+        await rows.finish(number, 1, DEAD)
+        await rows.store.commit(Retry(at_ms=now + 100, task=task_id(number), by="me"))
+    expired: Expired = await rows.store.commit(Expire(at_ms=now + 200))
+
+    assert (expired.ended, expired.next_ms) == ((), now + 900)
+    assert await rows.states([1, 2]) == [Q, Q]
+
+
 @pytest.mark.parametrize("how", [Q, A, DONE, FAILED, CANCELLED])
 async def test_nothing_but_a_dead_letter_is_retried(rows: Rows, how: TaskState) -> None:
     await rows.add(new_task(1))

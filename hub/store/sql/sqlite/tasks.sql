@@ -42,8 +42,10 @@ RETURNING class, priority;
 UPDATE tasks SET state = ?3, reason = ?4, ended_ms = ?5, ready_ms = NULL WHERE id = ?1 AND state = ?2;
 
 -- name: retry_task
+-- Whoever wants it again knows that its deadline has passed; it would only expire at once.
 UPDATE tasks SET state = 'queued', agent = NULL, retries = 0, infra_failures = 0, reason = '', execution_ok = NULL,
-    verified = NULL, ready_ms = NULL, queued_ms = ?2, started_ms = NULL, ended_ms = NULL
+    verified = NULL, ready_ms = NULL, queued_ms = ?2, started_ms = NULL, ended_ms = NULL, expires_ms = NULL,
+    complete_by_ms = CASE WHEN complete_by_ms <= ?2 THEN NULL ELSE complete_by_ms END
 WHERE id = ?1 AND state = 'dead'
 RETURNING class, priority;
 
