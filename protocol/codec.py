@@ -74,7 +74,7 @@ def decode(frame: bytes) -> list[AnyMessage]:
                 raise MalformedFrame(f"{len(messages)} messages in a frame, at most {MAX_FRAME_MESSAGES}")
             return messages
         return [_one.decode(frame)]
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, RecursionError, ValueError) as exc:  # the last: no UTF-8, a time that no calendar has
         raise MalformedFrame(str(exc)) from exc
 
 
@@ -91,7 +91,7 @@ def decode_spec(raw: bytes | msgspec.Raw) -> TaskSpec:
     """
     try:
         return _spec.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, RecursionError, ValueError) as exc:
         raise MalformedFrame(f"task spec: {exc}") from exc
 
 

@@ -386,7 +386,7 @@ class HostReport(Struct, frozen=True, kw_only=True):
     ram: SpaceReport
     disk: SpaceReport
     gpus: tuple[GpuReport, ...] = ()
-    at: datetime
+    at: Annotated[datetime, Meta(tz=True)]
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

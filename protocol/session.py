@@ -28,6 +28,7 @@ class Session:
 
     Attributes:
         received: order number of the last ordered message taken from the peer.
+        count: how often the numbers have begun anew; a number means something only together with it.
         is_connected: whether a socket stands.
         proven_at: the latest moment up to which everything that was sent is known to have reached the peer, because it
             has answered a ping of that moment.
@@ -36,6 +37,7 @@ class Session:
     def __init__(self, *, heartbeat_s: float = HEARTBEAT_S, dead_after_s: float = DEAD_AFTER_S) -> None:
         self.heartbeat_s, self.dead_after_s = heartbeat_s, dead_after_s
         self.received = 0
+        self.count = 0
         self.is_connected = False
         self._next = 1  # order number of the next ordered message
         self._unacked: deque[tuple[int, Ordered, bytes]] = deque()  # sent or waiting, not acknowledged by the peer
@@ -83,6 +85,7 @@ class Session:
         self._unacked.clear()
         self._next, self.received, self._safe, self._ack_told = 1, 0, 0, 0
         self._safe_later.clear()
+        self.count += 1
         return {number: self._keep(message)[0] for number, message in kept}
 
     # --- sending ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from hub.store.changes import AddToken, RevokeToken, TokenRow, TouchTokens
 from hub.store.store import Store
 from protocol.api import TokenBody, TokenCreated, TokenList, TokenView
 from protocol.clock import Clock
-from protocol.errors import BadInput, Conflict, Forbidden, NotFound, Problem, Unauthenticated
+from protocol.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Problem, Unauthenticated
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import Role
@@ -157,7 +157,11 @@ class Access:
         if not self._used:
             return
         used, self._used = self._used, {}
-        await self._store.commit(TouchTokens(used))
+        try:
+            await self._store.commit(TouchTokens(used))
+        except Overloaded:
+            self._used = used | self._used  # there is more urgent work for the disk
+            return
         for token_id, at_ms in used.items():
             self._rows[token_id] = msgspec.structs.replace(self._rows[token_id], last_used_ms=at_ms)
 

@@ -92,6 +92,7 @@ class Dispatch:
             self._store.wake()
             return
         held.epoch = outcome.epoch
+        held.lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
         held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
         held.max_retries, held.is_committed = outcome.max_retries, True
         self._assign(held, outcome.spec, outcome.tier, placement)
@@ -104,8 +105,14 @@ class Dispatch:
             lease_s=self._lease_s,
             endpoint=next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None),
         )
-        log.debug(
-            "task_assigned", task=held.task, epoch=held.epoch, agent=held.agent, strategy=placement.strategy.value
+        log.info(
+            "task_assigned",
+            task=held.task,
+            epoch=held.epoch,
+            agent=held.agent,
+            strategy=placement.strategy.value,
+            model=placement.model,
+            reason=placement.reason,
         )
         self._agents.send(held.agent, held.boot, assign)
 

@@ -71,6 +71,7 @@ class Registry:
     def __init__(self, store: Store, fleet: Fleet, clock: Clock, probe: Probe) -> None:
         self._store, self._fleet, self._clock, self._probe = store, fleet, clock, probe
         self._added: dict[str, Added] = {}
+        self._adding: set[str] = set()  # ids whose endpoint is being probed and stored
 
     def restore(self, start: Start) -> None:
         """What a previous hub knew."""
@@ -86,7 +87,9 @@ class Registry:
             await asyncio.sleep(CHECK_S)
 
     async def _check(self, endpoint: str) -> None:
-        before = self._added[endpoint]
+        before = self._added.get(endpoint)
+        if before is None:
+            return  # removed since the round began
         now = await self._look(before.row)
         if self._added.get(endpoint) is not before:
             return  # changed or removed meanwhile
@@ -125,14 +128,19 @@ class Registry:
         if problems:
             raise BadInput(problems, "endpoint")
         endpoint = body.id or _name(body.url)
-        if endpoint in self._added or any(e.id == endpoint for a in self._fleet.agents.values() for e in a.endpoints):
+        reported = {report.id for agent in self._fleet.agents.values() for report in agent.endpoints}
+        if endpoint in self._added.keys() | self._adding | reported:
             raise EndpointExists(endpoint)
         is_ours = body.kind is EndpointKind.OLLAMA or (body.kind is EndpointKind.OPENAI and _is_near(body.url))
         local = body.local if body.local is not None else is_ours
         row = EndpointRow(
             id=endpoint, kind=body.kind.value, url=body.url.rstrip("/"), local=local, default_model=body.default_model
         )
-        return await self._keep(row, EventKind.ENDPOINT_ADDED, by)
+        self._adding.add(endpoint)
+        try:
+            return await self._keep(row, EventKind.ENDPOINT_ADDED, by)
+        finally:
+            self._adding.discard(endpoint)
 
     async def change(self, endpoint: str, body: EndpointPatch, by: str) -> EndpointView:
         """Change an added endpoint; probed like a new one.
@@ -274,10 +282,15 @@ def _problems(kind: EndpointKind, url: str, endpoint: str) -> list[Problem]:
                 "kind", "no sidecar of this version can use gemini; use its OpenAI-compatible address with kind openai"
             )
         )
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        has_secret = bool(parts.username or parts.password)
+    except ValueError:  # brackets that do not close, a port that is none
+        is_address = has_secret = False
+    if not is_address:
         problems.append(Problem("url", f"not an address like http://127.0.0.1:11434: {url[:100]!r}"))
-    elif parts.username or parts.password:
+    elif has_secret:
         problems.append(Problem("url", "holds a user name or password; keys belong into the sidecars' settings"))
     if endpoint and not NAME.fullmatch(endpoint):
         problems.append(Problem("id", f"use letters, digits and ._- only, at most 64: {endpoint[:70]!r}"))
@@ -285,7 +298,7 @@ def _problems(kind: EndpointKind, url: str, endpoint: str) -> list[Problem]:
 
 
 def _name(url: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", urlsplit(url).netloc).strip("-")[:64]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", urlsplit(url).netloc).strip("-")[:64] or "endpoint"
 
 
 def _is_near(url: str) -> bool:

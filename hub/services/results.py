@@ -206,9 +206,9 @@ class Results:
             ready_ms=ready_ms,
             facts=_facts(report),
         )
-        self._store.post(change, lambda outcome: self._ended(change, outcome, answer))
+        self._store.post(change, lambda outcome: self._ended(held, change, outcome, answer))
 
-    def _ended(self, change: Finish, outcome: Outcome, answer: Answer) -> None:
+    def _ended(self, held: Held, change: Finish, outcome: Outcome, answer: Answer) -> None:
         if isinstance(outcome, Finished):
             for ready in (outcome.again, *outcome.ready):
                 if ready is not None:
@@ -226,6 +226,11 @@ class Results:
                 failure=change.failure and change.failure.value,
                 verified=change.verified,
             )
+        elif not isinstance(outcome, StaleAttempt | StoreFailed) and held.task not in self._fleet.held:
+            # The rows refuse this end and still say that the agent has it: so it has, until the sweeper takes it away.
+            log.error("end_not_stored", task=held.task, epoch=held.epoch, why=str(outcome), next="requeued")
+            held.lease_until = self._clock.monotonic()
+            self._fleet.take(held)
         _then(answer)(outcome)
 
     def _next(self, held: Held, failure: FailureClass | None) -> Next:

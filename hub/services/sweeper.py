@@ -18,7 +18,7 @@ from hub.core.window import Window
 from hub.store.changes import Expire, Expired, Promote, Promoted
 from hub.store.store import Store
 from protocol.clock import Clock
-from protocol.errors import StoreFailed
+from protocol.errors import Overloaded, StoreFailed
 from protocol.model import TaskState
 
 log = structlog.get_logger(__name__)
@@ -62,6 +62,11 @@ class Sweeper:
         while True:
             try:
                 await self.sweep()
+            except Overloaded as exc:
+                log.warning("sweep_postponed", why=str(exc), next="trying again")
+                self.due(self._clock.now_ms())
+                await asyncio.sleep(ROUND_S)
+                continue
             except StoreFailed:
                 return  # the hub is ending
             now_ms = self._clock.now_ms()
@@ -89,6 +94,7 @@ class Sweeper:
             await self._look(now_ms)
 
     async def _look(self, now_ms: int) -> None:
+        self._due_ms = None  # what it is told of while it looks comes on top of what it finds
         promoted: Promoted = await self._store.commit(Promote(at_ms=now_ms))
         for ready in promoted.ready:
             self._window.add(ready.class_text, ready.place)
@@ -98,7 +104,8 @@ class Sweeper:
                 self._window.discard(ended.class_text, ended.task)
             stop(self._fleet, self._agents, ended.task, ended.epoch, "its deadline has passed")
             log.info("task_expired", task=ended.task, was=ended.was.value)
-        times = [at for at in (promoted.next_ms, expired.next_ms) if at is not None]
-        self._due_ms = min(times, default=None)
+        for at_ms in (promoted.next_ms, expired.next_ms):
+            if at_ms is not None:
+                self.due(at_ms)
         self._window.forget_empty()
         self._store.wake()

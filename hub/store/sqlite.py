@@ -27,16 +27,21 @@ from protocol.model import AttemptState, FailureClass, TaskState
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 OLDEST_SQLITE: Final = (3, 51, 3)
-DISK_ERRORS: Final = (
-    apsw.IOError,
-    apsw.FullError,
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.CantOpenError,
-    apsw.ReadOnlyError,
+REFUSALS: Final = (
+    apsw.ConstraintError,
+    apsw.MismatchError,
+    apsw.TooBigError,
+    apsw.RangeError,
+    apsw.SQLError,
+    ArithmeticError,
+    TypeError,
+    ValueError,
 )
-REFUSALS: Final = (apsw.Error, ArithmeticError, TypeError, ValueError)
-"""What the database says of a single change that no row can hold (a broken constraint, a number beyond 64 bits)."""
+"""What the database says of a single change that no row can hold (a broken constraint, a number beyond 64 bits).
+
+Everything else that it says (the disk is full, another program holds the file) is true of all changes: none of them may
+be answered as if it had been looked at.
+"""
 
 
 class Unwritable(Conflict):
@@ -55,8 +60,14 @@ class Unwritable(Conflict):
 class SqliteStore:
     """A :class:`hub.store.store.Store` in one file; ``:memory:`` for tests."""
 
-    def __init__(self, path: Path | str) -> None:
-        self._path = str(path)
+    def __init__(self, path: Path | str, *, busy_s: float = 10.0) -> None:
+        """Prepare a store; :meth:`open` opens it.
+
+        Args:
+            path: the file; it is made if it is new, for its owner alone.
+            busy_s: how long another program may hold the file before nothing can be promised any more.
+        """
+        self._path, self._busy_s = str(path), busy_s
         self._is_memory = self._path == ":memory:"
         self._sql = queries("sqlite")
         self._write_thread = ThreadPoolExecutor(1, "store-write")
@@ -83,13 +94,15 @@ class SqliteStore:
 
     def _open(self) -> None:
         try:
-            self._writing = _connect(self._path)
+            if not self._is_memory:
+                Path(self._path).touch(mode=0o600)  # SQLite gives its companions the rights of the file
+            self._writing = _connect(self._path, self._busy_s)
             migrate(self._writing)
             last = _number(self._writing, self._sql["last_event"])
             self._verbs = Verbs(self._writing, last)
             self.newest_event = last
-            self._reading = self._writing if self._is_memory else _connect(self._path)
-        except apsw.Error as exc:
+            self._reading = self._writing if self._is_memory else _connect(self._path, self._busy_s)
+        except (apsw.Error, OSError) as exc:
             raise StoreFailed(
                 f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir"
             ) from exc
@@ -164,12 +177,12 @@ class SqliteStore:
         assert self._verbs is not None, "the store is open"
         try:
             return self._transaction(self._writing, self._verbs, batch)
-        except DISK_ERRORS as exc:
-            raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
         except REFUSALS:
             # A bug in one verb must not take the others of its batch along: each gets its own transaction.
             log.exception("batch_failed", changes=len(batch))
             return self._one_by_one(self._writing, self._verbs, batch)
+        except apsw.Error as exc:
+            raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
 
     def _one_by_one(
         self, connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]
@@ -179,10 +192,10 @@ class SqliteStore:
         for change in batch:
             try:
                 done, told = self._transaction(connection, verbs, [change])
-            except DISK_ERRORS as exc:
-                raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
             except REFUSALS as exc:
                 done, told = [Unwritable(type(change).__name__.lower(), str(exc))], []
+            except apsw.Error as exc:
+                raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
             outcomes += done
             events += told
         return outcomes, events
@@ -325,12 +338,12 @@ def _number(connection: apsw.Connection, query: str, *values: int) -> int:
     return int(found or 0)
 
 
-def _connect(path: str) -> apsw.Connection:
+def _connect(path: str, busy_s: float) -> apsw.Connection:
     if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < OLDEST_SQLITE:
         message = f"SQLite {apsw.sqlite_lib_version()} has a known corruption bug; install apsw 3.51.3 or newer"
         raise StoreFailed(message)
     connection = apsw.Connection(path, statementcachesize=200)
-    connection.set_busy_timeout(10_000)
+    connection.set_busy_timeout(int(busy_s * 1000))
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits in a power cut
     connection.execute("PRAGMA journal_size_limit = 67108864")

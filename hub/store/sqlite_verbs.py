@@ -389,6 +389,11 @@ class Verbs:
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def _append_log(self, change: c.AppendLog) -> None:
+        piece = (change.task, change.epoch, change.offset, change.stream, change.text)
+        last = self._row("last_log", change.task, change.epoch)
+        # What a sidecar sends to a hub that has restarted, the hub before it may have stored and not acknowledged.
+        if last is not None and change.offset <= last[0] and self._row("find_log", *piece) is not None:
+            return
         if not self._changed(
             "add_log", change.task, change.epoch, change.at_ms, change.offset, change.stream, change.text
         ):

@@ -245,6 +245,24 @@ async def test_output_is_kept_in_order_and_only_of_an_attempt_that_lives(rows: R
     assert len(await rows.store.logs(task_id(1), 0, 1)) == 1
 
 
+async def test_output_that_is_sent_again_is_kept_once(rows: Rows) -> None:
+    await rows.add(new_task(1))
+    await rows.claim(1)
+    pieces = [(0, "stdout", "one"), (9, "stdout", "[6 were dropped]"), (9, "stdout", "two"), (12, "stderr", "three")]
+    for offset, stream, text in [*pieces, *pieces[1:], (17, "stdout", "four")]:
+        await rows.store.commit(
+            AppendLog(at_ms=rows.tick(), task=task_id(1), epoch=1, offset=offset, stream=stream, text=text)
+        )
+    await rows.finish(1, 1, Q, attempt=AttemptState.LOST, failure=FailureClass.INFRA)
+    await rows.claim(1)
+    await rows.store.commit(
+        AppendLog(at_ms=rows.tick(), task=task_id(1), epoch=2, offset=0, stream="stdout", text="one")
+    )
+
+    found = [(piece.epoch, piece.text) for piece in await rows.store.logs(task_id(1), 0, 10)]
+    assert found == [*((1, text) for _, _, text in pieces), (1, "four"), (2, "one")]
+
+
 # --- dependencies -----------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision
+from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision, Usage
 from sidecar.executors.base import Work
 from sidecar.process import Processes, minimal_env
 
@@ -20,6 +20,8 @@ class Bench:
     scratch: Path
     processes: Processes
     logged: list[tuple[str, str]] = field(default_factory=list)
+    spent: list[Usage] = field(default_factory=list)
+    changed: tuple[str, ...] = ()
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def log(self, stream: str, text: str) -> None:
@@ -37,6 +39,10 @@ class Bench:
         while text not in self.output:
             self._news.clear()
             await self._news.wait()
+
+    async def uncommitted(self) -> tuple[str, ...]:
+        """What the owner of the workspace says when it is asked."""
+        return self.changed
 
     def work(
         self,
@@ -61,6 +67,7 @@ class Bench:
             deadline_s=deadline_s,
             processes=self.processes,
             log=self.log,
+            spent=self.spent.append,
         )
 
 

@@ -82,6 +82,15 @@ def test_an_array_of_any_header_is_read() -> None:
 
 
 HELLO = {"t": "hello", "protocol": [1, 1], "sidecar": "a", "boot": 1, "host": "h", "slots": 1, "version": "0"}
+
+
+def heartbeat_at(at: object) -> bytes:
+    """A heartbeat with the report of a host at this time."""
+    space = {"total_bytes": 2, "used_bytes": 1}
+    host = {"cpu": {"percent": 1.0, "cores": 1}, "ram": space, "disk": space, "at": at}
+    return bytes(msgpack.packb({"t": "heartbeat", "sidecar": "a", "boot": 1, "host": host}))
+
+
 MALFORMED = {
     "nothing": b"",
     "text": b"GET / HTTP/1.1\r\n\r\n",
@@ -120,6 +129,8 @@ MALFORMED = {
     "an offset below zero": msgpack.packb(
         {"t": "log", "n": 1, "attempt": ["a", 1, "t", 1], "offset": -1, "stream": "stdout", "text": ""}
     ),
+    "a time beyond the year 9999": heartbeat_at(msgpack.Timestamp(253_402_300_800)),
+    "a time of nowhere": heartbeat_at("2026-01-01T00:00:00"),
 }
 
 
@@ -131,6 +142,11 @@ def test_what_is_no_frame_of_ours_is_malformed(frame: bytes) -> None:
 
 def test_a_hello_of_the_largest_boot_is_read() -> None:
     assert codec.decode(msgpack.packb({**HELLO, "boot": 2**63 - 1}))
+
+
+@pytest.mark.parametrize("at", [msgpack.Timestamp(253_402_300_799), "2026-01-01T00:00:00+02:00"])
+def test_any_time_of_a_place_on_earth_is_read(at: object) -> None:
+    assert codec.decode(heartbeat_at(at))
 
 
 def test_of_a_key_that_comes_twice_the_last_counts() -> None:

@@ -24,8 +24,15 @@ SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigne
     NULL
 FROM attempts WHERE task = ? AND epoch = ?;
 
+-- name: last_log
+-- Where the newest piece of an attempt lies: one that lies behind it is new.
+SELECT place FROM logs WHERE task = ?1 AND epoch = ?2 ORDER BY seq DESC LIMIT 1;
+
+-- name: find_log
+SELECT 1 FROM logs WHERE task = ?1 AND epoch = ?2 AND place = ?3 AND stream = ?4 AND text = ?5 LIMIT 1;
+
 -- name: add_log
--- Stored only for an attempt that exists, and once: a piece that comes again has a place that is already covered.
+-- Stored only for an attempt that has not ended.
 INSERT INTO logs (task, epoch, at_ms, place, stream, text)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6
 WHERE EXISTS (SELECT 1 FROM attempts WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL);

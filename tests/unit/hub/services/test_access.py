@@ -1,3 +1,4 @@
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -5,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from hub.services.access import Access
+from hub.store.changes import TouchTokens
 from hub.store.sqlite import SqliteStore
+from hub.store.writer import MAX_WAITING
 from protocol.api import TokenBody
 from protocol.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated
 from protocol.events import EventKind
@@ -147,6 +150,21 @@ async def test_last_use_is_shown_at_once_and_stored_in_batches(
     assert (await store.tokens())[0].last_used_ms is None
     await access.flush()
     assert (await store.tokens())[0].last_used_ms == 1_005_000
+
+
+async def test_last_use_waits_while_the_disk_is_crowded(access: Access, store: SqliteStore, clock: HandClock) -> None:
+    made = await access.create(TokenBody(role=Role.VIEWER), by="x")
+    access.authenticate(made.token)
+    all_written = asyncio.get_running_loop().create_future()
+    for _ in range(MAX_WAITING - 1):
+        store.post(TouchTokens({}))
+    store.post(TouchTokens({}), all_written.set_result)
+    await access.flush()
+    await all_written
+    assert (await store.tokens())[0].last_used_ms is None
+
+    await access.flush()
+    assert (await store.tokens())[0].last_used_ms == clock.at_ms
 
 
 async def test_the_first_tokens_are_private_files_that_work(access: Access, tmp_path: Path) -> None:

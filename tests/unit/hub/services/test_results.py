@@ -1,0 +1,119 @@
+"""The promise about the end of an attempt: whatever becomes of it, its task is not forgotten."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import apsw
+import pytest
+
+from hub.clock import SystemClock
+from hub.core.fleet import Fleet
+from hub.core.window import Window
+from hub.gateway.connection import Links
+from hub.services.dispatch import Dispatch
+from hub.services.intake import Intake
+from hub.services.presence import Presence
+from hub.services.results import Results
+from hub.services.sweeper import Sweeper
+from hub.store.changes import Record
+from hub.store.sqlite import SqliteStore
+from protocol.errors import AgentComError
+from protocol.events import Event, EventKind
+from protocol.ids import IdMaker
+from protocol.messages import Hello, Report
+from protocol.model import AttemptId, AttemptState, TaskResult, TaskSpec, TaskState
+
+
+class HandClock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at_s = 1_000.0
+
+    def now_ms(self) -> int:
+        return int(self.at_s * 1000)
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+
+@dataclass
+class Mesh:
+    """The services of a hub without its doors, and an agent that is welcome."""
+
+    store: SqliteStore
+    fleet: Fleet
+    clock: HandClock
+    intake: Intake
+    results: Results
+    sweeper: Sweeper
+
+    async def settle(self) -> None:
+        """Everything that waited is stored."""
+        for _ in range(3):
+            await self.store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=1)))
+
+    async def submit(self) -> str:
+        made = await self.intake.submit([TaskSpec(title="x", executor="noop")], key=None, digest=b"", by="x")
+        return made.tasks[0].id
+
+    async def state(self, task: str) -> tuple[TaskState, int]:
+        row = await self.store.task(task)
+        assert row is not None
+        return row.state, row.epoch
+
+
+@pytest.fixture
+async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
+    store, fleet, window, clock = SqliteStore(tmp_path / "hub.sqlite"), Fleet(), Window(), HandClock()
+    await store.open()
+    links = Links(SystemClock())
+    results = Results(store, fleet, window, clock, Random(1))
+    sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=30.0)
+    store.on_seal = Dispatch(store, fleet, window, links, clock, lease_s=30.0).run
+    intake = Intake(store, fleet, window, links, clock, IdMaker(Random(1).getrandbits))
+    presence = Presence(store, fleet, clock, lease_s=30.0, lose=results.lose, send=links.send)
+    await presence.hello(
+        Hello(protocol=(1, 1), sidecar="a", boot=1, host="h", slots=1, version="1", capabilities=("executor:noop",))
+    )
+    presence.ready("a", 1)
+    yield Mesh(store, fleet, clock, intake, results, sweeper)
+    await store.close()
+
+
+async def test_a_lease_begins_when_the_assignment_leaves_not_when_it_was_planned(mesh: Mesh) -> None:
+    mesh.store.on_commit = lambda _events: setattr(mesh.clock, "at_s", 1_100.0)  # the disk took its time
+    task = await mesh.submit()
+    await mesh.settle()
+
+    assert mesh.fleet.held[task].lease_until == 1_130.0
+
+
+async def test_an_end_that_cannot_be_stored_leaves_the_attempt_to_its_lease(mesh: Mesh, tmp_path: Path) -> None:
+    other = apsw.Connection(str(tmp_path / "hub.sqlite"))
+    other.execute(
+        "CREATE TRIGGER never BEFORE UPDATE ON tasks WHEN NEW.state = 'completed' "
+        "BEGIN SELECT RAISE(ABORT, 'a bug of ours'); END"
+    )
+    task = await mesh.submit()
+    await mesh.settle()
+    assert await mesh.state(task) == (TaskState.ASSIGNED, 1)
+    answers: list[AgentComError | None] = []
+    report = Report(
+        attempt=AttemptId("a", 1, task, 1),
+        state=AttemptState.PASSED,
+        result=TaskResult(execution_ok=True, verified=None),
+    )
+    mesh.results.take("a", report, answers.append)
+    await mesh.settle()
+    assert [error and error.code for error in answers] == ["unwritable"]
+    assert await mesh.state(task) == (TaskState.ASSIGNED, 1)
+
+    other.execute("DROP TRIGGER never")
+    other.close()
+    mesh.clock.at_s += 1.0
+    await mesh.sweeper.sweep()
+    await mesh.settle()
+    assert await mesh.state(task) == (TaskState.ASSIGNED, 2)
