@@ -9,8 +9,10 @@ Run with ``python -m agentcom.local_model [--port N]``; it prints its address in
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -47,8 +49,12 @@ def is_installed() -> bool:
     return importlib.util.find_spec("xllamacpp") is not None
 
 
-def serve(port: int) -> None:
+def serve(port: int, *, until_stdin_closes: bool = False) -> None:
     """Serve the model on loopback until SIGTERM or SIGINT; port 0 picks a free one.
+
+    Args:
+        port: where.
+        until_stdin_closes: end when standard input does, so that a parent that is killed leaves no server behind.
 
     Raises:
         NoLocalModel: engine or weights are not installed.
@@ -67,16 +73,27 @@ def serve(port: int) -> None:
     params.cpuparams.n_threads = 2
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
+    if until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+def _end_with_stdin() -> None:
+    """Whoever holds the other end of our standard input is gone."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m agentcom.local_model", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 picks a free one")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input does")
+    options = parser.parse_args(arguments)
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-        serve(parser.parse_args(arguments).port)
+        serve(options.port, until_stdin_closes=options.until_stdin_closes)
     except NoLocalModel as exc:
         print(f"no local model: {exc}", file=sys.stderr)
         return 1

@@ -171,7 +171,7 @@ async def _assemble(settings: Settings, clock: Clock, store: SqliteStore, start:
     tasks = [asyncio.create_task(each) for each in loops]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
-    running._stop.append(_ender(tasks, access))  # noqa: SLF001
+    running._stop.append(_ender(tasks, access))  # noqa: SLF001 - as above
     try:
         running.url = await _open(app, settings, links, running)
     except BaseException:
@@ -239,7 +239,7 @@ async def _open(app: web.Application, settings: Settings, links: Links, running:
         links.cut_all()
         await runner.cleanup()
 
-    running._stop.append(shut)  # noqa: SLF001
+    running._stop.append(shut)  # noqa: SLF001 - as above
     site = web.TCPSite(runner, host, port, ssl_context=_tls(settings))
     try:
         await site.start()
@@ -250,6 +250,7 @@ async def _open(app: web.Application, settings: Settings, links: Links, running:
     if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
         shown = "127.0.0.1"
     url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{bound[1]}"
+    url = settings.url.rstrip("/") or url
     _announce(settings.folder, url)
     return url
 

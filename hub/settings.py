@@ -25,6 +25,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         data_dir: where the store and the first tokens lie (mode 0700).
         listen: ``host:port``; port 0 picks a free one.
+        url: how others reach this hub, if not by the address it listens on (a name in a certificate, a proxy).
         store: empty for SQLite in ``data_dir``.
         tls_cert, tls_key: PEM files; with them the hub speaks https and wss.
         plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
@@ -38,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     data_dir: str = ""
     listen: str = f"127.0.0.1:{DEFAULT_PORT}"
+    url: str = ""
     store: str = ""
     tls_cert: str = ""
     tls_key: str = ""
@@ -124,6 +126,8 @@ def _with(settings: Settings, **values: Any) -> Settings:
 def _problems(settings: Settings) -> Iterator[Problem]:
     yield from _door(settings)
     yield from _numbers(settings)
+    if settings.url and not settings.url.startswith(("http://", "https://")):
+        yield Problem("url", f"not an address like https://hub.example.org:7420: {settings.url[:60]!r}")
     if settings.store and not settings.store.startswith("sqlite:"):
         found = settings.store[:60]
         yield Problem("store", f"this version keeps its store in SQLite only; leave it out, found {found!r}")

@@ -33,7 +33,7 @@ def merge(
     Raises:
         BadInput: anything is wrong; all of it is listed.
     """
-    fields = {field.name: field for field in inspect.type_info(shape).fields}  # type: ignore[attr-defined]
+    fields = {field.name: field for field in inspect.type_info(shape).fields}  # type: ignore[attr-defined]  # a struct has fields
     problems = [
         Problem(key, f"{file_name or 'settings file'}: unknown key; known: {', '.join(sorted(fields))}")
         for key in file

@@ -10,6 +10,7 @@ from agentcom.cli.connection import show_config
 @click.command(name="hub")
 @click.option("--data-dir", metavar="DIR", help="Where the store and the first tokens lie.")
 @click.option("--listen", metavar="HOST:PORT", help="Address to listen on; port 0 picks a free one.")
+@click.option("--url", metavar="URL", help="How others reach this hub, if not by the address it listens on.")
 @click.option("--store", metavar="URL", help="Another store than SQLite in the data directory.")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM); the hub then speaks https.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate (PEM).")

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--exit", action="store_true", help="stop when the tasks are done (as without a terminal)")
     parser.add_argument("--keep", action="store_true", help="keep the folder with data, logs and repositories")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="agentcom-demo-"))
     try:
         return _demo(folder, stay=sys.stdout.isatty() and not options.exit)
@@ -67,15 +68,22 @@ def _demo(folder: Path, *, stay: bool) -> int:
             _introduce(client, model, mesh, folder)
             is_good = _show_all(client, folder, model)
             link = hub + client.session_ticket().path
-            print(f"\nlive page  {link}\nstop       {'Ctrl-C' if stay else 'stops now'} (or: kill {os.getpid()})")
+            print(f"\nlive page  {link}\nstop       {f'Ctrl-C (or: kill {os.getpid()})' if stay else 'stops by itself now'}")
             sys.stdout.flush()
             if stay:
-                mesh.wait()
+                _stay(mesh)
         return 0 if is_good else 1
     finally:
         if mesh is not None:
             _end(mesh)
         model.stop()
+
+
+def _stay(mesh: "subprocess.Popen[bytes]") -> None:
+    try:
+        mesh.wait()
+    except KeyboardInterrupt:
+        print("\nstopping")
 
 
 def _start(folder: Path) -> "subprocess.Popen[bytes]":

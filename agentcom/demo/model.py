@@ -71,10 +71,10 @@ def _own(folder: Path) -> Model:
         subprocess.run([str(run), "_local"], check=True, stdin=subprocess.DEVNULL)
     with (folder / "model.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agentcom.local_model"],
+            [sys.executable, "-m", "agentcom.local_model", "--until-stdin-closes"],
             stdout=subprocess.PIPE,
             stderr=log,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             start_new_session=True,
             env=dict(os.environ),
         )

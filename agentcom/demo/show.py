@@ -26,7 +26,7 @@ NAMES: Final = {
 def story(view: TaskView, events: Sequence[EventView]) -> Iterator[str]:
     """A finished task in lines."""
     yield f"  {mark(view)} {view.state.value}, {_verified(view)}, on {view.agent or 'nobody'}"
-    yield f"    timeline   {_timeline(view, events)}"
+    yield from _wrapped("timeline", _timeline(view, events))
     yield from _wrapped("routing", view.routing.reason + _tier(view))
     result = view.result or next((a.result for a in reversed(view.attempts) if a.result is not None), None)
     for iteration in view.iterations:
@@ -90,7 +90,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _output(output: str) -> Iterator[str]:
-    lines = [line.rstrip() for line in output.strip().splitlines() if line.strip()]
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
     for number, line in enumerate(lines[-OUTPUT_LINES:]):
         yield f"    {'output' if number == 0 else '':<10} {line[:WIDTH]}"
 

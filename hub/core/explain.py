@@ -25,7 +25,7 @@ def waiting(fleet: Fleet, requirements: Requirements) -> tuple[str, tuple[str, .
         )
     if not any(fleet.online()):
         return "no agent is online", ("start a sidecar: agentcom sidecar --hub URL --token-file FILE",), agents
-    return f"no agent that is online can do it: {found.reason}", tuple(_ways_out(requirements, agents)), agents
+    return f"no agent that is online can do it: {found.reason}", tuple(_ways_out(fleet, requirements, agents)), agents
 
 
 def _agent(fleet: Fleet, agent: Agent, requirements: Requirements) -> HostExplanation:
@@ -38,12 +38,14 @@ def _agent(fleet: Fleet, agent: Agent, requirements: Requirements) -> HostExplan
     return HostExplanation(agent=agent.name, host=agent.host, state=agent.state, reasons=tuple(reasons))
 
 
-def _ways_out(requirements: Requirements, agents: Iterable[HostExplanation]) -> Iterable[str]:
+def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExplanation]) -> Iterable[str]:
     texts = " ".join(reason for agent in agents for reason in agent.reasons)
     if "is offline" in texts:
         yield "bring an offline agent back"
     if "is draining" in texts:
         yield "resume a draining agent: agentcom agents resume NAME"
+    if "LLM endpoint" in texts:
+        yield from (f"bring endpoint {name} back: it does not answer" for name in fleet.endpoints_down)
     if Strategy.LOCAL_LLM in requirements.strategies and "LLM endpoint" in texts:
         yield "start Ollama beside a sidecar, or add an endpoint: agentcom endpoints add KIND URL"
     if Strategy.CLOUD_LLM in requirements.strategies and "LLM endpoint" in texts:

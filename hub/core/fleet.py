@@ -15,6 +15,7 @@ class Fleet:
 
     Attributes:
         endpoints: LLM endpoints that people have added and that answer: every agent may use them.
+        endpoints_down: ids of those that people have added and that do not answer.
         generation: grows whenever what an agent *can* do changes, so that matches may be cached.
     """
 
@@ -22,6 +23,7 @@ class Fleet:
         self.agents: dict[str, Agent] = {}
         self.held: dict[str, Held] = {}
         self.endpoints: tuple[EndpointReport, ...] = ()
+        self.endpoints_down: tuple[str, ...] = ()
         self.generation = 0
         self._given = 0
 

@@ -60,7 +60,9 @@ def after_failure(failure: FailureClass, *, retries: int, max_retries: int, infr
     if failure in {FailureClass.INFRA, FailureClass.CANCELLED}:
         if infra_failures + 1 >= MAX_INFRA_FAILURES:
             return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures + 1)
-        return Next(TaskState.QUEUED, "requeue", 0.0, retries, infra_failures + 1)
+        # The first loss is made good at once; a machine or a link that stays broken gets time to come back.
+        delay_s = retry_delay(infra_failures, base_s=5.0) if infra_failures else 0.0
+        return Next(TaskState.QUEUED, "requeue", delay_s, retries, infra_failures + 1)
     ceiling = max_retries + (MAX_QUOTA_FAILURES if failure is FailureClass.QUOTA and max_retries else 0)
     if retries >= ceiling:
         return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures)

@@ -231,11 +231,12 @@ class Presence:
             NotFound: there is no such agent.
         """
         agent = self._known(name)
+        # Told before it can be given anything: what comes behind it on the link finds it willing.
+        self._send(agent.name, agent.boot, messages.Drain(on=False))
         agent.is_draining = False
         self._lifecycle.fire(agent, "resume_busy" if agent.held else "resume")
         self._fleet.changed()
         await self._put(agent, EventKind.AGENT_RESUMED, by=by)
-        self._send(agent.name, agent.boot, messages.Drain(on=False))
         self._store.wake()
         return view(agent)
 

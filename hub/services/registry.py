@@ -109,6 +109,7 @@ class Registry:
 
     def _share(self) -> None:
         up = tuple(_report(added) for _, added in sorted(self._added.items()) if added.is_up)
+        self._fleet.endpoints_down = tuple(sorted(name for name, added in self._added.items() if not added.is_up))
         if up != self._fleet.endpoints:
             self._fleet.endpoints = up
             self._fleet.changed()

@@ -36,7 +36,7 @@ SECURITY_HEADERS: Final = {
 async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id (the caller's own, if it sent a decent one). The answer carries it: :func:`finish`."""
     theirs = request.headers.get("X-Request-Id", "")
-    decent = 0 < len(theirs) <= 64 and theirs.isascii() and all(c.isalnum() or c in "._-" for c in theirs)  # noqa: PLR2004
+    decent = 0 < len(theirs) <= 64 and theirs.isascii() and all(c.isalnum() or c in "._-" for c in theirs)  # noqa: PLR2004 - a label
     request[REQUEST_ID] = theirs if decent else uuid4().hex
     return await handler(request)
 

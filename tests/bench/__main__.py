@@ -82,7 +82,7 @@ def _throughput(running: Mesh, tasks: int, runs: int) -> dict[str, list[float]]:
         for _ in range(tasks // BATCH):
             last = running.submit_all(specs)[-1]
         submitted = time.perf_counter()
-        _settle(running, lambda last=last: running.task(last)["state"] in FINAL)  # type: ignore[misc]
+        _settle(running, lambda last=last: running.task(last)["state"] in FINAL)  # type: ignore[misc]  # bound now
         _settle(running, lambda: not sum(running.call("GET", "/api/v1/health")["queue"].values()))
         ended = time.perf_counter()
         if run:  # the first one warms up

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 PACKAGES = ("protocol", "hub", "sidecar", "dashboard", "provisioning", "agentcom")
 MAX_LINES = 450
+MAX_TEST_LINES = 550  # a list of cases is read one at a time
 # Written by a tool, by others, or by lawyers.
 LONG_BY_NATURE = re.compile(r"^(requirements/.*\.txt|LICENSE|.*/vendor/.*|.*\.svg)$")
 
@@ -106,7 +107,7 @@ def test_no_file_is_too_long_to_be_read() -> None:
         name: lines
         for path in tracked_files()
         if not LONG_BY_NATURE.match(name := path.relative_to(ROOT).as_posix())
-        if (lines := path.read_bytes().count(b"\n")) > MAX_LINES
+        if (lines := path.read_bytes().count(b"\n")) > (MAX_TEST_LINES if name.startswith("tests/") else MAX_LINES)
     }
     assert too_long == {}
 

@@ -35,9 +35,9 @@ def test_what_would_fail_again_is_not_tried_again(failure: FailureClass) -> None
 
 @pytest.mark.parametrize("failure", [FailureClass.INFRA, FailureClass.CANCELLED])
 def test_the_machinery_costs_no_retry_until_it_has_failed_too_often(failure: FailureClass) -> None:
-    for before in range(MAX_INFRA_FAILURES - 1):
+    for before, delay_s in enumerate([0.0, 5.0, 10.0, 20.0]):
         after = after_failure(failure, retries=2, max_retries=0, infra_failures=before)
-        assert after == Next(TaskState.QUEUED, "requeue", 0.0, 2, before + 1)
+        assert after == Next(TaskState.QUEUED, "requeue", delay_s, 2, before + 1)
 
     last = after_failure(failure, retries=2, max_retries=0, infra_failures=MAX_INFRA_FAILURES - 1)
     assert last == Next(TaskState.DEAD, "give_up", 0.0, 2, MAX_INFRA_FAILURES)
