@@ -8,14 +8,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from hub.core.fleet import Fleet
 from hub.gateway.connection import Links
-from hub.store.sqlite import SqliteStore
+from hub.store.backend import Backend
 from protocol.model import AgentState, TaskState
 
 
 class Metrics:
     """A collector of its own, so that two hubs in one process do not mix."""
 
-    def __init__(self, store: SqliteStore, fleet: Fleet, links: Links) -> None:
+    def __init__(self, store: Backend, fleet: Fleet, links: Links) -> None:
         self._store, self._fleet, self._links = store, fleet, links
         self._ended: Counter[TaskState] = Counter()
         self.registry = CollectorRegistry()

@@ -4,7 +4,8 @@
 must never write into a schema it does not know.
 """
 
-from typing import cast
+from collections.abc import Sequence
+from typing import TypeVar, cast
 
 import apsw
 import structlog
@@ -13,6 +14,20 @@ from hub.store.queries import migrations
 from protocol.errors import StoreFailed
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+def missing(known: Sequence[T], version: int) -> Sequence[T]:
+    """Of the scripts that this build knows, those that a store with schema ``version`` lacks.
+
+    Raises:
+        StoreFailed: the store was written by a newer build.
+    """
+    if version > len(known):
+        raise StoreFailed(
+            f"the store has schema {version}, this build knows up to {len(known)}: install a newer agentcom"
+        )
+    return known[version:]
 
 
 def migrate(connection: apsw.Connection) -> int:
@@ -26,11 +41,7 @@ def migrate(connection: apsw.Connection) -> int:
     connection.execute("BEGIN EXCLUSIVE")  # two hubs that start together: the second waits and finds nothing to do
     try:
         version = cast("int", connection.execute("PRAGMA user_version").fetchall()[0][0])
-        if version > len(known):
-            raise StoreFailed(
-                f"the store has schema {version}, this build knows up to {len(known)}: install a newer agentcom"
-            )
-        for number, name, script in known[version:]:
+        for number, name, script in missing(known, version):
             connection.execute(script)
             connection.execute(f"PRAGMA user_version = {number}")
             applied += 1

@@ -5,24 +5,21 @@ query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have 
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import apsw
 import structlog
 
-from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
+from hub.store.backend import Backend
+from hub.store.changes import AnyChange, Outcome
 from hub.store.migrate import migrate
 from hub.store.queries import queries
-from hub.store.sqlite_verbs import Verbs
-from hub.store.store import AgentRow, AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
-from hub.store.writer import Writer
-from protocol.errors import Conflict, StoreFailed
-from protocol.events import Event, EventKind
-from protocol.model import AttemptState, FailureClass, TaskState
+from hub.store.verbs import Verbs
+from protocol.errors import StoreFailed
+from protocol.events import Event
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -44,20 +41,7 @@ be answered as if it had been looked at.
 """
 
 
-class Unwritable(Conflict):
-    """The database refuses this one change for good; all others go on."""
-
-    code = "unwritable"
-
-    def __init__(self, verb: str, why: str) -> None:
-        self.verb, self.why = verb, why
-        super().__init__(verb, why)
-
-    def __str__(self) -> str:
-        return f"{self.verb} cannot be stored: {self.why}"
-
-
-class SqliteStore:
+class SqliteStore(Backend):
     """A :class:`hub.store.store.Store` in one file; ``:memory:`` for tests."""
 
     def __init__(self, path: Path | str, *, busy_s: float = 10.0) -> None:
@@ -67,6 +51,7 @@ class SqliteStore:
             path: the file; it is made if it is new, for its owner alone.
             busy_s: how long another program may hold the file before nothing can be promised any more.
         """
+        super().__init__("sqlite")
         self._path, self._busy_s = str(path), busy_s
         self._is_memory = self._path == ":memory:"
         self._sql = queries("sqlite")
@@ -76,10 +61,6 @@ class SqliteStore:
         self._reading: apsw.Connection | None = None
         self._verbs: Verbs | None = None
         self._is_closed = False
-        self._writer = Writer(self._apply)
-        self.newest_event = 0
-        self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
-        self._writer.on_commit = self._committed
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -98,9 +79,8 @@ class SqliteStore:
                 Path(self._path).touch(mode=0o600)  # SQLite gives its companions the rights of the file
             self._writing = _connect(self._path, self._busy_s)
             migrate(self._writing)
-            last = _number(self._writing, self._sql["last_event"])
-            self._verbs = Verbs(self._writing, last)
-            self.newest_event = last
+            self._verbs = Verbs(SqliteStatements(self._writing))
+            self.newest_event = _number(self._writing, self._sql["last_event"])
             self._reading = self._writing if self._is_memory else _connect(self._path, self._busy_s)
         except (apsw.Error, OSError) as exc:
             raise StoreFailed(
@@ -124,51 +104,6 @@ class SqliteStore:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    @property
-    def on_seal(self) -> Callable[[], None]:
-        """Called just before a batch is sealed."""
-        return self._writer.on_seal
-
-    @on_seal.setter
-    def on_seal(self, call: Callable[[], None]) -> None:
-        self._writer.on_seal = call
-
-    @property
-    def on_failure(self) -> Callable[[BaseException], None]:
-        """Called once when nothing can be made durable any more."""
-        return self._writer.on_failure
-
-    @on_failure.setter
-    def on_failure(self, call: Callable[[BaseException], None]) -> None:
-        self._writer.on_failure = call
-
-    @property
-    def is_full(self) -> bool:
-        """So much waits for a commit that new work should be turned away."""
-        return self._writer.is_full
-
-    @property
-    def batches(self) -> int:
-        """Transactions committed so far."""
-        return self._writer.batches
-
-    @property
-    def changes(self) -> int:
-        """Changes committed so far."""
-        return self._writer.changes
-
-    def post(self, change: AnyChange, done: Done | None = None) -> None:
-        """See :class:`hub.store.store.Store`."""
-        self._writer.post(change, done)
-
-    def wake(self) -> None:
-        """See :class:`hub.store.store.Store`."""
-        self._writer.wake()
-
-    async def commit(self, change: AnyChange) -> Any:  # noqa: ANN401 - each verb documents its outcome
-        """See :class:`hub.store.store.Store`."""
-        return await self._writer.commit(change)
-
     async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         return await self._in(self._write_thread, lambda: self._apply_now(batch))
 
@@ -176,51 +111,14 @@ class SqliteStore:
         assert self._writing is not None, "the store is open"
         assert self._verbs is not None, "the store is open"
         try:
-            return self._transaction(self._writing, self._verbs, batch)
-        except REFUSALS:
-            # A bug in one verb must not take the others of its batch along: each gets its own transaction.
-            log.exception("batch_failed", changes=len(batch))
-            return self._one_by_one(self._writing, self._verbs, batch)
+            try:
+                return _transaction(self._writing, self._verbs.batch, batch)
+            except REFUSALS:
+                # A bug in one verb must not take the others of its batch along: once more, each undone by itself.
+                log.exception("batch_failed", changes=len(batch))
+                return _transaction(self._writing, self._verbs.each, batch)
         except apsw.Error as exc:
             raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
-
-    def _one_by_one(
-        self, connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]
-    ) -> tuple[list[Outcome], list[Event]]:
-        outcomes: list[Outcome] = []
-        events: list[Event] = []
-        for change in batch:
-            try:
-                done, told = self._transaction(connection, verbs, [change])
-            except REFUSALS as exc:
-                done, told = [Unwritable(type(change).__name__.lower(), str(exc))], []
-            except apsw.Error as exc:
-                raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
-            outcomes += done
-            events += told
-        return outcomes, events
-
-    @staticmethod
-    def _transaction(
-        connection: apsw.Connection, verbs: Verbs, batch: list[AnyChange]
-    ) -> tuple[list[Outcome], list[Event]]:
-        verbs.begin()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            outcomes = [verbs.apply(change) for change in batch]
-            events = verbs.seal()
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        verbs.last_event += len(events)
-        return outcomes, events
-
-    def _committed(self, events: Sequence[Event]) -> None:
-        if events:
-            self.newest_event = events[-1].seq
-        self.on_commit(events)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -234,103 +132,65 @@ class SqliteStore:
 
         return await self._in(self._read_thread, read)
 
-    async def task(self, task: str) -> TaskRow | None:
-        """A task, or ``None``."""
-        rows = await self._rows("task", task)
-        return _task(rows[0]) if rows else None
-
-    async def spec(self, task: str) -> tuple[bytes, bytes] | None:
-        """Spec and tier decision, MessagePack."""
-        rows = await self._rows("spec", task)
-        return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
-
-    async def attempts(self, task: str) -> list[AttemptRow]:
-        """All attempts of a task, in order."""
-        return [_attempt(row) for row in await self._rows("attempts", task)]
-
-    async def tasks(self, query: TaskQuery) -> list[TaskRow]:
-        """A page of tasks, newest first."""
-        states = json.dumps(sorted(query.states)) if query.states else None
-        key, value = query.label or (None, None)
-        rows = await self._rows("list_tasks", query.before, states, query.agent or None, key, value, query.limit)
-        return [_task(row) for row in rows]
-
-    async def summaries(self, ids: Sequence[str]) -> list[TaskRow]:
-        """These tasks, in this order."""
-        found = [await self.task(task) for task in ids]
-        return [row for row in found if row is not None]
-
-    async def blockers(self, task: str) -> list[tuple[str, TaskState]]:
-        """Tasks it depends on that have not completed."""
-        return [(needed, TaskState(state)) for needed, state in await self._rows("open_needs", task)]
-
-    async def ahead(self, row: TaskRow) -> int:
-        """Ready tasks of the same class that go first, counted to 10,000."""
-        return int((await self._rows("ahead", row.class_text, row.priority, row.id))[0][0])
-
-    async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:
-        """Events behind ``after``, oldest first."""
-        if task is None:
-            rows = await self._rows("events", after, limit)
-        else:
-            rows = await self._rows("events_of_task", after, limit, task)
-        return [_event(row) for row in rows]
-
-    async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
-        """Output of a task behind ``after``, oldest first."""
-        rows = await self._rows("logs", task, after, limit)
-        return [LogRow(seq=r[0], at_ms=r[1], epoch=r[2], stream=r[3], text=r[4]) for r in rows]
-
-    async def counts(self) -> dict[TaskState, int]:
-        """Tasks by state."""
-        return {TaskState(state): n for state, n in await self._rows("counts")}
-
-    async def tokens(self) -> list[TokenRow]:
-        """All tokens, newest first."""
-        return [
-            TokenRow(
-                id=r[0],
-                role=r[1],
-                label=r[2],
-                digest=bytes(r[3]),
-                created_ms=r[4],
-                expires_ms=r[5],
-                last_used_ms=r[6],
-                revoked_ms=r[7],
-            )
-            for r in await self._rows("tokens")
-        ]
-
-    async def start(self, now_ms: int = 0) -> Start:
-        """What a hub needs to know when it starts; counts its boot."""
-        boot = await self._in(self._write_thread, lambda: self._next_boot(now_ms))
-        held = []
-        for row in [_task(r) for r in await self._rows("held_tasks")]:
-            attempts = await self._rows("attempt", row.id, row.epoch)
-            held.append((row, _attempt(attempts[0])))
-        classes: list[str] = []
-        found = (await self._rows("first_class"))[0][0]
-        while found is not None:
-            classes.append(found)
-            found = (await self._rows("next_class", found))[0][0]
-        return Start(
-            hub_boot=boot,
-            last_task=(await self._rows("last_task"))[0][0] or "",
-            last_event=self.newest_event,
-            held=tuple(held),
-            classes=tuple(classes),
-            agents=tuple(_agent(row) for row in await self._rows("agents")),
-            endpoints=tuple(
-                EndpointRow(id=r[0], kind=r[1], url=r[2], local=bool(r[3]), default_model=r[4])
-                for r in await self._rows("endpoints")
-            ),
-            next_ready_ms=(await self._rows("next_ready"))[0][0],
-            next_deadline_ms=(await self._rows("next_deadline"))[0][0],
-        )
-
-    def _next_boot(self, now_ms: int) -> int:
+    async def _next_boot(self, now_ms: int) -> int:
         assert self._writing is not None, "the store is open"
-        return _number(self._writing, self._sql["next_boot"], now_ms)
+        writing = self._writing
+        return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
+
+
+class SqliteStatements:
+    """The writing connection for :class:`Verbs`: every statement is answered before the call returns."""
+
+    refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
+    fatal: ClassVar[tuple[type[Exception], ...]] = ()
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._sql = queries("sqlite")
+
+    def why(self, exc: Exception) -> str:
+        """A refusal in words."""
+        return str(exc)
+
+    async def rows(self, name: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+        """What the query finds."""
+        # Read to the end: a RETURNING statement that is left half-way keeps the transaction from committing.
+        return self._cursor.execute(self._sql[name], values).fetchall()
+
+    async def changed(self, name: str, *values: Any) -> int:
+        """Rows that the statement has changed."""
+        self._cursor.execute(self._sql[name], values)
+        return self._connection.changes()
+
+    async def many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
+        """The statement once for each of ``values``."""
+        self._cursor.executemany(self._sql[name], values)
+
+
+def _transaction(
+    connection: apsw.Connection, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]
+) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = _at_once(apply(batch))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing, in a thread that has no event loop."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise AssertionError("SQLite answers at once, so its verbs wait for nothing")
 
 
 def _number(connection: apsw.Connection, query: str, *values: int) -> int:
@@ -349,71 +209,3 @@ def _connect(path: str, busy_s: float) -> apsw.Connection:
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
-
-
-def _task(r: tuple[Any, ...]) -> TaskRow:
-    return TaskRow(
-        id=r[0],
-        state=TaskState(r[1]),
-        class_text=r[2],
-        priority=r[3],
-        epoch=r[4],
-        agent=r[5],
-        title=r[6],
-        labels=json.loads(r[7]),
-        retries=r[8],
-        max_retries=r[9],
-        infra_failures=r[10],
-        ready_ms=r[11],
-        submitted_ms=r[12],
-        queued_ms=r[13],
-        started_ms=r[14],
-        ended_ms=r[15],
-        execution_ok=None if r[16] is None else bool(r[16]),
-        verified=None if r[17] is None else bool(r[17]),
-        reason=r[18],
-    )
-
-
-def _attempt(r: tuple[Any, ...]) -> AttemptRow:
-    return AttemptRow(
-        task=r[0],
-        epoch=r[1],
-        agent=r[2],
-        host=r[3],
-        boot=r[4],
-        state=AttemptState(r[5]),
-        accepted=bool(r[6]),
-        failure=FailureClass(r[7]) if r[7] else None,
-        reason=r[8],
-        assigned_ms=r[9],
-        started_ms=r[10],
-        ended_ms=r[11],
-        placement=bytes(r[12]),
-        result=bytes(r[13]) if r[13] is not None else None,
-    )
-
-
-def _event(r: tuple[Any, ...]) -> Event:
-    return Event(
-        seq=r[0],
-        at_ms=r[1],
-        kind=EventKind(r[2]),
-        task=r[3],
-        agent=r[4],
-        epoch=r[5],
-        facts=json.loads(r[6]) if r[6] else {},
-    )
-
-
-def _agent(r: tuple[Any, ...]) -> AgentRow:
-    return AgentRow(
-        name=r[0],
-        host=r[1],
-        boot=r[2],
-        slots=r[3],
-        version=r[4],
-        capabilities=tuple(json.loads(r[5])),
-        draining=bool(r[6]),
-        last_seen_ms=r[7],
-    )

@@ -115,6 +115,8 @@ class Start(Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Durable memory; see the module."""
 
+    kind: str
+    """Which database it is, for people: ``sqlite``, ``postgresql``."""
     newest_event: int
     on_seal: Callable[[], None]
     """Called just before a batch is sealed: the last moment to post changes that join it."""
@@ -122,6 +124,11 @@ class Store(Protocol):
     """Called after a commit with its events, numbered, in order."""
     on_failure: Callable[[BaseException], None]
     """Called once when the store can no longer promise durability. Nothing is written after that."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be read or written for the moment; empty if all is well."""
+        ...
 
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """Write ``change`` with the next batch; ``done`` gets its outcome after the commit."""
@@ -141,7 +148,11 @@ class Store(Protocol):
         ...
 
     async def task(self, task: str) -> TaskRow | None:
-        """A task, or ``None``."""
+        """A task, or ``None``.
+
+        Raises:
+            Unavailable: this and every other reading method, while the database is away.
+        """
         ...
 
     async def spec(self, task: str) -> tuple[bytes, bytes] | None:

@@ -1,6 +1,10 @@
 -- name: add_event
 INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES (?, ?, ?, ?, ?, ?, ?);
 
+-- name: next_events
+-- The number of the last of so many new events.
+SELECT coalesce(max(seq), 0) + ? FROM events;
+
 -- name: events
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2;
 
@@ -43,3 +47,13 @@ SELECT id, role, label, digest, created_ms, expires_ms, last_used_ms, revoked_ms
 
 -- name: next_boot
 UPDATE facts SET value = max(value + 1, ?) WHERE name = 'hub_boot' RETURNING value;
+
+-- name: guard
+-- Around one change, when another one of its batch has turned out to be unwritable.
+SAVEPOINT change;
+
+-- name: undo
+ROLLBACK TO SAVEPOINT change;
+
+-- name: release
+RELEASE SAVEPOINT change;

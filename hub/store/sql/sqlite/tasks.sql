@@ -108,14 +108,15 @@ SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_ret
 FROM tasks WHERE id = ?;
 
 -- name: list_tasks
+-- A label is looked for as it is written: no value can hold an unescaped quote, so this finds whole labels only.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
     submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
 FROM tasks
 WHERE (?1 IS NULL OR id < ?1)
   AND (?2 IS NULL OR state IN (SELECT value FROM json_each(?2)))
   AND (?3 IS NULL OR agent = ?3)
-  AND (?4 IS NULL OR (SELECT value FROM json_each(labels) WHERE key = ?4) = ?5)
-ORDER BY id DESC LIMIT ?6;
+  AND (?4 IS NULL OR instr(labels, ?4) > 0)
+ORDER BY id DESC LIMIT ?5;
 
 -- name: held_tasks
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,

@@ -1,0 +1,190 @@
+"""What every store does alike: hand changes to the writer, and turn rows into records.
+
+A backend adds how it opens and closes, how it runs one batch in one durable transaction, and how it asks for rows.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hub.store import records
+from hub.store.changes import AnyChange, Outcome, TokenRow
+from hub.store.store import AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.writer import Writer
+from protocol.events import Event
+from protocol.model import TaskState
+
+
+class Backend(ABC):
+    """A :class:`hub.store.store.Store` without its database."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._writer = Writer(self._apply)
+        self._writer.on_commit = self._committed
+        self.newest_event = 0
+        self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
+
+    # --- what a database adds -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, bring the schema up to date, start the writer.
+
+        Raises:
+            StoreFailed: it cannot be used; the text says why and what to do.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Write what waits and close; closing twice is closing once."""
+
+    @abstractmethod
+    async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+        """Write a batch in one durable transaction: an outcome a change, and the events, numbered."""
+
+    @abstractmethod
+    async def _rows(self, name: str, *values: Any) -> Sequence[records.Row]:
+        """What a query finds, beside the writer."""
+
+    @abstractmethod
+    async def _next_boot(self, now_ms: int) -> int:
+        """Count a start of a hub; greater than every one before."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be read or written for the moment; empty if all is well."""
+        return ""
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    @property
+    def on_seal(self) -> Callable[[], None]:
+        """Called just before a batch is sealed."""
+        return self._writer.on_seal
+
+    @on_seal.setter
+    def on_seal(self, call: Callable[[], None]) -> None:
+        self._writer.on_seal = call
+
+    @property
+    def on_failure(self) -> Callable[[BaseException], None]:
+        """Called once when nothing can be made durable any more."""
+        return self._writer.on_failure
+
+    @on_failure.setter
+    def on_failure(self, call: Callable[[BaseException], None]) -> None:
+        self._writer.on_failure = call
+
+    @property
+    def is_full(self) -> bool:
+        """So much waits for a commit, or so long, that new work should be turned away."""
+        return self._writer.is_full or bool(self.trouble)
+
+    @property
+    def batches(self) -> int:
+        """Transactions committed so far."""
+        return self._writer.batches
+
+    @property
+    def changes(self) -> int:
+        """Changes committed so far."""
+        return self._writer.changes
+
+    def post(self, change: AnyChange, done: Done | None = None) -> None:
+        """See :class:`hub.store.store.Store`."""
+        self._writer.post(change, done)
+
+    def wake(self) -> None:
+        """See :class:`hub.store.store.Store`."""
+        self._writer.wake()
+
+    async def commit(self, change: AnyChange) -> Any:  # noqa: ANN401 - each verb documents its outcome
+        """See :class:`hub.store.store.Store`."""
+        return await self._writer.commit(change)
+
+    def _committed(self, events: Sequence[Event]) -> None:
+        if events:
+            self.newest_event = events[-1].seq
+        self.on_commit(events)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def task(self, task: str) -> TaskRow | None:
+        """A task, or ``None``."""
+        rows = await self._rows("task", task)
+        return records.task(rows[0]) if rows else None
+
+    async def spec(self, task: str) -> tuple[bytes, bytes] | None:
+        """Spec and tier decision, MessagePack."""
+        rows = await self._rows("spec", task)
+        return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
+
+    async def attempts(self, task: str) -> list[AttemptRow]:
+        """All attempts of a task, in order."""
+        return [records.attempt(row) for row in await self._rows("attempts", task)]
+
+    async def tasks(self, query: TaskQuery) -> list[TaskRow]:
+        """A page of tasks, newest first."""
+        states = json.dumps(sorted(query.states)) if query.states else None
+        label = json.dumps(dict([query.label]))[1:-1] if query.label else None
+        rows = await self._rows("list_tasks", query.before, states, query.agent or None, label, query.limit)
+        return [records.task(row) for row in rows]
+
+    async def summaries(self, ids: Sequence[str]) -> list[TaskRow]:
+        """These tasks, in this order."""
+        found = [await self.task(task) for task in ids]
+        return [row for row in found if row is not None]
+
+    async def blockers(self, task: str) -> list[tuple[str, TaskState]]:
+        """Tasks it depends on that have not completed."""
+        return [(needed, TaskState(state)) for needed, state in await self._rows("open_needs", task)]
+
+    async def ahead(self, row: TaskRow) -> int:
+        """Ready tasks of the same class that go first, counted to 10,000."""
+        return int((await self._rows("ahead", row.class_text, row.priority, row.id))[0][0])
+
+    async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:
+        """Events behind ``after``, oldest first."""
+        if task is None:
+            rows = await self._rows("events", after, limit)
+        else:
+            rows = await self._rows("events_of_task", after, limit, task)
+        return [records.event(row) for row in rows]
+
+    async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
+        """Output of a task behind ``after``, oldest first."""
+        return [records.log_piece(row) for row in await self._rows("logs", task, after, limit)]
+
+    async def counts(self) -> dict[TaskState, int]:
+        """Tasks by state."""
+        return {TaskState(state): n for state, n in await self._rows("counts")}
+
+    async def tokens(self) -> list[TokenRow]:
+        """All tokens, newest first."""
+        return [records.token(row) for row in await self._rows("tokens")]
+
+    async def start(self, now_ms: int = 0) -> Start:
+        """What a hub needs to know when it starts; counts its boot."""
+        boot = await self._next_boot(now_ms)
+        held = []
+        for row in [records.task(r) for r in await self._rows("held_tasks")]:
+            attempts = await self._rows("attempt", row.id, row.epoch)
+            held.append((row, records.attempt(attempts[0])))
+        classes: list[str] = []
+        found = (await self._rows("first_class"))[0][0]
+        while found is not None:
+            classes.append(found)
+            found = (await self._rows("next_class", found))[0][0]
+        return Start(
+            hub_boot=boot,
+            last_task=(await self._rows("last_task"))[0][0] or "",
+            last_event=self.newest_event,
+            held=tuple(held),
+            classes=tuple(classes),
+            agents=tuple(records.agent(row) for row in await self._rows("agents")),
+            endpoints=tuple(records.endpoint(row) for row in await self._rows("endpoints")),
+            next_ready_ms=(await self._rows("next_ready"))[0][0],
+            next_deadline_ms=(await self._rows("next_deadline"))[0][0],
+        )

@@ -1,0 +1,111 @@
+"""Rows of the store as records: the columns that the queries name, in the order in which they name them.
+
+The same for every database; a driver's own types (memory views, numbers for truth values) end here.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hub.store.changes import EndpointRow, TokenRow
+from hub.store.store import AgentRow, AttemptRow, LogRow, TaskRow
+from protocol.events import Event, EventKind
+from protocol.model import AttemptState, FailureClass, TaskState
+
+Row = Sequence[Any]
+
+
+def task(r: Row) -> TaskRow:
+    """A task."""
+    return TaskRow(
+        id=r[0],
+        state=TaskState(r[1]),
+        class_text=r[2],
+        priority=r[3],
+        epoch=r[4],
+        agent=r[5],
+        title=r[6],
+        labels=json.loads(r[7]),
+        retries=r[8],
+        max_retries=r[9],
+        infra_failures=r[10],
+        ready_ms=r[11],
+        submitted_ms=r[12],
+        queued_ms=r[13],
+        started_ms=r[14],
+        ended_ms=r[15],
+        execution_ok=None if r[16] is None else bool(r[16]),
+        verified=None if r[17] is None else bool(r[17]),
+        reason=r[18],
+    )
+
+
+def attempt(r: Row) -> AttemptRow:
+    """An attempt."""
+    return AttemptRow(
+        task=r[0],
+        epoch=r[1],
+        agent=r[2],
+        host=r[3],
+        boot=r[4],
+        state=AttemptState(r[5]),
+        accepted=bool(r[6]),
+        failure=FailureClass(r[7]) if r[7] else None,
+        reason=r[8],
+        assigned_ms=r[9],
+        started_ms=r[10],
+        ended_ms=r[11],
+        placement=bytes(r[12]),
+        result=bytes(r[13]) if r[13] is not None else None,
+    )
+
+
+def event(r: Row) -> Event:
+    """A fact."""
+    return Event(
+        seq=r[0],
+        at_ms=r[1],
+        kind=EventKind(r[2]),
+        task=r[3],
+        agent=r[4],
+        epoch=r[5],
+        facts=json.loads(r[6]) if r[6] else {},
+    )
+
+
+def agent(r: Row) -> AgentRow:
+    """An agent."""
+    return AgentRow(
+        name=r[0],
+        host=r[1],
+        boot=r[2],
+        slots=r[3],
+        version=r[4],
+        capabilities=tuple(json.loads(r[5])),
+        draining=bool(r[6]),
+        last_seen_ms=r[7],
+    )
+
+
+def log_piece(r: Row) -> LogRow:
+    """A piece of output."""
+    return LogRow(seq=r[0], at_ms=r[1], epoch=r[2], stream=r[3], text=r[4])
+
+
+def endpoint(r: Row) -> EndpointRow:
+    """An endpoint."""
+    return EndpointRow(id=r[0], kind=r[1], url=r[2], local=bool(r[3]), default_model=r[4])
+
+
+def token(r: Row) -> TokenRow:
+    """A token."""
+    return TokenRow(
+        id=r[0],
+        role=r[1],
+        label=r[2],
+        digest=bytes(r[3]),
+        created_ms=r[4],
+        expires_ms=r[5],
+        last_used_ms=r[6],
+        revoked_ms=r[7],
+    )
