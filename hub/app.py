@@ -41,7 +41,8 @@ from hub.services.presence import Presence
 from hub.services.registry import Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
-from hub.settings import Settings
+from hub.settings import POSTGRES_SCHEMES, Settings, masked
+from hub.store.backend import Backend
 from hub.store.changes import Record
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
@@ -50,13 +51,14 @@ from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
-from protocol.errors import BadInput, Problem, Refused, StoreFailed
+from protocol.errors import BadInput, Problem, Refused, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
 from protocol.logs import configure
 
 log = structlog.get_logger(__name__)
 VERSION: Final = importlib.metadata.version("agentcom")
+FLUSH_S: Final = 2.0
 STORE_FILE: Final = "hub.sqlite"
 
 
@@ -66,7 +68,7 @@ class Running:
 
     settings: Settings
     url: str
-    store: SqliteStore
+    store: Backend
     fleet: Fleet
     access: Access
     failed: "asyncio.Future[BaseException]"
@@ -87,18 +89,30 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
     """
     clock = clock or SystemClock()
     lock = _lock(settings.folder)
-    store = SqliteStore(settings.folder / STORE_FILE)
+    store: Backend | None = None
     try:
+        store = _store(settings)
         await store.open()
         start = await store.start(clock.now_ms())
         return await _assemble(settings, clock, store, start, lock)
     except BaseException:
-        await store.close()
+        if store is not None:
+            await store.close()
         lock.close()
         raise
 
 
-async def _assemble(settings: Settings, clock: Clock, store: SqliteStore, start: Start, lock: IO[str]) -> Running:
+def _store(settings: Settings) -> Backend:
+    if settings.store.partition(":")[0] not in POSTGRES_SCHEMES:
+        return SqliteStore(settings.folder / STORE_FILE)
+    try:
+        from hub.store.postgres import PostgresStore
+    except ImportError as exc:
+        raise _unusable("store", f"{masked(settings.store)} needs a driver: pip install 'agentcom[postgres]'") from exc
+    return PostgresStore(settings.store, alone=True)
+
+
+async def _assemble(settings: Settings, clock: Clock, store: Backend, start: Start, lock: IO[str]) -> Running:
     loop = asyncio.get_running_loop()
     source = random.SystemRandom()
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
@@ -192,7 +206,7 @@ def _token_check(access: Access) -> Callable[[web.Request], bool]:
     return is_welcome
 
 
-def _resender(store: SqliteStore, dispatch: Dispatch) -> Callable[[Held], Awaitable[None]]:
+def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Awaitable[None]]:
     async def resend(held: Held) -> None:
         stored, attempts = await store.spec(held.task), await store.attempts(held.task)
         if stored is not None and attempts:
@@ -216,13 +230,15 @@ def _ender(tasks: list["asyncio.Task[None]"], access: Access) -> Callable[[], Aw
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(StoreFailed):
-            await access.flush()
+        with contextlib.suppress(
+            Unavailable, TimeoutError
+        ):  # a database that is away must not keep the hub from ending
+            await asyncio.wait_for(access.flush(), FLUSH_S)
 
     return end
 
 
-def _closer(store: SqliteStore, lock: IO[str]) -> Callable[[], Awaitable[None]]:
+def _closer(store: Backend, lock: IO[str]) -> Callable[[], Awaitable[None]]:
     async def close() -> None:
         await store.close()
         lock.close()

@@ -1,11 +1,13 @@
 """The hub's settings, and the only place that reads its environment and its settings file."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
@@ -15,6 +17,7 @@ from protocol.limits import HEARTBEAT_S, LEASE_S
 from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
+POSTGRES_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 MAX_LEASE_S: Final = 86_400.0
 """Beyond a day nobody would notice that a machine is gone."""
 
@@ -26,7 +29,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         data_dir: where the store and the first tokens lie (mode 0700).
         listen: ``host:port``; port 0 picks a free one.
         url: how others reach this hub, if not by the address it listens on (a name in a certificate, a proxy).
-        store: empty for SQLite in ``data_dir``.
+        store: empty for SQLite in ``data_dir``, or ``postgresql://user:password@host:port/database``.
         tls_cert, tls_key: PEM files; with them the hub speaks https and wss.
         plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
         heartbeat_s, lease_s: how often sidecars report, and how long an attempt stays theirs without a report.
@@ -128,9 +131,7 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     yield from _numbers(settings)
     if settings.url and not settings.url.startswith(("http://", "https://")):
         yield Problem("url", f"not an address like https://hub.example.org:7420: {settings.url[:60]!r}")
-    if settings.store and not settings.store.startswith("sqlite:"):
-        found = settings.store[:60]
-        yield Problem("store", f"this version keeps its store in SQLite only; leave it out, found {found!r}")
+    yield from _store(settings.store)
     if settings.log not in {"auto", "json", "pretty"}:
         yield Problem("log", f"{settings.log!r}; one of auto, json, pretty")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
@@ -152,6 +153,32 @@ def _door(settings: Settings) -> Iterator[Problem]:
         )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         yield Problem("tls_key" if settings.tls_cert else "tls_cert", "certificate and key go together")
+
+
+def _store(url: str) -> Iterator[Problem]:
+    if not url or url.startswith("sqlite:"):
+        return
+    shape = "leave it out for SQLite, or write it like postgresql://user:password@host:5432/database"
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", [""])[0]
+        ports = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host.rpartition("]")[2]]
+    except ValueError:
+        yield Problem("store", f"not an address; {shape}")
+        return
+    if parts.scheme not in POSTGRES_SCHEMES:
+        yield Problem("store", f"no such store: {parts.scheme[:20] or masked(url)[:60]!r}; {shape}")
+    elif not hosts or not parts.path.strip("/"):
+        yield Problem("store", f"it names no {'database' if hosts else 'host'}: {masked(url)[:60]!r}; {shape}")
+    elif any(not port.isdecimal() or not 0 < int(port) < 65_536 for port in ports):  # noqa: PLR2004 - the ports there are
+        yield Problem("store", f"a port is a number from 1 to 65535; {shape}")
+
+
+def masked(url: str) -> str:
+    """The address of a store for people to read, without its password."""
+    # Up to the last @: a password that somebody forgot to escape may hold anything.
+    without_secret = re.sub(r"(?<=://)([^/?#:@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&]\w*password=)[^&#]*", r"\1***", without_secret)
 
 
 def _numbers(settings: Settings) -> Iterator[Problem]:

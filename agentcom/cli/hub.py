@@ -11,7 +11,7 @@ from agentcom.cli.connection import show_config
 @click.option("--data-dir", metavar="DIR", help="Where the store and the first tokens lie.")
 @click.option("--listen", metavar="HOST:PORT", help="Address to listen on; port 0 picks a free one.")
 @click.option("--url", metavar="URL", help="How others reach this hub, if not by the address it listens on.")
-@click.option("--store", metavar="URL", help="Another store than SQLite in the data directory.")
+@click.option("--store", metavar="URL", help="postgresql://...: a database instead of SQLite in the data directory.")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM); the hub then speaks https.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate (PEM).")
 @click.option("--plaintext", is_flag=True, default=None, help="Allow other machines in without TLS.")
@@ -36,7 +36,7 @@ def command(config: str | None, check_config: bool, as_json: bool, **flags: Any)
     found, origins = settings.load(flags, file=config)
     if check_config:
         shown = {
-            name: {"value": _shown(getattr(found, name)), "origin": origins.get(name, "default")}
+            name: {"value": settings.masked(_shown(getattr(found, name))), "origin": origins.get(name, "default")}
             for name in found.__struct_fields__
         }
         return show_config(shown, as_json=as_json)

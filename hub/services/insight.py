@@ -21,7 +21,7 @@ from protocol.api import (
     TaskView,
 )
 from protocol.clock import Clock
-from protocol.errors import BadInput, NotFound, Problem
+from protocol.errors import BadInput, NotFound, Problem, Unavailable
 from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
 
@@ -154,16 +154,27 @@ class Insight:
 
     async def is_ready(self) -> str:
         """Empty if the hub can take work, else why not."""
-        await self._store.counts()
-        return ""
+        try:
+            await self._store.counts()
+        except Unavailable as exc:
+            return str(exc)
+        return self._store.trouble
 
     async def health(self) -> Health:
         """The hub's own view of itself."""
-        counts = await self._store.counts()
+        counts: dict[TaskState, int] = {}
+        trouble = self._store.trouble
+        try:
+            counts = await self._store.counts()
+        except Unavailable as exc:
+            trouble = str(exc)
         agents = list(self._fleet.agents.values())
         online = sum(agent.state is not AgentState.OFFLINE for agent in agents)
         parts = {
-            "store": ComponentHealth(state="ok", detail=f"event {self._store.newest_event}"),
+            "store": ComponentHealth(
+                state="down" if trouble else "ok",
+                detail=f"{self._store.kind}: {trouble or f'event {self._store.newest_event}'}",
+            ),
             "agents": ComponentHealth(
                 state="ok" if online == len(agents) and agents else "degraded" if online else "down",
                 detail=f"{online} of {len(agents)} online",

@@ -60,7 +60,7 @@ class Intake:
             Overloaded: too much waits already.
         """
         if self._is_full():
-            raise Overloaded("too many changes wait for the disk", 1.0)
+            raise Overloaded(self._store.trouble or "too many changes wait for the disk", 1.0)
         now_ms = self._clock.now_ms()
         tasks = tuple(self._new(spec, now_ms) for spec in specs)
         change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from hub.web import guard
 from hub.web.routing import SSE
 from hub.web.services import IS_STREAMING, LIVE, PRINCIPAL, SETTINGS
-from protocol.errors import Overloaded, Refused
+from protocol.errors import Overloaded, Refused, Unavailable
 
 log = structlog.get_logger(__name__)
 _RETRY_MS: Final = 1_000
@@ -111,7 +111,7 @@ async def opened(request: web.Request, after: int | None = None) -> AsyncIterato
         await stream.send([b"retry: %d\n" % _RETRY_MS + (b"id: %d\n\n" % after if after is not None else b"\n")])
         try:
             yield stream
-        except (ConnectionError, Refused) as exc:
+        except (ConnectionError, Refused, Unavailable) as exc:
             log.debug("stream_ended", path=request.path, why=type(exc).__name__)
     finally:
         live.streams.discard(task)

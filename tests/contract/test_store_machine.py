@@ -50,7 +50,7 @@ class Machine(RuleBasedStateMachine):
 
     def open(self) -> None:
         async def opened() -> Rows:
-            store = make_store(self.backend, Path(self.folder.name))
+            store = await make_store(self.backend, Path(self.folder.name))
             await store.open()
             return Rows(store)
 

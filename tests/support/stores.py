@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hub.core.routing import Placement, encode_placement
+from hub.store.backend import Backend
 from hub.store.changes import (
     Accept,
     Added,
@@ -16,13 +17,15 @@ from hub.store.changes import (
     Finished,
     NewTask,
 )
+from hub.store.postgres import PostgresStore
 from hub.store.sqlite import SqliteStore
 from protocol import codec
 from protocol.events import Event
 from protocol.ids import encode
 from protocol.model import AttemptState, FailureClass, Strategy, TaskResult, TaskSpec, TaskState, Tier, TierDecision
+from tests.support.postgres import postgres_server
 
-BACKENDS: Final = ("sqlite-memory", "sqlite-file")
+BACKENDS: Final = ("sqlite-memory", "sqlite-file", "postgres")
 """Every store has to keep the same promises; one that is added here is held to all of them."""
 
 CLASS: Final = '{"executor":"noop","strategies":["trivial"]}'
@@ -35,15 +38,20 @@ PLACEMENT: Final = encode_placement(
 )
 
 
-def make_store(backend: str, folder: Path) -> SqliteStore:
+async def make_store(backend: str, folder: Path) -> Backend:
     """A store of this kind, not open yet; the same folder gives the same data."""
+    if backend == "postgres":
+        note = folder / "database"
+        if not note.exists():
+            note.write_text(await postgres_server().new_database())
+        return PostgresStore(note.read_text())
     return SqliteStore(":memory:" if backend == "sqlite-memory" else folder / "hub.sqlite")
 
 
 @contextlib.asynccontextmanager
 async def opened(backend: str, folder: Path) -> AsyncIterator["Rows"]:
     """A store of this kind, open."""
-    store = make_store(backend, folder)
+    store = await make_store(backend, folder)
     await store.open()
     try:
         yield Rows(store)
@@ -75,7 +83,7 @@ def new_task(number: int, **changes: Any) -> NewTask:
 class Rows:
     """A store with the verbs spelled out; time is a counter that every verb moves on."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Backend) -> None:
         self.store = store
         self.now_ms = 1_000
         self.committed: list[Event] = []

@@ -24,13 +24,33 @@ def test_every_query_has_text_and_no_comment_left(dialect: str) -> None:
 
 def test_every_query_is_used_and_every_used_one_is_there() -> None:
     code = "".join(file.read_text() for file in FOLDER.glob("*.py"))
-    known = set(queries("sqlite"))
+    known = set().union(*(queries(dialect) for dialect in DIALECTS))
 
     assert {name for name in known if f'"{name}"' not in code} == set()
-    asked = set(re.findall(r'(?:_row|_run|_changed|_rows)\(\s*"(\w+)"', code)) | set(
+    asked = set(re.findall(r'(?:_row|_run|_changed|_rows|_many)\(\s*"(\w+)"', code)) | set(
         re.findall(r'_sql\["(\w+)"\]', code)
     )
     assert asked <= known
+
+
+def test_all_databases_are_asked_by_the_same_names() -> None:
+    # A connection over a network can be lost in the middle of a commit, and several hubs may write; a file has neither.
+    only_there = {"postgres": {"lock_batches", "mark_batch", "find_batch", "forget_batches", "notify"}, "sqlite": set()}
+
+    shared = [set(queries(dialect)) - only_there[dialect] for dialect in DIALECTS]
+    assert shared == [set(queries("sqlite"))] * len(DIALECTS)
+
+
+def test_all_databases_have_the_same_tables_and_columns() -> None:
+    def columns(dialect: str) -> dict[str, list[str]]:
+        kinds = "TEXT|INTEGER|BIGINT|BLOB|BYTEA|BOOLEAN"
+        found = {}
+        for _, _, script in migrations(dialect):
+            for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", script, re.DOTALL):
+                found[table] = re.findall(rf"^    ([a-z_]+) (?:{kinds})", body, re.MULTILINE)
+        return found
+
+    assert columns("postgres") == {**columns("sqlite"), "batches": ["writer", "batch", "at_ms"]}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

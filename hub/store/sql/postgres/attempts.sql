@@ -1,0 +1,45 @@
+-- name: add_attempt
+INSERT INTO attempts (task, epoch, agent, host, boot, state, assigned_ms, placement)
+VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $7);
+
+-- name: start_attempt
+UPDATE attempts SET state = 'accepted', started_ms = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL;
+
+-- name: advance_attempt
+UPDATE attempts SET state = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL AND started_ms IS NOT NULL
+RETURNING agent;
+
+-- name: end_attempt
+UPDATE attempts SET state = $3, accepted = $4, failure = $5, reason = $6, result = $7, ended_ms = $8
+WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL
+RETURNING agent;
+
+-- name: attempts
+SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
+    result
+FROM attempts WHERE task = $1 ORDER BY epoch;
+
+-- name: attempt
+SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
+    NULL::bytea
+FROM attempts WHERE task = $1 AND epoch = $2;
+
+-- name: last_log
+-- Where the newest piece of an attempt lies: one that lies behind it is new.
+SELECT place FROM logs WHERE task = $1 AND epoch = $2 ORDER BY seq DESC LIMIT 1;
+
+-- name: find_log
+SELECT 1 FROM logs WHERE task = $1 AND epoch = $2 AND place = $3 AND stream = $4 AND text = $5 LIMIT 1;
+
+-- name: add_log
+-- Stored only for an attempt that has not ended.
+INSERT INTO logs (task, epoch, at_ms, place, stream, text)
+SELECT $1, $2::bigint, $3::bigint, $4::bigint, $5, $6
+WHERE EXISTS (SELECT 1 FROM attempts WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL);
+
+-- name: logs
+SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3;
+
+-- name: reopen_attempts
+-- A dead letter that runs again may have another result accepted; the old one stays in the history.
+UPDATE attempts SET accepted = false WHERE task = $1 AND accepted;

@@ -1,0 +1,80 @@
+-- name: add_event
+INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: next_events
+-- The number of the last of so many new events.
+UPDATE facts SET value = value + $1 WHERE name = 'event_seq' RETURNING value;
+
+-- name: events
+SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: events_of_task
+SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = $3 AND seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: last_event
+SELECT value FROM facts WHERE name = 'event_seq';
+
+-- name: put_agent
+INSERT INTO agents (name, host, boot, slots, version, capabilities, draining, last_seen_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (name) DO UPDATE SET host = $2, boot = $3, slots = $4, version = $5, capabilities = $6, draining = $7,
+    last_seen_ms = $8;
+
+-- name: agents
+SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms FROM agents;
+
+-- name: put_endpoint
+INSERT INTO endpoints (id, kind, url, local, default_model) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (id) DO UPDATE SET kind = $2, url = $3, local = $4, default_model = $5;
+
+-- name: remove_endpoint
+DELETE FROM endpoints WHERE id = $1;
+
+-- name: endpoints
+SELECT id, kind, url, local, default_model FROM endpoints ORDER BY id;
+
+-- name: add_token
+INSERT INTO tokens (id, role, label, digest, created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: revoke_token
+UPDATE tokens SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL;
+
+-- name: touch_token
+UPDATE tokens SET last_used_ms = $2 WHERE id = $1;
+
+-- name: tokens
+SELECT id, role, label, digest, created_ms, expires_ms, last_used_ms, revoked_ms FROM tokens ORDER BY created_ms DESC, id;
+
+-- name: next_boot
+UPDATE facts SET value = greatest(value + 1, $1) WHERE name = 'hub_boot' RETURNING value;
+
+-- name: guard
+-- Around one change, when another one of its batch has turned out to be unwritable.
+SAVEPOINT change;
+
+-- name: undo
+ROLLBACK TO SAVEPOINT change;
+
+-- name: release
+RELEASE SAVEPOINT change;
+
+-- name: lock_batches
+-- One batch at a time, over all hubs: from here to the commit nobody else numbers events or changes a row. After a lost
+-- connection this waits until the transaction that was left behind has ended, one way or the other.
+SELECT value FROM facts WHERE name = 'event_seq' FOR UPDATE;
+
+-- name: mark_batch
+-- In the transaction of the batch itself: if this row is there after a lost connection, so is the batch.
+INSERT INTO batches (writer, batch, at_ms) VALUES ($1, $2, (extract(epoch FROM now()) * 1000)::bigint)
+ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at_ms = excluded.at_ms;
+
+-- name: find_batch
+SELECT 1 FROM batches WHERE writer = $1 AND batch = $2;
+
+-- name: forget_batches
+-- Of hubs that ended long ago.
+DELETE FROM batches WHERE at_ms < (extract(epoch FROM now() - interval '30 days') * 1000)::bigint;
+
+-- name: notify
+-- One a commit, however many events it has: every NOTIFY takes a lock of the whole cluster while it commits.
+SELECT pg_notify('agentcom_events', $1);

@@ -1,0 +1,133 @@
+-- name: add_task
+INSERT INTO tasks (id, state, class, priority, title, labels, parent, max_retries, ready_ms, expires_ms, complete_by_ms,
+                   submitted_ms, queued_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- name: add_spec
+INSERT INTO specs (task, spec, tier, by) VALUES ($1, $2, $3, $4);
+
+-- name: add_dependency
+INSERT INTO dependencies (task, needs) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: task_state
+SELECT state, epoch, agent, class, priority FROM tasks WHERE id = $1;
+
+-- name: find_key
+SELECT digest, ids FROM idempotency WHERE key = $1;
+
+-- name: add_key
+INSERT INTO idempotency (key, digest, ids, at_ms) VALUES ($1, $2, $3, $4);
+
+-- name: claim
+UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = $2, started_ms = NULL, reason = ''
+WHERE id = $1 AND state = 'queued' AND ready_ms IS NULL
+RETURNING epoch, retries, infra_failures, max_retries;
+
+-- name: spec
+SELECT spec, tier FROM specs WHERE task = $1;
+
+-- name: accept
+UPDATE tasks SET state = 'running', started_ms = $3 WHERE id = $1 AND epoch = $2 AND state = 'assigned';
+
+-- name: finish
+-- Only the current epoch of a held task ends it: everything else is stale. The state it was in comes back for counting.
+UPDATE tasks SET state = $3, agent = CASE WHEN $3 = 'queued' THEN NULL ELSE agent END, retries = $4,
+    infra_failures = $5, reason = $6, execution_ok = $7, verified = $8, ready_ms = $9,
+    queued_ms = CASE WHEN $3 = 'queued' THEN $10 ELSE queued_ms END,
+    ended_ms = CASE WHEN $3 = 'queued' THEN NULL ELSE $10 END
+WHERE id = $1 AND epoch = $2 AND state IN ('assigned', 'running')
+RETURNING class, priority;
+
+-- name: end_task
+UPDATE tasks SET state = $3, reason = $4, ended_ms = $5, ready_ms = NULL WHERE id = $1 AND state = $2;
+
+-- name: retry_task
+-- Whoever wants it again knows that its deadline has passed; it would only expire at once.
+UPDATE tasks SET state = 'queued', agent = NULL, retries = 0, infra_failures = 0, reason = '', execution_ok = NULL,
+    verified = NULL, ready_ms = NULL, queued_ms = $2, started_ms = NULL, ended_ms = NULL, expires_ms = NULL,
+    complete_by_ms = CASE WHEN complete_by_ms <= $2 THEN NULL ELSE complete_by_ms END
+WHERE id = $1 AND state = 'dead'
+RETURNING class, priority;
+
+-- name: due_tasks
+SELECT id, class, priority FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL AND ready_ms <= $1
+ORDER BY ready_ms LIMIT $2;
+
+-- name: promote
+UPDATE tasks SET ready_ms = NULL WHERE id = $1 AND state = 'queued';
+
+-- name: next_ready
+SELECT min(ready_ms) FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL;
+
+-- name: expired_tasks
+SELECT id, state, epoch, agent, class, 'ttl_s has passed' AS why FROM tasks
+WHERE expires_ms IS NOT NULL AND state IN ('blocked', 'queued') AND expires_ms <= $1
+UNION ALL
+SELECT id, state, epoch, agent, class, 'complete_by has passed' AS why FROM tasks
+WHERE complete_by_ms IS NOT NULL AND ended_ms IS NULL AND complete_by_ms <= $1
+LIMIT $2;
+
+-- name: next_deadline
+SELECT min(due_ms) FROM (
+    SELECT min(expires_ms) AS due_ms FROM tasks WHERE expires_ms IS NOT NULL AND state IN ('blocked', 'queued')
+    UNION ALL
+    SELECT min(complete_by_ms) AS due_ms FROM tasks WHERE complete_by_ms IS NOT NULL AND ended_ms IS NULL
+) AS deadlines;
+
+-- name: read_class
+SELECT priority, id FROM tasks
+WHERE state = 'queued' AND ready_ms IS NULL AND class = $1 AND (priority, id) > ($2, $3)
+ORDER BY priority, id LIMIT $4;
+
+-- name: ahead
+SELECT count(*) FROM (
+    SELECT 1 FROM tasks WHERE state = 'queued' AND ready_ms IS NULL AND class = $1 AND (priority, id) < ($2, $3)
+    LIMIT 10000
+) AS first;
+
+-- name: first_class
+SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL;
+
+-- name: next_class
+SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL AND class > $1;
+
+-- name: dependents
+SELECT task FROM dependencies WHERE needs = $1;
+
+-- name: open_needs
+SELECT d.needs, t.state FROM dependencies d JOIN tasks t ON t.id = d.needs
+WHERE d.task = $1 AND t.state <> 'completed';
+
+-- name: unblock
+UPDATE tasks SET state = 'queued', queued_ms = $2, reason = '' WHERE id = $1 AND state = 'blocked'
+RETURNING class, priority, ready_ms;
+
+-- name: task
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
+FROM tasks WHERE id = $1;
+
+-- name: list_tasks
+-- A label is looked for as it is written: no value can hold an unescaped quote, so this finds whole labels only.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
+FROM tasks
+WHERE ($1::text IS NULL OR id < $1)
+  AND ($2::text IS NULL OR state IN (SELECT json_array_elements_text($2::json)))
+  AND ($3::text IS NULL OR agent = $3)
+  AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+ORDER BY id DESC LIMIT $5;
+
+-- name: held_tasks
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
+FROM tasks WHERE state IN ('assigned', 'running');
+
+-- name: last_task
+SELECT max(id) FROM tasks;
+
+-- name: counts
+SELECT state, n FROM counts;
+
+-- name: add_count
+INSERT INTO counts (state, n) VALUES ($1, $2) ON CONFLICT (state) DO UPDATE SET n = counts.n + $2;
