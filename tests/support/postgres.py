@@ -14,6 +14,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -44,6 +45,12 @@ def _programs() -> Path:
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
+def _is_open(path: Path) -> bool:
+    """Whether every account of this machine can come this far."""
+    real = path.resolve()
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (real, *real.parents))
+
+
 class PostgresServer:
     """A server with its data in a temporary directory, on a free port of this machine."""
 
@@ -51,11 +58,16 @@ class PostgresServer:
         self.port = _free_port()
         self._programs = _programs()
         self._account: dict[str, Any] = {}
-        self._folder = tempfile.mkdtemp(prefix="agentcom-pg-")
-        if os.geteuid() == 0:
+        is_root = os.geteuid() == 0
+        usual = Path(tempfile.gettempdir())
+        self._folder = tempfile.mkdtemp(prefix="agentcom-pg-", dir="/tmp" if is_root and not _is_open(usual) else usual)
+        if is_root:
             owner = _unprivileged()
             self._account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
             os.chown(self._folder, owner.pw_uid, owner.pw_gid)
+            if not _is_open(self._programs):  # a checkout in a folder of root's own
+                copy = shutil.copytree(self._programs.parent, Path(self._folder, "pginstall"), symlinks=True)
+                self._programs = copy / "bin"
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self._has_template = False
