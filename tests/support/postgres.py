@@ -51,6 +51,15 @@ def _is_open(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (real, *real.parents))
 
 
+def _copied(programs: Path, to: Path) -> Path:
+    """The programs in another folder, with the libraries that they look for beside their package."""
+    package = programs.parents[1]
+    for part in package.parent.glob(f"{package.name}*"):
+        if part.is_dir() and not part.name.endswith(".dist-info"):
+            shutil.copytree(part, to / part.name, symlinks=True)
+    return to / programs.relative_to(package.parent)
+
+
 class PostgresServer:
     """A server with its data in a temporary directory, on a free port of this machine."""
 
@@ -66,8 +75,7 @@ class PostgresServer:
             self._account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
             os.chown(self._folder, owner.pw_uid, owner.pw_gid)
             if not _is_open(self._programs):  # a checkout in a folder of root's own
-                copy = shutil.copytree(self._programs.parent, Path(self._folder, "pginstall"), symlinks=True)
-                self._programs = copy / "bin"
+                self._programs = _copied(self._programs, Path(self._folder, "programs"))
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self._has_template = False
