@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -48,6 +48,8 @@ from protocol.errors import BadInput, Problem, Unavailable
 from protocol.model import FINAL_STATES, Role, TaskSpec
 
 S = TypeVar("S")
+TaskRef: TypeAlias = str | TaskSummary
+"""A task that the hub knows: its id, or what the hub told of it (a ``TaskView`` is a ``TaskSummary`` too)."""
 _LOOK_S: Final = 5.0
 """Someone who waits also looks by itself this often: a lost event costs time, never the result."""
 _SHOWN_FRAMES: Final = ("", "message")
@@ -101,15 +103,19 @@ class AsyncClient:
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
-    async def submit(self, task: TaskSpec | Mapping[str, Any], *, key: str | None = None) -> TaskSummary:
+    async def submit(
+        self, task: TaskSpec | Mapping[str, Any] | None = None, *, key: str | None = None, **fields: Any
+    ) -> TaskSummary:
         """Submit one task; answers when it is stored for good.
 
         Args:
+            task, fields: the task, as one value or field by field: ``submit(prompt="...", save_as="hello.txt")``.
             key: an idempotency key; one is made if it is left out, so repeating a lost request never doubles the task.
         Raises:
             BadInput: everything that is wrong with the task; nothing was sent, or nothing was stored.
+            TypeError: both a task and fields are given, or neither.
         """
-        spec = _spec(task)
+        spec = _spec(_one_of(task, fields))
         return await self._post_tasks(spec, TaskSummary, key)
 
     async def submit_many(self, tasks: Sequence[TaskSpec | Mapping[str, Any]], *, key: str | None = None) -> Submitted:
@@ -131,13 +137,13 @@ class AsyncClient:
             "POST", f"{PREFIX}/tasks", shape, body=body, headers=headers, is_repeatable=True
         )
 
-    async def task(self, task: str) -> TaskView:
+    async def task(self, task: TaskRef) -> TaskView:
         """One task, whole.
 
         Raises:
             NotFound: there is none with this id.
         """
-        return await self._get(f"/tasks/{quote(task, safe='')}", TaskView)
+        return await self._get(f"/tasks/{_id(task)}", TaskView)
 
     async def task_page(
         self,
@@ -165,7 +171,7 @@ class AsyncClient:
             if cursor is None:
                 return
 
-    async def wait(self, task: str, timeout_s: float | None = None) -> TaskView:
+    async def wait(self, task: TaskRef, timeout_s: float | None = None) -> TaskView:
         """The task once it is final. Lives through a restart of the hub.
 
         Raises:
@@ -175,7 +181,7 @@ class AsyncClient:
         """
         async with asyncio.timeout(timeout_s):
             while True:
-                view = await self._get(f"/tasks/{quote(task, safe='')}", TaskView, patience_s=STREAM_PATIENCE_S)
+                view = await self._get(f"/tasks/{_id(task)}", TaskView, patience_s=STREAM_PATIENCE_S)
                 if view.state in FINAL_STATES:
                     return view
                 ending = asyncio.ensure_future(self._until_end(task))
@@ -186,14 +192,14 @@ class AsyncClient:
                     # Its error, if any, is for the next look to find: a stream is only a wake-up.
                     await asyncio.gather(ending, return_exceptions=True)
 
-    async def _until_end(self, task: str) -> None:
-        async with aclosing(self._transport.follow(f"{PREFIX}/tasks/{quote(task, safe='')}/events")) as frames:
+    async def _until_end(self, task: TaskRef) -> None:
+        async with aclosing(self._transport.follow(f"{PREFIX}/tasks/{_id(task)}/events")) as frames:
             async for _ in frames:
                 pass
 
-    async def logs(self, task: str, *, follow: bool = False, after: int = 0) -> AsyncGenerator[LogPiece, None]:
+    async def logs(self, task: TaskRef, *, follow: bool = False, after: int = 0) -> AsyncGenerator[LogPiece, None]:
         """Pieces of a task's output, oldest first; with ``follow`` until the task is final."""
-        path = f"{PREFIX}/tasks/{quote(task, safe='')}/logs"
+        path = f"{PREFIX}/tasks/{_id(task)}/logs"
         if follow:
             async with aclosing(self._transport.follow(path, after=after)) as frames:
                 async for frame in frames:
@@ -208,7 +214,7 @@ class AsyncClient:
             cursor = page.next_cursor
 
     async def events(
-        self, *, task: str | None = None, after: int | None = 0, follow: bool = False
+        self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False
     ) -> AsyncGenerator[EventView, None]:
         """Events, oldest first.
 
@@ -216,7 +222,7 @@ class AsyncClient:
             task: only those of one task; then following ends when it is final.
             after: sequence number behind which to begin; 0: from the first; ``None``: with what happens next.
         """
-        path = f"{PREFIX}/tasks/{quote(task, safe='')}/events" if task else f"{PREFIX}/events"
+        path = f"{PREFIX}/tasks/{_id(task)}/events" if task else f"{PREFIX}/events"
         if follow:
             async with aclosing(self._transport.follow(path, after=after)) as frames:
                 async for frame in frames:
@@ -230,25 +236,25 @@ class AsyncClient:
                 yield event
             cursor = page.next_cursor
 
-    async def explain(self, task: str) -> Explanation:
+    async def explain(self, task: TaskRef) -> Explanation:
         """Why a task stands where it stands, and what would move it."""
-        return await self._get(f"/tasks/{quote(task, safe='')}/explain", Explanation)
+        return await self._get(f"/tasks/{_id(task)}/explain", Explanation)
 
-    async def cancel(self, task: str, reason: str = "") -> TaskView:
+    async def cancel(self, task: TaskRef, reason: str = "") -> TaskView:
         """Cancel a task.
 
         Raises:
             Conflict: it is final already.
         """
-        return await self._post(f"/tasks/{quote(task, safe='')}/cancel", TaskView, CancelBody(reason=reason))
+        return await self._post(f"/tasks/{_id(task)}/cancel", TaskView, CancelBody(reason=reason))
 
-    async def retry(self, task: str) -> TaskView:
+    async def retry(self, task: TaskRef) -> TaskView:
         """Run a dead task again: one whose retries are spent.
 
         Raises:
             Conflict: it is not dead.
         """
-        return await self._post(f"/tasks/{quote(task, safe='')}/retry", TaskView)
+        return await self._post(f"/tasks/{_id(task)}/retry", TaskView)
 
     # --- machines and models --------------------------------------------------------------------------------------
 
@@ -343,6 +349,22 @@ class AsyncClient:
 
     async def _post(self, path: str, shape: type[S], body: object = None, *, is_repeatable: bool = False) -> S:
         return await self._transport.call("POST", PREFIX + path, shape, body=body, is_repeatable=is_repeatable)
+
+
+def _id(task: TaskRef) -> str:
+    return quote(task if isinstance(task, str) else task.id, safe="")
+
+
+def _one_of(task: TaskSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> TaskSpec | Mapping[str, Any]:
+    if task is None and not fields:
+        message = "submit() needs a task: a TaskSpec, a mapping, or fields like prompt=..."
+        raise TypeError(message)
+    if task is None:
+        return fields
+    if fields:
+        message = f"submit() takes a task or fields, not both: {', '.join(fields)} came beside a task"
+        raise TypeError(message)
+    return task
 
 
 def _spec(task: TaskSpec | Mapping[str, Any]) -> TaskSpec:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequen
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agentcom.aio import AsyncClient, Ticket
+from agentcom.aio import AsyncClient, TaskRef, Ticket
 from protocol.api import (
     AgentList,
     AgentView,
@@ -103,15 +103,17 @@ class Client:
 
     # --- tasks ----------------------------------------------------------------------------------------------------
 
-    def submit(self, task: TaskSpec | Mapping[str, Any], *, key: str | None = None) -> TaskSummary:
-        """Submit one task; answers when it is stored for good."""
-        return self._run(self._client.submit(task, key=key))
+    def submit(
+        self, task: TaskSpec | Mapping[str, Any] | None = None, *, key: str | None = None, **fields: Any
+    ) -> TaskSummary:
+        """Submit one task, as one value or field by field; answers when it is stored for good."""
+        return self._run(self._client.submit(task, key=key, **fields))
 
     def submit_many(self, tasks: Sequence[TaskSpec | Mapping[str, Any]], *, key: str | None = None) -> Submitted:
         """Submit up to 1,000 tasks, all or none."""
         return self._run(self._client.submit_many(tasks, key=key))
 
-    def task(self, task: str) -> TaskView:
+    def task(self, task: TaskRef) -> TaskView:
         """One task, whole."""
         return self._run(self._client.task(task))
 
@@ -133,27 +135,29 @@ class Client:
         """All tasks, newest first, fetched page by page."""
         return self._each(self._client.tasks(states=states, agent=agent, label=label))
 
-    def wait(self, task: str, timeout_s: float | None = None) -> TaskView:
+    def wait(self, task: TaskRef, timeout_s: float | None = None) -> TaskView:
         """The task once it is final."""
         return self._run(self._client.wait(task, timeout_s))
 
-    def logs(self, task: str, *, follow: bool = False, after: int = 0) -> Iterator[LogPiece]:
+    def logs(self, task: TaskRef, *, follow: bool = False, after: int = 0) -> Iterator[LogPiece]:
         """Pieces of a task's output, oldest first; with ``follow`` until the task is final."""
         return self._each(self._client.logs(task, follow=follow, after=after))
 
-    def events(self, *, task: str | None = None, after: int | None = 0, follow: bool = False) -> Iterator[EventView]:
+    def events(
+        self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False
+    ) -> Iterator[EventView]:
         """Events, oldest first; with ``follow`` also those to come."""
         return self._each(self._client.events(task=task, after=after, follow=follow))
 
-    def explain(self, task: str) -> Explanation:
+    def explain(self, task: TaskRef) -> Explanation:
         """Why a task stands where it stands, and what would move it."""
         return self._run(self._client.explain(task))
 
-    def cancel(self, task: str, reason: str = "") -> TaskView:
+    def cancel(self, task: TaskRef, reason: str = "") -> TaskView:
         """Cancel a task."""
         return self._run(self._client.cancel(task, reason))
 
-    def retry(self, task: str) -> TaskView:
+    def retry(self, task: TaskRef) -> TaskView:
         """Run a dead task again."""
         return self._run(self._client.retry(task))
 

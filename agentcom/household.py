@@ -133,11 +133,11 @@ class Household:
         return WorkFailed(f"the hub ended with status {status}: {said}; its log: {self._logs / 'hub.log'}")
 
     def last_words(self, name: str) -> str:
-        """The last error that a child wrote, else its last line."""
+        """The last error that a child wrote, else its last line, in words if it is a line of the log."""
         text = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
-        return (errors or lines or ["it wrote nothing"])[-1]
+        return in_words((errors or lines or ["it wrote nothing"])[-1])
 
     # --- sidecars -------------------------------------------------------------------------------------------------
 
@@ -207,6 +207,18 @@ class Household:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+
+
+def in_words(line: str) -> str:
+    """A line of a log: its event and why, for a person; a line that is no such thing stays as it is."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        return line
+    why = [str(found[name]) for name in ("why", "error") if found.get(name)]
+    return ": ".join([found["event"].replace("_", " "), *why])
 
 
 async def running_hub(folder: Path) -> str:

@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "submit": ("agentcom.cli.submit", "Give the mesh something to do."),
     "tasks": ("agentcom.cli.tasks", "List, look at, explain, cancel and retry tasks."),
     "agents": ("agentcom.cli.agents", "List agents, take them out of service and back."),
+    "hosts": ("agentcom.cli.hosts", "List machines and how busy they are."),
     "endpoints": ("agentcom.cli.endpoints", "List, add and remove LLM endpoints."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),
     "events": ("agentcom.cli.events", "Show what happened, and what happens."),

@@ -62,7 +62,13 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that find the hub; the function gets a ``Client`` as ``hub`` and ``as_json``."""
 
     @functools.wraps(command)
-    def call(*, hub: str | None, token_file: str | None, data_dir: str | None, **rest: Any) -> Any:  # noqa: ANN401
+    def call(
+        *,
+        hub: str | None,
+        token_file: str | None,
+        data_dir: str | None,
+        **rest: Any,
+    ) -> Any:  # noqa: ANN401 - what the command returns
         with open_client(hub, token_file, data_dir) as client:
             return command(hub=client, **rest)
 

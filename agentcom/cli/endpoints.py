@@ -39,12 +39,13 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
         for endpoint in found.endpoints
     ]
     head = ("endpoint", "state", "kind", "where", "host", "url", "models", "detail")
-    output.table(head, rows, empty="no endpoints; add one with: agentcom endpoints add --kind ollama URL")
+    output.table(head, rows, empty="no endpoints; add one with: agentcom endpoints add KIND URL")
 
 
 @command.command(name="add", cls=HubCommand)
-@click.argument("url")
-@click.option("--kind", required=True, metavar="KIND", help="ollama, anthropic, openai or gemini.")
+@click.argument("words", nargs=-1, metavar="KIND URL")
+@click.option("--kind", hidden=True)
+@click.option("--url", hidden=True)
 @click.option("--id", "name", default="", metavar="ID", help="Its name; made from the address if left out.")
 @click.option("--local/--cloud", "local", default=None, help="Whether it counts as local; by its kind if left out.")
 @click.option("--default-model", default="", metavar="MODEL", help="Model for tasks that name none.")
@@ -52,21 +53,38 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
 def add(
     hub: "Client",
     as_json: bool,  # noqa: FBT001 - click calls it
-    url: str,
-    kind: str,
+    words: tuple[str, ...],
+    kind: str | None,
+    url: str | None,
     name: str,
     local: bool | None,  # noqa: FBT001 - click calls it
     default_model: str,
 ) -> None:
-    """Tell the hub of an LLM endpoint; it looks whether it answers."""
+    """Tell the hub of an LLM endpoint; it looks whether it answers.
+
+    KIND is ollama, anthropic, openai or gemini.
+    """
     from protocol.api import EndpointBody
 
+    kind, url = _kind_and_url(words, kind, url)
     given = {"url": url, "kind": kind, "id": name, "local": local, "default_model": default_model}
     added = hub.add_endpoint(schema.read(given, EndpointBody, "endpoint"))
     if as_json:
         output.say_json(added)
     else:
         click.echo(f"{added.id} is {added.state}{f': {added.detail}' if added.detail else ''}")
+
+
+def _kind_and_url(words: tuple[str, ...], kind: str | None, url: str | None) -> tuple[str, str]:
+    """Both, from the arguments and the options of the same name, which were there first and take the place of one."""
+    wanted = {"KIND": kind, "URL": url}
+    missing = [name for name, value in wanted.items() if value is None]
+    if len(words) > len(missing):
+        raise click.UsageError(f"Got unexpected extra argument ({' '.join(words[len(missing) :])})")
+    if len(words) < len(missing):
+        raise click.UsageError(f"Missing argument '{missing[len(words)]}'; wanted: agentcom endpoints add KIND URL")
+    wanted.update(zip(missing, words, strict=True))
+    return str(wanted["KIND"]), str(wanted["URL"])
 
 
 @command.command(name="rm", cls=HubCommand)

@@ -33,7 +33,9 @@ _STYLES: Final = {
     "degraded": "yellow",
     "warn": "yellow",
 }
-_SENTENCES: Final = frozenset({"title", "reason", "why", "found", "fix", "capabilities", "models", "detail", "value"})
+_SENTENCES: Final = frozenset(
+    {"title", "reason", "why", "found", "fix", "capabilities", "models", "detail", "value", "gpu", "agents"}
+)
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3_600
 _DAY_S: Final = 86_400

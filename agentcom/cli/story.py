@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import click
 
 from agentcom.cli import output
-from protocol.api import AttemptView, TaskView
-from protocol.model import FINAL_STATES, Finding, Iteration, TaskResult, TaskState, Usage
+from protocol.api import AttemptView, Explanation, TaskView
+from protocol.model import FINAL_STATES, Candidate, Finding, Iteration, TaskResult, TaskState, Usage
 
 _TAIL_LINES = 20
+_FINDING_LINES = 12
 
 
 def is_good(task: TaskView) -> bool:
@@ -65,8 +66,24 @@ def finding_lines(finding: Finding) -> Iterator[str]:
     detail = f": {finding.detail}" if finding.detail else ""
     yield output.printable(f"{mark}  {finding.name or finding.type}{detail}")
     if not finding.passed:
-        for line in finding.output.strip().splitlines()[-5:]:
+        for line in finding.output.strip().splitlines()[-_FINDING_LINES:]:
             yield f"        | {output.printable(line)}"
+
+
+def standing(found: Explanation) -> str:
+    """Why the task stands where it stands, in one line that says its state once."""
+    state = found.state.value
+    said, about, rest = found.summary.partition(f"it is {state}")
+    if said or not about or rest[:1] not in {"", ":", " "}:
+        return f"{found.task} is {state}: {found.summary}" if found.summary else f"{found.task} is {state}"
+    return f"{found.task} is {state}{'' if rest.strip(': ') == state else rest.rstrip(': ')}"
+
+
+def way_line(way: Candidate) -> str:
+    """One way to do the task: whether it can be gone, what it is, and why."""
+    name = " ".join(part for part in (way.strategy.value, way.agent, way.endpoint, way.model) if part)
+    why = "; ".join(filter(None, way.reasons))
+    return f"{'yes' if way.feasible else 'no '} {name}{f': {why}' if why else ''}"
 
 
 def cost(usage: Usage) -> str:
@@ -80,8 +97,8 @@ def cost(usage: Usage) -> str:
 
 def _tell_output(text: str) -> None:
     lines = output.harmless(text).rstrip().splitlines()
-    cut = len(lines) - _TAIL_LINES
-    click.echo(f"output (the last {_TAIL_LINES} of {len(lines)} lines)" if cut > 0 else "output")
+    # How many there were is not known here: a result holds only the end of what was written.
+    click.echo(f"output (the last {_TAIL_LINES} lines)" if len(lines) > _TAIL_LINES else "output")
     for line in lines[-_TAIL_LINES:]:
         click.echo(f"  {line}")
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from protocol.api import Submitted, TaskView
     from protocol.model import TaskSpec
 
+_NAMED = 3
+
 
 @click.command(name="submit", cls=HubCommand)
 @click.argument("prompt", required=False)
@@ -74,7 +76,8 @@ def command(
         _tell_ids(stored, is_batch=is_batch, as_json=as_json)
         return endings.DONE
     ids = [task.id for task in stored.tasks]
-    click.echo(f"submitted {', '.join(ids[:3])}{f' and {len(ids) - 3} more' if len(ids) > 3 else ''}", err=True)  # noqa: PLR2004
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    click.echo(f"submitted {', '.join(ids[:_NAMED])}{more}", err=True)
     is_followed = follow and len(ids) == 1
     views = asyncio.run(
         _wait(

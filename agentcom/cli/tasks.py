@@ -91,7 +91,7 @@ def _short(text: str) -> str:
 @click.argument("task")
 @connected
 def show(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
-    """Show one task: state, attempts, findings, cost, the end of its output."""
+    """Show one task: state, attempts, findings, cost, output."""
     from agentcom.cli import story
 
     found = hub.task(task_id(hub, task))
@@ -118,26 +118,32 @@ def logs(hub: "Client", as_json: bool, task: str, follow: bool) -> None:  # noqa
 @click.argument("task")
 @connected
 def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
-    """Say why a task stands where it stands, agent by agent, and what would move it."""
+    """Say why a task stands where it stands, agent by agent.
+
+    Also what would move it, and which ways to do it were weighed.
+    """
+    from agentcom.cli import story
+
     found = hub.explain(task_id(hub, task))
     if as_json:
         output.say_json(found)
         return
-    click.echo(output.printable(f"{found.task} is {found.state.value}: {found.summary}"))
+    click.echo(output.printable(story.standing(found)))
     if found.position is not None:
         click.echo(
             f"{found.position} of the same kind go first" if found.position else "first of its kind in the queue"
         )
     for way_out in found.unblock:
         click.echo(f"  -> {output.printable(way_out)}")
-    rows = [(a.agent, a.state.value, a.host, "; ".join(a.reasons) or "could take it") for a in found.agents]
+    rows = [
+        (a.agent, a.state.value, a.host, "; ".join(filter(None, a.reasons)) or "could take it") for a in found.agents
+    ]
     if rows:
         output.table(("agent", "state", "host", "why"), rows)
     if found.routing.reason:
         click.echo(f"routing: {output.printable(found.routing.reason)}")
     for way in found.routing.candidates:
-        name = " ".join(part for part in (way.strategy.value, way.agent, way.endpoint, way.model) if part)
-        click.echo(output.printable(f"  {'yes' if way.feasible else 'no '} {name}: {'; '.join(way.reasons)}"))
+        click.echo(f"  {output.printable(story.way_line(way))}")
 
 
 @command.command(name="cancel", cls=HubCommand)

@@ -272,8 +272,8 @@ def test_a_wrong_token_is_refused_with_the_way_in(up: Up) -> None:
 
 
 def test_an_endpoint_that_is_down_is_not_added(up: Up) -> None:
-    down = up.cli("endpoints", "add", "--kind", "ollama", "http://127.0.0.1:9")
-    wrong = up.cli("endpoints", "add", "--kind", "olama", "http://127.0.0.1:9")
+    down = up.cli("endpoints", "add", "ollama", "http://127.0.0.1:9")
+    wrong = up.cli("endpoints", "add", "olama", "http://127.0.0.1:9")
 
     assert down.returncode != 0
     assert wrong.returncode == 2

@@ -32,6 +32,29 @@ async def test_submit_sends_the_spec_with_a_key_of_its_own(script: Script, clien
     assert len(set(keys)) == 2
 
 
+async def test_submit_takes_a_task_or_its_fields(script: Script, client: AsyncClient) -> None:
+    script.then(replies(summary(), status=201))
+
+    await client.submit(command="true", title="t", key="mine")
+    with pytest.raises(TypeError, match="a task or fields, not both: title came beside a task"):
+        await client.submit({"command": "true"}, title="t")
+    with pytest.raises(TypeError, match="needs a task"):
+        await client.submit()
+    with pytest.raises(BadInput, match="comand"):
+        await client.submit(comand="true")
+
+    assert script.bodies == [{"command": "true", "title": "t"}]
+    assert script.requests[0].headers["Idempotency-Key"] == "mine"
+
+
+async def test_waiting_takes_what_submit_gave_back(script: Script, client: AsyncClient) -> None:
+    script.then(replies(summary(), status=201), replies(view(state="completed")))
+
+    ended = await client.wait(await client.submit(command="true"))
+
+    assert ended.state is TaskState.COMPLETED
+
+
 async def test_a_repeated_submit_uses_one_key(script: Script, client: AsyncClient) -> None:
     script.then(breaks, replies(summary(), status=201))
 

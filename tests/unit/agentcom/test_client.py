@@ -31,6 +31,64 @@ async def test_it_works_inside_a_program_with_a_running_loop(script: Script) -> 
     assert await asyncio.to_thread(use) == "completed"
 
 
+async def test_a_task_can_be_given_field_by_field_and_waited_for_as_it_came_back(script: Script) -> None:
+    script.then(replies(summary(), status=201), replies(view(state="completed")))
+
+    def use() -> str:
+        with Client(script.url, "acm_x") as client:
+            task = client.wait(
+                client.submit(
+                    prompt="Say hello",
+                    save_as="hello.txt",
+                    verification=[{"type": "file_exists", "path": "hello.txt"}],
+                )
+            )
+            return task.state
+
+    assert await asyncio.to_thread(use) == "completed"
+    assert script.bodies[0] == {
+        "prompt": "Say hello",
+        "save_as": "hello.txt",
+        "verification": [{"type": "file_exists", "path": "hello.txt"}],
+    }
+    assert script.requests[1].path == f"/api/v1/tasks/{summary()['id']}"
+
+
+async def test_every_question_about_a_task_takes_what_the_hub_told_of_it(script: Script) -> None:
+    tier = view()["routing"]
+    reason = {
+        "task": "x",
+        "state": "queued",
+        "summary": "",
+        "unblock": [],
+        "position": 0,
+        "agents": [],
+        "routing": tier,
+    }
+    script.then(
+        replies(summary(), status=201),
+        replies(view()),
+        replies(reason),
+        replies({"logs": [], "next_cursor": None}),
+        replies({"events": [], "next_cursor": None}),
+        replies(view(state="cancelled")),
+        replies(view()),
+    )
+
+    def use() -> None:
+        with Client(script.url, "acm_x") as hub:
+            whole = hub.task(hub.submit(command="true"))
+            hub.explain(whole)
+            assert not [*hub.logs(whole), *hub.events(task=whole)]
+            hub.cancel(whole)
+            hub.retry(whole)
+
+    await asyncio.to_thread(use)
+    place = f"/api/v1/tasks/{summary()['id']}"
+    asked = [request.path.removeprefix(place) for request in script.requests[1:]]
+    assert asked == ["", "/explain", "/logs", "/events", "/cancel", "/retry"]
+
+
 async def test_a_stream_that_is_left_early_is_closed(script: Script) -> None:
     script.then(replies({"tasks": [summary(title="1"), summary(title="2")], "next_cursor": "x"}))
 

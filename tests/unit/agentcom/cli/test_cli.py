@@ -53,6 +53,17 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", [n for n in COMMANDS if n not in {"up", "submit", "events", "hub", "sidecar", "doctor"}]
+)
+def test_no_line_about_a_verb_is_cut_at_80_columns(name: str) -> None:
+    said = agentcom(name, "--help", COLUMNS="80")
+
+    _, _, verbs = said.stdout.partition("Commands:")
+    assert verbs
+    assert "..." not in verbs
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         (),
@@ -63,7 +74,11 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
         ("token", "create"),
         ("up", "--port", "70000"),
         ("events", "--after", "-1"),
-        ("endpoints", "add", "http://x"),
+        ("endpoints", "add", "ollama"),
+        ("endpoints", "add", "--kind", "ollama"),
+        ("endpoints", "add", "ollama", "http://x", "more"),
+        ("endpoints", "add", "olama", "http://x"),
+        ("hosts", "show"),
         ("hub", "--listen", "nonsense"),
         ("sidecar", "--slots", "many"),
     ],

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from agentcom.cli import story
-from protocol.api import TaskView
-from protocol.model import Usage
+from protocol.api import Explanation, TaskView
+from protocol.model import Candidate, Finding, Strategy, Usage
 from tests.unit.agentcom.conftest import view
 
 FINDINGS = [
@@ -61,7 +61,7 @@ def test_a_failed_task_tells_what_failed_what_passed_and_what_to_do(capsys: pyte
         "| 1 failed",
         "passed  git_clean",
         "error   checks fail",
-        "output (the last 20 of 30 lines)",
+        "output (the last 20 lines)",
     ):
         assert words in said.out
     assert "agentcom tasks retry" in said.err
@@ -83,3 +83,39 @@ def test_words_of_tasks_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str
 def test_work_without_a_model_says_so() -> None:
     assert story.cost(Usage()) == "no model, 0 tokens"
     assert story.cost(Usage(model="m", input_tokens=1, cost_usd=0.5)) == "m, 1 tokens in, 0 out, $0.5000"
+
+
+def test_a_failed_check_shows_enough_of_its_output_to_see_the_assertion() -> None:
+    output = "\n".join(f"line {number}" for number in range(40))
+    lines = list(story.finding_lines(Finding(name="pytest", type="test_passes", passed=False, output=output)))
+
+    assert [line.strip() for line in lines[1:]] == [f"| line {number}" for number in range(28, 40)]
+
+
+@pytest.mark.parametrize(
+    "state, summary, line",
+    [
+        ("dead", "it is dead: exit code 3", "T is dead: exit code 3"),
+        ("dead", "it is dead", "T is dead"),
+        ("cancelled", "it is cancelled: cancelled", "T is cancelled"),
+        ("cancelled", "it is cancelled: not needed", "T is cancelled: not needed"),
+        ("running", "it is running on Boo", "T is running on Boo"),
+        ("queued", "it is about to be assigned", "T is queued: it is about to be assigned"),
+        ("queued", "no agent is online", "T is queued: no agent is online"),
+        ("queued", "", "T is queued"),
+    ],
+)
+def test_where_a_task_stands_is_said_once(state: str, summary: str, line: str) -> None:
+    facts = {"task": "T", "state": state, "summary": summary, "unblock": (), "position": None, "agents": ()}
+    found = msgspec.convert(facts | {"routing": view()["routing"]}, Explanation)
+
+    assert story.standing(found) == line
+
+
+@pytest.mark.parametrize(
+    "reasons, line", [((), "yes trivial Boo"), (("",), "yes trivial Boo"), (("a", "b"), "yes trivial Boo: a; b")]
+)
+def test_a_way_without_reasons_ends_with_its_name(reasons: tuple[str, ...], line: str) -> None:
+    way = Candidate(strategy=Strategy.TRIVIAL, agent="Boo", feasible=True, reasons=reasons)
+
+    assert story.way_line(way) == line
