@@ -62,8 +62,10 @@ MAX_INFRA_FAILURES: Final = 5
 """Attempts lost to the machinery (dead sidecar, broken link) before a task is given up; they cost no retry."""
 
 RECONNECT_CAP_S: Final = 15.0
-"""Longest wait of a sidecar between two tries to reach its hub (full jitter below it): well below a lease, so that a hub
-that was away hears of finished work before it gives it to another."""
+"""Longest wait of a sidecar between two tries to reach its hub (full jitter below it).
+
+Well below a lease, so that a hub that was away hears of finished work before it gives it to another.
+"""
 
 MAX_UNACKED: Final = 10_000
 """Ordered messages kept for resending before a session refuses more."""

@@ -68,8 +68,8 @@ def _demo(folder: Path, *, stay: bool) -> int:
             _introduce(client, model, mesh, folder)
             is_good = _show_all(client, folder, model)
             link = hub + client.session_ticket().path
-            print(f"\nlive page  {link}\nstop       {f'Ctrl-C (or: kill {os.getpid()})' if stay else 'stops by itself now'}")
-            sys.stdout.flush()
+            how = f"Ctrl-C, or: kill {os.getpid()}" if stay else "it stops by itself now (without --exit it stays up)"
+            print(f"\nlive page  {link}\nstop       {how}", flush=True)
             if stay:
                 _stay(mesh)
         return 0 if is_good else 1
