@@ -47,6 +47,7 @@ from sidecar.workspace import Workspaces
 log = structlog.get_logger(__name__)
 
 DISCOVER_S: Final = 15.0
+SWEEP_S: Final = 3600.0
 GOODBYE_S: Final = 5.0
 """How long an ending sidecar waits for the hub to confirm its last reports; the journal keeps them anyway."""
 
@@ -147,12 +148,15 @@ async def start(
         )
         runner = Runner(name, settings.slots, parts, journal, link)
         link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
+        # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
+        await parts.processes.end_earlier([entry.attempt for entry in journal.held()])
         runner.recover()
+        await asyncio.to_thread(shutil.rmtree, parts.scratch, ignore_errors=True)
         await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
         probe = HostProbe(folder)
         stack.callback(probe.close)
         seen = _Seen(link, endpoints, probe, settings, parts)
-        jobs = together(link.run(runner), seen.watch_host(), seen.watch_endpoints())
+        jobs = together(link.run(runner), seen.watch_host(), seen.watch_endpoints(), _sweep(parts, runner))
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
         return Running(name, link.identity.boot, link, runner, lifecycle, work, stack.pop_all().aclose)
@@ -166,6 +170,16 @@ def _parts(folder: Path, endpoints: Endpoints, guard: Guard, clock: Clock, *, ad
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)
     return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints)
+
+
+async def _sweep(parts: Parts, runner: Runner) -> None:
+    """Remove what was kept long enough, as long as the sidecar runs: one that runs for a year fills no disk."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
+        except OSError as exc:
+            log.warning("sweep_failed", why=str(exc), next=f"again in {SWEEP_S:g} s")
 
 
 def _fire(lifecycle: Lifecycle, event: str) -> None:
@@ -211,7 +225,7 @@ class _Seen:
 def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[str, ...]:
     """What tasks may need and this machine has: executors, tools, its kind, and what settings add.
 
-    Executors that ask models are among them even if no endpoint is up here: the hub may know one that people have added.
+    Executors that ask models are among them even if no endpoint is up here: people may have added one at the hub.
     """
     found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities}
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}

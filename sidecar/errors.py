@@ -120,6 +120,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     RepositoryInvalid: FailureClass.INPUT,
     RepositoryMissing: FailureClass.INPUT,
     BranchMissing: FailureClass.INPUT,
+    RepositoryUnreachable: FailureClass.QUOTA,  # somebody else's server is away: it gets time to come back
     PushRefused: FailureClass.INPUT,  # the work is done and kept: doing it again would be refused again
     EndpointDown: FailureClass.QUOTA,
     ModelFailed: FailureClass.AGENT,

@@ -34,9 +34,15 @@ LOCAL_S: Final = 300.0
 STALL_S: Final = 30
 """A transfer slower than 1 kB/s for so long is given up; an ssh connection must stand within it."""
 
+MOST_SAID_CHARS: Final = 64 << 20
+"""Longest answer of a git command that is taken: the names of some hundred thousand files."""
+
 _SWITCHES: Final = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.excludesFile=/dev/null",  # by default in HOME, which all work shares and may write
+    "core.attributesFile=/dev/null",
     "core.pager=cat",
     "core.askPass=",
     "credential.helper=",
@@ -53,6 +59,7 @@ _SWITCHES: Final = (
 _ENV: Final = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a replacement that work has made would change what every commit holds
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": "file:https:ssh",
     "GIT_OPTIONAL_LOCKS": "0",
@@ -162,17 +169,24 @@ class Git:
     Args:
         processes: starts them; so they end with the attempt.
         network_env: variables for commands that reach other machines (``HOME``, ``SSH_AUTH_SOCK``).
+        most_said_chars: longest answer that is taken; work decides how much there is to say about it.
     """
 
-    def __init__(self, processes: Processes, network_env: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        network_env: Mapping[str, str] = MappingProxyType({}),
+        most_said_chars: int = MOST_SAID_CHARS,
+    ) -> None:
         self._processes = processes
         self._network_env = dict(network_env)
+        self._most_said_chars = most_said_chars
 
     async def run(self, *arguments: str, attempt: AttemptId, cwd: Path, stdin: bytes | None = None) -> str:
         """What a local git command said on stdout.
 
         Raises:
-            GitFailed: it failed, or took longer than ``LOCAL_S``.
+            GitFailed: it failed, took longer than ``LOCAL_S``, or said more than anybody could want to hold.
         """
         outcome, said = await self._run(arguments, attempt, cwd, stdin=stdin)
         if outcome.exit_code != 0:
@@ -216,13 +230,23 @@ class Git:
         switches = [part for switch in _SWITCHES for part in ("-c", switch)]
         env = _ENV | ({"GIT_SSH_COMMAND": _SSH} | self._network_env if network else {})
         said: list[str] = []
+        left = self._most_said_chars
+
+        def keep(stream: str, text: str) -> None:
+            nonlocal left
+            if stream == "stdout":
+                left -= len(text)
+                if left < 0:
+                    raise GitFailed(_action(arguments), None, f"it says more than {self._most_said_chars} characters")
+                said.append(text)
+
         outcome = await self._processes.run(
             ["git", "--no-pager", *switches, *arguments],
             attempt=attempt,
             cwd=cwd,
             env=env,
             timeout_s=NETWORK_S if network else LOCAL_S,
-            on_output=lambda stream, text: said.append(text) if stream == "stdout" else None,
+            on_output=keep,
             stdin=stdin,
         )
         return outcome, "".join(said)

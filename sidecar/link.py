@@ -9,7 +9,6 @@ stand before a heartbeat, and when the hub does not take it, output is dropped (
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -20,8 +19,8 @@ from websockets.exceptions import WebSocketException
 
 from protocol import codec
 from protocol.clock import Clock
-from protocol.errors import BadInput, HubUnreachable, Overloaded, ProtocolViolation, StaleAttempt, VersionMismatch
-from protocol.limits import LEASE_S, MAX_FRAME_BYTES
+from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt, VersionMismatch
+from protocol.limits import LEASE_S
 from protocol.messages import (
     AnyMessage,
     Assign,
@@ -31,10 +30,8 @@ from protocol.messages import (
     Heartbeat,
     HeldAttempt,
     Hello,
-    Log,
     Message,
     Ordered,
-    Report,
     Verdict,
     Welcome,
 )
@@ -44,12 +41,10 @@ from protocol.version import NEWEST, OLDEST
 from sidecar.core.attempt import stop_at
 from sidecar.core.reconnect import reconnect_delay
 from sidecar.dial import EVICTED, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.outbox import Outbox
 from sidecar.tasks import together
 
 log = structlog.get_logger(__name__)
-
-MAX_LOG_WAITING_BYTES: Final = MAX_FRAME_BYTES
-"""Live output that may wait for the hub's acknowledgement, on the line or off it."""
 
 DEAD_AFTER_HEARTBEATS: Final = 3
 BROKEN: Final = (OSError, TimeoutError, WebSocketException, BadInput, ProtocolViolation, HubUnreachable)
@@ -139,19 +134,14 @@ class Link:
         self._hub, self._token, self._clock, self._chance = hub, token, clock, chance
         self._pace, self._on_event = pace or Pace(), on_event
         self._session = Session()
+        self._outbox = Outbox(self._session)
         self._hub_boot = 0  # of the hub that our session counts with; 0: none
         self._was_welcomed = False
         self._welcomed_at = self._hello_at = float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down or sent
         self._ready = asyncio.Event()  # something is written down and may be sent
         self._beat_now = asyncio.Event()
-        self._delivered = asyncio.Event()  # no report waits for the hub
-        self._delivered.set()
         self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
-        self._reports: deque[tuple[int, AttemptId]] = deque()
-        self._logs: deque[tuple[int, int]] = deque()
-        self._log_bytes = 0
-        self._kept_back: deque[Message] = deque()
         self._host: HostReport | None = None
         self._endpoints: tuple[EndpointReport, ...] = ()
         self._capabilities: tuple[str, ...] = ()
@@ -162,37 +152,22 @@ class Link:
 
     def send(self, message: Message) -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect."""
-        if isinstance(message, Report):
-            self._delivered.clear()
-        if self._kept_back:
-            self._kept_back.append(message)
-            return
-        try:
-            number = self._session.send(message)
-        except Overloaded:
-            self._kept_back.append(message)
-            return
-        if isinstance(message, Report):
-            self._reports.append((number, message.attempt))
-        elif isinstance(message, Log):
-            size_bytes = len(message.text.encode())
-            self._logs.append((number, size_bytes))
-            self._log_bytes += size_bytes
+        self._outbox.send(message)
         self._changed.set()
 
     @property
     def log_room(self) -> int:
         """Bytes of live output that may still be sent before the hub has acknowledged some."""
-        return 0 if self._kept_back else max(0, MAX_LOG_WAITING_BYTES - self._log_bytes)
+        return self._outbox.log_room
 
     @property
     def unacknowledged_reports(self) -> int:
         """Reports that the hub has not confirmed."""
-        return len(self._reports) + sum(isinstance(message, Report) for message in self._kept_back)
+        return self._outbox.unacknowledged_reports
 
     async def delivered(self) -> None:
         """Wait until the hub has confirmed every report."""
-        await self._delivered.wait()
+        await self._outbox.delivered()
 
     def touch(self) -> None:
         """Something changed that has to be written down, though nothing is to be sent."""
@@ -289,8 +264,8 @@ class Link:
         owner.commit()
         self._untold = {"host"} if self._host else set()  # the hello tells the rest
         hello_at = self._clock.monotonic()
-        await socket.send(codec.encode(self._hello(owner)))
-        async with asyncio.timeout(self._pace.handshake_s):
+        async with asyncio.timeout(self._pace.handshake_s):  # a hub that takes nothing is no better than a silent one
+            await socket.send(codec.encode(self._hello(owner)))
             frame = await socket.recv(decode=False)
         welcome = welcome_in(codec.decode(frame))
         self._begin(welcome, hello_at)
@@ -320,9 +295,7 @@ class Link:
         now = self._clock.monotonic()
         if welcome.hub_boot != self._hub_boot or welcome.received < self._session.acknowledged:
             # Another boot of the hub, or one that has dropped what it knew of us: it counts from 1 again.
-            renumbered = self._session.peer_restarted()
-            self._reports = deque((renumbered[n], attempt) for n, attempt in self._reports if n in renumbered)
-            self._logs = deque((renumbered[n], size_bytes) for n, size_bytes in self._logs if n in renumbered)
+            self._outbox.start_again()
             self._taken.clear()
         self._session.heartbeat_s = welcome.heartbeat_s
         self._session.dead_after_s = DEAD_AFTER_HEARTBEATS * welcome.heartbeat_s
@@ -347,12 +320,15 @@ class Link:
             self._act_on(await socket.recv(decode=False), owner)
 
     def _act_on(self, frame: bytes, owner: Owner) -> None:
-        for message in self._session.receive(frame, self._clock.monotonic()):
-            self._act(message, owner)
-            if isinstance(message, Ordered):
-                self._taken.append(message.n)
-        self._settle(owner)
-        self._changed.set()
+        try:
+            for message in self._session.receive(frame, self._clock.monotonic()):
+                self._act(message, owner)
+                if isinstance(message, Ordered):
+                    self._taken.append(message.n)
+        finally:
+            # Also what came before a word that ends the line: the next hub will not confirm it again.
+            self._settle(owner)
+            self._changed.set()
 
     def _act(self, message: AnyMessage, owner: Owner) -> None:
         match message:
@@ -380,17 +356,8 @@ class Link:
 
     def _settle(self, owner: Owner) -> None:
         """The hub has acknowledged some of what we sent: reports are done with, output makes room."""
-        safe = self._session.acknowledged
-        while self._reports and self._reports[0][0] <= safe:
-            owner.forget(self._reports.popleft()[1])
-        while self._logs and self._logs[0][0] <= safe:
-            self._log_bytes -= self._logs.popleft()[1]
-        if self._kept_back:
-            kept, self._kept_back = self._kept_back, deque()
-            for message in kept:
-                self.send(message)
-        if not self.unacknowledged_reports:
-            self._delivered.set()
+        for attempt in self._outbox.settle():
+            owner.forget(attempt)
 
     def _commit(self, owner: Owner) -> None:
         owner.commit()

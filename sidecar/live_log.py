@@ -78,11 +78,20 @@ class LiveLog:
         if size_bytes > self._outlet.log_room:
             self._drop(size_bytes)
             return
+        self._confess(stream)
+        self._say(stream, raw.decode())
+        self._offset += size_bytes
+
+    def close(self) -> None:
+        """There will be no more output: send what waits, and say what was left out."""
+        self.flush()
+        if not self._is_full:
+            self._confess("stderr")
+
+    def _confess(self, stream: str) -> None:
         if self._dropped_bytes:
             self._say(stream, f"\n[... {self._dropped_bytes} bytes of output were not sent, the hub was behind ...]\n")
             self._dropped_bytes = 0
-        self._say(stream, raw.decode())
-        self._offset += size_bytes
 
     def _drop(self, size_bytes: int) -> None:
         self._dropped_bytes += size_bytes

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -128,6 +128,7 @@ class Processes:
         self._mark = guard.mark if guard else secrets.token_hex(8)
         self._runs = 0
         self._children: dict[int, Child] = {}
+        self._hurried: set[AttemptId] = set()
         self._left: dict[AttemptId, set[int]] = {}
         """Attempts that ran something, and their sessions that still had members when the run was over."""
         own = search.status(os.getpid()) if search.LINUX else None
@@ -190,9 +191,27 @@ class Processes:
 
         The last call for an attempt, after its workspace is closed. Cheap if the attempt started nothing.
         """
-        if attempt not in self._left:
-            return 0
-        return await _uninterrupted(self._end_attempt(attempt))
+        try:
+            return await _uninterrupted(self._end_attempt(attempt)) if attempt in self._left else 0
+        finally:
+            self._hurried.discard(attempt)
+
+    def hurry(self, attempt: AttemptId) -> None:
+        """Until :meth:`end_attempt` has returned, the attempt's processes are killed without grace.
+
+        For work that the hub may give to somebody else at any moment: two at one task are worse than an untidy end, and
+        the grace of each step could add up to more than the lease leaves. Ends what is being ended already, too.
+        """
+        self._hurried.add(attempt)
+
+    async def end_earlier(self, attempts: Collection[AttemptId]) -> int:
+        """Kill what an earlier start left of these attempts, should its helper have been killed with it."""
+        count = 0
+        for attempt in attempts:
+            self.hurry(attempt)
+            count += await self._end(set(), (search.attempt_mark(cookie(attempt)),), attempt, since=0.0)
+            self._hurried.discard(attempt)
+        return count
 
     async def _end_attempt(self, attempt: AttemptId) -> int:
         runs = [child for child in self._children.values() if child.attempt == attempt]
@@ -202,11 +221,11 @@ class Processes:
                 child.ended_by_us = True
             marks = (search.attempt_mark(cookie(attempt)), search.run_mark(f"{self._mark}."))
             sessions = self._sessions_left(attempt) | {child.pid for child in runs}
-            count = await self._end(sessions, marks)
+            count = await self._end(sessions, marks, attempt)
         for session in self._left.pop(attempt, set()):
             self._forget(session)
         if self._adopts_orphans:
-            count += await self._end_strays()
+            count += await self._end_strays(attempt)
             self._reap()
         if count:
             log.info("attempt_processes_ended", task_id=attempt.task, epoch=attempt.epoch, count=count)
@@ -255,11 +274,11 @@ class Processes:
         """Leave nothing of a run that nobody holds: processes (with ``end``), pipes, the zombie."""
         if end:
             child.ended_by_us = child.process.returncode is None
-            await self._end({child.pid}, (search.run_mark(child.run),))
+            await self._end({child.pid}, (search.run_mark(child.run),), child.attempt)
             # The search ends when nothing is left alive, so this waits only for what no signal reaches.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.exited(), search.KILL_LIMIT_S)
-        await child.drain(self._drain_s)
+        await child.drain(0.0 if child.attempt in self._hurried else self._drain_s)
         del self._children[child.pid]
         if _has_members(child.pid):
             self._left.setdefault(child.attempt, set()).add(child.pid)
@@ -268,7 +287,9 @@ class Processes:
         if self._adopts_orphans:
             self._reap()
 
-    async def _end(self, sessions: set[int], marks: tuple[bytes, ...]) -> int:
+    async def _end(
+        self, sessions: set[int], marks: tuple[bytes, ...], attempt: AttemptId, since: float | None = None
+    ) -> int:
         """SIGTERM, grace, SIGKILL, until a search finds nothing; the number of processes that got a signal.
 
         A search costs some milliseconds, so it is repeated at growing intervals; while new processes keep appearing
@@ -276,12 +297,13 @@ class Processes:
         """
         ended: set[int] = set()
         begun, pause_s = time.monotonic(), 0.002
-        while left := set(search.find(sessions=sessions, marks=marks, spare=self._spared(sessions), since=self._since)):
+        since = self._since if since is None else since
+        while left := set(search.find(sessions=sessions, marks=marks, spare=self._spared(sessions), since=since)):
             passed_s = time.monotonic() - begun
             if passed_s > self._grace_s + search.KILL_LIMIT_S:
                 log.error("processes_unkillable", pids=sorted(left)[:20], count=len(left), next="left alone")
                 break
-            late = passed_s >= self._grace_s
+            late = passed_s >= self._grace_s or attempt in self._hurried
             for pid in left if late else left - ended:
                 search.send(pid, signal.SIGKILL if late else signal.SIGTERM)
             fresh = left - ended
@@ -290,7 +312,7 @@ class Processes:
             await asyncio.sleep(pause_s)
         return len(ended)
 
-    async def _end_strays(self) -> int:
+    async def _end_strays(self, attempt: AttemptId) -> int:
         """End what was abandoned to us without any mark, once nothing else runs that it could belong to."""
         if self._children or any(self._left.values()):
             return 0
@@ -299,7 +321,7 @@ class Processes:
             for seen in self._orphans()
             if not search.carries(seen.pid, (search.run_mark(f"{self._mark}."),))
         }
-        return await self._end({seen.session for seen in strays.values()}, ()) if strays else 0
+        return await self._end({seen.session for seen in strays.values()}, (), attempt) if strays else 0
 
     def _sessions_left(self, attempt: AttemptId) -> set[int]:
         """Sessions of ended runs. A live process with a session's number has got it anew: the number was used again."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
 from msgspec.structs import replace
 
 from protocol.clock import Clock
@@ -31,7 +32,12 @@ OVERTIME_S: Final = 10.0
 CHECKS_S: Final = 60.0
 """Seconds that the checks get at least, even if the work has used up all of its own: unchecked work is worth little."""
 
+TIDY_S: Final = 60.0
+"""How long the report waits for the workspace to be given back; what is left then is removed at a sweep."""
+
 _MAX_SUMMARY_CHARS: Final = 4_000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,11 @@ class Ending:
 
 
 class Rounds:
-    """The work of one attempt."""
+    """The work of one attempt.
+
+    Attributes:
+        ending: how it ended, as soon as that stands; ``None`` before, and if it was cut off.
+    """
 
     def __init__(
         self,
@@ -80,13 +90,29 @@ class Rounds:
         """
         self._parts, self._attempt, self._spec, self._routing = parts, attempt, spec, routing
         self._executor, self._on_step, self._log = executor, on_step, log
+        self.ending: Ending | None = None
         self._iterations: list[Iteration] = []
         self._last: Execution | None = None
+        self._underway: Usage | None = None  # of the iteration that is not among the others yet
         self._began_at = parts.clock.monotonic()
+        self._workspace: Workspace | None = None
+        self._scratch = parts.scratch / f"{attempt.task}-e{attempt.epoch}"
+        self._is_kept = False
         self._delivered: dict[str, str | bool] = {}
 
     async def work(self) -> Ending:
-        """Do it all; whatever ends it (also cancellation) leaves no process and no scratch files behind."""
+        """Do it all; whatever ends it (also cancellation) leaves no process and no scratch files behind.
+
+        What comes out stands in ``ending`` before the place is tidied: neither a failure there nor a cancellation then
+        takes back what was checked and delivered.
+        """
+        try:
+            ending = self.ending = await self._in_time()
+        finally:
+            await self._tidy()
+        return ending
+
+    async def _in_time(self) -> Ending:
         budget_s = self._spec.budget.seconds
         limit = asyncio.timeout(budget_s + CHECKS_S + OVERTIME_S)
         try:
@@ -103,12 +129,13 @@ class Rounds:
         """What there is so far, as a result that fits the line."""
         last, done = self._last, self._iterations
         report = done[-1].findings if done else ()
-        usage = Usage(seconds=0.0)
-        for iteration in done:
-            usage = usage.plus(iteration.usage)
+        usage = self._used()
+        verified = all(finding.passed for finding in report) if report else None
+        if verified and self._underway is not None:
+            verified = None  # more has been done since, and nobody has looked at that
         result = TaskResult(
             execution_ok=last is not None and last.ok,
-            verified=all(finding.passed for finding in report) if report else None,
+            verified=verified,
             output=last.output if last else "",
             report=report,
             iterations=tuple(done),
@@ -123,28 +150,37 @@ class Rounds:
 
     async def _in_workspace(self) -> Ending:
         parts = self._parts
-        workspace = await parts.workspaces.open(self._attempt, self._spec, self._attempt.sidecar)
-        scratch = parts.scratch / f"{self._attempt.task}-e{self._attempt.epoch}"
-        is_kept = False
-        try:
-            scratch.mkdir(parents=True, exist_ok=True)
-            ending = await self._iterate(workspace, scratch)
-            await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
-            # Without a repository the files lie nowhere else.
-            is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
-            return ending if ending.event != "pass" else await self._deliver(workspace, is_kept=is_kept)
-        finally:
-            await parts.processes.end_attempt(self._attempt)
-            await parts.workspaces.close(workspace, keep=is_kept)
-            await parts.processes.end_attempt(self._attempt)
-            shutil.rmtree(scratch, ignore_errors=True)
+        self._workspace = workspace = await parts.workspaces.open(self._attempt, self._spec, self._attempt.sidecar)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        ending = await self._iterate(workspace)
+        await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
+        # Without a repository the files lie nowhere else.
+        self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
+        return ending if ending.event != "pass" else await self._deliver(workspace)
 
-    async def _iterate(self, workspace: Workspace, scratch: Path) -> Ending:
+    async def _tidy(self) -> None:
+        """End every process, give the workspace back, remove the scratch files."""
+        parts = self._parts
+        try:
+            await parts.processes.end_attempt(self._attempt)
+            if self._workspace is not None:
+                async with asyncio.timeout(TIDY_S):
+                    await parts.workspaces.close(self._workspace, keep=self._is_kept)
+        except (WorkFailed, OSError) as exc:  # TimeoutError is an OSError
+            why = str(exc) or f"it takes longer than {TIDY_S:g} s"
+            log.warning("workspace_untidy", task=self._attempt.task, epoch=self._attempt.epoch, why=why)
+        finally:
+            try:
+                await parts.processes.end_attempt(self._attempt)  # git's
+            finally:
+                await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+
+    async def _iterate(self, workspace: Workspace) -> Ending:
         event = "start"
         while True:
             self._on_step(event)
             event = "fix"
-            execution = await self._execute(workspace, scratch)
+            execution = await self._execute(workspace)
             if execution.failure not in {None, FailureClass.AGENT}:
                 self._record(execution, ())
                 return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)
@@ -158,31 +194,38 @@ class Rounds:
                     if (spent := self._spent()) is not None:
                         return self._failed(spent)
 
-    async def _execute(self, workspace: Workspace, scratch: Path) -> Execution:
+    async def _execute(self, workspace: Workspace) -> Execution:
         began_at = self._parts.clock.monotonic()
-        remaining = self._remaining()
+        remaining, self._underway = self._remaining(), Usage()
         execution = await self._executor.execute(
             Work(
                 attempt=self._attempt,
                 spec=self._spec,
                 routing=self._routing,
                 workspace=workspace.path,
-                scratch=scratch,
+                scratch=self._scratch,
                 iteration=len(self._iterations) + 1,
                 previous=self._iterations[-1] if self._iterations else None,
                 remaining=remaining,
                 deadline_s=remaining.seconds,
                 processes=self._parts.processes,
                 log=self._log,
+                spent=self._spend,
             )
         )
         took_s = round(self._parts.clock.monotonic() - began_at, 6)
         self._last = _with_seconds(execution, took_s)
+        self._underway = self._last.usage
         return self._last
+
+    def _spend(self, usage: Usage) -> None:
+        self._underway = usage
 
     async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
         if not self._spec.verification:
             return ()
+        # What the work has left running could change what is being checked, or what was.
+        await self._parts.processes.end_attempt(self._attempt)
         return await verify(
             self._spec.verification,
             attempt=self._attempt,
@@ -190,6 +233,7 @@ class Rounds:
             processes=self._parts.processes,
             timeout_s=max(self._remaining().seconds, CHECKS_S),
             log=self._log,
+            uncommitted=lambda: self._parts.workspaces.uncommitted(workspace),
         )
 
     def _judge(self, execution: Execution, findings: tuple[Finding, ...]) -> Verdict:
@@ -212,19 +256,22 @@ class Rounds:
                 usage=execution.usage,
             )
         )
+        self._underway = None
 
     # --- ends -------------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, workspace: Workspace, *, is_kept: bool) -> Ending:
-        """Commit the work, and push it where it came from."""
+    async def _deliver(self, workspace: Workspace) -> Ending:
+        """Commit the work, and push it where it came from. Work that changed nothing has no branch to show."""
         workspaces = self._parts.workspaces
-        self._delivered["branch"] = workspace.branch
-        if workspace.has_repo or is_kept:
+        commit = ""
+        if workspace.has_repo or self._is_kept:
             model = self._last.usage.model if self._last else "none"
             message = commit_message(self._spec, self._attempt, model)
-            self._delivered["commit"] = await workspaces.commit(workspace, message, self._attempt.sidecar)
-        if self._spec.context.repo:
-            self._delivered["pushed"] = await workspaces.push(workspace)
+            commit = await workspaces.commit(workspace, message, self._attempt.sidecar)
+        if commit:
+            self._delivered |= {"branch": workspace.branch, "commit": commit}
+            if self._spec.context.repo:
+                self._delivered["pushed"] = await workspaces.push(workspace)
         return Ending("pass", self.result())
 
     def _given_up(self, given_up: GiveUp, execution: Execution) -> Ending:
@@ -244,8 +291,8 @@ class Rounds:
 
     def _used(self) -> Usage:
         used = Usage()
-        for iteration in self._iterations:
-            used = used.plus(iteration.usage)
+        for usage in (*(iteration.usage for iteration in self._iterations), self._underway or Usage()):
+            used = used.plus(usage)
         return used
 
     def _remaining(self) -> Budget:
@@ -261,12 +308,13 @@ class Rounds:
 
     def _spent(self) -> BudgetSpent | None:
         """Which budget leaves no room for another iteration."""
-        budget, used, left = self._spec.budget, self._used(), self._remaining()
-        if budget.tokens is not None and left.tokens == 0:
-            return BudgetSpent("tokens", budget.tokens, used.input_tokens + used.output_tokens)
-        if budget.usd is not None and left.usd == 0:
-            return BudgetSpent("USD", budget.usd, used.cost_usd or 0.0)
-        if left.seconds == 0:
+        budget, used = self._spec.budget, self._used()
+        tokens, usd = used.input_tokens + used.output_tokens, used.cost_usd or 0.0
+        if budget.tokens is not None and tokens >= budget.tokens:
+            return BudgetSpent("tokens", budget.tokens, tokens)
+        if budget.usd is not None and usd > 0 and usd >= budget.usd:  # no money at all is enough for work that is free
+            return BudgetSpent("USD", budget.usd, usd)
+        if self._remaining().seconds == 0:
             return BudgetSpent("seconds", budget.seconds, round(self._elapsed_s(), 1))
         return None
 

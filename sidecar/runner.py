@@ -197,6 +197,7 @@ class Runner:
             del self._held[_key(attempt)]
         else:
             held.is_unwanted = True
+            self._parts.processes.hurry(attempt)  # somebody else may be at it already
             self._stop(held, "lose", "the hub wants nothing more of it")
 
     def drain(self, *, on: bool) -> None:
@@ -208,7 +209,10 @@ class Runner:
     def fence(self) -> None:
         """Every lease may be over soon: stop all work, because the hub may be about to give it to somebody else."""
         for held in list(self._held.values()):
-            if held.work is not None and not held.stop_event:
+            if held.work is None:
+                continue
+            self._parts.processes.hurry(held.attempt)  # also what is being stopped already
+            if not held.stop_event:
                 log.warning("lease_lost", task=held.attempt.task, epoch=held.attempt.epoch, next="work stopped")
                 self._stop(held, "lose", "the hub was silent for so long that the lease was about to end")
 
@@ -296,15 +300,18 @@ class Runner:
         held.work = None
         self._in_work -= 1
         if held.live is not None:
-            held.live.flush()
-        if work.cancelled():
-            ending = self._stopped(held)
-        elif (bug := work.exception()) is not None:
+            held.live.close()
+        bug = None if work.cancelled() else work.exception()
+        if bug is not None:
             log.error("attempt_broke", task=held.attempt.task, epoch=held.attempt.epoch, exc_info=bug)
+        known = None if held.rounds is None else held.rounds.ending
+        if known is not None:
+            ending = known  # what ended the tidying does not take back what was done
+        elif bug is not None:
             error = f"the sidecar itself failed: {type(bug).__name__}; its log has the details"
             ending = Ending("fail", self._so_far(held, error, "sidecar_failed"), FailureClass.INFRA)
         else:
-            ending = work.result()
+            ending = self._stopped(held)
         if held.is_unwanted:
             del self._held[_key(held.attempt)]
             log.info("attempt_dropped", task=held.attempt.task, epoch=held.attempt.epoch, why=held.stop_reason)

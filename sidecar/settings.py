@@ -1,8 +1,9 @@
 """The sidecar's settings, and the only place that reads its environment, its settings file and its token file.
 
 Flags go before ``AGENTCOM_*``, that before the TOML file, that before the defaults (``protocol/config.py``). Endpoints
-that nobody lists are found by the variables that their own tools use (``OLLAMA_HOST``, ``ANTHROPIC_API_KEY``,
-``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is wrong at once. Caller: ``sidecar/app.py``.
+that nobody lists are found by the variables that their own tools use (``OLLAMA_HOST`` with ``OLLAMA_API_KEY``,
+``ANTHROPIC_API_KEY``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is wrong at once.
+Caller: ``sidecar/app.py``.
 """
 
 import difflib
@@ -142,12 +143,7 @@ def _shown_item(item: object) -> str:
     if not isinstance(item, EndpointSettings):
         return str(item)
     key = ", key ***" if item.api_key else ""
-    return f"{item.id} ({item.kind.value} at {_without_password(item.url)}{key})"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else url
+    return f"{item.id} ({item.kind.value} at {item.url}{key})"
 
 
 def default_state_dir(env: Mapping[str, str]) -> str:
@@ -240,7 +236,7 @@ def _endpoints(listed: object, problems: list[Problem]) -> tuple[EndpointSetting
     if not isinstance(listed, list):
         problems.append(Problem("endpoints", "must be a list of tables: [[endpoints]]"))
         return ()
-    known = {field.name for field in msgspec.inspect.type_info(EndpointSettings).fields}  # type: ignore[attr-defined]
+    known = {field.name for field in msgspec.inspect.type_info(EndpointSettings).fields}  # type: ignore[attr-defined]  # it is a dataclass
     found: list[EndpointSettings] = []
     for number, entry in enumerate(listed):
         path = f"endpoints[{number}]"
@@ -266,9 +262,11 @@ def _endpoints(listed: object, problems: list[Problem]) -> tuple[EndpointSetting
 
 def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[EndpointSettings]:
     """Endpoints that the environment names; an Ollama server on this machine is worth a look in any case."""
-    wanted: list[tuple[str, dict[str, Any]]] = [
-        ("OLLAMA_HOST", {"id": "ollama", "kind": EndpointKind.OLLAMA, "url": ollama_url(env.get("OLLAMA_HOST", ""))})
-    ]
+    host = env.get("OLLAMA_HOST", "")
+    ollama = {"id": "ollama", "kind": EndpointKind.OLLAMA, "url": ollama_url(host)}
+    if host:
+        ollama["api_key"] = env.get("OLLAMA_API_KEY", "")
+    wanted: list[tuple[str, dict[str, Any]]] = [("OLLAMA_HOST", ollama)]
     if key := env.get("ANTHROPIC_API_KEY"):
         url = env.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
         wanted.append(
@@ -292,8 +290,8 @@ def ollama_url(host: str) -> str:
     An address that means "all interfaces" is one to listen on; asked is this machine.
     """
     text = host.strip().rstrip("/")
-    parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
         port = parts.port or {"http": 11434, "https": 443}.get(parts.scheme, 11434)
     except ValueError:
         return text

@@ -4,7 +4,7 @@ Returns findings and decides nothing: what follows from them is ``sidecar/core/v
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from protocol.model import AttemptId, Check, Finding
@@ -21,11 +21,13 @@ async def verify(
     processes: Processes,
     timeout_s: float,
     log: Callable[[str, str], None],
+    uncommitted: Callable[[], Awaitable[tuple[str, ...]]],
 ) -> tuple[Finding, ...]:
     """One finding per check, in the order of ``checks``.
 
     ``timeout_s`` bounds all of them together; a check that has no time left fails and says so. ``log`` gets the output
-    as it comes, and one line per finding on the stream ``check``.
+    as it comes, and one line per finding on the stream ``check``. ``uncommitted`` tells the paths with changes that no
+    commit holds. Nothing that the work has started may run any more: it could change what was just checked.
     """
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout_s
@@ -33,7 +35,8 @@ async def verify(
     for check in checks:
         left_s = ends - clock()
         if left_s > 0:
-            found = await CHECKS[kind_of(check)](check, Ground(attempt, workspace, processes, left_s, log))
+            ground = Ground(attempt, workspace, processes, left_s, log, uncommitted)
+            found = await CHECKS[kind_of(check)](check, ground)
         else:
             found = finding(check, passed=False, detail=f"not run: the {timeout_s:g} s for all checks are used up")
         log("check", _line(found))

@@ -11,46 +11,37 @@ Holds, under one root::
 
 The working directory belongs to the attempt, which may write anything into it, also into what looks like git's files.
 So git never looks for its repository there: it is always told where repository and tree are, and the configuration of
-the repository is set back to ours before git obeys it. Attributes in the tree may name filters and drivers, but no
-configuration defines them.
+the repository is set back to ours before git obeys it (:mod:`sidecar.cache`). Attributes in the tree may name filters
+and drivers, but no configuration defines them; what the index was told to overlook is looked at.
 
 The branch of an attempt is ``agentcom/<agent>/<what it is about>-<task>-e<epoch>``: the epoch keeps a late attempt from
 ever touching a newer one's branch. The caller is :mod:`sidecar.runner`.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import hashlib
 import os
 import re
-import shutil
-import stat
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from protocol.ids import slug
 from protocol.model import AttemptId, TaskSpec
-from sidecar.errors import BranchMissing, GitFailed, PushRefused, RepositoryMissing
-from sidecar.git import Git, checked_address, checked_branch, is_local
+from sidecar.cache import CONFIG, Caches, restore
+from sidecar.errors import GitFailed, PushRefused
+from sidecar.folders import claim, remove_tree
+from sidecar.git import Git, checked_address, checked_branch
 from sidecar.process import Processes
 
 log = structlog.get_logger(__name__)
 
-_CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _CONFIG_ALONE: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}-e[0-9]+")
-_HEAD: Final = "refs/agentcom/head"
-_HEADS: Final = "refs/remotes/origin/"
-_STALE_LOCK_S: Final = 5.0
-"""A ref is locked for milliseconds; a lock this old was left by a git that was killed."""
 KEPT_S: Final = 7 * 24 * 3600.0
 """How long a working directory that was kept on purpose survives the sweeps."""
 _AUTHOR: Final = re.compile(r"[^<>\x00-\x1f]+ <[^<>\s]*>")
@@ -90,10 +81,10 @@ class Workspaces:
 
     def __init__(self, root: Path, processes: Processes, network_env: Mapping[str, str] = MappingProxyType({})) -> None:
         self._git = Git(processes, network_env)
-        self._cache, self._work, self._alone = root / "cache", root / "work", root / "alone"
-        for folder in (self._cache, self._work, self._alone):
+        cache, self._work, self._alone = root / "cache", root / "work", root / "alone"
+        for folder in (cache, self._work, self._alone):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._caches = Caches(cache, self._git)
 
     async def open(self, attempt: AttemptId, spec: TaskSpec, agent: str) -> Workspace:
         """The workspace of a new attempt, at the newest state of the branch that the task names.
@@ -109,27 +100,34 @@ class Workspaces:
         context = spec.context
         address = checked_address(context.repo) if context.repo else ""
         base = checked_branch(address, context.branch) if address and context.branch else ""
-        claim = _claim(self._lock_of(name))
-        if claim is None:
+        fd = claim(self._lock_of(name))
+        if fd is None:
             raise GitFailed("worktree", None, f"attempt {name} is at work here already")
         path = self._work / name
         try:
-            await asyncio.to_thread(_remove_tree, path)
+            await asyncio.to_thread(remove_tree, path)
             if address:
-                return await self._open_worktree(attempt, address, base, branch, path, claim)
-            return await self._open_alone(attempt, branch, path, claim)
+                return await self._open_worktree(attempt, address, base, branch, path, fd)
+            return await self._open_alone(attempt, branch, path, fd)
         except BaseException:
             try:
-                await asyncio.shield(asyncio.to_thread(_remove_tree, path))
+                await asyncio.shield(asyncio.to_thread(remove_tree, path))
             finally:
-                self._release(name, claim)
+                self._release(name, fd)
             raise
+
+    async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
+        """Paths with changes that no commit holds, in order: as they are, not as the work has told git to see them.
+
+        Raises:
+            GitFailed: git could not.
+        """
+        await self._look_again(workspace)
+        return tuple(sorted(await self._status(workspace)))
 
     async def changes(self, workspace: Workspace) -> tuple[str, ...]:
         """Paths that differ from the base, committed or not, in order."""
-        self._restore_config(workspace)
-        tree = await self._in(workspace, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
-        touched = {entry[3:] for entry in tree.split("\0") if entry}
+        touched = set(await self.uncommitted(workspace))
         head = await self._head(workspace) if workspace.base_commit else ""
         if head != workspace.base_commit:
             quiet = ("--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all")
@@ -148,8 +146,7 @@ class Workspaces:
         Raises:
             GitFailed: git could not.
         """
-        self._restore_config(workspace)
-        (workspace.git_dir / "index.lock").unlink(missing_ok=True)  # of a git that was killed with the work's processes
+        await self._look_again(workspace)
         await self._in(workspace, "add", "--all", "--", ".")
         staged = await self._in(workspace, "status", "--porcelain=v1", "-z", "--untracked-files=no")
         if any(entry[:1] not in {" ", "?"} for entry in staged.split("\0") if entry):
@@ -171,7 +168,7 @@ class Workspaces:
             PushRefused: the remote has other commits on that branch, or its rules forbid it.
             RepositoryMissing, RepositoryRefused, RepositoryUnreachable: the remote could not be talked to.
         """
-        self._restore_config(workspace)
+        await self._restore(workspace)
         commit = await self._resolve(workspace, f"refs/heads/{workspace.branch}") if workspace.has_repo else ""
         if not commit or commit == workspace.base_commit:
             return False
@@ -207,19 +204,19 @@ class Workspaces:
                 self._kept(name).touch(mode=0o600)
                 log.info("workspace_kept", path=str(workspace.path), days=KEPT_S / 86_400)
                 return
-            if not await asyncio.to_thread(_remove_tree, workspace.path):
+            if not await asyncio.to_thread(remove_tree, workspace.path):
                 log.warning("workspace_left", path=str(workspace.path), next="removed at the next start")
                 return
             if not workspace.has_repo:
-                await asyncio.to_thread(_remove_tree, workspace.git_dir)
+                await asyncio.to_thread(remove_tree, workspace.git_dir)
                 return
-            async with self._locked(workspace.home):
-                self._restore_config(workspace)
-                await self._prune(workspace.home, workspace.attempt)
+            async with self._caches.held(workspace.home):
+                await self._restore(workspace)
+                await self._caches.prune(workspace.home, workspace.attempt)
                 ref = f"refs/heads/{workspace.branch}"
                 commit = await self._resolve(workspace, ref)
                 if commit in {workspace.base_commit, workspace.pushed_commit}:
-                    await self._bare(workspace.home, workspace.attempt, "update-ref", "-d", ref, commit)
+                    await self._caches.run(workspace.home, workspace.attempt, "update-ref", "-d", ref, commit)
                 else:
                     log.info("branch_kept", branch=workspace.branch, commit=commit, cache=str(workspace.home))
         finally:
@@ -245,120 +242,71 @@ class Workspaces:
             if not _NAME.fullmatch(name):
                 log.warning("workspace_unknown", path=str(path), next="left alone")
                 continue
-            claim = _claim(self._lock_of(name))
-            if claim is None:
+            fd = claim(self._lock_of(name))
+            if fd is None:
                 continue
             if path.suffix == ".kept":
                 path.unlink()
             elif path.suffix != ".lock":
-                gone = await asyncio.to_thread(_remove_tree, path)
+                gone = await asyncio.to_thread(remove_tree, path)
                 removed += gone and path.parent == self._work
                 log.info("workspace_swept", path=str(path), removed=gone)
-            self._release(name, claim)
+            self._release(name, fd)
         return removed
 
     async def _open_worktree(
-        self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, claim: int
+        self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, fd: int
     ) -> Workspace:
-        cache = self._cache / f"{hashlib.sha256(address.encode()).hexdigest()}.git"
-        async with self._locked(cache):
-            await self._make_cache(cache, attempt, address)
-            commit = await self._fetch(cache, attempt, address, base)
-            await self._prune(cache, attempt)
+        cache = self._caches.of(address)
+        async with self._caches.held(cache):
+            commit = await self._caches.update(cache, attempt, address, base)
             options = ("--quiet", "--no-track", "--force", "-B", branch, "--end-of-options")
-            await self._bare(cache, attempt, "worktree", "add", *options, str(path), commit)
+            await self._caches.run(cache, attempt, "worktree", "add", *options, str(path), commit)
         pointer = (path / ".git").read_text(encoding="utf-8")
         git_dir = Path(pointer.removeprefix("gitdir:").strip())
-        return Workspace(path, commit, branch, True, attempt, git_dir, cache, address, claim)  # noqa: FBT003 - has_repo
+        return Workspace(path, commit, branch, True, attempt, git_dir, cache, address, fd)  # noqa: FBT003 - has_repo
 
-    async def _open_alone(self, attempt: AttemptId, branch: str, path: Path, claim: int) -> Workspace:
+    async def _open_alone(self, attempt: AttemptId, branch: str, path: Path, fd: int) -> Workspace:
         git_dir = self._alone / f"{path.name}.git"
         await asyncio.to_thread(_make_empty, path, git_dir, branch)
-        return Workspace(path, "", branch, False, attempt, git_dir, git_dir, "", claim)  # noqa: FBT003 - has_repo
-
-    async def _make_cache(self, cache: Path, attempt: AttemptId, address: str) -> None:
-        if is_local(address) and not await asyncio.to_thread(os.path.isdir, address):
-            raise RepositoryMissing(address, "there is no such directory on this host")
-        if not await asyncio.to_thread(os.path.isdir, cache):
-            new = cache.with_suffix(".new")
-            await asyncio.to_thread(_remove_tree, new)
-            options = ("--quiet", "--bare", "--template=", "--initial-branch=none", "--end-of-options")
-            await self._git.run("init", *options, str(new), attempt=attempt, cwd=self._cache)
-            os.rename(new, cache)  # noqa: PTH104 - at once, so a cache that exists is whole
-        _write_config(cache, _CONFIG)
-
-    async def _fetch(self, cache: Path, attempt: AttemptId, address: str, branch: str) -> str:
-        """Bring the cache up to date; the commit at the tip of ``branch``, or of the remote's default branch.
-
-        Only what the remote has is pruned: ``refs/remotes`` and tags. Our own branches are in ``refs/heads``.
-        """
-        wanted = [f"+refs/heads/*:{_HEADS}*", "+refs/tags/*:refs/tags/*", *([] if branch else [f"+HEAD:{_HEAD}"])]
-        quiet = (
-            "--quiet",
-            "--prune",
-            "--no-tags",
-            "--no-recurse-submodules",
-            "--no-write-fetch-head",
-            "--no-auto-maintenance",
-        )
-        command = (f"--git-dir={cache}", "fetch", *quiet, "--end-of-options", address, *wanted)
-        outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache)
-        if outcome.exit_code != 0 and ".lock': File exists" in outcome.output:
-            await asyncio.to_thread(_remove_stale_locks, cache)
-            outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache)
-        if outcome.exit_code != 0 and not ("remote ref HEAD" in outcome.output and not branch):
-            raise GitFailed("fetch", outcome.exit_code, outcome.output)
-        ref = f"{_HEADS}{branch}" if branch else _HEAD
-        commit = await self._commit_of(cache, attempt, ref) if outcome.exit_code == 0 else ""
-        if not commit:
-            raise BranchMissing(address, branch, await self._branches(cache, attempt))
-        return commit
-
-    async def _branches(self, cache: Path, attempt: AttemptId) -> tuple[str, ...]:
-        options = ("--count=10", "--sort=-committerdate", "--format=%(refname:lstrip=3)", _HEADS)
-        return tuple((await self._bare(cache, attempt, "for-each-ref", *options)).split())
-
-    async def _prune(self, home: Path, attempt: AttemptId) -> None:
-        await self._bare(home, attempt, "worktree", "prune", "--expire=now")
+        return Workspace(path, "", branch, False, attempt, git_dir, git_dir, "", fd)  # noqa: FBT003 - has_repo
 
     async def _head(self, workspace: Workspace) -> str:
         return await self._resolve(workspace, "HEAD")
 
     async def _resolve(self, workspace: Workspace, ref: str) -> str:
         """The commit that ``ref`` means in this workspace, empty if none."""
-        return await self._commit_of(workspace.git_dir if ref == "HEAD" else workspace.home, workspace.attempt, ref)
-
-    async def _commit_of(self, git_dir: Path, attempt: AttemptId, ref: str) -> str:
-        command = (f"--git-dir={git_dir}", "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-        try:
-            return (await self._git.run(*command, attempt=attempt, cwd=git_dir)).strip()
-        except GitFailed as exc:
-            if exc.exit_code == 1:
-                return ""
-            raise
-
-    async def _bare(self, home: Path, attempt: AttemptId, *arguments: str) -> str:
-        return await self._git.run(f"--git-dir={home}", *arguments, attempt=attempt, cwd=home)
+        git_dir = workspace.git_dir if ref == "HEAD" else workspace.home
+        return await self._caches.commit_of(git_dir, workspace.attempt, ref)
 
     async def _in(self, workspace: Workspace, *arguments: str, stdin: bytes | None = None) -> str:
         where = (f"--git-dir={workspace.git_dir}", f"--work-tree={workspace.path}")
         return await self._git.run(*where, *arguments, attempt=workspace.attempt, cwd=workspace.path, stdin=stdin)
 
-    def _restore_config(self, workspace: Workspace) -> None:
-        _write_config(workspace.home, _CONFIG if workspace.has_repo else _CONFIG_ALONE)
+    async def _restore(self, workspace: Workspace) -> None:
+        """Have git obey us again, whatever the work has written into the repository."""
+        await asyncio.to_thread(restore, workspace.home, CONFIG if workspace.has_repo else _CONFIG_ALONE)
         if workspace.has_repo:
             (workspace.git_dir / "commondir").write_text("../..\n", encoding="utf-8")
 
-    @contextlib.asynccontextmanager
-    async def _locked(self, cache: Path) -> AsyncIterator[None]:
-        """Hold a cache for ourselves: among the tasks of this sidecar, and among the sidecars on this root."""
-        async with self._locks[cache]:
-            while (claim := _claim(cache.with_suffix(".lock"))) is None:  # noqa: ASYNC110 - another process has it
-                await asyncio.sleep(0.05)
-            try:
-                yield
-            finally:
-                os.close(claim)
+    async def _look_again(self, workspace: Workspace) -> None:
+        """Have git see every change: its index can be told to take changed files for unchanged ones."""
+        await self._restore(workspace)
+        (workspace.git_dir / "index.lock").unlink(missing_ok=True)  # of a git that was killed with the work's processes
+        listed = (await self._in(workspace, "ls-files", "-v", "-z")).split("\0")
+        assumed = [entry[2:] for entry in listed if entry[:1].islower()]
+        # A skipped file that is not there was left out on purpose (a sparse checkout), and is not deleted.
+        skipped = [
+            path for entry in listed if entry[:1] in {"S", "s"} if (workspace.path / (path := entry[2:])).exists()
+        ]
+        for flag, paths in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
+            if paths:
+                names = "\0".join(paths).encode()
+                await self._in(workspace, "update-index", flag, "-z", "--stdin", stdin=names)
+
+    async def _status(self, workspace: Workspace) -> set[str]:
+        tree = await self._in(workspace, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+        return {entry[3:] for entry in tree.split("\0") if entry}
 
     def _kept(self, name: str) -> Path:
         return self._work / f"{name}.kept"
@@ -366,9 +314,9 @@ class Workspaces:
     def _lock_of(self, name: str) -> Path:
         return self._work / f"{name}.lock"
 
-    def _release(self, name: str, claim: int) -> None:
+    def _release(self, name: str, fd: int) -> None:
         self._lock_of(name).unlink(missing_ok=True)
-        os.close(claim)
+        os.close(fd)
 
 
 def _name(attempt: AttemptId) -> str:
@@ -386,66 +334,14 @@ def _is_young(kept: Path) -> bool:
         return False
 
 
-def _claim(lock: Path) -> int | None:
-    """Descriptor of an exclusive lock that ends with this process at the latest; ``None`` if somebody has it."""
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
-
-
 def _make_empty(path: Path, git_dir: Path, branch: str) -> None:
     """An empty directory with a repository beside it, as ``git init --separate-git-dir`` makes it.
 
     Written by hand because most tasks without a repository never use git, and starting it costs more than such a task.
     """
-    _remove_tree(git_dir)
+    remove_tree(git_dir)
     for folder in (path, git_dir, git_dir / "objects", git_dir / "refs", git_dir / "refs" / "heads"):
         folder.mkdir(mode=0o700)
     (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
     (git_dir / "config").write_text(_CONFIG_ALONE, encoding="utf-8")
     (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")
-
-
-def _write_config(git_dir: Path, text: str) -> None:
-    """Set the configuration of a repository back to ours, if work has changed it."""
-    config = git_dir / "config"
-    if config.is_symlink() or not config.is_file() or config.read_bytes() != text.encode():
-        config.unlink(missing_ok=True)
-        config.write_text(text, encoding="utf-8")
-    (git_dir / "config.worktree").unlink(missing_ok=True)
-
-
-def _remove_stale_locks(cache: Path) -> None:
-    """Remove ref locks that a killed git left; the caller holds the cache."""
-    for lock in (
-        cache / "packed-refs.lock",
-        *(cache / "refs" / "remotes").rglob("*.lock"),
-        *(cache / "refs").glob("*/*.lock"),
-    ):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
-                lock.unlink()
-                log.warning("git_lock_removed", path=str(lock))
-
-
-def _remove_tree(path: Path) -> bool:
-    """Remove a directory with everything in it, also what was made read-only; whether it is gone now."""
-
-    def loosen(remove: Callable[..., Any], where: str, _: object) -> None:
-        with contextlib.suppress(OSError):
-            for folder in (os.path.dirname(where), where):  # noqa: PTH120 - shutil speaks in strings
-                if stat.S_ISDIR(os.lstat(folder).st_mode):
-                    os.chmod(folder, 0o700)  # noqa: PTH101 - as above
-            if remove in {os.open, os.scandir, os.listdir}:
-                shutil.rmtree(where, ignore_errors=True)
-            else:
-                remove(where)
-
-    shutil.rmtree(path, onerror=loosen)
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    return not path.exists()

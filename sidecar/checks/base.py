@@ -3,7 +3,7 @@
 A check never raises for what it finds: a command that is missing or runs too long is a failed finding that says so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,13 +25,17 @@ _MEANINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a check runs, and how long it may: ``timeout_s`` is what is left for it at most."""
+    """Where a check runs, and how long it may: ``timeout_s`` is what is left for it at most.
+
+    ``uncommitted`` tells the paths with changes that no commit holds; it raises :class:`WorkFailed` if it cannot.
+    """
 
     attempt: AttemptId
     workspace: Path
     processes: Processes
     timeout_s: float
     log: Callable[[str, str], None]
+    uncommitted: Callable[[], Awaitable[tuple[str, ...]]]
 
 
 def kind_of(check: Check) -> str:
@@ -46,14 +50,12 @@ def name_of(check: Check) -> str:
     return check.name or (f"{kind_of(check)}: {shown}" if shown else kind_of(check))
 
 
-def finding(check: Check, *, passed: bool, detail: str = "") -> Finding:
-    """The finding of a check that ran no command."""
-    return Finding(name=name_of(check), type=kind_of(check), passed=passed, detail=detail)
+def finding(check: Check, *, passed: bool, detail: str = "", seconds: float = 0.0) -> Finding:
+    """The finding of a check that ran no command of its own."""
+    return Finding(name=name_of(check), type=kind_of(check), passed=passed, detail=detail, seconds=seconds)
 
 
-async def run_command(
-    check: Check, command: str | list[str], ground: Ground, env: Mapping[str, str] | None = None
-) -> Finding:
+async def run_command(check: Check, command: str, ground: Ground) -> Finding:
     """The finding of a check that passes if ``command`` exits 0 in time."""
     timeout_s = ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
     try:
@@ -61,7 +63,6 @@ async def run_command(
             command,
             attempt=ground.attempt,
             cwd=ground.workspace,
-            env=env or {},
             timeout_s=timeout_s,
             on_output=ground.log,
             max_output_bytes=MAX_FINDING_BYTES,

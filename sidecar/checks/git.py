@@ -1,46 +1,35 @@
 """The check ``git_clean``: nothing in the workspace is left uncommitted.
 
-Git reads the settings of a repository that the work could write, so everything there that starts a program for
-``status`` is switched off, and it runs as a process of the attempt, with the attempt's rights and none of ours.
+What a plain ``git status`` says in there is what the work has told git to say (ignore rules, flags in the index,
+another repository in its place), so the workspace's owner is asked, who looks for himself
+(``sidecar/workspace.py``, ``Workspaces.uncommitted``).
 """
 
+import asyncio
 from typing import Final
 
-import msgspec
-
+from protocol.errors import WorkFailed
 from protocol.model import CheckGitClean, Finding
-from sidecar.checks.base import Ground, run_command
+from sidecar.checks.base import Ground, finding
 
-_STATUS: Final = [
-    "git",
-    "--no-optional-locks",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "core.untrackedCache=false",
-    "status",
-    "--porcelain",
-    "--untracked-files=all",
-    "--ignore-submodules=none",
-]
-_ENV: Final = {
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "LC_ALL": "C",
-}
 _SHOWN: Final = 5
 
 
 async def git_clean(check: CheckGitClean, ground: Ground) -> Finding:
-    """Passes if ``git status`` has nothing to tell; else the detail names the first paths."""
-    found = await run_command(check, _STATUS, ground, _ENV)
-    changed = found.output.splitlines()
-    if not found.passed or not changed:
-        return found
+    """Passes if every change is committed; else the detail names the first paths."""
+    timeout_s = ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
+    clock = asyncio.get_running_loop().time
+    began_at = clock()
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            changed = await ground.uncommitted()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return finding(check, passed=False, detail=f"took longer than {timeout_s:g} s and was ended")
+    except WorkFailed as exc:
+        return finding(check, passed=False, detail=str(exc))
     more = "" if len(changed) <= _SHOWN else f" and {len(changed) - _SHOWN} more"
-    detail = f"not committed: {', '.join(line[3:] for line in changed[:_SHOWN])}{more}"
-    return msgspec.structs.replace(found, passed=False, detail=detail)
+    detail = f"not committed: {', '.join(changed[:_SHOWN])}{more}" if changed else ""
+    return finding(check, passed=not changed, detail=detail, seconds=clock() - began_at)

@@ -28,6 +28,7 @@ class Work:
 
     ``scratch`` is a directory outside the workspace for files that are no result. ``previous`` is the iteration before
     with its findings. ``remaining`` and ``deadline_s`` are what is left of the budget. ``log`` takes (stream, text).
+    ``spent`` hears what the iteration has used so far, so that it is known even if the work is cut off.
     """
 
     attempt: AttemptId
@@ -41,6 +42,7 @@ class Work:
     deadline_s: float
     processes: Processes
     log: Callable[[str, str], None]
+    spent: Callable[[Usage], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Spending:
     """What one iteration has used, against what it may use."""
 
     def __init__(self, work: Work) -> None:
-        self._budget = work.remaining
+        self._budget, self._spent = work.remaining, work.spent
         self._clock = asyncio.get_running_loop().time
         self._seconds = work.deadline_s
         self._started = self._clock()
@@ -115,6 +117,7 @@ class Spending:
     def add(self, usage: Usage) -> None:
         """Count one model answer."""
         self.usage = self.usage.plus(usage)
+        self._spent(self.usage)
 
     def refuse_if_spent(self) -> None:
         """Let the next step begin.

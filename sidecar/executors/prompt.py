@@ -22,9 +22,14 @@ async def task_text(work: Work, *, with_files: bool) -> str:
     parts = [part for part in (spec.title, spec.prompt) if part.strip()]
     if spec.context.notes.strip():
         parts.append(f"Notes:\n{spec.context.notes}")
-    if spec.context.files:
-        listed = "\n".join(f"- {name}" for name in spec.context.files)
-        contents = await asyncio.to_thread(_contents, work) if with_files else f"Files to look at first:\n{listed}"
+    files = spec.context.files
+    if work.previous is not None and spec.save_as and spec.save_as not in files:
+        files = (*files, spec.save_as)  # a file that nobody shows can only be written anew, not repaired
+    if files:
+        listed = "\n".join(f"- {name}" for name in files)
+        contents = (
+            await asyncio.to_thread(_contents, work, files) if with_files else f"Files to look at first:\n{listed}"
+        )
         parts.append(contents)
     if spec.success_criteria:
         parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in spec.success_criteria))
@@ -33,9 +38,9 @@ async def task_text(work: Work, *, with_files: bool) -> str:
     return "\n\n".join(parts)
 
 
-def _contents(work: Work) -> str:
+def _contents(work: Work, files: tuple[str, ...]) -> str:
     tree, left, parts = Tree(work.workspace), MAX_FILES_BYTES, []
-    for name in work.spec.context.files:
+    for name in files:
         if left < _LEAST_BYTES:
             parts.append(f"File {name}: left out, the files before it fill the room there is")
             continue

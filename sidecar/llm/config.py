@@ -5,6 +5,7 @@ cannot work, all problems at once.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,7 @@ DEFAULT_CLAUDE_MODEL: Final = "claude-sonnet-5-5"
 SUPPORTED: Final = (EndpointKind.OLLAMA, EndpointKind.ANTHROPIC, EndpointKind.OPENAI)
 _LEAST_CONTEXT: Final = 512
 _MOST_CONTEXT: Final = 4 << 20
+_HOST: Final = re.compile(r"[^\s\\%<>^`{|}\"]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,18 @@ def _problems(settings: EndpointSettings) -> Iterator[Problem]:
     if settings.kind not in SUPPORTED:
         known = ", ".join(SUPPORTED)
         yield Problem("kind", f"{str(settings.kind)!r} is not supported by this version; supported: {known}")
-    try:
-        parts = urlsplit(settings.url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        yield Problem("url", f"{settings.url[:100]!r} is no http or https address like http://127.0.0.1:11434")
+    yield from _url_problem(settings.url)
     if not _LEAST_CONTEXT <= settings.num_ctx <= _MOST_CONTEXT:
         yield Problem("num_ctx", f"{settings.num_ctx}; between {_LEAST_CONTEXT} and {_MOST_CONTEXT} tokens")
+
+
+def _url_problem(url: str) -> Iterator[Problem]:
+    try:
+        parts = urlsplit(url)
+        port, host, has_credentials = parts.port, parts.hostname or "", "@" in parts.netloc
+    except ValueError:
+        port, host, has_credentials = 0, "", False
+    if has_credentials:
+        yield Problem("url", "no user or password in the address, which is shown to many; a key belongs in api_key")
+    elif not url.startswith(("http://", "https://")) or not _HOST.fullmatch(host) or port == 0:
+        yield Problem("url", f"{url[:100]!r} is no http or https address like http://127.0.0.1:11434")

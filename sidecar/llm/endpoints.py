@@ -97,17 +97,21 @@ class Endpoints:
         It gets a key only if one of ours is at the same address: a key is never sent to a place that a message names.
 
         Raises:
-            BadInput: it cannot be used.
+            BadInput: it cannot be used: its kind, its address, or Claude without a key for that address.
         """
         if report.id in self._settings:
             return
-        keys = [own.api_key for own in self._settings.values() if (own.kind, own.url) == (report.kind, report.url)]
+        place = report.kind, report.url.rstrip("/")
+        keys = [own.api_key for own in self._settings.values() if (own.kind, own.url.rstrip("/")) == place]
+        if report.kind is EndpointKind.ANTHROPIC and not any(keys):
+            problem = "this sidecar has no API key for this address"
+            raise BadInput([Problem("api_key", problem)], f"endpoint {report.id!r}")
         wanted = EndpointSettings(
             id=report.id,
             kind=report.kind,
             url=report.url,
             local=report.local,
-            api_key=keys[0] if keys else "",
+            api_key=next(filter(None, keys), ""),
             default_model=report.default_model,
         )
         if self._adopted.get(report.id) != wanted:

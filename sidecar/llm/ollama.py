@@ -31,6 +31,7 @@ from sidecar.llm.base import (
     whole_text,
 )
 from sidecar.llm.config import EndpointSettings
+from sidecar.llm.headers import bare
 
 if TYPE_CHECKING:
     import ollama  # only its names: the import itself is slow and waits for the first endpoint of this kind
@@ -62,6 +63,7 @@ class OllamaProvider:
             headers=headers,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             trust_env=not settings.is_local,
+            event_hooks={} if settings.api_key else {"request": [bare]},
         )
 
     async def close(self) -> None:

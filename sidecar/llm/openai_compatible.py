@@ -23,6 +23,7 @@ from sidecar.llm.base import (
     whole_text,
 )
 from sidecar.llm.config import EndpointSettings
+from sidecar.llm.headers import bare
 from sidecar.llm.pricing import TokenCounts, cost_usd
 from sidecar.llm.statuses import translated
 
@@ -50,6 +51,7 @@ class OpenAIProvider:
             base_url=settings.url,
             max_retries=0,  # base.patiently asks again, within the time that is left
             timeout=httpx2.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
+            http_client=None if settings.api_key else openai.DefaultAsyncHttpxClient(event_hooks={"request": [bare]}),
         )
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -15,7 +15,7 @@ from msgspec import Raw
 from protocol import codec
 from protocol.ids import NAME
 from protocol.messages import Assign, Error, Log, Reject, Report
-from protocol.model import AttemptId, AttemptState, FailureClass, Routing, TaskSpec, Tier, TierDecision
+from protocol.model import AttemptId, AttemptState, Context, FailureClass, Routing, TaskSpec, Tier, TierDecision
 from protocol.names import SHIPS
 from sidecar.app import start
 from sidecar.dial import Pace
@@ -23,6 +23,7 @@ from sidecar.journal import StateDirInUse
 from sidecar.lifecycle import SidecarState
 from sidecar.settings import Settings
 from tests.support.hub_server import HubServer
+from tests.support.repositories import make_remote
 
 ROOT = Path(__file__).parents[3]
 TIER = TierDecision(explicit=None, inferred=Tier.TRIVIAL, effective=Tier.TRIVIAL, confidence=1, signals=())
@@ -48,11 +49,12 @@ def settings_for(hub: HubServer, folder: Path) -> Settings:
     )
 
 
-def assign(hub: HubServer, command: str, number: int = 1, epoch: int = 1) -> Assign:
+def assign(hub: HubServer, command: str, number: int = 1, epoch: int = 1, repo: str = "") -> Assign:
     hello = hub.hellos[-1]
     attempt = AttemptId(hello.sidecar, hello.boot, f"{number:026}", epoch)
     routing = Routing(tier=TIER, executor="shell")
-    return Assign(attempt=attempt, spec=Raw(codec.encode_spec(TaskSpec(command=command))), routing=routing, lease_s=30)
+    spec = TaskSpec(command=command, context=Context(repo=repo))
+    return Assign(attempt=attempt, spec=Raw(codec.encode_spec(spec)), routing=routing, lease_s=30)
 
 
 def is_alive(pid: int) -> bool:
@@ -84,6 +86,40 @@ async def test_a_sidecar_joins_works_and_leaves(hub: HubServer, tmp_path: Path) 
     assert hub.headers[0]["User-Agent"].startswith("agentcom-sidecar/")
     host = next(beat.host for beat in hub.heartbeats if beat.host)
     assert host.ram.total_bytes > host.ram.used_bytes > 0
+
+
+async def test_scratch_files_of_an_earlier_start_are_removed(hub: HubServer, tmp_path: Path) -> None:
+    left = tmp_path / "scratch" / "task-e1"
+    left.mkdir(parents=True)
+    running = await start(settings_for(hub, tmp_path), pace=HURRY)
+    await running.stop()
+
+    assert not left.exists()
+
+
+async def test_git_reaches_other_machines_with_the_keys_of_the_user_and_the_work_does_not(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = make_remote(tmp_path)
+    seen = tmp_path / "seen"
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nenv > {seen}\nfor last; do :; done\neval "$last"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent.sock")
+    running = await start(settings_for(hub, tmp_path / "state"), pace=HURRY)
+    await hub.until(lambda: hub.heartbeats)
+    await hub.say(assign(hub, "env; echo x > new", repo=f"git@box:{remote.path}"))
+    await hub.until(lambda: hub.of(Report))
+    await running.stop()
+    result = hub.of(Report)[0].result
+
+    assert result.pushed, result.error
+    assert {"HOME=/home/someone", "SSH_AUTH_SOCK=/run/agent.sock"} <= set(seen.read_text().splitlines())
+    assert "agent.sock" not in result.output
+    assert "/home/someone" not in result.output
 
 
 async def test_the_name_is_a_ship_and_stays_while_the_boot_grows(hub: HubServer, tmp_path: Path) -> None:
@@ -137,12 +173,28 @@ async def test_work_that_outlasts_the_drain_is_reported_as_lost(hub: HubServer, 
 # --- as a process -----------------------------------------------------------------------------------------------------
 
 
-async def spawn(hub: HubServer, folder: Path, **flags: object) -> asyncio.subprocess.Process:
-    given = {"hub": hub.url, "token": "acm_good", "state_dir": str(folder), "log": "json"} | flags
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, json.dumps(given),
-        cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+Spawn = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def spawn() -> AsyncIterator[Spawn]:
+    """Starts sidecars as processes of their own; whatever a test leaves running ends with it, and so do its pipes."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def one(hub: HubServer, folder: Path, **flags: object) -> asyncio.subprocess.Process:
+        given = {"hub": hub.url, "token": "acm_good", "state_dir": str(folder), "log": "json"} | flags
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROGRAM, json.dumps(given),
+            cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield one
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 async def last_line(process: asyncio.subprocess.Process) -> dict[str, object]:
@@ -152,7 +204,7 @@ async def last_line(process: asyncio.subprocess.Process) -> dict[str, object]:
     return found
 
 
-async def test_a_signal_lets_work_end_and_exits_cleanly(hub: HubServer, tmp_path: Path) -> None:
+async def test_a_signal_lets_work_end_and_exits_cleanly(hub: HubServer, tmp_path: Path, spawn: Spawn) -> None:
     process = await spawn(hub, tmp_path)
     await hub.until(lambda: hub.heartbeats)
     await hub.say(assign(hub, "echo up; sleep 0.5; echo done"))
@@ -164,7 +216,7 @@ async def test_a_signal_lets_work_end_and_exits_cleanly(hub: HubServer, tmp_path
     assert [report.state for report in hub.of(Report)] == [AttemptState.PASSED]
 
 
-async def test_a_second_signal_ends_work_at_once(hub: HubServer, tmp_path: Path) -> None:
+async def test_a_second_signal_ends_work_at_once(hub: HubServer, tmp_path: Path, spawn: Spawn) -> None:
     process = await spawn(hub, tmp_path)
     await hub.until(lambda: hub.heartbeats)
     await hub.say(assign(hub, "echo up; sleep 60"))
@@ -180,7 +232,9 @@ async def test_a_second_signal_ends_work_at_once(hub: HubServer, tmp_path: Path)
     assert [report.state for report in hub.of(Report)] == [AttemptState.LOST]
 
 
-async def test_kill_9_leaves_no_process_and_the_next_start_reports_the_loss(hub: HubServer, tmp_path: Path) -> None:
+async def test_kill_9_leaves_no_process_and_the_next_start_reports_the_loss(
+    hub: HubServer, tmp_path: Path, spawn: Spawn
+) -> None:
     process = await spawn(hub, tmp_path / "state")
     await hub.until(lambda: hub.heartbeats)
     pids = tmp_path / "pids"
@@ -217,7 +271,7 @@ async def test_kill_9_leaves_no_process_and_the_next_start_reports_the_loss(hub:
     ],
 )
 async def test_a_refusal_is_one_clear_line_and_an_exit_code(
-    hub: HubServer, tmp_path: Path, first: Error | None, status: int, code: int, why: str
+    hub: HubServer, tmp_path: Path, spawn: Spawn, first: Error | None, status: int, code: int, why: str
 ) -> None:
     hub.first, hub.status = first, status
     process = await spawn(hub, tmp_path)
@@ -228,7 +282,7 @@ async def test_a_refusal_is_one_clear_line_and_an_exit_code(
     assert why in str(line["why"])
 
 
-async def test_a_state_directory_in_use_is_an_input_error(hub: HubServer, tmp_path: Path) -> None:
+async def test_a_state_directory_in_use_is_an_input_error(hub: HubServer, tmp_path: Path, spawn: Spawn) -> None:
     running = await start(settings_for(hub, tmp_path), pace=HURRY)
     process = await spawn(hub, tmp_path)
     line = await last_line(process)

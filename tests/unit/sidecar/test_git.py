@@ -217,9 +217,16 @@ async def test_what_git_says_about_a_remote_becomes_what_to_do(
         )
 
 
+async def test_an_answer_without_end_is_not_taken(tmp_path: Path) -> None:
+    git = Git(Processes(base_env=minimal_env(os.environ, home=tmp_path)), most_said_chars=5)
+
+    with pytest.raises(GitFailed, match=r"git version: .* it says more than 5 characters"):
+        await git.run("version", attempt=ATTEMPT, cwd=tmp_path)
+
+
 async def test_a_host_that_does_not_answer_is_worth_another_try(git: Git, tmp_path: Path) -> None:
     with pytest.raises(RepositoryUnreachable) as caught:
         await git.reach("https://127.0.0.1:9/x", "ls-remote", "https://127.0.0.1:9/x", attempt=ATTEMPT, cwd=tmp_path)
 
     assert caught.value.retryable
-    assert failure_of(caught.value) is FailureClass.INFRA
+    assert failure_of(caught.value) is FailureClass.QUOTA

@@ -81,3 +81,13 @@ async def test_output_without_end_stops_with_one_mark() -> None:
         f"\n[... output beyond {MAX_LOG_BYTES} bytes is not shown live ...]\n"
     ]
     assert all(m.offset < MAX_LOG_BYTES for m in sent.messages)
+
+
+async def test_output_left_out_at_the_very_end_is_told_too() -> None:
+    sent = Sent(log_room=0)
+    live = LiveLog(ATTEMPT, sent)
+    live.write("stdout", "x" * 100)
+    live.close()
+    live.close()
+
+    assert [m.text for m in sent.messages] == ["\n[... 100 bytes of output were not sent, the hub was behind ...]\n"]

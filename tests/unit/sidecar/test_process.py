@@ -341,6 +341,21 @@ async def test_ending_an_attempt_ends_its_runs_and_spares_the_others(
     assert (await runs[2]).exit_code is None
 
 
+async def test_what_an_earlier_start_left_is_found_by_its_marks_and_killed(
+    processes: Processes, attempt: AttemptId, tmp_path: Path
+) -> None:
+    other, command = AttemptId("ship", 1, attempt.task, 2), "trap '' TERM; setsid sleep 600; sleep 600"
+    runs = [asyncio.create_task(processes.run(command, attempt=a, cwd=tmp_path)) for a in (attempt, other)]
+    await until(lambda: len(alive(attempt)) == len(alive(other)) == 2)
+    later = Processes(base_env={}, grace_s=20.0)
+
+    assert await later.end_earlier([attempt]) == 2
+    assert (await runs[0]).exit_code == -9
+    assert len(alive(other)) == 2
+    await processes.end_attempt(other)
+    await runs[1]
+
+
 async def test_ending_what_never_ran_is_nothing(processes: Processes, attempt: AttemptId) -> None:
     assert await processes.end_attempt(attempt) == 0
 

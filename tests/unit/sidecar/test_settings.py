@@ -176,8 +176,17 @@ def test_the_ollama_address_is_read_as_ollama_reads_it(host: str, url: str) -> N
     assert ollama_url(host) == url
 
 
-def test_an_ollama_address_that_is_none_is_told() -> None:
-    assert "OLLAMA_HOST" in problems({"token": "acm_x"}, {"OLLAMA_HOST": "box:port"})
+@pytest.mark.parametrize("host", ["box:port", "http://[::1"])
+def test_an_ollama_address_that_is_none_is_told(host: str) -> None:
+    assert "OLLAMA_HOST" in problems({"token": "acm_x"}, {"OLLAMA_HOST": host})
+
+
+@pytest.mark.parametrize("host, key", [("https://ollama.example", "k"), ("", "")])
+def test_the_key_of_ollama_goes_with_the_address_that_was_named(host: str, key: str) -> None:
+    settings, _ = load({"token": "acm_x"}, ENV | {"OLLAMA_HOST": host, "OLLAMA_API_KEY": "k"})
+
+    assert settings.endpoints is not None
+    assert settings.endpoints[0].api_key == key
 
 
 def test_the_state_directory_follows_xdg() -> None:

@@ -15,6 +15,7 @@ async def run(bench: Bench, *checks: Check, timeout_s: float = 20.0) -> tuple[Fi
         processes=bench.processes,
         timeout_s=timeout_s,
         log=bench.log,
+        uncommitted=bench.uncommitted,
     )
 
 

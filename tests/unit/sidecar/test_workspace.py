@@ -7,7 +7,7 @@ import pytest
 
 from protocol.errors import WorkspaceFailed
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
-from sidecar.errors import BranchMissing, GitFailed, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
+from sidecar.errors import BranchMissing, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
 from sidecar.process import Processes, minimal_env
 from sidecar.workspace import KEPT_S, Workspaces
 from tests.support.repositories import Remote, git, make_remote
@@ -22,7 +22,7 @@ def attempt(task: str = TASK, epoch: int = 1) -> AttemptId:
 
 def spec_of(remote: Remote | str, title: str = "Fix the thing", **context: object) -> TaskSpec:
     repo = remote if isinstance(remote, str) else str(remote.path)
-    return TaskSpec(title=title, context=Context(repo=repo, **context))  # type: ignore[arg-type]
+    return TaskSpec(title=title, context=Context(repo=repo, **context))  # type: ignore[arg-type]  # any field
 
 
 @pytest.fixture
@@ -70,45 +70,6 @@ async def test_a_second_attempt_sees_what_was_pushed_meanwhile(workspaces: Works
     assert second.branch.endswith(f"{TASK}-e2")
 
 
-async def test_a_rewritten_and_a_renamed_branch_do_not_stop_the_next_fetch(
-    workspaces: Workspaces, remote: Remote
-) -> None:
-    remote.commit({"x": "1"}, branch="topic")
-    await workspaces.open(attempt(), spec_of(remote, branch="topic"), "agent")
-    git(remote.path, "branch", "--force", "topic", "main")
-    git(remote.path, "branch", "--move", "topic", "topic/deeper")
-
-    opened = await workspaces.open(attempt(epoch=2), spec_of(remote, branch="topic/deeper"), "agent")
-
-    assert opened.base_commit == remote.tip("main")
-
-
-async def test_a_lock_that_a_killed_fetch_left_is_removed(workspaces: Workspaces, remote: Remote, root: Path) -> None:
-    first = await workspaces.open(attempt(), spec_of(remote), "agent")
-    lock = first.home / "refs" / "remotes" / "origin" / "main.lock"
-    lock.touch()
-    os.utime(lock, (0, 0))
-    pushed = remote.commit({"a.txt": "newer\n"})
-
-    assert (await workspaces.open(attempt(epoch=2), spec_of(remote), "agent")).base_commit == pushed
-    assert not lock.exists()
-
-
-async def test_a_lock_of_a_git_at_work_stays_and_the_attempt_may_be_retried(
-    workspaces: Workspaces, remote: Remote
-) -> None:
-    first = await workspaces.open(attempt(), spec_of(remote), "agent")
-    lock = first.home / "refs" / "remotes" / "origin" / "main.lock"
-    lock.touch()
-    remote.commit({"a.txt": "newer\n"})
-
-    with pytest.raises(GitFailed, match="git fetch: exit code 1") as caught:
-        await workspaces.open(attempt(epoch=2), spec_of(remote), "agent")
-    assert caught.value.retryable
-    assert failure_of(caught.value) is FailureClass.INFRA
-    assert lock.exists()
-
-
 async def test_the_named_branch_is_the_base(workspaces: Workspaces, remote: Remote) -> None:
     tip = remote.commit({"c.txt": "three\n"}, branch="feature/x")
 
@@ -131,21 +92,6 @@ async def test_a_clone_with_a_work_tree_is_a_repository_too(workspaces: Workspac
 
     assert await workspaces.push(opened)
     assert git(remote.clone, "show", f"{opened.branch}:a.txt") == "changed"
-
-
-async def test_attempts_at_the_same_time_do_not_meet(root: Path, tmp_path: Path, remote: Remote) -> None:
-    # Two Workspaces on one root stand for two sidecars of a machine.
-    one, two = another(root, tmp_path), another(root, tmp_path)
-    opened = await asyncio.gather(
-        *(w.open(attempt(task), spec_of(remote), "agent") for w, task in ((one, TASK), (two, OTHER)))
-    )
-    for workspace, owner in zip(opened, (one, two), strict=True):
-        (workspace.path / "mine.txt").write_text(workspace.branch)
-        await owner.commit(workspace, "Mine", "agent")
-        assert await owner.push(workspace)
-
-    for workspace in opened:
-        assert remote.show(workspace.branch, "mine.txt") == workspace.branch
 
 
 async def test_files_of_the_context_need_not_exist(workspaces: Workspaces, remote: Remote) -> None:
@@ -191,31 +137,6 @@ async def test_a_repository_that_does_not_exist_is_named_and_never_retried(works
     )
     assert failure_of(caught.value) is FailureClass.INPUT
     assert list((root / "work").iterdir()) == []
-
-
-async def test_a_directory_that_is_no_repository_is_missing_too(workspaces: Workspaces, tmp_path: Path) -> None:
-    (tmp_path / "plain").mkdir()
-
-    with pytest.raises(RepositoryMissing, match="does not appear to be a git repository"):
-        await workspaces.open(attempt(), spec_of(str(tmp_path / "plain")), "agent")
-
-
-async def test_a_missing_branch_is_named_with_those_that_exist(workspaces: Workspaces, remote: Remote) -> None:
-    remote.commit({"x": "1"}, branch="develop")
-
-    with pytest.raises(BranchMissing) as caught:
-        await workspaces.open(attempt(), spec_of(remote, branch="nope"), "agent")
-
-    assert str(caught.value).startswith(f"repository '{remote.path}' has no branch 'nope'; it has ")
-    assert set(caught.value.known) == {"main", "develop"}
-    assert failure_of(caught.value) is FailureClass.INPUT
-
-
-async def test_a_repository_without_a_commit_says_so(workspaces: Workspaces, tmp_path: Path) -> None:
-    empty = make_remote(tmp_path, {}, name="empty")
-
-    with pytest.raises(BranchMissing, match="has no default branch; it has none: push a first commit"):
-        await workspaces.open(attempt(), spec_of(empty), "agent")
 
 
 @pytest.mark.parametrize(

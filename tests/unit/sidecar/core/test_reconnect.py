@@ -8,7 +8,9 @@ from protocol.limits import RECONNECT_CAP_S
 from sidecar.core.reconnect import reconnect_delay
 
 
-@pytest.mark.parametrize("failures, longest", [(0, 1.0), (1, 2.0), (4, 16.0), (5, 30.0), (10_000, 30.0)])
+@pytest.mark.parametrize(
+    "failures, longest", [(0, 1.0), (1, 2.0), (3, 8.0), (4, RECONNECT_CAP_S), (10_000, RECONNECT_CAP_S)]
+)
 def test_the_bound_doubles_up_to_the_cap(failures: int, longest: float) -> None:
     assert reconnect_delay(failures, 1.0) == longest
     assert reconnect_delay(failures, 0.5) == longest / 2

@@ -53,6 +53,7 @@ async def test_a_model_with_tools_repairs_a_file_and_the_check_proves_it(
         processes=broken.processes,
         timeout_s=20,
         log=broken.log,
+        uncommitted=broken.uncommitted,
     )
 
     assert done.ok

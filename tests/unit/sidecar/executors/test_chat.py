@@ -94,6 +94,22 @@ async def test_an_answer_is_saved_without_its_fence(bench: Bench, chat: ChatExec
     assert done.summary == "wrote 12 bytes to src/hi.py"
 
 
+async def test_a_repair_sees_the_file_that_it_is_to_repair(
+    bench: Bench, chat: ChatExecutor, ollama: OllamaServer
+) -> None:
+    (bench.workspace / "hi.py").write_text("print('ho')\n")
+    spec = TaskSpec(prompt="write", save_as="hi.py", context=Context(files=("hi.py",)))
+    previous = Iteration(number=1, execution_ok=True, passed=False)
+    ollama.script = [Reply("print('hi')"), Reply("print('hi')")]
+
+    await chat.execute(bench.work(TaskSpec(prompt="write", save_as="hi.py"), endpoint="box", previous=previous))
+    (bench.workspace / "hi.py").write_text("print('ho')\n")
+    await chat.execute(bench.work(spec, endpoint="box", previous=previous))
+
+    for request in ollama.requests:
+        assert request["messages"][-1]["content"].count("File hi.py:\n```\nprint('ho')\n") == 1
+
+
 @pytest.mark.parametrize("path", ["../out", "/etc/x", ".git/hooks/pre-commit", "link/x"])
 async def test_an_answer_is_saved_nowhere_else(
     bench: Bench, chat: ChatExecutor, ollama: OllamaServer, path: str

@@ -146,6 +146,7 @@ async def test_no_key_of_ours_goes_to_an_address_that_a_message_names(
     for name in ("OLLAMA_API_KEY", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID",
                  "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):  # fmt: skip
         monkeypatch.setenv(name, CANARY)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Gateway: {CANARY}")
     own = EndpointSettings("mine", kind, "http://127.0.0.1:9/v1", api_key=CANARY)
     endpoints = Endpoints([own])
     endpoints.adopt(added(kind, stranger.url))
@@ -202,7 +203,7 @@ async def test_an_added_endpoint_that_has_moved_is_asked_where_it_is_now(ollama:
     endpoints.adopt(added(EndpointKind.OLLAMA, "http://127.0.0.1:9", local=True))
     unmoved = endpoints.provider("added")
     endpoints.adopt(added(EndpointKind.OLLAMA, ollama.url, local=True))
-    ollama.models, ollama.script = [Model("m")], [Reply(text="here")]
+    ollama.models, ollama.script = [Model("m:latest")], [Reply(text="here")]
     reply = await endpoints.provider("added").chat(ChatRequest((ChatMessage("user", "where?"),)))
     await endpoints.close()
 

@@ -98,7 +98,7 @@ async def test_it_runs_as_a_process_of_its_own_from_a_script(tmp_path: Path) -> 
             answer = await (await session.post("/api/chat", json=body)).json()
             said.append(answer["message"])
     server.terminate()
-    await server.wait()
+    await server.communicate()
 
     assert said[0]["tool_calls"][0]["function"] == {"name": "look", "arguments": {"path": "a"}}
     assert [message["content"] for message in said[1:]] == ["for the cat", "for the cat"]

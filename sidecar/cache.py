@@ -1,0 +1,152 @@
+"""The repositories that workspaces are made from: one bare cache per address, shared by all attempts on this machine.
+
+Brings a cache up to date, holds it for one attempt at a time, and takes out of it what the work of an attempt may have
+left for the next one: settings, hooks, ignore rules and attributes belong to the whole repository, and work can write
+them. Its caller is ``sidecar/workspace.py``.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from protocol.model import AttemptId
+from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing
+from sidecar.folders import claim, remove_tree
+from sidecar.git import Git, is_local
+
+log = structlog.get_logger(__name__)
+
+CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+_HEAD: Final = "refs/agentcom/head"
+_HEADS: Final = "refs/remotes/origin/"
+_STALE_LOCK_S: Final = 5.0
+"""A ref is locked for milliseconds; a lock this old was left by a git that was killed."""
+
+
+class Caches:
+    """The caches under ``folder``, worked on with ``git``."""
+
+    def __init__(self, folder: Path, git: Git) -> None:
+        self._folder, self._git = folder, git
+        self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def of(self, address: str) -> Path:
+        """Where the cache of an address is, made or not."""
+        return self._folder / f"{hashlib.sha256(address.encode()).hexdigest()}.git"
+
+    @contextlib.asynccontextmanager
+    async def held(self, cache: Path) -> AsyncIterator[None]:
+        """Hold a cache for ourselves: among the tasks of this sidecar, and among the sidecars on this root."""
+        async with self._locks[cache]:
+            while (fd := claim(cache.with_suffix(".lock"))) is None:  # noqa: ASYNC110 - another process has it
+                await asyncio.sleep(0.05)
+            try:
+                yield
+            finally:
+                os.close(fd)
+
+    async def update(self, cache: Path, attempt: AttemptId, address: str, branch: str) -> str:
+        """Bring a cache that is held up to date; the commit at the tip of ``branch``, or of the default branch.
+
+        Raises:
+            RepositoryMissing, RepositoryRefused, RepositoryUnreachable: the repository could not be talked to.
+            BranchMissing: it has no such branch.
+            GitFailed: git could not.
+        """
+        await self._make(cache, attempt, address)
+        commit = await self._fetch(cache, attempt, address, branch)
+        await self.prune(cache, attempt)
+        return commit
+
+    async def prune(self, home: Path, attempt: AttemptId) -> None:
+        """Forget worktrees whose directory is gone."""
+        await self.run(home, attempt, "worktree", "prune", "--expire=now")
+
+    async def commit_of(self, git_dir: Path, attempt: AttemptId, ref: str) -> str:
+        """The commit that ``ref`` means, empty if none."""
+        command = (f"--git-dir={git_dir}", "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        try:
+            return (await self._git.run(*command, attempt=attempt, cwd=git_dir)).strip()
+        except GitFailed as exc:
+            if exc.exit_code == 1:
+                return ""
+            raise
+
+    async def run(self, home: Path, attempt: AttemptId, *arguments: str) -> str:
+        """What a git command on a repository without a working directory said."""
+        return await self._git.run(f"--git-dir={home}", *arguments, attempt=attempt, cwd=home)
+
+    async def _make(self, cache: Path, attempt: AttemptId, address: str) -> None:
+        if is_local(address) and not await asyncio.to_thread(os.path.isdir, address):
+            raise RepositoryMissing(address, "there is no such directory on this host")
+        if not await asyncio.to_thread(os.path.isdir, cache):
+            new = cache.with_suffix(".new")
+            await asyncio.to_thread(remove_tree, new)
+            options = ("--quiet", "--bare", "--template=", "--initial-branch=none", "--end-of-options")
+            await self._git.run("init", *options, str(new), attempt=attempt, cwd=self._folder)
+            os.rename(new, cache)  # noqa: PTH104 - at once, so a cache that exists is whole
+        await asyncio.to_thread(restore, cache, CONFIG)
+
+    async def _fetch(self, cache: Path, attempt: AttemptId, address: str, branch: str) -> str:
+        """Bring the cache up to date; the commit at the tip of ``branch``, or of the remote's default branch.
+
+        Only what the remote has is pruned: ``refs/remotes`` and tags. Our own branches are in ``refs/heads``.
+        """
+        wanted = [f"+refs/heads/*:{_HEADS}*", "+refs/tags/*:refs/tags/*", *([] if branch else [f"+HEAD:{_HEAD}"])]
+        quiet = (
+            "--quiet",
+            "--prune",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+        )
+        command = (f"--git-dir={cache}", "fetch", *quiet, "--end-of-options", address, *wanted)
+        outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache)
+        if outcome.exit_code != 0 and ".lock': File exists" in outcome.output:
+            await asyncio.to_thread(_remove_stale_locks, cache)
+            outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache)
+        if outcome.exit_code != 0 and not ("remote ref HEAD" in outcome.output and not branch):
+            raise GitFailed("fetch", outcome.exit_code, outcome.output)
+        ref = f"{_HEADS}{branch}" if branch else _HEAD
+        commit = await self.commit_of(cache, attempt, ref) if outcome.exit_code == 0 else ""
+        if not commit:
+            raise BranchMissing(address, branch, await self._branches(cache, attempt))
+        return commit
+
+    async def _branches(self, cache: Path, attempt: AttemptId) -> tuple[str, ...]:
+        options = ("--count=10", "--sort=-committerdate", "--format=%(refname:lstrip=3)", _HEADS)
+        return tuple((await self.run(cache, attempt, "for-each-ref", *options)).split())
+
+
+def restore(git_dir: Path, config: str) -> None:
+    """Set a repository back to ours, if work has changed it: its configuration, and what git obeys beside it."""
+    file = git_dir / "config"
+    if file.is_symlink() or not file.is_file() or file.read_bytes() != config.encode():
+        file.unlink(missing_ok=True)
+        file.write_text(config, encoding="utf-8")
+    (git_dir / "config.worktree").unlink(missing_ok=True)
+    for name in ("info", "hooks"):  # ignore rules and attributes; and hooks, which the next attempt's own git would run
+        if os.path.lexists(git_dir / name):
+            remove_tree(git_dir / name)
+
+
+def _remove_stale_locks(cache: Path) -> None:
+    """Remove ref locks that a killed git left; the caller holds the cache."""
+    for lock in (
+        cache / "packed-refs.lock",
+        *(cache / "refs" / "remotes").rglob("*.lock"),
+        *(cache / "refs").glob("*/*.lock"),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
+                lock.unlink()
+                log.warning("git_lock_removed", path=str(lock))

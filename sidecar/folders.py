@@ -1,0 +1,43 @@
+"""Directories and locks on this disk: claim one, remove one.
+
+Knows no git and no attempt. Callers: ``sidecar/workspace.py`` and ``sidecar/cache.py``.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def claim(lock: Path) -> int | None:
+    """Descriptor of an exclusive lock that ends with this process at the latest; ``None`` if somebody has it."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def remove_tree(path: Path) -> bool:
+    """Remove a directory with everything in it, also what was made read-only; whether it is gone now."""
+
+    def loosen(remove: Callable[..., Any], where: str, _: object) -> None:
+        with contextlib.suppress(OSError):
+            for folder in (os.path.dirname(where), where):  # noqa: PTH120 - shutil speaks in strings
+                if stat.S_ISDIR(os.lstat(folder).st_mode):
+                    os.chmod(folder, 0o700)  # noqa: PTH101 - as above
+            if remove in {os.open, os.scandir, os.listdir}:
+                shutil.rmtree(where, ignore_errors=True)
+            else:
+                remove(where)
+
+    shutil.rmtree(path, onerror=loosen)
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    return not path.exists()

@@ -1,0 +1,90 @@
+"""What waits for the hub: messages in order, reports until they are confirmed, live output within its room.
+
+Sends through the session (``protocol/session.py``) and keeps count of what the hub has not acknowledged; decides
+nothing and opens no socket. Its caller is ``sidecar/link.py``.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from protocol.errors import Overloaded
+from protocol.limits import MAX_FRAME_BYTES
+from protocol.messages import Log, Message, Report
+from protocol.model import AttemptId
+from protocol.session import Session
+
+MAX_LOG_WAITING_BYTES: Final = MAX_FRAME_BYTES
+"""Live output that may wait for the hub's acknowledgement, on the line or off it."""
+
+
+class Outbox:
+    """Messages on their way to the hub, over any number of connections."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._delivered = asyncio.Event()  # no report waits for the hub
+        self._delivered.set()
+        self._reports: deque[tuple[int, AttemptId]] = deque()
+        self._logs: deque[tuple[int, int]] = deque()
+        self._log_bytes = 0
+        self._kept_back: deque[Message] = deque()
+
+    def send(self, message: Message) -> None:
+        """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect.
+
+        What the session does not take any more is kept back, in order, until the hub has acknowledged something.
+        """
+        if isinstance(message, Report):
+            self._delivered.clear()
+        if self._kept_back:
+            self._kept_back.append(message)
+            return
+        try:
+            number = self._session.send(message)
+        except Overloaded:
+            self._kept_back.append(message)
+            return
+        if isinstance(message, Report):
+            self._reports.append((number, message.attempt))
+        elif isinstance(message, Log):
+            size_bytes = len(message.text.encode())
+            self._logs.append((number, size_bytes))
+            self._log_bytes += size_bytes
+
+    @property
+    def log_room(self) -> int:
+        """Bytes of live output that may still be sent before the hub has acknowledged some."""
+        return 0 if self._kept_back else max(0, MAX_LOG_WAITING_BYTES - self._log_bytes)
+
+    @property
+    def unacknowledged_reports(self) -> int:
+        """Reports that the hub has not confirmed."""
+        return len(self._reports) + sum(isinstance(message, Report) for message in self._kept_back)
+
+    async def delivered(self) -> None:
+        """Wait until the hub has confirmed every report."""
+        await self._delivered.wait()
+
+    def start_again(self) -> None:
+        """The hub is another boot, or has dropped what it knew of us: both count from 1 again."""
+        renumbered = self._session.peer_restarted()
+        self._reports = deque((renumbered[n], attempt) for n, attempt in self._reports if n in renumbered)
+        self._logs = deque((renumbered[n], size_bytes) for n, size_bytes in self._logs if n in renumbered)
+        self._log_bytes = sum(size_bytes for _, size_bytes in self._logs)
+
+    def settle(self) -> list[AttemptId]:
+        """Take note of what the hub has acknowledged: the attempts whose reports it has."""
+        safe = self._session.acknowledged
+        confirmed = []
+        while self._reports and self._reports[0][0] <= safe:
+            confirmed.append(self._reports.popleft()[1])
+        while self._logs and self._logs[0][0] <= safe:
+            self._log_bytes -= self._logs.popleft()[1]
+        if self._kept_back:
+            kept, self._kept_back = self._kept_back, deque()
+            for message in kept:
+                self.send(message)
+        if not self.unacknowledged_reports:
+            self._delivered.set()
+        return confirmed
