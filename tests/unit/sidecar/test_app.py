@@ -210,6 +210,7 @@ async def test_a_signal_lets_work_end_and_exits_cleanly(hub: HubServer, tmp_path
     await hub.say(assign(hub, "echo up; sleep 0.5; echo done"))
     await hub.until(lambda: hub.of(Log))
     process.send_signal(signal.SIGTERM)
+    await hub.until(lambda: hub.of(Report))
     code = (await process.wait(), (await last_line(process))["event"])
 
     assert code == (0, "sidecar_stopped")

@@ -204,9 +204,12 @@ def test_when_the_sidecar_is_killed_nothing_of_its_attempts_survives(
     )
     assert sidecar.stdout is not None
     mark, helper = sidecar.stdout.readline().split()
-    until(lambda: len(find(sessions=(), marks=(run_mark(f"{mark}."),))) >= 6)
-    sessions = {entry.pid for entry in guard.processes() if entry.parent == sidecar.pid and entry.pid != int(helper)}
-    assert len(sessions) == 4
+
+    def sessions_of_runs() -> set[int]:
+        return {entry.pid for entry in guard.processes() if entry.parent == sidecar.pid} - {int(helper)}
+
+    until(lambda: len(sessions_of_runs()) == 4 and len(find(sessions=(), marks=(run_mark(f"{mark}."),))) >= 6)
+    sessions = sessions_of_runs()
     sidecar.kill()
     sidecar.wait()
     sidecar.stdout.close()

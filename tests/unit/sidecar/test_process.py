@@ -344,7 +344,7 @@ async def test_ending_an_attempt_ends_its_runs_and_spares_the_others(
 async def test_what_an_earlier_start_left_is_found_by_its_marks_and_killed(
     processes: Processes, attempt: AttemptId, tmp_path: Path
 ) -> None:
-    other, command = AttemptId("ship", 1, attempt.task, 2), "trap '' TERM; setsid sleep 600; sleep 600"
+    other, command = AttemptId("ship", 1, attempt.task, 2), "trap '' TERM; setsid sleep 600 & exec sleep 600"
     runs = [asyncio.create_task(processes.run(command, attempt=a, cwd=tmp_path)) for a in (attempt, other)]
     await until(lambda: len(alive(attempt)) == len(alive(other)) == 2)
     later = Processes(base_env={}, grace_s=20.0)
