@@ -196,12 +196,18 @@ SIDECAR = textwrap.dedent("""
 """)
 
 
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program with attempts that try to escape; it never outlives the test."""
+    command = [sys.executable, "-c", SIDECAR, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
+        yield started
+        started.kill()
+
+
 def test_when_the_sidecar_is_killed_nothing_of_its_attempts_survives(
-    tmp_path: Path, marked: subprocess.Popen[bytes]
+    marked: subprocess.Popen[bytes], sidecar: subprocess.Popen[str]
 ) -> None:
-    sidecar = subprocess.Popen(
-        [sys.executable, "-c", SIDECAR, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
     assert sidecar.stdout is not None
     mark, helper = sidecar.stdout.readline().split()
 
@@ -212,7 +218,6 @@ def test_when_the_sidecar_is_killed_nothing_of_its_attempts_survives(
     sessions = sessions_of_runs()
     sidecar.kill()
     sidecar.wait()
-    sidecar.stdout.close()
 
     until(lambda: not _exists(int(helper)))
     assert find(sessions=sessions, marks=(run_mark(f"{mark}."),)) == []
