@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 START_S: Final = 30.0
-LOOK_S: Final = 0.02
+LOOK_S: Final = 0.02  # the hub is another process: its facts are asked for, not heard
 FINAL: Final = frozenset({"completed", "failed", "cancelled", "dead"})
 
 
