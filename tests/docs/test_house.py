@@ -87,6 +87,7 @@ def test_run_help_lists_the_verbs() -> None:
     assert re.findall(r"^  ([a-z]+) {2,}\S", shown, flags=re.MULTILINE) == [
         "demo",
         "test",
+        "soak",
         "check",
         "bench",
         "lock",

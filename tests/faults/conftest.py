@@ -1,0 +1,21 @@
+"""Real faults against real processes: one test a row of the fault matrix, named after it (``test_t01_...``).
+
+Rows that take minutes are marked ``soak``: only ``./run soak`` runs them. Rows marked ``root`` mount file systems or
+filter packets; they are skipped for everybody else, and say so.
+"""
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long rows out unless they were asked for, and the rows of root where we are not."""
+    if "soak" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root: it mounts, or filters packets"))
