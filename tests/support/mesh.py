@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +43,9 @@ class Mesh:
 
     # --- processes ----------------------------------------------------------------------------------------------
 
-    def start_hub(self) -> None:
-        """Start the hub, on the port it had before if it had one, and wait until it is ready."""
+    def start_hub(self) -> float:
+        """Start the hub, on the port it had before if it had one; the seconds until it was ready."""
+        began = time.monotonic()
         said = self.data_dir / "hub.json"
         said.unlink(missing_ok=True)
         self.hub = self._spawn(
@@ -54,14 +55,25 @@ class Mesh:
         self.url = json.loads(said.read_text())["url"]
         self._port = int(self.url.rsplit(":", 1)[1])
         until(self._is_ready, "the hub is ready", self.hub)
+        return time.monotonic() - began
 
-    def start_sidecar(self, name: str, *flags: str, env: dict[str, str] | None = None) -> None:
-        """Start a sidecar; returns at once (see :meth:`wait_agents`)."""
+    def start_sidecar(
+        self, name: str, *flags: str, hub: str = "", env: dict[str, str] | None = None, under: Sequence[str] = ()
+    ) -> None:
+        """Start a sidecar; returns at once (see :meth:`wait_agents`).
+
+        Args:
+            name: of the agent.
+            flags: more of the command line.
+            hub: the address to dial, if it is not the hub's own (a proxy).
+            env: more of the environment.
+            under: a command that becomes the sidecar, with its arguments (``faketime``, ``ip netns exec``).
+        """
         self.sidecars[name] = self._spawn(
             f"sidecar-{name}",
             "sidecar",
             "--hub",
-            self.url,
+            hub or self.url,
             "--token-file",
             str(self.data_dir / "agent.token"),
             "--state-dir",
@@ -70,9 +82,12 @@ class Mesh:
             name,
             *flags,
             env=env,
+            under=under,
         )
 
-    def _spawn(self, log: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, log: str, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         ours = ("AGENTCOM_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
         clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         # A port that nothing listens on: these tests must not find the Ollama of whoever runs them.
@@ -80,7 +95,7 @@ class Mesh:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{log}.log").open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "agentcom", *arguments],
+                [*under, sys.executable, "-m", "agentcom", *arguments],
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
