@@ -30,6 +30,7 @@ from hub.core.fleet import Fleet
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
+from hub.gateway.socket import Door
 from hub.metrics import Metrics
 from hub.probe import probe
 from hub.services.access import Access
@@ -157,8 +158,8 @@ async def _assemble(settings: Settings, clock: Clock, store: Backend, start: Sta
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
         resend=_resender(store, dispatch),
-        is_welcome=_token_check(access),
     )
+    door = Door(gateway, _token_check(access))
 
     failed: asyncio.Future[BaseException] = loop.create_future()
     store.on_failure = lambda exc: None if failed.done() else failed.set_result(exc)
@@ -177,7 +178,7 @@ async def _assemble(settings: Settings, clock: Clock, store: Backend, start: Sta
         sessions=Sessions(clock),
         metrics=metrics.registry,
         settings=WebSettings(origins=frozenset(settings.origins), version=VERSION),
-        more=(Route("GET", "/mesh", gateway.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
+        more=(Route("GET", "/mesh", door.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
     )
     running = Running(settings, "", store, fleet, access, failed)
     running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it

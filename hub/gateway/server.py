@@ -1,17 +1,16 @@
-"""``/mesh``: accept a sidecar, agree on who it is, then carry messages between its socket and the services.
+"""Accept a sidecar, agree on who it is, then carry messages between its line and the services.
 
-Nothing a sidecar sends is believed beyond its own name: the token says that it may join, the hello says who it is, and
-every message of an attempt is checked against the lease that this name holds.
+A line is whatever carries whole frames both ways (:class:`Line`); the WebSocket at ``/mesh`` is ``socket.py``. Nothing
+a sidecar sends is believed beyond its own name: the token says that it may join, the hello says who it is, and every
+message of an attempt is checked against the lease that this name holds.
 """
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
 
 from hub.core.agent import Held
 from hub.gateway.connection import Link, Links
@@ -19,7 +18,7 @@ from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
 from protocol.ids import NAME
-from protocol.limits import DEAD_AFTER_S, HANDSHAKE_S, MAX_FRAME_BYTES
+from protocol.limits import DEAD_AFTER_S, HANDSHAKE_S
 from protocol.model import AttemptId
 from protocol.session import Session
 from protocol.version import negotiate
@@ -28,8 +27,41 @@ log = structlog.get_logger(__name__)
 MAX_SLOTS: Final = 1_024
 STALL_S: Final = 60.0
 """How long one frame may take to leave: a line below 17 kB/s is none that work can be sent over."""
-CLOSE_S: Final = 2.0
-"""How long a closing handshake may take before the socket is cut off; twice what the library waits for its answer."""
+REFUSE_S: Final = 2.0
+"""How long the word that refuses a sidecar may take to leave."""
+
+
+class Line(Protocol):
+    """One connection of a sidecar: whole frames, both ways.
+
+    Every method but :meth:`close` may raise ConnectionError or TimeoutError: the line is broken.
+    """
+
+    @property
+    def is_welcome(self) -> bool:
+        """Whether what the other end has shown still lets it in (a token may be revoked, or expire)."""
+        ...
+
+    async def receive(self) -> bytes | None:
+        """The next frame; ``None`` when the other end has closed.
+
+        Raises:
+            ProtocolViolation: what came is no frame of bytes.
+        """
+        ...
+
+    async def send(self, frame: bytes) -> None:
+        """Write a frame; returns when the line has taken it."""
+        ...
+
+    async def close(self, *, refused: bool = False, why: str = "") -> None:
+        """Close in good order; one whose other end takes nothing any more is cut off soon. Twice is once.
+
+        Args:
+            refused: the other end need not come back as it is.
+            why: a word for the other end.
+        """
+        ...
 
 
 class ResultsPort(Protocol):
@@ -78,46 +110,37 @@ class Gateway:
         heartbeat_s: float,
         lease_s: float,
         resend: Callable[[Held], Awaitable[None]],
-        is_welcome: Callable[[web.Request], bool],
         dead_after_s: float = DEAD_AFTER_S,
     ) -> None:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
-        self._is_welcome = is_welcome
         self._dead_after_s = max(dead_after_s, 3 * heartbeat_s)
         self._sockets = 0
 
-    async def accept(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one socket until it closes. The caller has checked the token."""
-        # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
-        patience_s = self._dead_after_s + self._heartbeat_s
-        socket = web.WebSocketResponse(
-            compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0, receive_timeout=patience_s
-        )
-        await socket.prepare(request)
+    async def serve(self, line: Line) -> None:
+        """Serve one line until it closes. The caller has checked the token."""
         link: Link | None = None
         try:
-            link, number = await self._welcome(request, socket)
-            await self._serve(request, socket, link, number)
+            link, number = await self._welcome(line)
+            await self._serve(line, link, number)
         except AgentComError as exc:
-            await self._refuse(request, socket, exc)
+            await self._refuse(line, exc)
         except (ConnectionError, TimeoutError) as exc:
             log.info("socket_lost", agent=link.name if link else None, error=str(exc) or type(exc).__name__)
         finally:
-            await _shut(request, socket)
-        return socket
+            await line.close()
 
-    async def _refuse(self, request: web.Request, socket: web.WebSocketResponse, error: AgentComError) -> None:
+    async def _refuse(self, line: Line, error: AgentComError) -> None:
         log.warning("sidecar_refused", code=error.code, why=str(error))
         with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await socket.send_bytes(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
-        await _shut(request, socket, WSCloseCode.POLICY_VIOLATION, error.code.encode())
+            async with asyncio.timeout(REFUSE_S):
+                await line.send(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
+        await line.close(refused=True, why=error.code)
 
     # --- hello --------------------------------------------------------------------------------------------------------
 
-    async def _welcome(self, request: web.Request, socket: web.WebSocketResponse) -> tuple[Link, int]:
-        hello = await self._hello(socket)
+    async def _welcome(self, line: Line) -> tuple[Link, int]:
+        hello = await self._hello(line)
         protocol = negotiate(hello.protocol)
         verdicts, again = await self._presence.hello(hello)
         link = self._links.open(hello.sidecar, hello.boot, self._session)
@@ -125,7 +148,7 @@ class Gateway:
         link.cut()  # a socket of the same boot that is still open is a dead one
         self._sockets += 1
         number = link.socket = self._sockets
-        link.close = functools.partial(_shut, request, socket)
+        link.close = line.close
         session = link.session
         knows_us = hello.hub_boot == self._hub_boot and not is_new
         if not knows_us:
@@ -140,7 +163,7 @@ class Gateway:
             draining=self._presence.is_draining(hello.sidecar),
         )
         try:
-            await socket.send_bytes(codec.encode(welcome))
+            await line.send(codec.encode(welcome))
             _check_is_in_charge(link, number)
             session.connected(hello.received if knows_us else 0, self._clock.monotonic())
             link.work.set()
@@ -163,11 +186,12 @@ class Gateway:
     def _session(self) -> Session:
         return Session(heartbeat_s=self._heartbeat_s, dead_after_s=self._dead_after_s)
 
-    async def _hello(self, socket: web.WebSocketResponse) -> messages.Hello:
-        frame = await socket.receive(timeout=HANDSHAKE_S)
-        if frame.type is not WSMsgType.BINARY:
-            raise ProtocolViolation("a binary frame with a hello", _describe(frame.type, frame.extra))
-        found = codec.decode(frame.data)
+    async def _hello(self, line: Line) -> messages.Hello:
+        async with asyncio.timeout(HANDSHAKE_S):
+            frame = await line.receive()
+        if frame is None:
+            raise ProtocolViolation("a hello", "the end")
+        found = codec.decode(frame)
         if len(found) != 1 or not isinstance(found[0], messages.Hello):
             raise ProtocolViolation(
                 "a single hello", ", ".join(type(m).__name__.lower() for m in found[:5]) or "nothing"
@@ -181,15 +205,17 @@ class Gateway:
 
     # --- after that ---------------------------------------------------------------------------------------------------
 
-    async def _serve(self, request: web.Request, socket: web.WebSocketResponse, link: Link, number: int) -> None:
-        writer = asyncio.create_task(self._write(request, socket, link, number), name=f"write-{link.name}")
+    async def _serve(self, line: Line, link: Link, number: int) -> None:
+        writer = asyncio.create_task(self._write(line, link, number), name=f"write-{link.name}")
+        # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
+        patience_s = self._dead_after_s + self._heartbeat_s
         try:
-            async for frame in socket:
-                if link.socket != number:
+            while True:
+                async with asyncio.timeout(patience_s):
+                    frame = await line.receive()
+                if frame is None or link.socket != number:
                     break
-                if frame.type is not WSMsgType.BINARY:
-                    raise ProtocolViolation("a binary frame", _describe(frame.type, frame.extra))
-                for message in link.session.receive(frame.data, self._clock.monotonic()):
+                for message in link.session.receive(frame, self._clock.monotonic()):
                     self._act(link, message)
         finally:
             writer.cancel()
@@ -223,7 +249,7 @@ class Gateway:
 
         return answer
 
-    async def _write(self, request: web.Request, socket: web.WebSocketResponse, link: Link, number: int) -> None:
+    async def _write(self, line: Line, link: Link, number: int) -> None:
         session = link.session
         while link.socket == number:
             now = self._clock.monotonic()
@@ -234,38 +260,22 @@ class Gateway:
             now = self._clock.monotonic()
             if session.is_dead(now):
                 log.warning("sidecar_silent", agent=link.name, next="closing its socket")
-                await _shut(request, socket, WSCloseCode.GOING_AWAY, b"silent")
+                await line.close(why="silent")
                 return
-            if not self._is_welcome(request):  # its token was revoked, or has expired
-                await _shut(request, socket, WSCloseCode.POLICY_VIOLATION, b"unauthenticated")
+            if not line.is_welcome:
+                await line.close(refused=True, why="unauthenticated")
                 return
             session.tick(now)
             try:
                 for frame in session.data_to_send():
                     async with asyncio.timeout(STALL_S):
-                        await socket.send_bytes(frame)
+                        await line.send(frame)
             except TimeoutError:
                 log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=STALL_S, next="cutting it off")
-                await _shut(request, socket, WSCloseCode.GOING_AWAY, b"stalled")
+                await line.close(why="stalled")
                 return
 
 
 def _check_is_in_charge(link: Link, number: int) -> None:
     if link.socket != number:
         raise ConnectionResetError("overtaken by a later socket of the same sidecar")
-
-
-async def _shut(
-    request: web.Request, socket: web.WebSocketResponse, code: int = WSCloseCode.OK, message: bytes = b""
-) -> None:
-    """Close a socket; one whose other end takes nothing any more is cut off."""
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await socket.close(code=code, message=message)
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-
-
-def _describe(kind: WSMsgType, extra: object) -> str:
-    return f"{kind.name.lower()}{f' ({extra})' if extra else ''}"

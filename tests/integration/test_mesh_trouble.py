@@ -18,6 +18,7 @@ from hub.core.fleet import Fleet
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
+from hub.gateway.socket import Door
 from hub.services.presence import Presence
 from hub.services.results import Results
 from hub.store.sqlite import SqliteStore
@@ -74,7 +75,7 @@ async def test_of_two_sockets_of_one_start_the_last_one_serves(tmp_path: Path) -
 
 
 @dataclass
-class Door:
+class Made:
     """A gateway on a socket, with the parts behind it."""
 
     url: str
@@ -95,7 +96,7 @@ async def resend(_held: Held) -> None:
 
 
 @contextlib.asynccontextmanager
-async def door(*, dead_after_s: float) -> AsyncIterator[Door]:
+async def door(*, dead_after_s: float) -> AsyncIterator[Made]:
     store, clock, fleet = SqliteStore(":memory:"), SystemClock(), Fleet()
     links, events = Links(clock), asyncio.Queue[Event]()
 
@@ -116,16 +117,15 @@ async def door(*, dead_after_s: float) -> AsyncIterator[Door]:
         lease_s=30.0,
         dead_after_s=dead_after_s,
         resend=resend,
-        is_welcome=lambda _request: True,
     )
     app = web.Application()
-    app.router.add_get("/mesh", gateway.accept)
+    app.router.add_get("/mesh", Door(gateway, lambda _request: True).accept)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        yield Door(f"http://127.0.0.1:{runner.addresses[0][1]}", fleet, links, events)
+        yield Made(f"http://127.0.0.1:{runner.addresses[0][1]}", fleet, links, events)
     finally:
         await runner.cleanup()
         await store.close()

@@ -1,0 +1,77 @@
+"""``/mesh``: the WebSockets that sidecars open. Carries frames; what they mean is ``server.py``.
+
+The route has checked the token of the request; whether it still counts is looked at again for as long as the socket
+stands.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from hub.gateway.server import Gateway
+from protocol.errors import ProtocolViolation
+from protocol.limits import MAX_FRAME_BYTES
+
+CLOSE_S: Final = 2.0
+"""How long a closing handshake may take before the socket is cut off; twice what the library waits for its answer."""
+_CLOSED: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED})
+
+
+class Door:
+    """Lets sidecars in to the gateway."""
+
+    def __init__(self, gateway: Gateway, is_welcome: Callable[[web.Request], bool]) -> None:
+        """Prepare a door.
+
+        Args:
+            gateway: serves what comes in.
+            is_welcome: whether the token of a request still lets it in.
+        """
+        self._gateway, self._is_welcome = gateway, is_welcome
+
+    async def accept(self, request: web.Request) -> web.WebSocketResponse:
+        """Serve one socket until it closes."""
+        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)
+        await socket.prepare(request)
+        await self._gateway.serve(_Socket(request, socket, self._is_welcome))
+        return socket
+
+
+class _Socket:
+    """A :class:`hub.gateway.server.Line`."""
+
+    def __init__(
+        self, request: web.Request, socket: web.WebSocketResponse, is_welcome: Callable[[web.Request], bool]
+    ) -> None:
+        self._request, self._socket, self._is_welcome = request, socket, is_welcome
+
+    @property
+    def is_welcome(self) -> bool:
+        return self._is_welcome(self._request)
+
+    async def receive(self) -> bytes | None:
+        frame = await self._socket.receive()
+        if frame.type in _CLOSED:
+            return None
+        if frame.type is not WSMsgType.BINARY:
+            raise ProtocolViolation("a binary frame", _describe(frame))
+        data: bytes = frame.data
+        return data
+
+    async def send(self, frame: bytes) -> None:
+        await self._socket.send_bytes(frame)
+
+    async def close(self, *, refused: bool = False, why: str = "") -> None:
+        code = WSCloseCode.POLICY_VIOLATION if refused else WSCloseCode.GOING_AWAY if why else WSCloseCode.OK
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._socket.close(code=code, message=why.encode())
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+
+
+def _describe(frame: WSMessage) -> str:
+    return f"{frame.type.name.lower()}{f' ({frame.extra})' if frame.extra else ''}"
