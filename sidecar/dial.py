@@ -1,17 +1,18 @@
 """Open one connection to the hub, and tell the ways in which a hub says no apart.
 
+The only module of the link that knows WebSockets: what it opens is a :class:`Connection`, which carries whole frames.
 A refusal that trying again cannot help (wrong token, wrong role, no common version) is :class:`HubRefused`; everything
 else is one of the errors that ``sidecar/link.py`` answers by dialling again.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from protocol.errors import (
     Forbidden,
@@ -64,6 +65,44 @@ class Pace:
     """How often the leases are looked at, at least."""
 
 
+class Connection(Protocol):
+    """One connection to a hub: whole frames, both ways."""
+
+    async def send(self, frame: bytes) -> None:
+        """Write a frame; returns when the line has taken it.
+
+        Raises:
+            OSError: the connection is over.
+        """
+        ...
+
+    async def receive(self) -> bytes:
+        """The next frame.
+
+        Raises:
+            OSError: the connection is over.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Cut it off, without a word to the other end."""
+        ...
+
+
+class Dial(Protocol):
+    """How to reach a hub; :func:`dial` is one."""
+
+    def __call__(self, hub: str, token: str, version: str, timeout_s: float) -> AbstractAsyncContextManager[Connection]:
+        """A connection to ``hub``, closed at the end.
+
+        Raises:
+            HubRefused: the hub does not take the token.
+            HubUnreachable: something answers there that is no hub.
+            OSError, TimeoutError: nothing answers, or not in this protocol.
+        """
+        ...
+
+
 def mesh_url(hub: str) -> str:
     """The WebSocket address of the hub whose HTTP address is ``hub``."""
     parts = urlsplit(hub)
@@ -72,14 +111,8 @@ def mesh_url(hub: str) -> str:
 
 
 @asynccontextmanager
-async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIterator[ClientConnection]:
-    """A WebSocket to the hub, closed at the end.
-
-    Raises:
-        HubRefused: the hub does not take the token.
-        HubUnreachable: something answers there that is no hub.
-        OSError, TimeoutError, WebSocketException: nothing answers, or not in this protocol.
-    """
+async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIterator[Connection]:
+    """A WebSocket to the hub; see :class:`Dial`."""
     try:
         socket = await connect(
             mesh_url(hub),
@@ -94,10 +127,38 @@ async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIte
         )
     except InvalidStatus as exc:
         raise _refusal_of_status(exc.response.status_code, hub) from exc
+    except WebSocketException as exc:
+        raise ConnectionError(_why(exc)) from exc
     try:
-        yield socket
+        yield _Socket(socket)
     finally:
         await socket.close()
+
+
+class _Socket:
+    """A WebSocket as a :class:`Connection`."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._socket.send(frame)
+        except WebSocketException as exc:
+            raise ConnectionError(_why(exc)) from exc
+
+    async def receive(self) -> bytes:
+        try:
+            return await self._socket.recv(decode=False)
+        except WebSocketException as exc:
+            raise ConnectionError(_why(exc)) from exc
+
+    def abort(self) -> None:
+        self._socket.transport.abort()
+
+
+def _why(error: WebSocketException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _refusal_of_status(status: int, hub: str) -> HubRefused | HubUnreachable:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import WebSocketException
 
 from protocol import codec
 from protocol.clock import Clock
@@ -40,14 +38,14 @@ from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 from sidecar.core.attempt import stop_at
 from sidecar.core.reconnect import reconnect_delay
-from sidecar.dial import EVICTED, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.dial import EVICTED, Connection, Dial, HubRefused, Pace, dial, refusal_in, welcome_in
 from sidecar.outbox import Outbox
 from sidecar.tasks import together
 
 log = structlog.get_logger(__name__)
 
 DEAD_AFTER_HEARTBEATS: Final = 3
-BROKEN: Final = (OSError, TimeoutError, WebSocketException, BadInput, ProtocolViolation, HubUnreachable)
+BROKEN: Final = (OSError, TimeoutError, BadInput, ProtocolViolation, HubUnreachable)
 """What ends one connection and is answered by the next one."""
 
 
@@ -116,6 +114,7 @@ class Link:
         clock: Clock,
         chance: Callable[[], float],
         pace: Pace | None = None,
+        dial: Dial = dial,
         on_event: Callable[[str], None] = lambda _event: None,
     ) -> None:
         """Prepare a link; :meth:`run` dials.
@@ -126,13 +125,14 @@ class Link:
             identity: who we are.
             clock, chance: the time, and random numbers from 0 to 1.
             pace: how fast to try.
+            dial: opens a connection; a WebSocket if left out.
             on_event: hears ``dial``, ``welcome`` and ``lose`` (``sidecar/lifecycle.py``).
         """
         self.identity = identity
         self.online = asyncio.Event()
         self.lease_s = LEASE_S
         self._hub, self._token, self._clock, self._chance = hub, token, clock, chance
-        self._pace, self._on_event = pace or Pace(), on_event
+        self._pace, self._dial, self._on_event = pace or Pace(), dial, on_event
         self._session = Session()
         self._outbox = Outbox(self._session)
         self._hub_boot = 0  # of the hub that our session counts with; 0: none
@@ -251,22 +251,22 @@ class Link:
         self._session.disconnected()
 
     async def _one_connection(self, owner: Owner) -> None:
-        async with dial(self._hub, self._token(), self.identity.version, self._pace.handshake_s) as socket:
-            self._act_on(await self._handshake(socket, owner), owner)
+        async with self._dial(self._hub, self._token(), self.identity.version, self._pace.handshake_s) as connection:
+            self._act_on(await self._handshake(connection, owner), owner)
             try:
-                await together(self._read(socket, owner), self._write(socket, owner), self._beat(owner))
+                await together(self._read(connection, owner), self._write(connection, owner), self._beat(owner))
             except HubUnreachable:
-                socket.transport.abort()  # it does not listen: a closing handshake would only take time
+                connection.abort()  # it does not listen: a closing handshake would only take time
                 raise
 
-    async def _handshake(self, socket: ClientConnection, owner: Owner) -> bytes:
+    async def _handshake(self, connection: Connection, owner: Owner) -> bytes:
         """Say hello, take the welcome and its verdicts; returns the frame, which may hold more than the welcome."""
         owner.commit()
         self._untold = {"host"} if self._host else set()  # the hello tells the rest
         hello_at = self._clock.monotonic()
         async with asyncio.timeout(self._pace.handshake_s):  # a hub that takes nothing is no better than a silent one
-            await socket.send(codec.encode(self._hello(owner)))
-            frame = await socket.recv(decode=False)
+            await connection.send(codec.encode(self._hello(owner)))
+            frame = await connection.receive()
         welcome = welcome_in(codec.decode(frame))
         self._begin(welcome, hello_at)
         for verdict in welcome.verdicts:
@@ -315,9 +315,9 @@ class Link:
 
     # --- pumps ------------------------------------------------------------------------------------------------------
 
-    async def _read(self, socket: ClientConnection, owner: Owner) -> None:
+    async def _read(self, connection: Connection, owner: Owner) -> None:
         while True:
-            self._act_on(await socket.recv(decode=False), owner)
+            self._act_on(await connection.receive(), owner)
 
     def _act_on(self, frame: bytes, owner: Owner) -> None:
         try:
@@ -373,12 +373,12 @@ class Link:
             self._commit(owner)
             self._ready.set()
 
-    async def _write(self, socket: ClientConnection, owner: Owner) -> None:
+    async def _write(self, connection: Connection, owner: Owner) -> None:
         while True:
             # Between the last commit and now more may have been promised: nothing leaves before it is written down.
             self._commit(owner)
             for frame in self._session.data_to_send():
-                await socket.send(frame)
+                await connection.send(frame)
             await self._ready.wait()
             self._ready.clear()
 
