@@ -16,7 +16,18 @@ from msgspec.structs import replace
 
 from protocol.clock import Clock
 from protocol.errors import BudgetSpent, WorkFailed
-from protocol.model import AttemptId, Budget, FailureClass, Finding, Iteration, Routing, TaskResult, TaskSpec, Usage
+from protocol.model import (
+    AttemptId,
+    Budget,
+    EndpointReport,
+    FailureClass,
+    Finding,
+    Iteration,
+    Routing,
+    TaskResult,
+    TaskSpec,
+    Usage,
+)
 from sidecar.core.outcome import commit_message, fit_result, tail
 from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, verdict
 from sidecar.errors import failure_of
@@ -50,6 +61,31 @@ class Parts:
     scratch: Path
     clock: Clock
     endpoints: Endpoints
+
+    def begin(
+        self,
+        attempt: AttemptId,
+        spec: TaskSpec,
+        routing: Routing,
+        *,
+        executor: str,
+        on_step: Callable[[str], None],
+        log: Callable[[str, str], None],
+    ) -> "Rounds":
+        """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
+        return Rounds(self, attempt, spec, routing, executor=self.executors[executor], on_step=on_step, log=log)
+
+    def hurry(self, attempt: AttemptId) -> None:
+        """Kill what is left of the attempt's processes without grace."""
+        self.processes.hurry(attempt)
+
+    def adopt(self, endpoint: EndpointReport) -> None:
+        """Learn of an endpoint that people have added at the hub.
+
+        Raises:
+            BadInput: it cannot be used here.
+        """
+        self.endpoints.adopt(endpoint)
 
 
 @dataclass(frozen=True, slots=True)

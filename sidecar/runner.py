@@ -2,8 +2,8 @@
 
 Decides whether to take an attempt, keeps it idempotent by task and epoch (a second assignment of one that is held
 starts nothing), writes it down before it is accepted, stops it when the hub says so or its lease may end, and keeps its
-report until the hub has it. The work itself is ``sidecar/rounds.py``; the line to the hub is ``sidecar/link.py``, whose
-``Owner`` this is.
+report until the hub has it. The work itself comes from a workshop (``sidecar/workshop.py``); the line to the hub is
+``sidecar/link.py``, whose ``Owner`` this is.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from protocol.model import AttemptId, AttemptState, FailureClass, Iteration, Tas
 from sidecar.core.attempt import Standing, after, step
 from sidecar.journal import Journal
 from sidecar.live_log import LiveLog
-from sidecar.rounds import Ending, Parts, Rounds
+from sidecar.rounds import Ending
+from sidecar.workshop import Work, Workshop
 
 log = structlog.get_logger(__name__)
 
@@ -63,19 +64,18 @@ class _Held:
     standing: Standing
     report: Report | None = None
     work: asyncio.Task[Ending] | None = None
-    rounds: Rounds | None = None
+    rounds: Work | None = None
     live: LiveLog | None = None
     stop_event: str = ""
     stop_reason: str = ""
     is_unwanted: bool = False
-    began_at: float = 0.0
 
 
 class Runner:
     """The attempts of one boot of a sidecar."""
 
-    def __init__(self, name: str, slots: int, parts: Parts, journal: Journal, outlet: Outlet) -> None:
-        self._name, self._slots, self._parts = name, slots, parts
+    def __init__(self, name: str, slots: int, workshop: Workshop, journal: Journal, outlet: Outlet) -> None:
+        self._name, self._slots, self._workshop = name, slots, workshop
         self._journal, self._outlet = journal, outlet
         self._held: dict[Key, _Held] = {}
         self._in_work = 0
@@ -197,7 +197,7 @@ class Runner:
             del self._held[_key(attempt)]
         else:
             held.is_unwanted = True
-            self._parts.processes.hurry(attempt)  # somebody else may be at it already
+            self._workshop.hurry(attempt)  # somebody else may be at it already
             self._stop(held, "lose", "the hub wants nothing more of it")
 
     def drain(self, *, on: bool) -> None:
@@ -211,7 +211,7 @@ class Runner:
         for held in list(self._held.values()):
             if held.work is None:
                 continue
-            self._parts.processes.hurry(held.attempt)  # also what is being stopped already
+            self._workshop.hurry(held.attempt)  # also what is being stopped already
             if not held.stop_event:
                 log.warning("lease_lost", task=held.attempt.task, epoch=held.attempt.epoch, next="work stopped")
                 self._stop(held, "lose", "the hub was silent for so long that the lease was about to end")
@@ -226,8 +226,8 @@ class Runner:
             return "draining", "this sidecar takes no new work"
         if self._in_work >= self._slots:
             return "no_slot", f"all {self._slots} slots are taken"
-        if executor not in self._parts.executors:
-            return "unknown_executor", f"no executor {executor!r}; it has {', '.join(sorted(self._parts.executors))}"
+        if executor not in self._workshop.executors:
+            return "unknown_executor", f"no executor {executor!r}; it has {', '.join(sorted(self._workshop.executors))}"
         return None
 
     def _learn_endpoint(self, message: Assign) -> tuple[str, str] | None:
@@ -235,7 +235,7 @@ class Runner:
         if message.endpoint is None:
             return None
         try:
-            self._parts.endpoints.adopt(message.endpoint)
+            self._workshop.adopt(message.endpoint)
         except BadInput as exc:
             return "endpoint_unusable", str(exc)
         return None
@@ -259,19 +259,18 @@ class Runner:
 
     def _begin(self, message: Assign, spec: TaskSpec, executor: str) -> None:
         attempt = message.attempt
-        held = _Held(attempt, step(Standing(), "accept"), began_at=self._parts.clock.monotonic())
+        held = _Held(attempt, step(Standing(), "accept"))
         self._held[_key(attempt)] = held
         self._in_work += 1
         self._idle.clear()
         self._journal.accept(attempt, bytes(message.spec))
         self._outlet.send(Accept(attempt=attempt))
         held.live = LiveLog(attempt, self._outlet)
-        held.rounds = Rounds(
-            self._parts,
+        held.rounds = self._workshop.begin(
             attempt,
             spec,
             message.routing,
-            executor=self._parts.executors[executor],
+            executor=executor,
             on_step=lambda event: self._advance(held, event),
             log=held.live.write,
         )

@@ -1,0 +1,65 @@
+"""What does the work of attempts, as ``sidecar/runner.py`` sees it; ``sidecar/rounds.py`` has the one that is real."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
+from sidecar.rounds import Ending
+
+
+class Work(Protocol):
+    """The work of one attempt (``sidecar/rounds.py``)."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ended, as soon as that stands; ``None`` before, and if it was cut off."""
+        ...
+
+    async def work(self) -> Ending:
+        """Do it all; whatever ends it (also cancellation) leaves nothing of it running."""
+        ...
+
+    def result(self, error: str = "", error_code: str = "") -> TaskResult:
+        """What there is so far."""
+        ...
+
+
+class Workshop(Protocol):
+    """What attempts are done with (``sidecar/rounds.py``)."""
+
+    @property
+    def executors(self) -> Mapping[str, object]:
+        """Who can do the work, by name."""
+        ...
+
+    def begin(
+        self,
+        attempt: AttemptId,
+        spec: TaskSpec,
+        routing: Routing,
+        *,
+        executor: str,
+        on_step: Callable[[str], None],
+        log: Callable[[str, str], None],
+    ) -> Work:
+        """The work of an attempt, not begun yet.
+
+        Args:
+            attempt, spec, routing: what to do.
+            executor: the name of who does it.
+            on_step: hears the events ``start``, ``verify`` and ``fix`` of the attempt's table as they happen.
+            log: takes live output (stream, text).
+        """
+        ...
+
+    def hurry(self, attempt: AttemptId) -> None:
+        """End what is left of the attempt's work without grace: somebody else may be at it."""
+        ...
+
+    def adopt(self, endpoint: EndpointReport) -> None:
+        """Learn of an endpoint that people have added at the hub.
+
+        Raises:
+            BadInput: it cannot be used here.
+        """
+        ...
