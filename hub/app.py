@@ -1,4 +1,4 @@
-"""The hub, put together: the only place that names concrete classes.
+"""The hub as a program: its store, its doors and its end. What lies between the two is put together in ``assembly.py``.
 
 Start: open the store, learn what the last hub knew, then open the port. Stop: close the door, let what waits be
 written, close the store. If the store can no longer promise durability, the hub ends with a non-zero status at once.
@@ -17,31 +17,19 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
 import structlog
 from aiohttp import web
 
+from hub.assembly import assemble
 from hub.clock import SystemClock
-from hub.core.agent import Held
 from hub.core.fleet import Fleet
-from hub.core.window import Window
 from hub.gateway.connection import Links
-from hub.gateway.server import Gateway
 from hub.gateway.socket import Door
-from hub.metrics import Metrics
 from hub.probe import probe
 from hub.services.access import Access
-from hub.services.dispatch import Dispatch
-from hub.services.feed import Feed
-from hub.services.insight import Insight
-from hub.services.intake import Intake
-from hub.services.presence import Presence
-from hub.services.registry import Registry
-from hub.services.results import Results
-from hub.services.sweeper import Sweeper
 from hub.settings import POSTGRES_SCHEMES, Settings, masked
 from hub.store.backend import Backend
 from hub.store.changes import Record
@@ -54,7 +42,6 @@ from hub.web.sessions import Sessions
 from protocol.clock import Clock
 from protocol.errors import BadInput, Problem, Refused, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
-from protocol.ids import IdMaker
 from protocol.logs import configure
 
 log = structlog.get_logger(__name__)
@@ -114,81 +101,37 @@ def _store(settings: Settings) -> Backend:
 
 
 async def _assemble(settings: Settings, clock: Clock, store: Backend, start: Start, lock: IO[str]) -> Running:
-    loop = asyncio.get_running_loop()
-    source = random.SystemRandom()
-    fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
-    metrics = Metrics(store, fleet, links)
-    for text in start.classes:
-        window.open(text)
-
-    sweeper: Sweeper
-    results = Results(
-        store,
-        fleet,
-        window,
-        clock,
-        source,
-        on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
-        on_log=feed.logged,
-        on_ended=metrics.ended,
-    )
-    sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=settings.lease_s)
-    presence = Presence(store, fleet, clock, lease_s=settings.lease_s, lose=results.lose, send=links.send)
-    dispatch = Dispatch(store, fleet, window, links, clock, lease_s=settings.lease_s)
-    intake = Intake(
-        store,
-        fleet,
-        window,
-        links,
-        clock,
-        IdMaker(source.getrandbits, start.last_task),
-        chains=settings.chains,
-        is_full=lambda: store.is_full,
-        on_delayed=sweeper.due,
-    )
-    registry = Registry(store, fleet, clock, probe)
-    insight = Insight(store, fleet, clock, version=VERSION, started_at=datetime.now(UTC))
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     access = await Access.load(store, clock)
-    gateway = Gateway(
-        links,
-        presence,
-        results,
-        clock,
-        hub_boot=start.hub_boot,
-        heartbeat_s=settings.heartbeat_s,
-        lease_s=settings.lease_s,
-        resend=_resender(store, dispatch),
+    hub = assemble(
+        store,
+        start,
+        settings,
+        clock=clock,
+        chance=random.SystemRandom(),
+        probe=probe,
+        version=VERSION,
+        on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
-    door = Door(gateway, _token_check(access))
-
-    failed: asyncio.Future[BaseException] = loop.create_future()
-    store.on_failure = lambda exc: None if failed.done() else failed.set_result(exc)
-    store.on_commit = feed.committed
     await access.ensure_first_tokens(settings.folder)
-    presence.restore(start)
-    registry.restore(start)
-    for at_ms in (start.next_ready_ms, start.next_deadline_ms):
-        if at_ms is not None:
-            sweeper.due(at_ms)
-    store.on_seal = dispatch.run
     await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION})))
 
+    door = Door(hub.gateway, _token_check(access))
     app = build(
-        Services(intake, insight, presence, registry, access, feed),
+        Services(hub.intake, hub.insight, hub.presence, hub.registry, access, hub.feed),
         sessions=Sessions(clock),
-        metrics=metrics.registry,
+        metrics=hub.metrics.registry,
         settings=WebSettings(origins=frozenset(settings.origins), version=VERSION),
         more=(Route("GET", "/mesh", door.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
     )
-    running = Running(settings, "", store, fleet, access, failed)
+    running = Running(settings, "", store, hub.fleet, access, failed)
     running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it
-    loops = [sweeper.run(), registry.run(), access.keep_last_used()]
-    tasks = [asyncio.create_task(each) for each in loops]
+    tasks = [asyncio.create_task(loop()) for loop in (*hub.loops, access.keep_last_used)]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
     running._stop.append(_ender(tasks, access))  # noqa: SLF001 - as above
     try:
-        running.url = await _open(app, settings, links, running)
+        running.url = await _open(app, settings, hub.links, running)
     except BaseException:
         await running.stop()
         raise
@@ -205,15 +148,6 @@ def _token_check(access: Access) -> Callable[[web.Request], bool]:
         return True
 
     return is_welcome
-
-
-def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Awaitable[None]]:
-    async def resend(held: Held) -> None:
-        stored, attempts = await store.spec(held.task), await store.attempts(held.task)
-        if stored is not None and attempts:
-            dispatch.again(held, stored[0], stored[1], attempts[-1].placement)
-
-    return resend
 
 
 def _end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:

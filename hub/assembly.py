@@ -1,0 +1,152 @@
+"""The parts of a hub put together, without a door: no HTTP, no files, no signals.
+
+What is wired here is the same for every hub: the one that serves a network (``hub/app.py``), and one that lives in
+simulated time. Store, clock, chance and the probe of endpoints come from outside; nothing here reads the machine.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from hub.core.agent import Held
+from hub.core.fleet import Fleet
+from hub.core.window import Window
+from hub.gateway.connection import Links
+from hub.gateway.server import Gateway
+from hub.metrics import Metrics
+from hub.services.dispatch import Dispatch
+from hub.services.feed import Feed
+from hub.services.insight import Insight
+from hub.services.intake import Intake
+from hub.services.presence import Presence
+from hub.services.registry import Probe, Registry
+from hub.services.results import Results
+from hub.services.sweeper import Sweeper
+from hub.settings import Settings
+from hub.store.backend import Backend
+from hub.store.store import Start
+from protocol.clock import Clock
+from protocol.ids import IdMaker
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A hub's parts, wired to one another and to an open store."""
+
+    store: Backend
+    fleet: Fleet
+    window: Window
+    links: Links
+    feed: Feed
+    metrics: Metrics
+    intake: Intake
+    insight: Insight
+    presence: Presence
+    registry: Registry
+    sweeper: Sweeper
+    gateway: Gateway
+
+    @property
+    def loops(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What has to run for as long as the hub does; one that ends with an error ends the hub."""
+        return self.sweeper.run, self.registry.run
+
+
+def assemble(
+    store: Backend,
+    start: Start,
+    settings: Settings,
+    *,
+    clock: Clock,
+    chance: Random,
+    probe: Probe,
+    version: str,
+    on_failure: Callable[[BaseException], None],
+) -> Parts:
+    """A hub that knows what the last one knew, as soon as this returns.
+
+    Args:
+        store: open; nobody else has set its callbacks.
+        start: what ``store.start`` has told.
+        clock, chance: the time, and where ids and jitter come from.
+        probe: asks an LLM endpoint what it has.
+        version: shown to people.
+        on_failure: hears that the store can promise nothing any more: the hub has to end.
+    """
+    fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
+    metrics = Metrics(store, fleet, links)
+    for text in start.classes:
+        window.open(text)
+
+    sweeper: Sweeper
+    results = Results(
+        store,
+        fleet,
+        window,
+        clock,
+        chance,
+        on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
+        on_log=feed.logged,
+        on_ended=metrics.ended,
+    )
+    sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=settings.lease_s)
+    presence = Presence(store, fleet, clock, lease_s=settings.lease_s, lose=results.lose, send=links.send)
+    dispatch = Dispatch(store, fleet, window, links, clock, lease_s=settings.lease_s)
+    intake = Intake(
+        store,
+        fleet,
+        window,
+        links,
+        clock,
+        IdMaker(chance.getrandbits, start.last_task),
+        chains=settings.chains,
+        is_full=lambda: store.is_full,
+        on_delayed=sweeper.due,
+    )
+    registry = Registry(store, fleet, clock, probe)
+    gateway = Gateway(
+        links,
+        presence,
+        results,
+        clock,
+        hub_boot=start.hub_boot,
+        heartbeat_s=settings.heartbeat_s,
+        lease_s=settings.lease_s,
+        resend=_resender(store, dispatch),
+    )
+    started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
+    insight = Insight(store, fleet, clock, version=version, started_at=started_at)
+
+    store.on_failure = on_failure
+    store.on_commit = feed.committed
+    presence.restore(start)
+    registry.restore(start)
+    for at_ms in (start.next_ready_ms, start.next_deadline_ms):
+        if at_ms is not None:
+            sweeper.due(at_ms)
+    store.on_seal = dispatch.run
+    return Parts(
+        store=store,
+        fleet=fleet,
+        window=window,
+        links=links,
+        feed=feed,
+        metrics=metrics,
+        intake=intake,
+        insight=insight,
+        presence=presence,
+        registry=registry,
+        sweeper=sweeper,
+        gateway=gateway,
+    )
+
+
+def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[Any, Any, None]]:
+    async def resend(held: Held) -> None:
+        stored, attempts = await store.spec(held.task), await store.attempts(held.task)
+        if stored is not None and attempts:
+            dispatch.again(held, stored[0], stored[1], attempts[-1].placement)
+
+    return resend
