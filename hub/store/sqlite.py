@@ -61,6 +61,7 @@ class SqliteStore(Backend):
         self._reading: apsw.Connection | None = None
         self._verbs: Verbs | None = None
         self._is_closed = False
+        self._is_doubtful = False
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,8 @@ class SqliteStore(Backend):
 
         def shut() -> None:
             for connection in {id(c): c for c in (self._reading, self._writing) if c is not None}.values():
+                if self._is_doubtful:
+                    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 connection.close()
 
         await self._in(self._write_thread, shut)
@@ -118,6 +121,9 @@ class SqliteStore(Backend):
                 log.exception("batch_failed", changes=len(batch))
                 return _transaction(self._writing, self._verbs.each, batch)
         except apsw.Error as exc:
+            # The WAL may lack what a failed sync has dropped. Its checksums tell the next start where it ends; copied
+            # into the database as the last connection closes, its gaps would be damage.
+            self._is_doubtful = True
             raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
 
     # --- reading ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""Rows T2 and T24: a process that dies, or whose disk fails, at one particular call to the kernel.
+
+The library ``tests/support/bad_disk.c`` ends the hub before or after the Nth write, sync, truncation or send, wherever
+in the code that may be. Somebody outside remembers what was acknowledged.
+"""
+
+import contextlib
+import http.client
+import itertools
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.bad_disk import Call
+from tests.support.fragile import PATIENCE_S, FragileHub, History, fragile_hub
+from tests.support.mesh import Refused
+
+KILLS: Final = ("kill-before", "kill-after")
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[FragileHub]:
+    with fragile_hub(tmp_path) as hub:
+        yield hub
+
+
+def die_at(hub: FragileHub, points: Iterable[tuple[str, int, tuple[str, ...]]]) -> int:
+    """One little history for each point, with the hub dying there; the number of deaths."""
+    rounds = itertools.count(1)
+    for fault, nth, calls in points:
+        hub.disk.arm(fault, nth, calls=calls)
+        history = History(hub, next(rounds))
+        history.happen()
+        hub.disk.mend()
+        history.judge()
+    numbers = [event["seq"] for event in hub.events()]
+    assert numbers == list(range(1, len(numbers) + 1)), "the events have no gap"
+    return len(hub.deaths)
+
+
+def test_t02_a_hub_killed_at_any_call_keeps_what_it_acknowledged_and_doubles_nothing(fragile: FragileHub) -> None:
+    """Killed before or after a commit, a sync, an answer: the same keys give the same tasks, each accepted once."""
+    durable = ("sync", "send")
+    points = [(KILLS[nth % 2], nth, durable) for nth in range(1, 45, 2)]
+    points += [(KILLS[nth // 9 % 2], nth, ("write",)) for nth in range(4, 220, 18)]
+
+    assert die_at(fragile, points) >= 25
+    assert set(fragile.deaths) == {-signal.SIGKILL}
+
+
+@pytest.mark.soak
+def test_t02_soak_a_hub_killed_before_and_after_every_call(fragile: FragileHub) -> None:
+    """The same, at each call that the little history makes."""
+    fragile.disk.forget()
+    assert die_at(fragile, [("none", 0, ())]) == 0
+    calls = len([call for call in fragile.disk.seen() if call.number])
+    deaths = die_at(fragile, [(kill, nth, ()) for nth in range(1, calls + 1) for kill in KILLS])
+    print(f"T2: {calls} calls in the history, {deaths} deaths before and after them, 0 lost, 0 doubled")
+
+    assert deaths >= calls
+
+
+def test_t24_one_failed_fsync_ends_the_hub_and_nothing_is_acknowledged_after_it(fragile: FragileHub) -> None:
+    """The kernel reports a lost write once and forgets it: what was not synced by then is taken away here."""
+    for nth in (1, 4, 9):
+        acknowledged = _load_until_it_fails(fragile, nth)
+        assert fragile.hub is not None
+        assert fragile.hub.wait(PATIENCE_S) == 1
+
+        calls = fragile.disk.seen()
+        failed = next(place for place, call in enumerate(calls) if call.errno)
+        database = [call for call in calls[failed:] if call.path.endswith("hub.sqlite")]
+        assert database == [], "nothing of what may be lost is copied into the database"
+        _lose_unsynced(calls[: failed + 1])
+        fragile.disk.mend()
+        fragile.start_hub()
+        assert acknowledged
+        for task in acknowledged:
+            fragile.task(task)
+
+
+def _load_until_it_fails(hub: FragileHub, nth: int) -> list[str]:
+    acknowledged: list[str] = []
+
+    def submit() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException, Refused):
+            while True:
+                acknowledged.append(hub.submit(title="x", executor="noop", needs=["nobody-has-this"]))
+
+    hub.disk.forget()
+    hub.disk.mend()
+    acknowledged.append(hub.submit(title="before", executor="noop", needs=["nobody-has-this"]))
+    hub.disk.arm("EIO", nth, calls=("sync",))
+    callers = [threading.Thread(target=submit) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return acknowledged
+
+
+def _lose_unsynced(calls: Sequence[Call]) -> None:
+    """Take away what was written to each file since its last sync that succeeded."""
+    unsynced: dict[str, list[Call]] = {}
+    for call in calls:
+        if call.kind == "sync" and not call.errno:
+            unsynced[call.path] = []
+        elif call.kind == "write" and call.path != "socket":
+            unsynced.setdefault(call.path, []).append(call)
+    for path, writes in unsynced.items():
+        with Path(path).open("r+b") as file:
+            for call in writes:
+                file.seek(call.offset)
+                file.write(bytes(call.size_bytes))
