@@ -1,37 +1,42 @@
 """A hub and its sidecars as child processes of this one: start them, keep them, end them in order.
 
-The hub is what everything hangs on: when it dies, all is ended and the caller is told. A sidecar that crashes is
-started again after a growing pause. What the children write goes to files in ``DIR/logs``. Caller: ``agentcom up``.
+A child that crashes, the hub as much as a sidecar, is started again after a growing pause: nothing acknowledged is lost
+by it. Only what another start cannot mend (wrong settings, a refusal) ends it. The children hold a pipe of this process
+and end when it does, however it dies. What they write goes to files in ``DIR/logs``. Caller: ``agentcom up``.
 """
 
 import asyncio
+import functools
 import json
 import random
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Sequence
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from agentcom import settings
 from agentcom.aio import AsyncClient
+from agentcom.cli.parent import WITH_PARENT
 from protocol import names
 from protocol.errors import BadInput, HubUnreachable, Problem, WorkFailed
 from protocol.ids import NAME
 
+HUB: Final = "hub"
 READY_S: Final = 30.0
 _LOOK_S: Final = 0.05
 _DRAIN_S: Final = 10.0
 _KILL_AFTER_S: Final = 5.0
-_MAX_PAUSE_S: Final = 30.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
 _STEADY_S: Final = 60.0
-"""A sidecar that lived this long has not crashed at its start: the pause begins anew."""
+"""A child that lived this long has not crashed at its start: the pause begins anew."""
 _MAX_LOG_BYTES: Final = 10 << 20
 _HOPELESS: Final = frozenset({2, 4})
-"""Exit statuses of a sidecar that another start cannot mend: wrong settings, refused by the hub."""
+"""Exit statuses of a child that another start cannot mend: wrong settings, refused by the hub."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -53,10 +58,8 @@ class Household:
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self._plan, self._say = plan, say
         self._logs = plan.folder / "logs"
-        self._hub: Process | None = None
-        self._sidecars: dict[str, Process] = {}
+        self._children: dict[str, Process] = {}  # by the name of their log
         self._keepers: list[asyncio.Task[None]] = []
-        self._is_ending = False
         self.url = ""
         self.agents: tuple[str, ...] = ()
 
@@ -73,36 +76,45 @@ class Household:
         except OSError as exc:
             problem = Problem("--data-dir", f"cannot use {self._plan.folder}: {exc.strerror}")
             raise BadInput([problem], "settings") from exc
-        folder = str(self._plan.folder)
-        self._hub = await self._spawn("hub", "hub", "--data-dir", folder, "--listen", f"127.0.0.1:{self._plan.port}")
-        self.url = await self._until_ready(self._hub)
+        hub = await self._start_hub(self._plan.port)
+        self.url = await self._until_ready(hub)
+        self._keep(HUB, self._restart_hub)
         self.agents = self._names()
         for name in self.agents:
-            self._sidecars[name] = await self._start_sidecar(name)
-            self._keepers.append(asyncio.create_task(self._keep(name)))
+            await self._start_sidecar(name)
+            self._keep(f"sidecar-{name}", functools.partial(self._start_sidecar, name))
 
     async def until_hub_ends(self) -> int:
-        """Wait for the end of the hub; its exit status."""
-        assert self._hub is not None, "start() comes first"
-        return await self._hub.wait()
+        """Wait until the hub has ended for good; its exit status."""
+        await asyncio.shield(self._keepers[0])
+        return self._children[HUB].returncode or 0
 
     async def stop(self) -> None:
         """End the sidecars, then the hub; what does not listen is killed."""
-        self._is_ending = True
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await self._end(list(self._sidecars.values()), _DRAIN_S + _KILL_AFTER_S)
-        if self._hub is not None:
-            await self._end([self._hub], _KILL_AFTER_S)
+        hub = self._children.pop(HUB, None)
+        await self._end(list(self._children.values()), _DRAIN_S + _KILL_AFTER_S)
+        if hub is not None:
+            await self._end([hub], _KILL_AFTER_S)
 
     def hurry(self) -> None:
         """Do not wait for running work while stopping."""
-        for process in self._sidecars.values():
-            if process.returncode is None:
+        for log, process in self._children.items():
+            if log != HUB and process.returncode is None:
                 process.terminate()
 
     # --- the hub --------------------------------------------------------------------------------------------------
+
+    async def _start_hub(self, port: int) -> Process:
+        return await self._spawn(
+            HUB, "hub", "--data-dir", str(self._plan.folder), "--listen", f"127.0.0.1:{port}", WITH_PARENT
+        )
+
+    async def _restart_hub(self) -> Process:
+        """On the port that it had: the sidecars, and whoever has a link, look for it there."""
+        return await self._start_hub(urlsplit(self.url).port or self._plan.port)
 
     async def _until_ready(self, hub: Process) -> str:
         loop = asyncio.get_running_loop()
@@ -155,25 +167,29 @@ class Household:
         state.mkdir(mode=0o700, exist_ok=True)
         token = self._plan.folder / "agent.token"
         arguments = ["--hub", self.url, "--token-file", str(token), "--state-dir", str(state), "--name", name]
-        return await self._spawn(f"sidecar-{name}", "sidecar", *arguments, "--drain-s", f"{_DRAIN_S:g}")
+        return await self._spawn(f"sidecar-{name}", "sidecar", *arguments, "--drain-s", f"{_DRAIN_S:g}", WITH_PARENT)
 
-    async def _keep(self, name: str) -> None:
+    # --- all of them ----------------------------------------------------------------------------------------------
+
+    def _keep(self, log: str, start: Callable[[], Awaitable[Process]]) -> None:
+        self._keepers.append(asyncio.create_task(self._keep_running(log, start), name=f"keep-{log}"))
+
+    async def _keep_running(self, log: str, start: Callable[[], Awaitable[Process]]) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = 1.0
+        who = "the hub" if log == HUB else f"agent {log.removeprefix('sidecar-')}"
+        pause_s = _FIRST_PAUSE_S
         while True:
             started_at = loop.time()
-            status = await self._sidecars[name].wait()
-            if self._is_ending:
-                return
-            said = self.last_words(f"sidecar-{name}")
+            status = await self._children[log].wait()
+            said = self.last_words(log)
             if status in _HOPELESS:
-                self._say(f"agent {name} ended with status {status} and is not started again: {said}")
+                self._say(f"{who} ended with status {status} and is not started again: {said}")
                 return
-            pause_s = 1.0 if loop.time() - started_at > _STEADY_S else pause_s
-            self._say(f"agent {name} ended with status {status}, again in {pause_s:g} s: {said}")
+            pause_s = _FIRST_PAUSE_S if loop.time() - started_at > _STEADY_S else pause_s
+            self._say(f"{who} ended with status {status}, again in {pause_s:g} s: {said}")
             await asyncio.sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, pause_s * 2)
-            self._sidecars[name] = await self._start_sidecar(name)
+            await start()
 
     # --- processes ------------------------------------------------------------------------------------------------
 
@@ -183,17 +199,19 @@ class Household:
             path.replace(path.with_suffix(".log.1"))
         with path.open("ab") as file:
             # A session of their own: Ctrl-C reaches this process alone, which then ends them in order.
-            return await asyncio.create_subprocess_exec(
+            child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "agentcom",
                 *arguments,
-                stdin=DEVNULL,
+                stdin=PIPE,  # never written to: that it closes is how a child learns that we are gone
                 stdout=file,
                 stderr=file,
                 env=settings.sidecar_env(),
                 start_new_session=True,
             )
+        self._children[log] = child
+        return child
 
     async def _end(self, processes: Sequence[Process], patience_s: float) -> None:
         living = [process for process in processes if process.returncode is None]

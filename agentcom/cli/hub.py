@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from agentcom.cli.connection import show_config
+from agentcom.cli.parent import with_parent
 
 
 @click.command(name="hub")
@@ -24,6 +25,7 @@ from agentcom.cli.connection import show_config
 @click.option("--config", metavar="FILE", help="Settings file (TOML).")
 @click.option("--check-config", is_flag=True, help="Show the settings that count and where each comes from, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --check-config and for errors: JSON.")
+@with_parent
 def command(config: str | None, check_config: bool, as_json: bool, **flags: Any) -> int:  # noqa: FBT001 - click calls it
     """Run a hub in the foreground.
 

@@ -77,8 +77,7 @@ async def _up(plan: "Plan", *, is_usual: bool, is_opened: bool) -> int:
         both: set[asyncio.Future[Any]] = {waiting, ended}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            said = household.last_words("hub")
-            click.echo(f"error: the hub ended with status {ended.result()}: {said}", err=True)
+            click.echo(f"error: the hub ended with status {ended.result()}; everything else is stopped", err=True)
             return endings.WORK_FAILED
         click.echo("\nStopping; running work gets 10 s. Again: at once.", err=True)
         return endings.DONE

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -339,14 +340,48 @@ def test_a_sidecar_that_crashes_is_started_again_under_its_name_and_the_end_is_o
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
 
 
-def test_up_ends_with_1_when_its_hub_dies(start_up: Callable[[], Up]) -> None:
+def test_a_hub_that_is_killed_is_started_again_and_work_goes_on(start_up: Callable[[], Up]) -> None:
+    up = start_up()
+    task = up.cli("submit", "--shell", "sleep 4; echo done").stdout.strip()
+    until(lambda: up.json("tasks", "show", task)["state"] == "running", "the task runs")
+    killed = up.child("hub")
+    killed.kill()
+
+    until(lambda: any(p.pid != killed.pid and "hub" in words_of(p)[:4] for p in up.children()), "another hub")
+    with Client(data_dir=str(up.data_dir)) as hub:
+        ended = hub.wait(task, timeout_s=PATIENCE_S)
+    assert (ended.state, len(ended.attempts)) == ("completed", 1)
+    assert "the hub ended with status -9, again in 1 s" in up.text
+    assert up.end() == 0
+
+
+def test_up_ends_with_1_when_its_hub_cannot_start_again(start_up: Callable[[], Up]) -> None:
     up = start_up()
     family = up.children()
-    up.child("hub").kill()
+    port = int(json.loads((up.data_dir / "hub.json").read_text())["url"].rsplit(":", 1)[1])
+    hub = up.child("hub")
+    hub.suspend()
+    with socket.socket() as thief:
+        hub.kill()
+        until(lambda: not hub.is_running() or hub.status() == psutil.STATUS_ZOMBIE, "the hub is gone")
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", port))
+        thief.listen()
+        status = up.process.wait(PATIENCE_S)
 
-    assert up.process.wait(PATIENCE_S) == 1
-    assert "the hub ended with status -9" in up.text
+    assert status == 1
+    assert "the hub ended with status 2 and is not started again" in up.text
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
+
+
+def test_when_up_is_killed_its_children_end(start_up: Callable[[], Up]) -> None:
+    up = start_up()
+    up.cli("submit", "--shell", "sleep 600")
+    family = up.children()
+    up.process.kill()
+    up.process.wait(PATIENCE_S)
+
+    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family), "they have ended")
 
 
 def test_up_again_has_the_same_agents_and_tasks(start_up: Callable[[], Up]) -> None:
