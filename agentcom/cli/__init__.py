@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "endpoints": ("agentcom.cli.endpoints", "List, add and remove LLM endpoints."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),
     "events": ("agentcom.cli.events", "Show what happened, and what happens."),
+    "login-link": ("agentcom.cli.login_link", "Print a link that opens the dashboard."),
     "token": ("agentcom.cli.token", "Make, list and revoke tokens."),
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -107,6 +109,20 @@ def test_up_tells_where_everything_is(up: Up) -> None:
     assert "/?ticket=" in up.text
     assert len(up.json("agents")["agents"]) == 2
     assert oct(up.data_dir.stat().st_mode)[-3:] == "700"
+
+
+def test_a_new_link_opens_the_page_once(up: Up) -> None:
+    link = up.cli("login-link").stdout.strip()
+    in_json = up.json("login-link")
+
+    def follow(url: str) -> int:
+        try:
+            with urllib.request.build_opener(urllib.request.HTTPCookieProcessor()).open(url) as page:
+                return int(page.status)
+        except urllib.error.HTTPError as exc:
+            return exc.code
+
+    assert [follow(link), follow(link), follow(in_json["url"])] == [200, 401, 200]
 
 
 def test_a_task_is_submitted_and_its_id_is_all_that_stdout_holds(up: Up) -> None:
