@@ -30,6 +30,7 @@ class FragileHub(Mesh):
         self.disk = BadDisk(folder / "control", "/hub/hub.sqlite")
         self.deaths: list[int] = []
         self.histories = itertools.count(1)
+        self.agent = SteadyAgent(self)
 
     def _spawn(
         self, log: str, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
@@ -70,6 +71,7 @@ class SteadyAgent:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        self.acknowledged: list[Key] = []
         self._held: dict[Key, tuple[list[Any], str]] = {}
         self._sent: dict[int, Key] = {}
 
@@ -105,7 +107,8 @@ class SteadyAgent:
             await self._tell(line, _key(attempt))
         elif message["t"] == "ack":
             for number in [n for n in self._sent if n <= message["n"]]:
-                self._held.pop(self._sent.pop(number), None)
+                self._held.pop(self._sent[number], None)
+                self.acknowledged.append(self._sent.pop(number))
         elif message["t"] == "error" and message.get("attempt"):
             self._held.pop(_key(message["attempt"]), None)
         if message.get("n") and message["t"] != "ack":
@@ -190,7 +193,7 @@ def fragile_hub(folder: Path) -> Iterator[FragileHub]:
     hub = FragileHub(folder)
     hub.start_hub()
     loop = asyncio.new_event_loop()
-    agent = loop.create_task(SteadyAgent(hub).run())
+    agent = loop.create_task(hub.agent.run())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
