@@ -39,6 +39,7 @@ _BY_STATUS: Final[dict[int, type[AgentComError]]] = {
     502: Unavailable,
     503: Unavailable,
     504: Unavailable,
+    507: Unavailable,
 }
 HOW_TO_START: Final = "start one here with 'agentcom up', or say where one is with --hub or AGENTCOM_HUB"
 
@@ -106,7 +107,7 @@ def value_from(
         except msgspec.DecodeError as exc:
             raise NoHub(url, f"its error cannot be read: {exc}") from exc
         raise error_from(document, _seconds(retry_after))
-    if status in {429, 502, 503, 504}:
+    if status in {429, 502, 503, 504, 507}:
         raise Unavailable(f"{url} answers {status} {HTTPStatus(status).phrase}", _seconds(retry_after))
     if shape is type(None) and status == HTTPStatus.NO_CONTENT:
         return None

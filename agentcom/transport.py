@@ -1,8 +1,8 @@
 """HTTP to one hub: single calls with bounded retries, and event streams that survive lost connections.
 
-A call is repeated when the hub cannot be reached or asks to wait (429, 503), for ``patience_s`` altogether. What might
-already have been done is repeated only if doing it twice is the same as once (``is_repeatable``). Knows no resource;
-those are in ``agentcom/aio.py``.
+A call is repeated when the hub cannot be reached or asks to wait (429, 503, 507; not before its ``Retry-After``), for
+``patience_s`` altogether. What might already have been done is repeated only if doing it twice is the same as once
+(``is_repeatable``). Knows no resource; those are in ``agentcom/aio.py``.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class Transport:
                 return await self._once(method, path, shape, options)
             except Unavailable as exc:
                 tries += 1
-                delay_s = _delay_s(tries) if exc.retry_after_s is None else exc.retry_after_s
+                delay_s = _delay_s(tries) if exc.retry_after_s is None else _asked_delay_s(exc.retry_after_s)
                 is_safe = is_repeatable or not isinstance(exc, LostAnswer)
                 if isinstance(exc, NoHub) or not is_safe or loop.time() + delay_s > ends_at:
                     raise
@@ -101,6 +101,7 @@ class Transport:
         loop = asyncio.get_running_loop()
         heard_at, tries, patience_s = loop.time(), 0, self.patience_s
         while True:
+            asked_s: float | None = None
             try:
                 async with aclosing(self._frames(path, query, after)) as frames:
                     async for frame in frames:
@@ -113,8 +114,9 @@ class Transport:
             except Unavailable as exc:
                 if isinstance(exc, NoHub) or loop.time() - heard_at > patience_s:
                     raise
+                asked_s = exc.retry_after_s
             tries += 1
-            await asyncio.sleep(_delay_s(tries))
+            await asyncio.sleep(_delay_s(tries) if asked_s is None else _asked_delay_s(asked_s))
 
     async def server_date(self) -> str:
         """The ``Date`` header of an answer that needs no token; empty if there is none.
@@ -187,6 +189,11 @@ class Transport:
 def _delay_s(tries: int) -> float:
     """Full jitter below a doubling ceiling, so that many clients do not come back at once."""
     return random.uniform(0.2, 1.0) * min(_MAX_DELAY_S, _BASE_DELAY_S * 2.0**tries)
+
+
+def _asked_delay_s(retry_after_s: float) -> float:
+    """What the hub asked for and a little more, never less: all who were told the same must not come back together."""
+    return retry_after_s * random.uniform(1.0, 1.5)
 
 
 def _frame(block: bytes) -> Frame:

@@ -28,11 +28,14 @@ from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.gateway.connection import Links
 from hub.gateway.socket import Door
+from hub.memory import Memory
 from hub.probe import probe
 from hub.services.access import Access
+from hub.services.watch import Watch
 from hub.settings import POSTGRES_SCHEMES, Settings, masked
 from hub.store.backend import Backend
 from hub.store.changes import Record
+from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.web.application import build
@@ -79,10 +82,11 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
     lock = _lock(settings.folder)
     store: Backend | None = None
     try:
-        store = _store(settings)
+        space = _space(settings)
+        store = _store(settings, space)
         await store.open()
         start = await store.start(clock.now_ms())
-        return await _assemble(settings, clock, store, start, lock)
+        return await _assemble(settings, clock, store, space, start, lock)
     except BaseException:
         if store is not None:
             await store.close()
@@ -90,9 +94,30 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
         raise
 
 
-def _store(settings: Settings) -> Backend:
-    if settings.store.partition(":")[0] not in POSTGRES_SCHEMES:
-        return SqliteStore(settings.folder / STORE_FILE)
+def _space(settings: Settings) -> Space | None:
+    """The room on the disk of the data directory; ``None`` if the store is elsewhere."""
+    return None if _is_postgres(settings) else Space(settings.folder, settings.disk_reserve_mb)
+
+
+def _is_postgres(settings: Settings) -> bool:
+    return settings.store.partition(":")[0] in POSTGRES_SCHEMES
+
+
+def _watch(settings: Settings, store: Backend, clock: Clock, space: Space | None) -> Watch:
+    write_ahead_log = settings.folder / f"{STORE_FILE}-wal"
+
+    def log_bytes() -> int:
+        try:
+            return write_ahead_log.stat().st_size
+        except OSError:
+            return 0  # another store, or nothing written yet
+
+    return Watch(store, clock, Memory(settings.memory_limit_mb), space, log_bytes=log_bytes)
+
+
+def _store(settings: Settings, space: Space | None) -> Backend:
+    if not _is_postgres(settings):
+        return SqliteStore(settings.folder / STORE_FILE, space=space)
     try:
         from hub.store.postgres import PostgresStore
     except ImportError as exc:
@@ -100,7 +125,9 @@ def _store(settings: Settings) -> Backend:
     return PostgresStore(settings.store, alone=True)
 
 
-async def _assemble(settings: Settings, clock: Clock, store: Backend, start: Start, lock: IO[str]) -> Running:
+async def _assemble(
+    settings: Settings, clock: Clock, store: Backend, space: Space | None, start: Start, lock: IO[str]
+) -> Running:
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     access = await Access.load(store, clock)
     hub = assemble(
@@ -111,6 +138,7 @@ async def _assemble(settings: Settings, clock: Clock, store: Backend, start: Sta
         chance=random.SystemRandom(),
         probe=probe,
         version=VERSION,
+        watch=_watch(settings, store, clock, space),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
     await access.ensure_first_tokens(settings.folder)

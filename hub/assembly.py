@@ -16,6 +16,7 @@ from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
 from hub.metrics import Metrics
+from hub.services.admission import Admission
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.insight import Insight
@@ -24,6 +25,7 @@ from hub.services.presence import Presence
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
+from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.store import Start
@@ -47,14 +49,15 @@ class Parts:
     registry: Registry
     sweeper: Sweeper
     gateway: Gateway
+    watch: Watch | None
 
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """What has to run for as long as the hub does; one that ends with an error ends the hub."""
-        return self.sweeper.run, self.registry.run
+        return self.sweeper.run, self.registry.run, *((self.watch.run,) if self.watch else ())
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - what a hub is made of
     store: Backend,
     start: Start,
     settings: Settings,
@@ -64,6 +67,7 @@ def assemble(
     probe: Probe,
     version: str,
     on_failure: Callable[[BaseException], None],
+    watch: Watch | None = None,
 ) -> Parts:
     """A hub that knows what the last one knew, as soon as this returns.
 
@@ -73,6 +77,7 @@ def assemble(
         clock, chance: the time, and where ids and jitter come from.
         probe: asks an LLM endpoint what it has.
         version: shown to people.
+        watch: looks at the machine under this hub, if it is on one.
         on_failure: hears that the store can promise nothing any more: the hub has to end.
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
@@ -102,7 +107,7 @@ def assemble(
         clock,
         IdMaker(chance.getrandbits, start.last_task),
         chains=settings.chains,
-        is_full=lambda: store.is_full,
+        admit=Admission(store, window, [watch.check] if watch else []).check,
         on_delayed=sweeper.due,
     )
     registry = Registry(store, fleet, clock, probe)
@@ -117,7 +122,9 @@ def assemble(
         resend=_resender(store, dispatch),
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
-    insight = Insight(store, fleet, clock, version=version, started_at=started_at)
+    machine = watch.components if watch else dict
+    insight = Insight(store, fleet, clock, version=version, started_at=started_at, machine=machine)
+    metrics.watch = watch
 
     store.on_failure = on_failure
     store.on_commit = feed.committed
@@ -140,6 +147,7 @@ def assemble(
         registry=registry,
         sweeper=sweeper,
         gateway=gateway,
+        watch=watch,
     )
 
 

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from hub.core.fleet import Fleet
 from hub.gateway.connection import Links
+from hub.services.watch import Watch
 from hub.store.backend import Backend
 from protocol.model import AgentState, TaskState
 
@@ -17,6 +18,7 @@ class Metrics:
 
     def __init__(self, store: Backend, fleet: Fleet, links: Links) -> None:
         self._store, self._fleet, self._links = store, fleet, links
+        self.watch: Watch | None = None
         self._ended: Counter[TaskState] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -45,3 +47,20 @@ class Metrics:
         yield GaugeMetricFamily(
             "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
         )
+        waiting = self._store.waiting
+        yield GaugeMetricFamily("agentcom_store_waiting", "Changes that wait for their commit", waiting.unanswered)
+        yield GaugeMetricFamily("agentcom_store_waiting_tasks", "New tasks among them", waiting.tasks)
+        yield GaugeMetricFamily("agentcom_store_waiting_bytes", "Bytes of them all", waiting.size_bytes)
+        if self.watch is not None:
+            yield from _machine(self.watch)
+
+
+def _machine(watch: Watch) -> Iterator[Metric]:
+    yield GaugeMetricFamily("agentcom_memory_bytes", "Memory in use", watch.memory.used_bytes)
+    yield GaugeMetricFamily("agentcom_memory_limit_bytes", "Above it no new tasks", watch.memory.limit_bytes)
+    yield GaugeMetricFamily("agentcom_loop_lag_seconds", "Longest standstill in the last second", watch.lag_s)
+    yield GaugeMetricFamily("agentcom_store_log_bytes", "Length of the write-ahead log", watch.log_bytes)
+    if watch.space is not None:
+        yield GaugeMetricFamily("agentcom_disk_free_bytes", "Free space for the store", watch.space.free_bytes)
+        yield GaugeMetricFamily("agentcom_disk_floor_bytes", "Below this no new tasks", watch.space.floor_bytes)
+        yield GaugeMetricFamily("agentcom_disk_reserve_held", "1: the reserve file is in place", watch.space.is_armed)

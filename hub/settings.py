@@ -18,6 +18,8 @@ from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
 POSTGRES_SCHEMES: Final = frozenset({"postgresql", "postgres"})
+LEAST_MEMORY_MB: Final = 128
+"""An idle hub takes half of it."""
 MAX_LEASE_S: Final = 86_400.0
 """Beyond a day nobody would notice that a machine is gone."""
 
@@ -34,6 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
         heartbeat_s, lease_s: how often sidecars report, and how long an attempt stays theirs without a report.
         window: queued tasks of one class that are kept in memory.
+        disk_reserve_mb: free space in MiB that is kept for the results of running work; a small disk keeps an eighth.
+        memory_limit_mb: above this no new tasks are taken in; 0 is half of what the machine has.
         chain_trivial, chain_standard, chain_complex: strategies in order of preference for work that needs a model.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
@@ -50,6 +54,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat_s: float = HEARTBEAT_S
     lease_s: float = LEASE_S
     window: int = 1_000
+    disk_reserve_mb: int = 256
+    memory_limit_mb: int = 0
     chain_trivial: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_standard: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_complex: tuple[Strategy, ...] = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
@@ -189,6 +195,10 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
         yield Problem("lease_s", f"{lease_s:g}; from three heartbeats ({3 * heartbeat_s:g} s) to {MAX_LEASE_S:g} s")
     if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
         yield Problem("window", f"{settings.window}; from 1 to 1000000")
+    if settings.disk_reserve_mb < 0:
+        yield Problem("disk_reserve_mb", f"{settings.disk_reserve_mb}; 0 or more MiB")
+    if settings.memory_limit_mb and settings.memory_limit_mb < LEAST_MEMORY_MB:
+        yield Problem("memory_limit_mb", f"{settings.memory_limit_mb}; 0 or at least {LEAST_MEMORY_MB} MiB")
 
 
 def _is_loopback(host: str) -> bool:

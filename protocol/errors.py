@@ -18,7 +18,9 @@
     ├── Unavailable         try again later
     │   ├── HubUnreachable
     │   ├── StoreFailed     the store cannot promise durability any more: the process must end
-    │   └── Overloaded
+    │   ├── Overloaded
+    │   ├── Throttled       this one caller has more waiting than its share
+    │   └── StorageFull     the disk has room for results of running work only
     ├── VersionMismatch     the two ends share no protocol version
     ├── ProtocolViolation   the peer broke the order of the session
     └── WorkFailed          an attempt could not do its work
@@ -233,6 +235,18 @@ class Overloaded(Unavailable):
     """The hub holds as much waiting work as it can promise to keep."""
 
     code = "overloaded"
+
+
+class Throttled(Unavailable):
+    """This caller has more waiting than its share; others are still served."""
+
+    code = "throttled"
+
+
+class StorageFull(Unavailable):
+    """The disk is nearly full: what is left of it is kept for the results of running work."""
+
+    code = "storage_full"
 
 
 class VersionMismatch(AgentComError):

@@ -38,6 +38,10 @@ class EventKind(StrEnum):
     TOKEN_CREATED = "token_created"  # noqa: S105 - the name of an event
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the name of an event
     HUB_STARTED = "hub_started"
+    DISK_LOW = "disk_low"
+    DISK_OK = "disk_ok"
+    MEMORY_HIGH = "memory_high"
+    MEMORY_OK = "memory_ok"
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -31,7 +31,6 @@ from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
 from sidecar.dial import HubRefused, Pace
 from sidecar.executors import executors
-from sidecar.folders import write_lasting
 from sidecar.guard import Guard
 from sidecar.journal import Journal, StateDirInUse, StateLock
 from sidecar.lifecycle import Lifecycle
@@ -240,7 +239,7 @@ def _kept_name(file: Path) -> str:
     if file.is_file() and NAME.fullmatch(name := file.read_text(encoding="utf-8").strip()):
         return name
     name = names.pick((), random.SystemRandom())
-    write_lasting(file, name + "\n")  # another name would be another agent, and the reports in the journal nobody's
+    file.write_text(name + "\n", encoding="utf-8")
     return name
 
 

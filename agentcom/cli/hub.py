@@ -19,6 +19,8 @@ from agentcom.cli.parent import with_parent
 @click.option("--heartbeat-s", metavar="S", help="How often sidecars report.")
 @click.option("--lease-s", metavar="S", help="How long an attempt stays its agent's without a report.")
 @click.option("--window", metavar="N", help="Queued tasks of one kind that are kept in memory.")
+@click.option("--disk-reserve-mb", metavar="MIB", help="Free space that is kept for results of running work.")
+@click.option("--memory-limit-mb", metavar="MIB", help="Above this no new tasks are taken in; 0: half the machine.")
 @click.option("--origin", "origins", multiple=True, metavar="URL", help="How browsers may name this hub, repeatable.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")

@@ -64,6 +64,10 @@ class Held:
     max_retries: int = 0
     is_committed: bool = False
     """The claim is in the store; until then the assignment has not left."""
+    log_bytes: int = 0
+    """Output taken in from it by this hub; counted here, whatever its sidecar says."""
+    log_missing_bytes: int = 0
+    """Output that was left out because the disk was behind, and not confessed yet."""
 
 
 @dataclass(slots=True)

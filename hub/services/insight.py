@@ -1,5 +1,6 @@
 """What people ask about tasks and the hub: reads only, from the rows and from what is in memory."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -31,9 +32,18 @@ log = structlog.get_logger(__name__)
 class Insight:
     """The use cases of a reader."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock: Clock, *, version: str, started_at: datetime) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        clock: Clock,
+        *,
+        version: str,
+        started_at: datetime,
+        machine: Callable[[], dict[str, ComponentHealth]] = dict,
+    ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
-        self._version, self._started_at = version, started_at
+        self._version, self._started_at, self._machine = version, started_at, machine
 
     @property
     def newest_event(self) -> int:
@@ -180,6 +190,7 @@ class Insight:
                 detail=f"{online} of {len(agents)} online",
             ),
             "dispatch": ComponentHealth(state="ok", detail=f"{len(self._fleet.held)} attempts held"),
+            **self._machine(),
         }
         states = {part.state for part in parts.values()}
         worst = "down" if parts["store"].state == "down" else "ok" if states == {"ok"} else "degraded"

@@ -5,7 +5,7 @@ idle agent in the same transaction. If the submission turns out to be a replay, 
 is free again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
@@ -20,7 +20,7 @@ from hub.store.store import Store
 from protocol import codec
 from protocol.api import Submitted
 from protocol.clock import Clock
-from protocol.errors import AgentComError, Overloaded
+from protocol.errors import AgentComError
 from protocol.ids import IdMaker
 from protocol.model import PRIORITY_ORDER, Strategy, TaskSpec, TaskState, Tier
 
@@ -40,12 +40,12 @@ class Intake:
         ids: IdMaker,
         *,
         chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS,
-        is_full: Callable[[], bool] = lambda: False,
+        admit: Callable[[int, Iterable[str], str], None] = lambda _tasks, _classes, _by: None,
         on_delayed: Callable[[int], None] = lambda _ready_ms: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._ids, self._chains = clock, ids, chains
-        self._is_full, self._on_delayed = is_full, on_delayed
+        self._admit, self._on_delayed = admit, on_delayed
 
     async def submit(self, specs: Sequence[TaskSpec], *, key: str | None, digest: bytes, by: str) -> Submitted:
         """Store all of these tasks, or none.
@@ -57,12 +57,11 @@ class Intake:
         Raises:
             IdempotencyConflict: the key was used with another body.
             BadInput: a dependency does not exist or will never complete.
-            Overloaded: too much waits already.
+            Overloaded, Throttled, StorageFull: not now; ``retry_after_s`` says when.
         """
-        if self._is_full():
-            raise Overloaded(self._store.trouble or "too many changes wait for the disk", 1.0)
         now_ms = self._clock.now_ms()
         tasks = tuple(self._new(spec, now_ms) for spec in specs)
+        self._admit(len(tasks), {task.class_text for task in tasks}, by)
         change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)
         runnable = [t for t in tasks if t.ready_ms is None and not t.depends_on]
         for task in runnable:

@@ -19,7 +19,7 @@ from hub.store.changes import Accept, Advance, AppendLog, Finish, Finished, Outc
 from hub.store.store import Store
 from protocol import codec, messages
 from protocol.clock import Clock
-from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StoreFailed
+from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
 from protocol.model import AttemptId, AttemptState, FailureClass, TaskState
@@ -100,22 +100,35 @@ class Results:
         self._store.post(change, _then(answer))
 
     def _log(self, attempt: AttemptId, message: messages.Log, answer: Answer) -> None:
-        if self._current(attempt) is None:
+        held = self._current(attempt)
+        if held is None:
             answer(self._stale(attempt))
             return
-        if message.offset >= MAX_LOG_BYTES:
+        size_bytes = len(message.text.encode())
+        if held.log_bytes + size_bytes > MAX_LOG_BYTES:  # its sidecar should have stopped sending before
             answer(None)
             return
+        if self._store.is_behind:
+            held.log_missing_bytes += size_bytes
+            answer(None)
+            return
+        text = message.text[:MAX_LOG_CHUNK_BYTES]
+        if held.log_missing_bytes:
+            text = f"\n[... {held.log_missing_bytes} bytes of output were not stored, the disk was behind ...]\n{text}"
+            held.log_missing_bytes = 0
+        held.log_bytes += size_bytes
         change = AppendLog(
             at_ms=self._clock.now_ms(),
             task=attempt.task,
             epoch=attempt.epoch,
             offset=message.offset,
             stream=message.stream[:20],
-            text=message.text[:MAX_LOG_CHUNK_BYTES],
+            text=text,
         )
 
         def stored(outcome: Outcome) -> None:
+            if isinstance(outcome, StorageFull):
+                held.log_missing_bytes += size_bytes
             _then(answer)(outcome)
             self._on_log(attempt.task)
 

@@ -11,6 +11,7 @@ from typing import Any
 from hub.store import records
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.store import AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.waiting import Waiting
 from hub.store.writer import Writer
 from protocol.events import Event
 from protocol.model import TaskState
@@ -78,9 +79,14 @@ class Backend(ABC):
         self._writer.on_failure = call
 
     @property
-    def is_full(self) -> bool:
-        """So much waits for a commit, or so long, that new work should be turned away."""
-        return self._writer.is_full or bool(self.trouble)
+    def is_behind(self) -> bool:
+        """See :class:`hub.store.store.Store`."""
+        return self._writer.waiting.is_behind
+
+    @property
+    def waiting(self) -> Waiting:
+        """What waits for a commit, with its limits."""
+        return self._writer.waiting
 
     @property
     def batches(self) -> int:

@@ -14,16 +14,22 @@ import apsw
 import structlog
 
 from hub.store.backend import Backend
-from hub.store.changes import AnyChange, Outcome
+from hub.store.changes import AddTasks, AnyChange, AppendLog, Outcome
 from hub.store.migrate import migrate
 from hub.store.queries import queries
+from hub.store.space import Space
 from hub.store.verbs import Verbs
-from protocol.errors import StoreFailed
+from protocol.errors import StorageFull, StoreFailed
 from protocol.events import Event
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 OLDEST_SQLITE: Final = (3, 51, 3)
+DISPENSABLE: Final = (AddTasks, AppendLog)
+"""What a full disk refuses: its senders can send it again, or do without."""
+_NO_ROOM: Final = StorageFull("the hub's disk is full; new tasks are taken in again when there is room", 5.0)
+FULL_PAUSE_S: Final = 0.25
+"""How long a batch that found no room waits before it looks again."""
 REFUSALS: Final = (
     apsw.ConstraintError,
     apsw.MismatchError,
@@ -44,12 +50,13 @@ be answered as if it had been looked at.
 class SqliteStore(Backend):
     """A :class:`hub.store.store.Store` in one file; ``:memory:`` for tests."""
 
-    def __init__(self, path: Path | str, *, busy_s: float = 10.0) -> None:
+    def __init__(self, path: Path | str, *, busy_s: float = 10.0, space: Space | None = None) -> None:
         """Prepare a store; :meth:`open` opens it.
 
         Args:
             path: the file; it is made if it is new, for its owner alone.
             busy_s: how long another program may hold the file before nothing can be promised any more.
+            space: the room on its disk, with a part of it kept back.
         """
         super().__init__("sqlite")
         self._path, self._busy_s = str(path), busy_s
@@ -62,6 +69,9 @@ class SqliteStore(Backend):
         self._verbs: Verbs | None = None
         self._is_closed = False
         self._is_doubtful = False
+        self._closing = asyncio.Event()
+        self._space = space
+        self._is_without_room = False
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -71,7 +81,13 @@ class SqliteStore(Backend):
         Raises:
             StoreFailed: the file cannot be used; the text says why and what to do.
         """
-        await self._in(self._write_thread, self._open)
+        try:
+            await self._in(self._write_thread, self._open)
+        except StoreFailed as exc:
+            # A start writes a little, too: it gets what was kept back for such a day.
+            if not isinstance(exc.__cause__, apsw.FullError) or self._space is None or not self._space.release():
+                raise
+            await self._in(self._write_thread, self._open)
         self._writer.start()
 
     def _open(self) -> None:
@@ -93,6 +109,7 @@ class SqliteStore(Backend):
         if self._is_closed:
             return
         self._is_closed = True
+        self._closing.set()
         await self._writer.close()
 
         def shut() -> None:
@@ -107,8 +124,43 @@ class SqliteStore(Backend):
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
+    @property
+    def trouble(self) -> str:
+        """That no commit finds room, not even with what was kept back; empty if all is well."""
+        return "the disk is full, nothing can be stored" if self._is_without_room else ""
+
     async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
-        return await self._in(self._write_thread, lambda: self._apply_now(batch))
+        try:
+            return await self._in(self._write_thread, lambda: self._apply_now(batch))
+        except apsw.FullError:
+            return await self._apply_without_room(batch)
+
+    async def _apply_without_room(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+        """The batch without what can be had again, on what was kept back; tried until there is room for it.
+
+        Nothing of it was stored, and nothing is answered before it is: that is what tells a full disk from a broken
+        one.
+        """
+        needed: list[AnyChange] = [change for change in batch if not isinstance(change, DISPENSABLE)]
+        if self._space is not None:
+            self._space.release()
+        while True:
+            try:
+                done, events = await self._in(self._write_thread, lambda: self._apply_now(needed))
+            except apsw.FullError:
+                self._is_without_room = True
+                await self._pause()
+            else:
+                self._is_without_room = False
+                outcomes = iter(done)
+                return [_NO_ROOM if isinstance(change, DISPENSABLE) else next(outcomes) for change in batch], events
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._closing.wait(), FULL_PAUSE_S)
+        except TimeoutError:
+            return
+        raise StoreFailed("the hub stops while its disk is full; what waited was not acknowledged")
 
     def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         assert self._writing is not None, "the store is open"
@@ -120,7 +172,11 @@ class SqliteStore(Backend):
                 # A bug in one verb must not take the others of its batch along: once more, each undone by itself.
                 log.exception("batch_failed", changes=len(batch))
                 return _transaction(self._writing, self._verbs.each, batch)
+        except apsw.FullError:
+            raise
         except apsw.Error as exc:
+            if getattr(exc, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:  # full too: the index of its log
+                raise apsw.FullError(str(exc)) from exc
             # The WAL may lack what a failed sync has dropped. Its checksums tell the next start where it ends; copied
             # into the database as the last connection closes, its gaps would be damage.
             self._is_doubtful = True
@@ -141,6 +197,11 @@ class SqliteStore(Backend):
     async def _next_boot(self, now_ms: int) -> int:
         assert self._writing is not None, "the store is open"
         writing = self._writing
+        try:
+            return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
+        except apsw.FullError as exc:
+            if self._space is None or not self._space.release():
+                raise StoreFailed(f"cannot start: the disk of {self._path} is full; free some of it") from exc
         return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
 
 

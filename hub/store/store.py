@@ -130,6 +130,11 @@ class Store(Protocol):
         """Why nothing can be read or written for the moment; empty if all is well."""
         ...
 
+    @property
+    def is_behind(self) -> bool:
+        """So much waits for the disk that output should be left out."""
+        ...
+
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """Write ``change`` with the next batch; ``done`` gets its outcome after the commit."""
         ...

@@ -6,24 +6,17 @@ report and the next assignment, share one commit. Backends apply a batch off the
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
 
 import structlog
 
 from hub.store.changes import AnyChange, Outcome
 from hub.store.store import Done
+from hub.store.waiting import Item, Waiting
 from protocol.errors import AgentComError, Overloaded, StoreFailed
 from protocol.events import Event
 
 log = structlog.get_logger(__name__)
-
-MAX_BATCH: Final = 500
-"""Changes in one transaction: beyond this the time per commit grows faster than the throughput."""
-
-MAX_WAITING: Final = 20_000
-"""Changes that may wait for a commit before new submissions are turned away."""
 
 Apply = Callable[[list[AnyChange]], Awaitable[tuple[list[Outcome], list[Event]]]]
 
@@ -37,9 +30,8 @@ class Writer:
 
     def __init__(self, apply: Apply) -> None:
         self._apply = apply
-        self._waiting: list[tuple[AnyChange, Done | None]] = []
-        self._unanswered: deque[Done | None] = deque()  # of the batch in flight
-        self._is_woken = False
+        self.waiting = Waiting()
+        self._in_flight: list[Item] = []  # what is not answered of the batch that is being written, last first
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failed: StoreFailed | None = None
@@ -55,18 +47,13 @@ class Writer:
         self._task = asyncio.create_task(self._run(), name="store-writer")
         self._task.add_done_callback(self._ended)
 
-    @property
-    def is_full(self) -> bool:
-        """So much waits that new work should be turned away."""
-        return len(self._waiting) >= MAX_WAITING
-
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """Queue a change for the next batch."""
         if self._failed is not None:
             if done is not None:
                 done(self._failed)
             return
-        self._waiting.append((change, done))
+        self.waiting.put(change, done)
         self._work.set()
 
     def wake(self) -> None:
@@ -74,9 +61,13 @@ class Writer:
         self._work.set()
 
     async def commit(self, change: AnyChange) -> Outcome:
-        """Queue a change and wait for its outcome; raises it if it is an error."""
-        if self.is_full:
-            raise Overloaded("too many changes wait for the disk", 1.0)
+        """Queue a change and wait for its outcome; raises it if it is an error.
+
+        Raises:
+            Overloaded: the disk has stood still for so long that not even this may wait.
+        """
+        if self.waiting.is_full:
+            raise Overloaded(f"{self.waiting.unanswered} changes wait for the disk", self.waiting.retry_after_s)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def done(outcome: Outcome) -> None:
@@ -98,31 +89,35 @@ class Writer:
         self._failed = self._failed or StoreFailed("the store is closed")
 
     async def _run(self) -> None:
-        while not (self._is_closing and not self._waiting):
+        while not (self._is_closing and not self.waiting):
             await self._work.wait()
             self._work.clear()
             self.on_seal()
-            while self._waiting and self._failed is None:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            while self._failed is None and (batch := self.waiting.batch()):
                 await self._write(batch)
                 self.on_seal()
             if self._failed is not None:
                 return
 
-    async def _write(self, batch: list[tuple[AnyChange, Done | None]]) -> None:
-        self._unanswered.extend(done for _, done in batch)
+    async def _write(self, batch: list[Item]) -> None:
+        self._in_flight = batch[::-1]
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
-            outcomes, events = await self._apply([change for change, _ in batch])
+            outcomes, events = await self._apply([item.change for item in batch])
         except StoreFailed as exc:
             self._fail(exc)
             return
         assert len(outcomes) == len(batch), "one outcome a change"
+        self.waiting.wrote(batch, clock() - began)
         self.batches += 1
         self.changes += len(batch)
         self.on_commit(events)
         for outcome in outcomes:
-            if (done := self._unanswered.popleft()) is not None:
-                done(outcome)
+            item = self._in_flight.pop()
+            self.waiting.answered(item)
+            if item.done is not None:
+                item.done(outcome)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         # A bug in a callback: without a writer the hub would accept and never answer.
@@ -131,14 +126,14 @@ class Writer:
 
     def _fail(self, failure: StoreFailed) -> None:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.
-        unanswered = [*self._unanswered, *(done for _, done in self._waiting)]
+        unanswered = [*self._in_flight[::-1], *self.waiting.drop()]
         log.error("store_failed", error=str(failure), changes=len(unanswered))
         self._failed = failure
-        self._unanswered.clear()
-        self._waiting = []
-        for done in unanswered:
-            if done is not None:
-                done(failure)
+        self._in_flight.clear()
+        for item in unanswered:
+            self.waiting.answered(item)
+            if item.done is not None:
+                item.done(failure)
         self.on_failure(failure)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from hub.core.access import roles_with
 from hub.web.problems import STATUS
-from hub.web.routing import JSON, Param, Route
+from hub.web.routing import JSON, SSE, Param, Route
 from protocol.api import PROBLEM_TYPE, ProblemDocument
 
 _REF: Final = "#/components/schemas/{name}"
@@ -26,8 +26,10 @@ _KNOWN_STATUS: Final = {
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "Something that was sent cannot be accepted; `errors` lists every problem",
+    "429": "You have more waiting (or open) than your share; see Retry-After",
     "502": "An endpoint does not answer",
     "503": "Not now; see Retry-After",
+    "507": "The disk is nearly full: no new tasks for now; see Retry-After",
 }
 
 
@@ -133,6 +135,10 @@ def _refusals(route: Route) -> dict[str, Any]:
         statuses.add("409")
     if "/endpoints" in route.path and route.request is not None:
         statuses.add("502")
+    if route.permission == "tasks:submit":
+        statuses |= {"429", "507"}
+    if SSE in route.produces:
+        statuses.add("429")
     return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(statuses)}
 
 

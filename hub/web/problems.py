@@ -5,6 +5,7 @@ are logged under the id that the body names.
 """
 
 import difflib
+import math
 from http import HTTPStatus
 from typing import Final
 
@@ -93,6 +94,8 @@ STATUS: Final[dict[type[AgentComError], int]] = {
     Refused: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.Throttled: 429,
+    errors.StorageFull: 507,
     errors.Unavailable: 503,
     errors.VersionMismatch: 400,
     errors.ProtocolViolation: 400,
@@ -134,7 +137,7 @@ def reply_to(error: AgentComError) -> web.Response:
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="agentcom"'
     if isinstance(error, errors.Unavailable):
-        headers["Retry-After"] = f"{max(1, round(error.retry_after_s or _RETRY_S))}"
+        headers["Retry-After"] = f"{max(1, math.ceil(error.retry_after_s or _RETRY_S))}"
     return reply(document_of(error), headers)
 
 

@@ -75,7 +75,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
         assert (await newer.json())["id"] > task
 
 
-FULL_DISK = """
+BAD_WRITES = """
     import asyncio, json, resource, signal, sys
     import aiohttp
     from hub.app import start_hub
@@ -86,7 +86,7 @@ FULL_DISK = """
         hub = await start_hub(settings)
         token = open(folder + "/admin.token").read().strip()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))  # the disk is full from here on
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))  # no larger: not what a full disk says
         kept, refused = [], 0
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as client:
             for number in range(400):
@@ -105,10 +105,10 @@ FULL_DISK = """
 """
 
 
-async def test_a_full_disk_ends_the_hub_and_every_acknowledged_task_is_kept(tmp_path: Path) -> None:
+async def test_a_write_error_ends_the_hub_and_every_acknowledged_task_is_kept(tmp_path: Path) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
+        [sys.executable, "-c", textwrap.dedent(BAD_WRITES), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,

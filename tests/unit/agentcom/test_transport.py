@@ -1,5 +1,6 @@
 """Promises of :mod:`agentcom.transport`."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -42,6 +43,33 @@ async def test_a_hub_that_asks_for_more_patience_than_there_is_ends_it_at_once(
     with pytest.raises(Overloaded, match="busy"):
         await transport.call("GET", "/x", dict)
     assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("status, code", [(429, "throttled"), (503, "overloaded"), (507, "storage_full")])
+async def test_a_hub_that_names_a_time_is_not_asked_before_it(
+    script: Script, transport: Transport, status: int, code: str
+) -> None:
+    script.then(refuses(status, code, "busy", **{"Retry-After": "1"}), replies({"a": 1}))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    assert await transport.call("GET", "/x", dict) == {"a": 1}
+    assert loop.time() - began >= 1.0
+
+
+async def test_a_stream_that_is_refused_for_a_time_is_not_asked_for_before_it(
+    script: Script, transport: Transport
+) -> None:
+    script.then(
+        refuses(429, "throttled", "too many", **{"Retry-After": "1"}), streams("id: 1\nevent: end\ndata: x\n\n")
+    )
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with aclosing(transport.follow("/x")) as frames:
+        found = [frame async for frame in frames]
+
+    assert loop.time() - began >= 1.0
+    assert found
 
 
 async def test_a_lost_answer_is_asked_for_again_if_twice_is_as_good_as_once(

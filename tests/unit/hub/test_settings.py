@@ -58,6 +58,8 @@ def test_an_address_that_others_can_reach_needs_tls_or_a_decision(listen: str) -
         ({"heartbeat_s": 20.0, "lease_s": 59.9}, "lease_s"),
         ({"lease_s": float("inf")}, "lease_s"),
         ({"window": 0}, "window"),
+        ({"disk_reserve_mb": -1}, "disk_reserve_mb"),
+        ({"memory_limit_mb": 127}, "memory_limit_mb"),
         ({"window": 1_000_001}, "window"),
         ({"log": "loud"}, "log"),
         ({"log_level": "trace"}, "log_level"),

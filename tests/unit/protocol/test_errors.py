@@ -75,6 +75,8 @@ EXAMPLES: dict[str, tuple[AgentComError, str, bool, str]] = {
     ),
     "StoreFailed": (errors.StoreFailed("disk full"), "store_failed", True, "disk full"),
     "Overloaded": (errors.Overloaded("full", 1.0), "overloaded", True, "full; try again in 1 s"),
+    "Throttled": (errors.Throttled("9 of yours wait", 2.0), "throttled", True, "9 of yours wait; try again in 2 s"),
+    "StorageFull": (errors.StorageFull("no room", 5.0), "storage_full", True, "no room; try again in 5 s"),
     "VersionMismatch": (
         errors.VersionMismatch((1, 1), (2, 3)),
         "version_mismatch",

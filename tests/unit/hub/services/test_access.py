@@ -8,7 +8,6 @@ import pytest
 from hub.services.access import Access
 from hub.store.changes import TouchTokens
 from hub.store.sqlite import SqliteStore
-from hub.store.writer import MAX_WAITING
 from protocol.api import TokenBody
 from protocol.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated
 from protocol.events import EventKind
@@ -156,7 +155,8 @@ async def test_last_use_waits_while_the_disk_is_crowded(access: Access, store: S
     made = await access.create(TokenBody(role=Role.VIEWER), by="x")
     access.authenticate(made.token)
     all_written = asyncio.get_running_loop().create_future()
-    for _ in range(MAX_WAITING - 1):
+    store.waiting.most = 100
+    for _ in range(99):
         store.post(TouchTokens({}))
     store.post(TouchTokens({}), all_written.set_result)
     await access.flush()

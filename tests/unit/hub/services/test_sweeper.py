@@ -14,7 +14,7 @@ from hub.gateway.connection import Links
 from hub.services.sweeper import SAFETY_S, Sweeper
 from hub.store.changes import Record
 from hub.store.sqlite import SqliteStore
-from hub.store.writer import MAX_BATCH, MAX_WAITING
+from hub.store.waiting import MAX_BATCH
 from protocol.events import Event, EventKind
 from tests.support.stores import CLASS, Rows, new_task
 
@@ -59,10 +59,11 @@ async def loop() -> AsyncIterator[Loop]:
 
 async def test_a_crowd_at_the_disk_does_not_end_the_loop(loop: Loop) -> None:
     await loop.rows.add(new_task(1, ready_ms=loop.clock.now_ms()))
-    for _ in range(MAX_WAITING + 2 * MAX_BATCH):
+    loop.rows.store.waiting.most = 10 * MAX_BATCH
+    for _ in range(12 * MAX_BATCH):
         loop.rows.store.post(Record(Event(kind=EventKind.HUB_STARTED, at_ms=1)))
     async with loop.running() as task:
-        assert loop.rows.store.is_full
+        assert loop.rows.store.waiting.is_full
 
         await loop.until_ready(task, within_s=30.0)
 

@@ -1,5 +1,6 @@
 """The promises of the embedded store that have to do with its being a file among others."""
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from hub.store.changes import Record
+from hub.store.changes import AppendLog, Record
+from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
-from protocol.errors import StoreFailed
+from protocol.errors import StorageFull, StoreFailed
 from protocol.events import Event, EventKind
+from protocol.model import TaskState
+from tests.support.stores import Rows, new_task, task_id
 
 FACT = Record(Event(kind=EventKind.HUB_STARTED, at_ms=1))
 
@@ -55,3 +59,72 @@ async def test_a_place_where_no_file_can_be_is_refused_in_words(tmp_path: Path) 
     with pytest.raises(StoreFailed, match="cannot open the store"):
         await store.open()
     await store.close()
+
+
+def fill(store: SqliteStore, *, pages_left: int) -> None:
+    """Let the file grow by so many pages and no more: the database then says what it says of a full disk."""
+    writing = store._writing  # nothing else can make a file full without filling the disk
+    assert writing is not None
+    pages = writing.execute("PRAGMA page_count").fetchall()[0][0]
+    writing.execute(f"PRAGMA max_page_count = {pages + pages_left}")
+
+
+async def until_full(store: SqliteStore) -> None:
+    async with asyncio.timeout(30):
+        while not store.trouble:  # noqa: ASYNC110 - the store says it to whoever asks, and to nobody by itself
+            await asyncio.sleep(0)
+
+
+async def test_a_full_disk_refuses_new_tasks_and_keeps_what_running_work_says(tmp_path: Path) -> None:
+    space = Space(tmp_path, 256, ask=lambda _folder: (1 << 40, 1 << 40))
+    store = SqliteStore(tmp_path / "hub.sqlite", space=space)
+    await store.open()
+    failures: list[BaseException] = []
+    store.on_failure = failures.append
+    rows = Rows(store)
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    await rows.accept(1, epoch)
+    fill(store, pages_left=4)
+    large = [new_task(number, spec=b"x" * 100_000) for number in range(2, 5)]
+    piece = AppendLog(at_ms=9, task=task_id(1), epoch=epoch, offset=0, stream="stdout", text="x" * 100_000)
+    told = await asyncio.gather(rows.add(*large), rows.finish(1, epoch), store.commit(piece), return_exceptions=True)
+
+    assert [isinstance(outcome, StorageFull) for outcome in told] == [True, False, True]
+    assert await rows.state(1) is TaskState.COMPLETED
+    assert await store.task(task_id(2)) is None
+    assert (space.state, store.trouble, failures) == ("full", "", [])
+    fill(store, pages_left=1_000)
+    space.look()
+    assert space.state == "ok"
+    await rows.add(*large)
+    await store.close()
+
+
+async def test_what_finds_no_room_at_all_waits_for_it_and_is_stored_once(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hub.sqlite")
+    await store.open()
+    fill(store, pages_left=0)
+    event = Event(kind=EventKind.HUB_STARTED, at_ms=1, facts={"text": "x" * 50_000})
+    waiting = asyncio.ensure_future(store.commit(Record(event)))
+    await until_full(store)
+    assert not waiting.done()
+    fill(store, pages_left=1_000)
+    await waiting
+
+    assert store.trouble == ""
+    assert [found.facts for found in await store.events(0, 10)] == [event.facts]
+    await store.close()
+
+
+async def test_a_hub_that_stops_on_a_full_disk_stops_and_has_acknowledged_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hub.sqlite")
+    await store.open()
+    fill(store, pages_left=0)
+    event = Event(kind=EventKind.HUB_STARTED, at_ms=1, facts={"text": "x" * 50_000})
+    waiting = asyncio.ensure_future(store.commit(Record(event)))
+    await until_full(store)
+    await store.close()
+
+    with pytest.raises(StoreFailed, match="what waited was not acknowledged"):
+        await waiting

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hub.store.changes import AnyChange, Outcome, Record
-from hub.store.writer import MAX_BATCH, MAX_WAITING, Writer
+from hub.store.waiting import MAX_BATCH
+from hub.store.writer import Writer
 from protocol.errors import NotFound, Overloaded, StoreFailed
 from protocol.events import Event, EventKind
 
@@ -184,21 +185,24 @@ async def test_who_no_longer_waits_for_an_answer_harms_nobody() -> None:
     await writer.close()
 
 
-async def test_too_much_waiting_turns_callers_away_but_not_what_must_be_told() -> None:
+async def test_when_nothing_more_can_wait_callers_are_turned_away_but_not_what_must_be_told() -> None:
     writer = started(disk := Disk())
+    writer.waiting.most = 1_000
     disk.gate.clear()
     writer.post(change(0))
     await disk.writing.wait()
-    for number in range(MAX_WAITING):
+    for number in range(999):
         writer.post(change(number))
 
-    assert writer.is_full
-    with pytest.raises(Overloaded):
+    assert writer.waiting.is_full
+    with pytest.raises(Overloaded) as caught:
         await writer.commit(change(1))
+    assert caught.value.retry_after_s == 1
     writer.post(change(1))
     disk.gate.set()
     await writer.close()
-    assert writer.changes == MAX_WAITING + 2
+    assert writer.changes == 1_001
+    assert writer.waiting.unanswered == 0
 
 
 async def test_closing_writes_what_waits_and_then_takes_no_more() -> None:

@@ -22,7 +22,7 @@ def test_a_submission_may_be_one_task_or_many() -> None:
         "TaskSpec",
         "TaskBatch",
     ]
-    assert {"201", "400", "401", "403", "409", "413", "415", "422", "503"} == set(submit["responses"])
+    assert {"201", "400", "401", "403", "409", "413", "415", "422", "429", "503", "507"} == set(submit["responses"])
 
 
 def test_a_body_that_may_be_left_out_is_not_required() -> None:

@@ -51,7 +51,7 @@ def test_a_refusal_for_want_of_a_token_says_how_to_send_one() -> None:
     assert problems.reply_to(errors.Unauthenticated("x")).headers["WWW-Authenticate"] == 'Bearer realm="agentcom"'
 
 
-@pytest.mark.parametrize("after_s, told", [(None, "2"), (0.2, "1"), (7.6, "8")])
+@pytest.mark.parametrize("after_s, told", [(None, "2"), (0.2, "1"), (7.2, "8")])
 def test_not_now_says_when(after_s: float | None, told: str) -> None:
     assert problems.reply_to(errors.Overloaded("full", after_s)).headers["Retry-After"] == told
 

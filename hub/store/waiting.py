@@ -1,0 +1,165 @@
+"""What waits for a commit: how much of it there is, whose it is, and whether more new tasks may join it.
+
+Only new tasks are ever turned away, and long before memory is short: what agents report, heartbeats bring about and
+people decide (cancel, drain) always joins, because refusing it would lose work or control. Its caller is the writer;
+new tasks are asked about beforehand (:meth:`Waiting.check`) by ``hub/services/admission.py``.
+"""
+
+import math
+from collections import Counter, deque
+from typing import Final, NamedTuple
+
+from hub.store.changes import AddTasks, AnyChange, AppendLog, Finish
+from hub.store.store import Done
+from protocol.errors import Overloaded, Throttled
+
+MAX_BATCH: Final = 500
+"""Changes in one transaction: beyond this the time per commit grows faster than the throughput."""
+
+MAX_BATCH_TASKS: Final = 2_000
+"""New tasks in one transaction, if it holds more than one submission: a result must not wait long behind them."""
+
+MAX_BATCH_BYTES: Final = 16 << 20
+
+MAX_WAITING_TASKS: Final = 20_000
+"""New tasks that may wait for their commit: some seconds of work for a slow disk."""
+
+MAX_WAITING_BYTES: Final = 64 << 20
+"""Bytes of new tasks and of output that may wait."""
+
+SHARE: Final = 0.5
+"""Part of both that one caller may have; the rest is for the others."""
+
+MAX_WAITING: Final = 200_000
+"""Changes of any kind: only a hub whose disk has stood still for long comes here, and then nothing waits any more."""
+
+_ROW_BYTES: Final = 500
+"""What a change or a task costs beside its bulk, roughly."""
+_LONGEST_S: Final = 60.0
+
+
+class Item(NamedTuple):
+    """One change that waits, and who wants to know its outcome."""
+
+    change: AnyChange
+    done: Done | None
+    tasks: int
+    size_bytes: int
+
+
+class Waiting:
+    """The queue before the disk, with its limits.
+
+    Attributes:
+        tasks, size_bytes: new tasks, and bytes of everything, that are not answered yet (the batch in flight too).
+        most: changes of any kind that may wait.
+    """
+
+    def __init__(self) -> None:
+        self.tasks = 0
+        self.size_bytes = 0
+        self.most = MAX_WAITING
+        self._items: deque[Item] = deque()
+        self._unanswered = 0
+        self._tasks_of: Counter[str] = Counter()
+        self._bytes_of: Counter[str] = Counter()
+        self._per_s = 0.0
+
+    def __len__(self) -> int:
+        """Changes that wait for a batch."""
+        return len(self._items)
+
+    @property
+    def unanswered(self) -> int:
+        """Changes that wait or are being written."""
+        return self._unanswered
+
+    def put(self, change: AnyChange, done: Done | None) -> None:
+        """Queue a change; nothing that comes here is refused."""
+        tasks, size_bytes = _size(change)
+        self._items.append(Item(change, done, tasks, size_bytes))
+        self.tasks += tasks
+        self.size_bytes += size_bytes
+        self._unanswered += 1
+        if isinstance(change, AddTasks):
+            self._tasks_of[change.by] += tasks
+            self._bytes_of[change.by] += size_bytes
+
+    def batch(self) -> list[Item]:
+        """Take the next batch, in order; empty if nothing waits."""
+        found: list[Item] = []
+        tasks = size_bytes = 0
+        while self._items and len(found) < MAX_BATCH:
+            item = self._items[0]
+            tasks += item.tasks
+            size_bytes += item.size_bytes
+            if found and (tasks > MAX_BATCH_TASKS or size_bytes > MAX_BATCH_BYTES):
+                break
+            found.append(self._items.popleft())
+        return found
+
+    def answered(self, item: Item) -> None:
+        """A change of a batch has its outcome: it costs nothing any more."""
+        self.tasks -= item.tasks
+        self.size_bytes -= item.size_bytes
+        self._unanswered -= 1
+        if isinstance(item.change, AddTasks):
+            by = item.change.by
+            self._tasks_of[by] -= item.tasks
+            self._bytes_of[by] -= item.size_bytes
+            if not self._tasks_of[by]:
+                del self._tasks_of[by], self._bytes_of[by]
+
+    def drop(self) -> list[Item]:
+        """Take everything that waits, because nothing will be written any more."""
+        found = list(self._items)
+        self._items.clear()
+        return found
+
+    def wrote(self, batch: list[Item], seconds: float) -> None:
+        """A batch took so long: the next estimates count on it."""
+        rows = sum(max(1, item.tasks) for item in batch)
+        per_s = rows / max(seconds, 0.001)
+        self._per_s = per_s if not self._per_s else 0.7 * self._per_s + 0.3 * per_s
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    def check(self, tasks: int, by: str) -> None:
+        """Pass if ``tasks`` new ones of the caller ``by`` may wait with the others.
+
+        Raises:
+            Overloaded: too much waits already.
+            Throttled: too much of what waits is this caller's.
+        """
+        if self.tasks + tasks > MAX_WAITING_TASKS or self.size_bytes > MAX_WAITING_BYTES or self.is_full:
+            raise Overloaded(f"{self.tasks} new tasks wait for the disk", self.retry_after_s)
+        mine = self._tasks_of.get(by, 0)
+        if mine and (mine + tasks > SHARE * MAX_WAITING_TASKS or self._bytes_of[by] > SHARE * MAX_WAITING_BYTES):
+            raise Throttled(f"{mine} new tasks of yours wait for the disk", self.retry_after_s)
+
+    @property
+    def is_full(self) -> bool:
+        """Not even control may wait any more."""
+        return self._unanswered >= self.most
+
+    @property
+    def is_behind(self) -> bool:
+        """Bulk that nobody's work depends on (live output) should be left out."""
+        return self.size_bytes > MAX_WAITING_BYTES
+
+    @property
+    def retry_after_s(self) -> float:
+        """When half of what waits will have been written, in whole seconds."""
+        rows = self.tasks + self._unanswered
+        return float(math.ceil(min(_LONGEST_S, max(1.0, rows / 2 / self._per_s if self._per_s else 1.0))))
+
+
+def _size(change: AnyChange) -> tuple[int, int]:
+    """New tasks in a change, and its bytes."""
+    if isinstance(change, AddTasks):
+        return len(change.tasks), sum(len(task.spec) + len(task.tier) + _ROW_BYTES for task in change.tasks)
+    if isinstance(change, AppendLog):
+        return 0, len(change.text or "") + _ROW_BYTES  # a text that is none is refused later, alone
+    if isinstance(change, Finish) and change.result is not None:
+        return 0, len(change.result) + _ROW_BYTES
+    return 0, _ROW_BYTES
