@@ -59,6 +59,8 @@ class AttemptView(Struct, kw_only=True):
     ended_at: datetime | None = None
     routing: Routing | None = None
     result: TaskResult | None = None
+    suspect: bool = False
+    """Its agent died during it, or has not been heard of since; so many of these and the task is a dead letter."""
 
 
 class TaskSummary(Struct, kw_only=True):
@@ -131,6 +133,9 @@ class AgentView(Struct, kw_only=True):
     last_seen_at: datetime | None
     tasks: tuple[str, ...]
     draining: bool
+    alarm: str = ""
+    """Another sidecar has come under its name; what became of that one."""
+    alarm_at: datetime | None = None
 
 
 class AgentList(Struct, kw_only=True):

@@ -29,6 +29,8 @@ class EventKind(StrEnum):
     REPORT_STALE = "report_stale"
     AGENT_JOINED = "agent_joined"
     AGENT_LOST = "agent_lost"
+    AGENT_CLONED = "agent_cloned"
+    AGENT_LEAVING = "agent_leaving"
     AGENT_DRAINING = "agent_draining"
     AGENT_RESUMED = "agent_resumed"
     ENDPOINT_ADDED = "endpoint_added"

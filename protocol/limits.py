@@ -61,6 +61,15 @@ LEASE_MARGIN_S: Final = 5.0
 MAX_INFRA_FAILURES: Final = 5
 """Attempts lost to the machinery (dead sidecar, broken link) before a task is given up; they cost no retry."""
 
+MAX_QUOTA_FAILURES: Final = 10
+"""Tries against an endpoint that is down or out of quota, on top of the task's own retries."""
+
+MAX_DEATHS: Final = 3
+"""Sidecars that may die while they run a task before it is a dead letter: it may be what kills them."""
+
+ALONE_FROM_DEATHS: Final = 2
+"""From so many deaths on a task runs only on an agent that runs nothing else, so that no other task dies with it."""
+
 RECONNECT_CAP_S: Final = 15.0
 """Longest wait of a sidecar between two tries to reach its hub (full jitter below it).
 

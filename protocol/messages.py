@@ -41,7 +41,12 @@ class HeldAttempt(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What the hub says about one held attempt: ``keep`` it, ``stop`` it (no longer counts), or ``unknown`` task."""
+    """What the hub says about one held attempt.
+
+    ``keep``: it is the current attempt of its task and this sidecar's; its lease is renewed. ``stop``: the task is
+    known, and this attempt does not count: the task has ended or waits, or another attempt has it. ``unknown``: this
+    hub has no such task.
+    """
 
     attempt: AttemptId
     verdict: str
@@ -63,6 +68,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """The hub boot that this sidecar last spoke with, 0 for none; ``received`` counts that boot's ordered messages."""
     received: Count = 0
     draining: bool = False
+    instance: str = ""
+    """Random name of the state directory: boots are counted there, and it tells two machines of one name apart."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):

@@ -248,6 +248,10 @@ class Artifact(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+SIDECAR_DIED: Final = "sidecar_restarted"
+"""``error_code`` of an attempt that is reported as lost because its sidecar died during the work."""
+
+
 class TaskResult(Struct, frozen=True, kw_only=True):
     """What an attempt delivers. ``verified`` is set by checks alone: ``None`` without any."""
 

@@ -62,6 +62,8 @@ class Held:
     retries: int = 0
     infra_failures: int = 0
     max_retries: int = 0
+    alone: bool = False
+    """Nothing else may run on its agent meanwhile."""
     is_committed: bool = False
     """The claim is in the store; until then the assignment has not left."""
     log_bytes: int = 0
@@ -89,6 +91,13 @@ class Agent:
     last_seen_ms: int | None = None
     report: HostReport | None = None
     held: dict[str, Held] = field(default_factory=dict)
+    instance: str = ""
+    """The state directory that it works from, if it says so: who has the name and another one is somebody else."""
+    alarm: str = ""
+    """What is wrong with its identity: another sidecar has come under its name."""
+    alarm_ms: int = 0
+    runs_alone: str = ""
+    """The task that it holds and that nothing else may run beside, if there is one."""
     last_given: int = 0
     """Number of the last assignment it got, so that the one that waited longest goes first."""
 
@@ -103,6 +112,6 @@ class Agent:
     @property
     def free_slots(self) -> int:
         """Attempts it could take now."""
-        if self.is_leaving or self.state in {OFFLINE, DRAINING, BLOCKED}:
+        if self.is_leaving or self.state in {OFFLINE, DRAINING, BLOCKED} or self.runs_alone:
             return 0
         return max(0, self.slots - len(self.held))

@@ -16,6 +16,12 @@ def waiting(fleet: Fleet, requirements: Requirements) -> tuple[str, tuple[str, .
     found = match(fleet, requirements)
     if found.ways:
         names = sorted({way.agent for way in found.ways})
+        if requirements.alone:
+            return (
+                f"sidecars died while they ran it, so it waits for an agent without other work: {', '.join(names)}",
+                ("wait until one of them has nothing else to do", "add an agent"),
+                agents,
+            )
         if any(fleet.agents[name].free_slots for name in names):
             return "it is about to be assigned", (), agents
         return (

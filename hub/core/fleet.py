@@ -52,6 +52,8 @@ class Fleet:
         """``held.agent`` now holds the attempt."""
         agent = self.agents[held.agent]
         agent.held[held.task] = held
+        if held.alone:
+            agent.runs_alone = held.task
         self.held[held.task] = held
         if agent.state is not AgentState.OFFLINE and agent.state is not AgentState.DRAINING:
             agent.fire("claim")
@@ -73,6 +75,8 @@ class Fleet:
         del self.held[task]
         agent = self.agents[held.agent]
         agent.held.pop(task, None)
+        if agent.runs_alone == task:
+            agent.runs_alone = ""
         if not agent.held and agent.state in {AgentState.ASSIGNED, AgentState.WORKING, AgentState.DRAINING}:
             agent.fire("free")
         return held

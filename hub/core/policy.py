@@ -7,11 +7,8 @@ for the work itself.
 from dataclasses import dataclass
 from typing import Final
 
-from protocol.limits import MAX_INFRA_FAILURES
+from protocol.limits import MAX_INFRA_FAILURES, MAX_QUOTA_FAILURES
 from protocol.model import FailureClass, TaskState
-
-MAX_QUOTA_FAILURES: Final = 10
-"""Tries against an endpoint that is down or out of quota, on top of the task's own retries."""
 
 _NEVER_RETRIED: Final = frozenset(
     {FailureClass.INPUT, FailureClass.BUDGET, FailureClass.DEADLINE, FailureClass.DEPENDENCY, FailureClass.VERIFY}

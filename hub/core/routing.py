@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from hub.core.complexity import infer
+from protocol.limits import ALONE_FROM_DEATHS
 from protocol.model import Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
 
 DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
@@ -33,6 +34,8 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     strategies: tuple[Strategy, ...]
     model: str = ""
     needs: tuple[str, ...] = ()
+    alone: bool = False
+    """Only on an agent that runs nothing else: the task is suspected of killing its agents."""
 
     @property
     def text(self) -> str:
@@ -92,6 +95,12 @@ def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
 def requirements_of(text: str) -> Requirements:
     """The requirements whose class is ``text``."""
     return msgspec.json.decode(text, type=Requirements)
+
+
+def class_after(text: str, deaths: int) -> str:
+    """The class of a task of class ``text`` after so many deaths of its agents."""
+    requirements, alone = requirements_of(text), deaths >= ALONE_FROM_DEATHS
+    return text if requirements.alone is alone else msgspec.structs.replace(requirements, alone=alone).text
 
 
 def route(

@@ -6,10 +6,13 @@ decision can be replayed. The loop that feeds it is ``hub/services/dispatch.py``
 Order: the most urgent lane first, within a lane the oldest task, over all classes that somebody free can serve. Of the
 agents that can, the one with the smallest share of its slots in use gets it, among equals the one that has waited
 longest, so that equal agents get equal shares.
+
+A task that is suspected of killing its agents runs alone. While no agent is empty the least busy one gets nothing that
+comes later in the order, so that it will be.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from hub.core.agent import Agent
@@ -43,12 +46,15 @@ def plan(window: Window, fleet: Fleet, matcher: Matcher) -> Iterator[Assignment]
         if (head := queue.head) is not None and matcher.match(queue.requirements).ways:
             heads.append((head, text))
     heapq.heapify(heads)
+    emptying: set[str] = set()
     while heads:
         _, text = heads[0]
         queue = window.classes[text]
         found = matcher.match(queue.requirements)
-        chosen = choose(found, fleet)
+        chosen = choose(found, fleet, emptying, alone=queue.requirements.alone)
         if chosen is None:
+            if queue.requirements.alone:
+                emptying |= {agent.name for agent in _least_busy(found, fleet, emptying)}
             heapq.heappop(heads)  # everyone who could is busy; the next class may have others
             continue
         agent, way = chosen
@@ -63,15 +69,30 @@ def plan(window: Window, fleet: Fleet, matcher: Matcher) -> Iterator[Assignment]
             heapq.heapreplace(heads, (head, text))
 
 
-def choose(found: Match, fleet: Fleet) -> tuple[Agent, Way] | None:
-    """Who of those that can should take the next task; ``None`` if all are busy."""
+def choose(
+    found: Match, fleet: Fleet, emptying: Collection[str] = (), *, alone: bool = False
+) -> tuple[Agent, Way] | None:
+    """Who of those that can should take the next task; ``None`` if all are busy.
+
+    Args:
+        emptying: agents that get nothing, until something that must run alone can run there.
+        alone: this is such a task.
+    """
     best: tuple[float, int] | None = None
     chosen: tuple[Agent, Way] | None = None
     for way in found.ways:
         agent = fleet.agents[way.agent]
-        if not agent.free_slots:
+        if not agent.free_slots or agent.name in emptying or (alone and agent.held):
             continue
         rank = (len(agent.held) / agent.slots, agent.last_given)
         if best is None or rank < best:
             best, chosen = rank, (agent, way)
     return chosen
+
+
+def _least_busy(found: Match, fleet: Fleet, emptying: Collection[str]) -> list[Agent]:
+    """The agent that will be empty soonest, as far as anybody can tell; none if one is being emptied already."""
+    able = {way.agent for way in found.ways}
+    if able & {*emptying} or any(fleet.agents[name].runs_alone for name in able):
+        return []
+    return sorted((fleet.agents[name] for name in able), key=lambda agent: (len(agent.held), agent.name))[:1]

@@ -18,6 +18,7 @@ TASK_EDGES: Final[dict[tuple[TaskState, str], TaskState]] = {
     (BLOCKED, "cancel"): CANCELLED,
     (QUEUED, "claim"): ASSIGNED,
     (QUEUED, "fail"): FAILED,
+    (QUEUED, "give_up"): DEAD,
     (QUEUED, "cancel"): CANCELLED,
     (ASSIGNED, "accept"): RUNNING,
     (ASSIGNED, "complete"): COMPLETED,

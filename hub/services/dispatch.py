@@ -16,13 +16,13 @@ from hub.core.matching import Matcher
 from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
 from hub.core.window import ClassQueue, Window
-from hub.store.changes import Claim, Claimed, Outcome, ReadClass
+from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Unwilling
 from hub.store.store import Store
 from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.messages import Assign
-from protocol.model import AttemptId
+from protocol.model import AttemptId, TaskState
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +40,10 @@ class Dispatch:
         *,
         lease_s: float,
         on_assigned: Callable[[float], None] = lambda _waited_s: None,
+        on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
-        self._clock, self._lease_s, self._on_assigned = clock, lease_s, on_assigned
+        self._clock, self._lease_s, self._on_assigned, self._on_ended = clock, lease_s, on_assigned, on_ended
         self._matcher = Matcher(fleet)
 
     def run(self) -> None:
@@ -67,7 +68,8 @@ class Dispatch:
             at_ms=now_ms,
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
-        held = Held(task, 0, agent.name, agent.boot, self._clock.monotonic() + self._lease_s)
+        until, alone = self._clock.monotonic() + self._lease_s, chosen.queue.requirements.alone
+        held = Held(task, 0, agent.name, agent.boot, until, alone=alone)
         self._fleet.take(held)
         claim = Claim(
             at_ms=now_ms,
@@ -86,6 +88,9 @@ class Dispatch:
     def _claimed(self, held: Held, placement: Placement, outcome: Outcome) -> None:
         if not isinstance(outcome, Claimed):
             self._fleet.release(held.task, held.epoch)
+            if isinstance(outcome, Unwilling | Buried):
+                self._refused(held, outcome)
+                return
             if not isinstance(outcome, AgentComError):
                 raise TypeError(outcome)
             log.info("claim_refused", task=held.task, agent=held.agent, why=str(outcome))
@@ -96,6 +101,22 @@ class Dispatch:
         held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
         held.max_retries, held.is_committed = outcome.max_retries, True
         self._assign(held, outcome.spec, outcome.tier, placement)
+
+    def _refused(self, held: Held, outcome: Unwilling | Buried) -> None:
+        """The claim found out what nobody here had known."""
+        if isinstance(outcome, Buried):
+            log.error("task_buried", task=held.task, deaths=len(outcome.deaths), why=outcome.reason)
+            self._on_ended(TaskState.DEAD)
+        else:
+            log.info("claim_refused", task=held.task, agent=held.agent, why="the agent takes no new work")
+            agent = self._fleet.agents[held.agent]
+            agent.is_leaving = agent.is_leaving or outcome.leaving
+            if outcome.draining and not agent.is_draining:
+                agent.is_draining = True
+                agent.fire("drain")
+            self._fleet.changed()
+            self._window.add(outcome.ready.class_text, outcome.ready.place)
+        self._store.wake()
 
     def _assign(self, held: Held, spec: bytes, tier: bytes, placement: Placement) -> None:
         assign = Assign(

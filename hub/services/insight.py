@@ -1,11 +1,13 @@
 """What people ask about tasks and the hub: reads only, from the rows and from what is in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Final
 
 import structlog
 
 from hub.core import explain
+from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.routing import requirements_of, routing_of
 from hub.store import rows
@@ -27,6 +29,9 @@ from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
 
 log = structlog.get_logger(__name__)
+
+ALARM_SHOWN_MS: Final = 3_600_000
+"""How long a name that was used twice counts against the hub's health."""
 
 
 class Insight:
@@ -180,14 +185,15 @@ class Insight:
             trouble = str(exc)
         agents = list(self._fleet.agents.values())
         online = sum(agent.state is not AgentState.OFFLINE for agent in agents)
+        is_well = bool(agents) and online == len(agents) and not self._alarms(agents)
         parts = {
             "store": ComponentHealth(
                 state="down" if trouble else "ok",
                 detail=f"{self._store.kind}: {trouble or f'event {self._store.newest_event}'}",
             ),
             "agents": ComponentHealth(
-                state="ok" if online == len(agents) and agents else "degraded" if online else "down",
-                detail=f"{online} of {len(agents)} online",
+                state="ok" if is_well else "degraded" if online else "down",
+                detail=f"{online} of {len(agents)} online{self._alarms(agents)}",
             ),
             "dispatch": ComponentHealth(state="ok", detail=f"{len(self._fleet.held)} attempts held"),
             **self._machine(),
@@ -196,6 +202,11 @@ class Insight:
         worst = "down" if parts["store"].state == "down" else "ok" if states == {"ok"} else "degraded"
         queue = {state.value: counts.get(state, 0) for state in TaskState if state not in FINAL_STATES}
         return Health(state=worst, version=self._version, started_at=self._started_at, components=parts, queue=queue)
+
+    def _alarms(self, agents: Iterable[Agent]) -> str:
+        since_ms = self._clock.now_ms() - ALARM_SHOWN_MS
+        names = sorted(agent.name for agent in agents if agent.alarm and agent.alarm_ms >= since_ms)
+        return f"; more than one sidecar is named {', '.join(names)}" if names else ""
 
     async def counts(self) -> dict[TaskState, int]:
         """Tasks by state, final ones too."""

@@ -1,7 +1,8 @@
 """Which agents there are, what they hold, and whether they are alive.
 
 A sidecar introduces itself with its boot epoch and its inventory. The highest boot of a name counts; an older one is
-turned away. For every attempt on either side's list there is one verdict before any new work: keep, stop or unknown.
+turned away, and so is one from another state directory while the first is connected: two of one name raise an alarm.
+For every attempt on either side's list there is one verdict before any new work: keep, stop or unknown.
 Heartbeats renew leases in memory only (a restarted hub gives every lease a full term), so they cost no commit.
 """
 
@@ -13,7 +14,8 @@ from transitions import Machine
 
 from hub.core.agent import AGENT_EDGES, Agent, Held
 from hub.core.fleet import Fleet
-from hub.store.changes import PutAgent, Record
+from hub.core.routing import requirements_of
+from hub.store.changes import Exonerate, PutAgent, Record
 from hub.store.rows import at
 from hub.store.store import Start, Store
 from protocol import messages
@@ -24,6 +26,9 @@ from protocol.events import Event, EventKind
 from protocol.model import AgentState, AttemptId, AttemptState
 
 log = structlog.get_logger(__name__)
+
+ALARM_MS: Final = 3_600_000
+"""How long the same alarm is not told again."""
 
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
 
@@ -40,6 +45,19 @@ class Evicted(Conflict):
     def __str__(self) -> str:
         older = f"sidecar {self.name!r} boot {self.boot} is older than boot {self.newer}, which is known"
         return f"{older}; use another --name"
+
+
+class NameTaken(Conflict):
+    """Another sidecar, with a state directory of its own, is at work under this name."""
+
+    code = "name_taken"
+
+    def __init__(self, name: str, host: str) -> None:
+        self.name, self.host = name, host
+        super().__init__(name, host)
+
+    def __str__(self) -> str:
+        return f"another sidecar named {self.name!r} is at work on {self.host}; use another --name"
 
 
 class Lifecycle:
@@ -83,7 +101,7 @@ class Presence:
             agent = self._fleet.agent(row.name)
             agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
             agent.capabilities, agent.is_draining = frozenset(row.capabilities), row.draining
-            agent.last_seen_ms = row.last_seen_ms
+            agent.last_seen_ms, agent.is_leaving, agent.instance = row.last_seen_ms, row.leaving, row.instance
         until = self._clock.monotonic() + self._lease_s
         for task, attempt in start.held:
             agent = self._fleet.agent(attempt.agent)
@@ -97,6 +115,7 @@ class Presence:
                 retries=task.retries,
                 infra_failures=task.infra_failures,
                 max_retries=task.max_retries,
+                alone=requirements_of(task.class_text).alone,
                 is_committed=True,
             )
             self._fleet.take(held)
@@ -111,19 +130,26 @@ class Presence:
             never accepted: they are to be sent again.
         Raises:
             Evicted: a newer boot of this name is known, or has come meanwhile.
+            NameTaken: a sidecar with another state directory is connected under this name.
         """
         agent = self._fleet.agent(hello.sidecar)
-        if hello.boot < agent.boot:
+        ended = await self._known_tasks(hello.inventory)
+        is_other = agent.instance != hello.instance and bool(agent.instance and hello.instance)
+        if is_other and agent.state is not AgentState.OFFLINE:
+            self._alarm(agent, hello, "turned away")
+            raise NameTaken(agent.name, agent.host)
+        if hello.boot < agent.boot and not is_other:
+            self._alarm(agent, hello, "evicted")
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
-        is_new_boot = hello.boot != agent.boot
+        is_new_boot = hello.boot != agent.boot or is_other
         if is_new_boot:
             # Its last start is gone, though its socket may still look alive: nothing may be sent there any more.
             self._lifecycle.fire(agent, "lose")
         agent.boot, agent.host, agent.slots = hello.boot, hello.host, hello.slots
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
-        agent.is_leaving = hello.draining
-        verdicts, again = self._reconcile(agent, hello.inventory, is_new_boot=is_new_boot)
+        agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
+        verdicts, again = self._reconcile(agent, hello.inventory, ended, is_new_boot=is_new_boot)
         await self._put(agent, EventKind.AGENT_JOINED, host=agent.host, slots=agent.slots, new_boot=is_new_boot)
         if hello.boot != agent.boot:
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
@@ -145,8 +171,29 @@ class Presence:
         self._fleet.changed()
         self._store.wake()
 
+    def _alarm(self, agent: Agent, hello: messages.Hello, what: str) -> None:
+        """Two sidecars use one name, which only a person can put right. Told once a case, however often it knocks."""
+        text = f"another sidecar of this name, on {hello.host} (boot {hello.boot}), was {what}"
+        now_ms = self._clock.now_ms()
+        if agent.alarm == text and now_ms - agent.alarm_ms < ALARM_MS:
+            return
+        agent.alarm, agent.alarm_ms = text, now_ms
+        facts = {"host": hello.host, "boot": hello.boot, "was": what, "kept_host": agent.host, "kept_boot": agent.boot}
+        log.error("agent_cloned", agent=agent.name, **facts, next="give one of the two another --name")
+        self._store.post(Record(self._event(agent, EventKind.AGENT_CLONED, **facts)))
+
+    async def _known_tasks(self, inventory: Iterable[messages.HeldAttempt]) -> frozenset[str]:
+        """Of the tasks that the agent lists and nobody here holds: those that there are."""
+        asked = {item.attempt.task for item in inventory} - self._fleet.held.keys()
+        return frozenset(row.id for row in await self._store.summaries(sorted(asked))) if asked else frozenset()
+
     def _reconcile(
-        self, agent: Agent, inventory: Iterable[messages.HeldAttempt], *, is_new_boot: bool
+        self,
+        agent: Agent,
+        inventory: Iterable[messages.HeldAttempt],
+        ended: frozenset[str],
+        *,
+        is_new_boot: bool,
     ) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
         verdicts = []
         listed: dict[str, messages.HeldAttempt] = {}
@@ -154,13 +201,15 @@ class Presence:
         for item in inventory:
             task, epoch = item.attempt.task, item.attempt.epoch
             held = agent.held.get(task)
-            if held is not None and held.epoch == epoch:
+            if held is not None and held.is_committed and (held.epoch, held.boot) == (epoch, item.attempt.boot):
                 listed[task] = item
                 held.lease_until = until
                 verdicts.append(messages.Verdict(attempt=item.attempt, verdict="keep"))
             else:
-                known = task in self._fleet.held
+                known = task in self._fleet.held or task in ended
                 verdicts.append(messages.Verdict(attempt=item.attempt, verdict="stop" if known else "unknown"))
+                if item.attempt.boot == agent.boot:
+                    self._outlived(item.attempt)
         again = []
         for held in list(agent.held.values()):
             if held.task in listed or not held.is_committed:
@@ -170,6 +219,9 @@ class Presence:
                 again.append(held)
             else:
                 self._lose(held, "its sidecar came back without it")
+                if held.state is AttemptState.ASSIGNED or held.boot == agent.boot:
+                    # It never began, or its sidecar has outlived it: an attempt is journalled before it starts.
+                    self._outlived(AttemptId(held.agent, held.boot, held.task, held.epoch))
         return tuple(verdicts), again
 
     def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]:
@@ -180,7 +232,7 @@ class Presence:
         agent.last_seen_ms = self._clock.now_ms()
         if heartbeat.host is not None:
             agent.report = heartbeat.host
-        is_changed = agent.is_leaving is not heartbeat.draining
+        was_leaving, is_changed = agent.is_leaving, agent.is_leaving is not heartbeat.draining
         agent.is_leaving = heartbeat.draining
         if heartbeat.endpoints is not None and heartbeat.endpoints != agent.endpoints:
             agent.endpoints, is_changed = heartbeat.endpoints, True
@@ -189,6 +241,9 @@ class Presence:
         if is_changed:
             self._fleet.changed()
             self._store.wake()
+        if was_leaving is not agent.is_leaving:
+            kind = EventKind.AGENT_LEAVING if agent.is_leaving else EventKind.AGENT_RESUMED
+            self._store.post(self._row(agent, self._event(agent, kind, held=len(agent.held))))
         until = self._clock.monotonic() + self._lease_s
         named = ((item.attempt.task, item.attempt.epoch) for item in heartbeat.attempts)
         stale = set(self._fleet.renew(agent, named, until))
@@ -265,8 +320,16 @@ class Presence:
             raise NotFound("agent", name)
         return agent
 
+    def _outlived(self, attempt: AttemptId) -> None:
+        at_ms, boot = self._clock.now_ms(), attempt.boot
+        exonerate = Exonerate(at_ms=at_ms, task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar, boot=boot)
+        self._store.post(exonerate)
+
     async def _put(self, agent: Agent, kind: EventKind, **facts: object) -> None:
-        change = PutAgent(
+        await self._store.commit(self._row(agent, self._event(agent, kind, **facts)))
+
+    def _row(self, agent: Agent, event: Event) -> PutAgent:
+        return PutAgent(
             at_ms=self._clock.now_ms(),
             name=agent.name,
             host=agent.host,
@@ -275,9 +338,10 @@ class Presence:
             version=agent.version,
             capabilities=tuple(sorted(agent.capabilities)),
             draining=agent.is_draining,
-            event=self._event(agent, kind, **facts),
+            leaving=agent.is_leaving,
+            instance=agent.instance,
+            event=event,
         )
-        await self._store.commit(change)
 
     def _event(self, agent: Agent, kind: EventKind, **facts: object) -> Event:
         return Event(kind=kind, at_ms=self._clock.now_ms(), agent=agent.name, facts=facts)
@@ -297,6 +361,8 @@ def view(agent: Agent) -> AgentView:
         last_seen_at=at(agent.last_seen_ms),
         tasks=tuple(sorted(agent.held)),
         draining=agent.is_draining,
+        alarm=agent.alarm,
+        alarm_at=at(agent.alarm_ms) if agent.alarm else None,
     )
 
 

@@ -15,14 +15,14 @@ from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.policy import Next, after_failure
 from hub.core.window import Window
-from hub.store.changes import Accept, Advance, AppendLog, Finish, Finished, Outcome, Record
+from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
 from hub.store.store import Store
 from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
-from protocol.model import AttemptId, AttemptState, FailureClass, TaskState
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState
 
 log = structlog.get_logger(__name__)
 
@@ -171,13 +171,24 @@ class Results:
             failure = FailureClass.INFRA if message.state is AttemptState.LOST else FailureClass.AGENT
         if message.state is AttemptState.PASSED and result.verified is False:
             failure = FailureClass.VERIFY
-        self._end(attempt, message.state, failure, result.error, message, answer)
+        self._end(attempt, message.state, failure, result.error, message, answer, orderly=_has_outlived(message))
 
     def lose(self, held: Held, reason: str) -> None:
         """The attempt's agent is gone, or its lease has ended: the task goes back to the queue."""
         attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
         log.warning("lease_lost", task=held.task, epoch=held.epoch, agent=held.agent, why=reason, next="requeued")
-        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, lambda _error: None)
+        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, lambda _error: None, orderly=False)
+
+    def exonerate(self, attempt: AttemptId) -> None:
+        """The sidecar has outlived the attempt after all: whatever ended it, it was no killer."""
+        change = Exonerate(
+            at_ms=self._clock.now_ms(),
+            task=attempt.task,
+            epoch=attempt.epoch,
+            agent=attempt.sidecar,
+            boot=attempt.boot,
+        )
+        self._store.post(change)
 
     def _end(
         self,
@@ -189,10 +200,13 @@ class Results:
         answer: Answer,
         *,
         is_counted: bool = True,
+        orderly: bool = True,
     ) -> None:
         held = self._current(attempt)
         if held is None:
             self._record_stale(attempt)
+            if report is not None and _has_outlived(report):
+                self.exonerate(attempt)
             answer(self._stale(attempt))
             return
         now_ms = self._clock.now_ms()
@@ -218,6 +232,7 @@ class Results:
             verified=result.verified if result is not None else None,
             ready_ms=ready_ms,
             facts=_facts(report),
+            orderly=orderly,
         )
         self._store.post(change, lambda outcome: self._ended(held, change, outcome, answer))
 
@@ -281,6 +296,11 @@ class Results:
 
 def _not_a_state(found: AttemptState, allowed: frozenset[AttemptState]) -> BadInput:
     return BadInput([Problem("state", f"{found.value}; one of {', '.join(sorted(allowed))}")], "message")
+
+
+def _has_outlived(report: messages.Report) -> bool:
+    """Whether the start of the sidecar that did the work is also the one that reports it."""
+    return not (report.state is AttemptState.LOST and report.result.error_code == SIDECAR_DIED)
 
 
 def _facts(report: messages.Report | None) -> dict[str, object]:

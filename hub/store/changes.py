@@ -61,7 +61,7 @@ class Added(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Change, frozen=True, kw_only=True):
-    """Give a queued task to an agent. Outcome: :class:`Claimed`, or StaleTask."""
+    """Give a queued task to an agent. Outcome: :class:`Claimed`, :class:`Unwilling`, :class:`Buried`, or StaleTask."""
 
     task: str
     agent: str
@@ -79,6 +79,39 @@ class Claimed(Struct, frozen=True, kw_only=True):
     retries: int
     infra_failures: int
     max_retries: int
+
+
+class Unwilling(Struct, frozen=True, kw_only=True):
+    """The agent takes no new work, by a person's will or its own; the task is still queued, as ``ready``."""
+
+    ready: "Ready"
+    draining: bool
+    leaving: bool
+
+
+class Death(Struct, frozen=True, kw_only=True):
+    """An attempt of a task with which its agent died, or was never heard of again."""
+
+    epoch: int
+    agent: str
+    host: str
+    boot: int
+
+
+class Buried(Struct, frozen=True, kw_only=True):
+    """The task has taken too many agents along and is dead instead of given away."""
+
+    reason: str
+    deaths: tuple[Death, ...]
+
+
+class Exonerate(Change, frozen=True, kw_only=True):
+    """This boot of the agent has outlived the attempt: it was not the attempt that killed it. Outcome: ``None``."""
+
+    task: str
+    epoch: int
+    agent: str
+    boot: int
 
 
 class Accept(Change, frozen=True, kw_only=True):
@@ -99,7 +132,10 @@ class Advance(Change, frozen=True, kw_only=True):
 
 
 class Finish(Change, frozen=True, kw_only=True):
-    """End an attempt and say what becomes of its task. Outcome: :class:`Finished`, or StaleAttempt."""
+    """End an attempt and say what becomes of its task. Outcome: :class:`Finished`, or StaleAttempt.
+
+    ``orderly``: its agent lives, whatever became of the work; otherwise the attempt stays under suspicion.
+    """
 
     task: str
     epoch: int
@@ -114,6 +150,7 @@ class Finish(Change, frozen=True, kw_only=True):
     verified: bool | None = None
     ready_ms: int | None = None
     facts: dict[str, Any] = {}
+    orderly: bool = True
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -210,6 +247,8 @@ class PutAgent(Change, frozen=True, kw_only=True):
     capabilities: tuple[str, ...]
     draining: bool
     event: Event | None = None
+    leaving: bool = False
+    instance: str = ""
 
 
 class TokenRow(Struct, frozen=True, kw_only=True):
@@ -279,6 +318,7 @@ class Record(Struct, frozen=True):
 AnyChange = (
     AddTasks
     | Claim
+    | Exonerate
     | Accept
     | Advance
     | Finish

@@ -57,6 +57,7 @@ def attempt(r: Row) -> AttemptRow:
         ended_ms=r[11],
         placement=bytes(r[12]),
         result=bytes(r[13]) if r[13] is not None else None,
+        suspect=bool(r[14]),
     )
 
 
@@ -84,6 +85,8 @@ def agent(r: Row) -> AgentRow:
         capabilities=tuple(json.loads(r[5])),
         draining=bool(r[6]),
         last_seen_ms=r[7],
+        leaving=bool(r[8]),
+        instance=r[9],
     )
 
 

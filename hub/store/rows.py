@@ -86,6 +86,7 @@ def attempt(row: AttemptRow, tier: TierDecision) -> AttemptView:
         ended_at=at(row.ended_ms),
         routing=routing_of(tier, decode_placement(row.placement)),
         result=codec.decode_result(row.result) if row.result is not None else None,
+        suspect=row.suspect and row.ended_ms is not None,
     )
 
 

@@ -63,6 +63,8 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     ended_ms: int | None
     placement: bytes
     result: bytes | None
+    suspect: bool = False
+    """Nobody knows yet that its agent has outlived it."""
 
 
 class LogRow(Struct, frozen=True, kw_only=True):
@@ -86,6 +88,8 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...]
     draining: bool
     last_seen_ms: int
+    leaving: bool = False
+    instance: str = ""
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):

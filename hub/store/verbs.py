@@ -9,8 +9,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from msgspec import to_builtins
+
+from hub.core import routing
 from hub.core.task import LIVE_STATES, TASK_EDGES
 from hub.store import changes as c
+from hub.store import records
 from hub.store.batches import Batches, Statements
 from protocol.errors import (
     BadInput,
@@ -23,6 +27,7 @@ from protocol.errors import (
     StaleTask,
 )
 from protocol.events import EventKind
+from protocol.limits import MAX_DEATHS
 from protocol.model import FINAL_STATES, AttemptState, FailureClass, TaskState
 
 ENDS: Final = {
@@ -42,6 +47,7 @@ class Verbs(Batches):
         self._verbs |= {
             c.AddTasks: self._add_tasks,
             c.Claim: self._claim,
+            c.Exonerate: self._exonerate,
             c.Accept: self._accept,
             c.Advance: self._advance,
             c.Finish: self._finish,
@@ -135,11 +141,10 @@ class Verbs(Batches):
 
     # --- attempts -----------------------------------------------------------------------------------------------------
 
-    async def _claim(self, change: c.Claim) -> c.Claimed:
-        row = await self._row("claim", change.task, change.agent)
+    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried:
+        row = await self._row("claim", change.task, change.agent, MAX_DEATHS)
         if row is None:
-            found = await self._row("task_state", change.task)
-            raise StaleTask(change.task, TaskState.QUEUED, found[0] if found else None)
+            return await self._not_claimed(change)
         epoch, retries, infra_failures, max_retries = row
         await self._run(
             "add_attempt",
@@ -163,6 +168,36 @@ class Verbs(Batches):
             max_retries=max_retries,
         )
 
+    async def _not_claimed(self, change: c.Claim) -> c.Unwilling | c.Buried:
+        """Why the claim found nothing to take: the task has moved on, is a killer, or its agent takes nothing."""
+        found = await self._row("task", change.task)
+        task = records.task(found) if found else None
+        if task is None or task.state is not TaskState.QUEUED or task.ready_ms is not None:
+            raise StaleTask(change.task, TaskState.QUEUED, task.state if task else None)
+        deaths = tuple(
+            c.Death(epoch=epoch, agent=agent, host=host, boot=boot)
+            for epoch, agent, host, boot in await self._rows("deaths", change.task)
+        )
+        if len(deaths) >= MAX_DEATHS:
+            return await self._bury(change, deaths)
+        if (agent := await self._row("unwilling", change.agent)) is not None:
+            ready = c.Ready(class_text=task.class_text, place=task.place)
+            return c.Unwilling(ready=ready, draining=bool(agent[0]), leaving=bool(agent[1]))
+        raise AssertionError("a claim that nothing speaks against finds its row")
+
+    async def _bury(self, change: c.Claim, deaths: tuple[c.Death, ...]) -> c.Buried:
+        """A dead letter, with the evidence: whoever looks at it sees which agents died of it, and when."""
+        died = "; ".join(f"attempt {d.epoch}: {d.agent} on {d.host}, boot {d.boot}" for d in deaths)
+        reason = f"{len(deaths)} sidecars died while they ran it, so it may be what kills them ({died})"[:2_000]
+        await self._end(change.task, TaskState.QUEUED, TaskState.DEAD, reason, change.at_ms)
+        facts: dict[str, Any] = {"reason": reason, "failure": FailureClass.INFRA, "deaths": to_builtins(deaths)}
+        self._tell(EventKind.TASK_DEAD, change.at_ms, change.task, **facts)
+        await self._settle(change.task, TaskState.DEAD, change.at_ms)
+        return c.Buried(reason=reason, deaths=deaths)
+
+    async def _exonerate(self, change: c.Exonerate) -> None:
+        await self._run("exonerate", change.task, change.epoch, change.agent, change.boot)
+
     async def _accept(self, change: c.Accept) -> None:
         if not await self._changed("accept", change.task, change.epoch, change.at_ms):
             row = await self._row("task_state", change.task)
@@ -184,6 +219,7 @@ class Verbs(Batches):
 
     async def _finish(self, change: c.Finish) -> c.Finished:
         was = await self._row("task_state", change.task)
+        class_text = await self._class_after(change, was[3]) if was else ""
         row = await self._row(
             "finish",
             change.task,
@@ -196,6 +232,7 @@ class Verbs(Batches):
             change.verified,
             change.ready_ms,
             change.at_ms,
+            class_text,
         )
         if row is None or was is None:
             raise StaleAttempt(change.task, change.epoch, was[1] if was else None, was[0] if was else None)
@@ -211,6 +248,7 @@ class Verbs(Batches):
             change.reason,
             change.result,
             change.at_ms,
+            change.orderly,
         )
         agent = ended[0] if ended else None
         self._move(TaskState(was[0]), change.next)
@@ -222,6 +260,12 @@ class Verbs(Batches):
         if change.next is TaskState.QUEUED and change.ready_ms is None:
             again = c.Ready(class_text=row[0], place=(row[1], change.task))
         return c.Finished(again=again, ready=await self._settle(change.task, change.next, change.at_ms))
+
+    async def _class_after(self, change: c.Finish, class_text: str) -> str:
+        """Where the task queues from now on: alone, if too many of its agents have died."""
+        if change.next is not TaskState.QUEUED:
+            return class_text
+        return routing.class_after(class_text, 0 if change.orderly else len(await self._rows("deaths", change.task)))
 
     async def _settle(self, task: str, state: TaskState, at_ms: int) -> tuple[c.Ready, ...]:
         """A task has ended: queue those that only waited for it, fail those that can no longer run."""
@@ -282,8 +326,9 @@ class Verbs(Batches):
     async def _end_attempt(
         self, task: str, epoch: int, state: AttemptState, failure: FailureClass, reason: str, at_ms: int
     ) -> None:
-        is_accepted = False
-        await self._row("end_attempt", task, epoch, state.value, is_accepted, failure.value, reason, None, at_ms)
+        is_accepted = is_orderly = False
+        values = (state.value, is_accepted, failure.value, reason, None, at_ms, is_orderly)
+        await self._row("end_attempt", task, epoch, *values)
 
     async def _expire(self, change: c.Expire) -> c.Expired:
         ended = []
@@ -300,11 +345,11 @@ class Verbs(Batches):
         return c.Expired(ended=tuple(ended), next_ms=row[0] if row else None)
 
     async def _retry(self, change: c.Retry) -> c.Ready:
-        row = await self._row("retry_task", change.task, change.at_ms)
+        found = await self._row("task_state", change.task)
+        if found is None:
+            raise NotFound("task", change.task)
+        row = await self._row("retry_task", change.task, change.at_ms, routing.class_after(found[3], 0))
         if row is None:
-            found = await self._row("task_state", change.task)
-            if found is None:
-                raise NotFound("task", change.task)
             if found[0] in LIVE_STATES:
                 raise IllegalTransition(f"task {change.task}", found[0], "retry", ("wait until it has ended",))
             raise _NotDead(change.task, found[0])
@@ -352,6 +397,8 @@ class Verbs(Batches):
             json.dumps(change.capabilities),
             change.draining,
             change.at_ms,
+            change.leaving,
+            change.instance,
         )
         if change.event is not None:
             self._events.append(change.event)

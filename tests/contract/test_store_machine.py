@@ -10,9 +10,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from hub.store.changes import Cancel, Expire, Expired, Promote, Promoted, ReadClass, Retry
+from hub.core.routing import class_after
+from hub.store.changes import (
+    Buried,
+    Cancel,
+    Expire,
+    Expired,
+    Promote,
+    Promoted,
+    PutAgent,
+    ReadClass,
+    Retry,
+    Unwilling,
+)
 from hub.store.store import TaskQuery
 from protocol.errors import AgentComError
+from protocol.limits import ALONE_FROM_DEATHS, MAX_DEATHS
 from protocol.model import FINAL_STATES, AttemptState, FailureClass, TaskState
 from tests.support.stores import BACKENDS, CLASS, Rows, make_store, new_task, task_id
 
@@ -31,6 +44,8 @@ class Known:
     expires_ms: int | None = None
     accepted: int = 0
     priority: int = 2
+    deaths: set[int] = field(default_factory=set)
+    is_alone: bool = False
     ends: list[TaskState] = field(default_factory=list)
 
 
@@ -46,6 +61,7 @@ class Machine(RuleBasedStateMachine):
         self.known: dict[int, Known] = {}
         self.events = 0
         self.now_ms = 1_000
+        self.is_draining = False
         self.open()
 
     def open(self) -> None:
@@ -116,7 +132,14 @@ class Machine(RuleBasedStateMachine):
     def claim(self, data: st.DataObject) -> None:
         number, known = self.some(data)
         outcome = self.do(self.rows.claim(number))
-        if known.state is Q and known.ready_ms is None:
+        if known.state is Q and known.ready_ms is None and len(known.deaths) >= MAX_DEATHS:
+            assert isinstance(outcome, Buried)
+            assert {death.epoch for death in outcome.deaths} == known.deaths
+            self.ended(number, DEAD)
+        elif known.state is Q and known.ready_ms is None and self.is_draining:
+            assert isinstance(outcome, Unwilling)
+        elif known.state is Q and known.ready_ms is None:
+            known.deaths.add(known.epoch + 1)
             known.state, known.epoch = A, known.epoch + 1
             assert outcome.epoch == known.epoch  # type: ignore[attr-defined]  # it is a Claimed
         else:
@@ -135,18 +158,29 @@ class Machine(RuleBasedStateMachine):
             assert isinstance(outcome, AgentComError)
             assert outcome.code == "stale"
 
-    @rule(data=st.data(), late=st.integers(0, 2), how=st.sampled_from([DONE, DONE, FAILED, Q, DEAD]))
+    @rule(
+        data=st.data(),
+        late=st.integers(0, 2),
+        how=st.sampled_from([DONE, DONE, FAILED, Q, Q, DEAD]),
+        died=st.booleans(),
+    )
     @precondition(lambda self: self.known)
-    def finish(self, data: st.DataObject, late: int, how: TaskState) -> None:
+    def finish(self, data: st.DataObject, late: int, how: TaskState, died: bool) -> None:
         number, known = self.some(data)
-        lost = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA} if how is Q else {}
+        lost: dict[str, object] = {}
+        if how is Q:
+            lost = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA, "orderly": not died}
         outcome = self.do(self.rows.finish(number, known.epoch - late, how, **lost))
         if late or known.state not in {A, R}:
             assert isinstance(outcome, AgentComError)
             assert outcome.code == "stale"
         elif how is Q:
             known.state = Q
+            if not died:
+                known.deaths.discard(known.epoch)
+            known.is_alone = died and len(known.deaths) >= ALONE_FROM_DEATHS
         else:
+            known.deaths.discard(known.epoch)
             known.accepted = known.epoch
             self.ended(number, how)
 
@@ -168,7 +202,16 @@ class Machine(RuleBasedStateMachine):
         outcome = self.do(self.rows.store.commit(Retry(at_ms=self.rows.tick(), task=task_id(number), by="me")))
         assert isinstance(outcome, AgentComError) == (known.state is not DEAD)
         if known.state is DEAD:
-            known.state, known.accepted, known.ready_ms = Q, 0, None
+            known.state, known.accepted, known.ready_ms, known.is_alone = Q, 0, None, False
+            known.deaths.clear()
+
+    @rule(on=st.booleans())
+    def drain(self, on: bool) -> None:
+        agent = PutAgent(
+            at_ms=self.rows.tick(), name="a", host="h", boot=1, slots=1, version="1", capabilities=(), draining=on
+        )
+        self.do(self.rows.store.commit(agent))
+        self.is_draining = on
 
     @rule(later=st.sampled_from([0, 2, 10, 70]))
     def time_passes(self, later: int) -> None:
@@ -206,9 +249,17 @@ class Machine(RuleBasedStateMachine):
             counts = {state: n for state, n in (await store.counts()).items() if n}
             states = [k.state for k in self.known.values()]
             assert counts == {state: states.count(state) for state in set(states)}
-            ready = await store.commit(ReadClass(at_ms=self.now_ms, class_text=CLASS, limit=1_000))
-            waiting = {(k.priority, task_id(n)) for n, k in self.known.items() if k.state is Q and k.ready_ms is None}
-            assert ready == sorted(waiting)
+            for text, alone in ((CLASS, False), (class_after(CLASS, ALONE_FROM_DEATHS), True)):
+                ready = await store.commit(ReadClass(at_ms=self.now_ms, class_text=text, limit=1_000))
+                waiting = {
+                    (k.priority, task_id(n))
+                    for n, k in self.known.items()
+                    if k.state is Q and k.ready_ms is None and k.is_alone is alone
+                }
+                assert ready == sorted(waiting)
+            for number, known in self.known.items():
+                suspects = {a.epoch for a in await store.attempts(task_id(number)) if a.suspect}
+                assert suspects == known.deaths
 
         self.runner.run(look())
 

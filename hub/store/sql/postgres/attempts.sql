@@ -1,6 +1,7 @@
 -- name: add_attempt
-INSERT INTO attempts (task, epoch, agent, host, boot, state, assigned_ms, placement)
-VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $7);
+-- Until it is known to have ended in good order, its agent may die of it.
+INSERT INTO attempts (task, epoch, agent, host, boot, state, assigned_ms, placement, suspect)
+VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $7, true);
 
 -- name: start_attempt
 UPDATE attempts SET state = 'accepted', started_ms = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL;
@@ -10,18 +11,19 @@ UPDATE attempts SET state = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NU
 RETURNING agent;
 
 -- name: end_attempt
-UPDATE attempts SET state = $3, accepted = $4, failure = $5, reason = $6, result = $7, ended_ms = $8
+UPDATE attempts SET state = $3, accepted = $4, failure = $5, reason = $6, result = $7, ended_ms = $8,
+    suspect = CASE WHEN $9 THEN false ELSE suspect END
 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL
 RETURNING agent;
 
 -- name: attempts
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
-    result
+    result, suspect
 FROM attempts WHERE task = $1 ORDER BY epoch;
 
 -- name: attempt
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
-    NULL::bytea
+    NULL::bytea, suspect
 FROM attempts WHERE task = $1 AND epoch = $2;
 
 -- name: last_log
@@ -42,4 +44,12 @@ SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = $1 AND seq > $2 OR
 
 -- name: reopen_attempts
 -- A dead letter that runs again may have another result accepted; the old one stays in the history.
-UPDATE attempts SET accepted = false WHERE task = $1 AND accepted;
+UPDATE attempts SET accepted = false, suspect = false WHERE task = $1 AND (accepted OR suspect);
+
+-- name: deaths
+-- Attempts with which their agents died, as far as anybody knows.
+SELECT epoch, agent, host, boot FROM attempts WHERE task = $1 AND suspect ORDER BY epoch;
+
+-- name: exonerate
+UPDATE attempts SET suspect = false
+WHERE task = $1 AND epoch = $2 AND agent = $3 AND boot = $4 AND suspect;

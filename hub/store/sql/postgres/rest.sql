@@ -15,13 +15,16 @@ SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = $3 A
 SELECT value FROM facts WHERE name = 'event_seq';
 
 -- name: put_agent
-INSERT INTO agents (name, host, boot, slots, version, capabilities, draining, last_seen_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO agents (name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (name) DO UPDATE SET host = $2, boot = $3, slots = $4, version = $5, capabilities = $6, draining = $7,
-    last_seen_ms = $8;
+    last_seen_ms = $8, leaving = $9, instance = $10;
 
 -- name: agents
-SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms FROM agents;
+SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance FROM agents;
+
+-- name: unwilling
+SELECT draining, leaving FROM agents WHERE name = $1 AND (draining OR leaving);
 
 -- name: put_endpoint
 INSERT INTO endpoints (id, kind, url, local, default_model) VALUES ($1, $2, $3, $4, $5)

@@ -19,8 +19,12 @@ SELECT digest, ids FROM idempotency WHERE key = $1;
 INSERT INTO idempotency (key, digest, ids, at_ms) VALUES ($1, $2, $3, $4);
 
 -- name: claim
+-- What must never be given away is refused here, whoever asks and whatever he believes: a task that has taken too many
+-- agents along, and anything at all to an agent that takes no new work.
 UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = $2, started_ms = NULL, reason = ''
 WHERE id = $1 AND state = 'queued' AND ready_ms IS NULL
+  AND (epoch < $3 OR (SELECT count(*) FROM attempts WHERE task = $1 AND suspect) < $3)
+  AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $2 AND (draining OR leaving))
 RETURNING epoch, retries, infra_failures, max_retries;
 
 -- name: spec
@@ -32,7 +36,7 @@ UPDATE tasks SET state = 'running', started_ms = $3 WHERE id = $1 AND epoch = $2
 -- name: finish
 -- Only the current epoch of a held task ends it: everything else is stale. The state it was in comes back for counting.
 UPDATE tasks SET state = $3, agent = CASE WHEN $3 = 'queued' THEN NULL ELSE agent END, retries = $4,
-    infra_failures = $5, reason = $6, execution_ok = $7, verified = $8, ready_ms = $9,
+    infra_failures = $5, reason = $6, execution_ok = $7, verified = $8, ready_ms = $9, class = $11,
     queued_ms = CASE WHEN $3 = 'queued' THEN $10 ELSE queued_ms END,
     ended_ms = CASE WHEN $3 = 'queued' THEN NULL ELSE $10 END
 WHERE id = $1 AND epoch = $2 AND state IN ('assigned', 'running')
@@ -43,7 +47,8 @@ UPDATE tasks SET state = $3, reason = $4, ended_ms = $5, ready_ms = NULL WHERE i
 
 -- name: retry_task
 -- Whoever wants it again knows that its deadline has passed; it would only expire at once.
-UPDATE tasks SET state = 'queued', agent = NULL, retries = 0, infra_failures = 0, reason = '', execution_ok = NULL,
+UPDATE tasks SET state = 'queued', agent = NULL, class = $3, retries = 0, infra_failures = 0, reason = '',
+    execution_ok = NULL,
     verified = NULL, ready_ms = NULL, queued_ms = $2, started_ms = NULL, ended_ms = NULL, expires_ms = NULL,
     complete_by_ms = CASE WHEN complete_by_ms <= $2 THEN NULL ELSE complete_by_ms END
 WHERE id = $1 AND state = 'dead'

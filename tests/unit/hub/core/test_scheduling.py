@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
+from hub.core.routing import class_after
 from hub.core.scheduling import Assignment, choose, plan
 from hub.core.window import Window
+from protocol.limits import ALONE_FROM_DEATHS
 from protocol.model import AgentState
 
 SHELL = '{"executor":"shell","strategies":["trivial"]}'
+ALONE = class_after(SHELL, ALONE_FROM_DEATHS)
 NOOP = '{"executor":"noop","strategies":["trivial"]}'
 GPU = '{"executor":"shell","needs":["gpu"],"strategies":["trivial"]}'
 
@@ -38,7 +41,8 @@ def planned(window: Window, fleet: Fleet) -> list[Assignment]:
     """The plan, each assignment taken as the hub takes it."""
     made = []
     for assignment in plan(window, fleet, Matcher(fleet)):
-        fleet.take(Held(assignment.place[1], 1, assignment.agent.name, 1, 0.0))
+        alone = assignment.queue.requirements.alone
+        fleet.take(Held(assignment.place[1], 1, assignment.agent.name, 1, 0.0, alone=alone))
         made.append(assignment)
     return made
 
@@ -140,6 +144,36 @@ def test_nobody_is_chosen_when_all_are_busy() -> None:
     made.take(Held("t", 1, "a", 1, 0.0))
 
     assert choose(found, made) is None
+
+
+def test_a_suspect_runs_alone_or_not_at_all() -> None:
+    made = fleet(slots=3, busy="shell", empty="shell")
+    made.take(Held("t", 1, "busy", 1, 0.0))
+    plans = planned(window((ALONE, 2, "killer"), (SHELL, 2, "x"), (SHELL, 2, "y"), (SHELL, 2, "z")), made)
+
+    assert ("killer", "empty") in who(plans)
+    assert [name for task, name in who(plans) if task != "killer"] == ["busy", "busy"]
+
+
+def test_an_agent_is_emptied_for_a_suspect_whose_turn_it_is_and_by_nothing_urgent_held_up() -> None:
+    made = fleet(slots=3, a="shell", b="shell")
+    for task, name in (("t", "a"), ("u", "a"), ("v", "b")):
+        made.take(Held(task, 1, name, 1, 0.0))
+    waiting = window((ALONE, 2, "a-suspect"), (SHELL, 0, "urgent"), *((SHELL, 2, f"x{n}") for n in range(9)))
+    first = who(planned(waiting, made))
+    assert first == [("urgent", "b"), ("x0", "b")]  # nothing for a, though it has room
+
+    for task in ("v", "urgent", "x0"):
+        made.release(task, 1)
+    assert who(planned(waiting, made))[0] == ("a-suspect", "b")
+
+
+def test_only_one_agent_at_a_time_is_kept_for_suspects() -> None:
+    made = fleet(slots=2, a="shell", b="shell")
+    made.take(Held("t", 1, "a", 1, 0.0))
+    waiting = window((ALONE, 2, "0"), (ALONE, 2, "1"), (SHELL, 2, "x"), (SHELL, 2, "y"))
+
+    assert who(planned(waiting, made)) == [("0", "b"), ("x", "a")]
 
 
 def test_a_task_that_an_agent_holds_already_is_given_to_nobody_else() -> None:

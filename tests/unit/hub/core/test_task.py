@@ -13,6 +13,7 @@ blocked   fail     failed
 blocked   cancel   cancelled
 queued    claim    assigned
 queued    fail     failed
+queued    give_up  dead
 queued    cancel   cancelled
 assigned  accept   running
 assigned  complete completed

@@ -22,8 +22,9 @@ from hub.store.sqlite import SqliteStore
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
-from protocol.messages import Hello, Report
-from protocol.model import AttemptId, AttemptState, TaskResult, TaskSpec, TaskState
+from protocol.limits import MAX_DEATHS
+from protocol.messages import Hello, Reject, Report
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskResult, TaskSpec, TaskState
 
 
 class HandClock:
@@ -117,3 +118,77 @@ async def test_an_end_that_cannot_be_stored_leaves_the_attempt_to_its_lease(mesh
     await mesh.sweeper.sweep()
     await mesh.settle()
     assert await mesh.state(task) == (TaskState.ASSIGNED, 2)
+
+
+# --- who is suspected -------------------------------------------------------------------------------------------------
+
+
+def lost(task: str, epoch: int, code: str) -> Report:
+    return Report(
+        attempt=AttemptId("a", 1, task, epoch),
+        state=AttemptState.LOST,
+        result=TaskResult(execution_ok=False, verified=None, error_code=code, error="x"),
+        failure=FailureClass.INFRA,
+    )
+
+
+async def suspects(mesh: Mesh, task: str) -> list[bool]:
+    await mesh.settle()
+    return [attempt.suspect for attempt in await mesh.store.attempts(task) if attempt.ended_ms is not None]
+
+
+@pytest.mark.parametrize("code, is_suspect", [(SIDECAR_DIED, True), ("lost", False), ("sidecar_failed", False)])
+async def test_a_sidecar_that_says_it_died_with_the_work_accuses_it_and_no_other_report_does(
+    mesh: Mesh, code: str, is_suspect: bool
+) -> None:
+    task = await mesh.submit()
+    await mesh.settle()
+    mesh.results.take("a", lost(task, 1, code), lambda _error: None)
+
+    assert await suspects(mesh, task) == [is_suspect]
+
+
+@pytest.mark.parametrize("code, is_suspect", [(SIDECAR_DIED, True), ("lost", False)])
+async def test_a_report_that_is_too_late_to_count_still_clears_the_attempt(
+    mesh: Mesh, code: str, is_suspect: bool
+) -> None:
+    task = await mesh.submit()
+    await mesh.settle()
+    mesh.results.lose(mesh.fleet.held[task], "its lease ended without a sign of life")
+    await mesh.settle()
+    mesh.results.take("a", lost(task, 1, code), lambda _error: None)
+
+    assert await suspects(mesh, task) == [is_suspect]
+
+
+async def test_who_refuses_an_attempt_has_not_died_of_it(mesh: Mesh) -> None:
+    task = await mesh.submit()
+    await mesh.settle()
+    refusal = Reject(attempt=AttemptId("a", 1, task, 1), code="no_slot", reason="x")
+    mesh.results.take("a", refusal, lambda _error: None)
+
+    assert (await suspects(mesh, task))[0] is False
+
+
+async def test_the_third_death_ends_it_however_often_the_hub_would_try(mesh: Mesh) -> None:
+    task, other = await mesh.submit(), ""
+    for _ in range(MAX_DEATHS):
+        await mesh.settle()
+        mesh.results.lose(mesh.fleet.held[task], "its sidecar died")
+        await mesh.settle()
+        mesh.clock.at_s += 4.0
+        for _ in range(20):
+            mesh.clock.at_s += 4.0  # the wait before it may run again, in steps that are no pause of the hub
+            mesh.sweeper.due(0)
+            await mesh.sweeper.sweep()
+            await mesh.settle()
+            if task in mesh.fleet.held:
+                break
+        mesh.sweeper.due(0)
+        await mesh.sweeper.sweep()
+    await mesh.settle()
+    assert (await mesh.state(task))[0] is TaskState.DEAD
+
+    other = await mesh.submit()
+    await mesh.settle()
+    assert await mesh.state(other) == (TaskState.ASSIGNED, 1)
