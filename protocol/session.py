@@ -218,6 +218,11 @@ class Session:
         )
 
     @property
+    def has_words(self) -> bool:
+        """Something waits to be written: an answer to a ping, say, that :meth:`receive` has queued."""
+        return self.is_connected and bool(self._out)
+
+    @property
     def unacked(self) -> int:
         """Ordered messages that the peer has not acknowledged."""
         return len(self._unacked)

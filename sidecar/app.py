@@ -31,6 +31,7 @@ from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
 from sidecar.dial import HubRefused, Pace
 from sidecar.executors import executors
+from sidecar.folders import write_lasting
 from sidecar.guard import Guard
 from sidecar.journal import Journal, StateDirInUse, StateLock
 from sidecar.lifecycle import Lifecycle
@@ -239,7 +240,7 @@ def _kept_name(file: Path) -> str:
     if file.is_file() and NAME.fullmatch(name := file.read_text(encoding="utf-8").strip()):
         return name
     name = names.pick((), random.SystemRandom())
-    file.write_text(name + "\n", encoding="utf-8")
+    write_lasting(file, name + "\n")  # another name would be another agent, and the reports in the journal nobody's
     return name
 
 

@@ -1,6 +1,6 @@
-"""Directories and locks on this disk: claim one, remove one.
+"""Files, directories and locks on this disk: claim one, remove one, write one that lasts.
 
-Knows no git and no attempt. Callers: ``sidecar/workspace.py`` and ``sidecar/cache.py``.
+Knows no git and no attempt. Callers: ``sidecar/workspace.py``, ``sidecar/cache.py`` and ``sidecar/app.py``.
 """
 
 import contextlib
@@ -41,3 +41,18 @@ def remove_tree(path: Path) -> bool:
     if path.is_symlink() or path.is_file():
         path.unlink()
     return not path.exists()
+
+
+def write_lasting(path: Path, text: str) -> None:
+    """Write a small file so that a crash or a power cut leaves either all of it or what was there before."""
+    draft = path.with_name(f".{path.name}.new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,9 +1,13 @@
 """Remember on disk which attempts this sidecar has accepted and which reports the hub has not acknowledged.
 
-The journal saves time, never truth: the hub owns the tasks. A journal that is lost costs what the leases cost (the hub
-gives the attempts away when they end), so it runs with ``synchronous=NORMAL``: it survives ``kill -9`` whole, and a
-power cut may take its last moments but not its integrity. One fsync per attempt would buy nothing that the hub's commit
-does not give already. Only the boot epoch is synced, because it must never repeat.
+The journal saves time, never truth: the hub owns the tasks. It survives ``kill -9`` whole. What a power cut may take is
+decided by what it would cost:
+
+- A report is synced before it leaves (``synchronous=FULL`` for its commit): work that is done, and paid for, is not
+  done again, however long the hub is away. Only the report of a task of nothing is not worth it.
+- The boot epoch is synced before it is used: it must never repeat.
+- An accepted attempt is written, not synced, before the hub hears of it. A power cut also ends its processes, and the
+  hub gives the attempt away as soon as the sidecar is back under a new boot. One fsync per attempt would buy nothing.
 
 Changes wait in memory until :meth:`Journal.commit` writes all of them in one transaction; ``sidecar/link.py`` calls it
 before anything leaves for the hub. A commit that fails (disk full) is logged, and its changes wait for the next one.
@@ -103,6 +107,7 @@ class Journal:
         One that is damaged is renamed aside (``journal.db.damaged-1``) and kept for a person to look at.
         """
         self._waiting: list[tuple[str, Binding]] = []
+        self._must_last = False
         self._is_failing = False
         try:
             self._db = _opened(path)
@@ -148,8 +153,16 @@ class Journal:
         """The attempt has moved on."""
         self._waiting.append((_PROGRESS, (state.value, iteration, attempt.task, attempt.epoch)))
 
-    def finished(self, attempt: AttemptId, state: AttemptState, iteration: int, report: bytes) -> None:
-        """The attempt has ended with this encoded Report; kept until the hub acknowledges it."""
+    def finished(
+        self, attempt: AttemptId, state: AttemptState, iteration: int, report: bytes, *, must_last: bool = True
+    ) -> None:
+        """The attempt has ended with this encoded Report; kept until the hub acknowledges it.
+
+        Args:
+            attempt, state, iteration, report: what is kept.
+            must_last: also over a power cut: the next commit is synced.
+        """
+        self._must_last |= must_last
         self._waiting.append(
             (_FINISHED, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, state.value, iteration, report))
         )
@@ -167,6 +180,7 @@ class Journal:
         if not self._waiting:
             return True
         try:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if self._must_last else 'NORMAL'}")
             with self._db:
                 for statement, bindings in _runs(self._waiting):
                     self._db.executemany(statement, bindings)
@@ -179,7 +193,7 @@ class Journal:
             return False
         if self._is_failing:
             log.info("journal_recovered", written=len(self._waiting))
-        self._is_failing = False
+        self._is_failing = self._must_last = False
         self._waiting.clear()
         return True
 

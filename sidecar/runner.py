@@ -253,7 +253,7 @@ class Runner:
         """Accept and report in one go: no workspace, no child, no task; one row in the journal."""
         report = Report(attempt=attempt, state=_NOOP_ENDED.state, result=_NOOP_RESULT)
         self._held[_key(attempt)] = _Held(attempt, _NOOP_ENDED, report)
-        self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report))
+        self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report), must_last=False)
         self._outlet.send(Accept(attempt=attempt))
         self._outlet.send(report)
 

@@ -18,13 +18,17 @@ from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
 from protocol.ids import NAME
-from protocol.limits import DEAD_AFTER_S, HANDSHAKE_S
+from protocol.limits import HANDSHAKE_S
 from protocol.model import AttemptId
 from protocol.session import Session
 from protocol.version import negotiate
 
 log = structlog.get_logger(__name__)
 MAX_SLOTS: Final = 1_024
+DEAD_AFTER_HEARTBEATS: Final = 3
+"""A sidecar that is silent for so many loses its line; what it holds stays its own until the leases end."""
+MIN_HEARTBEAT_S: Final = 1.0
+"""A heartbeat counts as at least so long there: a machine that stumbles for a second is no dead one."""
 STALL_S: Final = 60.0
 """How long one frame may take to leave: a line below 17 kB/s is none that work can be sent over."""
 REFUSE_S: Final = 2.0
@@ -110,11 +114,11 @@ class Gateway:
         heartbeat_s: float,
         lease_s: float,
         resend: Callable[[Held], Awaitable[None]],
-        dead_after_s: float = DEAD_AFTER_S,
+        dead_after_s: float | None = None,
     ) -> None:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
-        self._dead_after_s = max(dead_after_s, 3 * heartbeat_s)
+        self._dead_after_s = dead_after_s or DEAD_AFTER_HEARTBEATS * max(heartbeat_s, MIN_HEARTBEAT_S)
         self._sockets = 0
 
     async def serve(self, line: Line) -> None:
@@ -217,6 +221,8 @@ class Gateway:
                     break
                 for message in link.session.receive(frame, self._clock.monotonic()):
                     self._act(link, message)
+                if link.session.has_words:
+                    link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
         finally:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):

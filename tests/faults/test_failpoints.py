@@ -6,8 +6,9 @@ in the code that may be. Somebody outside remembers what was acknowledged.
 
 import contextlib
 import http.client
-import itertools
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Final
 
 import pytest
 
-from tests.support.bad_disk import Call
+from sidecar.journal import Journal
+from tests.support.bad_disk import BadDisk, Call
 from tests.support.fragile import PATIENCE_S, FragileHub, History, fragile_hub
-from tests.support.mesh import Refused
+from tests.support.mesh import Mesh, Refused, until
 
 KILLS: Final = ("kill-before", "kill-after")
 
@@ -30,10 +32,9 @@ def fragile(tmp_path: Path) -> Iterator[FragileHub]:
 
 def die_at(hub: FragileHub, points: Iterable[tuple[str, int, tuple[str, ...]]]) -> int:
     """One little history for each point, with the hub dying there; the number of deaths."""
-    rounds = itertools.count(1)
     for fault, nth, calls in points:
         hub.disk.arm(fault, nth, calls=calls)
-        history = History(hub, next(rounds))
+        history = History(hub)
         history.happen()
         hub.disk.mend()
         history.judge()
@@ -45,8 +46,8 @@ def die_at(hub: FragileHub, points: Iterable[tuple[str, int, tuple[str, ...]]]) 
 def test_t02_a_hub_killed_at_any_call_keeps_what_it_acknowledged_and_doubles_nothing(fragile: FragileHub) -> None:
     """Killed before or after a commit, a sync, an answer: the same keys give the same tasks, each accepted once."""
     durable = ("sync", "send")
-    points = [(KILLS[nth % 2], nth, durable) for nth in range(1, 45, 2)]
-    points += [(KILLS[nth // 9 % 2], nth, ("write",)) for nth in range(4, 220, 18)]
+    points = [(KILLS[nth % 2], nth, durable) for nth in range(1, 40, 3)]
+    points += [(KILLS[nth // 7 % 2], nth, ("write",)) for nth in range(3, 200, 14)]
 
     assert die_at(fragile, points) >= 25
     assert set(fragile.deaths) == {-signal.SIGKILL}
@@ -116,3 +117,69 @@ def _lose_unsynced(calls: Sequence[Call]) -> None:
             for call in writes:
                 file.seek(call.offset)
                 file.write(bytes(call.size_bytes))
+
+
+def _do_one(mesh: Mesh, disk: BadDisk, fault: str, nth: int) -> tuple[bool, bool]:
+    """One task, its sidecar dying at a call of the journal: whether it died, with the report written down by then."""
+    marker = mesh.folder / f"ran-{fault}-{nth}"
+    disk.arm(fault, nth, calls=("write", "sync"))
+    task = mesh.submit(command=f"echo run >> {marker}", title=marker.name)
+    process = mesh.sidecars["One"]
+    until(lambda: process.poll() is not None or mesh.task(task)["state"] == "completed", "its death or the end")
+    disk.mend()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.2)  # it may have died as the last word of the task was on its way
+    died = process.poll() is not None
+    was_reported = died and _has_report(mesh.folder / "state-One", mesh.folder / "copy", task)
+    if died:
+        mesh.start_sidecar("One", env=disk.env)
+    [ended] = mesh.wait(task)
+    mesh.wait_agents("One")
+    runs = len(marker.read_text().split())
+
+    assert ended["state"] == "completed", ended
+    assert sum(attempt["accepted"] for attempt in ended["attempts"]) == 1
+    assert runs <= (1 if was_reported else 1 + died), "finished work is not done again"
+    return died, was_reported
+
+
+def _has_report(state: Path, copy: Path, task: str) -> bool:
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in state.glob("journal.db*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, copy)
+    with Journal(copy / "journal.db") as journal:
+        return task in {entry.attempt.task for entry in journal.reports()}
+
+
+def _die_in_the_journal(folder: Path, points: Iterable[tuple[str, int]]) -> tuple[int, int]:
+    """One task for each point; how often its sidecar died, and how often the report was written down by then."""
+    disk = BadDisk(folder / "control", "/state-One/journal.db")
+    running = Mesh(folder)
+    try:
+        running.start_hub()
+        running.start_sidecar("One", env=disk.env)
+        running.wait_agents("One")
+        ends = [_do_one(running, disk, fault, nth) for fault, nth in points]
+    finally:
+        running.stop()
+    return sum(died for died, _ in ends), sum(was_reported for _, was_reported in ends)
+
+
+def test_t02_a_sidecar_killed_at_any_call_of_its_journal_loses_no_report(tmp_path: Path) -> None:
+    """From accept to acknowledgement: what was written down as finished is reported, and never run again."""
+    deaths, reported = _die_in_the_journal(tmp_path, [(KILLS[nth % 2], nth) for nth in range(3, 13)])
+
+    assert deaths >= 5
+    assert reported >= 1
+
+
+@pytest.mark.soak
+def test_t02_soak_a_sidecar_killed_before_and_after_every_call_of_its_journal(tmp_path: Path) -> None:
+    """The same at every call, several times over."""
+    points = [(kill, nth) for _ in range(4) for nth in range(1, 15) for kill in KILLS]
+    deaths, reported = _die_in_the_journal(tmp_path, points)
+    print(f"T2 sidecar: {len(points)} tasks, {deaths} deaths, {reported} with the report written down, 0 lost, 0 again")
+
+    assert reported >= 4

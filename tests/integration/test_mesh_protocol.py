@@ -82,6 +82,15 @@ async def test_what_the_submitter_said_arrives_whole(hub: RunningHub) -> None:
     assert (await task(hub, name))["spec"] == {**(await task(hub, name))["spec"], **spec}
 
 
+async def test_a_ping_is_answered_at_once_and_not_with_the_next_heartbeat(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, heartbeat_s=60.0, lease_s=600.0) as quiet:
+        agent = await join(quiet)
+        await agent.say({"t": "ping", "token": 7})
+
+        assert (await agent.until("pong"))["token"] == 7
+        await agent.leave()
+
+
 async def test_several_tasks_come_and_go_in_one_frame(hub: RunningHub) -> None:
     agent = await join(hub)
     names = [await submit(hub) for _ in range(3)]

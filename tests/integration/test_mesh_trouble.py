@@ -96,7 +96,7 @@ async def resend(_held: Held) -> None:
 
 
 @contextlib.asynccontextmanager
-async def door(*, dead_after_s: float) -> AsyncIterator[Made]:
+async def door(*, dead_after_s: float | None) -> AsyncIterator[Made]:
     store, clock, fleet = SqliteStore(":memory:"), SystemClock(), Fleet()
     links, events = Links(clock), asyncio.Queue[Event]()
 
@@ -147,4 +147,15 @@ async def test_a_sidecar_that_is_silent_and_reads_nothing_is_given_up(messages_s
 
         assert lost.agent == "Foreign"
         assert made.fleet.agents["Foreign"].state is AgentState.OFFLINE
+        await socket.close()
+
+
+async def test_a_fleet_with_fast_heartbeats_learns_of_a_silent_sidecar_fast() -> None:
+    async with door(dead_after_s=None) as made, aiohttp.ClientSession() as client:
+        socket = await client.ws_connect(f"{made.url}/mesh")
+        began = asyncio.get_running_loop().time()
+        await socket.send_bytes(msgpack.packb(hello()))
+        await made.until("agent_lost")
+
+        assert 3.0 <= asyncio.get_running_loop().time() - began < 10.0, "three heartbeats of a second, not 15 s"
         await socket.close()

@@ -29,6 +29,8 @@ class FragileHub(Mesh):
         super().__init__(folder, lease_s=120.0, heartbeat_s=30.0)
         self.disk = BadDisk(folder / "control", "/hub/hub.sqlite")
         self.deaths: list[int] = []
+        self.histories = itertools.count(1)
+        self.agent = SteadyAgent(self)
 
     def _spawn(
         self, log: str, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
@@ -69,6 +71,7 @@ class SteadyAgent:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        self.acknowledged: list[Key] = []
         self._held: dict[Key, tuple[list[Any], str]] = {}
         self._sent: dict[int, Key] = {}
 
@@ -104,7 +107,8 @@ class SteadyAgent:
             await self._tell(line, _key(attempt))
         elif message["t"] == "ack":
             for number in [n for n in self._sent if n <= message["n"]]:
-                self._held.pop(self._sent.pop(number), None)
+                self._held.pop(self._sent[number], None)
+                self.acknowledged.append(self._sent.pop(number))
         elif message["t"] == "error" and message.get("attempt"):
             self._held.pop(_key(message["attempt"]), None)
         if message.get("n") and message["t"] != "ack":
@@ -128,8 +132,8 @@ class History:
     A task that passes and one that waits for it, a batch of two, one that fails and is put back, one that is cancelled.
     """
 
-    def __init__(self, mesh: FragileHub, number: int) -> None:
-        self._mesh, self._name = mesh, f"round-{number}"
+    def __init__(self, mesh: FragileHub) -> None:
+        self._mesh, self._name = mesh, f"history-{next(mesh.histories)}"
         self._acknowledged: dict[str, list[str]] = {}
 
     def happen(self) -> None:
@@ -148,7 +152,7 @@ class History:
 
     def _submit(self, key: str, *specs: Plain) -> list[str]:
         key = f"{self._name}-{key}"
-        tasks = [{"executor": "noop", "labels": {"round": self._name}, **spec} for spec in specs]
+        tasks = [{"executor": "noop", "labels": {"of": self._name}, **spec} for spec in specs]
         answer = self._mesh.ask("POST", "/tasks", tasks[0] if len(tasks) == 1 else {"tasks": tasks}, key)
         ids = [task["id"] for task in answer.get("tasks", [answer])]
         self._acknowledged[key] = ids
@@ -172,7 +176,7 @@ class History:
 
     def judge(self) -> None:
         """All of it is there, once."""
-        found = self._mesh.ask("GET", f"/tasks?label=round:{self._name}&limit=100")["tasks"]
+        found = self._mesh.ask("GET", f"/tasks?label=of:{self._name}&limit=100")["tasks"]
         ids = sorted(itertools.chain.from_iterable(self._acknowledged.values()))
         assert sorted(task["id"] for task in found) == ids
         for task in found:
@@ -189,7 +193,7 @@ def fragile_hub(folder: Path) -> Iterator[FragileHub]:
     hub = FragileHub(folder)
     hub.start_hub()
     loop = asyncio.new_event_loop()
-    agent = loop.create_task(SteadyAgent(hub).run())
+    agent = loop.create_task(hub.agent.run())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:

@@ -4,14 +4,19 @@ The rules are those of the store's contract, looked at from outside: nothing ack
 of a task is accepted, epochs rise, events follow the table of task states and their numbers leave no gap.
 """
 
+import contextlib
+import http.client
+import json
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 from hub.core.task import TASK_EDGES
 from protocol.model import FINAL_STATES, TaskState
-from tests.support.mesh import Mesh
+from tests.support.mesh import LOOK_S, Mesh
 
 Plain = dict[str, Any]
 
@@ -26,6 +31,8 @@ MOVES: Final[dict[str, frozenset[str]]] = {
     "task_dead": frozenset({"give_up"}),
 }
 """Events that move a task, by the edges of the table that they may stand for; all others move nothing."""
+
+ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "task_dead"})
 
 FIRST: Final = {"task_queued": TaskState.QUEUED, "task_blocked": TaskState.BLOCKED}
 
@@ -50,13 +57,16 @@ class History:
         )
 
 
-def assert_nothing_lost(mesh: Mesh, acknowledged: Collection[str], *, is_over: bool = True) -> History:
+def assert_nothing_lost(
+    mesh: Mesh, acknowledged: Collection[str], *, idle: Collection[str] = (), is_over: bool = True
+) -> History:
     """Judge the hub's whole memory against what it has acknowledged.
 
     Args:
         mesh: a mesh whose hub runs.
-        acknowledged: ids that the hub has answered to submitters.
-        is_over: every one of these tasks must have ended.
+        acknowledged: ids that the hub has answered to submitters, all of them: a task beside them is one too many.
+        idle: more of those; nobody can do them, so all of them must still be queued.
+        is_over: every acknowledged task must have ended.
     """
     assert len(set(acknowledged)) == len(acknowledged), "an id was given out twice"
     events = mesh.events()
@@ -66,9 +76,13 @@ def assert_nothing_lost(mesh: Mesh, acknowledged: Collection[str], *, is_over: b
     for event in events:
         if event.get("task"):
             told.setdefault(event["task"], []).append(event)
-    assert set(acknowledged) <= set(told), f"no event tells of {sorted(set(acknowledged) - set(told))[:5]}"
+    known = {*acknowledged, *idle}
+    assert known <= set(told), f"no event tells of {sorted(known - set(told))[:5]}"
+    assert set(told) <= known, f"nobody knows of {sorted(set(told) - known)[:5]}"
+    moved = [task for task in idle if [event["kind"] for event in told[task]] != ["task_queued"]]
+    assert not moved, f"{len(moved)} tasks that nobody can do have moved: {moved[:5]}"
 
-    tasks = [mesh.task(task) for task in told]
+    tasks = list(views(mesh, acknowledged))
     wrong = [problem for task in tasks for problem in problems(task, told[task["id"]], is_over=is_over)]
     assert not wrong, "\n".join([f"{len(wrong)} problems:", *wrong[:20]])
     return History(
@@ -79,6 +93,32 @@ def assert_nothing_lost(mesh: Mesh, acknowledged: Collection[str], *, is_over: b
         stale=sum(event["kind"] == "report_stale" for event in events),
         events=len(events),
     )
+
+
+def views(mesh: Mesh, tasks: Iterable[str]) -> Iterator[Plain]:
+    """Tasks, whole, over one connection."""
+    address = mesh.url.removeprefix("http://")
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as hub:
+        headers = {"Authorization": f"Bearer {mesh.token()}"}
+        for task in tasks:
+            hub.request("GET", f"/api/v1/tasks/{task}", headers=headers)
+            answer = hub.getresponse()
+            text = answer.read()
+            assert answer.status == HTTPStatus.OK, f"task {task}: {answer.status} {text[:200]!r}"
+            yield json.loads(text)
+
+
+def wait_ended(mesh: Mesh, tasks: Collection[str], timeout_s: float = 60.0) -> None:
+    """Wait until the log of events tells of the end of all of these tasks."""
+    deadline = time.monotonic() + timeout_s
+    waiting, after = set(tasks), 0
+    while waiting:
+        page = mesh.call("GET", f"/api/v1/events?after={after}&limit=500", Accept="application/json")["events"]
+        waiting -= {event["task"] for event in page if event["kind"] in ENDS}
+        after = page[-1]["seq"] if page else after
+        if not page:
+            assert time.monotonic() < deadline, f"{len(waiting)} tasks have not ended, {min(waiting)} one of them"
+            time.sleep(LOOK_S)
 
 
 def problems(task: Plain, events: Iterable[Plain], *, is_over: bool = True) -> list[str]:

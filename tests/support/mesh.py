@@ -32,8 +32,16 @@ class Refused(Exception):
 class Mesh:
     """One hub and its sidecars under ``folder``; :meth:`stop` ends them all."""
 
-    def __init__(self, folder: Path, *, lease_s: float = 3.0, heartbeat_s: float = 0.5) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lease_s: float = 3.0,
+        heartbeat_s: float = 0.5,
+        address: str = "127.0.0.1",
+        hub_flags: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.address, self.hub_flags = folder, address, hub_flags
         self.data_dir = folder / "hub"
         self.timing = ["--lease-s", str(lease_s), "--heartbeat-s", str(heartbeat_s)]
         self.hub: subprocess.Popen[bytes] | None = None
@@ -49,7 +57,14 @@ class Mesh:
         said = self.data_dir / "hub.json"
         said.unlink(missing_ok=True)
         self.hub = self._spawn(
-            "hub", "hub", "--data-dir", str(self.data_dir), "--listen", f"127.0.0.1:{self._port}", *self.timing
+            "hub",
+            "hub",
+            "--data-dir",
+            str(self.data_dir),
+            "--listen",
+            f"{self.address}:{self._port}",
+            *self.timing,
+            *self.hub_flags,
         )
         until(said.exists, "the hub says where it is", self.hub)
         self.url = json.loads(said.read_text())["url"]
@@ -229,9 +244,9 @@ def until(
 
 
 @contextlib.contextmanager
-def mesh(folder: Path, *names: str, flags: Iterable[str] = (), **timing: float) -> Iterator[Mesh]:
-    """A hub with sidecars of these names, all idle."""
-    running = Mesh(folder, **timing)
+def mesh(folder: Path, *names: str, flags: Iterable[str] = (), **more: Any) -> Iterator[Mesh]:
+    """A hub with sidecars of these names, all idle; ``more`` as for :class:`Mesh`."""
+    running = Mesh(folder, **more)
     try:
         running.start_hub()
         for name in names:

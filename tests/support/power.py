@@ -1,0 +1,70 @@
+"""A disk whose power can be cut: a file system of its own on a loop device. Needs root.
+
+The cut is the file system's own (FS_IOC_SHUTDOWN without a flush): what was not synced is gone, as if the plug had been
+pulled; what happens to a process that goes on meanwhile is an error at its next sync.
+"""
+
+import contextlib
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.support.bad_disk import need_programs
+
+FS_IOC_SHUTDOWN: Final = 0x8004587D
+NO_FLUSH: Final = 2
+DISK_MIB: Final = 192
+
+
+class PowerDisk:
+    """A small disk mounted at ``place``."""
+
+    def __init__(self, image: Path, place: Path) -> None:
+        self._image, self.place = image, place
+
+    def mount(self) -> None:
+        """Switch it on; what its journal holds is put in order first."""
+        _run("mount", "-o", "loop", str(self._image), str(self.place))
+
+    def make(self) -> None:
+        """Make the file system, empty."""
+        with self._image.open("wb") as file:
+            file.truncate(DISK_MIB << 20)
+        _run("mkfs.ext4", "-q", "-F", str(self._image))
+        self.mount()
+
+    def cut(self) -> None:
+        """Pull the plug."""
+        handle = os.open(self.place, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, FS_IOC_SHUTDOWN, struct.pack("I", NO_FLUSH))
+        finally:
+            os.close(handle)
+
+    def unmount(self) -> None:
+        """Take it away, also while a file is still open."""
+        _run("umount", "-l", str(self.place))
+
+
+@contextlib.contextmanager
+def power_disk(image: Path, place: Path) -> Iterator[PowerDisk]:
+    """A fresh disk, mounted until the context ends."""
+    need_programs("mkfs.ext4", "e2fsprogs")
+    need_programs("mount")
+    image.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True)
+    disk = PowerDisk(image, place)
+    disk.make()
+    try:
+        yield disk
+    finally:
+        disk.unmount()
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
