@@ -4,8 +4,8 @@ Decides nothing about attempts: what the hub says goes to the :class:`Owner` (``
 sends goes through the session (``protocol/session.py``), which keeps order and resends. Before anything leaves, the
 owner writes down what it promised, so an ``accept`` or an ``ack`` never tells of something that a crash could undo.
 
-Nothing here waits for bulk: live output is bounded (:attr:`Link.log_room`), so at most one frame's worth of it can
-stand before a heartbeat, and when the hub does not take it, output is dropped (and counted), reports never.
+Nothing here waits for bulk: live output is bounded (:attr:`Link.log_room`), so at most a quarter of a frame of
+it can stand before a heartbeat, and when the hub does not take it, output is dropped (and counted), reports never.
 """
 
 import asyncio
@@ -388,8 +388,10 @@ class Link:
             # The answer proves that the hub has this heartbeat, from which the next lease counts.
             self._session.ping(self._clock.monotonic())
             self._changed.set()
+            now = self._clock.monotonic()
             try:
-                async with asyncio.timeout(self._session.heartbeat_s):
+                # Until the next heartbeat, or until the hub counts as gone if that is sooner.
+                async with asyncio.timeout(max(0.01, self._session.next_deadline(now) - now)):
                     await self._beat_now.wait()
             except TimeoutError:
                 pass

@@ -14,8 +14,10 @@ from protocol.messages import Log, Message, Report
 from protocol.model import AttemptId
 from protocol.session import Session
 
-MAX_LOG_WAITING_BYTES: Final = MAX_FRAME_BYTES
-"""Live output that may wait for the hub's acknowledgement, on the line or off it."""
+MAX_LOG_WAITING_BYTES: Final = MAX_FRAME_BYTES // 4
+"""Live output that may wait for the hub's acknowledgement, on the line or off it.
+
+A heartbeat stands behind it: 2 s on a line of 1 Mbit/s, where a whole frame's worth would make it 8 s late."""
 
 
 class Outbox:
