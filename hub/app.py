@@ -15,7 +15,7 @@ import random
 import signal
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -141,7 +141,8 @@ async def _assemble(
         watch=_watch(settings, store, clock, space),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
-    await access.ensure_first_tokens(settings.folder)
+    with _written_in(settings.folder):
+        await access.ensure_first_tokens(settings.folder)
     await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION})))
 
     door = Door(hub.gateway, _token_check(access))
@@ -230,7 +231,8 @@ async def _open(app: web.Application, settings: Settings, links: Links, running:
         shown = "127.0.0.1"
     url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{bound[1]}"
     url = settings.url.rstrip("/") or url
-    _announce(settings.folder, url)
+    with _written_in(settings.folder):
+        _announce(settings.folder, url)
     return url
 
 
@@ -264,6 +266,15 @@ def _lock(folder: Path) -> IO[str]:
         lock.close()
         raise _unusable("data_dir", f"another hub uses {folder}; stop it or give another --data-dir") from exc
     return lock
+
+
+@contextlib.contextmanager
+def _written_in(folder: Path) -> Iterator[None]:
+    """What cannot be written at the start is a wrong folder or a full disk, and told in one line."""
+    try:
+        yield
+    except OSError as exc:
+        raise _unusable("data_dir", f"cannot write {exc.filename or folder}: {exc.strerror or exc}") from exc
 
 
 def _unusable(setting: str, why: str) -> BadInput:

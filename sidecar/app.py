@@ -33,7 +33,7 @@ from sidecar.dial import HubRefused, Pace
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
 from sidecar.guard import Guard
-from sidecar.journal import Journal, StateDirInUse, StateLock
+from sidecar.journal import Journal, StateDirInUse, StateLock, in_state_dir
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
@@ -123,25 +123,27 @@ async def start(
         adopts_orphans: this process is the sidecar's alone and has become a subreaper.
     Raises:
         StateDirInUse: another sidecar has the state directory.
-        BadInput: the endpoints cannot work together.
+        BadInput: the state directory cannot be used, or the endpoints cannot work together.
     """
     endpoints = Endpoints(settings.endpoints or ())
     clock, folder = clock or SystemClock(), settings.folder
-    lock = StateLock(folder)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(lock.release)
-        journal = stack.enter_context(Journal(folder / "journal.db"))
+        with in_state_dir(folder):
+            stack.callback(StateLock(folder).release)
+            journal = stack.enter_context(Journal(folder / "journal.db"))
+            boot = journal.next_boot(clock.now_ms())
+            name = settings.name or _kept_name(folder / "name")
+            (folder / "home").mkdir(mode=0o700, exist_ok=True)
         stack.push_async_callback(endpoints.close)
         guard = Guard()
         guard.start()
         stack.callback(guard.stop)
-        name = settings.name or _kept_name(folder / "name")
         parts = _parts(folder, endpoints, guard, clock, adopts_orphans=adopts_orphans)
         lifecycle = Lifecycle()
         link = Link(
             settings.hub,
             settings.read_token,
-            Identity(name, journal.next_boot(clock.now_ms()), socket.gethostname(), settings.slots, _version()),
+            Identity(name, boot, socket.gethostname(), settings.slots, _version()),
             clock=clock,
             chance=random.random,
             pace=pace,
@@ -164,9 +166,9 @@ async def start(
 
 
 def _parts(folder: Path, endpoints: Endpoints, guard: Guard, clock: Clock, *, adopts_orphans: bool) -> Parts:
-    home = folder / "home"
-    home.mkdir(mode=0o700, exist_ok=True)
-    processes = Processes(base_env=minimal_env(os.environ, home=home), guard=guard, adopts_orphans=adopts_orphans)
+    processes = Processes(
+        base_env=minimal_env(os.environ, home=folder / "home"), guard=guard, adopts_orphans=adopts_orphans
+    )
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)

@@ -14,16 +14,17 @@ before anything leaves for the hub. A commit that fails (disk full) is logged, a
 Refuses a second owner of the same state directory. Callers: ``sidecar/runner.py``, ``sidecar/app.py``.
 """
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import apsw
 import structlog
 
-from protocol.errors import Conflict
+from protocol.errors import BadInput, Conflict, Problem
 from protocol.model import AttemptId, AttemptState
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,20 @@ _ACKNOWLEDGED: Final = "DELETE FROM attempts WHERE task = ? AND epoch = ?"
 _DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
 
 Binding = tuple[str | int | bytes, ...]
+
+
+@contextlib.contextmanager
+def in_state_dir(folder: Path) -> Iterator[None]:
+    """Tell in one line what is wrong with the place, if its files cannot be used.
+
+    Raises:
+        BadInput: something is in the way, the disk is full or cannot be written.
+    """
+    try:
+        yield
+    except (OSError, apsw.Error) as exc:
+        why = f"{exc.strerror}: {exc.filename or folder}" if isinstance(exc, OSError) else f"{exc}: {folder}"
+        raise BadInput([Problem("state_dir", f"cannot be used: {why}")], "settings") from exc
 
 
 class StateDirInUse(Conflict):
@@ -231,7 +246,8 @@ def _opened(path: Path) -> apsw.Connection:
         db.set_busy_timeout(100)
         db.execute("PRAGMA journal_mode = WAL").get  # noqa: B018 - runs the statement
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(_SCHEMA)
+        with db:
+            db.execute(_SCHEMA)
         _check(db)
     except BaseException:
         db.close()

@@ -20,6 +20,7 @@ from protocol.errors import (
     NotFound,
     Problem,
     Refused,
+    StoreFailed,
     Unauthenticated,
     Unavailable,
 )
@@ -35,11 +36,16 @@ _STATUS: Final = {WORK_FAILED: 500, BAD_INPUT: 422, UNREACHABLE: 503, REFUSED: 4
 
 def exit_status(error: AgentComError) -> int:
     """The exit status that tells a script what kind of error it was."""
-    if isinstance(error, BadInput | NotFound | Conflict):
+    if isinstance(error, BadInput | NotFound | Conflict) or _is_of_our_own_store(error):
         return BAD_INPUT
     if isinstance(error, Refused):
         return REFUSED
     return UNREACHABLE if isinstance(error, Unavailable) else WORK_FAILED
+
+
+def _is_of_our_own_store(error: AgentComError) -> bool:
+    """The command is the hub, and what it was told to keep its store in cannot be used. No other hub is meant."""
+    return isinstance(error, StoreFailed) and not hasattr(error, "document")
 
 
 def tell(error: AgentComError, *, as_json: bool) -> int:
@@ -80,7 +86,7 @@ def _lines(error: AgentComError) -> list[str]:
         return [f"error: {error}", "Give one with --token-file FILE, AGENTCOM_TOKEN or AGENTCOM_TOKEN_FILE."]
     if isinstance(error, Refused):
         return [f"error: {error}", "An admin makes a token with another role: agentcom token create --role ROLE"]
-    if isinstance(error, Unavailable) and not isinstance(error, HubUnreachable):
+    if isinstance(error, Unavailable) and not isinstance(error, HubUnreachable) and not _is_of_our_own_store(error):
         return [f"error: {error}", "The hub is there but cannot do this now; 'agentcom doctor' tells more."]
     return [f"error: {error}"]
 

@@ -48,6 +48,7 @@ def migrate(connection: apsw.Connection) -> int:
             log.info("schema_migrated", number=number, script=name)
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk, for one, has ended it already
+            connection.execute("ROLLBACK")
         raise
     return applied

@@ -198,11 +198,14 @@ class SqliteStore(Backend):
         assert self._writing is not None, "the store is open"
         writing = self._writing
         try:
+            try:
+                return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
+            except apsw.FullError:
+                if self._space is None or not self._space.release():
+                    raise
             return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
-        except apsw.FullError as exc:
-            if self._space is None or not self._space.release():
-                raise StoreFailed(f"cannot start: the disk of {self._path} is full; free some of it") from exc
-        return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
+        except apsw.Error as exc:
+            raise StoreFailed(f"cannot start: the store {self._path} cannot be written: {exc}") from exc
 
 
 class SqliteStatements:

@@ -115,6 +115,7 @@ def _journalled(path: Path, truth: Truth) -> None:
     """A day of a sidecar's journal: attempts that are taken, move on, end, and are forgotten."""
     for boot in range(2):
         with Journal(path) as journal:
+            truth.note(lasts=False)
             journal.next_boot(boot)
             truth.note()
             for number in range(12):

@@ -9,6 +9,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from tests.support.bad_disk import need_programs
 FS_IOC_SHUTDOWN: Final = 0x8004587D
 NO_FLUSH: Final = 2
 DISK_MIB: Final = 192
+PATIENCE_S: Final = 30.0
 
 
 class PowerDisk:
@@ -46,8 +48,11 @@ class PowerDisk:
             os.close(handle)
 
     def unmount(self) -> None:
-        """Take it away, also while a file is still open."""
-        _run("umount", "-l", str(self.place))
+        """Take it away, as soon as nobody has a file of it open."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (done := _try("umount", str(self.place))).returncode and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert done.returncode == 0, done.stderr
 
 
 @contextlib.contextmanager
@@ -62,9 +67,13 @@ def power_disk(image: Path, place: Path) -> Iterator[PowerDisk]:
     try:
         yield disk
     finally:
-        disk.unmount()
+        _try("umount", "-l", str(place))
+
+
+def _try(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _try(*command)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"

@@ -19,11 +19,11 @@ from protocol.errors import AgentComError, BadInput, Problem
         (errors.NotFound("task", "x"), 2),
         (errors.IllegalTransition("task", "dead", "cancel", ()), 2),
         (errors.HubUnreachable("u", "w"), 3),
-        (errors.StoreFailed("x"), 3),
         (errors.Unauthenticated("no token"), 4),
         (errors.Forbidden("viewer", "submit"), 4),
         (errors.WorkFailed("x"), 1),
         (AgentComError("x"), 1),
+        (errors.StoreFailed("cannot open the store"), 2),  # the command is the hub
     ],
 )
 def test_the_exit_status_tells_the_kind_of_error(error: AgentComError, status: int) -> None:
@@ -40,6 +40,12 @@ def test_a_single_problem_takes_one_line(capsys: pytest.CaptureFixture[str]) -> 
     endings.tell(BadInput([Problem("--a", "x")], "task"), as_json=False)
 
     assert capsys.readouterr().err == "error: --a: x\n"
+
+
+def test_a_hub_that_cannot_open_its_store_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    endings.tell(errors.StoreFailed("cannot open the store"), as_json=False)
+
+    assert capsys.readouterr().err == "error: cannot open the store\n"
 
 
 def test_a_refusal_says_how_to_get_in(capsys: pytest.CaptureFixture[str]) -> None:
