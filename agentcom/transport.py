@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeVar
 
 import aiohttp
@@ -127,6 +128,22 @@ class Transport:
         try:
             async with self._open().get(f"{self.url}/healthz") as response:
                 return response.headers.get("Date", "")
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise self._unreachable(exc) from exc
+
+    async def text(self, path: str) -> str:
+        """An answer that is plain text, asked for once.
+
+        Raises:
+            HubUnreachable: the hub does not answer.
+            AgentComError: it answers an error.
+        """
+        try:
+            async with self._open().get(f"{self.url}{path}", headers=self._headers) as response:
+                body = await response.read()
+                if response.status != HTTPStatus.OK:
+                    value_from(self.url, response.status, response.content_type, body, msgspec.Raw)
+                return body.decode("utf-8", "replace")
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise self._unreachable(exc) from exc
 

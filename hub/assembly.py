@@ -98,7 +98,16 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     )
     sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=settings.lease_s)
     presence = Presence(store, fleet, clock, lease_s=settings.lease_s, lose=results.lose, send=links.send)
-    dispatch = Dispatch(store, fleet, window, links, clock, lease_s=settings.lease_s, on_ended=metrics.ended)
+    dispatch = Dispatch(
+        store,
+        fleet,
+        window,
+        links,
+        clock,
+        lease_s=settings.lease_s,
+        on_planned=metrics.planned,
+        on_ended=metrics.ended,
+    )
     intake = Intake(
         store,
         fleet,

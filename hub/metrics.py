@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from hub.core.fleet import Fleet
 from hub.gateway.connection import Links
 from hub.services.watch import Watch
 from hub.store.backend import Backend
+from hub.store.waiting import MAX_BATCH
 from protocol.model import AgentState, TaskState
 
 
@@ -20,12 +21,18 @@ class Metrics:
         self._store, self._fleet, self._links = store, fleet, links
         self.watch: Watch | None = None
         self._ended: Counter[TaskState] = Counter()
+        self._claims, self._planning_s = 0, 0.0
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def ended(self, state: TaskState) -> None:
         """An attempt has ended and its task is in this state now."""
         self._ended[state] += 1
+
+    def planned(self, claims: int, took_s: float) -> None:
+        """So many tasks were given to agents, and deciding it took so long altogether."""
+        self._claims += claims
+        self._planning_s += took_s
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
@@ -44,6 +51,9 @@ class Metrics:
         yield GaugeMetricFamily("agentcom_sidecars_connected", "Sidecars with an open link", self._links.connected)
         yield CounterMetricFamily("agentcom_store_commits", "Durable transactions", self._store.batches)
         yield CounterMetricFamily("agentcom_store_changes", "Changes in them", self._store.changes)
+        yield self._batch_sizes()
+        yield CounterMetricFamily("agentcom_claims", "Tasks given to agents", self._claims)
+        yield CounterMetricFamily("agentcom_planning_seconds", "Time spent on deciding that", self._planning_s)
         yield GaugeMetricFamily(
             "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
         )
@@ -53,6 +63,20 @@ class Metrics:
         yield GaugeMetricFamily("agentcom_store_waiting_bytes", "Bytes of them all", waiting.size_bytes)
         if self.watch is not None:
             yield from _machine(self.watch)
+
+    def _batch_sizes(self) -> Metric:
+        sizes = self._store.batch_sizes
+        buckets: list[tuple[str, float]] = []
+        count = 0
+        for digits in range(1, MAX_BATCH.bit_length() + 1):
+            count += sizes.get(digits, 0)
+            buckets.append((str(2**digits - 1), count))
+        return HistogramMetricFamily(
+            "agentcom_store_batch_changes",
+            "Changes in one durable transaction",
+            buckets=[*buckets, ("+Inf", count)],
+            sum_value=self._store.changes,
+        )
 
 
 def _machine(watch: Watch) -> Iterator[Metric]:

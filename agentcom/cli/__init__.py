@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),
     "doctor": ("agentcom.cli.doctor", "Look for what is wrong, and say how to mend it."),
+    "bench": ("agentcom.cli.bench", "Measure the mesh on this machine."),
 }
 """By name: the module that holds the command as ``command``, and its line in the help."""
 

@@ -39,17 +39,22 @@ class Dispatch:
         clock: Clock,
         *,
         lease_s: float,
-        on_assigned: Callable[[float], None] = lambda _waited_s: None,
+        on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
-        self._clock, self._lease_s, self._on_assigned, self._on_ended = clock, lease_s, on_assigned, on_ended
+        self._clock, self._lease_s, self._on_planned, self._on_ended = clock, lease_s, on_planned, on_ended
         self._matcher = Matcher(fleet)
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
+        began = self._clock.monotonic()
+        claims = 0
         for assignment in plan(self._window, self._fleet, self._matcher):
             self._claim(assignment)
+            claims += 1
+        if claims:
+            self._on_planned(claims, self._clock.monotonic() - began)
         for queue in self._window.dry():
             self._refill(queue)
 

@@ -5,7 +5,7 @@ A backend adds how it opens and closes, how it runs one batch in one durable tra
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hub.store import records
@@ -97,6 +97,11 @@ class Backend(ABC):
     def changes(self) -> int:
         """Changes committed so far."""
         return self._writer.changes
+
+    @property
+    def batch_sizes(self) -> Mapping[int, int]:
+        """Transactions by the number of binary digits of how many changes were in each (3: 4 to 7 changes)."""
+        return self._writer.sizes
 
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """See :class:`hub.store.store.Store`."""

@@ -6,6 +6,7 @@ report and the next assignment, share one commit. Backends apply a batch off the
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -41,6 +42,7 @@ class Writer:
         self.on_failure: Callable[[BaseException], None] = _no_failure
         self.batches = 0
         self.changes = 0
+        self.sizes: Counter[int] = Counter()  # batches by the number of binary digits of their changes
 
     def start(self) -> None:
         """Begin to write."""
@@ -112,6 +114,7 @@ class Writer:
         self.waiting.wrote(batch, clock() - began)
         self.batches += 1
         self.changes += len(batch)
+        self.sizes[len(batch).bit_length()] += 1
         self.on_commit(events)
         for outcome in outcomes:
             item = self._in_flight.pop()

@@ -1,117 +1,137 @@
-"""``./run bench [--tasks N] [--runs R] [--json]``: what the mesh does on this machine, right now.
+"""``./run bench``: what the mesh does on this machine, beside the floor and other queues.
 
-Real hub and sidecar processes, the store on disk with full sync, tasks over HTTP. Machines are shared and disks differ
-within minutes, so the cost of one fsync is measured in the same run and stands beside the figures. Quote medians.
+Everything runs in turns, round after round, so that a machine whose disk or neighbours change treats all alike; the
+table shows medians and their ratios. What a fleet and a long queue cost is measured once after that
+(``agentcom bench connections``, ``agentcom bench backlog``). Machines differ: quote ratios.
 """
 
 import argparse
 import json
-import os
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from tests.support.mesh import FINAL, Mesh, mesh
+from agentcom.bench.probe import fsync_ms
+from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
+from tests.support.postgres import PostgresServer
 
-BATCH: Final = 100
-PROBES: Final = 200
+DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB"}
+Figures = list[dict[str, Any]]
 
 
 def main() -> int:
     """Measure and print; the exit status."""
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
-    parser.add_argument("--tasks", type=int, default=5_000, help="no-op tasks a run (default 5000)")
-    parser.add_argument("--runs", type=int, default=3, help="counted runs (default 3)")
-    parser.add_argument("--slots", type=int, default=64, help="slots of the one sidecar (default 64)")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as name:
-        folder = Path(name)
-        with mesh(folder, "Bench", flags=["--slots", str(options.slots)], lease_s=30.0, heartbeat_s=5.0) as running:
-            figures = {
-                "fsync_ms": _fsync(folder),
-                "submit_to_start_shell_ms": _idle(running, {"command": "true"}, 50),
-                "round_trip_noop_ms": _idle_round_trip(running, 100),
-                **_throughput(running, options.tasks, options.runs),
-            }
-    _print(figures, as_json=options.json)
+    parser.add_argument("--rounds", type=int, default=5, help="how often everyone runs (default 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of tasks (default 1)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only those whose name has one of these, by comma")
+    parser.add_argument("--crowd", default="100,1000", help="connections to measure; empty: none")
+    parser.add_argument("--queue", default="1000,10000,100000", help="queue lengths to measure; empty: none")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    asked = parser.parse_args()
+    words = [word for word in asked.only.split(",") if word]
+    chosen = [c for c in CONTESTANTS if not words or any(word in c.name for word in words)]
+    found, missing = _rounds(chosen, asked.rounds, asked.scale)
+    more = {kind: _more(kind, counts) for kind, counts in (("connections", asked.crowd), ("backlog", asked.queue))}
+    if asked.json:
+        print(json.dumps({"contestants": found, "missing": missing, **more}, indent=1))
+        return 0
+    _print(chosen, found)
+    for text in missing:
+        print(f"not measured: {text}")
+    for kind, text in more.items():
+        if text:
+            print(f"\nagentcom bench {kind}\n{text}", end="")
     return 0
 
 
-def _fsync(folder: Path) -> list[float]:
-    """One 4 KiB append and fsync, in milliseconds."""
-    times = []
-    with (folder / "probe").open("ab", buffering=0) as file:
-        for _ in range(PROBES):
-            began = time.perf_counter()
-            file.write(b"x" * 4096)
-            os.fsync(file.fileno())
-            times.append((time.perf_counter() - began) * 1000)
-    return times
+def _rounds(chosen: Sequence[Contestant], rounds: int, scale: float) -> tuple[dict[str, Figures], list[str]]:
+    ready, missing = [], []
+    for contestant in chosen:
+        try:
+            ready.append((contestant, *prepare(contestant)))
+        except Missing as exc:
+            missing.append(str(exc))
+    found: dict[str, Figures] = {contestant.name: [] for contestant, _, _ in ready}
+    for number in range(rounds):
+        for contestant, python, env in ready:
+            print(f"round {number + 1} of {rounds}: {contestant.name}", file=sys.stderr)
+            try:
+                found[contestant.name].append(_measured(contestant, python, env, round(contestant.tasks * scale)))
+            except Missing as exc:
+                missing.append(str(exc))
+    return found, missing
 
 
-def _idle(running: Mesh, spec: dict[str, Any], count: int) -> list[float]:
-    """From stored to accepted by the agent, on an idle fleet, in milliseconds (by the hub's clock)."""
-    times = []
-    for _ in range(count):
-        [task] = running.wait(running.submit(**spec))
-        times.append(_ms(task["started_at"]) - _ms(task["submitted_at"]))
-    return times
+def _measured(contestant: Contestant, python: str, env: dict[str, str], tasks: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as folder:
+        probe = {"fsync_ms": fsync_ms(Path(folder)).p50}
+    if not contestant.needs_postgres:
+        return run(contestant, python, env, tasks, "") | probe
+    server = PostgresServer(DURABLE)
+    try:
+        return run(contestant, python, env, tasks, server.url()) | probe
+    finally:
+        server.destroy()
 
 
-def _idle_round_trip(running: Mesh, count: int) -> list[float]:
-    """From before the submission to the result in the store, by the hub's clock for the end and ours for the start."""
-    times = []
-    for _ in range(count):
-        began = time.time() * 1000
-        [task] = running.wait(running.submit(title="x", executor="noop"))
-        times.append(_ms(task["ended_at"]) - began)
-    return times
+def _more(kind: str, counts: str) -> str:
+    if not counts:
+        return ""
+    flags = [part for count in counts.split(",") for part in ("--count", count)]
+    command = [sys.executable, "-m", "agentcom", "bench", kind, *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout or f"failed with status {done.returncode}\n"
 
 
-def _throughput(running: Mesh, tasks: int, runs: int) -> dict[str, list[float]]:
-    submit, whole = [], []
-    specs = [{"title": "x", "executor": "noop"}] * BATCH
-    for run in range(runs + 1):
-        began = time.perf_counter()
-        for _ in range(tasks // BATCH):
-            last = running.submit_all(specs)[-1]
-        submitted = time.perf_counter()
-        _settle(running, lambda last=last: running.task(last)["state"] in FINAL)  # type: ignore[misc]  # bound now
-        _settle(running, lambda: not sum(running.call("GET", "/api/v1/health")["queue"].values()))
-        ended = time.perf_counter()
-        if run:  # the first one warms up
-            submit.append(tasks / (submitted - began))
-            whole.append(tasks / (ended - began))
-    return {"submitted_per_s": submit, "end_to_end_per_s": whole}
+def _print(chosen: Sequence[Contestant], found: Mapping[str, Figures]) -> None:
+    ours = _median(found.get("agentcom", []), "ended_per_s")
+    head = (
+        "",
+        "D",
+        "runs",
+        "submitted/s",
+        "ended/s",
+        "min",
+        "max",
+        "idle p50 ms",
+        "CPU us/task",
+        "fsync ms",
+        "ours is",
+    )
+    lines = [head]
+    for contestant in chosen:
+        runs = found.get(contestant.name, [])
+        if not runs:
+            continue
+        rate = _median(runs, "ended_per_s")
+        used = statistics.median(sum(run["cpu_us_per_task"].values()) for run in runs)
+        lines.append(
+            (
+                contestant.name,
+                contestant.durability,
+                str(len(runs)),
+                f"{_median(runs, 'submitted_per_s'):,.0f}",
+                f"{rate:,.0f}",
+                f"{min(run['ended_per_s'] for run in runs):,.0f}",
+                f"{max(run['ended_per_s'] for run in runs):,.0f}",
+                f"{_median(runs, 'idle_p50_ms'):.2f}",
+                f"{used:,.0f}",
+                f"{_median(runs, 'fsync_ms'):.2f}",
+                f"{ours / rate:.2f} x" if ours and rate else "",
+            )
+        )
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(widths[0]) if n == 0 else cell.rjust(widths[n]) for n, cell in enumerate(line)))
 
 
-def _settle(_running: Mesh, is_settled: Callable[[], bool]) -> None:
-    while not is_settled():
-        time.sleep(0.005)
-
-
-def _ms(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp() * 1000
-
-
-def _print(figures: dict[str, list[float]], *, as_json: bool) -> None:
-    rows = {
-        name: {"min": min(values), "median": statistics.median(values), "max": max(values), "n": len(values)}
-        for name, values in figures.items()
-    }
-    if as_json:
-        json.dump(rows, sys.stdout, indent=1)
-        print()
-        return
-    print(f"{'figure':<28}{'min':>12}{'median':>12}{'max':>12}{'n':>7}")
-    for name, row in rows.items():
-        print(f"{name:<28}{row['min']:>12.2f}{row['median']:>12.2f}{row['max']:>12.2f}{row['n']:>7.0f}")
+def _median(runs: Figures, name: str) -> float:
+    return float(statistics.median(run[name] for run in runs)) if runs else 0.0
 
 
 if __name__ == "__main__":

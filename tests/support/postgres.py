@@ -18,7 +18,9 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import asyncpg
@@ -61,9 +63,13 @@ def _copied(programs: Path, to: Path) -> Path:
 
 
 class PostgresServer:
-    """A server with its data in a temporary directory, on a free port of this machine."""
+    """A server with its data in a temporary directory, on a free port of this machine.
 
-    def __init__(self) -> None:
+    ``settings`` are its own beside, or instead of, those that tests need.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._settings = {**SETTINGS, **settings}
         self.port = _free_port()
         self._programs = _programs()
         self._account: dict[str, Any] = {}
@@ -93,7 +99,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         log = Path(self._folder, "log")
         with log.open("ab") as out:
             self._process = subprocess.Popen(

@@ -1,0 +1,205 @@
+"""A submitter in a hurry: batches over open connections, several in flight, ends heard from the hub's event stream.
+
+Does what any fast client of :mod:`agentcom.aio` could do. It counts a task as done when it has read the event of its
+end, and every task that it got an id for has to end, or the measurement fails.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing
+from itertools import cycle, islice
+from time import perf_counter
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from agentcom.bench import exposition
+from agentcom.bench.statistics import due_times, waits_ms
+from agentcom.transport import Transport
+from protocol.api import PREFIX
+from protocol.errors import WorkFailed
+
+STALL_S: Final = 60.0
+"""So long without the end of any task, while some are open, is no measurement any more."""
+SPEC: Final[dict[str, str]] = {"title": "bench", "executor": "noop"}
+_ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "task_dead"})
+
+
+class _Event(Struct):
+    kind: str
+    task: str | None = None
+
+
+class _Task(Struct):
+    id: str
+
+
+class _Tasks(Struct):
+    tasks: list[_Task]
+
+
+class Rates(Struct, frozen=True, kw_only=True):
+    """One run: tasks a second until all were acknowledged, and until all had ended."""
+
+    submitted_per_s: float
+    ended_per_s: float
+
+
+class Submitter:
+    """Submits to the hub at ``url``; call :meth:`listen` first and :meth:`close` at the end."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._transport = Transport(url, token, patience_s=30.0)
+        self._open: set[str] = set()
+        self._ended_at: dict[str, float] = {}  # since the last wait
+        self._is_empty = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+        self.ends: Counter[str] = Counter()
+
+    async def listen(self) -> None:
+        """Hear of every end from now on."""
+        newest = (await self.numbers()).get(("agentcom_newest_event", ""), 0.0)
+        self._listening = asyncio.create_task(self._hear(int(newest)))
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        await self._transport.close()
+
+    async def numbers(self) -> exposition.Samples:
+        """What the hub counts."""
+        return exposition.samples(await self._transport.text("/metrics"))
+
+    # --- submitting ---------------------------------------------------------------------------------------------------
+
+    async def batches(self, count: int, size: int, in_flight: int) -> Rates:
+        """Submit ``count`` tasks in batches of ``size``, ``in_flight`` of them at a time, and wait for every end."""
+        left = [size] * (count // size) + ([count % size] if count % size else [])
+        began = perf_counter()
+
+        async def one_after_another() -> None:
+            while left:
+                await self._submit([SPEC] * left.pop())
+
+        await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+        acknowledged = perf_counter()
+        await self.until_ended()
+        return Rates(
+            submitted_per_s=round(count / (acknowledged - began), 1),
+            ended_per_s=round(count / (perf_counter() - began), 1),
+        )
+
+    async def fill(self, count: int, size: int, in_flight: int, specs: Sequence[dict[str, Any]]) -> float:
+        """Submit tasks like ``specs`` in turn, without waiting for their ends; tasks acknowledged a second."""
+        left = [size] * (count // size) + ([count % size] if count % size else [])
+        began = perf_counter()
+
+        async def one_after_another() -> None:
+            while left:
+                await self._post(list(islice(cycle(specs), left.pop())))
+
+        await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+        return round(count / (perf_counter() - began), 1)
+
+    async def singles(self, count: int, callers: int) -> tuple[float, list[float]]:
+        """Submit ``count`` tasks one a request from ``callers`` that each wait for their answer.
+
+        Returns:
+            Acknowledged tasks a second, and milliseconds from asking to being answered, of each. Then all have ended.
+        """
+        took_ms: list[float] = []
+        left = [None] * count
+        began = perf_counter()
+
+        async def caller() -> None:
+            while left:
+                left.pop()
+                asked = perf_counter()
+                await self._submit_one()
+                took_ms.append((perf_counter() - asked) * 1000)
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        per_s = round(count / (perf_counter() - began), 1)
+        await self.until_ended()
+        return per_s, took_ms
+
+    async def round_trips_ms(self, count: int, per_s: float) -> list[float]:
+        """Milliseconds from when a task was due to the event of its end, one task every ``1 / per_s`` seconds.
+
+        A task is sent when it is due, whether or not the one before it has ended.
+        """
+        due: dict[str, float] = {}
+
+        async def one(at: float) -> None:
+            await asyncio.sleep(max(0.0, at - perf_counter()))
+            due[await self._submit_one()] = at
+
+        await asyncio.gather(*(one(at) for at in due_times(perf_counter() + 0.05, per_s, count)))
+        return waits_ms(due, await self.until_ended())
+
+    async def _submit(self, specs: Sequence[dict[str, str]]) -> None:
+        self._expect(await self._post(specs))
+
+    async def _post(self, specs: Sequence[dict[str, Any]]) -> list[str]:
+        answer = await self._ask({"tasks": specs}, _Tasks)
+        return [task.id for task in answer.tasks]
+
+    async def _submit_one(self) -> str:
+        task: str = (await self._ask(SPEC, _Task)).id
+        self._expect([task])
+        return task
+
+    async def _ask(self, body: object, shape: Any) -> Any:  # noqa: ANN401 - the shape that was asked for
+        headers = {"Idempotency-Key": uuid4().hex}
+        return await self._transport.call(
+            "POST", f"{PREFIX}/tasks", shape, body=body, headers=headers, is_repeatable=True
+        )
+
+    # --- hearing of ends ----------------------------------------------------------------------------------------------
+
+    def _expect(self, ids: Sequence[str]) -> None:
+        # A task may have ended before the answer to its submission was read.
+        self._open.update(task for task in ids if task not in self._ended_at)
+
+    async def until_ended(self) -> dict[str, float]:
+        """Wait until every task has ended; when each did that has since the last call, by ``time.perf_counter``.
+
+        Raises:
+            WorkFailed: nothing ends any more, or the stream broke.
+        """
+        while self._open:
+            before = len(self._ended_at)
+            self._is_empty.clear()
+            empty = asyncio.create_task(self._is_empty.wait())
+            parts: set[asyncio.Task[Any]] = {empty} | ({self._listening} if self._listening else set())
+            try:
+                await asyncio.wait(parts, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                empty.cancel()
+            if self._listening is not None and self._listening.done():
+                self._listening.result()
+                raise WorkFailed("the hub ended its event stream")
+            if self._open and len(self._ended_at) == before:
+                raise WorkFailed(f"{len(self._open):,} tasks have not ended, and for {STALL_S:g} s none did")
+        ended_at, self._ended_at = self._ended_at, {}
+        return ended_at
+
+    async def _hear(self, after: int) -> None:
+        decode = msgspec.json.Decoder(_Event).decode
+        async with aclosing(self._transport.follow(f"{PREFIX}/events", after=after)) as frames:
+            async for frame in frames:
+                event = decode(frame.data)
+                if event.kind in _ENDS and event.task is not None:
+                    self._ended(event.task, event.kind)
+
+    def _ended(self, task: str, kind: str) -> None:
+        self.ends[kind.removeprefix("task_")] += 1
+        self._ended_at[task] = perf_counter()
+        self._open.discard(task)
+        if not self._open:
+            self._is_empty.set()
