@@ -6,6 +6,7 @@ in the code that may be. Somebody outside remembers what was acknowledged.
 
 import contextlib
 import http.client
+import secrets
 import shutil
 import signal
 import subprocess
@@ -121,7 +122,7 @@ def _lose_unsynced(calls: Sequence[Call]) -> None:
 
 def _do_one(mesh: Mesh, disk: BadDisk, fault: str, nth: int) -> tuple[bool, bool]:
     """One task, its sidecar dying at a call of the journal: whether it died, with the report written down by then."""
-    marker = mesh.folder / f"ran-{fault}-{nth}"
+    marker = mesh.folder / f"ran-{fault}-{nth}-{secrets.token_hex(4)}"
     disk.arm(fault, nth, calls=("write", "sync"))
     task = mesh.submit(command=f"echo run >> {marker}", title=marker.name)
     process = mesh.sidecars["One"]
