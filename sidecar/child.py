@@ -10,6 +10,7 @@ long as it likes and memory stays bounded.
 
 import asyncio
 import codecs
+import contextlib
 import errno
 import os
 import shlex
@@ -23,10 +24,14 @@ from typing import IO, Final
 
 from protocol.model import AttemptId, FailureClass
 from sidecar.errors import CannotStart
+from sidecar.guard import tagging
 
 CHUNK_BYTES: Final = 64 << 10
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
+NICE: Final = 10
+OOM_SCORE: Final = 500
+"""Of 1,000: the kernel looks for its victim among the work long before it looks at us."""
 
 OnOutput = Callable[[str, str], None]
 
@@ -60,6 +65,7 @@ class Child:
 
     attempt: AttemptId
     run: str
+    tag: int
     process: subprocess.Popen[bytes]
     pipes: tuple[tuple[str, IO[bytes]], ...]
     tail: Tail
@@ -163,8 +169,13 @@ class NotThere(Exception):
         super().__init__(exit_code, said)
 
 
-def start(argv: list[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, its output in two pipes.
+def start(
+    argv: list[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] | int, tag: int = 0
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, its output in two pipes, carrying ``tag`` if there is one.
+
+    It runs with less claim to the processor and to memory than we have: the sidecar has to go on telling the hub that
+    it lives, whatever the work does to the machine.
 
     Raises:
         NotThere: there is no such program, or it cannot be executed.
@@ -173,16 +184,17 @@ def start(argv: list[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] |
     assert argv, "a command has at least a program"
     program = shlex.quote(argv[0]) if "\0" not in argv[0] else "command"
     try:
-        return subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        with tagging(tag):
+            process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
     except ValueError as exc:
         why = "the command, its folder or its environment holds a NUL byte or is no text"
         raise CannotStart(argv[0], why, FailureClass.INPUT) from exc
@@ -196,6 +208,21 @@ def start(argv: list[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] |
         too_long = exc.errno in {errno.E2BIG, errno.ENAMETOOLONG}
         failure = FailureClass.INPUT if too_long else FailureClass.INFRA
         raise CannotStart(argv[0][:100], str(exc.strerror), failure) from exc
+    _yield_to_us(process.pid)
+    return process
+
+
+def _yield_to_us(pid: int) -> None:
+    """Have the processor and, when memory runs out, the kernel prefer us to this process and its descendants."""
+    with contextlib.suppress(OSError):  # it has ended, or the system has no such thing
+        os.setpriority(os.PRIO_PGRP, pid, NICE)
+    for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
+        with contextlib.suppress(OSError):
+            fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
+            try:
+                os.write(fd, str(value).encode())
+            finally:
+                os.close(fd)
 
 
 async def _readable(fd: int) -> None:

@@ -1,18 +1,26 @@
-"""Finds and ends process trees, also after the sidecar itself was killed.
+"""Finds and ends process trees, also after the sidecar itself was killed or stopped.
 
 Holds the one search for processes (:func:`find`) and the helper that outlives the sidecar (:class:`Guard`). The helper
 is this very file, run by a bare interpreter that sees neither our packages nor the environment, so it imports the
 standard library alone. It waits on a pipe. An orderly sidecar says ``quit``; if the pipe just ends, the sidecar was
-killed, and the helper kills what its attempts left, until a search finds nothing more.
+killed, and the helper kills what its attempts left, until a search finds nothing more. And it is a dead man's switch:
+the sidecar tells it again and again how long its leases surely last, and when that is over without another word, the
+helper kills the work. So a sidecar that is stopped, swapped out or hung cannot let work go on that somebody else has
+got meanwhile. Time asleep counts (``CLOCK_BOOTTIME``).
 
 A process belongs to an attempt if one of these holds: it is in a session that the sidecar opened for it; its
-environment carries the marks of the attempt (a child that leaves the session keeps them); one of its ancestors belongs.
-One that leaves the session, scrubs its environment and outlives its parents is found by the living sidecar, which
-adopts it (:mod:`sidecar.process`, the caller of all this), but not by the helper.
+environment carries the marks of the attempt (a child that leaves the session keeps them); it carries the attempt's
+*tag*; one of its ancestors belongs. The tag is a number in a resource limit that Linux keeps, hands down to every
+child and has not used since 2.4 (``RLIMIT_LOCKS``): it survives a scrubbed environment, another session, another name
+and a dead parent. One that takes off even that on purpose is found by the living sidecar, which adopts it
+(:mod:`sidecar.process`, the caller of all this), but not by the helper.
 """
 
+import contextlib
 import os
+import resource
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -24,8 +32,18 @@ from typing import Final, NamedTuple
 LINUX: Final = sys.platform == "linux"
 _PROC: Final = "/proc"
 _READ_BYTES: Final = 1 << 16
+_TAGGED_LIMIT: Final = 10
+"""RLIMIT_LOCKS, which Python does not name."""
+_TAG: Final = 1 << 62
+_TAG_BITS: Final = 34
+"""Of a tag that number the attempts of one sidecar; the bits above them are the sidecar's."""
+_SINCE_BOOT: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 KILL_LIMIT_S: Final = 30.0
 """How long a search-and-kill goes on: what is left then sits in the kernel and no signal reaches it."""
+
+
+LOOK_S: Final = 0.5
+"""How often the helper looks at the clock by itself."""
 
 
 class Seen(NamedTuple):
@@ -47,22 +65,58 @@ def run_mark(run: str) -> bytes:
     return b"\0AGENTCOM_RUN=" + run.encode() + (b"" if run.endswith(".") else b"\0")
 
 
+def tags_of(mark: str) -> range:
+    """The tags that a sidecar whose guard has this mark gives to its attempts; empty where there are none."""
+    first = _TAG | int(mark[:7], 16) << _TAG_BITS
+    return range(first, first + (1 << _TAG_BITS)) if LINUX else range(0)
+
+
+def tag(pid: int) -> int:
+    """The tag that a process carries; -1 if it is gone, is not ours to ask, or carries none."""
+    try:
+        return resource.prlimit(pid, _TAGGED_LIMIT)[0]
+    except (OSError, ValueError, AttributeError):
+        return -1
+
+
+@contextlib.contextmanager
+def tagging(tag: int) -> Iterator[None]:
+    """What this process starts inside carries the tag from its first moment, and so do all that descend from it."""
+    if not LINUX or tag <= 0:
+        yield
+        return
+    before = resource.getrlimit(_TAGGED_LIMIT)
+    with contextlib.suppress(OSError, ValueError):  # somebody has forbidden us even this: the other marks remain
+        resource.setrlimit(_TAGGED_LIMIT, (tag, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(_TAGGED_LIMIT, before)
+
+
 def find(
-    *, sessions: Collection[int], marks: Collection[bytes], spare: Collection[int] = (), since: float = 0.0
+    *,
+    sessions: Collection[int],
+    marks: Collection[bytes],
+    tags: Collection[int] = (),
+    spare: Collection[int] = (),
+    since: float = 0.0,
 ) -> list[int]:
     """Live processes that belong to something, zombies left out.
 
     Args:
         sessions: sessions whose members belong.
         marks: a process whose environment holds all of these belongs; none at all matches nothing.
+        tags: a process that carries one of these belongs.
         spare: never in the answer, nor a reason for their children to be (the caller's own processes).
-        since: environments of processes that started earlier are not read.
+        since: environments and tags of processes that started earlier are not read.
     """
     table = {seen.pid: seen for seen in processes() if seen.pid not in spare and seen.pid != os.getpid()}
     ours = {
         seen.pid
         for seen in table.values()
-        if seen.session in sessions or (marks and seen.started >= since and carries(seen.pid, marks))
+        if seen.session in sessions
+        or (seen.started >= since and ((tags and tag(seen.pid) in tags) or (marks and carries(seen.pid, marks))))
     }
     if not ours:
         return []
@@ -165,6 +219,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(8)
+        self._until: float | None = None
         self._sessions: set[int] = set()
         self._helper: subprocess.Popen[bytes] | None = None
 
@@ -195,6 +250,16 @@ class Guard:
         os.set_blocking(self._helper.stdin.fileno(), False)  # a stopped helper must not stop us
         for session in self._sessions:
             self._tell(f"+{session}\n")
+        if self._until is not None:
+            self._tell(f"={self._until - now():.3f}\n")
+
+    def feed(self, left_s: float) -> None:
+        """All is well for so many seconds more; when they are over, and nothing was heard, all work is killed.
+
+        Seconds, not a moment: the two ends need not read the same clock (a container, a library that shifts time).
+        """
+        self._until = now() + left_s
+        self._tell(f"={left_s:.3f}\n")
 
     def watch(self, session: int) -> None:
         """Have the members of ``session`` killed too, should we die."""
@@ -237,26 +302,70 @@ class Guard:
                 self.start()
 
 
-def main(mark: str) -> None:
-    """Wait for the sidecar to end; kill what it left unless it said ``quit``. Body of the helper process."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a service stop reaches us too; the pipe alone tells when to go
-    sessions: set[int] = set()
-    rest = b""
-    while piece := os.read(0, _READ_BYTES):
-        *lines, rest = (rest + piece).split(b"\n")
+class Watch:
+    """What the helper knows: the sessions of the sidecar, and when to kill them unless it hears more."""
+
+    def __init__(self, mark: str, spare: int) -> None:
+        self._mark, self._spare = mark, spare
+        self._sessions: set[int] = set()
+        self._until: float | None = None
+        self._rest = b""
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the work has to be killed; ``None``: nobody has set a time, or it is done."""
+        return None if self._until is None else max(0.0, self._until - now())
+
+    def hear(self, piece: bytes) -> bool:
+        """Take what the sidecar says; ``True`` if that is goodbye."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             if line == b"quit":
+                return True
+            if line.startswith(b"="):
+                self._until = now() + float(line[1:])
+            else:
+                (self._sessions.add if line.startswith(b"+") else self._sessions.discard)(int(line[1:]))
+        return False
+
+    def kill(self) -> None:
+        """End all work of the sidecar; once, until it says more."""
+        self._until = None
+        kill_all(self._sessions, run_mark(f"{self._mark}."), tags_of(self._mark), spare=(self._spare,))
+
+
+def now() -> float:
+    """Seconds since the machine started, time asleep included."""
+    return time.clock_gettime(_SINCE_BOOT)
+
+
+def main(mark: str) -> None:
+    """Watch until the sidecar ends; kill what it left unless it said ``quit``. Body of the helper process."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a service stop reaches us too; the pipe alone tells when to go
+    watch = Watch(mark, os.getppid())
+    while True:
+        # What was said comes first: a word that waits while the time runs out still counts. A machine that sleeps does
+        # not wake us, so a long wait is cut into pieces.
+        left_s = watch.left_s
+        if select.select([0], [], [], LOOK_S if left_s is None else min(left_s, LOOK_S))[0]:
+            piece = os.read(0, _READ_BYTES)
+            if not piece:
+                break
+            if watch.hear(piece):
                 return
-            (sessions.add if line.startswith(b"+") else sessions.discard)(int(line[1:]))
-    kill_all(sessions, run_mark(f"{mark}."))
+        elif watch.left_s == 0.0:
+            watch.kill()
+    watch.kill()
 
 
-def kill_all(sessions: Collection[int], mark: bytes) -> None:
-    """Kill every process of these sessions or with this mark, again and again until a search finds none."""
+def kill_all(
+    sessions: Collection[int], mark: bytes, tags: Collection[int] = (), *, spare: Collection[int] = ()
+) -> None:
+    """Kill every process of these sessions, with this mark or a tag, again and again until a search finds none."""
     until = time.monotonic() + KILL_LIMIT_S
     pause_s = 0.0
-    while (left := find(sessions=sessions, marks=(mark,))) and time.monotonic() < until:
+    while (left := find(sessions=sessions, marks=(mark,), tags=tags, spare=spare)) and time.monotonic() < until:
         for pid in left:
             send(pid, signal.SIGKILL)
         time.sleep(pause_s)  # the dead need a moment to be gone; at first none, to be faster than a fork bomb

@@ -38,6 +38,10 @@ log = structlog.get_logger(__name__)
 
 GRACE_S: Final = 2.0
 """Between SIGTERM and SIGKILL."""
+CHASES: Final = 200
+"""How often the adopted are looked through before others get their turn."""
+RUNS_TAGGED: Final = 1 << 14
+"""Runs of one attempt that can be told apart; later ones share their numbers."""
 DRAIN_S: Final = 2.0
 """How long output is still read after the program itself has exited: whoever holds the pipe longer is background work,
 which goes on without it."""
@@ -126,6 +130,10 @@ class Processes:
         self._adopts_orphans = adopts_orphans
         self._grace_s, self._drain_s = grace_s, drain_s
         self._mark = guard.mark if guard else secrets.token_hex(8)
+        self._tags = search.tags_of(self._mark)
+        self._tagged: dict[AttemptId, int] = {}
+        self._untagged = 0
+        """Attempts that are over: their numbers are used again only when all others have been."""
         self._runs = 0
         self._children: dict[int, Child] = {}
         self._hurried: set[AttemptId] = set()
@@ -221,12 +229,14 @@ class Processes:
                 child.ended_by_us = True
             marks = (search.attempt_mark(cookie(attempt)), search.run_mark(f"{self._mark}."))
             sessions = self._sessions_left(attempt) | {child.pid for child in runs}
-            count = await self._end(sessions, marks, attempt)
+            count = await self._end(sessions, marks, attempt, tags=self._tags_of(attempt))
         for session in self._left.pop(attempt, set()):
             self._forget(session)
         if self._adopts_orphans:
             count += await self._end_strays(attempt)
             self._reap()
+        if self._tagged.pop(attempt, None) is not None:
+            self._untagged += 1
         if count:
             log.info("attempt_processes_ended", task_id=attempt.task, epoch=attempt.epoch, count=count)
         return count
@@ -242,7 +252,8 @@ class Processes:
         on_output: OnOutput | None,
     ) -> Child:
         self._runs += 1
-        run = f"{self._mark}.{self._runs}"
+        run, tags = f"{self._mark}.{self._runs}", self._tags_of(attempt)
+        tag = tags[self._runs % len(tags)] if tags else 0
         facts = {
             "AGENTCOM_SIDECAR": attempt.sidecar,
             "AGENTCOM_TASK": attempt.task,
@@ -257,24 +268,30 @@ class Processes:
                 source = stack.enter_context(tempfile.TemporaryFile())
                 source.write(stdin)
                 source.seek(0)
-            process = start(argv, cwd, self._base_env | dict(env) | facts, source)
+            process = start(argv, cwd, self._base_env | dict(env) | facts, source, tag)
         assert process.stdout is not None, "stdout was asked for as a pipe"
         assert process.stderr is not None, "stderr was asked for as a pipe"
         pipes = (("stdout", process.stdout), ("stderr", process.stderr))
         for _, pipe in pipes:
             os.set_blocking(pipe.fileno(), False)
-        child = Child(attempt, run, process, pipes, tail, on_output, time.monotonic())
+        child = Child(attempt, run, tag, process, pipes, tail, on_output, time.monotonic())
         self._children[child.pid] = child
         self._left.setdefault(attempt, set())
         if self._guard:
             self._guard.watch(child.pid)
         return child
 
+    def _tags_of(self, attempt: AttemptId) -> range:
+        """The numbers of an attempt, one a run, which everything carries that descends from it."""
+        number = self._tagged.setdefault(attempt, len(self._tagged) + self._untagged)
+        first = number * RUNS_TAGGED % len(self._tags) if self._tags else 0
+        return self._tags[first : first + RUNS_TAGGED]
+
     async def _finish(self, child: Child, *, end: bool) -> None:
         """Leave nothing of a run that nobody holds: processes (with ``end``), pipes, the zombie."""
         if end:
             child.ended_by_us = child.process.returncode is None
-            await self._end({child.pid}, (search.run_mark(child.run),), child.attempt)
+            await self._end({child.pid}, (search.run_mark(child.run),), child.attempt, tags={child.tag} - {0})
             # The search ends when nothing is left alive, so this waits only for what no signal reaches.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.exited(), search.KILL_LIMIT_S)
@@ -288,22 +305,34 @@ class Processes:
             self._reap()
 
     async def _end(
-        self, sessions: set[int], marks: tuple[bytes, ...], attempt: AttemptId, since: float | None = None
+        self,
+        sessions: set[int],
+        marks: tuple[bytes, ...],
+        attempt: AttemptId,
+        since: float | None = None,
+        *,
+        tags: Collection[int] = (),
     ) -> int:
         """SIGTERM, grace, SIGKILL, until a search finds nothing; the number of processes that got a signal.
 
         A search costs some milliseconds, so it is repeated at growing intervals; while new processes keep appearing
-        after the grace (something that forks to escape) it is repeated at once.
+        after the grace (something that forks to escape) it is repeated at once. What is a new process at every moment
+        (each forks the next and exits) is never seen by a search, but each of them is handed to us when the one before
+        has gone: :meth:`_chase` meets it there.
         """
         ended: set[int] = set()
         begun, pause_s = time.monotonic(), 0.002
         since = self._since if since is None else since
-        while left := set(search.find(sessions=sessions, marks=marks, spare=self._spared(sessions), since=since)):
+        while (
+            left := set(
+                search.find(sessions=sessions, marks=marks, tags=tags, spare=self._spared(sessions), since=since)
+            )
+        ) or self._chase(tags):
             passed_s = time.monotonic() - begun
             if passed_s > self._grace_s + search.KILL_LIMIT_S:
                 log.error("processes_unkillable", pids=sorted(left)[:20], count=len(left), next="left alone")
                 break
-            late = passed_s >= self._grace_s or attempt in self._hurried
+            late = passed_s >= self._grace_s or attempt in self._hurried or not left
             for pid in left if late else left - ended:
                 search.send(pid, signal.SIGKILL if late else signal.SIGTERM)
             fresh = left - ended
@@ -312,14 +341,36 @@ class Processes:
             await asyncio.sleep(pause_s)
         return len(ended)
 
+    def _chase(self, tags: Collection[int]) -> int:
+        """Kill and reap what carries one of these tags among our adopted children, as fast as they come; how many."""
+        met = 0
+        for _ in range(CHASES if self._adopts_orphans and tags else 0):
+            known, found = self._spared(set()), 0
+            for pid in search.children():
+                if pid not in known and search.tag(pid) in tags:
+                    search.send(pid, signal.SIGKILL)
+                    found += 1
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+            if not found:
+                break
+            met += found
+        return met
+
     async def _end_strays(self, attempt: AttemptId) -> int:
-        """End what was abandoned to us without any mark, once nothing else runs that it could belong to."""
-        if self._children or any(self._left.values()):
+        """End what was abandoned to us without any mark: whoever took them all off on purpose has no right to go on.
+
+        Where nothing is tagged, a process may have lost its mark by chance: there we wait until it can be nobody's.
+        """
+        if not self._tags and (self._children or any(self._left.values())):
             return 0
+        others = {session for sessions in self._left.values() for session in sessions}
         strays = {
             seen.pid: seen
             for seen in self._orphans()
-            if not search.carries(seen.pid, (search.run_mark(f"{self._mark}."),))
+            if seen.session not in others
+            and search.tag(seen.pid) not in self._tags
+            and not search.carries(seen.pid, (search.run_mark(f"{self._mark}."),))
         }
         return await self._end({seen.session for seen in strays.values()}, (), attempt) if strays else 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidecar import guard
-from sidecar.guard import Guard, Seen, attempt_mark, find, run_mark
+from sidecar.guard import Guard, Seen, Watch, attempt_mark, find, run_mark, tag, tagging, tags_of
 
 ROOT = Path(__file__).parents[3]
 FOREVER = ["sleep", "600"]
@@ -222,6 +222,97 @@ def test_when_the_sidecar_is_killed_nothing_of_its_attempts_survives(
     until(lambda: not _exists(int(helper)))
     assert find(sessions=sessions, marks=(run_mark(f"{mark}."),)) == []
     assert marked.poll() is None  # another sidecar's work is not touched
+
+
+# --- the dead man's switch --------------------------------------------------------------------------------------------
+
+
+def test_work_is_killed_when_the_sidecar_has_been_silent_for_as_long_as_it_said(
+    helper: Guard, marked: subprocess.Popen[bytes]
+) -> None:
+    helper.watch(marked.pid)
+    helper.feed(0.2)
+
+    assert marked.wait(20) == -signal.SIGKILL
+    assert helper.pid is not None
+    assert _exists(helper.pid)  # it goes on: the sidecar may come back to life
+
+
+def test_a_sidecar_that_goes_on_speaking_keeps_its_work(helper: Guard, marked: subprocess.Popen[bytes]) -> None:
+    other = start({"AGENTCOM_RUN": "somebody-elses.1"})
+    helper.watch(other.pid)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        helper.feed(1.0)
+        time.sleep(0.05)  # a heartbeat: what is shown is that time passes and nothing happens
+    assert other.poll() is None
+
+    helper.feed(0.1)
+    assert other.wait(20) == -signal.SIGKILL
+
+
+def test_what_is_said_in_time_counts_though_it_is_read_late() -> None:
+    watch = Watch("0123456789abcdef", os.getppid())
+    assert watch.left_s is None
+    watch.hear(b"=0.000\n")
+    assert watch.left_s == 0.0
+    assert not watch.hear(b"=5.0")  # half a line says nothing yet
+    assert watch.left_s == 0.0
+    watch.hear(b"00\n")
+
+    assert 4.0 < (watch.left_s or 0.0) <= 5.0
+    assert watch.hear(b"+7\nquit\n")
+
+
+def test_a_new_helper_knows_how_long_all_is_well(helper: Guard, marked: subprocess.Popen[bytes]) -> None:
+    helper.watch(marked.pid)
+    helper.feed(2.0)
+    pid = helper.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: (found := guard.status(pid)) and found[0] == "Z")
+    helper.watch(1 << 22)
+    assert helper.pid != pid
+
+    assert marked.wait(20) == -signal.SIGKILL
+
+
+def test_the_work_of_a_sidecar_that_is_stopped_is_killed_in_time(tmp_path: Path) -> None:
+    script = SIDECAR.replace("print(", "guard.feed(5.0); print(")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as stopped:
+        assert stopped.stdout is not None
+        mark, helper_pid = stopped.stdout.readline().split()
+        until(lambda: len(find(sessions=(), marks=(run_mark(f"{mark}."),))) >= 6)
+        children = {entry.pid for entry in guard.processes() if entry.parent == stopped.pid} - {int(helper_pid)}
+        assert len(children) == 4
+        os.kill(stopped.pid, signal.SIGSTOP)
+        try:
+            until(lambda: not find(sessions=children, marks=(run_mark(f"{mark}."),), tags=tags_of(mark)))
+            assert _exists(stopped.pid)  # it is the work that is killed, not the sidecar
+        finally:
+            stopped.kill()
+
+
+# --- tags -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the limit that nobody uses")
+def test_a_tag_is_handed_down_and_needs_neither_name_nor_parent(tmp_path: Path) -> None:
+    tags = tags_of("0123456789abcdef")
+    with tagging(tags[7]):
+        shell = start({}, ["sh", "-c", "(env -i setsid sleep 600 &)"])
+    shell.wait()
+
+    until(lambda: len(find(sessions=(), marks=(), tags=tags)) == 1)
+    (pid,) = find(sessions=(), marks=(), tags=range(tags[7], tags[8]))
+    assert find(sessions=(), marks=(), tags=tags[:7]) == []
+    assert find(sessions=(), marks=(), tags=tags_of("1123456789abcdef")) == []
+    assert tag(os.getpid()) not in tags
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not find(sessions=(), marks=(), tags=tags))
+    assert tag(1 << 22) == -1
 
 
 def _exists(pid: int) -> bool:
