@@ -261,7 +261,8 @@ class Gateway:
             now = self._clock.monotonic()
             wait_s = max(0.01, session.next_deadline(now) - now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(link.work.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # wait_for() may swallow the cancellation that ends this loop
+                    await link.work.wait()
             link.work.clear()
             now = self._clock.monotonic()
             if session.is_dead(now):

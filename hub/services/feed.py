@@ -59,7 +59,8 @@ def _wake(waiting: set[asyncio.Future[None]]) -> None:
 
 async def _until(future: asyncio.Future[None], waiting: set[asyncio.Future[None]], timeout_s: float) -> bool:
     try:
-        await asyncio.wait_for(future, timeout_s)
+        async with asyncio.timeout(timeout_s):  # wait_for() may swallow the cancellation of a reader that leaves
+            await future
     except TimeoutError:
         return False
     finally:

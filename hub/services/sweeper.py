@@ -73,7 +73,8 @@ class Sweeper:
             wait_s = ROUND_S if self._due_ms is None else min(ROUND_S, max(0.005, (self._due_ms - now_ms) / 1000))
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # wait_for() may swallow the cancellation that ends this loop
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
