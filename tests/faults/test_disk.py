@@ -1,16 +1,23 @@
 """Rows T25, T27 and T28: disks that cannot be written, that are slow, and readers that hold the log of the store."""
 
 import contextlib
+import http.client
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import apsw
+import psutil
 import pytest
 
+from tests.support.fragile import PATIENCE_S, FragileHub, fragile_hub
 from tests.support.mesh import Mesh
 
 START_S: Final = 15.0
@@ -140,3 +147,112 @@ def test_t27_a_hub_whose_store_cannot_be_written_any_more_is_refused_in_one_line
         assert hub.task(task)["state"] == "queued"
     finally:
         hub.stop()
+
+
+# --- slow -------------------------------------------------------------------------------------------------------------
+
+
+PROBE: Final = """
+import http.client, json, sys, time
+host, seconds = sys.argv[1], float(sys.argv[2])
+line, waits, due = http.client.HTTPConnection(host, timeout=60), [], time.monotonic()
+until = due + seconds
+while due < until:
+    line.request("GET", "/healthz")
+    line.getresponse().read()
+    waits.append(time.monotonic() - due)
+    due += 0.02  # late or not: who waits behind a slow answer waits too
+    time.sleep(max(0.0, due - time.monotonic()))
+print(json.dumps(sorted(waits)))
+"""
+
+
+class Flood:
+    """Callers who submit as fast as they can, and one in another process who only asks whether the hub is alive."""
+
+    def __init__(self, hub: FragileHub, seconds: float, *, callers: int, tasks: int) -> None:
+        self.answers: Counter[int] = Counter()
+        self.acknowledged: list[str] = []
+        self.most_bytes = 0
+        self._host, self._until = hub.url.removeprefix("http://"), time.monotonic() + seconds
+        self._head = {"Authorization": f"Bearer {hub.token()}", "Content-Type": "application/json"}
+        spec = {"title": "x", "executor": "noop", "needs": ["nobody-has-this"], "prompt": "p" * 300}
+        self._body = json.dumps({"tasks": [spec] * tasks})
+        assert hub.hub is not None
+        process = psutil.Process(hub.hub.pid)
+        probe = subprocess.Popen(
+            [sys.executable, "-c", PROBE, self._host, str(seconds)], stdout=subprocess.PIPE, text=True
+        )
+        threads = [threading.Thread(target=self._submit) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        while probe.poll() is None:
+            self.most_bytes = max(self.most_bytes, process.memory_info().rss)
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        self.waits_s: list[float] = json.loads(probe.communicate()[0])
+
+    def _submit(self) -> None:
+        line = http.client.HTTPConnection(self._host, timeout=PATIENCE_S)
+        while time.monotonic() < self._until:
+            line.request("POST", "/api/v1/tasks", self._body, self._head)
+            answer = line.getresponse()
+            found = json.loads(answer.read())
+            self.answers[answer.status] += 1
+            if answer.status == 201:
+                self.acknowledged += [task["id"] for task in found["tasks"]]
+            else:
+                assert answer.getheader("Retry-After"), found
+                time.sleep(0.1)
+        line.close()
+
+    def p99_s(self) -> float:
+        """How long all but one of a hundred questions waited."""
+        return self.waits_s[len(self.waits_s) * 99 // 100]
+
+    def told(self) -> str:
+        """The figures."""
+        median_ms, p99_ms = self.waits_s[len(self.waits_s) // 2] * 1000, self.p99_s() * 1000
+        return (
+            f"answers {dict(self.answers)}, {len(self.acknowledged)} tasks kept, a question waits {median_ms:.0f} ms,"
+            f" p99 {p99_ms:.0f} ms, RSS at most {self.most_bytes >> 20} MiB"
+        )
+
+
+def _on_a_slow_disk(folder: Path, seconds: float, delay_ms: int) -> tuple[Flood, Flood]:
+    """A load that a disk keeps up with in batches, and one that is too much for it."""
+    with fragile_hub(folder) as hub:
+        hub.disk.arm("delay", calls=("sync",), times=0, delay_ms=delay_ms)
+        load = Flood(hub, seconds, callers=8, tasks=1)
+        flood = Flood(hub, seconds, callers=24, tasks=500)
+        hub.disk.mend()
+        hub.stop()
+    print(f"T25: sync {delay_ms} ms, 8 callers of one task: {load.told()}")
+    print(f"T25: sync {delay_ms} ms, 24 callers of 500 tasks: {flood.told()}")
+    connection = apsw.Connection(str(folder / "hub" / "hub.sqlite"), vfs="unix")
+    stored = {row[0] for row in connection.execute("SELECT id FROM tasks")}
+    connection.close()
+
+    assert {*load.acknowledged, *flood.acknowledged} <= stored
+    return load, flood
+
+
+def test_t25_a_disk_that_takes_200_ms_for_a_sync_makes_the_hub_refuse_not_grow(tmp_path: Path) -> None:
+    """Submissions beyond what it can keep are refused with a time to come back; who only asks is answered at once."""
+    load, flood = _on_a_slow_disk(tmp_path, 4.0, 200)
+
+    assert set(load.answers) == {201}
+    assert load.p99_s() < 2.0
+    assert set(flood.answers) <= {201, 429, 503}
+    assert flood.answers[429] + flood.answers[503]
+    assert flood.most_bytes < 600 << 20
+
+
+@pytest.mark.soak
+def test_t25_soak_a_minute_on_a_slow_disk(tmp_path: Path) -> None:
+    """The same for half a minute each, on a disk that is well, one that is slow, and one that is very slow."""
+    for delay_ms in (0, 200, 1_000):
+        _, flood = _on_a_slow_disk(tmp_path / str(delay_ms), 30.0, delay_ms)
+
+        assert flood.most_bytes < 1 << 30
