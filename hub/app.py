@@ -164,7 +164,7 @@ async def _assemble(
     except BaseException:
         await running.stop()
         raise
-    log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.held))
+    log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.standing.held))
     return running
 
 

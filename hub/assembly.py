@@ -92,19 +92,22 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         window,
         clock,
         chance,
+        hub=start.hub_boot,
         on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
         on_log=feed.logged,
         on_ended=metrics.ended,
     )
     sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=settings.lease_s)
-    presence = Presence(store, fleet, clock, lease_s=settings.lease_s, lose=results.lose, send=links.send)
+    hub, lease_s = start.hub_boot, settings.lease_s
+    presence = Presence(store, fleet, clock, hub=hub, lease_s=lease_s, lose=results.lose, send=links.send)
     dispatch = Dispatch(
         store,
         fleet,
         window,
         links,
         clock,
-        lease_s=settings.lease_s,
+        hub=hub,
+        lease_s=lease_s,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )

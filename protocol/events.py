@@ -7,6 +7,7 @@ showing (states, reasons, counts), never prompts, output or secrets.
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 
@@ -44,6 +45,9 @@ class EventKind(StrEnum):
     DISK_OK = "disk_ok"
     MEMORY_HIGH = "memory_high"
     MEMORY_OK = "memory_ok"
+    HUB_STOPPED = "hub_stopped"
+    HUB_LOST = "hub_lost"
+    TASK_READY = "task_ready"
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -56,3 +60,7 @@ class Event(Struct, frozen=True, kw_only=True):
     agent: str | None = None
     epoch: int | None = None
     facts: dict[str, Any] = {}
+
+    def with_facts(self, **facts: Any) -> "Event":
+        """The same event that says more."""
+        return msgspec.structs.replace(self, facts={**self.facts, **facts})

@@ -70,6 +70,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     draining: bool = False
     instance: str = ""
     """Random name of the state directory: boots are counted there, and it tells two machines of one name apart."""
+    dial: Count = 0
+    """Counts the hellos of this boot, from 1, so that one that was overtaken is found out; 0: not counted."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -82,6 +84,8 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     lease_s: float
     verdicts: tuple[Verdict, ...] = ()
     draining: bool = False
+    afresh: bool = False
+    """The hub counts from 1, and so does the sidecar: it knows nothing of an earlier connection of this boot."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):

@@ -223,6 +223,11 @@ class Session:
         return self.is_connected and bool(self._out)
 
     @property
+    def safe(self) -> int:
+        """Order number up to which the effect of everything that the peer has sent is safe on our side."""
+        return self._safe
+
+    @property
     def unacked(self) -> int:
         """Ordered messages that the peer has not acknowledged."""
         return len(self._unacked)

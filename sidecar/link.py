@@ -137,6 +137,7 @@ class Link:
         self._outbox = Outbox(self._session)
         self._hub_boot = 0  # of the hub that our session counts with; 0: none
         self._was_welcomed = False
+        self._dials = 0  # hellos said
         self._welcomed_at = self._hello_at = float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down or sent
         self._ready = asyncio.Event()  # something is written down and may be sent
@@ -276,6 +277,7 @@ class Link:
 
     def _hello(self, owner: Owner) -> Hello:
         me = self.identity
+        self._dials += 1
         return Hello(
             protocol=(OLDEST, NEWEST),
             sidecar=me.sidecar,
@@ -289,11 +291,13 @@ class Link:
             hub_boot=self._hub_boot,
             received=self._session.received,
             draining=owner.is_leaving,
+            dial=self._dials,
         )
 
     def _begin(self, welcome: Welcome, hello_at: float) -> None:
         now = self._clock.monotonic()
-        if welcome.hub_boot != self._hub_boot or welcome.received < self._session.acknowledged:
+        is_other = welcome.hub_boot != self._hub_boot
+        if is_other or welcome.afresh or welcome.received < self._session.acknowledged:
             # Another boot of the hub, or one that has dropped what it knew of us: it counts from 1 again.
             self._outbox.start_again()
             self._taken.clear()

@@ -18,6 +18,7 @@ NAMES: Final = {
     "task_completed": "completed",
     "task_failed": "failed",
     "task_requeued": "back in the queue",
+    "task_ready": "ready to run",
     "task_dead": "given up",
     "attempt_lost": "attempt lost",
 }

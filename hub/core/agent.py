@@ -88,6 +88,8 @@ class Agent:
     """A person wants it to get no new work; kept over restarts."""
     is_leaving: bool = False
     """It said itself that it takes no new work; forgotten when it introduces itself again."""
+    seat: int = 0
+    """Counts its welcomes over all hubs."""
     last_seen_ms: int | None = None
     report: HostReport | None = None
     held: dict[str, Held] = field(default_factory=dict)

@@ -6,6 +6,7 @@ boot of the same sidecar ends the older link.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -15,6 +16,8 @@ from protocol.messages import Message
 from protocol.session import Session
 
 log = structlog.get_logger(__name__)
+DROPPED: Final = -1
+"""Number of no socket: a link that was dropped serves nobody any more."""
 
 
 class Link:
@@ -78,6 +81,14 @@ class Links:
                 link.cut()
             link = self._links[name] = Link(name, boot, make())
         return link
+
+    def drop(self, name: str) -> None:
+        """Forget what was said to a sidecar, and close its line: the next one begins to count anew."""
+        link = self._links.pop(name, None)
+        if link is not None:
+            link.socket = DROPPED
+            link.session.disconnected()
+            link.cut()
 
     def send(self, agent: str, boot: int, message: Message) -> None:
         """Send to that boot of an agent, now or when it is back; dropped if a newer boot has come."""

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 import structlog
 
 from hub.core.agent import Held
-from hub.gateway.connection import Link, Links
+from hub.gateway.connection import DROPPED, Link, Links
+from hub.store.refusals import LostAttempt
 from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
@@ -147,6 +148,8 @@ class Gateway:
         hello = await self._hello(line)
         protocol = negotiate(hello.protocol)
         verdicts, again = await self._presence.hello(hello)
+        if hello.hub_boot not in {0, self._hub_boot}:
+            self._links.drop(hello.sidecar)  # it was at another hub since: what we meant to tell it is out of date
         link = self._links.open(hello.sidecar, hello.boot, self._session)
         is_new = link.socket == 0
         link.cut()  # a socket of the same boot that is still open is a dead one
@@ -160,11 +163,12 @@ class Gateway:
         welcome = messages.Welcome(
             protocol=protocol,
             hub_boot=self._hub_boot,
-            received=session.received,
+            received=session.safe,
             heartbeat_s=self._heartbeat_s,
             lease_s=self._lease_s,
             verdicts=verdicts,
             draining=self._presence.is_draining(hello.sidecar),
+            afresh=not knows_us,
         )
         try:
             await line.send(codec.encode(welcome))
@@ -242,11 +246,19 @@ class Gateway:
         else:
             raise ProtocolViolation("a message that sidecars send", type(message).__name__.lower())
 
-    @staticmethod
-    def _answer(link: Link, message: Any) -> Callable[[AgentComError | None], None]:  # noqa: ANN401 - an attempt message
+    def _forget(self, link: Link) -> None:
+        if link.socket != DROPPED:
+            self._links.drop(link.name)
+            self._presence.gone(link.name, link.boot)
+
+    def _answer(self, link: Link, message: Any) -> Callable[[AgentComError | None], None]:  # noqa: ANN401 - an attempt message
         count = link.session.count
 
         def answer(error: AgentComError | None) -> None:
+            if isinstance(error, LostAttempt):
+                # It counts, but not here. Not acknowledged, it is told again to the hub that welcomes the sidecar next.
+                self._forget(link)
+                return
             if (isinstance(error, StaleAttempt) and not isinstance(message, messages.Log)) or isinstance(
                 error, BadInput
             ):

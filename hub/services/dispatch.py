@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 class Dispatch:
     """The loop that feeds the scheduler; :meth:`run` is the store's ``on_seal``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it is made of
         self,
         store: Store,
         fleet: Fleet,
@@ -39,11 +39,13 @@ class Dispatch:
         clock: Clock,
         *,
         lease_s: float,
+        hub: int = 0,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
-        self._clock, self._lease_s, self._on_planned, self._on_ended = clock, lease_s, on_planned, on_ended
+        self._clock, self._lease_s, self._hub = clock, lease_s, hub
+        self._on_planned, self._on_ended = on_planned, on_ended
         self._matcher = Matcher(fleet)
 
     def run(self) -> None:
@@ -83,7 +85,9 @@ class Dispatch:
             host=agent.host,
             boot=agent.boot,
             placement=encode_placement(placement),
+            hub=self._hub,
         )
+
         self._store.post(claim, lambda outcome: self._claimed(held, placement, outcome))
 
     def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes) -> None:
@@ -115,6 +119,8 @@ class Dispatch:
         else:
             log.info("claim_refused", task=held.task, agent=held.agent, why="the agent takes no new work")
             agent = self._fleet.agents[held.agent]
+            if outcome.elsewhere:
+                agent.fire("lose")
             agent.is_leaving = agent.is_leaving or outcome.leaving
             if outcome.draining and not agent.is_draining:
                 agent.is_draining = True

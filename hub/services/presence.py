@@ -15,13 +15,15 @@ from transitions import Machine
 from hub.core.agent import AGENT_EDGES, Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.routing import requirements_of
-from hub.store.changes import Exonerate, PutAgent, Record
+from hub.store.changes import Exonerate, Record
+from hub.store.hub_changes import HeldRow, Joined, LeaveAgent, MarkAgent, PutAgent
+from hub.store.refusals import Evicted, NameTaken
 from hub.store.rows import at
 from hub.store.store import Start, Store
 from protocol import messages
 from protocol.api import AgentList, AgentView, HostList, HostView
 from protocol.clock import Clock
-from protocol.errors import Conflict, NotFound
+from protocol.errors import NotFound
 from protocol.events import Event, EventKind
 from protocol.model import AgentState, AttemptId, AttemptState
 
@@ -31,33 +33,6 @@ ALARM_MS: Final = 3_600_000
 """How long the same alarm is not told again."""
 
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
-
-
-class Evicted(Conflict):
-    """A newer start of the same sidecar is known; this one has to end."""
-
-    code = "evicted"
-
-    def __init__(self, name: str, boot: int, newer: int) -> None:
-        self.name, self.boot, self.newer = name, boot, newer
-        super().__init__(name, boot, newer)
-
-    def __str__(self) -> str:
-        older = f"sidecar {self.name!r} boot {self.boot} is older than boot {self.newer}, which is known"
-        return f"{older}; use another --name"
-
-
-class NameTaken(Conflict):
-    """Another sidecar, with a state directory of its own, is at work under this name."""
-
-    code = "name_taken"
-
-    def __init__(self, name: str, host: str) -> None:
-        self.name, self.host = name, host
-        super().__init__(name, host)
-
-    def __str__(self) -> str:
-        return f"another sidecar named {self.name!r} is at work on {self.host}; use another --name"
 
 
 class Lifecycle:
@@ -87,11 +62,12 @@ class Presence:
         fleet: Fleet,
         clock: Clock,
         *,
+        hub: int = 0,
         lease_s: float,
         lose: Callable[[Held, str], None],
         send: Callable[[str, int, messages.Message], None],
     ) -> None:
-        self._store, self._fleet, self._clock = store, fleet, clock
+        self._store, self._fleet, self._clock, self._hub = store, fleet, clock, hub
         self._lease_s, self._lose, self._send = lease_s, lose, send
         self._lifecycle = Lifecycle()
 
@@ -102,13 +78,21 @@ class Presence:
             agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
             agent.capabilities, agent.is_draining = frozenset(row.capabilities), row.draining
             agent.last_seen_ms, agent.is_leaving, agent.instance = row.last_seen_ms, row.leaving, row.instance
+            agent.seat = row.seat
+        self.take(held for held in start.standing.held if held.task.hub == start.hub_boot)
+
+    def take(self, rows: Iterable[HeldRow]) -> None:
+        """Answer for these attempts from now on, each with a full lease; what was known of the same tasks is over."""
         until = self._clock.monotonic() + self._lease_s
-        for task, attempt in start.held:
-            agent = self._fleet.agent(attempt.agent)
+        for row in rows:
+            task, attempt = row.task, row.attempt
+            if (known := self._fleet.held.get(task.id)) is not None:
+                self._fleet.release(task.id, known.epoch)
+            self._fleet.agent(attempt.agent)
             held = Held(
                 task.id,
                 task.epoch,
-                agent.name,
+                attempt.agent,
                 attempt.boot,
                 until,
                 state=attempt.state,
@@ -131,6 +115,7 @@ class Presence:
         Raises:
             Evicted: a newer boot of this name is known, or has come meanwhile.
             NameTaken: a sidecar with another state directory is connected under this name.
+            Overtaken: it has introduced itself again since it sent this.
         """
         agent = self._fleet.agent(hello.sidecar)
         ended = await self._known_tasks(hello.inventory)
@@ -149,12 +134,33 @@ class Presence:
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
-        verdicts, again = self._reconcile(agent, hello.inventory, ended, is_new_boot=is_new_boot)
-        await self._put(agent, EventKind.AGENT_JOINED, host=agent.host, slots=agent.slots, new_boot=is_new_boot)
+        facts = {"host": agent.host, "slots": agent.slots, "new_boot": is_new_boot}
+        joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))
         if hello.boot != agent.boot:
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
+        agent.seat, agent.is_draining = joined.seat, joined.draining
+        self.take(joined.held)
+        verdicts, again = self._reconcile(agent, hello.inventory, ended, is_new_boot=is_new_boot)
         log.info("agent_joined", agent=agent.name, host=agent.host, boot=agent.boot, held=len(agent.held))
         return verdicts, again
+
+    async def _join(self, hello: messages.Hello, event: Event) -> Joined:
+        change = PutAgent(
+            at_ms=self._clock.now_ms(),
+            name=hello.sidecar,
+            host=hello.host,
+            boot=hello.boot,
+            slots=hello.slots,
+            version=hello.version,
+            capabilities=tuple(sorted(set(hello.capabilities))),
+            leaving=hello.draining,
+            instance=hello.instance,
+            hub=self._hub,
+            dial=hello.dial,
+            event=event,
+        )
+        joined: Joined = await self._store.commit(change)
+        return joined
 
     def is_draining(self, name: str) -> bool:
         """Whether a person wants the agent to get no new work."""
@@ -243,7 +249,8 @@ class Presence:
             self._store.wake()
         if was_leaving is not agent.is_leaving:
             kind = EventKind.AGENT_LEAVING if agent.is_leaving else EventKind.AGENT_RESUMED
-            self._store.post(self._row(agent, self._event(agent, kind, held=len(agent.held))))
+            event = self._event(agent, kind, held=len(agent.held))
+            self._store.post(MarkAgent(agent.name, event, leaving=agent.is_leaving))
         until = self._clock.monotonic() + self._lease_s
         named = ((item.attempt.task, item.attempt.epoch) for item in heartbeat.attempts)
         stale = set(self._fleet.renew(agent, named, until))
@@ -261,7 +268,8 @@ class Presence:
         self._lifecycle.fire(agent, "lose")
         self._fleet.changed()
         log.warning("agent_lost", agent=name, held=len(agent.held), next="waits for it, then for the leases")
-        self._store.post(Record(self._event(agent, EventKind.AGENT_LOST, held=len(agent.held))))
+        event = self._event(agent, EventKind.AGENT_LOST, held=len(agent.held))
+        self._store.post(LeaveAgent(at_ms=event.at_ms, name=name, seat=agent.seat, hub=self._hub, event=event))
 
     # --- people -------------------------------------------------------------------------------------------------------
 
@@ -275,7 +283,8 @@ class Presence:
         agent.is_draining = True
         self._lifecycle.fire(agent, "drain")
         self._fleet.changed()
-        await self._put(agent, EventKind.AGENT_DRAINING, by=by)
+        event = self._event(agent, EventKind.AGENT_DRAINING, by=by)
+        await self._store.commit(MarkAgent(name, event, draining=True))
         self._send(agent.name, agent.boot, messages.Drain(on=True))
         return view(agent)
 
@@ -291,7 +300,8 @@ class Presence:
         agent.is_draining = False
         self._lifecycle.fire(agent, "resume_busy" if agent.held else "resume")
         self._fleet.changed()
-        await self._put(agent, EventKind.AGENT_RESUMED, by=by)
+        event = self._event(agent, EventKind.AGENT_RESUMED, by=by)
+        await self._store.commit(MarkAgent(name, event, draining=False))
         self._store.wake()
         return view(agent)
 
@@ -324,24 +334,6 @@ class Presence:
         at_ms, boot = self._clock.now_ms(), attempt.boot
         exonerate = Exonerate(at_ms=at_ms, task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar, boot=boot)
         self._store.post(exonerate)
-
-    async def _put(self, agent: Agent, kind: EventKind, **facts: object) -> None:
-        await self._store.commit(self._row(agent, self._event(agent, kind, **facts)))
-
-    def _row(self, agent: Agent, event: Event) -> PutAgent:
-        return PutAgent(
-            at_ms=self._clock.now_ms(),
-            name=agent.name,
-            host=agent.host,
-            boot=agent.boot,
-            slots=agent.slots,
-            version=agent.version,
-            capabilities=tuple(sorted(agent.capabilities)),
-            draining=agent.is_draining,
-            leaving=agent.is_leaving,
-            instance=agent.instance,
-            event=event,
-        )
 
     def _event(self, agent: Agent, kind: EventKind, **facts: object) -> Event:
         return Event(kind=kind, at_ms=self._clock.now_ms(), agent=agent.name, facts=facts)

@@ -36,7 +36,7 @@ Answer = Callable[[AgentComError | None], None]
 class Results:
     """The use cases of an agent at work."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it is made of
         self,
         store: Store,
         fleet: Fleet,
@@ -44,12 +44,13 @@ class Results:
         clock: Clock,
         random: Random,
         *,
+        hub: int = 0,
         on_delayed: Callable[[int], None] = lambda _ready_ms: None,
         on_log: Callable[[str], None] = lambda _task: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window = store, fleet, window
-        self._clock, self._random = clock, random
+        self._clock, self._random, self._hub = clock, random, hub
         self._on_delayed, self._on_log, self._on_ended = on_delayed, on_log, on_ended
 
     def take(self, agent: str, message: messages.Ordered, answer: Answer) -> None:
@@ -77,7 +78,7 @@ class Results:
             return
         if held.state is AttemptState.ASSIGNED:
             self._fleet.start(held)
-        change = Accept(at_ms=self._clock.now_ms(), task=attempt.task, epoch=attempt.epoch)
+        change = Accept(at_ms=self._clock.now_ms(), task=attempt.task, epoch=attempt.epoch, hub=self._hub)
         self._store.post(change, _then(answer))
 
     def _progress(self, attempt: AttemptId, message: messages.Progress, answer: Answer) -> None:
@@ -96,6 +97,7 @@ class Results:
             state=message.state,
             iteration=message.iteration,
             detail=message.detail[:500],
+            hub=self._hub,
         )
         self._store.post(change, _then(answer))
 
@@ -124,6 +126,7 @@ class Results:
             offset=message.offset,
             stream=message.stream[:20],
             text=text,
+            hub=self._hub,
         )
 
         def stored(outcome: Outcome) -> None:
@@ -233,6 +236,7 @@ class Results:
             ready_ms=ready_ms,
             facts=_facts(report),
             orderly=orderly,
+            hub=self._hub,
         )
         self._store.post(change, lambda outcome: self._ended(held, change, outcome, answer))
 

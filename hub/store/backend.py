@@ -10,7 +10,8 @@ from typing import Any
 
 from hub.store import records
 from hub.store.changes import AnyChange, Outcome, TokenRow
-from hub.store.store import AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.hub_changes import EnterHub, Standing
+from hub.store.store import ALONE_MS, AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
 from protocol.events import Event
@@ -117,7 +118,7 @@ class Backend(ABC):
 
     def _committed(self, events: Sequence[Event]) -> None:
         if events:
-            self.newest_event = events[-1].seq
+            self.newest_event = max(self.newest_event, events[-1].seq)
         self.on_commit(events)
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -176,13 +177,11 @@ class Backend(ABC):
         """All tokens, newest first."""
         return [records.token(row) for row in await self._rows("tokens")]
 
-    async def start(self, now_ms: int = 0) -> Start:
-        """What a hub needs to know when it starts; counts its boot."""
+    async def start(self, now_ms: int = 0, *, node: str = "", version: str = "", lease_ms: int = ALONE_MS) -> Start:
+        """What a hub needs to know when it starts; counts its boot and enters it among the hubs."""
         boot = await self._next_boot(now_ms)
-        held = []
-        for row in [records.task(r) for r in await self._rows("held_tasks")]:
-            attempts = await self._rows("attempt", row.id, row.epoch)
-            held.append((row, records.attempt(attempts[0])))
+        enter = EnterHub(at_ms=now_ms, boot=boot, node=node, version=version, lease_ms=lease_ms)
+        standing: Standing = await self.commit(enter)
         classes: list[str] = []
         found = (await self._rows("first_class"))[0][0]
         while found is not None:
@@ -192,7 +191,7 @@ class Backend(ABC):
             hub_boot=boot,
             last_task=(await self._rows("last_task"))[0][0] or "",
             last_event=self.newest_event,
-            held=tuple(held),
+            standing=standing,
             classes=tuple(classes),
             agents=tuple(records.agent(row) for row in await self._rows("agents")),
             endpoints=tuple(records.endpoint(row) for row in await self._rows("endpoints")),

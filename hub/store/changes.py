@@ -10,6 +10,16 @@ from typing import Any
 from msgspec import Struct
 
 from hub.core.window import Place
+from hub.store.hub_changes import (
+    EnterHub,
+    LeaveAgent,
+    LeaveHub,
+    MarkAgent,
+    PutAgent,
+    ReadHeld,
+    ReadWaiting,
+    RenewHub,
+)
 from protocol.errors import AgentComError
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -61,13 +71,17 @@ class Added(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Change, frozen=True, kw_only=True):
-    """Give a queued task to an agent. Outcome: :class:`Claimed`, :class:`Unwilling`, :class:`Buried`, or StaleTask."""
+    """Give a queued task to an agent of ``hub``.
+
+    Outcome: :class:`Claimed`, :class:`Unwilling`, :class:`Buried`, or StaleTask.
+    """
 
     task: str
     agent: str
     host: str
     boot: int
     placement: bytes
+    hub: int = 0
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -82,11 +96,15 @@ class Claimed(Struct, frozen=True, kw_only=True):
 
 
 class Unwilling(Struct, frozen=True, kw_only=True):
-    """The agent takes no new work, by a person's will or its own; the task is still queued, as ``ready``."""
+    """The agent takes no new work, by a person's will or its own; the task is still queued, as ``ready``.
+
+    ``elsewhere``: it has been welcomed by another hub, or again with a newer boot, since the claim was planned.
+    """
 
     ready: "Ready"
     draining: bool
     leaving: bool
+    elsewhere: bool = False
 
 
 class Death(Struct, frozen=True, kw_only=True):
@@ -115,10 +133,14 @@ class Exonerate(Change, frozen=True, kw_only=True):
 
 
 class Accept(Change, frozen=True, kw_only=True):
-    """The agent has written the attempt down. Outcome: ``None``, or StaleAttempt."""
+    """The agent has written the attempt down. Outcome: ``None``, or StaleAttempt.
+
+    From here on, a StaleAttempt is a LostAttempt if the attempt counts and another ``hub`` answers for it.
+    """
 
     task: str
     epoch: int
+    hub: int = 0
 
 
 class Advance(Change, frozen=True, kw_only=True):
@@ -129,6 +151,7 @@ class Advance(Change, frozen=True, kw_only=True):
     state: AttemptState
     iteration: int
     detail: str = ""
+    hub: int = 0
 
 
 class Finish(Change, frozen=True, kw_only=True):
@@ -151,6 +174,7 @@ class Finish(Change, frozen=True, kw_only=True):
     ready_ms: int | None = None
     facts: dict[str, Any] = {}
     orderly: bool = True
+    hub: int = 0
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -193,9 +217,13 @@ class Retry(Change, frozen=True, kw_only=True):
 
 
 class Promote(Change, frozen=True, kw_only=True):
-    """Make delayed tasks ready whose time has come. Outcome: :class:`Promoted`."""
+    """Make delayed tasks ready whose time has come. Outcome: :class:`Promoted`, or NotLeader.
+
+    ``leader``: the epoch under which the hub leads; left out, nobody is asked who leads.
+    """
 
     limit: int = 1_000
+    leader: int | None = None
 
 
 class Promoted(Struct, frozen=True, kw_only=True):
@@ -206,9 +234,10 @@ class Promoted(Struct, frozen=True, kw_only=True):
 
 
 class Expire(Change, frozen=True, kw_only=True):
-    """End tasks whose ``ttl_s`` or ``complete_by`` has passed. Outcome: :class:`Expired`."""
+    """End tasks whose ``ttl_s`` or ``complete_by`` has passed. Outcome: :class:`Expired`, or NotLeader (as above)."""
 
     limit: int = 1_000
+    leader: int | None = None
 
 
 class Expired(Struct, frozen=True, kw_only=True):
@@ -234,21 +263,7 @@ class AppendLog(Change, frozen=True, kw_only=True):
     offset: int
     stream: str
     text: str
-
-
-class PutAgent(Change, frozen=True, kw_only=True):
-    """Remember an agent as it introduced itself. Outcome: ``None``."""
-
-    name: str
-    host: str
-    boot: int
-    slots: int
-    version: str
-    capabilities: tuple[str, ...]
-    draining: bool
-    event: Event | None = None
-    leaving: bool = False
-    instance: str = ""
+    hub: int = 0
 
 
 class TokenRow(Struct, frozen=True, kw_only=True):
@@ -328,7 +343,14 @@ AnyChange = (
     | Expire
     | ReadClass
     | AppendLog
+    | EnterHub
+    | RenewHub
+    | LeaveHub
+    | ReadHeld
     | PutAgent
+    | LeaveAgent
+    | MarkAgent
+    | ReadWaiting
     | AddToken
     | RevokeToken
     | TouchTokens

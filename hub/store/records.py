@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hub.store.changes import EndpointRow, TokenRow
+from hub.store.hub_changes import HeldRow, HubRow
 from hub.store.store import AgentRow, AttemptRow, LogRow, TaskRow
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -37,7 +38,18 @@ def task(r: Row) -> TaskRow:
         execution_ok=None if r[16] is None else bool(r[16]),
         verified=None if r[17] is None else bool(r[17]),
         reason=r[18],
+        hub=r[19],
     )
+
+
+def held(r: Row) -> HeldRow:
+    """A task in somebody's hands, and the attempt."""
+    return HeldRow(task(r), attempt(r[20:]))
+
+
+def hub(r: Row) -> HubRow:
+    """A hub."""
+    return HubRow(boot=r[0], node=r[1], url=r[2], version=r[3], started_ms=r[4], until_ms=r[5])
 
 
 def attempt(r: Row) -> AttemptRow:
@@ -87,6 +99,8 @@ def agent(r: Row) -> AgentRow:
         last_seen_ms=r[7],
         leaving=bool(r[8]),
         instance=r[9],
+        hub=r[10],
+        seat=r[11],
     )
 
 

@@ -5,16 +5,19 @@ runs after the commit. A failed commit never calls back with success: it ends th
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
 from hub.core.window import Place
 from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
+from hub.store.hub_changes import Standing
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
 
 Done = Callable[[Outcome], None]
+ALONE_MS: Final = 10 * 366 * 86_400_000
+"""Lease of a hub that cannot have others beside it."""
 
 
 class TaskRow(Struct, frozen=True, kw_only=True):
@@ -39,6 +42,8 @@ class TaskRow(Struct, frozen=True, kw_only=True):
     execution_ok: bool | None
     verified: bool | None
     reason: str
+    hub: int | None = None
+    """The hub that answers for the attempt in hand."""
 
     @property
     def place(self) -> Place:
@@ -90,6 +95,9 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     last_seen_ms: int
     leaving: bool = False
     instance: str = ""
+    hub: int | None = None
+    """The hub that has welcomed it last; nobody, if that hub has seen it go."""
+    seat: int = 0
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):
@@ -103,12 +111,12 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """What a hub needs to know when it starts."""
+    """What a hub needs to know when it starts; ``standing`` among others, with all that is in hand."""
 
     hub_boot: int
     last_task: str
     last_event: int
-    held: tuple[tuple[TaskRow, AttemptRow], ...]
+    standing: Standing
     classes: tuple[str, ...]
     agents: tuple[AgentRow, ...]
     endpoints: tuple[EndpointRow, ...]
@@ -204,8 +212,8 @@ class Store(Protocol):
         """All tokens, newest first."""
         ...
 
-    async def start(self, now_ms: int = 0) -> Start:
-        """What a hub needs to know when it starts; counts its boot."""
+    async def start(self, now_ms: int = 0, *, node: str = "", version: str = "", lease_ms: int = ALONE_MS) -> Start:
+        """What a hub needs to know when it starts; counts its boot and enters it among the hubs (EnterHub)."""
         ...
 
     async def close(self) -> None:

@@ -12,10 +12,12 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from hub.core import routing
-from hub.core.task import LIVE_STATES, TASK_EDGES
+from hub.core.task import HELD_STATES, LIVE_STATES, TASK_EDGES
 from hub.store import changes as c
 from hub.store import records
-from hub.store.batches import Batches, Statements
+from hub.store.batches import Statements
+from hub.store.hub_verbs import HubVerbs
+from hub.store.refusals import LostAttempt
 from protocol.errors import (
     BadInput,
     Conflict,
@@ -39,7 +41,7 @@ ENDS: Final = {
 }
 
 
-class Verbs(Batches):
+class Verbs(HubVerbs):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:
@@ -57,7 +59,6 @@ class Verbs(Batches):
             c.Expire: self._expire,
             c.ReadClass: self._read_class,
             c.AppendLog: self._append_log,
-            c.PutAgent: self._put_agent,
             c.AddToken: self._add_token,
             c.RevokeToken: self._revoke_token,
             c.TouchTokens: self._touch_tokens,
@@ -68,9 +69,13 @@ class Verbs(Batches):
 
     # --- small steps --------------------------------------------------------------------------------------------------
 
-    async def _stale(self, task: str, epoch: int) -> StaleAttempt:
+    async def _stale(self, task: str, epoch: int, hub: int) -> StaleAttempt:
         row = await self._row("task_state", task)
-        return StaleAttempt(task, epoch, row[1] if row else None, row[0] if row else None)
+        if row is None:
+            return StaleAttempt(task, epoch, None, None)
+        if row[1] == epoch and row[0] in HELD_STATES and row[5] != hub:
+            return LostAttempt(task, epoch, row[0], row[5])
+        return StaleAttempt(task, epoch, row[1], row[0])
 
     # --- submission ---------------------------------------------------------------------------------------------------
 
@@ -142,10 +147,10 @@ class Verbs(Batches):
     # --- attempts -----------------------------------------------------------------------------------------------------
 
     async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried:
-        row = await self._row("claim", change.task, change.agent, MAX_DEATHS)
+        row = await self._row("claim", change.task, change.agent, MAX_DEATHS, change.hub, change.boot)
         if row is None:
             return await self._not_claimed(change)
-        epoch, retries, infra_failures, max_retries = row
+        epoch, retries, infra_failures, max_retries, spec, tier = row
         await self._run(
             "add_attempt",
             change.task,
@@ -156,7 +161,6 @@ class Verbs(Batches):
             change.at_ms,
             change.placement,
         )
-        ((spec, tier),) = await self._rows("spec", change.task)
         self._move(TaskState.QUEUED, TaskState.ASSIGNED)
         self._tell(EventKind.TASK_ASSIGNED, change.at_ms, change.task, change.agent, epoch, host=change.host)
         return c.Claimed(
@@ -180,9 +184,10 @@ class Verbs(Batches):
         )
         if len(deaths) >= MAX_DEATHS:
             return await self._bury(change, deaths)
-        if (agent := await self._row("unwilling", change.agent)) is not None:
+        if (agent := await self._row("unwilling", change.agent, change.hub, change.boot)) is not None:
             ready = c.Ready(class_text=task.class_text, place=task.place)
-            return c.Unwilling(ready=ready, draining=bool(agent[0]), leaving=bool(agent[1]))
+            draining, leaving, elsewhere = (bool(value) for value in agent)
+            return c.Unwilling(ready=ready, draining=draining, leaving=leaving, elsewhere=elsewhere)
         raise AssertionError("a claim that nothing speaks against finds its row")
 
     async def _bury(self, change: c.Claim, deaths: tuple[c.Death, ...]) -> c.Buried:
@@ -199,27 +204,26 @@ class Verbs(Batches):
         await self._run("exonerate", change.task, change.epoch, change.agent, change.boot)
 
     async def _accept(self, change: c.Accept) -> None:
-        if not await self._changed("accept", change.task, change.epoch, change.at_ms):
+        if not await self._changed("accept", change.task, change.epoch, change.at_ms, change.hub):
             row = await self._row("task_state", change.task)
-            if row is not None and row[1] == change.epoch and row[0] == TaskState.RUNNING:
+            if row is not None and (row[0], row[1], row[5]) == (TaskState.RUNNING, change.epoch, change.hub):
                 return  # accepted before: the message came twice
-            raise StaleAttempt(change.task, change.epoch, row[1] if row else None, row[0] if row else None)
+            raise await self._stale(change.task, change.epoch, change.hub)
         await self._run("start_attempt", change.task, change.epoch, change.at_ms)
         self._move(TaskState.ASSIGNED, TaskState.RUNNING)
         self._tell(EventKind.TASK_STARTED, change.at_ms, change.task, None, change.epoch)
 
     async def _advance(self, change: c.Advance) -> None:
-        row = await self._row("advance_attempt", change.task, change.epoch, change.state.value)
+        row = await self._row("advance_attempt", change.task, change.epoch, change.state.value, change.hub)
         if row is None:
-            raise await self._stale(change.task, change.epoch)
+            raise await self._stale(change.task, change.epoch, change.hub)
         kind = EventKind.TASK_VERIFYING if change.state is AttemptState.VERIFYING else EventKind.TASK_ITERATION
         self._tell(
             kind, change.at_ms, change.task, row[0], change.epoch, iteration=change.iteration, detail=change.detail
         )
 
     async def _finish(self, change: c.Finish) -> c.Finished:
-        was = await self._row("task_state", change.task)
-        class_text = await self._class_after(change, was[3]) if was else ""
+        class_text = await self._class_after(change)
         row = await self._row(
             "finish",
             change.task,
@@ -232,10 +236,12 @@ class Verbs(Batches):
             change.verified,
             change.ready_ms,
             change.at_ms,
+            change.hub,
             class_text,
         )
-        if row is None or was is None:
-            raise StaleAttempt(change.task, change.epoch, was[1] if was else None, was[0] if was else None)
+        if row is None:
+            raise await self._stale(change.task, change.epoch, change.hub)
+        class_text, priority, was_running, has_dependents = row
         is_final = change.next in FINAL_STATES
         is_accepted = is_final and change.result is not None
         ended = await self._row(
@@ -251,21 +257,22 @@ class Verbs(Batches):
             change.orderly,
         )
         agent = ended[0] if ended else None
-        self._move(TaskState(was[0]), change.next)
+        self._move(TaskState.RUNNING if was_running else TaskState.ASSIGNED, change.next)
         if change.attempt is AttemptState.LOST:
             self._tell(EventKind.ATTEMPT_LOST, change.at_ms, change.task, agent, change.epoch, reason=change.reason)
         facts = {"reason": change.reason, "failure": change.failure, "ready_ms": change.ready_ms, **change.facts}
         self._tell(ENDS[change.next], change.at_ms, change.task, agent, change.epoch, **facts)
         again = None
         if change.next is TaskState.QUEUED and change.ready_ms is None:
-            again = c.Ready(class_text=row[0], place=(row[1], change.task))
-        return c.Finished(again=again, ready=await self._settle(change.task, change.next, change.at_ms))
+            again = c.Ready(class_text=class_text, place=(priority, change.task))
+        ready = await self._settle(change.task, change.next, change.at_ms) if has_dependents else ()
+        return c.Finished(again=again, ready=ready)
 
-    async def _class_after(self, change: c.Finish, class_text: str) -> str:
-        """Where the task queues from now on: alone, if too many of its agents have died."""
-        if change.next is not TaskState.QUEUED:
-            return class_text
-        return routing.class_after(class_text, 0 if change.orderly else len(await self._rows("deaths", change.task)))
+    async def _class_after(self, change: c.Finish) -> str | None:
+        """Where the task queues from now on: alone, if too many of its agents have died; ``None``: it does not."""
+        if change.next is not TaskState.QUEUED or (was := await self._row("task_state", change.task)) is None:
+            return None
+        return routing.class_after(was[3], 0 if change.orderly else len(await self._rows("deaths", change.task)))
 
     async def _settle(self, task: str, state: TaskState, at_ms: int) -> tuple[c.Ready, ...]:
         """A task has ended: queue those that only waited for it, fail those that can no longer run."""
@@ -307,7 +314,7 @@ class Verbs(Batches):
         row = await self._row("task_state", change.task)
         if row is None:
             raise NotFound("task", change.task)
-        was, epoch, agent, class_text, _ = row
+        was, epoch, agent, class_text, *_ = row
         state = TaskState(was)
         if (state, "cancel") not in TASK_EDGES:
             allowed = tuple(event for from_, event in TASK_EDGES if from_ is state)
@@ -331,6 +338,7 @@ class Verbs(Batches):
         await self._row("end_attempt", task, epoch, *values)
 
     async def _expire(self, change: c.Expire) -> c.Expired:
+        await self._assert_leads(change.leader)
         ended = []
         for task, was, epoch, agent, class_text, why in await self._rows("expired_tasks", change.at_ms, change.limit):
             state = TaskState(was)
@@ -361,9 +369,11 @@ class Verbs(Batches):
     # --- time ---------------------------------------------------------------------------------------------------------
 
     async def _promote(self, change: c.Promote) -> c.Promoted:
+        await self._assert_leads(change.leader)
         due = await self._rows("due_tasks", change.at_ms, change.limit)
         for task, _, _ in due:
             await self._run("promote", task)
+            self._tell(EventKind.TASK_READY, change.at_ms, task)
         row = await self._row("next_ready")
         ready = tuple(c.Ready(class_text=text, place=(priority, task)) for task, text, priority in due)
         return c.Promoted(ready=ready, next_ms=row[0] if row else None)
@@ -382,26 +392,16 @@ class Verbs(Batches):
         if last is not None and change.offset <= last[0] and await self._row("find_log", *piece) is not None:
             return
         if not await self._changed(
-            "add_log", change.task, change.epoch, change.at_ms, change.offset, change.stream, change.text
-        ):
-            raise await self._stale(change.task, change.epoch)
-
-    async def _put_agent(self, change: c.PutAgent) -> None:
-        await self._run(
-            "put_agent",
-            change.name,
-            change.host,
-            change.boot,
-            change.slots,
-            change.version,
-            json.dumps(change.capabilities),
-            change.draining,
+            "add_log",
+            change.task,
+            change.epoch,
             change.at_ms,
-            change.leaving,
-            change.instance,
-        )
-        if change.event is not None:
-            self._events.append(change.event)
+            change.offset,
+            change.stream,
+            change.text,
+            change.hub,
+        ):
+            raise await self._stale(change.task, change.epoch, change.hub)
 
     async def _add_token(self, change: c.AddToken) -> None:
         t = change.token

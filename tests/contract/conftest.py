@@ -35,3 +35,4 @@ async def facts_hold(rows: Rows) -> None:
         assert [attempt.epoch for attempt in attempts] == list(range(1, task.epoch + 1))
         assert sum(attempt.accepted for attempt in attempts) <= 1
         assert sum(attempt.ended_ms is None for attempt in attempts) == (task.state in {A, R})
+        assert (task.hub is not None) == (task.state in {A, R})

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hub.core.routing import class_after
-from hub.store.changes import Buried, Claim, Claimed, Exonerate, Finished, PutAgent, Ready, Retry, Unwilling
+from hub.store.changes import Buried, Claim, Claimed, Exonerate, Finished, Ready, Retry, Unwilling
+from hub.store.hub_changes import PutAgent
 from protocol.errors import StaleTask
 from protocol.limits import ALONE_FROM_DEATHS, MAX_DEATHS
 from protocol.model import AttemptState, FailureClass, TaskState

@@ -18,19 +18,22 @@ from hub.store.changes import (
     Expired,
     Promote,
     Promoted,
-    PutAgent,
     ReadClass,
     Retry,
     Unwilling,
 )
+from hub.store.hub_changes import MarkAgent
 from hub.store.store import TaskQuery
 from protocol.errors import AgentComError
+from protocol.events import Event, EventKind
 from protocol.limits import ALONE_FROM_DEATHS, MAX_DEATHS
 from protocol.model import FINAL_STATES, AttemptState, FailureClass, TaskState
 from tests.support.stores import BACKENDS, CLASS, Rows, make_store, new_task, task_id
 
 Q, A, R, BLOCKED = TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.BLOCKED
 DONE, FAILED, CANCELLED, DEAD = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD
+
+HUBS = st.sampled_from([1, 1, 2])
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Known:
     priority: int = 2
     deaths: set[int] = field(default_factory=set)
     is_alone: bool = False
+    hub: int = 0
     ends: list[TaskState] = field(default_factory=list)
 
 
@@ -60,6 +64,7 @@ class Machine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.known: dict[int, Known] = {}
         self.events = 0
+        self.home: int | None = None  # the hub of the one agent
         self.now_ms = 1_000
         self.is_draining = False
         self.open()
@@ -127,53 +132,71 @@ class Machine(RuleBasedStateMachine):
         state = BLOCKED if any(self.known[n].state is not DONE for n in needs) else Q
         self.known[number] = Known(state, 0, needs, ready_ms, expires_ms, priority=priority)
 
-    @rule(data=st.data())
+    @rule(data=st.data(), hub=HUBS)
     @precondition(lambda self: self.known)
-    def claim(self, data: st.DataObject) -> None:
+    def claim(self, data: st.DataObject, hub: int) -> None:
         number, known = self.some(data)
-        outcome = self.do(self.rows.claim(number))
-        if known.state is Q and known.ready_ms is None and len(known.deaths) >= MAX_DEATHS:
+        outcome = self.do(self.rows.claim(number, hub=hub))
+        is_ready = known.state is Q and known.ready_ms is None
+        if is_ready and len(known.deaths) >= MAX_DEATHS:
             assert isinstance(outcome, Buried)
             assert {death.epoch for death in outcome.deaths} == known.deaths
             self.ended(number, DEAD)
-        elif known.state is Q and known.ready_ms is None and self.is_draining:
+        elif is_ready and (self.is_draining or self.home not in {None, hub}):
             assert isinstance(outcome, Unwilling)
-        elif known.state is Q and known.ready_ms is None:
+            assert (outcome.draining, outcome.elsewhere) == (self.is_draining, self.home != hub)
+        elif is_ready:
             known.deaths.add(known.epoch + 1)
-            known.state, known.epoch = A, known.epoch + 1
+            known.state, known.epoch, known.hub = A, known.epoch + 1, hub
             assert outcome.epoch == known.epoch  # type: ignore[attr-defined]  # it is a Claimed
         else:
             assert isinstance(outcome, AgentComError)
             assert outcome.code == "stale_task"
 
-    @rule(data=st.data(), late=st.integers(0, 2))
+    @rule(hub=HUBS)
+    def the_agent_moves(self, hub: int) -> None:
+        outcome = self.do(self.rows.join(hub=hub))
+        moved = [k for k in self.known.values() if k.state in {A, R} and k.hub != hub]
+        assert len(outcome.held) == len(moved)  # type: ignore[attr-defined]  # it is a Joined
+        self.home = hub
+        for known in moved:
+            known.hub = hub
+
+    def refused(self, known: Known, late: int, hub: int) -> str:
+        """The code of the refusal of what an attempt says at a hub; empty if it counts there."""
+        if late or known.state not in {A, R}:
+            return "stale"
+        return "" if known.hub == hub else "moved"
+
+    @rule(data=st.data(), late=st.integers(0, 2), hub=HUBS)
     @precondition(lambda self: self.known)
-    def accept(self, data: st.DataObject, late: int) -> None:
+    def accept(self, data: st.DataObject, late: int, hub: int) -> None:
         number, known = self.some(data)
-        outcome = self.do(self.rows.accept(number, known.epoch - late))
-        if late == 0 and known.state in {A, R}:
+        outcome = self.do(self.rows.accept(number, known.epoch - late, hub=hub))
+        if code := self.refused(known, late, hub):
+            assert isinstance(outcome, AgentComError)
+            assert outcome.code == code
+        else:
             assert outcome is None
             known.state = R
-        else:
-            assert isinstance(outcome, AgentComError)
-            assert outcome.code == "stale"
 
     @rule(
         data=st.data(),
         late=st.integers(0, 2),
         how=st.sampled_from([DONE, DONE, FAILED, Q, Q, DEAD]),
         died=st.booleans(),
+        hub=HUBS,
     )
     @precondition(lambda self: self.known)
-    def finish(self, data: st.DataObject, late: int, how: TaskState, died: bool) -> None:
+    def finish(self, data: st.DataObject, late: int, how: TaskState, died: bool, hub: int) -> None:
         number, known = self.some(data)
         lost: dict[str, object] = {}
         if how is Q:
             lost = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA, "orderly": not died}
-        outcome = self.do(self.rows.finish(number, known.epoch - late, how, **lost))
-        if late or known.state not in {A, R}:
+        outcome = self.do(self.rows.finish(number, known.epoch - late, how, hub=hub, **lost))
+        if code := self.refused(known, late, hub):
             assert isinstance(outcome, AgentComError)
-            assert outcome.code == "stale"
+            assert outcome.code == code
         elif how is Q:
             known.state = Q
             if not died:
@@ -203,14 +226,14 @@ class Machine(RuleBasedStateMachine):
         assert isinstance(outcome, AgentComError) == (known.state is not DEAD)
         if known.state is DEAD:
             known.state, known.accepted, known.ready_ms, known.is_alone = Q, 0, None, False
+            known.expires_ms = None
             known.deaths.clear()
 
     @rule(on=st.booleans())
+    @precondition(lambda self: self.home is not None)
     def drain(self, on: bool) -> None:
-        agent = PutAgent(
-            at_ms=self.rows.tick(), name="a", host="h", boot=1, slots=1, version="1", capabilities=(), draining=on
-        )
-        self.do(self.rows.store.commit(agent))
+        event = Event(kind=EventKind.AGENT_DRAINING, at_ms=self.rows.tick(), agent="a")
+        self.do(self.rows.store.commit(MarkAgent("a", event, draining=on)))
         self.is_draining = on
 
     @rule(later=st.sampled_from([0, 2, 10, 70]))
@@ -243,8 +266,9 @@ class Machine(RuleBasedStateMachine):
         async def look() -> None:
             store = self.rows.store
             found = {row.id: row for row in await store.tasks(TaskQuery(limit=1_000))}
-            assert {task: (row.state, row.epoch, row.ready_ms) for task, row in found.items()} == {
-                task_id(n): (k.state, k.epoch, k.ready_ms) for n, k in self.known.items()
+            assert {task: (row.state, row.epoch, row.ready_ms, row.hub) for task, row in found.items()} == {
+                task_id(n): (k.state, k.epoch, k.ready_ms, k.hub if k.state in {A, R} else None)
+                for n, k in self.known.items()
             }
             counts = {state: n for state, n in (await store.counts()).items() if n}
             states = [k.state for k in self.known.values()]

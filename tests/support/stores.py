@@ -17,10 +17,11 @@ from hub.store.changes import (
     Finished,
     NewTask,
 )
+from hub.store.hub_changes import Joined, PutAgent
 from hub.store.postgres import PostgresStore
 from hub.store.sqlite import SqliteStore
 from protocol import codec
-from protocol.events import Event
+from protocol.events import Event, EventKind
 from protocol.ids import encode
 from protocol.model import AttemptState, FailureClass, Strategy, TaskResult, TaskSpec, TaskState, Tier, TierDecision
 from tests.support.postgres import postgres_server
@@ -101,16 +102,39 @@ class Rows:
         )
         return added
 
-    async def claim(self, number: int, agent: str = "a", boot: int = 1) -> Claimed:
+    def claim_change(self, number: int, agent: str = "a", boot: int = 1, *, hub: int = 0) -> Claim:
+        """A claim for an agent at a hub."""
+        at_ms, task = self.tick(), task_id(number)
+        return Claim(at_ms=at_ms, task=task, agent=agent, host="h", boot=boot, placement=PLACEMENT, hub=hub)
+
+    async def claim(self, number: int, agent: str = "a", boot: int = 1, *, hub: int = 0) -> Claimed:
         """Give a task to an agent."""
-        claimed: Claimed = await self.store.commit(
-            Claim(at_ms=self.tick(), task=task_id(number), agent=agent, host="h", boot=boot, placement=PLACEMENT)
-        )
+        claimed: Claimed = await self.store.commit(self.claim_change(number, agent, boot, hub=hub))
         return claimed
 
-    async def accept(self, number: int, epoch: int) -> None:
+    def join_change(self, agent: str = "a", boot: int = 1, **more: Any) -> PutAgent:
+        """An agent introduces itself to a hub."""
+        event = Event(kind=EventKind.AGENT_JOINED, at_ms=self.now_ms, agent=agent)
+        return PutAgent(
+            at_ms=self.tick(),
+            name=agent,
+            host="h",
+            boot=boot,
+            slots=1,
+            version="1",
+            capabilities=("x",),
+            event=event,
+            **more,
+        )
+
+    async def join(self, agent: str = "a", boot: int = 1, **more: Any) -> Joined:
+        """An agent is welcomed by a hub."""
+        joined: Joined = await self.store.commit(self.join_change(agent, boot, **more))
+        return joined
+
+    async def accept(self, number: int, epoch: int, *, hub: int = 0) -> None:
         """The agent takes it."""
-        await self.store.commit(Accept(at_ms=self.tick(), task=task_id(number), epoch=epoch))
+        await self.store.commit(Accept(at_ms=self.tick(), task=task_id(number), epoch=epoch, hub=hub))
 
     def finish_change(self, number: int, epoch: int, state: TaskState = TaskState.COMPLETED, **changes: Any) -> Finish:
         """The end of an attempt, by what becomes of the task."""

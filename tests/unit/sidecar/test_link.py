@@ -42,7 +42,7 @@ async def test_the_hello_says_who_we_are_and_what_we_hold(hub: HubServer) -> Non
 
     assert hub.hellos[0] == Hello(
         protocol=(1, 1), sidecar="Arbitrary", boot=7, host="box", slots=2, version="0.1.0",
-        capabilities=("noop", "shell"), endpoints=(endpoint,), inventory=(held,), draining=True,
+        capabilities=("noop", "shell"), endpoints=(endpoint,), inventory=(held,), draining=True, dial=1,
     )  # fmt: skip
     assert hub.headers[0]["Authorization"] == "Bearer acm_good"
     assert "Sec-WebSocket-Extensions" not in hub.headers[0]

@@ -8,6 +8,7 @@ UPDATE attempts SET state = 'accepted', started_ms = $3 WHERE task = $1 AND epoc
 
 -- name: advance_attempt
 UPDATE attempts SET state = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL AND started_ms IS NOT NULL
+  AND EXISTS (SELECT 1 FROM tasks WHERE id = $1 AND epoch = $2 AND hub = $4)
 RETURNING agent;
 
 -- name: end_attempt
@@ -21,11 +22,6 @@ SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigne
     result, suspect
 FROM attempts WHERE task = $1 ORDER BY epoch;
 
--- name: attempt
-SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
-    NULL::bytea, suspect
-FROM attempts WHERE task = $1 AND epoch = $2;
-
 -- name: last_log
 -- Where the newest piece of an attempt lies: one that lies behind it is new.
 SELECT place FROM logs WHERE task = $1 AND epoch = $2 ORDER BY seq DESC LIMIT 1;
@@ -34,10 +30,10 @@ SELECT place FROM logs WHERE task = $1 AND epoch = $2 ORDER BY seq DESC LIMIT 1;
 SELECT 1 FROM logs WHERE task = $1 AND epoch = $2 AND place = $3 AND stream = $4 AND text = $5 LIMIT 1;
 
 -- name: add_log
--- Stored only for an attempt that has not ended.
+-- Stored only for an attempt that has not ended, by its hub: a task has a hub as long as it is in somebody's hands.
 INSERT INTO logs (task, epoch, at_ms, place, stream, text)
 SELECT $1, $2::bigint, $3::bigint, $4::bigint, $5, $6
-WHERE EXISTS (SELECT 1 FROM attempts WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL);
+WHERE EXISTS (SELECT 1 FROM tasks WHERE id = $1 AND epoch = $2 AND hub = $7);
 
 -- name: logs
 SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3;

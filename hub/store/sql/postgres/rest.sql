@@ -14,18 +14,6 @@ SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = $3 A
 -- name: last_event
 SELECT value FROM facts WHERE name = 'event_seq';
 
--- name: put_agent
-INSERT INTO agents (name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-ON CONFLICT (name) DO UPDATE SET host = $2, boot = $3, slots = $4, version = $5, capabilities = $6, draining = $7,
-    last_seen_ms = $8, leaving = $9, instance = $10;
-
--- name: agents
-SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance FROM agents;
-
--- name: unwilling
-SELECT draining, leaving FROM agents WHERE name = $1 AND (draining OR leaving);
-
 -- name: put_endpoint
 INSERT INTO endpoints (id, kind, url, local, default_model) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (id) DO UPDATE SET kind = $2, url = $3, local = $4, default_model = $5;
@@ -47,9 +35,6 @@ UPDATE tokens SET last_used_ms = $2 WHERE id = $1;
 
 -- name: tokens
 SELECT id, role, label, digest, created_ms, expires_ms, last_used_ms, revoked_ms FROM tokens ORDER BY created_ms DESC, id;
-
--- name: next_boot
-UPDATE facts SET value = greatest(value + 1, $1) WHERE name = 'hub_boot' RETURNING value;
 
 -- name: guard
 -- Around one change, when another one of its batch has turned out to be unwritable.

@@ -10,7 +10,7 @@ INSERT INTO specs (task, spec, tier, by) VALUES ($1, $2, $3, $4);
 INSERT INTO dependencies (task, needs) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 
 -- name: task_state
-SELECT state, epoch, agent, class, priority FROM tasks WHERE id = $1;
+SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = $1;
 
 -- name: find_key
 SELECT digest, ids FROM idempotency WHERE key = $1;
@@ -20,30 +20,32 @@ INSERT INTO idempotency (key, digest, ids, at_ms) VALUES ($1, $2, $3, $4);
 
 -- name: claim
 -- What must never be given away is refused here, whoever asks and whatever he believes: a task that has taken too many
--- agents along, and anything at all to an agent that takes no new work.
-UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = $2, started_ms = NULL, reason = ''
+-- agents along, and anything at all to an agent that takes no new work, or has been welcomed elsewhere, or again, since.
+UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = $2, hub = $4, started_ms = NULL, reason = ''
 WHERE id = $1 AND state = 'queued' AND ready_ms IS NULL
   AND (epoch < $3 OR (SELECT count(*) FROM attempts WHERE task = $1 AND suspect) < $3)
-  AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $2 AND (draining OR leaving))
-RETURNING epoch, retries, infra_failures, max_retries;
+  AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $2 AND (draining OR leaving OR hub <> $4 OR boot <> $5))
+RETURNING epoch, retries, infra_failures, max_retries, (SELECT spec FROM specs WHERE task = tasks.id),
+    (SELECT tier FROM specs WHERE task = tasks.id);
 
 -- name: spec
 SELECT spec, tier FROM specs WHERE task = $1;
 
 -- name: accept
-UPDATE tasks SET state = 'running', started_ms = $3 WHERE id = $1 AND epoch = $2 AND state = 'assigned';
+UPDATE tasks SET state = 'running', started_ms = $3 WHERE id = $1 AND epoch = $2 AND hub = $4 AND state = 'assigned';
 
 -- name: finish
--- Only the current epoch of a held task ends it: everything else is stale. The state it was in comes back for counting.
-UPDATE tasks SET state = $3, agent = CASE WHEN $3 = 'queued' THEN NULL ELSE agent END, retries = $4,
-    infra_failures = $5, reason = $6, execution_ok = $7, verified = $8, ready_ms = $9, class = $11,
+-- Only the current epoch of a held task ends it, and only at its hub: everything else is stale. A task that was started
+-- was running; whether anything waits for it comes along.
+UPDATE tasks SET state = $3, agent = CASE WHEN $3 = 'queued' THEN NULL ELSE agent END, hub = NULL, retries = $4,
+    infra_failures = $5, reason = $6, execution_ok = $7, verified = $8, ready_ms = $9, class = coalesce($12, class),
     queued_ms = CASE WHEN $3 = 'queued' THEN $10 ELSE queued_ms END,
     ended_ms = CASE WHEN $3 = 'queued' THEN NULL ELSE $10 END
-WHERE id = $1 AND epoch = $2 AND state IN ('assigned', 'running')
-RETURNING class, priority;
+WHERE id = $1 AND epoch = $2 AND hub = $11 AND state IN ('assigned', 'running')
+RETURNING class, priority, started_ms IS NOT NULL, EXISTS (SELECT 1 FROM dependencies WHERE needs = tasks.id);
 
 -- name: end_task
-UPDATE tasks SET state = $3, reason = $4, ended_ms = $5, ready_ms = NULL WHERE id = $1 AND state = $2;
+UPDATE tasks SET state = $3, hub = NULL, reason = $4, ended_ms = $5, ready_ms = NULL WHERE id = $1 AND state = $2;
 
 -- name: retry_task
 -- Whoever wants it again knows that its deadline has passed; it would only expire at once.
@@ -109,24 +111,19 @@ RETURNING class, priority, ready_ms;
 
 -- name: task
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
 FROM tasks WHERE id = $1;
 
 -- name: list_tasks
 -- A label is looked for as it is written: no value can hold an unescaped quote, so this finds whole labels only.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
 FROM tasks
 WHERE ($1::text IS NULL OR id < $1)
   AND ($2::text IS NULL OR state IN (SELECT json_array_elements_text($2::json)))
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
 ORDER BY id DESC LIMIT $5;
-
--- name: held_tasks
-SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason
-FROM tasks WHERE state IN ('assigned', 'running');
 
 -- name: last_task
 SELECT max(id) FROM tasks;

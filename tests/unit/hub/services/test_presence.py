@@ -11,9 +11,10 @@ from hub.clock import SystemClock
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.window import Window
-from hub.services.presence import Evicted, NameTaken, Presence
+from hub.services.presence import Presence
 from hub.services.results import Results
 from hub.store.changes import Promote, Unwilling
+from hub.store.refusals import Evicted, NameTaken
 from hub.store.sqlite import SqliteStore
 from protocol.messages import Heartbeat, HeldAttempt, Hello
 from protocol.model import AgentState, AttemptId, AttemptState, TaskState
