@@ -34,6 +34,9 @@ MOVES: Final[dict[str, frozenset[str]]] = {
 
 ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "task_dead"})
 
+RESULTS: Final[dict[str, set[int]]] = {"completed": {1}, "failed": {0, 1}, "dead": {0, 1}}
+"""How many accepted attempts a task in this state may have; a failure may have left its result."""
+
 FIRST: Final = {"task_queued": TaskState.QUEUED, "task_blocked": TaskState.BLOCKED}
 
 
@@ -133,7 +136,7 @@ def problems(task: Plain, events: Iterable[Plain], *, is_over: bool = True) -> l
         found.append(f"it has not ended: {task['state']}, {task['reason']!r}")
     if len(accepted) > 1:
         found.append(f"attempts {accepted} were all accepted")
-    if (task["state"] == TaskState.COMPLETED) != bool(accepted):
+    if len(accepted) not in RESULTS.get(task["state"], {0}):
         found.append(f"it is {task['state']} with {len(accepted)} accepted attempts")
     if accepted and accepted[0] != max(epochs):
         found.append(f"attempt {accepted[0]} of {epochs} was accepted")

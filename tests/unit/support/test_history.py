@@ -33,6 +33,15 @@ def test_a_task_that_was_lost_once_and_then_completed_is_sound() -> None:
     assert problems(task(), events(*SOUND, "report_stale", "task_completed")) == []
 
 
+def test_a_dead_task_may_have_left_its_result_and_a_cancelled_one_may_not() -> None:
+    begun = ("task_queued", "task_assigned", "task_started")
+
+    assert problems(task("dead", attempt(1, accepted=True)), events(*begun, "task_dead")) == []
+    assert problems(task("cancelled", attempt(1, accepted=True)), events(*begun, "task_cancelled")) == [
+        "task t: it is cancelled with 1 accepted attempts"
+    ]
+
+
 def test_a_task_that_still_runs_is_sound_if_the_run_is_not_over() -> None:
     running = task("running", attempt(1), attempt(2))
 
