@@ -9,7 +9,7 @@ Callers: ``hub/gateway/connection.py`` and ``sidecar/link.py``.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -129,6 +129,21 @@ class Session:
             return []
         out, self._out = self._out, []
         return codec.frames(out)
+
+    def revise(self, change: Callable[[Ordered], Ordered]) -> None:
+        """Put other messages in the place of some that the peer has not acknowledged, under their numbers.
+
+        For what has become wrong while no socket stood; call it before :meth:`connected`. A peer that has the message
+        in its first form takes the number for known and never sees the second.
+
+        Args:
+            change: the message to send instead, or the same one.
+        """
+        for place, (number, message, _) in enumerate(self._unacked):
+            instead = change(message)
+            if instead is not message:
+                numbered = msgspec.structs.replace(instead, n=number)
+                self._unacked[place] = (number, numbered, _fitting(codec.encode(numbered)))
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 

@@ -29,11 +29,13 @@ from protocol.ids import NAME
 from protocol.limits import HEARTBEAT_S
 from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
-from sidecar.dial import HubRefused, Pace
+from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
 from sidecar.guard import Guard
+from sidecar.identity import NameLost, check_not_evicted, instance_of, note_eviction
 from sidecar.journal import Journal, StateDirInUse, StateLock, in_state_dir
+from sidecar.leases import Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
@@ -123,6 +125,7 @@ async def start(
         adopts_orphans: this process is the sidecar's alone and has become a subreaper.
     Raises:
         StateDirInUse: another sidecar has the state directory.
+        NameLost: another sidecar has taken its name.
         BadInput: the state directory cannot be used, or the endpoints cannot work together.
     """
     endpoints = Endpoints(settings.endpoints or ())
@@ -131,25 +134,29 @@ async def start(
         with in_state_dir(folder):
             stack.callback(StateLock(folder).release)
             journal = stack.enter_context(Journal(folder / "journal.db"))
-            boot = journal.next_boot(clock.now_ms())
             name = settings.name or _kept_name(folder / "name")
+            check_not_evicted(folder, name, journal.last_boot)
+            boot, instance = journal.next_boot(clock.now_ms()), instance_of(folder)
             (folder / "home").mkdir(mode=0o700, exist_ok=True)
         stack.push_async_callback(endpoints.close)
         guard = Guard()
         guard.start()
         stack.callback(guard.stop)
-        parts = _parts(folder, endpoints, guard, clock, adopts_orphans=adopts_orphans)
+        leases = Leases(clock.monotonic)
+        leases.on_change = guard.feed
+        parts = _parts(folder, endpoints, guard, clock, leases, adopts_orphans=adopts_orphans)
         lifecycle = Lifecycle()
         link = Link(
             settings.hub,
             settings.read_token,
-            Identity(name, boot, socket.gethostname(), settings.slots, _version()),
+            Identity(name, boot, socket.gethostname(), settings.slots, _version(), instance),
             clock=clock,
             chance=random.random,
             pace=pace,
+            leases=leases,
             on_event=lambda event: _fire(lifecycle, event),
         )
-        runner = Runner(name, settings.slots, parts, journal, link)
+        runner = Runner(name, settings.slots, parts, journal, link, leases)
         link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
         await parts.processes.end_earlier([entry.attempt for entry in journal.held()])
@@ -159,20 +166,36 @@ async def start(
         probe = HostProbe(folder)
         stack.callback(probe.close)
         seen = _Seen(link, endpoints, probe, settings, parts)
-        jobs = together(link.run(runner), seen.watch_host(), seen.watch_endpoints(), _sweep(parts, runner))
+        jobs = together(_line(link, runner, folder), seen.watch_host(), seen.watch_endpoints(), _sweep(parts, runner))
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
         return Running(name, link.identity.boot, link, runner, lifecycle, work, stack.pop_all().aclose)
 
 
-def _parts(folder: Path, endpoints: Endpoints, guard: Guard, clock: Clock, *, adopts_orphans: bool) -> Parts:
+def _parts(
+    folder: Path, endpoints: Endpoints, guard: Guard, clock: Clock, leases: Leases, *, adopts_orphans: bool
+) -> Parts:
     processes = Processes(
-        base_env=minimal_env(os.environ, home=folder / "home"), guard=guard, adopts_orphans=adopts_orphans
+        base_env=minimal_env(os.environ, home=folder / "home"),
+        guard=guard,
+        adopts_orphans=adopts_orphans,
+        check=leases.check,
     )
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)
-    return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints)
+    return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases)
+
+
+async def _line(link: Link, runner: Runner, folder: Path) -> None:
+    """The line to the hub, until the hub takes the name away: then all work ends at once, and so do later starts."""
+    try:
+        await link.run(runner)
+    except HubRefused as exc:
+        if exc.reason == EVICTED:
+            runner.hurry()
+            note_eviction(folder, link.identity.sidecar, link.identity.boot)
+        raise
 
 
 async def _sweep(parts: Parts, runner: Runner) -> None:
@@ -266,7 +289,7 @@ def main(settings: Settings) -> int:
             runner.run(_until_told(settings))
     except HubRefused as exc:
         return _refused(exc, EXIT_REFUSED if exc.reason in {Unauthenticated.code, Forbidden.code} else EXIT_INPUT)
-    except (StateDirInUse, BadInput, VersionMismatch) as exc:
+    except (StateDirInUse, NameLost, BadInput, VersionMismatch) as exc:
         return _refused(exc, EXIT_INPUT)
     return EXIT_OK
 

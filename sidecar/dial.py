@@ -30,7 +30,10 @@ from protocol.version import negotiate
 EVICTED: Final = "evicted"
 """Code of the fatal error that a hub sends when a newer start of a sidecar of this name has come."""
 
-HOPELESS: Final = frozenset({VersionMismatch.code, Unauthenticated.code, Forbidden.code, EVICTED})
+NAME_TAKEN: Final = "name_taken"
+"""Code of the fatal error that a hub sends while a sidecar from another state directory has the name."""
+
+HOPELESS: Final = frozenset({VersionMismatch.code, Unauthenticated.code, Forbidden.code, EVICTED, NAME_TAKEN})
 """Codes of a fatal error that trying again cannot help."""
 
 CLOSE_S: Final = 1.0

@@ -13,13 +13,15 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
         ├── PushRefused         the remote did not take the branch
         └── GitFailed           any other git command that failed
 
+:class:`LeaseOver` is none of them: it says that the work has to stop, whatever it is worth.
+
 :func:`failure_of` tells the runner which class to report, so that a task whose input can never work is not tried again.
 """
 
 from typing import Final
 
-from protocol.errors import BudgetSpent, EndpointDown, ModelFailed, WorkFailed, WorkspaceFailed
-from protocol.model import FailureClass
+from protocol.errors import AgentComError, BudgetSpent, EndpointDown, ModelFailed, WorkFailed, WorkspaceFailed
+from protocol.model import AttemptId, FailureClass
 
 
 class CannotStart(WorkFailed):
@@ -33,6 +35,22 @@ class CannotStart(WorkFailed):
     def __init__(self, program: str, why: str, failure: FailureClass) -> None:
         self.program, self.failure = program, failure
         super().__init__(f"cannot start {program!r}: {why}")
+
+
+class LeaseOver(AgentComError):
+    """The hub may have given the attempt to somebody else: nothing may happen for it any more.
+
+    No failure of the work, so nothing that handles those may take it for one: only ``sidecar/rounds.py`` answers it.
+    """
+
+    code = "lease_over"
+
+    def __init__(self, attempt: AttemptId) -> None:
+        self.attempt = attempt
+        super().__init__(attempt)
+
+    def __str__(self) -> str:
+        return f"the lease of attempt {self.attempt.epoch} may be over, so it was stopped"
 
 
 class RepositoryInvalid(WorkspaceFailed):

@@ -146,14 +146,18 @@ class Journal:
 
     # --- who we are -------------------------------------------------------------------------------------------------
 
+    @property
+    def last_boot(self) -> int:
+        """The boot epoch of the last start; 0 if there was none."""
+        return int(self._db.execute("SELECT value FROM facts WHERE name = 'boot'").get or 0)
+
     def next_boot(self, now_ms: int) -> int:
         """A boot epoch larger than every one before; stored, with an fsync, before it is returned.
 
         It starts from the time, so that even a sidecar whose state was deleted does not repeat an old one.
         """
         with self._db:
-            last = self._db.execute("SELECT value FROM facts WHERE name = 'boot'").get or 0
-            boot = max(last + 1, now_ms)
+            boot = max(self.last_boot + 1, now_ms)
             self._db.execute("INSERT OR REPLACE INTO facts VALUES ('boot', ?)", (boot,))
         self._db.execute("PRAGMA wal_checkpoint(FULL)").get  # noqa: B018 - runs the statement; it syncs WAL and database
         return boot

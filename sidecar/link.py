@@ -18,7 +18,6 @@ import structlog
 from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt, VersionMismatch
-from protocol.limits import LEASE_S
 from protocol.messages import (
     AnyMessage,
     Assign,
@@ -36,9 +35,9 @@ from protocol.messages import (
 from protocol.model import AttemptId, EndpointReport, HostReport
 from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
-from sidecar.core.attempt import stop_at
 from sidecar.core.reconnect import reconnect_delay
-from sidecar.dial import EVICTED, Connection, Dial, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.dial import EVICTED, NAME_TAKEN, Connection, Dial, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.leases import Leases
 from sidecar.outbox import Outbox
 from sidecar.tasks import together
 
@@ -95,6 +94,8 @@ class Identity:
     host: str
     slots: int
     version: str
+    instance: str = ""
+    """The state directory that it works from."""
 
 
 class Link:
@@ -102,10 +103,10 @@ class Link:
 
     Attributes:
         online: set while the hub has welcomed us on the connection that stands.
-        lease_s: how long the hub leaves an attempt with us when it hears nothing.
+        leases: until when work may go on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it is made of
         self,
         hub: str,
         token: Callable[[], str],
@@ -115,6 +116,7 @@ class Link:
         chance: Callable[[], float],
         pace: Pace | None = None,
         dial: Dial = dial,
+        leases: Leases | None = None,
         on_event: Callable[[str], None] = lambda _event: None,
     ) -> None:
         """Prepare a link; :meth:`run` dials.
@@ -126,11 +128,12 @@ class Link:
             clock, chance: the time, and random numbers from 0 to 1.
             pace: how fast to try.
             dial: opens a connection; a WebSocket if left out.
+            leases: what is proven is told to them; of its own if left out.
             on_event: hears ``dial``, ``welcome`` and ``lose`` (``sidecar/lifecycle.py``).
         """
         self.identity = identity
         self.online = asyncio.Event()
-        self.lease_s = LEASE_S
+        self.leases = leases or Leases(clock.monotonic)
         self._hub, self._token, self._clock, self._chance = hub, token, clock, chance
         self._pace, self._dial, self._on_event = pace or Pace(), dial, on_event
         self._session = Session()
@@ -138,7 +141,7 @@ class Link:
         self._hub_boot = 0  # of the hub that our session counts with; 0: none
         self._was_welcomed = False
         self._dials = 0  # hellos said
-        self._welcomed_at = self._hello_at = float("-inf")
+        self._welcomed_at = float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down or sent
         self._ready = asyncio.Event()  # something is written down and may be sent
         self._beat_now = asyncio.Event()
@@ -220,7 +223,7 @@ class Link:
             try:
                 await self._one_connection(owner)
             except HubRefused as exc:
-                if not self._was_welcomed or exc.reason in {VersionMismatch.code, EVICTED}:
+                if not self._was_welcomed or exc.reason in {VersionMismatch.code, EVICTED, NAME_TAKEN}:
                     raise  # nothing here can mend it; a token that was good before may become good again
                 refused = True
                 self._tell_trouble("hub_refused", str(exc))
@@ -292,6 +295,7 @@ class Link:
             received=self._session.received,
             draining=owner.is_leaving,
             dial=self._dials,
+            instance=me.instance,
         )
 
     def _begin(self, welcome: Welcome, hello_at: float) -> None:
@@ -304,8 +308,9 @@ class Link:
         self._session.heartbeat_s = welcome.heartbeat_s
         self._session.dead_after_s = DEAD_AFTER_HEARTBEATS * welcome.heartbeat_s
         self._session.connected(welcome.received, now)
-        self._hub_boot, self.lease_s = welcome.hub_boot, welcome.lease_s
-        self._welcomed_at, self._hello_at, self._was_welcomed = now, hello_at, True
+        self._hub_boot, self.leases.lease_s = welcome.hub_boot, welcome.lease_s
+        self._welcomed_at, self._was_welcomed = now, True
+        self.leases.proven(hello_at)
         self._trouble = ""
         self.online.set()
         self._on_event("welcome")
@@ -332,6 +337,8 @@ class Link:
         finally:
             # Also what came before a word that ends the line: the next hub will not confirm it again.
             self._settle(owner)
+            # After the assignments that stand before the answer: what it proves does not name them.
+            self.leases.proven(self._session.proven_at)
             self._changed.set()
 
     def _act(self, message: AnyMessage, owner: Owner) -> None:
@@ -418,13 +425,13 @@ class Link:
     # --- leases -----------------------------------------------------------------------------------------------------
 
     @property
-    def stop_at(self) -> float:
-        """When all work must stop if the hub stays silent, in seconds of the monotonic clock."""
-        return stop_at(max(self._hello_at, self._session.proven_at), self.lease_s)
+    def lease_s(self) -> float:
+        """How long the hub leaves an attempt with us when it hears nothing."""
+        return self.leases.lease_s
 
     async def _watch_leases(self, owner: Owner) -> None:
         while True:
-            left_s = self.stop_at - self._clock.monotonic()
+            left_s = self.leases.left_s
             if left_s <= 0 and self._was_welcomed:
                 owner.fence()
             await asyncio.sleep(min(self._pace.watch_s, left_s) if left_s > 0 else self._pace.watch_s)

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -114,6 +114,7 @@ class Processes:
         adopts_orphans: :func:`become_subreaper` succeeded, so abandoned processes come to us and are reaped here.
         grace_s: seconds between SIGTERM and SIGKILL.
         drain_s: seconds that output is read after a program has exited while somebody else still holds its pipe.
+        check: asked before every start, raises if nothing may happen for this attempt any more.
     """
 
     def __init__(
@@ -124,8 +125,9 @@ class Processes:
         adopts_orphans: bool = False,
         grace_s: float = GRACE_S,
         drain_s: float = DRAIN_S,
+        check: Callable[[AttemptId], None] = lambda _attempt: None,
     ) -> None:
-        self._base_env = dict(base_env)
+        self._base_env, self._check = dict(base_env), check
         self._guard = guard
         self._adopts_orphans = adopts_orphans
         self._grace_s, self._drain_s = grace_s, drain_s
@@ -168,7 +170,9 @@ class Processes:
             max_output_bytes: how much of the output's tail is kept.
         Raises:
             CannotStart: no process could be made of this; a program that does not exist is exit code 127 instead.
+            LeaseOver: nothing may happen for this attempt any more.
         """
+        self._check(attempt)
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         started = time.monotonic()
         # From fork to handle there is no await, so no cancellation can come between and lose the process.

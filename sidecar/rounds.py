@@ -7,7 +7,7 @@ no hub; the caller, who turns cancellation and lost leases into a report, is ``s
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +30,9 @@ from protocol.model import (
 )
 from sidecar.core.outcome import commit_message, fit_result, tail
 from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, verdict
-from sidecar.errors import failure_of
+from sidecar.errors import LeaseOver, failure_of
 from sidecar.executors.base import Execution, Executor, Work
+from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes
 from sidecar.verifier import verify
@@ -61,6 +62,7 @@ class Parts:
     scratch: Path
     clock: Clock
     endpoints: Endpoints
+    leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
 
     def begin(
         self,
@@ -90,7 +92,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the work ended: the event of the attempt's table (``pass`` or ``fail``), the result, and why it failed."""
+    """How the work ended: the event of the attempt's table (``pass``, ``fail``, ``lose``), the result, and why."""
 
     event: str
     result: TaskResult
@@ -160,6 +162,8 @@ class Rounds:
             return self._failed(BudgetSpent("seconds", budget_s, round(self._elapsed_s(), 1)))
         except WorkFailed as exc:
             return self._failed(exc)
+        except LeaseOver as exc:
+            return Ending("lose", self.result(str(exc), exc.code), FailureClass.INFRA)
 
     def result(self, error: str = "", error_code: str = "") -> TaskResult:
         """What there is so far, as a result that fits the line."""
@@ -197,6 +201,7 @@ class Rounds:
     async def _tidy(self) -> None:
         """End every process, give the workspace back, remove the scratch files."""
         parts = self._parts
+        parts.leases.drop(self._attempt)  # what is still started only tidies up, under names of this attempt's own
         try:
             await parts.processes.end_attempt(self._attempt)
             if self._workspace is not None:
@@ -247,6 +252,7 @@ class Rounds:
                 processes=self._parts.processes,
                 log=self._log,
                 spent=self._spend,
+                check=lambda: self._parts.leases.check(self._attempt),
             )
         )
         took_s = round(self._parts.clock.monotonic() - began_at, 6)

@@ -16,9 +16,10 @@ import structlog
 from protocol import codec
 from protocol.errors import BadInput, MalformedFrame
 from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Progress, Reject, Report
-from protocol.model import AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
 from sidecar.core.attempt import Standing, after, step
 from sidecar.journal import Journal
+from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
 from sidecar.rounds import Ending
 from sidecar.workshop import Work, Workshop
@@ -74,9 +75,26 @@ class _Held:
 class Runner:
     """The attempts of one boot of a sidecar."""
 
-    def __init__(self, name: str, slots: int, workshop: Workshop, journal: Journal, outlet: Outlet) -> None:
+    def __init__(
+        self,
+        name: str,
+        slots: int,
+        workshop: Workshop,
+        journal: Journal,
+        outlet: Outlet,
+        leases: Leases | None = None,
+    ) -> None:
+        """Prepare for work; :meth:`recover` comes first.
+
+        Args:
+            name: whose attempts these are.
+            slots: how many run at a time.
+            workshop: does the work.
+            journal, outlet: remember, and tell the hub.
+            leases: until when each may be worked at; without them :meth:`fence` stops everything.
+        """
         self._name, self._slots, self._workshop = name, slots, workshop
-        self._journal, self._outlet = journal, outlet
+        self._journal, self._outlet, self._leases = journal, outlet, leases
         self._held: dict[Key, _Held] = {}
         self._in_work = 0
         self._drained_by_hub = False
@@ -132,7 +150,7 @@ class Runner:
             result = TaskResult(
                 execution_ok=False,
                 verified=None,
-                error_code="sidecar_restarted",
+                error_code=SIDECAR_DIED,
                 error="the sidecar ended during the work",
             )
             self._finish(held, Ending("lose", result, FailureClass.INFRA))
@@ -148,6 +166,12 @@ class Runner:
         for held in list(self._held.values()):
             self._stop(held, "lose", "the sidecar is stopping")
         await self.idle()
+
+    def hurry(self) -> None:
+        """Nothing that is in work is ours any more: what is stopped from now on is killed without grace."""
+        for held in self._held.values():
+            if held.work is not None:
+                self._workshop.hurry(held.attempt)
 
     def commit(self) -> None:
         """Write down what was promised since the last call."""
@@ -207,9 +231,9 @@ class Runner:
         self._drained_by_hub = on
 
     def fence(self) -> None:
-        """Every lease may be over soon: stop all work, because the hub may be about to give it to somebody else."""
+        """Leases may be over soon: stop that work, because the hub may be about to give it to somebody else."""
         for held in list(self._held.values()):
-            if held.work is None:
+            if held.work is None or not (self._leases is None or self._leases.is_over(held.attempt)):
                 continue
             self._workshop.hurry(held.attempt)  # also what is being stopped already
             if not held.stop_event:
@@ -224,6 +248,8 @@ class Runner:
             return "not_ours", f"this sidecar is {self._name}"
         if self.is_draining:
             return "draining", "this sidecar takes no new work"
+        if self._leases is not None and not self._leases.are_live:
+            return "late", "it was so long on its way that it may be another's by now"
         if self._in_work >= self._slots:
             return "no_slot", f"all {self._slots} slots are taken"
         if executor not in self._workshop.executors:
@@ -274,6 +300,10 @@ class Runner:
             on_step=lambda event: self._advance(held, event),
             log=held.live.write,
         )
+        if self._leases is not None:
+            self._leases.take(attempt)
+        # Written down before it begins: if this sidecar dies of it, the next start says so.
+        self._journal.commit()
         log.info("attempt_accepted", task=attempt.task, epoch=attempt.epoch, executor=executor)
         held.work = asyncio.create_task(held.rounds.work(), name=f"attempt-{attempt.task}-e{attempt.epoch}")
         held.work.add_done_callback(lambda work: self._ended(held, work))
@@ -298,6 +328,8 @@ class Runner:
         """The work is over and none of its processes is left."""
         held.work = None
         self._in_work -= 1
+        if self._leases is not None:
+            self._leases.drop(held.attempt)
         if held.live is not None:
             held.live.close()
         bug = None if work.cancelled() else work.exception()

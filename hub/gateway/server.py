@@ -88,6 +88,10 @@ class PresencePort(Protocol):
         """Whether a person wants it to get no new work."""
         ...
 
+    def holds(self, attempt: AttemptId) -> bool:
+        """Whether the attempt is its sidecar's, now."""
+        ...
+
     def ready(self, name: str, boot: int) -> None:
         """It has been welcomed and may get work."""
         ...
@@ -173,6 +177,7 @@ class Gateway:
         try:
             await line.send(codec.encode(welcome))
             _check_is_in_charge(link, number)
+            session.revise(self._still_true)
             session.connected(hello.received if knows_us else 0, self._clock.monotonic())
             link.work.set()
             for held in again if is_new else ():  # what an older session has not acknowledged it sends by itself
@@ -183,6 +188,12 @@ class Gateway:
             raise
         self._presence.ready(hello.sidecar, hello.boot)
         return link, number
+
+    def _still_true(self, message: messages.Ordered) -> messages.Ordered:
+        """What waits for a sidecar that was away: an assignment that was given up meanwhile starts no work there."""
+        if isinstance(message, messages.Assign) and not self._presence.holds(message.attempt):
+            return messages.Cancel(attempt=message.attempt, reason="it was given up before it arrived")
+        return message
 
     def _leave(self, link: Link, number: int) -> None:
         """The socket ``number`` is over; if no later one has taken its place, the sidecar is gone."""

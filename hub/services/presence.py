@@ -135,7 +135,11 @@ class Presence:
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
         facts = {"host": agent.host, "slots": agent.slots, "new_boot": is_new_boot}
-        joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))
+        try:
+            joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))
+        except (Evicted, NameTaken) as exc:  # another hub knows better
+            self._alarm(agent, hello, "evicted" if isinstance(exc, Evicted) else "turned away")
+            raise
         if hello.boot != agent.boot:
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
         agent.seat, agent.is_draining = joined.seat, joined.draining
@@ -161,6 +165,11 @@ class Presence:
         )
         joined: Joined = await self._store.commit(change)
         return joined
+
+    def holds(self, attempt: AttemptId) -> bool:
+        """Whether the attempt is the current one of its task, and its sidecar's."""
+        held = self._fleet.held.get(attempt.task)
+        return held is not None and attempt == AttemptId(held.agent, held.boot, held.task, held.epoch)
 
     def is_draining(self, name: str) -> bool:
         """Whether a person wants the agent to get no new work."""

@@ -78,3 +78,8 @@ def stop_at(proven_at: float, lease_s: float, margin_s: float = LEASE_MARGIN_S) 
     process tree. A lease too short for the margin is halved, so that there is time to work at all.
     """
     return proven_at + max(lease_s - margin_s, lease_s / 2)
+
+
+def kill_at(proven_at: float, lease_s: float) -> float:
+    """When somebody else has to kill the work of a sidecar that has not stopped it: half way to the lease's end."""
+    return (stop_at(proven_at, lease_s) + proven_at + lease_s) / 2

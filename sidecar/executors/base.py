@@ -28,7 +28,8 @@ class Work:
 
     ``scratch`` is a directory outside the workspace for files that are no result. ``previous`` is the iteration before
     with its findings. ``remaining`` and ``deadline_s`` are what is left of the budget. ``log`` takes (stream, text).
-    ``spent`` hears what the iteration has used so far, so that it is known even if the work is cut off.
+    ``spent`` hears what the iteration has used so far, so that it is known even if the work is cut off. ``check``
+    raises if nothing that others can notice may happen any more.
     """
 
     attempt: AttemptId
@@ -43,6 +44,7 @@ class Work:
     processes: Processes
     log: Callable[[str, str], None]
     spent: Callable[[Usage], None]
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Spending:
     """What one iteration has used, against what it may use."""
 
     def __init__(self, work: Work) -> None:
-        self._budget, self._spent = work.remaining, work.spent
+        self._budget, self._spent, self._check = work.remaining, work.spent, work.check
         self._clock = asyncio.get_running_loop().time
         self._seconds = work.deadline_s
         self._started = self._clock()
@@ -124,9 +126,11 @@ class Spending:
 
         Raises:
             BudgetSpent: tokens, money or seconds are used up.
+            LeaseOver: nothing may happen for this attempt any more.
         """
         used = self.usage.input_tokens + self.usage.output_tokens
         tokens, usd = self._budget.tokens, self._budget.usd
+        self._check()
         if tokens is not None and used >= tokens:
             raise BudgetSpent("tokens", tokens, used)
         if usd is not None and self.usage.cost_usd is not None and used > 0 and self.usage.cost_usd > usd:

@@ -65,6 +65,7 @@ async def _saved(work: Work, answer: str, spending: Spending) -> Execution:
     content = unfenced(answer)
     raw = (content if content.endswith("\n") else f"{content}\n").encode("utf-8", "replace")
     path = work.spec.save_as
+    work.check()
     try:
         await asyncio.to_thread(Tree(work.workspace).write_bytes, path, raw)
     except BadInput as exc:

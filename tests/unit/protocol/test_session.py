@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from protocol import codec
 from protocol.errors import FrameTooLarge, MalformedFrame, Overloaded, ProtocolViolation
 from protocol.limits import MAX_FRAME_BYTES, MAX_UNACKED
-from protocol.messages import Accept, Ack, Drain, Error, Heartbeat, Log, Ordered, Ping, Pong, Progress
+from protocol.messages import Accept, Ack, Cancel, Drain, Error, Heartbeat, Log, Ordered, Ping, Pong, Progress
 from protocol.model import AttemptId, AttemptState
 from protocol.session import MAX_PINGS, Session
 
@@ -415,3 +415,17 @@ def test_a_message_without_a_number_is_handed_over_every_time_it_comes() -> None
 
     assert session.receive(frame, 1.0) == session.receive(frame, 2.0) == [heartbeat]
     assert session.received == 0
+
+
+def test_what_has_become_wrong_is_sent_again_as_something_else_under_its_number() -> None:
+    session = Session()
+    session.connected(0, 0.0)
+    first, second = (AttemptId("a", 1, task, 1) for task in "tu")
+    for attempt in (first, second):
+        session.send(Cancel(attempt=attempt, reason="old"))
+    session.disconnected()
+    session.revise(lambda m: Cancel(attempt=first, reason="new") if m.n == 1 else m)
+    session.connected(0, 1.0)
+    sent = [message for frame in session.data_to_send() for message in codec.decode(frame)]
+
+    assert sent == [Cancel(attempt=first, reason="new", n=1), Cancel(attempt=second, reason="old", n=2)]
