@@ -6,8 +6,10 @@ one of our tokens, a bearer header or an API key is masked before a line is writ
 
 import re
 from collections.abc import Callable
+from json import dumps
 from typing import Any, Final, TextIO
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -20,13 +22,15 @@ _SECRET: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_HINTS: Final = ("acm_", "sk-", "earer ", "://")
+"""Every secret of the pattern holds one of these; to look for them first costs a tenth of the pattern."""
 _SECRET_FIELDS: Final = frozenset({"token", "api_key", "authorization", "password", "secret"})
 MASK: Final = "***"
 
 
 def masked(text: str) -> str:
     """``text`` without the secrets that can be told by their shape."""
-    return _SECRET.sub(MASK, text)
+    return _SECRET.sub(MASK, text) if any(hint in text for hint in _HINTS) else text
 
 
 def redact(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
@@ -61,7 +65,7 @@ def configure(*, json: bool, stream: TextIO, level: int = 20) -> None:
         processors=[*_facts(), *_shape(json=json, colors=stream.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,  # else every line below the level builds a logger to find that out
     )
 
 
@@ -77,5 +81,13 @@ def _shape(*, json: bool, colors: bool) -> list[Processor]:
     # The trace is text before the mask is put on, so that a secret in it is masked as well.
     trace: Callable[..., Any] = structlog.processors.format_exc_info
     if json:
-        return [trace, redact, structlog.processors.JSONRenderer(default=str)]
+        return [trace, redact, structlog.processors.JSONRenderer(serializer=_line)]
     return [trace, redact, structlog.dev.ConsoleRenderer(colors=colors)]
+
+
+def _line(facts: EventDict, **_options: Any) -> str:
+    try:
+        return msgspec.json.encode(facts, enc_hook=str).decode()
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        # Half a character pair, an odd key: the slower encoder has a way to write most of what the fast one refuses.
+        return dumps(facts, default=str, skipkeys=True)

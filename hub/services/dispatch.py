@@ -137,7 +137,7 @@ class Dispatch:
             lease_s=self._lease_s,
             endpoint=next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None),
         )
-        log.info(
+        log.debug(
             "task_assigned",
             task=held.task,
             epoch=held.epoch,

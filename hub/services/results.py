@@ -249,7 +249,9 @@ class Results:
             if change.ready_ms is not None:
                 self._on_delayed(change.ready_ms)
             self._on_ended(change.next)
-            log.info(
+            # What goes well is in the event log, in a thousand lines a second if need be.
+            tell = log.debug if change.next is TaskState.COMPLETED else log.info
+            tell(
                 "attempt_ended",
                 task=change.task,
                 epoch=change.epoch,

@@ -74,3 +74,18 @@ def test_a_secret_in_an_error_or_deep_in_a_list_is_masked_and_a_number_stays() -
 
     line = json.loads(text.getvalue())
     assert (line["error"], line["parts"]) == ("***", [1, ["***"]])
+
+
+def test_what_json_can_hardly_say_is_a_line_all_the_same() -> None:
+    text = io.StringIO()
+    configure(json=True, stream=text)
+    structlog.get_logger().info("odd", path="a\udcffb", keys={(1, 2): "x", "a": 1}, raw=b"x", when=float("nan"), s={1})
+
+    line = json.loads(text.getvalue())
+    assert line["path"] == "a\udcffb"
+    assert line["keys"]["a"] == 1
+
+
+@pytest.mark.parametrize("text", ["acm_0123456789", "sk-0123456789", "Bearer 0123456789", "a://b:c@d", "bearer 012345"])
+def test_no_secret_lacks_the_hint_that_it_is_found_by(text: str) -> None:
+    assert "***" in masked(text)
