@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import random
 import signal
 import ssl
 import sys
@@ -24,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from hub.assembly import assemble
+from hub.chance import Chance
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.gateway.connection import Links
@@ -135,7 +135,7 @@ async def _assemble(
         start,
         settings,
         clock=clock,
-        chance=random.SystemRandom(),
+        chance=Chance(),
         probe=probe,
         version=VERSION,
         watch=_watch(settings, store, clock, space),

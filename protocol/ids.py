@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
 _RANDOM_BITS: Final = 80
+_SHIFTS: Final = tuple(range(120, -1, -10))
 TASK_ID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 """Names of agents and hosts: they end up in branch names, headers and terminals."""
@@ -41,7 +43,7 @@ class IdMaker:
 
 def encode(number: int) -> str:
     """128 bits as 26 characters."""
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
 def decode(text: str) -> int:

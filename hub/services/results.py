@@ -216,7 +216,7 @@ class Results:
         after = self._next(held, failure)
         if not is_counted:
             after = Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
-        delay_s = after.delay_s * (0.5 + self._random.random() / 2)
+        delay_s = after.delay_s and after.delay_s * (0.5 + self._random.random() / 2)
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
         result = report.result if report is not None else None
