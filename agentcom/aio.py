@@ -214,24 +214,26 @@ class AsyncClient:
             cursor = page.next_cursor
 
     async def events(
-        self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False
+        self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False, kinds: Sequence[str] = ()
     ) -> AsyncGenerator[EventView, None]:
         """Events, oldest first.
 
         Args:
             task: only those of one task; then following ends when it is final.
+            kinds: only those of these kinds; not together with ``task``.
             after: sequence number behind which to begin; 0: from the first; ``None``: with what happens next.
         """
         path = f"{PREFIX}/tasks/{_id(task)}/events" if task else f"{PREFIX}/events"
+        only = {"kind": ",".join(kinds)} if kinds else {}
         if follow:
-            async with aclosing(self._transport.follow(path, after=after)) as frames:
+            async with aclosing(self._transport.follow(path, query=only, after=after)) as frames:
                 async for frame in frames:
                     if frame.name in _SHOWN_FRAMES:
                         yield msgspec.json.decode(frame.data, type=EventView)
             return
         cursor: str | None = str(after or 0)
         while cursor is not None:
-            page = await self._transport.call("GET", path, EventList, query={"cursor": cursor})
+            page = await self._transport.call("GET", path, EventList, query={"cursor": cursor, **only})
             for event in page.events:
                 yield event
             cursor = page.next_cursor

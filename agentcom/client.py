@@ -144,10 +144,10 @@ class Client:
         return self._each(self._client.logs(task, follow=follow, after=after))
 
     def events(
-        self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False
+        self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False, kinds: Sequence[str] = ()
     ) -> Iterator[EventView]:
         """Events, oldest first; with ``follow`` also those to come."""
-        return self._each(self._client.events(task=task, after=after, follow=follow))
+        return self._each(self._client.events(task=task, after=after, follow=follow, kinds=kinds))
 
     def explain(self, task: TaskRef) -> Explanation:
         """Why a task stands where it stands, and what would move it."""

@@ -4,7 +4,7 @@ What is wired here is the same for every hub: the one that serves a network (``h
 simulated time. Store, clock, chance and the probe of endpoints come from outside; nothing here reads the machine.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
+from hub.core.recent import Recent
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
@@ -30,6 +31,7 @@ from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.store import Start
 from protocol.clock import Clock
+from protocol.events import Event
 from protocol.ids import IdMaker
 
 
@@ -135,11 +137,12 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
     machine = watch.components if watch else dict
-    insight = Insight(store, fleet, clock, version=version, started_at=started_at, machine=machine)
+    recent = Recent()
+    insight = Insight(store, fleet, clock, version=version, started_at=started_at, recent=recent, machine=machine)
     metrics.watch = watch
 
     store.on_failure = on_failure
-    store.on_commit = feed.committed
+    store.on_commit = _teller(recent, feed)
     presence.restore(start)
     registry.restore(start)
     for at_ms in (start.next_ready_ms, start.next_deadline_ms):
@@ -161,6 +164,14 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         gateway=gateway,
         watch=watch,
     )
+
+
+def _teller(recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
+    def committed(events: Sequence[Event]) -> None:
+        recent.add(events)
+        feed.committed(events)
+
+    return committed
 
 
 def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[Any, Any, None]]:

@@ -25,7 +25,7 @@ from protocol.errors import WorkFailed
 STALL_S: Final = 60.0
 """So long without the end of any task, while some are open, is no measurement any more."""
 SPEC: Final[dict[str, str]] = {"title": "bench", "executor": "noop"}
-_ENDS: Final = frozenset({"task_completed", "task_failed", "task_cancelled", "task_dead"})
+_ENDS: Final = ("task_completed", "task_failed", "task_cancelled", "task_dead")
 
 
 class _Event(Struct):
@@ -191,10 +191,11 @@ class Submitter:
 
     async def _hear(self, after: int) -> None:
         decode = msgspec.json.Decoder(_Event).decode
-        async with aclosing(self._transport.follow(f"{PREFIX}/events", after=after)) as frames:
+        only = {"kind": ",".join(_ENDS)}
+        async with aclosing(self._transport.follow(f"{PREFIX}/events", query=only, after=after)) as frames:
             async for frame in frames:
                 event = decode(frame.data)
-                if event.kind in _ENDS and event.task is not None:
+                if event.task is not None:
                     self._ended(event.task, event.kind)
 
     def _ended(self, task: str, kind: str) -> None:

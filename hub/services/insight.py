@@ -9,6 +9,7 @@ import structlog
 from hub.core import explain
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
+from hub.core.recent import Recent
 from hub.core.routing import requirements_of, routing_of
 from hub.store import rows
 from hub.store.store import Store, TaskQuery, TaskRow
@@ -45,10 +46,11 @@ class Insight:
         *,
         version: str,
         started_at: datetime,
+        recent: Recent,
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
-        self._version, self._started_at, self._machine = version, started_at, machine
+        self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
 
     @property
     def newest_event(self) -> int:
@@ -98,11 +100,18 @@ class Insight:
             tasks=tuple(rows.summary(row) for row in page), next_cursor=page[-1].id if len(found) > limit else None
         )
 
-    async def events(self, *, after: int = 0, limit: int = 500, task: str | None = None) -> EventList:
-        """Events behind ``after``, oldest first."""
-        found = await self._store.events(after, limit, task)
+    async def events(
+        self, *, after: int = 0, limit: int = 500, task: str | None = None, kinds: frozenset[str] = frozenset()
+    ) -> EventList:
+        """Events behind ``after``, oldest first.
+
+        With ``kinds`` only those of ``limit`` events that are of one of them: there may be more although none is told.
+        """
+        found = self._recent.behind(after, limit) if task is None else None
+        if found is None:
+            found = await self._store.events(after, limit, task)
         return EventList(
-            events=tuple(rows.event(row) for row in found),
+            events=tuple(rows.event(row) for row in found if not kinds or row.kind in kinds),
             next_cursor=str(found[-1].seq) if len(found) == limit else None,
         )
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from hub.store.changes import EndpointRow, TokenRow
 from hub.store.hub_changes import HeldRow, HubRow
 from hub.store.store import AgentRow, AttemptRow, LogRow, TaskRow
@@ -82,8 +84,16 @@ def event(r: Row) -> Event:
         task=r[3],
         agent=r[4],
         epoch=r[5],
-        facts=json.loads(r[6]) if r[6] else {},
+        facts=_facts(r[6]) if r[6] else {},
     )
+
+
+def _facts(text: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = msgspec.json.decode(text)
+    except msgspec.DecodeError:  # a number that is none (NaN), which JSON does not know and Python writes
+        found = json.loads(text)
+    return found
 
 
 def agent(r: Row) -> AgentRow:

@@ -15,6 +15,7 @@ from hub.web.services import SERVICES, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX, EventList
 from protocol.errors import BadInput, Problem
+from protocol.events import EventKind
 from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES
 
@@ -53,8 +54,10 @@ async def index(request: web.Request) -> web.StreamResponse:
         raise BadInput([Problem("query task", f"not a task id: {task[:60]!r}")], "query")
     services = request.app[SERVICES]
     after = position(request, asked)
+    kinds = asked.get("kind", frozenset())
     if not wants_stream(request, unless_asked=True):
-        return json_reply(await services.insight.events(after=after or 0, limit=asked.get("limit", _PAGE), task=task))
+        limit = asked.get("limit", _PAGE)
+        return json_reply(await services.insight.events(after=after or 0, limit=limit, task=task, kinds=kinds))
     newest = services.insight.newest_event
     start = newest if after is None else after
     async with opened(request, start) as stream:
@@ -62,7 +65,7 @@ async def index(request: web.Request) -> web.StreamResponse:
             # The log is shorter than the reader remembers (a restored backup): say so rather than wait in silence.
             await stream.send([frame(encode({"newest": newest}), seq=newest, name="reset")])
             start = newest
-        await _follow(stream, services, start, task, to_the_end=False)
+        await _follow(stream, services, start, task, kinds, to_the_end=False)
     return stream.response
 
 
@@ -76,21 +79,22 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     if not wants_stream(request, unless_asked=False):
         return json_reply(await services.insight.events(after=after, limit=asked.get("limit", _PAGE), task=task))
     async with opened(request, after) as stream:
-        await _follow(stream, services, after, task, to_the_end=True)
+        await _follow(stream, services, after, task, frozenset(), to_the_end=True)
     return stream.response
 
 
-async def _follow(stream: Stream, services: Services, after: int, task: str | None, *, to_the_end: bool) -> None:
+async def _follow(
+    stream: Stream, services: Services, after: int, task: str | None, kinds: frozenset[str], *, to_the_end: bool
+) -> None:
     while True:
         # Read before the page: whatever is committed by now is in the page, so the wait may begin behind it even if
         # none of it was this task's.
         newest = services.insight.newest_event
         state = (await services.insight.task(task)).state if to_the_end and task else None
-        page = await services.insight.events(after=after, limit=_PAGE, task=task)
+        page = await services.insight.events(after=after, limit=_PAGE, task=task, kinds=kinds)
         await stream.send(frame(encode(event), seq=event.seq) for event in page.events)
-        if page.events:
-            after = page.events[-1].seq
-        if len(page.events) == _PAGE:
+        if page.next_cursor is not None:
+            after = int(page.next_cursor)
             continue
         if state in FINAL_STATES:
             await stream.send([frame(encode({"state": state}), name="end")])
@@ -109,7 +113,11 @@ ROUTES: Final = (
         "All events: a stream, or a page for Accept: application/json",
         None,
         EventList,
-        (*POSITION, Param("task", "Only events of this task")),
+        (
+            *POSITION,
+            Param("task", "Only events of this task"),
+            Param("kind", "Only events of these kinds", "choice", choices=tuple(EventKind)),
+        ),
         produces=(SSE, JSON),
     ),
     Route(

@@ -68,6 +68,34 @@ async def test_a_reader_from_the_future_is_told_where_the_log_ends(hub: RunningH
         assert (await events.next())["data"]["seq"] == reset["data"]["newest"] + 1
 
 
+async def test_a_reader_of_some_kinds_is_told_of_no_other_and_waits_for_the_next(hub: RunningHub) -> None:
+    async with hub.stream("/api/v1/events?after=0&kind=task_queued,task_cancelled") as events:
+        [task] = await submit(hub, "a")
+        assert (await events.next())["data"]["kind"] == "task_queued"
+        assert (await hub.ask("POST", f"/api/v1/tasks/{task}/cancel")).status == 200
+
+        assert (await events.next())["data"]["kind"] == "task_cancelled"
+
+
+async def test_a_page_of_some_kinds_goes_on_behind_what_it_left_out(hub: RunningHub) -> None:
+    tasks = await submit(hub, "a", "b", "c")
+    found, cursor = [], "0"
+    while cursor is not None:
+        query = f"/api/v1/events?limit=2&kind=task_queued&cursor={cursor}"
+        page = await (await hub.ask("GET", query, headers={"Accept": "application/json"})).json()
+        found += page["events"]
+        cursor = page["next_cursor"]
+
+    assert [event["task"] for event in found] == tasks
+
+
+async def test_an_unknown_kind_of_event_is_named(hub: RunningHub) -> None:
+    answer = await hub.ask("GET", "/api/v1/events?kind=task_quued", headers={"Accept": "application/json"})
+
+    assert answer.status == 422
+    assert "task_quued" in await answer.text()
+
+
 async def test_events_come_as_a_page_too(hub: RunningHub) -> None:
     await submit(hub, "a", "b")
 
