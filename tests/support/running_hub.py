@@ -12,6 +12,7 @@ import aiohttp
 
 from hub.app import Running, start_hub
 from hub.settings import load
+from protocol.clock import Clock
 
 PATIENCE_S = 10.0
 
@@ -99,10 +100,10 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def running_hub(folder: Path, **settings: object) -> AsyncIterator[RunningHub]:
-    """A hub with its data in ``folder``."""
+async def running_hub(folder: Path, clock: Clock | None = None, **settings: object) -> AsyncIterator[RunningHub]:
+    """A hub with its data in ``folder``, by its own clock or this one."""
     chosen, _ = load({"data_dir": str(folder), "listen": "127.0.0.1:0", **settings}, env={})
-    running = await start_hub(chosen)
+    running = await start_hub(chosen, clock)
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as client:
         hub = RunningHub(running, client)
