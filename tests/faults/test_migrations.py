@@ -19,7 +19,7 @@ from hub.store.postgres import PostgresStore
 from hub.store.queries import migrations
 from hub.store.sqlite import SqliteStore
 from tests.support.bad_disk import BadDisk
-from tests.support.mesh import Mesh, until
+from tests.support.mesh import until
 from tests.support.postgres import postgres_server
 from tests.support.stores import CLASS, PLACEMENT, RESULT, Rows, new_task, task_id
 
@@ -326,18 +326,19 @@ async def test_t30_three_hubs_that_start_together_make_the_schema_of_a_database_
     assert versions == [number for number, _, _ in migrations("postgres")]
 
 
-def test_t30_a_hub_on_a_schema_that_it_does_not_know_says_so_and_changes_nothing(tmp_path: Path) -> None:
+async def test_t30_a_hub_on_a_schema_that_it_does_not_know_says_so_and_changes_nothing(tmp_path: Path) -> None:
     """A newer build has been here; going back is not possible."""
-    hub = Mesh(tmp_path)
-    hub.start_hub()
-    hub.stop()
-    connection = apsw.Connection(str(hub.data_dir / "hub.sqlite"), vfs="unix")
-    connection.execute("PRAGMA user_version = 999")
-    connection.close()
-    before = (hub.data_dir / "hub.sqlite").read_bytes()
-    hubs = Hubs(tmp_path, [["--data-dir", str(hub.data_dir)]])
-    until(lambda: hubs.are_settled, "it has ended")
+    path = tmp_path / "data" / "hub.sqlite"
+    path.parent.mkdir()
+    store = SqliteStore(path)
+    await store.open()
+    assert store._writing is not None
+    store._writing.execute("PRAGMA user_version = 999")
+    await store.close()
+    before = path.read_bytes()
+    hubs = Hubs(tmp_path, [["--data-dir", str(path.parent)]])
+    await asyncio.to_thread(until, lambda: hubs.are_settled, "it has ended")
 
     assert "the store has schema 999" in hubs.refused()[0]
     assert "install a newer agentcom" in hubs.refused()[0]
-    assert (hub.data_dir / "hub.sqlite").read_bytes() == before
+    assert path.read_bytes() == before
