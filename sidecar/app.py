@@ -44,6 +44,7 @@ from sidecar.resources import HostProbe
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.settings import Settings
+from sidecar.tails import Tails
 from sidecar.tasks import together
 from sidecar.workspace import Workspaces
 
@@ -156,7 +157,7 @@ async def start(
             leases=leases,
             on_event=lambda event: _fire(lifecycle, event),
         )
-        runner = Runner(name, settings.slots, parts, journal, link, leases)
+        runner = Runner(name, settings.slots, parts, journal, link, leases, Tails(folder / "tails"))
         link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
         await parts.processes.end_earlier([entry.attempt for entry in journal.held()])

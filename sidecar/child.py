@@ -29,7 +29,8 @@ from sidecar.guard import tagging
 CHUNK_BYTES: Final = 64 << 10
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
-NICE: Final = 10
+NICE: Final = 5
+"""Enough for the sidecar to get its turn first; more would starve the work on a machine that others use, too."""
 OOM_SCORE: Final = 500
 """Of 1,000: the kernel looks for its victim among the work long before it looks at us."""
 

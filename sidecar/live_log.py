@@ -5,6 +5,7 @@ the result anyway. The caller is ``sidecar/runner.py``, one for each attempt.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
@@ -33,8 +34,9 @@ class Outlet(Protocol):
 class LiveLog:
     """The output of one attempt on its way to the hub."""
 
-    def __init__(self, attempt: AttemptId, outlet: Outlet) -> None:
-        self._attempt, self._outlet = attempt, outlet
+    def __init__(self, attempt: AttemptId, outlet: Outlet, keep: Callable[[str], None] = lambda _text: None) -> None:
+        """Prepare; ``keep`` hears all output, also what the hub is never sent."""
+        self._attempt, self._outlet, self._keep = attempt, outlet, keep
         self._waiting: list[tuple[str, str]] = []
         self._waiting_bytes = 0
         self._offset = 0
@@ -46,6 +48,7 @@ class LiveLog:
         """Take a piece of output; it leaves within 0.1 s, or with the next 8 KiB."""
         if not text:
             return
+        self._keep(text)
         if self._waiting and self._waiting[-1][0] == stream:
             self._waiting[-1] = (stream, self._waiting[-1][1] + text)
         else:

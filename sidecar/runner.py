@@ -18,10 +18,12 @@ from protocol.errors import BadInput, MalformedFrame
 from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Progress, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
 from sidecar.core.attempt import Standing, after, step
+from sidecar.core.outcome import fit_result
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
 from sidecar.rounds import Ending
+from sidecar.tails import Tail, Tails
 from sidecar.workshop import Work, Workshop
 
 log = structlog.get_logger(__name__)
@@ -67,6 +69,7 @@ class _Held:
     work: asyncio.Task[Ending] | None = None
     rounds: Work | None = None
     live: LiveLog | None = None
+    tail: Tail | None = None
     stop_event: str = ""
     stop_reason: str = ""
     is_unwanted: bool = False
@@ -83,6 +86,7 @@ class Runner:
         journal: Journal,
         outlet: Outlet,
         leases: Leases | None = None,
+        tails: Tails | None = None,
     ) -> None:
         """Prepare for work; :meth:`recover` comes first.
 
@@ -92,10 +96,12 @@ class Runner:
             workshop: does the work.
             journal, outlet: remember, and tell the hub.
             leases: until when each may be worked at; without them :meth:`fence` stops everything.
+            tails: keep the last output of what is in work; without them a crash of this sidecar loses it.
         """
         self._name, self._slots, self._workshop = name, slots, workshop
-        self._journal, self._outlet, self._leases = journal, outlet, leases
+        self._journal, self._outlet, self._leases, self._tails = journal, outlet, leases, tails
         self._held: dict[Key, _Held] = {}
+        self._told: list[Tail] = []  # of ended work; each goes when its report stands
         self._in_work = 0
         self._drained_by_hub = False
         self._is_leaving = False
@@ -152,9 +158,12 @@ class Runner:
                 verified=None,
                 error_code=SIDECAR_DIED,
                 error="the sidecar ended during the work",
+                output=self._tails.left(entry.attempt) if self._tails is not None else "",
             )
-            self._finish(held, Ending("lose", result, FailureClass.INFRA))
+            self._finish(held, Ending("lose", fit_result(result), FailureClass.INFRA))
         self.commit()
+        if self._tails is not None:
+            self._tails.clear()
 
     def leave(self) -> None:
         """Take no new attempts from now on; what is in work goes on."""
@@ -175,7 +184,10 @@ class Runner:
 
     def commit(self) -> None:
         """Write down what was promised since the last call."""
-        self._journal.commit()
+        if self._journal.commit():
+            for tail in self._told:
+                tail.close()
+            self._told.clear()
 
     # --- what the hub says ------------------------------------------------------------------------------------------
 
@@ -291,7 +303,9 @@ class Runner:
         self._idle.clear()
         self._journal.accept(attempt, bytes(message.spec))
         self._outlet.send(Accept(attempt=attempt))
-        held.live = LiveLog(attempt, self._outlet)
+        if self._tails is not None:
+            held.tail = self._tails.begin(attempt)
+        held.live = LiveLog(attempt, self._outlet, held.tail.add if held.tail else lambda _text: None)
         held.rounds = self._workshop.begin(
             attempt,
             spec,
@@ -348,7 +362,9 @@ class Runner:
             log.info("attempt_dropped", task=held.attempt.task, epoch=held.attempt.epoch, why=held.stop_reason)
         else:
             self._finish(held, ending)
-        held.rounds = held.live = None
+        if held.tail is not None:
+            self._told.append(held.tail)
+        held.rounds = held.live = held.tail = None
         if self._in_work == 0:
             self._idle.set()
 
