@@ -10,6 +10,7 @@ from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
+_VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _RANDOM_BITS: Final = 80
 _SHIFTS: Final = tuple(range(120, -1, -10))
 TASK_ID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
@@ -58,6 +59,17 @@ def decode(text: str) -> int:
     number = 0
     for character in text:
         number = number << 5 | _ALPHABET.index(character)
+    return number
+
+
+def made_ms(task: str) -> int:
+    """When an id was made, in Unix milliseconds; 0 for one that no maker has made."""
+    number = 0
+    for character in task[:10]:
+        value = _VALUES.get(character)
+        if value is None:
+            return 0
+        number = number << 5 | value
     return number
 
 

@@ -352,6 +352,8 @@ class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     local: bool
     models: tuple[ModelReport, ...] = ()
     default_model: str = ""
+    parallel: int = 0
+    """Requests that it answers at a time; 0: unknown."""
 
 
 # --- machines ---------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("agentcom.cli.token", "Make, list and revoke tokens."),
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),
+    "simulate": ("agentcom.cli.simulate", "Try the scheduler on a fleet and a trace, in virtual time."),
     "doctor": ("agentcom.cli.doctor", "Look for what is wrong, and say how to mend it."),
     "bench": ("agentcom.cli.bench", "Measure the mesh on this machine."),
 }

@@ -64,6 +64,13 @@ class Held:
     max_retries: int = 0
     alone: bool = False
     """Nothing else may run on its agent meanwhile."""
+    server: tuple[str, str] | None = None
+    """The LLM server that it uses (host and endpoint), if it uses one, with ``model``."""
+    model: str = ""
+    service_s: float = 0.0
+    """How long it was expected to take that server."""
+    ends_at: float | None = None
+    """When it is expected to have ended, in seconds of the hub's monotonic clock."""
     is_committed: bool = False
     """The claim is in the store; until then the assignment has not left."""
     log_bytes: int = 0

@@ -23,6 +23,8 @@ DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
 }
 """Strategies in order of preference, for work that needs a model. Work that is a command is always ``trivial``."""
 
+LEAST_CONTEXT: Final = 2_048
+
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _placements: Final = msgspec.msgpack.Encoder()
 
@@ -34,6 +36,8 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     strategies: tuple[Strategy, ...]
     model: str = ""
     needs: tuple[str, ...] = ()
+    context: int = 0
+    """Tokens of context that its model has to have, as a power of two; 0: nobody knows."""
     alone: bool = False
     """Only on an agent that runs nothing else: the task is suspected of killing its agents."""
 
@@ -90,6 +94,11 @@ def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
         candidates=placement.candidates,
         at=datetime.fromtimestamp(placement.at_ms / 1000, UTC),
     )
+
+
+def context_bucket(tokens: int) -> int:
+    """``tokens`` rounded up to a power of two from 2,048: tasks of one bucket are of one class and cost about alike."""
+    return 0 if tokens <= 0 else max(LEAST_CONTEXT, 1 << (tokens - 1).bit_length())
 
 
 def requirements_of(text: str) -> Requirements:

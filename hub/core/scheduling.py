@@ -1,11 +1,17 @@
 """Decide which queued task goes to which agent.
 
-Pure: takes the window and the fleet, returns decisions; reads no clock, opens no connection, stores nothing, so a
-decision can be replayed. The loop that feeds it is ``hub/services/dispatch.py``.
+Pure: takes the window, the fleet and a time, returns decisions; reads no clock, opens no connection, stores nothing, so
+a decision can be replayed. The loop that feeds it is ``hub/services/dispatch.py``.
 
 Order: the most urgent lane first, within a lane the oldest task, over all classes that somebody free can serve. Of the
 agents that can, the one with the smallest share of its slots in use gets it, among equals the one that has waited
 longest, so that equal agents get equal shares.
+
+Work for a model goes where it is expected to *end* first (``hub/core/board.py``): that may be a warm server that is
+busy, and then the task waits for it while a colder one stays idle; what is behind it reckons with that. Within a lane,
+work that needs a model to be loaded counts as younger by a few times the load, and long work as younger than short: so
+models are not swapped for every task, the mean wait is short, and nobody waits for ever, because the handicap is
+bounded. (Measured against other rules: docs/decisions/0011.)
 
 A task that is suspected of killing its agents runs alone. While no agent is empty the least busy one gets nothing that
 comes later in the order, so that it will be.
@@ -14,59 +20,173 @@ comes later in the order, so that it will be.
 import heapq
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from hub.core.agent import Agent
+from hub.core.board import Board, Weighed
 from hub.core.fleet import Fleet
 from hub.core.matching import Match, Matcher
 from hub.core.routing import Way
+from hub.core.speeds import Demand, Speeds
 from hub.core.window import ClassQueue, Place, Window
+from protocol.ids import made_ms
+from protocol.model import Strategy
+
+LOAD_HANDICAP: Final = 3.0
+WORK_HANDICAP: Final = 1.0
+"""By how many times its load, and its work, a task for a model counts as younger than it is."""
+MAX_HANDICAP_S: Final = 600.0
+"""No task is overtaken by one that came later than this after it."""
+LOOK_AHEAD: Final = 64
+"""Tasks for models that one plan may leave to servers which are busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Task ``place[1]`` of ``queue`` goes to ``agent`` in this ``way``."""
+    """Task ``place[1]`` of ``queue`` goes to ``agent`` in this ``way``; ``weighed``: what it costs on its server."""
 
     queue: ClassQueue
     place: Place
     agent: Agent
     way: Way
     match: Match
+    weighed: Weighed | None = None
 
 
-def plan(window: Window, fleet: Fleet, matcher: Matcher) -> Iterator[Assignment]:
+Turn = tuple[int, int, str, str, int]
+"""Lane, time in the queue's order (ms), task, class, and how many of the class stand before it in this plan."""
+
+
+def plan(
+    window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds | None = None, now: float = 0.0
+) -> Iterator[Assignment]:
     """Assignments to make now, best first.
 
     Each task is taken from the window as it is yielded; the caller must :meth:`Fleet.take` the attempt before asking
     for the next one, so that the slot counts as used.
+
+    Args:
+        window, fleet, matcher: what waits, who is there, and who can do what.
+        speeds: what is known of models and tasks.
+        now: seconds of the hub's monotonic clock.
     """
-    if not fleet.has_free_slot:
-        return
-    heads: list[tuple[Place, str]] = []
-    for text, queue in window.classes.items():
-        if (head := queue.head) is not None and matcher.match(queue.requirements).ways:
-            heads.append((head, text))
-    heapq.heapify(heads)
-    emptying: set[str] = set()
-    while heads:
-        _, text = heads[0]
-        queue = window.classes[text]
-        found = matcher.match(queue.requirements)
-        chosen = choose(found, fleet, emptying, alone=queue.requirements.alone)
+    if fleet.has_free_slot:
+        yield from _Plan(window, fleet, matcher, speeds or Speeds(), now).assignments()
+
+
+class _Plan:
+    """One look at everything that waits."""
+
+    def __init__(self, window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds, now: float) -> None:
+        self._window, self._fleet, self._matcher, self._speeds, self._now = window, fleet, matcher, speeds, now
+        self._emptying: set[str] = set()
+        self._board: Board | None = None
+        self._handicaps: dict[str, int] = {}
+        self._left = LOOK_AHEAD
+
+    def assignments(self) -> Iterator[Assignment]:
+        turns: list[Turn] = []
+        for queue in self._window.classes.values():
+            if queue.head is not None and self._matcher.match(queue.requirements).ways:
+                self._queue_up(turns, queue, 0)
+        while turns:
+            _, _, _, text, ahead = heapq.heappop(turns)
+            queue = self._window.classes[text]
+            found = self._matcher.match(queue.requirements)
+            needs_model = queue.requirements.strategies[0] is not Strategy.TRIVIAL
+            chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
+            if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
+                if self._left:
+                    self._queue_up(turns, queue, ahead + 1)
+                continue
+            if chosen is None:
+                continue  # everyone who could is busy; the next class may have others
+            agent, way, weighed = chosen
+            place = queue.take()
+            # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
+            if place[1] not in self._fleet.held:
+                yield Assignment(queue, place, agent, way, found, weighed)
+            self._queue_up(turns, queue, ahead)
+
+    def _queue_up(self, turns: list[Turn], queue: ClassQueue, ahead: int) -> None:
+        place = queue.at(ahead)
+        if place is None:
+            return
+        lane, task = place
+        at_ms = self._handicap_ms(queue) if queue.requirements.strategies[0] is not Strategy.TRIVIAL else 0
+        heapq.heappush(turns, (lane, made_ms(task) + at_ms, task, queue.text, ahead))
+
+    # --- work without a model -----------------------------------------------------------------------------------------
+
+    def _by_share(self, queue: ClassQueue, found: Match) -> tuple[Agent, Way, None] | None:
+        chosen = choose(found, self._fleet, self._emptying, alone=queue.requirements.alone)
         if chosen is None:
             if queue.requirements.alone:
-                emptying |= {agent.name for agent in _least_busy(found, fleet, emptying)}
-            heapq.heappop(heads)  # everyone who could is busy; the next class may have others
-            continue
-        agent, way = chosen
-        place = queue.take()
-        # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
-        if place[1] not in fleet.held:
-            yield Assignment(queue, place, agent, way, found)
-        head = queue.head
-        if head is None:
-            heapq.heappop(heads)
-        else:
-            heapq.heapreplace(heads, (head, text))
+                self._emptying |= {agent.name for agent in _least_busy(found, self._fleet, self._emptying)}
+            return None
+        return (*chosen, None)
+
+    # --- work for a model ---------------------------------------------------------------------------------------------
+
+    @property
+    def board(self) -> Board:
+        """The servers, looked at when the first task needs one."""
+        if self._board is None:
+            waiting = [q for q in self._window.classes.values() if q.requirements.strategies[0] is not Strategy.TRIVIAL]
+            servers = sum(max(1, len(agent.endpoints)) for agent in self._fleet.online())
+            crowd = max(0, sum(len(queue) for queue in waiting) - 1) / max(1, servers)
+            self._board = Board(self._fleet, self._speeds, self._now, self._wanted, crowd)
+        return self._board
+
+    def _wanted(self, model: str) -> int:
+        return sum(len(queue) for queue in self._window.classes.values() if queue.requirements.model == model)
+
+    def _demand(self, queue: ClassQueue) -> Demand:
+        return self._speeds.demand(queue.text, queue.requirements.executor)
+
+    def _handicap_ms(self, queue: ClassQueue) -> int:
+        """By how much later a task of this class counts as having come."""
+        found = self._handicaps.get(queue.text)
+        if found is None:
+            weighed = self._weighed(queue, self._matcher.match(queue.requirements))
+            least = min(
+                (LOAD_HANDICAP * each.terms.load_s + WORK_HANDICAP * each.terms.work_s for each in weighed), default=0.0
+            )
+            found = self._handicaps[queue.text] = int(1000 * min(MAX_HANDICAP_S, least))
+        return found
+
+    def _weighed(self, queue: ClassQueue, found: Match) -> list[Weighed]:
+        demand = self._demand(queue)
+        weighed = [self.board.weigh(way, demand) for way in found.ways if way.agent not in self._emptying]
+        return [each for each in weighed if isinstance(each, Weighed)]
+
+    def _by_cost(self, queue: ClassQueue, found: Match) -> tuple[Agent, Way, Weighed] | Weighed | None:
+        """The agent and way by which the next task of the class ends first; only the way if it has to wait for it."""
+        if queue.requirements.alone:
+            chosen = self._by_share(queue, found)
+            return None if chosen is None else self._alone(queue, *chosen[:2])
+        if not any(self.board.has_turn(way) for way in found.ways if way.agent not in self._emptying):
+            return None
+        best = min(self._weighed(queue, found), key=self._rank, default=None)
+        if best is None:
+            return None
+        self.board.reserve(best)
+        agent = self._fleet.agents[best.way.agent]
+        if best.terms.wait_s > 0 or not agent.free_slots:
+            self._left -= 1
+            return best
+        return agent, best.way, best
+
+    def _alone(self, queue: ClassQueue, agent: Agent, way: Way) -> tuple[Agent, Way, Weighed] | None:
+        weighed = self.board.weigh(way, self._demand(queue))
+        if isinstance(weighed, str):
+            return None
+        self.board.reserve(weighed)
+        return agent, way, weighed
+
+    def _rank(self, weighed: Weighed) -> tuple[float, float, int]:
+        agent = self._fleet.agents[weighed.way.agent]
+        return round(weighed.terms.total_s, 3), len(agent.held) / agent.slots, agent.last_given
 
 
 def choose(
@@ -75,6 +195,8 @@ def choose(
     """Who of those that can should take the next task; ``None`` if all are busy.
 
     Args:
+        found: those that can.
+        fleet: everyone.
         emptying: agents that get nothing, until something that must run alone can run there.
         alone: this is such a task.
     """

@@ -56,6 +56,11 @@ class ClassQueue:
         """The task that goes next."""
         return self._places[self._head] if self._head < len(self._places) else None
 
+    def at(self, number: int) -> Place | None:
+        """The task that goes ``number`` places behind the head; ``None`` if nobody is there."""
+        place = self._head + number
+        return self._places[place] if place < len(self._places) else None
+
     @property
     def last(self) -> Place | None:
         """The last task that is here: what the store holds beyond it comes later."""

@@ -53,7 +53,8 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in COMMANDS if n not in {"up", "submit", "events", "login-link", "hub", "sidecar", "doctor"}]
+    "name",
+    [n for n in COMMANDS if n not in {"up", "submit", "events", "login-link", "simulate", "hub", "sidecar", "doctor"}],
 )
 def test_no_line_about_a_verb_is_cut_at_80_columns(name: str) -> None:
     said = agentcom(name, "--help", COLUMNS="80")
@@ -151,3 +152,18 @@ def test_doctor_names_what_fails_and_exits_1() -> None:
 
 def test_the_version_is_told() -> None:
     assert agentcom("--version").stdout.startswith("agentcom 0.")
+
+
+def test_simulate_prints_a_line_a_policy_and_json_a_report(tmp_path: Path) -> None:
+    fleet, trace = tmp_path / "fleet.toml", tmp_path / "trace.jsonl"
+    fleet.write_text('[[models]]\nname = "m"\nsize_gb = 4\n[[hosts]]\nname = "h"\n')
+    trace.write_text('{"timestamp": 0, "input_length": 100, "output_length": 10}\n')
+    arguments = ("simulate", "--fleet", str(fleet), "--trace", str(trace))
+
+    table = agentcom(*arguments, "--policy", "all")
+    report = agentcom(*arguments, "--json")
+    wrong = agentcom(*arguments, "--policy", "best", "--json")
+
+    assert [line.split()[0] for line in table.stdout.splitlines()[1:]][:2] == ["ours", "round_robin"]
+    assert json.loads(report.stdout)["jobs"] == 1
+    assert (wrong.returncode, json.loads(wrong.stderr)["code"]) == (2, "bad_input")

@@ -3,17 +3,22 @@
 import random
 from collections import Counter
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
-from hub.core.routing import class_after
-from hub.core.scheduling import Assignment, choose, plan
+from hub.core.routing import Requirements, class_after
+from hub.core.scheduling import MAX_HANDICAP_S, Assignment, choose, plan
+from hub.core.speeds import Speeds
 from hub.core.window import Window
+from protocol.ids import encode
 from protocol.limits import ALONE_FROM_DEATHS
-from protocol.model import AgentState
+from protocol.model import AgentState, Residency, Strategy
+from tests.support.machines import add, model
 
 SHELL = '{"executor":"shell","strategies":["trivial"]}'
 ALONE = class_after(SHELL, ALONE_FROM_DEATHS)
@@ -191,3 +196,136 @@ def test_an_assignment_says_how_it_is_done_and_why() -> None:
 
     assert (made.way.agent, made.way.strategy.value) == ("a", "trivial")
     assert made.match.reason == "shell work needs no model: trivial, zero tokens"
+
+
+# --- work for models ------------------------------------------------------------------------------------------------
+
+CHAT = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), model="m").text
+OTHER = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), model="x").text
+WORK_S = 3.0  # of a task that reads 1,000 and writes 100 tokens on the machines of tests.support.machines
+
+
+def learned(*classes: str) -> Speeds:
+    speeds = Speeds()
+    for text in classes or (CHAT, OTHER):
+        speeds.used(text, 1_000, 100)
+    return speeds
+
+
+def begun(window: Window, fleet: Fleet, speeds: Speeds, now: float = 0.0) -> list[Assignment]:
+    made = []
+    for assignment in plan(window, fleet, Matcher(fleet), speeds, now):
+        weighed = assignment.weighed
+        assert weighed is not None
+        held = Held(assignment.place[1], 1, assignment.agent.name, 1, 0.0)
+        held.server, held.model = (assignment.agent.name, "ollama"), assignment.way.model
+        held.ends_at = now + weighed.terms.service_s
+        fleet.take(held)
+        made.append(assignment)
+    return made
+
+
+def task(number: int, second: float = 0.0) -> str:
+    return encode((int(1_700_000_000_000 + second * 1000) << 80) | number)
+
+
+@pytest.mark.parametrize("rest_s, taken_by", [(3.0, []), (4.0, ["cold"])])
+def test_a_warm_busy_server_against_a_cold_idle_one_is_decided_by_arithmetic(
+    rest_s: float, taken_by: list[str]
+) -> None:
+    """The load takes 4 s and a second of waiting counts for 1.3: they cross at a wait of 3.08 s."""
+    made = Fleet()
+    add(made, "warm", model("m", 4.0, Residency.WARM))
+    add(made, "cold", model("m", 4.0))
+    held = Held("before", 1, "warm", 1, 0.0)
+    held.server, held.model, held.ends_at = ("warm", "ollama"), "m", rest_s
+    made.take(held)
+
+    found = begun(window((CHAT, 2, task(1))), made, learned())
+    assert [each.agent.name for each in found] == taken_by
+
+
+def test_what_comes_after_one_that_waits_for_the_warm_server_goes_to_the_cold_one() -> None:
+    made = Fleet()
+    add(made, "warm", model("m", 4.0, Residency.WARM))
+    add(made, "cold", model("m", 4.0))
+    waiting = window(*((CHAT, 2, task(number)) for number in range(1, 4)))
+
+    found = begun(waiting, made, learned())
+    assert who(found) == [(task(1), "warm"), (task(2), "cold")]
+
+
+def test_equal_warm_servers_get_equal_shares() -> None:
+    made = Fleet()
+    for name in ("a", "b", "c", "d"):
+        add(made, name, model("m", 4.0, Residency.WARM))
+    shares: Counter[str] = Counter()
+    speeds, now = learned(), 0.0
+    for number in range(1_000):
+        (assignment,) = begun(window((CHAT, 2, task(number))), made, speeds, now)
+        shares[assignment.agent.name] += 1
+        now += WORK_S / 3
+        for held in [held for held in made.held.values() if held.ends_at is not None and held.ends_at <= now]:
+            made.release(held.task, held.epoch)
+
+    assert all(225 <= share <= 275 for share in shares.values()), shares
+
+
+def test_of_two_that_have_the_model_the_faster_one_gets_more() -> None:
+    made = Fleet()
+    add(made, "slow", model("m", 4.0, Residency.WARM))
+    add(made, "fast", msgspec.structs.replace(model("m", 4.0, Residency.WARM), tokens_per_s=100.0))
+    waiting = window(*((CHAT, 2, task(number)) for number in range(300)))
+    shares: Counter[str] = Counter()
+    speeds, now = learned(), 0.0
+    while waiting.classes[CHAT].head is not None:
+        shares.update(each.agent.name for each in begun(waiting, made, speeds, now))
+        now += 0.25
+        for held in [held for held in made.held.values() if held.ends_at is not None and held.ends_at <= now]:
+            made.release(held.task, held.epoch)
+
+    assert 1.6 <= shares["fast"] / shares["slow"] <= 2.4, shares
+
+
+def test_tasks_of_the_model_in_memory_go_before_a_slightly_older_one_of_another() -> None:
+    made = Fleet()
+    add(made, "only", model("m", 10.0, Residency.WARM), model("x", 20.0))
+    waiting = window((OTHER, 2, task(1, 0)), (CHAT, 2, task(2, 5)))
+
+    assert who(begun(waiting, made, learned())) == [(task(2, 5), "only")]
+
+
+def test_nobody_is_overtaken_for_ever_for_the_sake_of_a_load() -> None:
+    made = Fleet()
+    add(made, "only", model("m", 10.0, Residency.WARM), model("x", 20.0))
+    waiting = window((OTHER, 2, task(1, 0)), (CHAT, 2, task(2, MAX_HANDICAP_S + 1)))
+
+    assert who(begun(waiting, made, learned())) == [(task(1, 0), "only")]
+
+
+def test_a_more_urgent_task_goes_first_whatever_it_has_to_load() -> None:
+    made = Fleet()
+    add(made, "only", model("m", 10.0, Residency.WARM), model("x", 20.0))
+    waiting = window((CHAT, 2, task(1, 0)), (OTHER, 1, task(2, 5)))
+
+    assert who(begun(waiting, made, learned())) == [(task(2, 5), "only")]
+
+
+def test_a_model_that_fits_nowhere_holds_up_no_other() -> None:
+    made = Fleet()
+    add(made, "only", model("m", 10.0, Residency.WARM), model("x", 40.0))
+    waiting = window((OTHER, 0, task(1)), (CHAT, 3, task(2)))
+
+    assert who(begun(waiting, made, learned())) == [(task(2), "only")]
+    assert len(waiting.classes[OTHER]) == 1
+
+
+def test_the_same_snapshot_gives_the_same_plan() -> None:
+    def once() -> list[tuple[str, str]]:
+        made = Fleet()
+        for name in ("a", "b", "c"):
+            add(made, name, model("m", 4.0), model("x", 12.0, Residency.WARM), model("y", 12.0))
+        classes = (CHAT, OTHER)
+        return who(begun(window(*((classes[n % 2], 2, task(n, n)) for n in range(20))), made, learned()))
+
+    assert once() == once()

@@ -1,0 +1,199 @@
+"""How fast each model answers on each LLM server, and how much each kind of task asks of it.
+
+Measured where something was measured; before that a guess from sizes and memory bandwidth, which is wrong by a factor
+of two and still tells a T4 from an H200. Pure memory: what agents report goes in, seconds come out. Callers: the board
+of the scheduler (``hub/core/board.py``) and ``hub/services/results.py``, which reports what attempts have used.
+"""
+
+from collections import OrderedDict
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from protocol.model import EndpointReport, GpuReport, HostReport, ModelReport
+
+K = TypeVar("K")
+V = TypeVar("V")
+GIGA: Final = 1e9
+NEW_WEIGHT: Final = 0.2
+"""Weight of a new measurement: about the last ten count."""
+MAX_KEPT: Final = 10_000
+"""Pairs of server and model, and kinds of tasks, that are remembered; the one that was used longest ago goes first."""
+
+BANDWIDTH: Final[tuple[tuple[str, float], ...]] = (
+    ("B200", 8_000.0),
+    ("H200", 4_800.0),
+    ("H100", 3_350.0),
+    ("A100", 1_935.0),
+    ("MI300", 5_300.0),
+    ("RTX 6000 Ada", 960.0),
+    ("L40", 864.0),
+    ("A6000", 768.0),
+    ("A10", 600.0),
+    ("L4", 300.0),
+    ("T4", 320.0),
+    ("V100", 900.0),
+    ("5090", 1_792.0),
+    ("4090", 1_008.0),
+    ("3090", 936.0),
+    ("4080", 717.0),
+    ("4070", 504.0),
+    ("3080", 760.0),
+    ("4060", 272.0),
+    ("3060", 360.0),
+)
+"""Memory bandwidth in GB/s by a piece of the GPU's name, from the makers' data sheets; the first that fits counts."""
+UNKNOWN_GPU: Final = 400.0
+NO_GPU: Final = 40.0
+DISK: Final = 1.0
+"""GB/s at which weights come from a disk nobody has measured."""
+EFFICIENCY: Final = 0.6
+"""Share of the bandwidth that decoding reaches in practice."""
+PREFILL_FACTOR: Final = 20.0
+"""Prompt tokens a server reads in the time it writes one."""
+CLOUD_PREFILL, CLOUD_DECODE = 3_000.0, 60.0
+UNKNOWN_SIZE: Final = 5 * GIGA
+
+ServerKey = tuple[str, str]
+"""The host that reports an endpoint (empty: people have added it), and the endpoint's id."""
+
+
+class Speed(Struct, frozen=True):
+    """What to expect of one model on one server."""
+
+    load_s: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    is_measured: bool = False
+    used_at: float = float("-inf")
+    """When it was last used, in seconds of the monotonic clock."""
+
+
+class Demand(Struct, frozen=True):
+    """What one attempt of a kind of task asks of a model: tokens in all its requests together."""
+
+    input_tokens: float
+    output_tokens: float
+
+
+FIRST_DEMAND: Final[dict[str, Demand]] = {"chat": Demand(800.0, 400.0), "agent": Demand(12_000.0, 2_000.0)}
+"""By executor, before any task of the kind has ended."""
+OTHER_DEMAND: Final = Demand(2_000.0, 500.0)
+
+
+def expected(
+    endpoint: EndpointReport, model: ModelReport | None, host: HostReport | None, disk_gb_s: float = DISK
+) -> Speed:
+    """What to expect of a model that nobody has used there yet.
+
+    Args:
+        endpoint, model, host: as their sidecar reports them.
+        disk_gb_s: at which weights are read.
+    """
+    if not endpoint.local:
+        return Speed(0.0, CLOUD_PREFILL, CLOUD_DECODE)
+    size = size_of(model)
+    decode = _bandwidth(host.gpus if host else ()) * GIGA * EFFICIENCY / size
+    if model and model.tokens_per_s:
+        decode = model.tokens_per_s
+    return Speed(size / (disk_gb_s * GIGA), decode * PREFILL_FACTOR, decode)
+
+
+def size_of(model: ModelReport | None) -> float:
+    """Bytes of a model on disk, or a guess."""
+    return float(model.size_bytes or UNKNOWN_SIZE) if model else UNKNOWN_SIZE
+
+
+def _bandwidth(gpus: tuple[GpuReport, ...]) -> float:
+    """GB/s of the best GPU; of main memory if there is none."""
+    known = [next((gb_s for piece, gb_s in BANDWIDTH if piece in gpu.name), UNKNOWN_GPU) for gpu in gpus]
+    return max(known, default=NO_GPU)
+
+
+class Speeds:
+    """What was measured, by server and model, and by kind of task."""
+
+    def __init__(self) -> None:
+        self._speeds: OrderedDict[tuple[ServerKey, str], Speed] = OrderedDict()
+        self._disks: OrderedDict[ServerKey, float] = OrderedDict()
+        self._any_disk = DISK
+        self._demands: OrderedDict[str, Demand] = OrderedDict()
+
+    def of(
+        self, server: ServerKey, endpoint: EndpointReport, model: ModelReport | None, host: HostReport | None
+    ) -> Speed:
+        """What to expect of ``model`` (``None``: the endpoint does not list it) on this server."""
+        found = self._speeds.get((server, model.name if model else ""))
+        if found is not None:
+            return found
+        return expected(endpoint, model, host, self._disks.get(server, self._any_disk))
+
+    def demand(self, kind: str, executor: str) -> Demand:
+        """What a task of ``kind`` (the text of its class) will ask for."""
+        return self._demands.get(kind) or FIRST_DEMAND.get(executor, OTHER_DEMAND)
+
+    def used(self, kind: str, input_tokens: int, output_tokens: int) -> None:
+        """An attempt of ``kind`` has used so many tokens."""
+        was = self._demands.get(kind)
+        now = Demand(float(input_tokens), float(output_tokens))
+        if was is not None:
+            now = Demand(_mixed(was.input_tokens, input_tokens), _mixed(was.output_tokens, output_tokens))
+        _keep(self._demands, kind, now)
+
+    def took(
+        self,
+        server: ServerKey,
+        name: str,
+        before: Speed,
+        *,
+        at: float = 0.0,
+        size_bytes: float = UNKNOWN_SIZE,
+        load_s: float | None = None,
+        prefill: tuple[int, float] | None = None,
+        decode: tuple[int, float] | None = None,
+    ) -> None:
+        """A request was measured.
+
+        Args:
+            server, name: where, and with which model.
+            before: what was expected; kept for what was not measured now.
+            at: when it ended, in seconds of the monotonic clock.
+            size_bytes: of the model; its load tells how fast the disk is, for the other models there.
+            load_s: seconds until the model was in memory, if it was not.
+            prefill, decode: tokens read and written, and the seconds that each took.
+        """
+        was = self._speeds.get((server, name), before)
+        now = Speed(
+            was.load_s if load_s is None else _learnt(was, was.load_s, load_s),
+            _rate(was, was.prefill_tokens_per_s, prefill),
+            _rate(was, was.decode_tokens_per_s, decode),
+            is_measured=True,
+            used_at=at,
+        )
+        _keep(self._speeds, (server, name), now)
+        if load_s:
+            rate = size_bytes / load_s / GIGA
+            self._any_disk = _mixed(self._any_disk, rate) if self._disks else rate
+            _keep(self._disks, server, _mixed(self._disks.get(server, rate), rate))
+
+
+def _rate(was: Speed, rate: float, measured: tuple[int, float] | None) -> float:
+    if measured is None or measured[0] <= 0 or measured[1] <= 0:
+        return rate
+    # Means of seconds a token, not of tokens a second: one slow answer costs what it costs.
+    return 1.0 / _learnt(was, 1.0 / rate, measured[1] / measured[0])
+
+
+def _learnt(was: Speed, old: float, new: float) -> float:
+    return _mixed(old, new) if was.is_measured else new
+
+
+def _mixed(old: float, new: float) -> float:
+    return old + NEW_WEIGHT * (new - old)
+
+
+def _keep(kept: "OrderedDict[K, V]", key: K, value: V) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > MAX_KEPT:
+        kept.popitem(last=False)

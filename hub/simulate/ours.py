@@ -1,0 +1,147 @@
+"""The scheduler of the hub itself as a rule: the same window, fleet, matcher, board and plan as in production.
+
+Requests are queued tasks, machines are agents with one LLM endpoint each; what the endpoints report (what is in memory)
+and what attempts have used is fed back as it is from real sidecars.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from hub.core.agent import Held
+from hub.core.board import USABLE, find, model_of
+from hub.core.fleet import Fleet
+from hub.core.matching import Matcher
+from hub.core.routing import Requirements, context_bucket
+from hub.core.scheduling import plan
+from hub.core.speeds import Speeds
+from hub.core.window import Window
+from hub.simulate.engine import Machine, Request
+from hub.simulate.fleet import OVERHEAD, FleetPlan, HostPlan, ModelPlan
+from protocol.ids import encode
+from protocol.model import (
+    AgentState,
+    CpuReport,
+    EndpointKind,
+    EndpointReport,
+    GpuReport,
+    HostReport,
+    ModelReport,
+    Residency,
+    SpaceReport,
+    Strategy,
+)
+
+ENDPOINT: Final = "llm"
+_GB: Final = 10**9
+_EPOCH_MS: Final = 1_700_000_000_000
+_RANDOM_BITS: Final = 80
+
+
+class Ours:
+    """The plan, asked whenever something has changed."""
+
+    def __init__(self, fleet: FleetPlan) -> None:
+        self._models = fleet.models
+        self._fleet, self._window, self._speeds = Fleet(), Window(limit=10**9), Speeds()
+        self._matcher = Matcher(self._fleet)
+        self._waiting: dict[str, Request] = {}
+        self._classes: dict[tuple[str, int], Requirements] = {}
+        self._placed: dict[Request, tuple[str, str]] = {}
+        for host in fleet.hosts:
+            agent = self._fleet.agent(host.name)
+            agent.host, agent.slots, agent.state = host.name, max(8, 4 * host.parallel), AgentState.IDLE
+            agent.capabilities = frozenset({"executor:chat"})
+            agent.report = _host(host)
+
+    def came(self, request: Request, machines: Sequence[Machine], now: float) -> Iterable[tuple[Request, Machine]]:
+        """See :class:`hub.simulate.engine.Rule`."""
+        task = encode(((_EPOCH_MS + int(request.job.at_s * 1000)) << _RANDOM_BITS) | request.job.number)
+        self._waiting[task] = request
+        self._window.add(self._class_of(request).text, (2, task))
+        return self._planned(machines, now)
+
+    def ended(
+        self, request: Request, machine: Machine, machines: Sequence[Machine], now: float
+    ) -> Iterable[tuple[Request, Machine]]:
+        """See :class:`hub.simulate.engine.Rule`."""
+        task, _ = self._placed.pop(request)
+        self._fleet.release(task, 1)
+        job, agent = request.job, self._fleet.agents[machine.plan.name]
+        self._speeds.used(self._class_of(request).text, job.input_tokens, job.output_tokens)
+        server, endpoint, host = find(self._fleet, agent, ENDPOINT)
+        self._speeds.took(
+            server,
+            job.model.name,
+            self._speeds.of(server, endpoint, model_of(endpoint, job.model.name), host),
+            at=now,
+            size_bytes=job.model.size_gb * _GB,
+            load_s=request.load_s or None,
+            prefill=(job.input_tokens, request.prefill_s),
+            decode=(job.output_tokens, request.decode_s),
+        )
+        return self._planned(machines, now)
+
+    def _class_of(self, request: Request) -> Requirements:
+        key = request.job.model.name, context_bucket(request.job.input_tokens)
+        found = self._classes.get(key)
+        if found is None:
+            found = self._classes[key] = Requirements(
+                executor="chat", strategies=(Strategy.LOCAL_LLM,), model=key[0], context=key[1]
+            )
+        return found
+
+    def _planned(self, machines: Sequence[Machine], now: float) -> Iterator[tuple[Request, Machine]]:
+        by_name = {machine.plan.name: machine for machine in machines}
+        self._report(machines)
+        for chosen in plan(self._window, self._fleet, self._matcher, self._speeds, now):
+            task, weighed = chosen.place[1], chosen.weighed
+            assert weighed is not None, "every request needs a model"
+            held = Held(task, 1, chosen.agent.name, 1, now, is_committed=True)
+            held.server, held.model = (chosen.agent.name, ENDPOINT), chosen.way.model
+            held.service_s = weighed.terms.service_s
+            held.ends_at = now + weighed.terms.service_s
+            self._fleet.take(held)
+            request = self._waiting.pop(task)
+            self._placed[request] = (task, chosen.agent.name)
+            yield request, by_name[chosen.agent.name]
+
+    def _report(self, machines: Sequence[Machine]) -> None:
+        """What the endpoints would say of themselves now."""
+        for machine in machines:
+            agent = self._fleet.agents[machine.plan.name]
+            models = tuple(_model(machine, model) for model in self._models if machine.plan.holds(model))
+            report = EndpointReport(
+                id=ENDPOINT,
+                kind=EndpointKind.OLLAMA,
+                url="",
+                local=True,
+                models=models,
+                parallel=machine.plan.parallel,
+            )
+            if not agent.endpoints:
+                self._fleet.changed()
+            agent.endpoints = (report,)
+
+
+def _host(plan: HostPlan) -> HostReport:
+    nothing = SpaceReport(total_bytes=0, used_bytes=0)
+    room = int(plan.vram_gb * _GB / USABLE)
+    return HostReport(
+        cpu=CpuReport(percent=0.0, cores=1),
+        ram=nothing,
+        disk=nothing,
+        gpus=(GpuReport(name="simulated", vram_total_bytes=room, vram_used_bytes=0),),
+        at=datetime.fromtimestamp(0, UTC),
+    )
+
+
+def _model(machine: Machine, model: ModelPlan) -> ModelReport:
+    is_warm = model.name in machine.residents
+    return ModelReport(
+        name=model.name,
+        residency=Residency.WARM if is_warm else Residency.COLD,
+        size_bytes=int(model.size_gb * _GB),
+        vram_bytes=int(OVERHEAD * model.size_gb * _GB),
+        tokens_per_s=machine.plan.decode_tokens_per_s(model),
+    )
