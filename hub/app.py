@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -39,18 +40,25 @@ from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.web.application import build
+from hub.web.porch import Porch, received_bytes
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
 from protocol.errors import BadInput, Problem, Refused, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
+from protocol.limits import HANDSHAKE_S
 from protocol.logs import configure
 
 log = structlog.get_logger(__name__)
 VERSION: Final = importlib.metadata.version("agentcom")
 FLUSH_S: Final = 2.0
 STORE_FILE: Final = "hub.sqlite"
+KEEPALIVE_S: Final = 75.0
+"""How long a connection may stay open between two requests."""
+MOST_FILES: Final = 65_536
+BACKLOG: Final = 1_024
+"""Connections that the system holds for us: a whole fleet may come back in the same second."""
 
 
 @dataclass(slots=True)
@@ -145,7 +153,13 @@ async def _assemble(
         await access.ensure_first_tokens(settings.folder)
     await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION})))
 
-    door = Door(hub.gateway, _token_check(access))
+    door = Door(
+        hub.gateway,
+        _token_check(access),
+        clock=clock,
+        fleet=lambda: len(hub.fleet.agents),
+        received_bytes=lambda request: received_bytes(request.transport),
+    )
     app = build(
         Services(hub.intake, hub.insight, hub.presence, hub.registry, access, hub.feed),
         sessions=Sessions(clock),
@@ -212,20 +226,31 @@ def _closer(store: Backend, lock: IO[str]) -> Callable[[], Awaitable[None]]:
 
 async def _open(app: web.Application, settings: Settings, links: Links, running: Running) -> str:
     host, port = settings.address
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S)
     await runner.setup()
+    assert runner.server is not None, "it is set up"
+    try:
+        listening = await asyncio.get_running_loop().create_server(
+            Porch().factory(runner.server),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=(tls := _tls(settings)),
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+        )
+    except BaseException as exc:
+        await runner.cleanup()
+        if isinstance(exc, OSError):
+            raise _unusable("listen", f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
+        raise
 
     async def shut() -> None:
+        listening.close()
         links.cut_all()
         await runner.cleanup()
 
     running._stop.append(shut)  # noqa: SLF001 - as above
-    site = web.TCPSite(runner, host, port, ssl_context=_tls(settings))
-    try:
-        await site.start()
-    except OSError as exc:
-        raise _unusable("listen", f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
-    bound = runner.addresses[0]
+    bound = listening.sockets[0].getsockname()
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
         shown = "127.0.0.1"
@@ -285,11 +310,20 @@ def main(settings: Settings) -> int:
     """Run a hub until SIGINT or SIGTERM; the exit status."""
     is_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
     configure(json=is_json, stream=sys.stderr, level=logging.getLevelNamesMapping()[settings.log_level.upper()])
+    _allow_many_connections()
     with contextlib.suppress(ImportError):
         import uvloop
 
         return int(uvloop.run(_serve(settings)))
     return asyncio.run(_serve(settings))
+
+
+def _allow_many_connections() -> None:
+    """Use as many files as the system lets us: the usual first limit is below one for each sidecar of a large fleet."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, MOST_FILES)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, max(soft, MOST_FILES)), hard))
 
 
 async def _serve(settings: Settings) -> int:

@@ -8,6 +8,15 @@ from typing import Final
 MAX_FRAME_BYTES: Final = 1 << 20
 """One WebSocket frame. A 1 MiB frame delays a heartbeat by about 11 ms, an 8 MiB one by 82 ms; bulk goes over HTTP."""
 
+BULK_FRAME_BYTES: Final = 256 << 10
+"""Messages packed into one frame beside others: 2 s on a line of 1 Mbit/s. A larger message goes alone."""
+
+UNSENT_BYTES: Final = 128 << 10
+"""What the kernel may hold of a connection and has not sent yet: all of it stands before the next heartbeat."""
+
+LONGEST_FRAME_S: Final = 60.0
+"""How long one frame may take to arrive or to leave: a line below 17 kB/s is none that work can be sent over."""
+
 MAX_FRAME_MESSAGES: Final = 1_000
 """Messages in one frame: bounds what one frame may cost the receiver."""
 
@@ -78,3 +87,6 @@ Well below a lease, so that a hub that was away hears of finished work before it
 
 MAX_UNACKED: Final = 10_000
 """Ordered messages kept for resending before a session refuses more."""
+
+MAX_UNACKED_BYTES: Final = 64 << 20
+"""And their size."""

@@ -5,6 +5,9 @@ and reads no clock. One session lives as long as both boots do: a broken socket 
 ``connected()``, and what the peer has not acknowledged goes out again. Hello and welcome are the owner's business (they
 carry identity and inventory); the session only takes the peer's count of what it has received.
 
+What has no number (heartbeats, pings, acknowledgements) goes before what has one, and bulk leaves in frames of 256 KiB:
+at most one of them stands before a heartbeat, however much waits and however slow the line.
+
 Callers: ``hub/gateway/connection.py`` and ``sidecar/link.py``.
 """
 
@@ -16,11 +19,22 @@ import msgspec
 
 from protocol import codec
 from protocol.errors import FrameTooLarge, Overloaded, ProtocolViolation
-from protocol.limits import DEAD_AFTER_S, HEARTBEAT_S, MAX_FRAME_BYTES, MAX_UNACKED
+from protocol.limits import (
+    BULK_FRAME_BYTES,
+    DEAD_AFTER_S,
+    HEARTBEAT_S,
+    LONGEST_FRAME_S,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_MESSAGES,
+    MAX_UNACKED,
+    MAX_UNACKED_BYTES,
+)
 from protocol.messages import Ack, AnyMessage, Message, Ordered, Ping, Pong
 
 MAX_PINGS: Final = 64
 """Pings that may wait for their answers; older ones prove less and are forgotten."""
+SMALL_BYTES: Final = 4 << 10
+"""So much bulk delays nobody: it shares a frame with what is urgent."""
 
 
 class Session:
@@ -30,8 +44,9 @@ class Session:
         received: order number of the last ordered message taken from the peer.
         count: how often the numbers have begun anew; a number means something only together with it.
         is_connected: whether a socket stands.
-        proven_at: the latest moment up to which everything that was sent is known to have reached the peer, because it
-            has answered a ping of that moment.
+        proven_at: the latest moment up to which every heartbeat that was sent is known to have reached the peer,
+            because it has answered a ping of that moment.
+        unacked_bytes: size of the ordered messages that the peer has not acknowledged.
     """
 
     def __init__(self, *, heartbeat_s: float = HEARTBEAT_S, dead_after_s: float = DEAD_AFTER_S) -> None:
@@ -41,11 +56,13 @@ class Session:
         self.is_connected = False
         self._next = 1  # order number of the next ordered message
         self._unacked: deque[tuple[int, Ordered, bytes]] = deque()  # sent or waiting, not acknowledged by the peer
-        self._out: list[bytes] = []  # encoded, for the next frames
+        self.unacked_bytes = 0
+        self._urgent: list[bytes] = []  # encoded, for the next frame
+        self._bulk: deque[bytes] = deque()  # encoded and numbered, for the frames after it
         self._safe = 0  # every ordered message up to here is safe on our side
         self._safe_later: set[int] = set()  # safe, but with a gap before them
         self._ack_told = 0  # the last Ack that went out
-        self._heard_at = 0.0
+        self._heard_at = self._frame_at = 0.0
         self._pinged_at = 0.0
         self._pings = 0
         self._unanswered: deque[tuple[int, float]] = deque(maxlen=MAX_PINGS)  # token and time of each
@@ -62,15 +79,17 @@ class Session:
         if peer_received >= self._next:
             raise ProtocolViolation(f"a count below {self._next}", f"{peer_received}")
         self._forget(peer_received)
-        self._out = [encoded for _, _, encoded in self._unacked]
-        self._heard_at = self._pinged_at = now
+        self._urgent = []
+        self._bulk = deque(encoded for _, _, encoded in self._unacked)
+        self._heard_at = self._frame_at = self._pinged_at = now
         self._ack_told = 0
         self.is_connected = True
 
     def disconnected(self) -> None:
         """The socket is gone; ordered messages stay for the next one, the others are dropped."""
         self.is_connected = False
-        self._out = []
+        self._urgent = []
+        self._bulk.clear()
         self._unanswered.clear()
 
     def peer_restarted(self) -> dict[int, int]:
@@ -83,6 +102,7 @@ class Session:
         """
         kept = [(number, message) for number, message, _ in self._unacked]
         self._unacked.clear()
+        self.unacked_bytes = 0
         self._next, self.received, self._safe, self._ack_told = 1, 0, 0, 0
         self._safe_later.clear()
         self.count += 1
@@ -99,15 +119,18 @@ class Session:
             Overloaded: the peer has not acknowledged for so long that nothing more is kept.
             FrameTooLarge: the message fits no frame; nothing was queued.
         """
-        number = 0
-        if isinstance(message, Ordered):
-            if len(self._unacked) >= MAX_UNACKED:
-                raise Overloaded(f"the peer has left {MAX_UNACKED} messages unacknowledged")
-            number, encoded = self._keep(message)
-        else:
+        if not isinstance(message, Ordered):
             encoded = _fitting(codec.encode(message))
+            if self.is_connected:
+                self._urgent.append(encoded)
+            return 0
+        if len(self._unacked) >= MAX_UNACKED or self.unacked_bytes >= MAX_UNACKED_BYTES:
+            raise Overloaded(
+                f"the peer has left {len(self._unacked)} messages ({self.unacked_bytes} bytes) unacknowledged"
+            )
+        number, encoded = self._keep(message)
         if self.is_connected:
-            self._out.append(encoded)
+            self._bulk.append(encoded)
         return number
 
     def _keep(self, message: Ordered) -> tuple[int, bytes]:
@@ -116,19 +139,32 @@ class Session:
         encoded = _fitting(codec.encode(numbered))
         self._next += 1
         self._unacked.append((number, numbered, encoded))
+        self.unacked_bytes += len(encoded)
         return number, encoded
 
     def data_to_send(self) -> list[bytes]:
-        """Frames to write now, an acknowledgement among them if one is due; empty if there is nothing."""
+        """Frames to write now: all that is urgent, then one of bulk. Ask again when they are written, until empty."""
         if not self.is_connected:
             return []
         if self._safe > self._ack_told:
             self._ack_told = self._safe
-            self._out.append(codec.encode(Ack(n=self._safe)))
-        if not self._out:
-            return []
-        out, self._out = self._out, []
-        return codec.frames(out)
+            self._urgent.append(codec.encode(Ack(n=self._safe)))
+        urgent, self._urgent = self._urgent, []
+        bulk, size_bytes = self._next_bulk()
+        if size_bytes <= SMALL_BYTES:
+            return codec.frames([*urgent, *bulk])
+        return [*codec.frames(urgent), *codec.frames(bulk)]
+
+    def _next_bulk(self) -> tuple[list[bytes], int]:
+        """As many ordered messages as one frame of bulk holds, and their size; one that is larger goes alone."""
+        found: list[bytes] = []
+        size_bytes = 0
+        while self._bulk and len(found) < MAX_FRAME_MESSAGES:
+            if found and size_bytes + len(self._bulk[0]) > BULK_FRAME_BYTES:
+                break
+            found.append(self._bulk.popleft())
+            size_bytes += len(found[-1])
+        return found, size_bytes
 
     def revise(self, change: Callable[[Ordered], Ordered]) -> None:
         """Put other messages in the place of some that the peer has not acknowledged, under their numbers.
@@ -156,7 +192,7 @@ class Session:
             FrameTooLarge, MalformedFrame: the frame cannot be read.
             ProtocolViolation: an order number is missing or jumps; none of the frame's messages counts as received.
         """
-        self._heard_at = now
+        self._heard_at = self._frame_at = now
         before = self.received
         try:
             return list(self._take(codec.decode(frame)))
@@ -202,9 +238,14 @@ class Session:
 
     def _forget(self, number: int) -> None:
         while self._unacked and self._unacked[0][0] <= number:
-            self._unacked.popleft()
+            self.unacked_bytes -= len(self._unacked.popleft()[2])
 
     # --- time ---------------------------------------------------------------------------------------------------------
+
+    def heard(self, now: float) -> None:
+        """A part of a frame has come: a peer on a slow line lives, for as long as one frame may take."""
+        if now - self._frame_at <= LONGEST_FRAME_S:
+            self._heard_at = now
 
     def is_dead(self, now: float) -> bool:
         """The peer has been silent for longer than a living one would be."""
@@ -235,7 +276,7 @@ class Session:
     @property
     def has_words(self) -> bool:
         """Something waits to be written: an answer to a ping, say, that :meth:`receive` has queued."""
-        return self.is_connected and bool(self._out)
+        return self.is_connected and bool(self._urgent or self._bulk)
 
     @property
     def safe(self) -> int:

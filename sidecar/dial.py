@@ -5,10 +5,12 @@ A refusal that trying again cannot help (wrong token, wrong role, no common vers
 else is one of the errors that ``sidecar/link.py`` answers by dialling again.
 """
 
+import contextlib
+import socket as socket_options
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -23,7 +25,7 @@ from protocol.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from protocol.limits import HANDSHAKE_S, MAX_FRAME_BYTES, RECONNECT_CAP_S
+from protocol.limits import HANDSHAKE_S, MAX_FRAME_BYTES, RECONNECT_CAP_S, UNSENT_BYTES
 from protocol.messages import AnyMessage, Error, Welcome
 from protocol.version import negotiate
 
@@ -33,8 +35,14 @@ EVICTED: Final = "evicted"
 NAME_TAKEN: Final = "name_taken"
 """Code of the fatal error that a hub sends while a sidecar from another state directory has the name."""
 
-HOPELESS: Final = frozenset({VersionMismatch.code, Unauthenticated.code, Forbidden.code, EVICTED, NAME_TAKEN})
+FINAL: Final = frozenset({VersionMismatch.code, EVICTED, NAME_TAKEN})
+"""Codes that nothing can mend; a token that was good before may become good again."""
+
+HOPELESS: Final = FINAL | {Unauthenticated.code, Forbidden.code}
 """Codes of a fatal error that trying again cannot help."""
+
+LONGEST_ASKED_S: Final = 60.0
+"""No hub asks for more; what stands before it may, and nobody obeys that."""
 
 CLOSE_S: Final = 1.0
 """The library adds this to the time that it takes to notice a dead line, and its default is 10 s."""
@@ -51,6 +59,14 @@ class HubRefused(Refused):
 
     def __str__(self) -> str:
         return f"the hub refuses this sidecar ({self.reason}): {self.detail}"
+
+
+class HubBusy(HubUnreachable):
+    """The hub lets only so many in at a time, and has said when this one may come."""
+
+    def __init__(self, url: str, retry_after_s: float) -> None:
+        super().__init__(url, f"it is busy and asks to come back in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,11 @@ class Connection(Protocol):
         Raises:
             OSError: the connection is over.
         """
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """What has come so far, that of an unfinished frame too."""
         ...
 
     async def receive(self) -> bytes:
@@ -127,22 +148,47 @@ async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIte
             close_timeout=CLOSE_S,
             ping_interval=None,
             proxy=None,
+            create_connection=_Counting,
         )
     except InvalidStatus as exc:
-        raise _refusal_of_status(exc.response.status_code, hub) from exc
+        asked = exc.response.headers.get("Retry-After", "")
+        raise _refusal_of_status(exc.response.status_code, hub, asked) from exc
     except WebSocketException as exc:
         raise ConnectionError(_why(exc)) from exc
+    _keep_line_short(socket)
     try:
-        yield _Socket(socket)
+        yield _Socket(cast("_Counting", socket))
     finally:
         await socket.close()
+
+
+class _Counting(ClientConnection):
+    """A WebSocket that counts what comes, so that a frame on a slow line is a sign of life before it is whole."""
+
+    received_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        super().data_received(data)
+
+
+def _keep_line_short(connection: ClientConnection) -> None:
+    """Let the kernel hold little that is not sent yet: a heartbeat would stand behind all of it."""
+    line = connection.transport.get_extra_info("socket")
+    if line is not None and hasattr(socket_options, "TCP_NOTSENT_LOWAT"):
+        with contextlib.suppress(OSError):
+            line.setsockopt(socket_options.IPPROTO_TCP, socket_options.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 class _Socket:
     """A WebSocket as a :class:`Connection`."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: _Counting) -> None:
         self._socket = socket
+
+    @property
+    def received_bytes(self) -> int:
+        return self._socket.received_bytes
 
     async def send(self, frame: bytes) -> None:
         try:
@@ -164,11 +210,13 @@ def _why(error: WebSocketException) -> str:
     return str(error) or type(error).__name__
 
 
-def _refusal_of_status(status: int, hub: str) -> HubRefused | HubUnreachable:
+def _refusal_of_status(status: int, hub: str, asked: str) -> HubRefused | HubUnreachable:
     if status == 401:  # noqa: PLR2004 - RFC 9110 section 15.5.2
         return HubRefused(Unauthenticated.code, "it does not know the token, or the token has expired")
     if status == 403:  # noqa: PLR2004 - RFC 9110 section 15.5.4
         return HubRefused(Forbidden.code, "the token may not join; 'agentcom token create --role agent' makes one")
+    if status in {429, 503} and asked.isascii() and asked.isdecimal():
+        return HubBusy(hub, min(float(asked), LONGEST_ASKED_S))
     return HubUnreachable(hub, f"it answers {status} at /mesh; is that address a hub?")
 
 

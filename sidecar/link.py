@@ -17,7 +17,7 @@ import structlog
 
 from protocol import codec
 from protocol.clock import Clock
-from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt, VersionMismatch
+from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt
 from protocol.messages import (
     AnyMessage,
     Assign,
@@ -36,7 +36,7 @@ from protocol.model import AttemptId, EndpointReport, HostReport
 from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 from sidecar.core.reconnect import reconnect_delay
-from sidecar.dial import EVICTED, NAME_TAKEN, Connection, Dial, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dial, refusal_in, welcome_in
 from sidecar.leases import Leases
 from sidecar.outbox import Outbox
 from sidecar.tasks import together
@@ -219,12 +219,12 @@ class Link:
         failures = 0
         while True:
             self._on_event("dial")
-            refused = False
+            refused, asked_s = False, 0.0
             try:
                 await self._one_connection(owner)
             except HubRefused as exc:
-                if not self._was_welcomed or exc.reason in {VersionMismatch.code, EVICTED, NAME_TAKEN}:
-                    raise  # nothing here can mend it; a token that was good before may become good again
+                if not self._was_welcomed or exc.reason in FINAL:
+                    raise
                 refused = True
                 self._tell_trouble("hub_refused", str(exc))
             except BROKEN as exc:
@@ -232,6 +232,8 @@ class Link:
                     # The two ends do not count alike. Say that we know no hub: then both start again from 1, and what
                     # comes twice because of it is recognised by task and epoch.
                     self._hub_boot = 0
+                if isinstance(exc, HubBusy):
+                    asked_s = (exc.retry_after_s or 0.0) + self._chance()  # with many others, who were told the same
                 why = str(exc) or type(exc).__name__
                 self._tell_trouble("hub_lost" if self.online.is_set() else "hub_unreachable", why)
             lived_s = self._clock.monotonic() - self._welcomed_at if self.online.is_set() else 0.0
@@ -240,7 +242,7 @@ class Link:
             delay = reconnect_delay(
                 max(0, failures - 1), self._chance(), first_s=self._pace.first_s, cap_s=self._pace.cap_s
             )
-            await asyncio.sleep(self._pace.refused_s if refused else delay)
+            await asyncio.sleep(self._pace.refused_s if refused else asked_s or delay)
 
     def _tell_trouble(self, event: str, why: str) -> None:
         """One line per change: a hub that is away for a night fills no log."""
@@ -258,7 +260,9 @@ class Link:
         async with self._dial(self._hub, self._token(), self.identity.version, self._pace.handshake_s) as connection:
             self._act_on(await self._handshake(connection, owner), owner)
             try:
-                await together(self._read(connection, owner), self._write(connection, owner), self._beat(owner))
+                await together(
+                    self._read(connection, owner), self._write(connection, owner), self._beat(connection, owner)
+                )
             except HubUnreachable:
                 connection.abort()  # it does not listen: a closing handshake would only take time
                 raise
@@ -388,12 +392,15 @@ class Link:
         while True:
             # Between the last commit and now more may have been promised: nothing leaves before it is written down.
             self._commit(owner)
-            for frame in self._session.data_to_send():
+            frames = self._session.data_to_send()
+            for frame in frames:
                 await connection.send(frame)
-            await self._ready.wait()
-            self._ready.clear()
+            if not frames:
+                await self._ready.wait()
+                self._ready.clear()
 
-    async def _beat(self, owner: Owner) -> None:
+    async def _beat(self, connection: Connection, owner: Owner) -> None:
+        before = connection.received_bytes
         while True:
             self._session.send(self._heartbeat(owner))
             # The answer proves that the hub has this heartbeat, from which the next lease counts.
@@ -407,6 +414,9 @@ class Link:
             except TimeoutError:
                 pass
             self._beat_now.clear()
+            if (received := connection.received_bytes) != before:
+                before = received
+                self._session.heard(self._clock.monotonic())
             if self._session.is_dead(self._clock.monotonic()):
                 raise HubUnreachable(self._hub, f"silent for {self._session.dead_after_s:g} s")
 

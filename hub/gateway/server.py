@@ -19,7 +19,7 @@ from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
 from protocol.ids import NAME
-from protocol.limits import HANDSHAKE_S
+from protocol.limits import HANDSHAKE_S, LONGEST_FRAME_S
 from protocol.model import AttemptId
 from protocol.session import Session
 from protocol.version import negotiate
@@ -30,8 +30,6 @@ DEAD_AFTER_HEARTBEATS: Final = 3
 """A sidecar that is silent for so many loses its line; what it holds stays its own until the leases end."""
 MIN_HEARTBEAT_S: Final = 1.0
 """A heartbeat counts as at least so long there: a machine that stumbles for a second is no dead one."""
-STALL_S: Final = 60.0
-"""How long one frame may take to leave: a line below 17 kB/s is none that work can be sent over."""
 REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 
@@ -45,6 +43,11 @@ class Line(Protocol):
     @property
     def is_welcome(self) -> bool:
         """Whether what the other end has shown still lets it in (a token may be revoked, or expire)."""
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """What has come so far, that of an unfinished frame too."""
         ...
 
     async def receive(self) -> bytes | None:
@@ -226,12 +229,9 @@ class Gateway:
 
     async def _serve(self, line: Line, link: Link, number: int) -> None:
         writer = asyncio.create_task(self._write(line, link, number), name=f"write-{link.name}")
-        # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
-        patience_s = self._dead_after_s + self._heartbeat_s
         try:
             while True:
-                async with asyncio.timeout(patience_s):
-                    frame = await line.receive()
+                frame = await self._receive(line)
                 if frame is None or link.socket != number:
                     break
                 for message in link.session.receive(frame, self._clock.monotonic()):
@@ -243,6 +243,24 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writer
             self._leave(link, number)
+
+    async def _receive(self, line: Line) -> bytes | None:
+        """The next frame; one that is still coming over a slow line is waited for.
+
+        Raises:
+            TimeoutError: nothing comes, or no end of it.
+        """
+        # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
+        patience_s = self._dead_after_s + self._heartbeat_s
+        for _ in range(1 + int(LONGEST_FRAME_S / patience_s)):
+            before = line.received_bytes
+            try:
+                async with asyncio.timeout(patience_s):
+                    return await line.receive()
+            except TimeoutError:
+                if line.received_bytes == before:
+                    raise
+        raise TimeoutError
 
     def _act(self, link: Link, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Heartbeat):
@@ -279,7 +297,7 @@ class Gateway:
         return answer
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
-        session = link.session
+        session, before = link.session, line.received_bytes
         while link.socket == number:
             now = self._clock.monotonic()
             wait_s = max(0.01, session.next_deadline(now) - now)
@@ -288,6 +306,9 @@ class Gateway:
                     await link.work.wait()
             link.work.clear()
             now = self._clock.monotonic()
+            if (received := line.received_bytes) != before:
+                before = received
+                session.heard(now)
             if session.is_dead(now):
                 log.warning("sidecar_silent", agent=link.name, next="closing its socket")
                 await line.close(why="silent")
@@ -297,11 +318,12 @@ class Gateway:
                 return
             session.tick(now)
             try:
-                for frame in session.data_to_send():
-                    async with asyncio.timeout(STALL_S):
-                        await line.send(frame)
+                while frames := session.data_to_send():
+                    for frame in frames:
+                        async with asyncio.timeout(LONGEST_FRAME_S):
+                            await line.send(frame)
             except TimeoutError:
-                log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=STALL_S, next="cutting it off")
+                log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=LONGEST_FRAME_S, next="cutting it off")
                 await line.close(why="stalled")
                 return
 

@@ -10,8 +10,10 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from hub.gateway.arrivals import Arrivals
 from hub.gateway.server import Gateway
-from protocol.errors import ProtocolViolation
+from protocol.clock import Clock
+from protocol.errors import Overloaded, ProtocolViolation
 from protocol.limits import MAX_FRAME_BYTES
 
 CLOSE_S: Final = 2.0
@@ -22,20 +24,39 @@ _CLOSED: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED
 class Door:
     """Lets sidecars in to the gateway."""
 
-    def __init__(self, gateway: Gateway, is_welcome: Callable[[web.Request], bool]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        is_welcome: Callable[[web.Request], bool],
+        *,
+        clock: Clock,
+        fleet: Callable[[], int] = lambda: 0,
+        received_bytes: Callable[[web.Request], int] = lambda _request: 0,
+    ) -> None:
         """Prepare a door.
 
         Args:
             gateway: serves what comes in.
             is_welcome: whether the token of a request still lets it in.
+            clock: the time.
+            fleet: how many sidecars are known.
+            received_bytes: what has come over the connection of a request so far.
         """
-        self._gateway, self._is_welcome = gateway, is_welcome
+        self._gateway, self._is_welcome, self._received_bytes = gateway, is_welcome, received_bytes
+        self._clock, self._fleet = clock, fleet
+        self._arrivals = Arrivals(clock.monotonic())
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one socket until it closes."""
+        """Serve one socket until it closes.
+
+        Raises:
+            Overloaded: too many have come at once; it says when to come back.
+        """
+        if wait_s := self._arrivals.ask(self._clock.monotonic(), self._fleet()):
+            raise Overloaded("too many sidecars come in at once", wait_s)
         socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)
         await socket.prepare(request)
-        await self._gateway.serve(_Socket(request, socket, self._is_welcome))
+        await self._gateway.serve(_Socket(request, socket, self._is_welcome, self._received_bytes))
         return socket
 
 
@@ -43,9 +64,18 @@ class _Socket:
     """A :class:`hub.gateway.server.Line`."""
 
     def __init__(
-        self, request: web.Request, socket: web.WebSocketResponse, is_welcome: Callable[[web.Request], bool]
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        is_welcome: Callable[[web.Request], bool],
+        received_bytes: Callable[[web.Request], int],
     ) -> None:
         self._request, self._socket, self._is_welcome = request, socket, is_welcome
+        self._received_bytes = received_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        return self._received_bytes(self._request)
 
     @property
     def is_welcome(self) -> bool:

@@ -12,7 +12,7 @@ from hub.core.fleet import Fleet
 from hub.core.recent import Recent
 from hub.core.routing import requirements_of, routing_of
 from hub.store import rows
-from hub.store.store import Store, TaskQuery, TaskRow
+from hub.store.store import LogRow, Store, TaskQuery, TaskRow
 from protocol import codec
 from protocol.api import (
     ComponentHealth,
@@ -30,6 +30,9 @@ from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
 
 log = structlog.get_logger(__name__)
+LOG_PAGE_CHARS: Final = 1 << 20
+"""A page of output holds at most this and one more read: five hundred full pieces would be 16 MiB."""
+_LOG_STEP: Final = 32
 
 ALARM_SHOWN_MS: Final = 3_600_000
 """How long a name that was used twice counts against the hub's health."""
@@ -116,17 +119,23 @@ class Insight:
         )
 
     async def logs(self, task: str, *, after: int = 0, limit: int = 1_000) -> LogList:
-        """Output of a task behind ``after``, oldest first.
+        """Output of a task behind ``after``, oldest first; a page ends early rather than grow large.
 
         Raises:
             NotFound: there is no such task.
         """
         await self._row(task)
-        found = await self._store.logs(task, after, limit)
-        return LogList(
-            logs=tuple(rows.log_piece(row) for row in found),
-            next_cursor=str(found[-1].seq) if len(found) == limit else None,
-        )
+        found: list[LogRow] = []
+        chars = 0
+        while True:
+            asked = min(_LOG_STEP, limit - len(found))
+            more = await self._store.logs(task, found[-1].seq if found else after, asked)
+            found += more
+            chars += sum(len(row.text) for row in more)
+            is_end = len(more) < asked
+            if is_end or len(found) == limit or chars >= LOG_PAGE_CHARS:
+                cursor = None if is_end else str(found[-1].seq)
+                return LogList(logs=tuple(rows.log_piece(row) for row in found), next_cursor=cursor)
 
     async def explain(self, task: str) -> Explanation:
         """Why a task stands where it stands, agent by agent, and what would move it.

@@ -47,6 +47,14 @@ class Intake:
         self._clock, self._ids, self._chains = clock, ids, chains
         self._admit, self._on_delayed = admit, on_delayed
 
+    def check(self, tasks: int, by: str) -> None:
+        """Pass if so many new tasks of the caller ``by`` could come in now: to be asked before anything is read.
+
+        Raises:
+            Overloaded, Throttled, StorageFull: not now; ``retry_after_s`` says when.
+        """
+        self._admit(tasks, (), by)
+
     async def submit(self, specs: Sequence[TaskSpec], *, key: str | None, digest: bytes, by: str) -> Submitted:
         """Store all of these tasks, or none.
 
@@ -59,8 +67,10 @@ class Intake:
             BadInput: a dependency does not exist or will never complete.
             Overloaded, Throttled, StorageFull: not now; ``retry_after_s`` says when.
         """
+        self.check(len(specs), by)
         now_ms = self._clock.now_ms()
         tasks = tuple(self._new(spec, now_ms) for spec in specs)
+        del specs  # they would wait for the disk beside their stored form
         self._admit(len(tasks), {task.class_text for task in tasks}, by)
         change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)
         runnable = [t for t in tasks if t.ready_ms is None and not t.depends_on]

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 from hub.core.access import Principal
 from hub.web import login
 from hub.web.origin import check_is_own_page
+from hub.web.porch import visitor_of
 from hub.web.routing import Route
 from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS
 from protocol.errors import NotFound, Unauthenticated
@@ -38,7 +39,14 @@ async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
     theirs = request.headers.get("X-Request-Id", "")
     decent = 0 < len(theirs) <= 64 and theirs.isascii() and all(c.isalnum() or c in "._-" for c in theirs)  # noqa: PLR2004 - a label
     request[REQUEST_ID] = theirs if decent else uuid4().hex
-    return await handler(request)
+    visitor = visitor_of(request.transport)
+    if visitor is None or visitor.is_guest:
+        return await handler(request)
+    visitor.asks()
+    try:
+        return await handler(request)
+    finally:
+        visitor.answered()
 
 
 async def finish(request: web.Request, response: web.StreamResponse) -> None:
@@ -65,6 +73,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if login.is_wanted(request):
             return login.page(exc.why if _sent_something(request) else "")
         raise
+    if (visitor := visitor_of(request.transport)) is not None:
+        visitor.is_known()
     if route is None:
         return await handler(request)  # 404 or 405
     request.app[SERVICES].access.require(who, route.permission or "")

@@ -22,6 +22,8 @@ from hub.web.sessions import SESSION_S, TICKET_S
 from protocol.api import PREFIX
 from protocol.errors import Unauthenticated
 
+_MAX_BODY_BYTES: Final = 64 << 10
+"""Who has not shown a token yet gets no room for more than one."""
 _PAGE: Final = resources.files("hub.web").joinpath("static/login.html").read_text("utf-8")
 _STYLE: Final = _PAGE.partition("<style>")[2].partition("</style>")[0]
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -81,7 +83,7 @@ async def open_session(request: web.Request) -> web.StreamResponse:
     if _is_browser(request):
         check_is_own_page(request)
     is_form = request.content_type == "application/x-www-form-urlencoded"
-    raw = await requests.raw_body(request)
+    raw = await requests.raw_body(request, _MAX_BODY_BYTES)
     form = is_form and not raw.lstrip().startswith(b"{")
     token = (
         str((await request.post()).get("token", ""))

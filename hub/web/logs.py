@@ -13,7 +13,8 @@ from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX, LogList
 from protocol.model import FINAL_STATES
 
-_PAGE: Final = 200  # pieces of at most 32 KiB: what one page may cost in memory
+_PAGE: Final = 200
+_READ: Final = 32  # pieces of at most 32 Ki characters: what a stream holds in memory
 _LOOK_S: Final = 0.5
 """A task may end without a last piece of output, and a wake-up may be lost: look again this often."""
 
@@ -36,11 +37,11 @@ async def _follow(stream: Stream, services: Services, task: str, after: int) -> 
     while True:
         # The state comes first: if it was final before the read, then the read has seen all output there will be.
         view = await services.insight.task(task)
-        page = await services.insight.logs(task, after=after, limit=_PAGE)
+        page = await services.insight.logs(task, after=after, limit=_READ)
         await stream.send(frame(encode(piece), seq=piece.seq) for piece in page.logs)
         if page.logs:
             after = page.logs[-1].seq
-        if len(page.logs) == _PAGE:
+        if len(page.logs) == _READ:
             continue
         if view.state in FINAL_STATES:
             await stream.send([frame(encode({"state": view.state}), name="end")])

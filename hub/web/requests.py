@@ -3,6 +3,7 @@
 Every problem of a request is found before it is refused; what is not understood is an error that names what would be.
 """
 
+import asyncio
 import difflib
 import json
 import re
@@ -16,13 +17,18 @@ from multidict import MultiMapping
 
 from hub.web.problems import BodyTooLarge, InvalidJson, WrongMediaType
 from hub.web.routing import Param
-from hub.web.services import ROUTE
+from hub.web.services import LIVE, ROUTE
 from protocol import schema
-from protocol.errors import BadInput, NotFound, Problem
+from protocol.errors import BadInput, NotFound, Overloaded, Problem
 from protocol.ids import TASK_ID
 from protocol.limits import MAX_BODY_BYTES
 
 T = TypeVar("T", bound=Struct)
+BODY_S: Final = 60.0
+"""How long a body may take to come."""
+MAX_BODIES_BYTES: Final = 256 << 20
+"""All bodies that are being read; one of unknown length counts as large as any may be."""
+_BUSY_S: Final = 2.0
 # What `curl -d` and plain HTTP libraries say when nobody told them better. If it parses as JSON, it was meant as JSON.
 _LENIENT: Final = frozenset(
     {"", "text/plain", "text/json", "application/x-www-form-urlencoded", "application/octet-stream"}
@@ -32,16 +38,32 @@ _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _COUNT: Final = re.compile(r"-?[0-9]{1,19}")
 
 
-async def raw_body(request: web.Request) -> bytes:
+async def raw_body(request: web.Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The body.
 
     Raises:
         BodyTooLarge: it is over the limit; no more of it than that was read.
+        Overloaded: the bodies that are being read already fill the memory that is meant for them.
+        HTTPRequestTimeout: it did not come.
     """
+    size_bytes = request.content_length
+    if size_bytes is not None and size_bytes > most_bytes:
+        raise BodyTooLarge(most_bytes)
+    if size_bytes is None or hdrs.CONTENT_ENCODING in request.headers:
+        size_bytes = MAX_BODY_BYTES  # nobody knows before it is here
+    live = request.app[LIVE]
+    if live.body_bytes + size_bytes > MAX_BODIES_BYTES:
+        raise Overloaded(f"{live.body_bytes} bytes of other requests are being read", _BUSY_S)
+    live.body_bytes += size_bytes
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise BodyTooLarge(MAX_BODY_BYTES) from None
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_S:g} s") from None
+    finally:
+        live.body_bytes -= size_bytes
 
 
 async def json_body(request: web.Request) -> Any:  # noqa: ANN401 - any JSON value

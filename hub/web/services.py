@@ -42,6 +42,7 @@ class WebSettings:
         stall_s: how long a reader of a stream may take nothing before it is cut off.
         keepalive_s: longest silence on a stream; also how soon a revoked token ends it.
         max_streams: streams open at once.
+        max_streams_of_token, max_streams_of_address: those of one token, and of one address.
         version: release of the hub, as the OpenAPI document tells it.
     """
 
@@ -49,16 +50,24 @@ class WebSettings:
     stall_s: float = 10.0
     keepalive_s: float = 5.0
     max_streams: int = 512
+    max_streams_of_token: int = 128
+    max_streams_of_address: int = 256
     version: str = "0"
 
 
 @dataclass(slots=True)
 class Live:
-    """What belongs to one running application: its route table and its open streams."""
+    """What belongs to one running application: its route table and its open streams.
+
+    Attributes:
+        streams: each with the token and the address it is for.
+        body_bytes: length of the bodies that are being read.
+    """
 
     routes: tuple[Route, ...]
     metrics: CollectorRegistry
-    streams: set[asyncio.Task[Any]] = field(default_factory=set)
+    streams: dict[asyncio.Task[Any], tuple[str, str]] = field(default_factory=dict)
+    body_bytes: int = 0
 
 
 SERVICES: Final = web.AppKey("services", Services)

@@ -1,7 +1,7 @@
 """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): one open answer.
 
-A reader that takes nothing is cut off: what waits for it is bounded by the transport's buffer (64 KiB) and one write,
-and it resumes by the id of the last event it saw. A stream ends when its token does, and when the hub stops.
+A reader that takes nothing is cut off: what waits for it is bounded by the transport's buffer (64 KiB) and one write of
+as much, and it resumes by the id of the last event it saw. A stream ends when its token does, and when the hub stops.
 """
 
 import asyncio
@@ -12,13 +12,15 @@ from typing import Final
 import structlog
 from aiohttp import hdrs, web
 
-from hub.web import guard
+from hub.web import guard, porch
 from hub.web.routing import SSE
 from hub.web.services import IS_STREAMING, LIVE, PRINCIPAL, SETTINGS
-from protocol.errors import Overloaded, Refused, Unavailable
+from protocol.errors import Overloaded, Refused, Throttled, Unavailable
 
 log = structlog.get_logger(__name__)
 _RETRY_MS: Final = 1_000
+_WRITE_BYTES: Final = 64 << 10
+_BUSY_S: Final = 5.0
 
 
 def frame(data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
@@ -52,9 +54,16 @@ class Stream:
             ConnectionError: the reader is gone, or takes nothing.
             Refused: its token has ended.
         """
-        joined = b"".join(frames)
-        if joined:
-            await self._write(joined)
+        waiting: list[bytes] = []
+        size_bytes = 0
+        for each in frames:
+            waiting.append(each)
+            size_bytes += len(each)
+            if size_bytes >= _WRITE_BYTES:
+                await self._write(b"".join(waiting))
+                waiting, size_bytes = [], 0
+        if waiting:
+            await self._write(b"".join(waiting))
         await self.rest()
 
     async def pause(self, seconds: float) -> None:
@@ -85,7 +94,7 @@ class Stream:
                 "stream_cut", path=self._request.path, stalled_s=self._settings.stall_s, next="the reader resumes by id"
             )
             if self._request.transport is not None:
-                self._request.transport.abort()
+                porch.cut_off(self._request.transport)
             raise ConnectionResetError from None
 
 
@@ -97,13 +106,13 @@ async def opened(request: web.Request, after: int | None = None) -> AsyncIterato
 
     Raises:
         Overloaded: too many streams are open.
+        Throttled: too many of this token, or of this address.
     """
     live = request.app[LIVE]
-    if len(live.streams) >= request.app[SETTINGS].max_streams:
-        raise Overloaded(f"{len(live.streams)} streams are open, no more can be", 5.0)
+    whose = _whose(request)
     task = asyncio.current_task()
     assert task is not None, "a handler runs in a task"
-    live.streams.add(task)
+    live.streams[task] = whose
     try:
         stream = Stream(request)
         await stream.response.prepare(request)
@@ -114,7 +123,20 @@ async def opened(request: web.Request, after: int | None = None) -> AsyncIterato
         except (ConnectionError, Refused, Unavailable) as exc:
             log.debug("stream_ended", path=request.path, why=type(exc).__name__)
     finally:
-        live.streams.discard(task)
+        del live.streams[task]
+
+
+def _whose(request: web.Request) -> tuple[str, str]:
+    """Token and address of a reader who may have one more stream."""
+    token, address = request[PRINCIPAL].token, request.remote or ""
+    open_, settings = request.app[LIVE].streams, request.app[SETTINGS]
+    if len(open_) >= settings.max_streams:
+        raise Overloaded(f"{len(open_)} streams are open, no more can be", _BUSY_S)
+    if sum(whose[0] == token for whose in open_.values()) >= settings.max_streams_of_token:
+        raise Throttled(f"{settings.max_streams_of_token} streams of this token are open, no more can be", _BUSY_S)
+    if sum(whose[1] == address for whose in open_.values()) >= settings.max_streams_of_address:
+        raise Throttled(f"{settings.max_streams_of_address} streams from {address} are open, no more can be", _BUSY_S)
+    return token, address
 
 
 async def end_all(app: web.Application) -> None:

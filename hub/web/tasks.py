@@ -30,16 +30,18 @@ class TaskBatch(Struct, kw_only=True, forbid_unknown_fields=True):
 
 async def submit(request: web.Request) -> web.StreamResponse:
     """One spec, or ``{"tasks": [...]}``; answers only when the tasks are stored for good."""
+    intake, by = request.app[SERVICES].intake, request[PRINCIPAL].token
+    intake.check(1, by)
     value = await requests.json_body(request)
+    is_many = is_batch(value)
+    digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
     specs = read_specs(value)
-    done = await request.app[SERVICES].intake.submit(
-        specs,
-        key=read_key(request.headers),
-        digest=hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest(),
-        by=request[PRINCIPAL].token,
-    )
+    del value  # what waits for the disk shall cost no more than its stored form
+    waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
+    del specs
+    done = await waiting
     headers = {"Idempotency-Replayed": "true"} if done.replayed else {}
-    if is_batch(value):
+    if is_many:
         return json_reply(done, 201, headers)
     headers["Location"] = f"{PREFIX}/tasks/{done.tasks[0].id}"
     return json_reply(done.tasks[0], 201, headers)

@@ -3,22 +3,29 @@
 What it cannot keep it refuses, with the time to come back; what running work has to say always finds room.
 """
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import psutil
 import pytest
 
+from tests.support.fleet import LightFleet
 from tests.support.mesh import Mesh, until
+from tests.support.mesh import mesh as mesh_of
 
 PATIENCE_S: Final = 60.0
 MIB: Final = 1 << 20
+ESTABLISHED: Final = 1
 
 
 class Answer(NamedTuple):
@@ -138,3 +145,155 @@ def test_t23_a_hub_killed_on_a_full_disk_starts_again_on_what_was_kept_back(tmp_
             until(lambda: submit(running).status == 201, "new tasks are taken in again", running.hub)
         finally:
             running.stop()
+
+
+# --- readers, doors, storms -------------------------------------------------------------------------------------------
+
+
+def memory_of(process: subprocess.Popen[bytes] | None) -> int:
+    """Bytes that a process holds in memory."""
+    assert process is not None
+    return int(psutil.Process(process.pid).memory_info().rss)
+
+
+def raw_line(mesh: Mesh, said: str = "", receive_bytes: int = 4096) -> socket.socket:
+    """A connection that has said this much and reads nothing."""
+    host, port = mesh.url.removeprefix("http://").split(":")
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    line.connect((host, int(port)))
+    line.sendall(said.encode())
+    return line
+
+
+@contextlib.contextmanager
+def lines_to(mesh: Mesh, count: int, said: Callable[[int], str]) -> Iterator[list[socket.socket]]:
+    """Many of them; the nth has said ``said(n)``. Closed at the end."""
+    lines: list[socket.socket] = []
+    try:
+        lines.extend(raw_line(mesh, said(number)) for number in range(count))
+        yield lines
+    finally:
+        for line in lines:
+            line.close()
+
+
+def get(mesh: Mesh, path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {mesh.token()}\r\n\r\n"
+
+
+def is_closed(line: socket.socket) -> bool:
+    """Whether the hub has given a connection up; nothing of what it has sent is read."""
+    return line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != ESTABLISHED
+
+
+def slowest_s(count: int, call: Callable[[], object]) -> float:
+    """The 99th of 100 answers, as a caller waits for them."""
+    times = []
+    for _ in range(count):
+        began = time.monotonic()
+        call()
+        times.append(time.monotonic() - began)
+    return sorted(times)[int(count * 0.99)]
+
+
+def test_t43_fifty_readers_that_never_read_are_dropped_and_lose_nothing(tmp_path: Path) -> None:
+    """Fault: 50 readers of events and output take nothing. The hub's memory stays, submissions stay quick, and whoever
+    comes back with the number of the last event gets all that it missed."""
+    with mesh_of(tmp_path, "One") as running:
+        first = running.events()[-1]["seq"]
+        much = "for i in 1 2 3 4 5 6; do head -c 700000 /dev/zero | tr '\\0' x; echo; done"
+        chatty = running.submit(title="chatty", command=much)
+        running.wait(chatty)
+        paths = ("/api/v1/events?after=0", f"/api/v1/tasks/{chatty}/logs?follow=1")
+        before = memory_of(running.hub)
+        with lines_to(running, 50, lambda number: get(running, paths[number % 2])) as stuck:
+            spec = {"title": "x" * 200, "executor": "noop"}
+            worst_s = slowest_s(100, lambda: running.submit_all([spec] * 20))
+            grown = memory_of(running.hub) - before
+            until(lambda: all(is_closed(line) for line in stuck), "the hub gives them up", running.hub)
+
+        assert grown < 64 * MIB
+        assert worst_s < 2, "50 ms on a quiet machine"
+        numbers = [event["seq"] for event in running.events() if event["seq"] > first]
+        assert numbers == list(range(first + 1, first + 1 + len(numbers)))
+        assert len(numbers) > 2_000
+
+
+def test_t47_connections_that_do_not_show_who_they_are_are_few_and_short(tmp_path: Path) -> None:
+    """Fault: 600 connections of one address that say nothing, half of a request, or a byte now and then. At most 200
+    stand at a time, none longer than about 5 s, and who shows a token is served all the while."""
+    with mesh_of(tmp_path) as running:
+        hub = psutil.Process(running.hub.pid if running.hub else 0)
+        said = ("", "GET /api/v1/tasks HTTP/1.1\r\nHost:")
+        with lines_to(running, 600, lambda number: said[number % 2]) as lines:
+            until(lambda: sum(not is_closed(line) for line in lines) <= 200, "few of them stand", running.hub)
+            began = time.monotonic()
+            worst_s = slowest_s(100, lambda: running.call("GET", "/api/v1/tasks"))
+            with contextlib.suppress(OSError):
+                while not is_closed(lines[-1]):
+                    lines[-1].send(b"x")
+                    time.sleep(0.2)
+            until(lambda: all(is_closed(line) for line in lines), "none is left", running.hub)
+            until(lambda: len(hub.net_connections()) < 50, "nothing is left of them", running.hub)
+
+        assert worst_s < 2, "1 s at most, some milliseconds on a quiet machine"
+        assert time.monotonic() - began < 30, "5 s on a quiet machine"
+
+
+async def storm(tmp_path: Path, sidecars: int) -> tuple[list[float], float, int]:
+    """Kill the hub of so many sidecars and start it again; seconds after which each was back, the 99th of 100 API calls
+    in that time, and how often the hub asked somebody to wait."""
+    running = Mesh(tmp_path, lease_s=30.0, heartbeat_s=5.0)
+    await asyncio.to_thread(running.start_hub)
+    fleet = LightFleet(running.url, running.token("agent"), sidecars)
+    try:
+        fleet.start()
+        await fleet.until(lambda: fleet.online == sidecars, 120)
+        running.kill(running.hub)
+        await fleet.until(lambda: fleet.online == 0, 60)
+        fleet.entered.clear()
+        fleet.refused = 0
+        await asyncio.to_thread(running.start_hub)
+        began = time.monotonic()
+        times: list[float] = []
+
+        async def ask_all_the_time() -> None:
+            while True:
+                asked = time.monotonic()
+                while (await asyncio.to_thread(ask, running, "GET", "/api/v1/tasks")).status != 200:  # noqa: ASYNC110 - a poll
+                    await asyncio.sleep(0.02)
+                times.append(time.monotonic() - asked)
+                await asyncio.sleep(0.02)
+
+        asking = asyncio.create_task(ask_all_the_time())
+        await fleet.until(lambda: fleet.online == sidecars, 120)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        worst_s = sorted(times)[int(len(times) * 0.99)]
+        return [at - began for at in sorted(fleet.entered)], worst_s, fleet.refused
+    finally:
+        await fleet.stop()
+        await asyncio.to_thread(running.stop)
+
+
+async def test_t16_a_fleet_that_comes_back_at_once_is_let_in_and_nobody_else_feels_it(tmp_path: Path) -> None:
+    """Fault: the hub of 200 sidecars is killed and started again. All are back, the API answers meanwhile."""
+    back, worst_s, _ = await storm(tmp_path, 200)
+
+    assert len(back) == 200
+    assert back[-1] <= 60, "some seconds on a quiet machine"
+    assert worst_s <= 5, "some milliseconds on a quiet machine"
+
+
+@pytest.mark.soak
+async def test_t16_soak_two_thousand_sidecars_are_back_in_half_a_minute(tmp_path: Path) -> None:
+    """Fault: the same with 2,000. Back within 30 s, at most 3 times as many in a second as on average."""
+    back, worst_s, refused = await storm(tmp_path, 2_000)
+    seconds = Counter(int(at) for at in back)
+    mean = len(back) / (back[-1] - back[0])
+    print(f"back={back[-1]:.1f}s peak={max(seconds.values())}/s mean={mean:.0f}/s p99={worst_s:.3f}s refused={refused}")
+
+    assert back[-1] <= 30
+    assert max(seconds.values()) <= 3 * mean
+    assert worst_s <= 1

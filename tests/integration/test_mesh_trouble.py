@@ -119,7 +119,7 @@ async def door(*, dead_after_s: float | None) -> AsyncIterator[Made]:
         resend=resend,
     )
     app = web.Application()
-    app.router.add_get("/mesh", Door(gateway, lambda _request: True).accept)
+    app.router.add_get("/mesh", Door(gateway, lambda _request: True, clock=clock).accept)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:

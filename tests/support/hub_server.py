@@ -222,8 +222,9 @@ class HubServer:
 
     async def _flush(self, session: Session, socket: web.WebSocketResponse) -> None:
         try:
-            for frame in session.data_to_send():
-                await socket.send_bytes(frame)
+            while frames := session.data_to_send():
+                for frame in frames:
+                    await socket.send_bytes(frame)
         except ConnectionError:
             pass  # the line broke; the session resends on the next one
 

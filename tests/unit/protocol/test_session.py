@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from protocol import codec
 from protocol.errors import FrameTooLarge, MalformedFrame, Overloaded, ProtocolViolation
-from protocol.limits import MAX_FRAME_BYTES, MAX_UNACKED
+from protocol.limits import BULK_FRAME_BYTES, LONGEST_FRAME_S, MAX_FRAME_BYTES, MAX_UNACKED, MAX_UNACKED_BYTES
 from protocol.messages import Accept, Ack, Cancel, Drain, Error, Heartbeat, Log, Ordered, Ping, Pong, Progress
 from protocol.model import AttemptId, AttemptState
 from protocol.session import MAX_PINGS, Session
@@ -27,11 +27,23 @@ def joined(a: Session, b: Session, now: float = 0.0) -> None:
     b.connected(a_received, now)
 
 
+def output(number: int, size_bytes: int) -> Log:
+    return Log(attempt=AttemptId("A", 1, "t", 1), offset=number, stream="stdout", text="x" * size_bytes)
+
+
+def everything(a: Session) -> list[bytes]:
+    """All frames that a line would carry."""
+    found: list[bytes] = []
+    while frames := a.data_to_send():
+        found += frames
+    return found
+
+
 def carry(a: Session, b: Session, now: float = 0.0) -> list[object]:
     """All that ``a`` has to send arrives at ``b``; what ``b`` acts on, made safe at once."""
     taken: list[object] = []
-    for frame in a.data_to_send():
-        for message in b.receive(frame, now):
+    while frames := a.data_to_send():
+        for message in [message for frame in frames for message in b.receive(frame, now)]:
             taken.append(message)
             if isinstance(message, Ordered):
                 b.acknowledge(message.n)
@@ -219,13 +231,73 @@ def test_more_than_a_peer_may_leave_unacknowledged_is_refused() -> None:
 def test_a_large_backlog_goes_out_in_frames_that_fit() -> None:
     a, b = Session(), Session()
     for number in range(100):
-        a.send(Log(attempt=AttemptId("A", 1, "t", 1), offset=number, stream="stdout", text="x" * 30_000))
+        a.send(output(number, 30_000))
     joined(a, b)
-    frames = a.data_to_send()
+    frames = everything(a)
 
     assert len(frames) > 1
-    assert max(map(len, frames)) <= MAX_FRAME_BYTES
+    assert max(map(len, frames)) <= BULK_FRAME_BYTES + 5
     assert sum(len(b.receive(frame, 0)) for frame in frames) == 100
+
+
+def test_a_heartbeat_has_at_most_one_frame_of_bulk_before_it() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    for number in range(100):
+        a.send(output(number, 30_000))
+    (first,) = a.data_to_send()
+    a.send(Heartbeat(sidecar="A", boot=1))
+    urgent, second = a.data_to_send()
+
+    assert len(first) <= BULK_FRAME_BYTES + 5
+    assert len(b.receive(first, 0)) == 8
+    assert b.receive(urgent, 0) == [Heartbeat(sidecar="A", boot=1)]
+    assert len(b.receive(second, 0)) == 8
+
+
+def test_what_is_small_shares_a_frame_with_what_is_urgent() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    a.send(output(0, 1_000))
+    a.send(Heartbeat(sidecar="A", boot=1))
+    (frame,) = a.data_to_send()
+
+    assert [type(message).__name__ for message in b.receive(frame, 0)] == ["Heartbeat", "Log"]
+
+
+def test_a_message_larger_than_a_frame_of_bulk_goes_alone() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    for number, size in enumerate((10, BULK_FRAME_BYTES + 1, 10)):
+        a.send(output(number, size))
+
+    assert [len(b.receive(frame, 0)) for frame in everything(a)] == [1, 1, 1]
+
+
+def test_unacknowledged_bytes_have_a_limit_too_and_make_room_again() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    number = 0
+    while a.unacked_bytes < MAX_UNACKED_BYTES:
+        a.send(output(number := number + 1, 500_000))
+    with pytest.raises(Overloaded, match="unacknowledged"):
+        a.send(output(0, 1))
+
+    assert number < MAX_UNACKED
+    carry(a, b)
+    carry(b, a)
+    assert a.unacked_bytes == 0
+
+
+def test_a_peer_whose_frame_is_still_coming_lives_but_not_for_ever() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    for now in range(1, int(LONGEST_FRAME_S) + 1):
+        a.heard(float(now))
+        assert not a.is_dead(float(now))
+
+    a.heard(LONGEST_FRAME_S + 10)
+    assert a.is_dead(LONGEST_FRAME_S + 15)
 
 
 def test_a_ping_is_answered_and_the_answer_is_no_news(pair: tuple[Session, Session]) -> None:

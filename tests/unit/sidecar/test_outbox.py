@@ -17,8 +17,8 @@ def exchange(ours: Session, theirs: Session) -> list[Report]:
         ours.connected(theirs.received, 0.0)
         theirs.connected(0, 0.0)
     arrived = []
-    for frame in ours.data_to_send():
-        for message in theirs.receive(frame, 0.0):
+    while frames := ours.data_to_send():
+        for message in [message for frame in frames for message in theirs.receive(frame, 0.0)]:
             assert isinstance(message, Ordered)
             theirs.acknowledge(message.n)
             arrived += [message] if isinstance(message, Report) else []

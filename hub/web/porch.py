@@ -1,0 +1,226 @@
+"""Connections that have not shown who they are: how many there may be, and for how long.
+
+Until its first request with a token a connection costs the hub something and has earned nothing. Each has
+``PATIENCE_S`` for a complete request head. There may be ``MAX_OF_ADDRESS`` of one address; of more, the one that has
+been here longest makes room, or (a whole fleet comes back at once) the new one has ``HASTE_S`` only. With a valid token
+(``hub/web/guard.py`` says so) it is a guest and has no such limits.
+
+What arrives passes through here, so it is also known how much did (:func:`received_bytes`). Of what leaves, the kernel
+holds little that it has not sent: a heartbeat would stand behind it, and readers that never read would fill it.
+
+``hub/app.py`` puts this between the listening socket and the HTTP server.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final, cast
+
+import structlog
+
+from protocol.limits import UNSENT_BYTES
+
+log = structlog.get_logger(__name__)
+MAX_OF_ADDRESS: Final = 200
+MAX_AT_ONCE: Final = 10
+"""So many times as many of one address may be here for a moment."""
+MAX_ALTOGETHER: Final = 4_000
+PATIENCE_S: Final = 5.0
+HASTE_S: Final = 1.0
+ANSWER_S: Final = 15.0
+"""How long a request without a token may be answered (it may wait for a database that is away)."""
+_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Porch:
+    """All connections that are not guests yet."""
+
+    def __init__(self, *, of_address: int = MAX_OF_ADDRESS, altogether: int = MAX_ALTOGETHER) -> None:
+        self._of_address, self._altogether = of_address, altogether
+        self._waiting: dict[str, dict[Visitor, None]] = {}  # by address, oldest first
+        self.waiting = 0
+        self.turned_away = 0
+
+    def factory(self, server: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a new connection; ``server`` makes the one behind it."""
+        return lambda: Visitor(self, server())
+
+    def enter(self, visitor: "Visitor") -> float:
+        """How long one more of its address may wait with the others; 0: there is no room for it."""
+        others = self._waiting.get(visitor.address, {})
+        patience_s = PATIENCE_S
+        if len(others) >= self._of_address:
+            oldest = next(iter(others))
+            if oldest.age_s > HASTE_S:
+                oldest.turn_away("others of its address wait")
+            else:
+                patience_s = HASTE_S
+        if len(others) >= MAX_AT_ONCE * self._of_address or self.waiting >= self._altogether:
+            self.turned_away += 1
+            return 0.0
+        self._waiting.setdefault(visitor.address, {})[visitor] = None
+        self.waiting += 1
+        return patience_s
+
+    def leave(self, visitor: "Visitor") -> None:
+        """It is a guest now, or gone; twice is once."""
+        others = self._waiting.get(visitor.address, {})
+        if visitor in others:
+            del others[visitor]
+            self.waiting -= 1
+        if not others:
+            self._waiting.pop(visitor.address, None)
+
+
+class Visitor(asyncio.Protocol):
+    """One connection, in front of the HTTP server's own protocol."""
+
+    __slots__ = (
+        "_came_at",
+        "_inner",
+        "_is_refused",
+        "_loop",
+        "_porch",
+        "_timer",
+        "_transport",
+        "address",
+        "is_guest",
+        "received_bytes",
+    )
+
+    def __init__(self, porch: Porch, inner: asyncio.Protocol) -> None:
+        self._porch, self._inner = porch, inner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._came_at = 0.0
+        self._is_refused = False
+        self.address = ""
+        self.is_guest = False
+        self.received_bytes = 0
+
+    @property
+    def age_s(self) -> float:
+        """How long it has been here."""
+        return self._loop.time() - self._came_at
+
+    def asks(self) -> None:
+        """A request of it is complete, and will be answered."""
+        self._wait(ANSWER_S)
+
+    def answered(self) -> None:
+        """It may ask again."""
+        self._wait(PATIENCE_S)
+
+    def is_known(self) -> None:
+        """It has shown a valid token: from now on it is a guest."""
+        if not self.is_guest:
+            self.is_guest = True
+            self._stop_waiting()
+
+    def turn_away(self, why: str) -> None:
+        """Close it without a word."""
+        log.debug("visitor_turned_away", address=self.address, why=why)
+        self._porch.turned_away += 1
+        self._stop_waiting()
+        if self._transport is not None:
+            cut_off(self._transport)
+
+    def _wait(self, seconds: float) -> None:
+        if self.is_guest or self._is_refused:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self.turn_away, "no complete request in time")
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._porch.leave(self)
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection has come."""
+        self._transport, self._came_at = cast("asyncio.Transport", transport), self._loop.time()
+        self.address = _address(transport.get_extra_info("peername"))
+        patience_s = self._porch.enter(self)
+        if not patience_s:
+            self._is_refused = True
+            self._transport.write(_BUSY)
+            self._transport.close()
+            return
+        _keep_short(transport)
+        self._wait(patience_s)
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """It says something."""
+        self.received_bytes += len(data)
+        if not self._is_refused:
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """It will say no more."""
+        return None if self._is_refused else self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """It takes nothing for now."""
+        if not self._is_refused:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It takes again."""
+        if not self._is_refused:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._stop_waiting()
+        if not self._is_refused:
+            self._inner.connection_lost(exc)
+
+
+def visitor_of(transport: asyncio.BaseTransport | None) -> Visitor | None:
+    """Who is on this connection; ``None`` if it did not come over a porch (a test that serves the bare application)."""
+    # Not asked for its class: the transports of uvloop are nobody's children.
+    found = None if transport is None else cast("asyncio.Transport", transport).get_protocol()
+    return found if isinstance(found, Visitor) else None
+
+
+def received_bytes(transport: asyncio.BaseTransport | None) -> int:
+    """Bytes that have come over this connection, those of unfinished frames and requests too."""
+    visitor = visitor_of(transport)
+    return visitor.received_bytes if visitor is not None else 0
+
+
+def cut_off(transport: asyncio.BaseTransport) -> None:
+    """End a connection at once; what the other end has not taken is dropped (the kernel would keep it for minutes)."""
+    line = transport.get_extra_info("socket")
+    if line is not None:
+        with contextlib.suppress(OSError):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cast("asyncio.Transport", transport).abort()
+
+
+def _keep_short(transport: asyncio.BaseTransport) -> None:
+    line = transport.get_extra_info("socket")
+    if line is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with contextlib.suppress(OSError):
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _address(peer: Any) -> str:  # noqa: ANN401 - what a socket says of its other end
+    """What counts as one address: an IPv4 address, or the 64 bits of an IPv6 one that a whole household shares."""
+    host = str(peer[0]) if isinstance(peer, tuple) and peer else "local"
+    try:
+        found = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return found.exploded[:19]
+    return str(getattr(found, "ipv4_mapped", None) or found)
