@@ -5,6 +5,7 @@ query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,8 @@ DISPENSABLE: Final = (AddTasks, AppendLog)
 _NO_ROOM: Final = StorageFull("the hub's disk is full; new tasks are taken in again when there is room", 5.0)
 FULL_PAUSE_S: Final = 0.25
 """How long a batch that found no room waits before it looks again."""
+LONG_LOG_PAGES: Final = 1_000
+"""From here on the write-ahead log is copied into the store before the next batch; SQLite's own number."""
 REFUSALS: Final = (
     apsw.ConstraintError,
     apsw.MismatchError,
@@ -69,6 +72,7 @@ class SqliteStore(Backend):
         self._verbs: Verbs | None = None
         self._is_closed = False
         self._is_doubtful = False
+        self._log_pages = 0
         self._closing = asyncio.Event()
         self._space = space
         self._is_without_room = False
@@ -96,6 +100,7 @@ class SqliteStore(Backend):
                 Path(self._path).touch(mode=0o600)  # SQLite gives its companions the rights of the file
             self._writing = _connect(self._path, self._busy_s)
             migrate(self._writing)
+            self._writing.set_wal_hook(self._grown)
             self._verbs = Verbs(SqliteStatements(self._writing))
             self.newest_event = _number(self._writing, self._sql["last_event"])
             self._reading = self._writing if self._is_memory else _connect(self._path, self._busy_s)
@@ -162,10 +167,26 @@ class SqliteStore(Backend):
             return
         raise StoreFailed("the hub stops while its disk is full; what waited was not acknowledged")
 
+    def _grown(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _copy_log(self) -> None:
+        """Copy the write-ahead log into the store, if it is long: SQLite does so too, but keeps what fails to itself.
+
+        A sync that fails here is as bad as one of a commit. Without room, or with a reader in the way, the log goes on
+        for now, and the next batch tries again.
+        """
+        if self._log_pages >= LONG_LOG_PAGES:
+            assert self._writing is not None, "the store is open"
+            with contextlib.suppress(apsw.FullError, apsw.BusyError, apsw.LockedError):
+                self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
     def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         assert self._writing is not None, "the store is open"
         assert self._verbs is not None, "the store is open"
         try:
+            self._copy_log()
             try:
                 return _transaction(self._writing, self._verbs.batch, batch)
             except REFUSALS:

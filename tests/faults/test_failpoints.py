@@ -85,6 +85,24 @@ def test_t24_one_failed_fsync_ends_the_hub_and_nothing_is_acknowledged_after_it(
             fragile.task(task)
 
 
+def test_t24_a_failed_sync_of_the_store_itself_ends_the_hub_too(fragile: FragileHub) -> None:
+    """Commits sync the log; the store is synced when the log is copied into it, which SQLite alone does in silence."""
+    acknowledged: list[str] = []
+    fragile.disk.match = "/hub/hub.sqlite$"
+    fragile.disk.arm("EIO", calls=("sync",))
+    with contextlib.suppress(OSError, http.client.HTTPException, Refused):
+        for _ in range(400):
+            acknowledged += fragile.submit_all([{"executor": "noop", "prompt": "p" * 20_000, "needs": ["x"]}] * 5)
+    assert fragile.hub is not None
+    assert fragile.hub.wait(PATIENCE_S) == 1
+    fragile.disk.mend()
+    fragile.start_hub()
+
+    assert acknowledged
+    for task in acknowledged:
+        fragile.task(task)
+
+
 def _load_until_it_fails(hub: FragileHub, nth: int) -> list[str]:
     acknowledged: list[str] = []
 

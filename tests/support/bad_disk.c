@@ -4,7 +4,7 @@
  * the control file's `match`, and every call that sends on an internet socket, is numbered and written into the
  * journal. The control file is read again at each such call, so a test may change it at any time:
  *
- *   match=TEXT     which files (part of the path)
+ *   match=TEXT     which files (part of the path; with a $ at its end: how the path ends)
  *   calls=a,b      which calls count: write sync truncate rename link unlink send; empty: all
  *   nth=N          the fault begins at the Nth call that counts (from 1), 0: never
  *   times=N        how many calls it hits, 0: all from then on
@@ -86,6 +86,14 @@ static int is_listed(const char *calls, const char *call) {
     return 0;
 }
 
+static int is_watched(const char *path, const char *match) {
+    size_t length = strlen(path), part = strlen(match);
+    if (length > 4 && !strcmp(path + length - 4, "-shm")) return 0; /* memory that looks like a file */
+    if (!part) return 0;
+    if (match[part - 1] != '$') return strstr(path, match) != NULL;
+    return length >= part - 1 && !strncmp(path + length - (part - 1), match, part - 1);
+}
+
 static int is_internet(int fd) {
     struct sockaddr_storage name;
     socklen_t size = sizeof name;
@@ -139,9 +147,7 @@ static int before(struct step *s, const char *call, int fd, const char *path) {
         }
     }
     if (!read_control(&s->control)) return 0;
-    size_t length = strlen(s->path);
-    if (length > 4 && !strcmp(s->path + length - 4, "-shm")) return 0; /* memory that looks like a file */
-    if (strcmp(s->path, "socket") && (!*s->control.match || !strstr(s->path, s->control.match))) return 0;
+    if (strcmp(s->path, "socket") && !is_watched(s->path, s->control.match)) return 0;
     s->is_noted = 1;
     pthread_mutex_lock(&one_at_a_time);
     if (s->control.round != round_now) round_now = s->control.round, counted = 0;

@@ -34,13 +34,14 @@ class BadDisk:
 
     Args:
         folder: where its control file and its journal are kept; not on the disk that goes bad.
-        match: part of the paths that it watches.
+        match: part of the paths that it watches; with a ``$`` at its end, how they end. It may be changed before
+            :meth:`arm`.
     """
 
     def __init__(self, folder: Path, match: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._control, self._journal = folder / "bad_disk", folder / "bad_disk.log"
-        self._match, self._round = match, 0
+        self.match, self._round = match, 0
         self.mend()
 
     @property
@@ -59,7 +60,7 @@ class BadDisk:
             delay_ms: for ``delay``.
         """
         self._round += 1
-        lines = {"match": self._match, "calls": ",".join(calls), "fault": fault, "nth": nth}
+        lines = {"match": self.match, "calls": ",".join(calls), "fault": fault, "nth": nth}
         lines |= {"times": times, "ms": delay_ms, "round": self._round}
         self._write(lines)
 
