@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import resource
+import secrets
 import signal
 import ssl
 import sys
@@ -38,7 +39,7 @@ from hub.store.backend import Backend
 from hub.store.changes import Record
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
-from hub.store.store import Start
+from hub.store.store import ALONE_MS, Start
 from hub.web.application import build
 from hub.web.porch import Porch, received_bytes
 from hub.web.routing import Route
@@ -93,8 +94,10 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
         space = _space(settings)
         store = _store(settings, space)
         await store.open()
-        start = await store.start(clock.now_ms())
-        return await _assemble(settings, clock, store, space, start, lock)
+        lease_ms = int(settings.hub_lease_s * 1000) if _is_postgres(settings) else ALONE_MS
+        node = _node(settings.folder)
+        start = await store.start(clock.now_ms(), node=node, version=VERSION, lease_ms=lease_ms)
+        return await _assemble(settings, clock, store, space, start, node, lock)
     except BaseException:
         if store is not None:
             await store.close()
@@ -130,11 +133,11 @@ def _store(settings: Settings, space: Space | None) -> Backend:
         from hub.store.postgres import PostgresStore
     except ImportError as exc:
         raise _unusable("store", f"{masked(settings.store)} needs a driver: pip install 'agentcom[postgres]'") from exc
-    return PostgresStore(settings.store, alone=True)
+    return PostgresStore(settings.store)
 
 
 async def _assemble(
-    settings: Settings, clock: Clock, store: Backend, space: Space | None, start: Start, lock: IO[str]
+    settings: Settings, clock: Clock, store: Backend, space: Space | None, start: Start, node: str, lock: IO[str]
 ) -> Running:
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     access = await Access.load(store, clock)
@@ -147,11 +150,15 @@ async def _assemble(
         probe=probe,
         version=VERSION,
         watch=_watch(settings, store, clock, space),
+        node=node,
+        is_shared=_is_postgres(settings),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
     with _written_in(settings.folder):
         await access.ensure_first_tokens(settings.folder)
-    await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION})))
+    hub.mates.on_tokens = access.reload
+    facts = {"version": VERSION, "hub": start.hub_boot}
+    await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts=facts)))
 
     door = Door(
         hub.gateway,
@@ -159,6 +166,7 @@ async def _assemble(
         clock=clock,
         fleet=lambda: len(hub.fleet.agents),
         received_bytes=lambda request: received_bytes(request.transport),
+        why_closed=lambda: hub.membership.trouble,
     )
     app = build(
         Services(hub.intake, hub.insight, hub.presence, hub.registry, access, hub.feed),
@@ -172,9 +180,10 @@ async def _assemble(
     tasks = [asyncio.create_task(loop()) for loop in (*hub.loops, access.keep_last_used)]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
+    running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
     running._stop.append(_ender(tasks, access))  # noqa: SLF001 - as above
     try:
-        running.url = await _open(app, settings, hub.links, running)
+        running.url = hub.membership.url = await _open(app, settings, hub.links, running)
     except BaseException:
         await running.stop()
         raise
@@ -277,6 +286,15 @@ def _announce(folder: Path, url: str) -> None:
     draft = folder / ".hub.json"
     draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
     draft.replace(folder / "hub.json")
+
+
+def _node(folder: Path) -> str:
+    """The name of this data directory, made up at the first start: what an earlier hub here held is this one's."""
+    file = folder / "node.id"
+    with _written_in(folder):
+        if not file.exists():
+            file.write_text(secrets.token_hex(8) + "\n", encoding="utf-8")
+        return file.read_text(encoding="utf-8").strip()
 
 
 def _lock(folder: Path) -> IO[str]:

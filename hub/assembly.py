@@ -22,6 +22,8 @@ from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.insight import Insight
 from hub.services.intake import Intake
+from hub.services.mates import Mates
+from hub.services.membership import Membership
 from hub.services.presence import Presence
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
@@ -51,12 +53,21 @@ class Parts:
     registry: Registry
     sweeper: Sweeper
     gateway: Gateway
+    membership: Membership
+    mates: Mates
     watch: Watch | None
 
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """What has to run for as long as the hub does; one that ends with an error ends the hub."""
-        return self.sweeper.run, self.registry.run, *((self.watch.run,) if self.watch else ())
+        return (
+            self.sweeper.run,
+            self.registry.run,
+            self.membership.run,
+            self.mates.run,
+            lambda: self.store.listen(self.mates.listen),
+            *((self.watch.run,) if self.watch else ()),
+        )
 
 
 def assemble(  # noqa: PLR0913 - what a hub is made of
@@ -70,6 +81,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     version: str,
     on_failure: Callable[[BaseException], None],
     watch: Watch | None = None,
+    node: str = "",
+    is_shared: bool = False,
 ) -> Parts:
     """A hub that knows what the last one knew, as soon as this returns.
 
@@ -80,6 +93,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         probe: asks an LLM endpoint what it has.
         version: shown to people.
         watch: looks at the machine under this hub, if it is on one.
+        node: names the data directory, over all starts of its hub.
+        is_shared: other hubs may have the same store.
         on_failure: hears that the store can promise nothing any more: the hub has to end.
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
@@ -88,6 +103,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         window.open(text)
 
     sweeper: Sweeper
+    membership: Membership
     results = Results(
         store,
         fleet,
@@ -99,9 +115,44 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_log=feed.logged,
         on_ended=metrics.ended,
     )
-    sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=settings.lease_s)
     hub, lease_s = start.hub_boot, settings.lease_s
-    presence = Presence(store, fleet, clock, hub=hub, lease_s=lease_s, lose=results.lose, send=links.send)
+    sweeper = Sweeper(
+        store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
+    )
+    presence = Presence(
+        store,
+        fleet,
+        clock,
+        hub=hub,
+        lease_s=lease_s,
+        lose=results.lose,
+        send=links.send,
+        hubs=lambda: membership.urls,
+    )
+    mates = Mates(
+        store,
+        fleet,
+        window,
+        links,
+        feed,
+        clock,
+        hub=hub,
+        newest=start.last_event,
+        is_shared=is_shared,
+        take=presence.take,
+        on_due=sweeper.due,
+    )
+    membership = Membership(
+        store,
+        clock,
+        mates,
+        start.standing,
+        boot=hub,
+        node=node,
+        version=version,
+        lease_s=settings.hub_lease_s if is_shared else 0.0,
+        on_lead=lambda: sweeper.due(clock.now_ms()),
+    )
     dispatch = Dispatch(
         store,
         fleet,
@@ -110,6 +161,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         clock,
         hub=hub,
         lease_s=lease_s,
+        may_grant=lambda: not membership.trouble,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )
@@ -134,15 +186,27 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
         resend=_resender(store, dispatch),
+        hubs=lambda: membership.urls.values(),  # noqa: PLW0108 - those that live when it is asked
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
     machine = watch.components if watch else dict
     recent = Recent()
-    insight = Insight(store, fleet, clock, version=version, started_at=started_at, recent=recent, machine=machine)
+    insight = Insight(
+        store,
+        fleet,
+        clock,
+        version=version,
+        started_at=started_at,
+        recent=recent,
+        machine=machine,
+        trouble=lambda: membership.trouble,
+        is_elsewhere=presence.is_elsewhere,
+    )
     metrics.watch = watch
 
     store.on_failure = on_failure
-    store.on_commit = _teller(recent, feed)
+    mates.on_endpoints = registry.reload
+    store.on_commit = _teller(mates, recent, feed)
     presence.restore(start)
     registry.restore(start)
     for at_ms in (start.next_ready_ms, start.next_deadline_ms):
@@ -162,12 +226,15 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         registry=registry,
         sweeper=sweeper,
         gateway=gateway,
+        membership=membership,
+        mates=mates,
         watch=watch,
     )
 
 
-def _teller(recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
+def _teller(mates: Mates, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
     def committed(events: Sequence[Event]) -> None:
+        mates.committed(events)
         recent.add(events)
         feed.committed(events)
 

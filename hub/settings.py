@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
-from protocol.limits import HEARTBEAT_S, LEASE_S
+from protocol.limits import HEARTBEAT_S, HUB_LEASE_S, LEASE_S
 from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
@@ -34,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         store: empty for SQLite in ``data_dir``, or ``postgresql://user:password@host:port/database``.
         tls_cert, tls_key: PEM files; with them the hub speaks https and wss.
         plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
+        hub_lease_s: how long other hubs of the same database wait for a sign of life of this one, then take its work.
         heartbeat_s, lease_s: how often sidecars report, and how long an attempt stays theirs without a report.
         window: queued tasks of one class that are kept in memory.
         disk_reserve_mb: free space in MiB that is kept for the results of running work; a small disk keeps an eighth.
@@ -53,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     plaintext: bool = False
     heartbeat_s: float = HEARTBEAT_S
     lease_s: float = LEASE_S
+    hub_lease_s: float = HUB_LEASE_S
     window: int = 1_000
     disk_reserve_mb: int = 256
     memory_limit_mb: int = 0
@@ -193,6 +195,8 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
         yield Problem("heartbeat_s", f"{heartbeat_s:g}; from 0.05 to 60 seconds")
     if not 3 * heartbeat_s <= lease_s <= MAX_LEASE_S:
         yield Problem("lease_s", f"{lease_s:g}; from three heartbeats ({3 * heartbeat_s:g} s) to {MAX_LEASE_S:g} s")
+    if not 1 <= settings.hub_lease_s <= 60:  # noqa: PLR2004 - a commit of a busy database, and a patient person
+        yield Problem("hub_lease_s", f"{settings.hub_lease_s:g}; from 1 to 60 seconds")
     if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
         yield Problem("window", f"{settings.window}; from 1 to 1000000")
     if settings.disk_reserve_mb < 0:

@@ -136,6 +136,8 @@ class AgentView(Struct, kw_only=True):
     alarm: str = ""
     """Another sidecar has come under its name; what became of that one."""
     alarm_at: datetime | None = None
+    hub: str = ""
+    """Address of the hub that it is at; empty: it is at none."""
 
 
 class AgentList(Struct, kw_only=True):

@@ -64,6 +64,9 @@ DEAD_AFTER_S: Final = 15.0
 LEASE_S: Final = 30.0
 """How long an attempt stays its agent's without a heartbeat that names it."""
 
+HUB_LEASE_S: Final = 5.0
+"""How long the other hubs of a database wait for a sign of life of one before they take its work."""
+
 LEASE_MARGIN_S: Final = 5.0
 """How long before the end of its lease a sidecar that hears nothing stops its own child."""
 

@@ -86,6 +86,8 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     draining: bool = False
     afresh: bool = False
     """The hub counts from 1, and so does the sidecar: it knows nothing of an earlier connection of this boot."""
+    hubs: tuple[str, ...] = ()
+    """Addresses of all hubs that live: any of them takes this sidecar."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):

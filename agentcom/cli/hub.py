@@ -16,6 +16,7 @@ from agentcom.cli.parent import with_parent
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM); the hub then speaks https.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate (PEM).")
 @click.option("--plaintext", is_flag=True, default=None, help="Allow other machines in without TLS.")
+@click.option("--hub-lease-s", metavar="S", help="How long other hubs of one PostgreSQL wait before they take over.")
 @click.option("--heartbeat-s", metavar="S", help="How often sidecars report.")
 @click.option("--lease-s", metavar="S", help="How long an attempt stays its agent's without a report.")
 @click.option("--window", metavar="N", help="Queued tasks of one kind that are kept in memory.")

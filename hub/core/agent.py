@@ -97,6 +97,10 @@ class Agent:
     """It said itself that it takes no new work; forgotten when it introduces itself again."""
     seat: int = 0
     """Counts its welcomes over all hubs."""
+    hub: int | None = None
+    """Boot of the hub that it is at; ``None``: it is at none, as far as is known here."""
+    away: set[str] = field(default_factory=set)
+    """Tasks that it holds at another hub."""
     last_seen_ms: int | None = None
     report: HostReport | None = None
     held: dict[str, Held] = field(default_factory=dict)

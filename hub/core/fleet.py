@@ -22,6 +22,7 @@ class Fleet:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self.held: dict[str, Held] = {}
+        self.away: dict[str, str] = {}  # tasks in hand at other hubs, and their agents
         self.endpoints: tuple[EndpointReport, ...] = ()
         self.endpoints_down: tuple[str, ...] = ()
         self.generation = 0
@@ -51,6 +52,7 @@ class Fleet:
     def take(self, held: Held) -> None:
         """``held.agent`` now holds the attempt."""
         agent = self.agents[held.agent]
+        self.bring_back(held.task)
         agent.held[held.task] = held
         if held.alone:
             agent.runs_alone = held.task
@@ -80,6 +82,22 @@ class Fleet:
         if not agent.held and agent.state in {AgentState.ASSIGNED, AgentState.WORKING, AgentState.DRAINING}:
             agent.fire("free")
         return held
+
+    def give_away(self, task: str, agent: str) -> None:
+        """The task is in hand at another hub."""
+        self.bring_back(task)
+        self.away[task] = agent
+        self.agent(agent).away.add(task)
+
+    def bring_back(self, task: str) -> None:
+        """The task is in nobody's hands at another hub any more."""
+        if (agent := self.away.pop(task, None)) is not None:
+            self.agents[agent].away.discard(task)
+
+    def forget_away(self) -> None:
+        """Know nothing of what other hubs have in hand."""
+        for task in list(self.away):
+            self.bring_back(task)
 
     def renew(self, agent: Agent, tasks: Iterator[tuple[str, int]], until: float) -> list[tuple[str, int]]:
         """Extend the leases of the attempts that a heartbeat names; those it may not hold come back."""

@@ -104,7 +104,7 @@ class _Plan:
             agent, way, weighed = chosen
             place = queue.take()
             # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
-            if place[1] not in self._fleet.held:
+            if place[1] not in self._fleet.held and place[1] not in self._fleet.away:
                 yield Assignment(queue, place, agent, way, found, weighed)
             self._queue_up(turns, queue, ahead)
 

@@ -7,7 +7,7 @@ message of an attempt is checked against the lease that this name holds.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
 import structlog
@@ -122,10 +122,12 @@ class Gateway:
         heartbeat_s: float,
         lease_s: float,
         resend: Callable[[Held], Awaitable[None]],
+        hubs: Callable[[], Iterable[str]] = tuple,
         dead_after_s: float | None = None,
     ) -> None:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
+        self._hubs = hubs
         self._dead_after_s = dead_after_s or DEAD_AFTER_HEARTBEATS * max(heartbeat_s, MIN_HEARTBEAT_S)
         self._sockets = 0
 
@@ -176,6 +178,7 @@ class Gateway:
             verdicts=verdicts,
             draining=self._presence.is_draining(hello.sidecar),
             afresh=not knows_us,
+            hubs=tuple(sorted(url for url in self._hubs() if url)),
         )
         try:
             await line.send(codec.encode(welcome))

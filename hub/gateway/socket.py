@@ -13,11 +13,12 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from hub.gateway.arrivals import Arrivals
 from hub.gateway.server import Gateway
 from protocol.clock import Clock
-from protocol.errors import Overloaded, ProtocolViolation
+from protocol.errors import Overloaded, ProtocolViolation, Unavailable
 from protocol.limits import MAX_FRAME_BYTES
 
 CLOSE_S: Final = 2.0
 """How long a closing handshake may take before the socket is cut off; twice what the library waits for its answer."""
+RETRY_AFTER_S: Final = 2.0
 _CLOSED: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED})
 
 
@@ -32,6 +33,7 @@ class Door:
         clock: Clock,
         fleet: Callable[[], int] = lambda: 0,
         received_bytes: Callable[[web.Request], int] = lambda _request: 0,
+        why_closed: Callable[[], str] = str,
     ) -> None:
         """Prepare a door.
 
@@ -41,17 +43,21 @@ class Door:
             clock: the time.
             fleet: how many sidecars are known.
             received_bytes: what has come over the connection of a request so far.
+            why_closed: why nobody is let in for the moment; empty: all are.
         """
         self._gateway, self._is_welcome, self._received_bytes = gateway, is_welcome, received_bytes
-        self._clock, self._fleet = clock, fleet
+        self._clock, self._fleet, self._why_closed = clock, fleet, why_closed
         self._arrivals = Arrivals(clock.monotonic())
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one socket until it closes.
 
         Raises:
+            Unavailable: nobody is let in for the moment.
             Overloaded: too many have come at once; it says when to come back.
         """
+        if why := self._why_closed():
+            raise Unavailable(why, RETRY_AFTER_S)
         if wait_s := self._arrivals.ask(self._clock.monotonic(), self._fleet()):
             raise Overloaded("too many sidecars come in at once", wait_s)
         socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)

@@ -47,6 +47,10 @@ class Access:
         """The service, with all tokens of the store."""
         return cls(store, clock, await store.tokens())
 
+    async def reload(self) -> None:
+        """Read all tokens again: another hub has made or revoked some."""
+        self._rows = {row.id: row for row in await self._store.tokens()}
+
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def authenticate(self, token: str | None) -> Principal:

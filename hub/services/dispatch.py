@@ -40,16 +40,19 @@ class Dispatch:
         *,
         lease_s: float,
         hub: int = 0,
+        may_grant: Callable[[], bool] = lambda: True,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
-        self._on_planned, self._on_ended = on_planned, on_ended
+        self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
         self._matcher = Matcher(fleet)
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
+        if not self._may_grant():
+            return
         began = self._clock.monotonic()
         claims = 0
         for assignment in plan(self._window, self._fleet, self._matcher):

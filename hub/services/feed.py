@@ -31,6 +31,11 @@ class Feed:
         """New output of ``task`` is durable now."""
         _wake(self._logs.pop(task, set()))
 
+    def look(self) -> None:
+        """There may be new output of any task, stored by another hub."""
+        for task in list(self._logs):
+            self.logged(task)
+
     async def wait(self, after: int, timeout_s: float) -> bool:
         """Wait until there is an event behind ``after``; ``False`` if the time ran out."""
         if self._newest > after:

@@ -41,7 +41,7 @@ ALARM_SHOWN_MS: Final = 3_600_000
 class Insight:
     """The use cases of a reader."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it is made of
         self,
         store: Store,
         fleet: Fleet,
@@ -51,9 +51,12 @@ class Insight:
         started_at: datetime,
         recent: Recent,
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
+        trouble: Callable[[], str] = str,
+        is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
+        self._trouble, self._is_elsewhere = trouble, is_elsewhere
 
     @property
     def newest_event(self) -> int:
@@ -111,7 +114,7 @@ class Insight:
         With ``kinds`` only those of ``limit`` events that are of one of them: there may be more although none is told.
         """
         found = self._recent.behind(after, limit) if task is None else None
-        if found is None:
+        if found is None or (not found and self._store.newest_event > after):  # what other hubs have written
             found = await self._store.events(after, limit, task)
         return EventList(
             events=tuple(rows.event(row) for row in found if not kinds or row.kind in kinds),
@@ -191,18 +194,18 @@ class Insight:
             await self._store.counts()
         except Unavailable as exc:
             return str(exc)
-        return self._store.trouble
+        return self._store.trouble or self._trouble()
 
     async def health(self) -> Health:
         """The hub's own view of itself."""
         counts: dict[TaskState, int] = {}
-        trouble = self._store.trouble
+        trouble = self._store.trouble or self._trouble()
         try:
             counts = await self._store.counts()
         except Unavailable as exc:
             trouble = str(exc)
         agents = list(self._fleet.agents.values())
-        online = sum(agent.state is not AgentState.OFFLINE for agent in agents)
+        online = sum(agent.state is not AgentState.OFFLINE or self._is_elsewhere(agent) for agent in agents)
         is_well = bool(agents) and online == len(agents) and not self._alarms(agents)
         parts = {
             "store": ComponentHealth(

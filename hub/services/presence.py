@@ -6,7 +6,7 @@ For every attempt on either side's list there is one verdict before any new work
 Heartbeats renew leases in memory only (a restarted hub gives every lease a full term), so they cost no commit.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -66,9 +66,10 @@ class Presence:
         lease_s: float,
         lose: Callable[[Held, str], None],
         send: Callable[[str, int, messages.Message], None],
+        hubs: Callable[[], Mapping[int, str]] = dict,
     ) -> None:
         self._store, self._fleet, self._clock, self._hub = store, fleet, clock, hub
-        self._lease_s, self._lose, self._send = lease_s, lose, send
+        self._lease_s, self._lose, self._send, self._hubs = lease_s, lose, send, hubs
         self._lifecycle = Lifecycle()
 
     def restore(self, start: Start) -> None:
@@ -78,7 +79,10 @@ class Presence:
             agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
             agent.capabilities, agent.is_draining = frozenset(row.capabilities), row.draining
             agent.last_seen_ms, agent.is_leaving, agent.instance = row.last_seen_ms, row.leaving, row.instance
-            agent.seat = row.seat
+            agent.seat, agent.hub = row.seat, row.hub
+        for held in start.standing.held:
+            if held.task.hub != start.hub_boot:
+                self._fleet.give_away(held.task.id, held.attempt.agent)
         self.take(held for held in start.standing.held if held.task.hub == start.hub_boot)
 
     def take(self, rows: Iterable[HeldRow]) -> None:
@@ -134,7 +138,7 @@ class Presence:
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
-        facts = {"host": agent.host, "slots": agent.slots, "new_boot": is_new_boot}
+        facts = {"host": agent.host, "slots": agent.slots, "boot": agent.boot, "new_boot": is_new_boot}
         try:
             joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))
         except (Evicted, NameTaken) as exc:  # another hub knows better
@@ -142,7 +146,7 @@ class Presence:
             raise
         if hello.boot != agent.boot:
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
-        agent.seat, agent.is_draining = joined.seat, joined.draining
+        agent.seat, agent.is_draining, agent.hub = joined.seat, joined.draining, self._hub
         self.take(joined.held)
         verdicts, again = self._reconcile(agent, hello.inventory, ended, is_new_boot=is_new_boot)
         log.info("agent_joined", agent=agent.name, host=agent.host, boot=agent.boot, held=len(agent.held))
@@ -277,7 +281,8 @@ class Presence:
         self._lifecycle.fire(agent, "lose")
         self._fleet.changed()
         log.warning("agent_lost", agent=name, held=len(agent.held), next="waits for it, then for the leases")
-        event = self._event(agent, EventKind.AGENT_LOST, held=len(agent.held))
+        event = self._event(agent, EventKind.AGENT_LOST, held=len(agent.held), hub=self._hub)
+        agent.hub = None
         self._store.post(LeaveAgent(at_ms=event.at_ms, name=name, seat=agent.seat, hub=self._hub, event=event))
 
     # --- people -------------------------------------------------------------------------------------------------------
@@ -295,7 +300,7 @@ class Presence:
         event = self._event(agent, EventKind.AGENT_DRAINING, by=by)
         await self._store.commit(MarkAgent(name, event, draining=True))
         self._send(agent.name, agent.boot, messages.Drain(on=True))
-        return view(agent)
+        return self._view(agent)
 
     async def resume(self, name: str, by: str) -> AgentView:
         """Give the agent work again.
@@ -312,11 +317,11 @@ class Presence:
         event = self._event(agent, EventKind.AGENT_RESUMED, by=by)
         await self._store.commit(MarkAgent(name, event, draining=False))
         self._store.wake()
-        return view(agent)
+        return self._view(agent)
 
     def agents(self) -> AgentList:
         """All agents, by name."""
-        return AgentList(agents=tuple(view(a) for _, a in sorted(self._fleet.agents.items())))
+        return AgentList(agents=tuple(self._view(a) for _, a in sorted(self._fleet.agents.items())))
 
     def agent(self, name: str) -> AgentView:
         """One agent.
@@ -324,7 +329,7 @@ class Presence:
         Raises:
             NotFound: there is no such agent.
         """
-        return view(self._known(name))
+        return self._view(self._known(name))
 
     def hosts(self) -> HostList:
         """All machines, by name, each with the newest report of its agents."""
@@ -332,6 +337,14 @@ class Presence:
         for agent in self._fleet.agents.values():
             found.setdefault(agent.host or agent.name, []).append(agent)
         return HostList(hosts=tuple(_host(name, agents) for name, agents in sorted(found.items())))
+
+    def _view(self, agent: Agent) -> AgentView:
+        hubs = self._hubs()
+        return view(agent, hubs.get(agent.hub or 0, ""), is_elsewhere=self.is_elsewhere(agent))
+
+    def is_elsewhere(self, agent: Agent) -> bool:
+        """Whether the agent is at another hub that lives."""
+        return agent.hub in self._hubs() and agent.hub != self._hub
 
     def _known(self, name: str) -> Agent:
         agent = self._fleet.agents.get(name)
@@ -348,22 +361,27 @@ class Presence:
         return Event(kind=kind, at_ms=self._clock.now_ms(), agent=agent.name, facts=facts)
 
 
-def view(agent: Agent) -> AgentView:
-    """An agent as people see it."""
+def view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
+    """An agent as people see it; ``is_elsewhere``: it is at another hub that lives."""
+    state, tasks = agent.state, {*agent.held, *agent.away}
+    if is_elsewhere:
+        at_work = AgentState.WORKING if tasks else AgentState.IDLE
+        state = AgentState.DRAINING if agent.is_draining else at_work
     return AgentView(
         name=agent.name,
-        state=agent.state,
+        state=state,
         host=agent.host,
         slots=agent.slots,
-        busy=len(agent.held),
+        busy=len(tasks),
         capabilities=tuple(sorted(agent.capabilities)),
         version=agent.version,
         boot_epoch=agent.boot,
         last_seen_at=at(agent.last_seen_ms),
-        tasks=tuple(sorted(agent.held)),
+        tasks=tuple(sorted(tasks)),
         draining=agent.is_draining,
         alarm=agent.alarm,
         alarm_at=at(agent.alarm_ms) if agent.alarm else None,
+        hub=hub_url,
     )
 
 

@@ -71,11 +71,20 @@ class Registry:
     def __init__(self, store: Store, fleet: Fleet, clock: Clock, probe: Probe) -> None:
         self._store, self._fleet, self._clock, self._probe = store, fleet, clock, probe
         self._added: dict[str, Added] = {}
+        self._look_now = asyncio.Event()
         self._adding: set[str] = set()  # ids whose endpoint is being probed and stored
 
     def restore(self, start: Start) -> None:
         """What a previous hub knew."""
         self._added = {row.id: Added(row) for row in start.endpoints}
+
+    async def reload(self) -> None:
+        """Read the added endpoints again: another hub has added, changed or removed some. New ones are probed soon."""
+        rows = {row.id: row for row in await self._store.endpoints()}
+        kept = {name: added for name, added in self._added.items() if rows.get(name) == added.row}
+        self._added = {name: kept.get(name) or Added(row) for name, row in rows.items()}
+        self._share()
+        self._look_now.set()
 
     async def run(self) -> None:
         """Probe the added endpoints until cancelled."""
@@ -84,7 +93,12 @@ class Registry:
                 await asyncio.gather(*(self._check(endpoint) for endpoint in list(self._added)))
             except StoreFailed:
                 return  # the hub is ending
-            await asyncio.sleep(CHECK_S)
+            self._look_now.clear()
+            try:
+                async with asyncio.timeout(CHECK_S):
+                    await self._look_now.wait()
+            except TimeoutError:
+                continue
 
     async def _check(self, endpoint: str) -> None:
         before = self._added.get(endpoint)

@@ -16,6 +16,7 @@ from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
 from hub.core.window import Window
 from hub.store.changes import Expire, Expired, Promote, Promoted
+from hub.store.refusals import NotLeader
 from hub.store.store import Store
 from protocol.clock import Clock
 from protocol.errors import Overloaded, StoreFailed
@@ -43,9 +44,11 @@ class Sweeper:
         *,
         lose: Callable[[Held, str], None],
         lease_s: float,
+        leads: Callable[[], int | None] | None = None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lose, self._lease_s = clock, lose, lease_s
+        self._leads = leads
         self._due_ms: int | None = None  # the earliest known moment at which a row wants attention
         self._looked_at = 0.0
         self._last_round = clock.monotonic()
@@ -96,10 +99,19 @@ class Sweeper:
 
     async def _look(self, now_ms: int) -> None:
         self._due_ms = None  # what it is told of while it looks comes on top of what it finds
-        promoted: Promoted = await self._store.commit(Promote(at_ms=now_ms))
+        leader = None
+        if self._leads is not None and (leader := self._leads()) is None:
+            return  # another hub does it
+        try:
+            await self._act(now_ms, leader)
+        except NotLeader as exc:
+            log.info("sweep_refused", why=str(exc))
+
+    async def _act(self, now_ms: int, leader: int | None) -> None:
+        promoted: Promoted = await self._store.commit(Promote(at_ms=now_ms, leader=leader))
         for ready in promoted.ready:
             self._window.add(ready.class_text, ready.place)
-        expired: Expired = await self._store.commit(Expire(at_ms=now_ms))
+        expired: Expired = await self._store.commit(Expire(at_ms=now_ms, leader=leader))
         for ended in expired.ended:
             if ended.was is TaskState.QUEUED:
                 self._window.discard(ended.class_text, ended.task)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hub.store import records
-from hub.store.changes import AnyChange, Outcome, TokenRow
-from hub.store.hub_changes import EnterHub, Standing
-from hub.store.store import ALONE_MS, AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
+from hub.store.hub_changes import EnterHub, Standing, WaitingTask
+from hub.store.store import ALONE_MS, AgentRow, AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
 from protocol.events import Event
@@ -116,6 +116,14 @@ class Backend(ABC):
         """See :class:`hub.store.store.Store`."""
         return await self._writer.commit(change)
 
+    def saw(self, newest: int) -> None:
+        """Another hub has committed the event ``newest``."""
+        self.newest_event = max(self.newest_event, newest)
+
+    async def listen(self, on_news: Callable[[int], None]) -> None:
+        """See :class:`hub.store.store.Store`."""
+        del on_news  # a database that only one hub has tells nothing
+
     def _committed(self, events: Sequence[Event]) -> None:
         if events:
             self.newest_event = max(self.newest_event, events[-1].seq)
@@ -177,24 +185,44 @@ class Backend(ABC):
         """All tokens, newest first."""
         return [records.token(row) for row in await self._rows("tokens")]
 
-    async def start(self, now_ms: int = 0, *, node: str = "", version: str = "", lease_ms: int = ALONE_MS) -> Start:
-        """What a hub needs to know when it starts; counts its boot and enters it among the hubs."""
-        boot = await self._next_boot(now_ms)
-        enter = EnterHub(at_ms=now_ms, boot=boot, node=node, version=version, lease_ms=lease_ms)
-        standing: Standing = await self.commit(enter)
+    async def classes(self) -> tuple[str, ...]:
+        """Classes that have ready tasks."""
         classes: list[str] = []
         found = (await self._rows("first_class"))[0][0]
         while found is not None:
             classes.append(found)
             found = (await self._rows("next_class", found))[0][0]
+        return tuple(classes)
+
+    async def agents(self) -> tuple[AgentRow, ...]:
+        """All agents as they last introduced themselves, at any hub."""
+        return tuple(records.agent(row) for row in await self._rows("agents"))
+
+    async def endpoints(self) -> tuple[EndpointRow, ...]:
+        """Endpoints that people have added."""
+        return tuple(records.endpoint(row) for row in await self._rows("endpoints"))
+
+    async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:
+        """Of these tasks those that are queued or blocked."""
+        return [records.waiting_task(row) for row in await self._rows("waiting_tasks", json.dumps(tasks))]
+
+    async def last_event(self) -> int:
+        """Number of the newest event that any hub has committed."""
+        return int((await self._rows("last_event"))[0][0] or 0)
+
+    async def start(self, now_ms: int = 0, *, node: str = "", version: str = "", lease_ms: int = ALONE_MS) -> Start:
+        """What a hub needs to know when it starts; counts its boot and enters it among the hubs."""
+        boot = await self._next_boot(now_ms)
+        enter = EnterHub(at_ms=now_ms, boot=boot, node=node, version=version, lease_ms=lease_ms)
+        standing: Standing = await self.commit(enter)
         return Start(
             hub_boot=boot,
             last_task=(await self._rows("last_task"))[0][0] or "",
             last_event=self.newest_event,
             standing=standing,
-            classes=tuple(classes),
-            agents=tuple(records.agent(row) for row in await self._rows("agents")),
-            endpoints=tuple(records.endpoint(row) for row in await self._rows("endpoints")),
+            classes=await self.classes(),
+            agents=await self.agents(),
+            endpoints=await self.endpoints(),
             next_ready_ms=(await self._rows("next_ready"))[0][0],
             next_deadline_ms=(await self._rows("next_deadline"))[0][0],
         )

@@ -17,7 +17,6 @@ from hub.store.hub_changes import (
     MarkAgent,
     PutAgent,
     ReadHeld,
-    ReadWaiting,
     RenewHub,
 )
 from protocol.errors import AgentComError
@@ -350,7 +349,6 @@ AnyChange = (
     | PutAgent
     | LeaveAgent
     | MarkAgent
-    | ReadWaiting
     | AddToken
     | RevokeToken
     | TouchTokens

@@ -76,6 +76,7 @@ class Standing(Struct, frozen=True, kw_only=True):
         leader: epoch of its leadership; ``None`` if another hub leads.
         hubs: all that live, itself among them, by boot.
         buried: boots that were given up just now.
+        taken: tasks that this hub has taken over just now.
         held: every attempt in hand at any hub, if anything has changed hands; else empty.
     """
 
@@ -83,6 +84,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     leader: int | None = None
     hubs: tuple[HubRow, ...] = ()
     buried: tuple[int, ...] = ()
+    taken: frozenset[str] = frozenset()
     held: tuple[HeldRow, ...] = ()
 
 
@@ -150,13 +152,6 @@ class MarkAgent(Struct, frozen=True):
     event: Event
     draining: bool | None = None
     leaving: bool | None = None
-
-
-class ReadWaiting(Struct, frozen=True, kw_only=True):
-    """Which of these tasks still wait in the queue. Outcome: a tuple of :class:`WaitingTask`."""
-
-    at_ms: int
-    tasks: tuple[str, ...]
 
 
 class WaitingTask(Struct, frozen=True, kw_only=True):

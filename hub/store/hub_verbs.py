@@ -14,7 +14,6 @@ from hub.store.batches import Batches, Statements
 from hub.store.refusals import Evicted, NameTaken, NodeInUse, NotLeader, Overtaken
 from protocol.errors import NotFound
 from protocol.events import EventKind
-from protocol.model import TaskState
 
 SWEEPER: Final = "sweeper"
 """The duty of looking at what time does to rows; whoever has it also gives up hubs that are gone."""
@@ -33,7 +32,6 @@ class HubVerbs(Batches):
             h.PutAgent: self._put_agent,
             h.LeaveAgent: self._leave_agent,
             h.MarkAgent: self._mark_agent,
-            h.ReadWaiting: self._read_waiting,
         }
 
     # --- hubs ---------------------------------------------------------------------------------------------------------
@@ -50,8 +48,8 @@ class HubVerbs(Batches):
         until_ms = now_ms + change.lease_ms
         await self._run("put_hub", change.boot, change.node, change.url, change.version, now_ms, until_ms)
         leader = await self._lead(change.boot, now_ms, until_ms)
-        await self._take_over(change.boot, gone, change.at_ms)
-        return await self._standing(leader, gone, is_changed=True)
+        taken = await self._take_over(change.boot, gone, change.at_ms)
+        return await self._standing(leader, gone, taken, with_held=True)
 
     async def _renew_hub(self, change: h.RenewHub) -> h.Standing:
         now_ms = await self._clock_ms(change.at_ms)
@@ -60,29 +58,32 @@ class HubVerbs(Batches):
             return h.Standing(is_known=False)
         leader = await self._lead(change.boot, now_ms, until_ms)
         gone: Sequence[records.Row] = ()
-        is_changed = False
+        taken: frozenset[str] = frozenset()
         if leader is not None and change.may_bury:
             gone = await self._rows("forget_expired_hubs", now_ms, change.boot)
-            is_changed = await self._take_over(change.boot, gone, change.at_ms)
-        return await self._standing(leader, gone, is_changed=is_changed)
+            taken = await self._take_over(change.boot, gone, change.at_ms)
+        return await self._standing(leader, gone, taken, with_held=bool(taken))
 
     async def _lead(self, boot: int, now_ms: int, until_ms: int) -> int | None:
         row = await self._row("lead", SWEEPER, boot, until_ms, now_ms)
         return row[0] if row else None
 
-    async def _take_over(self, boot: int, gone: Sequence[records.Row], at_ms: int) -> bool:
-        """Take what nobody answers for any more; whether there was anything."""
+    async def _take_over(self, boot: int, gone: Sequence[records.Row], at_ms: int) -> frozenset[str]:
+        """Take what nobody answers for any more; the tasks."""
         for lost, url in gone:
             self._tell(EventKind.HUB_LOST, at_ms, hub=lost, url=url, by=boot)
-        return await self._changed("take_over", boot)
+        return frozenset(task for (task,) in await self._rows("take_over", boot))
 
-    async def _standing(self, leader: int | None, gone: Sequence[records.Row], *, is_changed: bool) -> h.Standing:
+    async def _standing(
+        self, leader: int | None, gone: Sequence[records.Row], taken: frozenset[str], *, with_held: bool
+    ) -> h.Standing:
         return h.Standing(
             is_known=True,
             leader=leader,
             hubs=tuple(records.hub(row) for row in await self._rows("hubs")),
             buried=tuple(row[0] for row in gone),
-            held=await self._all_held() if is_changed else (),
+            taken=taken,
+            held=await self._all_held() if with_held else (),
         )
 
     async def _leave_hub(self, change: h.LeaveHub) -> None:
@@ -159,19 +160,3 @@ class HubVerbs(Batches):
         if not await self._changed("mark_agent", change.name, change.draining, change.leaving):
             raise NotFound("agent", change.name)
         self._events.append(change.event)
-
-    # --- the queue, as other hubs change it ---------------------------------------------------------------------------
-
-    async def _read_waiting(self, change: h.ReadWaiting) -> tuple[h.WaitingTask, ...]:
-        found = []
-        for task, state, class_text, priority, *times in await self._rows("waiting_tasks", json.dumps(change.tasks)):
-            found.append(
-                h.WaitingTask(
-                    task=task,
-                    class_text=class_text,
-                    priority=priority,
-                    is_ready=state == TaskState.QUEUED and times[0] is None,
-                    wake_ms=min((at_ms for at_ms in times if at_ms is not None), default=None),
-                )
-            )
-        return tuple(found)

@@ -16,7 +16,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 import asyncpg
@@ -25,7 +25,8 @@ from msgspec import Struct
 
 from hub.store.backend import Backend
 from hub.store.changes import AnyChange, Outcome
-from hub.store.postgres_migrate import MIGRATION_LOCK, migrate
+from hub.store.listening import listen
+from hub.store.postgres_migrate import migrate
 from hub.store.queries import queries
 from hub.store.records import Row
 from hub.store.verbs import Verbs
@@ -41,8 +42,6 @@ STATEMENT_S: Final = 15.0
 READ_S: Final = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 RETRY_AFTER_S: Final = 1.0
-TAKEOVER_S: Final = 3.0
-HUB_LOCK: Final = MIGRATION_LOCK + 1
 DURABLE: Final = frozenset({"on", "remote_apply"})
 
 AWAY: Final = (
@@ -85,12 +84,12 @@ class PostgresStore(Backend):
 
     Args:
         url: ``postgresql://user:password@host:port/database``; never logged.
-        alone: keep every other hub out of this database.
     """
 
-    def __init__(self, url: str, *, alone: bool = False) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__("postgresql")
-        self._url, self._is_alone = url, alone
+        self._url = url
+        self._writer_pid = 0  # of the server's process for our writing connection
         self._sql = queries("postgres")
         self._name = secrets.token_hex(8)  # of this writer, in ``batches``
         self._writing: Any = None
@@ -114,7 +113,7 @@ class PostgresStore(Backend):
             StoreFailed: the database cannot be used; the text says why and what to do.
         """
         try:
-            connection = await self._first_connection()
+            connection = await self._connected()
             await migrate(connection)
             await connection.execute(self._sql["forget_batches"])
             self.newest_event = await connection.fetchval(self._sql["last_event"])
@@ -142,18 +141,6 @@ class PostgresStore(Backend):
             self._readers.terminate()
             self._readers = None
 
-    async def _first_connection(self) -> Any:  # noqa: ANN401 - asyncpg ships no types
-        """As :meth:`_connected`; waits a little for a hub that has just been killed to be forgotten by the server."""
-        deadline = time.monotonic() + TAKEOVER_S
-        while True:
-            try:
-                return await self._connected()
-            except asyncpg.LockNotAvailableError as exc:
-                await self._drop()
-                if time.monotonic() > deadline:
-                    raise StoreFailed("another hub uses this database; stop it, or give this one its own") from exc
-                await asyncio.sleep(FIRST_PAUSE_S)
-
     async def _connected(self) -> Any:  # noqa: ANN401 - asyncpg ships no types
         """The writing connection, made anew if it is gone."""
         if self._writing is None or self._writing.is_closed():
@@ -165,8 +152,7 @@ class PostgresStore(Backend):
                 server_settings=_session(),
             )
             await _assert_durable(self._writing)
-            if self._is_alone and not await self._writing.fetchval("SELECT pg_try_advisory_lock($1)", HUB_LOCK):
-                raise asyncpg.LockNotAvailableError("another hub uses this database")
+            self._writer_pid = self._writing.get_server_pid()
             self._verbs = Verbs(PostgresStatements(self._writing))
         return self._writing
 
@@ -243,6 +229,10 @@ class PostgresStore(Backend):
             await asyncio.wait_for(self._closing.wait(), pause_s * random.uniform(0.5, 1.0))
         except TimeoutError:
             return
+
+    async def listen(self, on_news: Callable[[int], None]) -> None:
+        """See :class:`hub.store.store.Store`."""
+        await listen(self._url, _session(), lambda pid: pid == self._writer_pid, on_news, AWAY)
 
     async def _next_boot(self, now_ms: int) -> int:
         connection = await self._connected()

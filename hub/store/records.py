@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hub.store.changes import EndpointRow, TokenRow
-from hub.store.hub_changes import HeldRow, HubRow
+from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.store import AgentRow, AttemptRow, LogRow, TaskRow
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -52,6 +52,14 @@ def held(r: Row) -> HeldRow:
 def hub(r: Row) -> HubRow:
     """A hub."""
     return HubRow(boot=r[0], node=r[1], url=r[2], version=r[3], started_ms=r[4], until_ms=r[5])
+
+
+def waiting_task(r: Row) -> WaitingTask:
+    """A task that waits in the queue."""
+    times = [at_ms for at_ms in r[4:] if at_ms is not None]
+    is_ready = r[1] == TaskState.QUEUED and r[4] is None
+    wake_ms = min(times, default=None)
+    return WaitingTask(task=r[0], class_text=r[2], priority=r[3], is_ready=is_ready, wake_ms=wake_ms)
 
 
 def attempt(r: Row) -> AttemptRow:

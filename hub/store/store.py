@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hub.core.window import Place
 from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
-from hub.store.hub_changes import Standing
+from hub.store.hub_changes import Standing, WaitingTask
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
 
@@ -210,6 +210,37 @@ class Store(Protocol):
 
     async def tokens(self) -> list[TokenRow]:
         """All tokens, newest first."""
+        ...
+
+    async def classes(self) -> tuple[str, ...]:
+        """Classes that have ready tasks."""
+        ...
+
+    async def agents(self) -> tuple[AgentRow, ...]:
+        """All agents as they last introduced themselves, at any hub."""
+        ...
+
+    async def endpoints(self) -> tuple[EndpointRow, ...]:
+        """Endpoints that people have added."""
+        ...
+
+    async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:
+        """Of these tasks those that are queued or blocked."""
+        ...
+
+    async def last_event(self) -> int:
+        """Number of the newest event that any hub has committed."""
+        ...
+
+    def saw(self, newest: int) -> None:
+        """Another hub has committed the event ``newest``: ``newest_event`` is never behind what was seen."""
+        ...
+
+    async def listen(self, on_news: Callable[[int], None]) -> None:
+        """Call ``on_news`` with the number of the newest event when another hub commits, until cancelled.
+
+        Returns at once if the database tells nothing; 0: something may have been missed.
+        """
         ...
 
     async def start(self, now_ms: int = 0, *, node: str = "", version: str = "", lease_ms: int = ALONE_MS) -> Start:

@@ -162,7 +162,8 @@ class Verbs(HubVerbs):
             change.placement,
         )
         self._move(TaskState.QUEUED, TaskState.ASSIGNED)
-        self._tell(EventKind.TASK_ASSIGNED, change.at_ms, change.task, change.agent, epoch, host=change.host)
+        facts = {"host": change.host, "hub": change.hub or None}
+        self._tell(EventKind.TASK_ASSIGNED, change.at_ms, change.task, change.agent, epoch, **facts)
         return c.Claimed(
             epoch=epoch,
             spec=spec,

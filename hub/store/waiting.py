@@ -10,6 +10,7 @@ from collections import Counter, deque
 from typing import Final, NamedTuple
 
 from hub.store.changes import AddTasks, AnyChange, AppendLog, Finish
+from hub.store.hub_changes import RenewHub
 from hub.store.store import Done
 from protocol.errors import Overloaded, Throttled
 
@@ -77,7 +78,11 @@ class Waiting:
     def put(self, change: AnyChange, done: Done | None) -> None:
         """Queue a change; nothing that comes here is refused."""
         tasks, size_bytes = _size(change)
-        self._items.append(Item(change, done, tasks, size_bytes))
+        item = Item(change, done, tasks, size_bytes)
+        if isinstance(change, RenewHub):
+            self._items.appendleft(item)  # a sign of life must not wait behind work
+        else:
+            self._items.append(item)
         self.tasks += tasks
         self.size_bytes += size_bytes
         self._unanswered += 1

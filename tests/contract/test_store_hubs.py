@@ -15,7 +15,6 @@ from hub.store.hub_changes import (
     LeaveHub,
     MarkAgent,
     ReadHeld,
-    ReadWaiting,
     RenewHub,
     Standing,
     WaitingTask,
@@ -253,7 +252,7 @@ async def test_a_leader_gives_up_hubs_whose_leases_are_over_and_takes_what_they_
     assert (await renew(rows, 1, may_bury=False)).buried == ()
     standing = await renew(rows, 1)
 
-    assert (standing.buried, [hub.boot for hub in standing.hubs]) == ((2,), [1])
+    assert (standing.buried, standing.taken, [hub.boot for hub in standing.hubs]) == ((2,), {task_id(1)}, [1])
     assert [(held.task.id, held.task.hub) for held in standing.held] == [(task_id(1), 1), (task_id(2), 1)]
     (told,) = [event for event in await rows.store.events(0, 99) if event.kind is EventKind.HUB_LOST]
     assert told.facts == {"hub": 2, "by": 1}
@@ -413,11 +412,11 @@ async def test_of_these_tasks_those_that_wait_are_known(rows: Rows) -> None:
     await rows.add(new_task(1), new_task(2, ready_ms=7_000, expires_ms=8_000), new_task(3, complete_by_ms=6_000))
     await rows.add(new_task(4, depends_on=(task_id(1),)), new_task(5), new_task(6))
     await rows.claim(5)
-    asked = ReadWaiting(at_ms=rows.tick(), tasks=tuple(task_id(number) for number in (1, 2, 3, 4, 5, 9)))
+    asked = [task_id(number) for number in (1, 2, 3, 4, 5, 9)]
 
-    assert await rows.store.commit(asked) == (
+    assert await rows.store.waiting_tasks(asked) == [
         WaitingTask(task=task_id(1), class_text=CLASS, priority=2, is_ready=True, wake_ms=None),
         WaitingTask(task=task_id(2), class_text=CLASS, priority=2, is_ready=False, wake_ms=7_000),
         WaitingTask(task=task_id(3), class_text=CLASS, priority=2, is_ready=True, wake_ms=6_000),
         WaitingTask(task=task_id(4), class_text=CLASS, priority=2, is_ready=False, wake_ms=None),
-    )
+    ]

@@ -105,16 +105,6 @@ async def test_what_a_hub_knew_the_next_one_knows(tmp_path: Path) -> None:
         await again.leave()
 
 
-async def test_a_second_hub_is_kept_out_of_the_database_of_the_first(tmp_path: Path) -> None:
-    url = await postgres_server().new_database()
-    settings, _ = load({"data_dir": str(tmp_path / "two"), "listen": "127.0.0.1:0", "store": url}, env={})
-    async with running_hub(tmp_path / "one", store=url) as one:
-        with pytest.raises(StoreFailed, match="another hub uses this database; stop it"):
-            await start_hub(settings)
-        assert (await one.ask("GET", "/readyz", role=None)).status == 200
-    await (await start_hub(settings)).stop()
-
-
 # --- a database that comes and goes -----------------------------------------------------------------------------------
 
 

@@ -32,7 +32,8 @@ SELECT boot, node, url, version, started_ms, until_ms FROM hubs ORDER BY boot;
 -- name: take_over
 -- What hubs held that are no more.
 UPDATE tasks SET hub = $1
-WHERE state IN ('assigned', 'running') AND (hub IS NULL OR hub NOT IN (SELECT boot FROM hubs));
+WHERE state IN ('assigned', 'running') AND (hub IS NULL OR hub NOT IN (SELECT boot FROM hubs))
+RETURNING id;
 
 -- name: lead
 -- Lead, or go on leading; a change of hands is a new epoch.

@@ -1,0 +1,205 @@
+"""Several hubs on one database: to everybody outside they are one, whichever of them is asked."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.foreign_agent import ForeignAgent
+from tests.support.postgres import postgres_server
+from tests.support.running_hub import RunningHub, running_hub
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+async def hubs(tmp_path: Path) -> AsyncIterator[tuple[RunningHub, RunningHub]]:
+    url = await postgres_server().new_database()
+    async with contextlib.AsyncExitStack() as stack:
+        one = await stack.enter_async_context(running_hub(tmp_path / "one", store=url, hub_lease_s=2.0))
+        two = await stack.enter_async_context(running_hub(tmp_path / "two", store=url, hub_lease_s=2.0))
+        yield one, two
+
+
+async def read(hub: RunningHub, path: str) -> dict[str, Any]:
+    answer = await hub.ask("GET", f"/api/v1{path}")
+    assert answer.status == 200, await answer.text()
+    found: dict[str, Any] = await answer.json()
+    return found
+
+
+async def submitted(hub: RunningHub, **task: Any) -> str:
+    made = await hub.ask("POST", "/api/v1/tasks", json={"executor": "noop", "title": "x", **task})
+    assert made.status == 201, await made.text()
+    task_id: str = (await made.json())["id"]
+    return task_id
+
+
+async def until(fact: Callable[[], Awaitable[object]]) -> None:
+    """Wait for a fact that has to travel from hub to hub."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await fact():  # noqa: ASYNC110 - the other hub tells nobody that it has heard
+            await asyncio.sleep(0.02)
+
+
+async def test_what_one_hub_takes_in_runs_at_the_agent_of_the_other(hubs: tuple[RunningHub, RunningHub]) -> None:
+    one, two = hubs
+    agent = await ForeignAgent.join(two.url, two.tokens["agent"])
+    task = await submitted(one)
+    assert (await agent.work())[2] == task
+
+    async def is_done() -> bool:
+        return bool((await read(one, f"/tasks/{task}"))["state"] == "completed")
+
+    await until(is_done)
+    await agent.leave()
+
+
+async def test_one_key_gives_one_task_at_whichever_hub_it_comes_in(hubs: tuple[RunningHub, RunningHub]) -> None:
+    headers = {"Idempotency-Key": "k"}
+    answers = await asyncio.gather(
+        *(hub.ask("POST", "/api/v1/tasks", json={"title": "x"}, headers=headers) for hub in hubs * 3)
+    )
+
+    assert len({(await answer.json())["id"] for answer in answers}) == 1
+    assert {answer.status for answer in answers} <= {200, 201}
+    assert len((await read(hubs[0], "/tasks"))["tasks"]) == 1
+
+
+async def test_a_token_counts_and_ends_at_every_hub(hubs: tuple[RunningHub, RunningHub]) -> None:
+    one, two = hubs
+    made = await (await one.ask("POST", "/api/v1/tokens", json={"role": "viewer"})).json()
+    mine = {"Authorization": f"Bearer {made['token']}"}
+
+    async def status() -> int:
+        return (await two.ask("GET", "/api/v1/agents", role=None, headers=mine)).status
+
+    async def counts() -> bool:
+        return await status() == 200
+
+    async def is_over() -> bool:
+        return await status() == 401
+
+    await until(counts)
+    assert (await one.ask("DELETE", f"/api/v1/tokens/{made['id']}")).status == 204
+    await until(is_over)
+
+
+async def test_a_cancel_at_one_hub_stops_the_work_at_the_other(hubs: tuple[RunningHub, RunningHub]) -> None:
+    one, two = hubs
+    agent = await ForeignAgent.join(two.url, two.tokens["agent"])
+    task = await submitted(one)
+    attempt = await agent.take()
+    cancelled = await one.ask("POST", f"/api/v1/tasks/{task}/cancel", json={"reason": "no more"})
+    assert cancelled.status == 200
+    told = await agent.until("cancel")
+
+    assert (told["attempt"], told["reason"]) == (attempt, "no more")
+    assert (await read(two, "/agents/Foreign"))["busy"] == 0
+    await agent.leave()
+
+
+async def test_every_hub_shows_every_agent_and_where_it_is(hubs: tuple[RunningHub, RunningHub]) -> None:
+    one, two = hubs
+    agent = await ForeignAgent.join(two.url, two.tokens["agent"])
+
+    async def seen(state: str, busy: int, hub: str) -> bool:
+        found = (await read(one, "/agents"))["agents"]
+        return [(a["name"], a["state"], a["busy"], a["hub"]) for a in found] == [("Foreign", state, busy, hub)]
+
+    await until(lambda: seen("idle", 0, two.url))
+    await submitted(one)
+    attempt = await agent.take()
+    await until(lambda: seen("working", 1, two.url))
+    await agent.until_acknowledged(await agent.report(attempt))
+    await until(lambda: seen("idle", 0, two.url))
+    drained = await one.ask("POST", "/api/v1/agents/Foreign/drain")
+    assert drained.status == 200
+    assert (await agent.until("drain"))["on"] is True
+    await until(lambda: seen("draining", 0, two.url))
+    await one.ask("POST", "/api/v1/agents/Foreign/resume")
+    assert (await agent.until("drain"))["on"] is False
+    await agent.leave()
+
+    await until(lambda: seen("offline", 0, ""))
+
+
+async def test_an_agent_that_moves_takes_its_work_along_and_its_report_counts_once(
+    hubs: tuple[RunningHub, RunningHub],
+) -> None:
+    one, two = hubs
+    old = await ForeignAgent.join(one.url, one.tokens["agent"])
+    task = await submitted(one)
+    attempt = await old.take()
+    held = {"attempt": attempt, "state": "running"}
+    new = await ForeignAgent.join(two.url, one.tokens["agent"], inventory=[held], hub_boot=old.welcome["hub_boot"])
+    assert [(v["attempt"], v["verdict"]) for v in new.welcome["verdicts"]] == [(attempt, "keep")]
+    assert new.welcome["afresh"] is True
+    await old.closed()  # the hub that it has left hears of it, and lets go
+    await new.until_acknowledged(await new.report(attempt, output="done"))
+
+    found = await read(one, f"/tasks/{task}")
+    assert (found["state"], [a["accepted"] for a in found["attempts"]]) == ("completed", [True])
+    assert (one.running.fleet.held, two.running.fleet.held) == ({}, {})
+    await new.leave()
+
+
+async def test_what_is_told_to_the_hub_that_an_agent_has_left_is_told_again_to_the_right_one(
+    hubs: tuple[RunningHub, RunningHub],
+) -> None:
+    one, two = hubs
+    first = await ForeignAgent.join(one.url, one.tokens["agent"])
+    task = await submitted(one)
+    attempt = await first.take()
+    held = {"attempt": attempt, "state": "running"}
+    second = await ForeignAgent.join(two.url, one.tokens["agent"], inventory=[held])
+    # Without a word about the move, so the answer may come before the first hub has heard of it, or after.
+    with contextlib.suppress(Exception):
+        await first.report(attempt, output="at the wrong door")
+    await first.closed()
+    await second.until_acknowledged(await second.report(attempt, output="at the right one"))
+
+    found = await read(two, f"/tasks/{task}")
+    assert (found["state"], found["result"]["output"]) == ("completed", "at the right one")
+    await second.leave()
+
+
+async def test_a_delayed_task_becomes_ready_at_the_hub_that_has_the_agent(hubs: tuple[RunningHub, RunningHub]) -> None:
+    one, two = hubs
+    agent = await ForeignAgent.join(two.url, two.tokens["agent"])
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    tasks = {await submitted(two, run_after=soon), await submitted(one, run_after=soon)}
+
+    assert {(await agent.take())[2], (await agent.take())[2]} == tasks
+    await agent.leave()
+
+
+async def test_who_follows_events_at_one_hub_hears_of_the_other(hubs: tuple[RunningHub, RunningHub]) -> None:
+    one, two = hubs
+    async with one.stream("/api/v1/events", headers={"Last-Event-ID": "0"}) as reader:
+        task = await submitted(two)
+
+        assert (await reader.until("task_queued"))["task"] == task
+
+
+async def test_a_hub_that_stops_leaves_nothing_behind(hubs: tuple[RunningHub, RunningHub], tmp_path: Path) -> None:
+    one, two = hubs
+    agent = await ForeignAgent.join(one.url, one.tokens["agent"])
+    task = await submitted(one)
+    attempt = await agent.take()
+    await one.running.stop()
+
+    async def is_taken_over() -> bool:
+        return task in two.running.fleet.held
+
+    await until(is_taken_over)
+    held = {"attempt": attempt, "state": "running"}
+    back = await ForeignAgent.join(two.url, one.tokens["agent"], inventory=[held])
+    await back.until_acknowledged(await back.report(attempt))
+
+    assert (await read(two, f"/tasks/{task}"))["state"] == "completed"
+    await back.leave()
