@@ -123,8 +123,14 @@ class Agent:
         self.state = after(AGENT_EDGES, f"agent {self.name}", self.state, event)
 
     @property
+    def is_in_service(self) -> bool:
+        """Whether it may hold work that starts and ends."""
+        return self.state is ASSIGNED or self.state is WORKING or self.state is DRAINING
+
+    @property
     def free_slots(self) -> int:
         """Attempts it could take now."""
-        if self.is_leaving or self.state in {OFFLINE, DRAINING, BLOCKED} or self.runs_alone:
+        state = self.state  # compared by identity: a set would hash, and hashing a member of an enumeration is slow
+        if self.is_leaving or state is OFFLINE or state is DRAINING or state is BLOCKED or self.runs_alone:
             return 0
         return max(0, self.slots - len(self.held))

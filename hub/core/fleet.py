@@ -66,7 +66,7 @@ class Fleet:
         """The attempt has been accepted by its agent."""
         held.state = AttemptState.RUNNING
         agent = self.agents[held.agent]
-        if agent.state in {AgentState.ASSIGNED, AgentState.WORKING, AgentState.DRAINING}:
+        if agent.is_in_service:
             agent.fire("start")
 
     def release(self, task: str, epoch: int) -> Held | None:
@@ -79,7 +79,7 @@ class Fleet:
         agent.held.pop(task, None)
         if agent.runs_alone == task:
             agent.runs_alone = ""
-        if not agent.held and agent.state in {AgentState.ASSIGNED, AgentState.WORKING, AgentState.DRAINING}:
+        if not agent.held and agent.is_in_service:
             agent.fire("free")
         return held
 

@@ -82,6 +82,7 @@ class _Plan:
         self._emptying: set[str] = set()
         self._board: Board | None = None
         self._handicaps: dict[str, int] = {}
+        self._lines: dict[str, Line] = {}
         self._left = LOOK_AHEAD
 
     def assignments(self) -> Iterator[Assignment]:
@@ -119,7 +120,11 @@ class _Plan:
     # --- work without a model -----------------------------------------------------------------------------------------
 
     def _by_share(self, queue: ClassQueue, found: Match) -> tuple[Agent, Way, None] | None:
-        chosen = choose(found, self._fleet, self._emptying, alone=queue.requirements.alone)
+        line = self._lines.get(queue.text)
+        if line is None:
+            line = Line(found, self._fleet, self._emptying, alone=queue.requirements.alone)
+            self._lines[queue.text] = line
+        chosen = line.first()
         if chosen is None:
             if queue.requirements.alone:
                 self._emptying |= {agent.name for agent in _least_busy(found, self._fleet, self._emptying)}
@@ -189,27 +194,40 @@ class _Plan:
         return round(weighed.terms.total_s, 3), len(agent.held) / agent.slots, agent.last_given
 
 
-def choose(
-    found: Match, fleet: Fleet, emptying: Collection[str] = (), *, alone: bool = False
-) -> tuple[Agent, Way] | None:
-    """Who of those that can should take the next task; ``None`` if all are busy.
+class Line:
+    """Those who can do a class of tasks, the one that should take the next task first.
+
+    For one plan: within it agents only get busier, so one that has is found out, and put where it belongs, when it
+    comes to the head. A decision then costs the logarithm of the number of agents instead of a look at each.
 
     Args:
         found: those that can.
         fleet: everyone.
-        emptying: agents that get nothing, until something that must run alone can run there.
-        alone: this is such a task.
+        emptying: agents that get nothing, until something that must run alone can run there; may grow.
+        alone: tasks of this class must.
     """
-    best: tuple[float, int] | None = None
-    chosen: tuple[Agent, Way] | None = None
-    for way in found.ways:
-        agent = fleet.agents[way.agent]
-        if not agent.free_slots or agent.name in emptying or (alone and agent.held):
-            continue
-        rank = (len(agent.held) / agent.slots, agent.last_given)
-        if best is None or rank < best:
-            best, chosen = rank, (agent, way)
-    return chosen
+
+    def __init__(self, found: Match, fleet: Fleet, emptying: Collection[str] = (), *, alone: bool = False) -> None:
+        self._emptying, self._alone = emptying, alone
+        self._heap = [
+            (len(agent.held) / agent.slots, agent.last_given, n, agent, way)
+            for n, way in enumerate(found.ways)
+            if (agent := fleet.agents[way.agent]).free_slots
+        ]
+        heapq.heapify(self._heap)
+
+    def first(self) -> tuple[Agent, Way] | None:
+        """Who should take the next task, and how; ``None`` if all are busy."""
+        heap = self._heap
+        while heap:
+            share, last_given, n, agent, way = heap[0]
+            if not agent.free_slots or agent.name in self._emptying or (self._alone and agent.held):
+                heapq.heappop(heap)
+            elif (rank := (len(agent.held) / agent.slots, agent.last_given)) != (share, last_given):
+                heapq.heapreplace(heap, (*rank, n, agent, way))
+            else:
+                return agent, way
+        return None
 
 
 def _least_busy(found: Match, fleet: Fleet, emptying: Collection[str]) -> list[Agent]:
