@@ -7,6 +7,7 @@ written, close the store. If the store can no longer promise durability, the hub
 import asyncio
 import contextlib
 import fcntl
+import gc
 import importlib.metadata
 import json
 import logging
@@ -350,6 +351,7 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     running = await start_hub(settings)
+    _spare_the_collector()
     waiting: asyncio.Future[Any] = asyncio.ensure_future(stopped.wait())
     ends: set[asyncio.Future[Any]] = {waiting, running.failed}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -362,3 +364,14 @@ async def _serve(settings: Settings) -> int:
     log.info("hub_stopping")
     await running.stop()
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Look for cycles rarely, and never among what was there at the start.
+
+    A task passes as a few hundred objects that reference counts free. The collector would find nothing among them, and
+    walk through everything that a hub remembers to do so: it took a third of the time of a busy hub.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

@@ -50,7 +50,7 @@ class EventKind(StrEnum):
     TASK_READY = "task_ready"
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, kw_only=True, gc=False):
     """One fact; ``seq`` is given by the store (0 before that), ``at_ms`` is Unix time in milliseconds."""
 
     kind: EventKind

@@ -22,8 +22,11 @@ from protocol.model import (
 )
 
 
-class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
-    """Base of all messages. Unknown fields are ignored, so a newer peer of the same version may add some."""
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t", gc=False):
+    """Base of all messages. Unknown fields are ignored, so a newer peer of the same version may add some.
+
+    Messages hold only values, so nothing in them can lead back to them and the collector need not look (``gc``).
+    """
 
 
 class Ordered(Message, frozen=True, kw_only=True):
@@ -32,7 +35,7 @@ class Ordered(Message, frozen=True, kw_only=True):
     n: int = 0
 
 
-class HeldAttempt(Struct, frozen=True, kw_only=True):
+class HeldAttempt(Struct, frozen=True, kw_only=True, gc=False):
     """An attempt that a sidecar holds: in work, or finished with its report still unacknowledged."""
 
     attempt: AttemptId
