@@ -256,3 +256,100 @@ def test_t25_soak_a_minute_on_a_slow_disk(tmp_path: Path) -> None:
         _, flood = _on_a_slow_disk(tmp_path / str(delay_ms), 30.0, delay_ms)
 
         assert flood.most_bytes < 1 << 30
+
+
+# --- readers that hold the log ----------------------------------------------------------------------------------------
+
+
+def _write(hub: Mesh, mib: int) -> int:
+    """Submit about so much, in small commits; the longest that the store's log was meanwhile, in bytes."""
+    log, most_bytes = hub.data_dir / "hub.sqlite-wal", 0
+    for _ in range(mib * 5):
+        hub.submit_all([{"executor": "noop", "needs": ["nobody-has-this"], "prompt": "p" * 20_000}] * 10)
+        most_bytes = max(most_bytes, log.stat().st_size)
+    return most_bytes
+
+
+@contextlib.contextmanager
+def _pinned(hub: Mesh) -> Iterator[None]:
+    """Another program that has begun to read and does not end."""
+    reader = apsw.Connection(str(hub.data_dir / "hub.sqlite"), vfs="unix", flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM tasks").fetchall()
+    try:
+        yield
+    finally:
+        reader.close()
+
+
+def test_t28_the_log_grows_while_a_program_reads_and_is_used_again_afterwards(tmp_path: Path) -> None:
+    """A reader keeps what it began with: the log cannot begin anew before it ends."""
+    hub = Mesh(tmp_path)
+    try:
+        hub.start_hub()
+        free_bytes = _write(hub, 12)
+        with _pinned(hub):
+            pinned_bytes = _write(hub, 12)
+        after_bytes = _write(hub, 24)
+    finally:
+        hub.stop()
+    print(f"T28: log {free_bytes >> 20} MiB, with a reader {pinned_bytes >> 20}, after it {after_bytes >> 20}")
+
+    assert free_bytes < 10 << 20
+    assert pinned_bytes > 11 << 20
+    assert after_bytes < pinned_bytes + (6 << 20)
+    assert not (hub.data_dir / "hub.sqlite-wal").exists(), "all of it is in the store"
+
+
+def test_t28_who_reads_through_the_hub_never_holds_the_log(tmp_path: Path) -> None:
+    """Pages of tasks, events and health, asked for again and again while it writes."""
+    hub = Mesh(tmp_path)
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            for path in ("/tasks?limit=100", "/events?after=0&limit=500", "/health"):
+                hub.call("GET", f"/api/v1{path}", Accept="application/json")
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    try:
+        hub.start_hub()
+        for reader in readers:
+            reader.start()
+        most_bytes = _write(hub, 20)
+    finally:
+        ended.set()
+        for reader in readers:
+            reader.join()
+        hub.stop()
+    print(f"T28: log at most {most_bytes >> 20} MiB with four readers of the hub's pages")
+
+    assert most_bytes < 16 << 20
+
+
+@pytest.mark.soak
+def test_t28_soak_a_reader_holds_the_log_at_500_writes_a_second(tmp_path: Path) -> None:
+    """Two minutes: the log grows as it is written, the hub says so, and cuts it off when the reader has ended."""
+    hub = Mesh(tmp_path)
+    log = hub.data_dir / "hub.sqlite-wal"
+    spec = {"executor": "noop", "needs": ["nobody-has-this"], "prompt": "p" * 2_000}
+    try:
+        hub.start_hub()
+        with _pinned(hub):
+            began, written = time.monotonic(), 0
+            while (passed_s := time.monotonic() - began) < 120:
+                hub.submit_all([spec] * 50)
+                written += 50
+                time.sleep(max(0.0, written / 500 - passed_s))
+            pinned_bytes = log.stat().st_size
+            disk = hub.call("GET", "/api/v1/health")["components"]["disk"]
+        hub.submit_all([spec] * 1_000)
+        hub.submit_all([spec] * 1_000)
+        after_bytes = log.stat().st_size
+    finally:
+        hub.stop()
+    pace = written / passed_s
+    print(f"T28: {written} tasks, {pace:.0f}/s: log {pinned_bytes >> 20} MiB, then {after_bytes >> 20}; health: {disk}")
+
+    assert (disk["state"] == "degraded") == (pinned_bytes > 256 << 20)
+    assert after_bytes <= 64 << 20
