@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 MAX_SLOTS: Final = 1_024
 DEAD_AFTER_HEARTBEATS: Final = 3
 """A sidecar that is silent for so many loses its line; what it holds stays its own until the leases end."""
-MIN_HEARTBEAT_S: Final = 1.0
-"""A heartbeat counts as at least so long there: a machine that stumbles for a second is no dead one."""
+MIN_DEAD_AFTER_S: Final = 5.0
+"""But at least so long, however fast the heartbeats: a machine that is busy for seconds is no dead one."""
 REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 
@@ -128,7 +128,7 @@ class Gateway:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
         self._hubs = hubs
-        self._dead_after_s = dead_after_s or DEAD_AFTER_HEARTBEATS * max(heartbeat_s, MIN_HEARTBEAT_S)
+        self._dead_after_s = dead_after_s or max(DEAD_AFTER_HEARTBEATS * heartbeat_s, MIN_DEAD_AFTER_S)
         self._sockets = 0
 
     async def serve(self, line: Line) -> None:

@@ -157,5 +157,5 @@ async def test_a_fleet_with_fast_heartbeats_learns_of_a_silent_sidecar_fast() ->
         await socket.send_bytes(msgpack.packb(hello()))
         await made.until("agent_lost")
 
-        assert 3.0 <= asyncio.get_running_loop().time() - began < 10.0, "three heartbeats of a second, not 15 s"
+        assert 5.0 <= asyncio.get_running_loop().time() - began < 12.0, "the shortest patience, not 15 s"
         await socket.close()
