@@ -101,11 +101,12 @@ def stand_still(folder: Path, *, tasks: int, work_s: float, pause_s: float, leas
 
 def test_t06_a_hub_that_stood_still_for_less_than_a_lease_takes_no_work_away(tmp_path: Path) -> None:
     """SIGSTOP of the hub, then SIGCONT: no mass death on resume, nothing is queued again."""
-    tasks = stand_still(tmp_path, tasks=20, work_s=9.0, pause_s=7.0, lease_s=20.0)
+    tasks = stand_still(tmp_path, tasks=12, work_s=7.0, pause_s=6.0, lease_s=20.0)
 
     assert {len(task["attempts"]) for task in tasks} == {1}
 
 
+@pytest.mark.soak
 def test_t06_a_hub_that_stood_still_for_longer_than_a_lease_runs_what_was_stopped_again(tmp_path: Path) -> None:
     """The sidecars stop their work before its lease ends, as they must; each task is accepted once."""
     tasks = stand_still(tmp_path, tasks=8, work_s=5.0, pause_s=7.0, lease_s=4.0)
@@ -142,7 +143,7 @@ def be_away(folder: Path, *, seconds: Sequence[float], away_s: float) -> None:
 
 def test_t08_what_ends_while_the_hub_is_away_is_reported_when_it_is_back(tmp_path: Path) -> None:
     """kill -9 of the hub while work runs: every result waits on its sidecar's disk and counts, once."""
-    be_away(tmp_path, seconds=[1.0 + number % 5 for number in range(20)], away_s=8.0)
+    be_away(tmp_path, seconds=[1.0 + number % 3 for number in range(12)], away_s=4.0)
 
 
 @pytest.mark.soak

@@ -82,7 +82,7 @@ def test_a_long_load_under_random_faults_loses_nothing_and_grows_nothing(tmp_pat
     chance = random.Random(1)
     with mesh(tmp_path, lease_s=8.0, heartbeat_s=1.0) as running:
         weather = Weather(running.url.removeprefix("http://"), seed=1)
-        gauges = Gauges(warm_up_s=min(60.0, SECONDS / 10))
+        gauges = Gauges(warm_up_s=min(120.0, SECONDS / 10))
         try:
             running.start_sidecar("Far", "--slots", "2", hub=weather.url)
             for name in ("Near", "Nearer"):

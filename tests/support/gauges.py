@@ -56,6 +56,8 @@ class Gauges:
                 cpu = process.cpu_times()
         except psutil.Error:
             return
+        if not found.rss_mib:
+            return  # dead, and not yet waited for
         lives[-1].samples.append(found)
         lives[-1].cpu_s = cpu.user + cpu.system
 
