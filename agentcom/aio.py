@@ -23,6 +23,8 @@ from protocol.api import (
     PREFIX,
     AgentList,
     AgentView,
+    BackupList,
+    BackupView,
     CancelBody,
     EndpointBody,
     EndpointList,
@@ -53,6 +55,7 @@ TaskRef: TypeAlias = str | TaskSummary
 _LOOK_S: Final = 5.0
 """Someone who waits also looks by itself this often: a lost event costs time, never the result."""
 _SHOWN_FRAMES: Final = ("", "message")
+_BACKUP_S: Final = 3_600.0
 
 
 class Ticket(Struct, kw_only=True):
@@ -320,6 +323,18 @@ class AsyncClient:
     async def revoke_token(self, token: str) -> None:
         """End the token with this id, at once."""
         await self._transport.call("DELETE", f"{PREFIX}/tokens/{quote(token, safe='')}", type(None))
+
+    async def backups(self) -> BackupList:
+        """Backups of the hub's store, newest first."""
+        return await self._get("/backups", BackupList)
+
+    async def back_up(self) -> BackupView:
+        """Make a backup now; answers when it is on the hub's disk and has been looked through.
+
+        Raises:
+            Conflict: one is being made, or the store is in PostgreSQL, which makes its own.
+        """
+        return await self._transport.call("POST", f"{PREFIX}/backups", BackupView, call_s=_BACKUP_S)
 
     async def health(self) -> Health:
         """The hub's own view of itself."""

@@ -14,6 +14,8 @@ from agentcom.aio import AsyncClient, TaskRef, Ticket
 from protocol.api import (
     AgentList,
     AgentView,
+    BackupList,
+    BackupView,
     EndpointBody,
     EndpointList,
     EndpointPatch,
@@ -216,6 +218,14 @@ class Client:
     def revoke_token(self, token: str) -> None:
         """End the token with this id, at once."""
         self._run(self._client.revoke_token(token))
+
+    def backups(self) -> BackupList:
+        """Backups of the hub's store, newest first."""
+        return self._run(self._client.backups())
+
+    def back_up(self) -> BackupView:
+        """Make a backup now; answers when it is on the hub's disk and has been looked through."""
+        return self._run(self._client.back_up())
 
     def health(self) -> Health:
         """The hub's own view of itself."""

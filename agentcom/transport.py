@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 
 from agentcom.answers import HOW_TO_START, LostAnswer, NoHub, value_from
-from protocol.errors import HubUnreachable, Unavailable
+from protocol.errors import HubUnreachable, ReadOnly, StoreDamaged, Unavailable
 
 T = TypeVar("T")
 CALL_S: Final = 60.0
@@ -27,6 +27,10 @@ STREAM_PATIENCE_S: Final = 60.0
 """How long someone who waits for a task waits for a hub that is away: long enough for a restart."""
 _BASE_DELAY_S: Final = 0.1
 _MAX_DELAY_S: Final = 2.0
+
+
+_HOPELESS: Final = (NoHub, ReadOnly, StoreDamaged)
+"""Asking again changes nothing: a person has to do something first."""
 
 
 class Frame(NamedTuple):
@@ -51,7 +55,7 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def call(
+    async def call(  # noqa: PLR0913 - one request, part by part
         self,
         method: str,
         path: str,
@@ -62,8 +66,9 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = False,
         patience_s: float | None = None,
+        call_s: float = CALL_S,
     ) -> T:
-        """What the hub answers to one request.
+        """What the hub answers to one request; ``call_s`` is how long the answer may take.
 
         Raises:
             HubUnreachable: it does not answer within the patience of this transport.
@@ -73,7 +78,8 @@ class Transport:
         sent = {**self._headers, **(headers or {}), "Accept": "application/json"}
         if raw is not None:
             sent["Content-Type"] = "application/json"
-        options = {"params": query, "data": raw, "headers": sent}
+        timeout = aiohttp.ClientTimeout(total=call_s, sock_connect=10.0)
+        options = {"params": query, "data": raw, "headers": sent, "timeout": timeout}
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + (self.patience_s if patience_s is None else patience_s)
         tries = 0
@@ -84,7 +90,7 @@ class Transport:
                 tries += 1
                 delay_s = _delay_s(tries) if exc.retry_after_s is None else _asked_delay_s(exc.retry_after_s)
                 is_safe = is_repeatable or not isinstance(exc, LostAnswer)
-                if isinstance(exc, NoHub) or not is_safe or loop.time() + delay_s > ends_at:
+                if isinstance(exc, _HOPELESS) or not is_safe or loop.time() + delay_s > ends_at:
                     raise
             await asyncio.sleep(delay_s)
 

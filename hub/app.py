@@ -6,7 +6,6 @@ written, close the store. If the store can no longer promise durability, the hub
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import importlib.metadata
 import json
@@ -25,29 +24,32 @@ from typing import IO, Any, Final
 import structlog
 from aiohttp import web
 
+from hub import recovery
 from hub.assembly import assemble
 from hub.chance import Chance
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.gateway.connection import Links
 from hub.gateway.socket import Door
+from hub.lock import hold
 from hub.memory import Memory
 from hub.probe import probe
 from hub.services.access import Access
+from hub.services.backups import Backups
 from hub.services.watch import Watch
 from hub.settings import POSTGRES_SCHEMES, Settings, masked
 from hub.store.backend import Backend
 from hub.store.changes import Record
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
-from hub.store.store import ALONE_MS, Start
+from hub.store.store import ALONE_MS, Start, nothing_known
 from hub.web.application import build
 from hub.web.porch import Porch, received_bytes
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
-from protocol.errors import BadInput, Problem, Refused, StoreFailed, Unavailable
+from protocol.errors import BadInput, Problem, Refused, StoreDamaged, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
 from protocol.limits import HANDSHAKE_S
 from protocol.logs import configure
@@ -55,7 +57,6 @@ from protocol.logs import configure
 log = structlog.get_logger(__name__)
 VERSION: Final = importlib.metadata.version("agentcom")
 FLUSH_S: Final = 2.0
-STORE_FILE: Final = "hub.sqlite"
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
 MOST_FILES: Final = 65_536
@@ -87,17 +88,16 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
     Raises:
         BadInput: the data directory or the address cannot be used.
         StoreFailed: the store cannot be opened.
+        StoreDamaged: it is not what was written; its ``steps`` are the commands that help.
     """
     clock = clock or SystemClock()
-    lock = _lock(settings.folder)
+    lock = hold(settings.folder)
     store: Backend | None = None
     try:
         space = _space(settings)
         store = _store(settings, space)
-        await store.open()
-        lease_ms = int(settings.hub_lease_s * 1000) if _is_postgres(settings) else ALONE_MS
-        node = _node(settings.folder)
-        start = await store.start(clock.now_ms(), node=node, version=VERSION, lease_ms=lease_ms)
+        node = "" if settings.read_only else _node(settings.folder)
+        start = await _opened(settings, store, clock, node)
         return await _assemble(settings, clock, store, space, start, node, lock)
     except BaseException:
         if store is not None:
@@ -107,8 +107,8 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
 
 
 def _space(settings: Settings) -> Space | None:
-    """The room on the disk of the data directory; ``None`` if the store is elsewhere."""
-    return None if _is_postgres(settings) else Space(settings.folder, settings.disk_reserve_mb)
+    """The room on the disk of the data directory; ``None`` if the store is elsewhere, or is only looked at."""
+    return None if _is_postgres(settings) or settings.read_only else Space(settings.folder, settings.disk_reserve_mb)
 
 
 def _is_postgres(settings: Settings) -> bool:
@@ -116,7 +116,7 @@ def _is_postgres(settings: Settings) -> bool:
 
 
 def _watch(settings: Settings, store: Backend, clock: Clock, space: Space | None) -> Watch:
-    write_ahead_log = settings.folder / f"{STORE_FILE}-wal"
+    write_ahead_log = settings.folder / f"{recovery.STORE_FILE}-wal"
 
     def log_bytes() -> int:
         try:
@@ -127,9 +127,27 @@ def _watch(settings: Settings, store: Backend, clock: Clock, space: Space | None
     return Watch(store, clock, Memory(settings.memory_limit_mb), space, log_bytes=log_bytes)
 
 
+async def _opened(settings: Settings, store: Backend, clock: Clock, node: str) -> Start:
+    """Open the store; one that is damaged is not served, unless people only want to look at it."""
+    folder = settings.folder
+    if settings.read_only:
+        await store.open()
+        return nothing_known(store.newest_event)
+    recovery.check_folder(folder)
+    try:
+        await store.open()
+        lease_ms = int(settings.hub_lease_s * 1000) if _is_postgres(settings) else ALONE_MS
+        start = await store.start(clock.now_ms(), node=node, version=VERSION, lease_ms=lease_ms)
+    except StoreDamaged as exc:
+        raise recovery.note(folder, exc) from exc
+    recovery.clear_note(folder)
+    return start
+
+
 def _store(settings: Settings, space: Space | None) -> Backend:
     if not _is_postgres(settings):
-        return SqliteStore(settings.folder / STORE_FILE, space=space)
+        path, is_noted = settings.folder / recovery.STORE_FILE, recovery.is_noted(settings.folder)
+        return SqliteStore(path, space=space, read_only=settings.read_only, deep=is_noted)
     try:
         from hub.store.postgres import PostgresStore
     except ImportError as exc:
@@ -155,11 +173,25 @@ async def _assemble(
         is_shared=_is_postgres(settings),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
-    with _written_in(settings.folder):
-        await access.ensure_first_tokens(settings.folder)
+    source = store if isinstance(store, SqliteStore) else None
+    backups = Backups(
+        store,
+        source,
+        clock,
+        settings.folder / recovery.BACKUPS,
+        every_s=settings.backup_every_s,
+        keep=settings.backup_keep,
+    )
+    hub.insight.watch("backups", backups.health)
     hub.mates.on_tokens = access.reload
-    facts = {"version": VERSION, "hub": start.hub_boot}
-    await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts=facts)))
+    loops = (*hub.loops, access.keep_last_used, backups.run)
+    if settings.read_only:
+        loops = ()
+    else:
+        with _written_in(settings.folder):
+            await access.ensure_first_tokens(settings.folder)
+        facts = {"version": VERSION, "hub": start.hub_boot}
+        await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts=facts)))
 
     door = Door(
         hub.gateway,
@@ -170,15 +202,19 @@ async def _assemble(
         why_closed=lambda: hub.membership.trouble,
     )
     app = build(
-        Services(hub.intake, hub.insight, hub.presence, hub.registry, access, hub.feed),
+        Services(hub.intake, hub.insight, hub.presence, hub.registry, access, hub.feed, backups),
         sessions=Sessions(clock),
         metrics=hub.metrics.registry,
-        settings=WebSettings(origins=frozenset(settings.origins), version=VERSION),
+        settings=WebSettings(
+            origins=frozenset(settings.origins),
+            version=VERSION,
+            read_only=recovery.steps(settings.folder) if settings.read_only else (),
+        ),
         more=(Route("GET", "/mesh", door.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
     )
     running = Running(settings, "", store, hub.fleet, access, failed)
     running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it
-    tasks = [asyncio.create_task(loop()) for loop in (*hub.loops, access.keep_last_used)]
+    tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
@@ -188,6 +224,9 @@ async def _assemble(
     except BaseException:
         await running.stop()
         raise
+    if settings.read_only:
+        way = recovery.steps(settings.folder)
+        log.warning("hub_read_only", damage=store.damage or "none found", next="; ".join(way))
     log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.standing.held))
     return running
 
@@ -298,20 +337,6 @@ def _node(folder: Path) -> str:
         return file.read_text(encoding="utf-8").strip()
 
 
-def _lock(folder: Path) -> IO[str]:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (folder / "hub.lock").open("a+", encoding="utf-8")
-    except OSError as exc:
-        raise _unusable("data_dir", f"cannot use {folder}: {exc.strerror or exc}") from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        lock.close()
-        raise _unusable("data_dir", f"another hub uses {folder}; stop it or give another --data-dir") from exc
-    return lock
-
-
 @contextlib.contextmanager
 def _written_in(folder: Path) -> Iterator[None]:
     """What cannot be written at the start is a wrong folder or a full disk, and told in one line."""
@@ -356,7 +381,12 @@ async def _serve(settings: Settings) -> int:
     ends: set[asyncio.Future[Any]] = {waiting, running.failed}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if running.failed.done():
-        log.error("hub_failed", error=repr(running.failed.result()), next="restart it: nothing acknowledged is lost")
+        error = running.failed.result()
+        if isinstance(error, StoreDamaged):
+            error = recovery.note(settings.folder, error)
+            log.error("hub_failed", error=str(error), next="; ".join(error.steps))
+        else:
+            log.error("hub_failed", error=repr(error), next="restart it: nothing acknowledged is lost")
         waiting.cancel()
         with contextlib.suppress(StoreFailed):
             await running.stop()

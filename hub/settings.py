@@ -20,6 +20,7 @@ DEFAULT_PORT: Final = 7420
 POSTGRES_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 LEAST_MEMORY_MB: Final = 128
 """An idle hub takes half of it."""
+YEAR_S: Final = 366 * 86_400.0
 MAX_LEASE_S: Final = 86_400.0
 """Beyond a day nobody would notice that a machine is gone."""
 
@@ -41,6 +42,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         memory_limit_mb: above this no new tasks are taken in; 0 is half of what the machine has.
         chain_trivial, chain_standard, chain_complex: strategies in order of preference for work that needs a model.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
+        read_only: show what the store holds and take nothing in; for a store that is damaged.
+        backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
+        backup_keep: how many backups stay.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -62,6 +66,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     chain_standard: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_complex: tuple[Strategy, ...] = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
     origins: tuple[str, ...] = ()
+    read_only: bool = False
+    backup_every_s: float = 86_400.0
+    backup_keep: int = 3
     log: str = "auto"
     log_level: str = "info"
 
@@ -137,6 +144,7 @@ def _with(settings: Settings, **values: Any) -> Settings:
 def _problems(settings: Settings) -> Iterator[Problem]:
     yield from _door(settings)
     yield from _numbers(settings)
+    yield from _keeping(settings)
     if settings.url and not settings.url.startswith(("http://", "https://")):
         yield Problem("url", f"not an address like https://hub.example.org:7420: {settings.url[:60]!r}")
     yield from _store(settings.store)
@@ -203,6 +211,15 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
         yield Problem("disk_reserve_mb", f"{settings.disk_reserve_mb}; 0 or more MiB")
     if settings.memory_limit_mb and settings.memory_limit_mb < LEAST_MEMORY_MB:
         yield Problem("memory_limit_mb", f"{settings.memory_limit_mb}; 0 or at least {LEAST_MEMORY_MB} MiB")
+
+
+def _keeping(settings: Settings) -> Iterator[Problem]:
+    if settings.read_only and settings.store.partition(":")[0] in POSTGRES_SCHEMES:
+        yield Problem("read_only", "a store in PostgreSQL is looked at with psql")
+    if settings.backup_every_s and not 60 <= settings.backup_every_s <= YEAR_S:  # noqa: PLR2004 - a minute
+        yield Problem("backup_every_s", f"{settings.backup_every_s:g}; from 60 seconds to a year, or 0 for none")
+    if not 1 <= settings.backup_keep <= 1_000:  # noqa: PLR2004 - a folder that people can still read
+        yield Problem("backup_keep", f"{settings.backup_keep}; from 1 to 1000")
 
 
 def _is_loopback(host: str) -> bool:

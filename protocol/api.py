@@ -236,10 +236,18 @@ class EventView(Struct, kw_only=True):
 
 
 class EventList(Struct, kw_only=True):
-    """Events, oldest first."""
+    """Events, oldest first.
+
+    ``reset``: what lay between the position asked for and the first event here is gone, or the position is none of this
+    log (the hub was restored): read the state again, then go on behind ``next_cursor`` or ``newest``. Events up to
+    ``floor`` are gone (0: nobody looked, as nothing is missing here); ``newest`` is the last one that there is.
+    """
 
     events: tuple[EventView, ...]
     next_cursor: str | None
+    reset: bool = False
+    floor: int = 0
+    newest: int = 0
 
 
 class LogPiece(Struct, kw_only=True):
@@ -297,6 +305,22 @@ class Health(Struct, kw_only=True):
     components: dict[str, ComponentHealth]
     queue: dict[str, int]
     """Tasks that are not final, by state."""
+
+
+class BackupView(Struct, kw_only=True):
+    """A copy of the hub's store that has been looked through; ``path`` is on the hub's machine."""
+
+    name: str
+    path: str
+    at: datetime
+    size_bytes: int
+
+
+class BackupList(Struct, kw_only=True):
+    """All copies that can be restored, newest first."""
+
+    backups: tuple[BackupView, ...]
+    next_cursor: str | None = None
 
 
 class TokenBody(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,8 @@
     ├── Unavailable         try again later
     │   ├── HubUnreachable
     │   ├── StoreFailed     the store cannot promise durability any more: the process must end
+    │   │   └── StoreDamaged     its bytes are not those that were written
+    │   ├── ReadOnly        this hub only shows what its damaged store still holds
     │   ├── Overloaded
     │   ├── Throttled       this one caller has more waiting than its share
     │   └── StorageFull     the disk has room for results of running work only
@@ -229,6 +231,32 @@ class StoreFailed(Unavailable):
     """The store could not make a commit durable; nothing after it may be believed, so the hub ends."""
 
     code = "store_failed"
+
+
+class StoreDamaged(StoreFailed):
+    """Bytes of the store are not those that were written, or commits are missing; nothing is served from it.
+
+    ``steps`` are the commands that bring a good store back, one a line.
+    """
+
+    code = "store_damaged"
+    retryable = False
+
+    def __init__(self, path: str, damage: str, steps: tuple[str, ...] = ()) -> None:
+        self.path, self.damage, self.steps = path, damage, steps
+        super().__init__(f"the store {path} is damaged: {damage}")
+
+
+class ReadOnly(Unavailable):
+    """This hub only shows what its damaged store still holds; it takes nothing in."""
+
+    code = "read_only"
+    retryable = False
+
+    def __init__(self, steps: tuple[str, ...] = ()) -> None:
+        self.steps = steps
+        way = steps[0] if steps else "start it without --read-only"
+        super().__init__(f"this hub is read-only, its store is looked at, not used: {way}")
 
 
 class Overloaded(Unavailable):

@@ -40,6 +40,7 @@ class EventKind(StrEnum):
     ENDPOINT_DOWN = "endpoint_down"
     TOKEN_CREATED = "token_created"  # noqa: S105 - the name of an event
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the name of an event
+    AGENT_REMOVED = "agent_removed"
     HUB_STARTED = "hub_started"
     DISK_LOW = "disk_low"
     DISK_OK = "disk_ok"
@@ -48,6 +49,10 @@ class EventKind(StrEnum):
     HUB_STOPPED = "hub_stopped"
     HUB_LOST = "hub_lost"
     TASK_READY = "task_ready"
+    HUB_RESTORED = "hub_restored"
+    BACKUP_MADE = "backup_made"
+    BACKUP_FAILED = "backup_failed"
+    STORE_CLEANED = "store_cleaned"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

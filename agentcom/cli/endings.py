@@ -20,6 +20,7 @@ from protocol.errors import (
     NotFound,
     Problem,
     Refused,
+    StoreDamaged,
     StoreFailed,
     Unauthenticated,
     Unavailable,
@@ -36,10 +37,14 @@ _STATUS: Final = {WORK_FAILED: 500, BAD_INPUT: 422, UNREACHABLE: 503, REFUSED: 4
 
 def exit_status(error: AgentComError) -> int:
     """The exit status that tells a script what kind of error it was."""
+    if isinstance(error, StoreDamaged):
+        return WORK_FAILED
     if isinstance(error, BadInput | NotFound | Conflict) or _is_of_our_own_store(error):
         return BAD_INPUT
     if isinstance(error, Refused):
         return REFUSED
+    if isinstance(error, StoreDamaged):
+        return WORK_FAILED
     return UNREACHABLE if isinstance(error, Unavailable) else WORK_FAILED
 
 
@@ -76,7 +81,7 @@ def forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _lines(error: AgentComError) -> list[str]:
+def _lines(error: AgentComError) -> list[str]:  # noqa: PLR0911 - a case a line
     if isinstance(error, BadInput):
         lines = [f"{p.path}: {p.problem}" if p.path else p.problem for p in error.problems]
         if len(lines) == 1:
@@ -86,9 +91,15 @@ def _lines(error: AgentComError) -> list[str]:
         return [f"error: {error}", "Give one with --token-file FILE, AGENTCOM_TOKEN or AGENTCOM_TOKEN_FILE."]
     if isinstance(error, Refused):
         return [f"error: {error}", "An admin makes a token with another role: agentcom token create --role ROLE"]
+    if isinstance(error, StoreDamaged):
+        return [f"error: {error}", "Nothing is served from it and nothing was changed. What helps:", *_ways(error)]
     if isinstance(error, Unavailable) and not isinstance(error, HubUnreachable) and not _is_of_our_own_store(error):
         return [f"error: {error}", "The hub is there but cannot do this now; 'agentcom doctor' tells more."]
     return [f"error: {error}"]
+
+
+def _ways(error: StoreDamaged) -> list[str]:
+    return [f"  {step}" for step in getattr(error, "steps", ())]
 
 
 def _document(error: AgentComError, status: int) -> ProblemDocument:

@@ -40,6 +40,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "dashboard:read": _PEOPLE,
         "sessions:open": _PEOPLE,
         "tokens:manage": frozenset({Role.ADMIN}),
+        "backups:manage": frozenset({Role.ADMIN}),
         "mesh:join": frozenset({Role.ADMIN, Role.AGENT}),
     }
 )

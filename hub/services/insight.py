@@ -12,7 +12,7 @@ from hub.core.fleet import Fleet
 from hub.core.recent import Recent
 from hub.core.routing import requirements_of, routing_of
 from hub.store import rows
-from hub.store.store import LogRow, Store, TaskQuery, TaskRow
+from hub.store.store import Cursor, LogRow, Store, TaskQuery, TaskRow
 from protocol import codec
 from protocol.api import (
     ComponentHealth,
@@ -57,6 +57,11 @@ class Insight:
         self._store, self._fleet, self._clock = store, fleet, clock
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
         self._trouble, self._is_elsewhere = trouble, is_elsewhere
+        self._watched: dict[str, Callable[[], ComponentHealth]] = {}
+
+    def watch(self, part: str, health: Callable[[], ComponentHealth]) -> None:
+        """Tell of this part of the hub too, when somebody asks how it is."""
+        self._watched[part] = health
 
     @property
     def newest_event(self) -> int:
@@ -109,16 +114,25 @@ class Insight:
     async def events(
         self, *, after: int = 0, limit: int = 500, task: str | None = None, kinds: frozenset[str] = frozenset()
     ) -> EventList:
-        """Events behind ``after``, oldest first.
+        """Events behind ``after``, oldest first; 0: from the oldest that there is.
 
         With ``kinds`` only those of ``limit`` events that are of one of them: there may be more although none is told.
+        ``reset`` in the answer: what came behind ``after`` is gone, or it is no event of this log.
         """
         found = self._recent.behind(after, limit) if task is None else None
-        if found is None or (not found and self._store.newest_event > after):  # what other hubs have written
+        newest = self._store.newest_event
+        if found is not None and (found or after == newest):
+            ends = Cursor(floor=0, newest=newest, is_known=True)
+        else:  # nothing new here, or what other hubs have written, or what is older
             found = await self._store.events(after, limit, task)
+            # Asked after the page was read: what was forgotten in between was still on the page.
+            ends = await self._store.cursor(after)
         return EventList(
             events=tuple(rows.event(row) for row in found if not kinds or row.kind in kinds),
             next_cursor=str(found[-1].seq) if len(found) == limit else None,
+            reset=bool(after) and not ends.is_known,
+            floor=ends.floor,
+            newest=ends.newest,
         )
 
     async def logs(self, task: str, *, after: int = 0, limit: int = 1_000) -> LogList:
@@ -194,12 +208,12 @@ class Insight:
             await self._store.counts()
         except Unavailable as exc:
             return str(exc)
-        return self._store.trouble or self._trouble()
+        return self._store.trouble or self._store.damage or self._trouble()
 
     async def health(self) -> Health:
         """The hub's own view of itself."""
         counts: dict[TaskState, int] = {}
-        trouble = self._store.trouble or self._trouble()
+        trouble = self._store.trouble or self._store.damage or self._trouble()
         try:
             counts = await self._store.counts()
         except Unavailable as exc:
@@ -218,6 +232,7 @@ class Insight:
             ),
             "dispatch": ComponentHealth(state="ok", detail=f"{len(self._fleet.held)} attempts held"),
             **self._machine(),
+            **{name: health() for name, health in self._watched.items()},
         }
         states = {part.state for part in parts.values()}
         worst = "down" if parts["store"].state == "down" else "ok" if states == {"ok"} else "degraded"

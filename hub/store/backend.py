@@ -8,14 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from hub.store import records
 from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
-from hub.store.store import ALONE_MS, AgentRow, AttemptRow, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.store import ALONE_MS, AgentRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
+from protocol.errors import StoreDamaged
 from protocol.events import Event
 from protocol.model import TaskState
+
+log = structlog.get_logger(__name__)
 
 
 class Backend(ABC):
@@ -26,6 +31,7 @@ class Backend(ABC):
         self._writer = Writer(self._apply)
         self._writer.on_commit = self._committed
         self.newest_event = 0
+        self.damage = ""
         self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
 
     # --- what a database adds -----------------------------------------------------------------------------------------
@@ -124,6 +130,14 @@ class Backend(ABC):
         """See :class:`hub.store.store.Store`."""
         del on_news  # a database that only one hub has tells nothing
 
+    def _found_damage(self, damage: StoreDamaged) -> None:
+        """A reader has found bytes that are not those that were written: nothing more may be built on them."""
+        if self.damage:
+            return
+        log.error("store_damaged", path=damage.path, damage=damage.damage)
+        self.damage = damage.damage
+        self.on_failure(damage)
+
     def _committed(self, events: Sequence[Event]) -> None:
         if events:
             self.newest_event = max(self.newest_event, events[-1].seq)
@@ -172,6 +186,23 @@ class Backend(ABC):
         else:
             rows = await self._rows("events_of_task", after, limit, task)
         return [records.event(row) for row in rows]
+
+    async def cursor(self, seq: int) -> Cursor:
+        """Where the log of events begins and ends now, and whether ``seq`` is one of them."""
+        floor, newest, is_there = (await self._rows("cursor", seq))[0]
+        return Cursor(floor=floor, newest=newest, is_known=bool(is_there) or seq == floor)
+
+    async def walk_tasks(self, after: str, limit: int) -> list[tuple[str, TaskState, int | None]]:
+        """Tasks behind ``after`` by id: id, state, when it ended (Unix ms)."""
+        return [(task, TaskState(state), ended) for task, state, ended in await self._rows("walk_tasks", after, limit)]
+
+    async def walk_keys(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Idempotency keys behind ``after``: key, when it was used (Unix ms)."""
+        return [(key, at_ms) for key, at_ms in await self._rows("walk_keys", after, limit)]
+
+    async def oldest_events(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Events behind ``after``: number, when it happened (Unix ms)."""
+        return [(seq, at_ms) for seq, at_ms in await self._rows("oldest_events", after, limit)]
 
     async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
         """Output of a task behind ``after``, oldest first."""

@@ -329,6 +329,62 @@ class Record(Struct, frozen=True):
     event: Event
 
 
+class ForgetTasks(Change, frozen=True, kw_only=True):
+    """Forget these tasks with all that hangs on them, if they have ended so. Outcome: how many.
+
+    One that a live task was submitted to run after stays.
+    """
+
+    tasks: tuple[str, ...]
+    states: frozenset[TaskState]
+    ended_before_ms: int
+
+
+class ForgetLogs(Change, frozen=True, kw_only=True):
+    """Forget the oldest output of a task that has ended. Outcome: how many pieces."""
+
+    task: str
+    ended_before_ms: int
+    limit: int
+
+
+class ForgetEvents(Change, frozen=True, kw_only=True):
+    """Forget all events up to the number ``through``. Outcome: how many."""
+
+    through: int
+
+
+class ForgetKeys(Change, frozen=True, kw_only=True):
+    """Forget these idempotency keys, if they are so old. Outcome: how many."""
+
+    keys: tuple[str, ...]
+    used_before_ms: int
+
+
+class RemoveAgent(Change, frozen=True, kw_only=True):
+    """Forget an agent. Outcome: ``None``, or NotFound."""
+
+    name: str
+    event: Event
+
+
+class Restore(Change, frozen=True, kw_only=True):
+    """This store is a copy that takes the place of one that is lost: go on far behind whatever that one gave out.
+
+    Attempts that were open are lost, epochs, boots and event numbers jump ahead. ``copied_ms``: when the copy was made.
+    Outcome: :class:`Restored`.
+    """
+
+    copied_ms: int
+
+
+class Restored(Struct, frozen=True, kw_only=True):
+    """``last_event`` is the last one before the jump; ``requeued`` tasks were held when the copy was made."""
+
+    last_event: int
+    requeued: int
+
+
 AnyChange = (
     AddTasks
     | Claim
@@ -355,5 +411,11 @@ AnyChange = (
     | PutEndpoint
     | RemoveEndpoint
     | Record
+    | ForgetTasks
+    | ForgetLogs
+    | ForgetEvents
+    | ForgetKeys
+    | RemoveAgent
+    | Restore
 )
 Outcome = Any | AgentComError

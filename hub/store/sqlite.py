@@ -1,31 +1,37 @@
 """The embedded store: one SQLite file, one writing connection, every commit synced to disk.
 
 The writer thread owns the writing connection and applies batches; a second thread reads from a snapshot, so a slow
-query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL).
+query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL). How the
+file is opened and looked through is ``sqlite_file.py``, how it is copied while it is written ``copying.py``.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 import structlog
 
+from hub.store import copying, sqlite_file
 from hub.store.backend import Backend
 from hub.store.changes import AddTasks, AnyChange, AppendLog, Outcome
+from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
-from hub.store.queries import queries
+from hub.store.queries import migrations, queries
 from hub.store.space import Space
+from hub.store.sqlite_file import connect, is_damage, said
+from hub.store.sqlite_statements import REFUSALS, SqliteStatements, at_once
+from hub.store.store import Done
 from hub.store.verbs import Verbs
-from protocol.errors import StorageFull, StoreFailed
+from protocol.errors import ReadOnly, StorageFull, StoreDamaged, StoreFailed, Unavailable
 from protocol.events import Event
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-OLDEST_SQLITE: Final = (3, 51, 3)
 DISPENSABLE: Final = (AddTasks, AppendLog)
 """What a full disk refuses: its senders can send it again, or do without."""
 _NO_ROOM: Final = StorageFull("the hub's disk is full; new tasks are taken in again when there is room", 5.0)
@@ -33,81 +39,125 @@ FULL_PAUSE_S: Final = 0.25
 """How long a batch that found no room waits before it looks again."""
 LONG_LOG_PAGES: Final = 1_000
 """From here on the write-ahead log is copied into the store before the next batch; SQLite's own number."""
-REFUSALS: Final = (
-    apsw.ConstraintError,
-    apsw.MismatchError,
-    apsw.TooBigError,
-    apsw.RangeError,
-    apsw.SQLError,
-    ArithmeticError,
-    TypeError,
-    ValueError,
-)
-"""What the database says of a single change that no row can hold (a broken constraint, a number beyond 64 bits).
-
-Everything else that it says (the disk is full, another program holds the file) is true of all changes: none of them may
-be answered as if it had been looked at.
-"""
+READ_S: Final = 2.0
+"""A reader that is older than this keeps the write-ahead log from being used again, so it is stopped."""
+READ_STEPS: Final = 20_000
+"""Steps of SQLite's machine between two looks at the clock: about a millisecond."""
 
 
 class SqliteStore(Backend):
     """A :class:`hub.store.store.Store` in one file; ``:memory:`` for tests."""
 
-    def __init__(self, path: Path | str, *, busy_s: float = 10.0, space: Space | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        busy_s: float = 10.0,
+        space: Space | None = None,
+        read_only: bool = False,
+        deep: bool = False,
+        max_checked_bytes: int = sqlite_file.MAX_CHECKED_BYTES,
+    ) -> None:
         """Prepare a store; :meth:`open` opens it.
 
         Args:
             path: the file; it is made if it is new, for its owner alone.
             busy_s: how long another program may hold the file before nothing can be promised any more.
             space: the room on its disk, with a part of it kept back.
+            read_only: show what is there, change nothing; a store that is damaged can be looked at so.
+            deep: look through everything before serving, however large it is.
+            max_checked_bytes: up to this size the store is looked through before it serves in any case.
         """
         super().__init__("sqlite")
         self._path, self._busy_s = str(path), busy_s
         self._is_memory = self._path == ":memory:"
+        self._is_read_only, self._is_deep, self._max_checked_bytes = read_only, deep, max_checked_bytes
         self._sql = queries("sqlite")
         self._write_thread = ThreadPoolExecutor(1, "store-write")
         self._read_thread = self._write_thread if self._is_memory else ThreadPoolExecutor(1, "store-read")
         self._writing: apsw.Connection | None = None
         self._reading: apsw.Connection | None = None
         self._verbs: Verbs | None = None
+        self._mark: Mark | None = None
         self._is_closed = False
         self._is_doubtful = False
         self._log_pages = 0
         self._closing = asyncio.Event()
         self._space = space
         self._is_without_room = False
+        self._read_until = float("inf")
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the file, bring its schema up to date, start the writer.
+        """Open the file, look through it, bring its schema up to date, start the writer.
 
         Raises:
+            StoreDamaged: it is not what was written.
             StoreFailed: the file cannot be used; the text says why and what to do.
         """
+        begin = self._open_read_only if self._is_read_only else self._open
         try:
-            await self._in(self._write_thread, self._open)
+            await self._in(self._write_thread, begin)
         except StoreFailed as exc:
             # A start writes a little, too: it gets what was kept back for such a day.
             if not isinstance(exc.__cause__, apsw.FullError) or self._space is None or not self._space.release():
                 raise
-            await self._in(self._write_thread, self._open)
-        self._writer.start()
+            await self._in(self._write_thread, begin)
+        if not self._is_read_only:
+            self._writer.start()
 
     def _open(self) -> None:
         try:
             if not self._is_memory:
+                self._check_place()
                 Path(self._path).touch(mode=0o600)  # SQLite gives its companions the rights of the file
-            self._writing = _connect(self._path, self._busy_s)
+            self._writing = connect(self._path, self._busy_s)
+            if not self._is_memory:
+                sqlite_file.check_pages(self._writing, self._path, deep=self._is_deep, limit=self._max_checked_bytes)
             migrate(self._writing)
             self._writing.set_wal_hook(self._grown)
             self._verbs = Verbs(SqliteStatements(self._writing))
-            self.newest_event = _number(self._writing, self._sql["last_event"])
-            self._reading = self._writing if self._is_memory else _connect(self._path, self._busy_s)
+            self._look()
+            if not self._is_memory:
+                found = sqlite_file.progress(self._writing)
+                check_mark(Path(self._path), found)
+                self._mark = Mark(Path(self._path), found)
+            self._reading = self._writing if self._is_memory else connect(self._path, self._busy_s)
+            if not self._is_memory:
+                self._reading.set_progress_handler(self._is_late, READ_STEPS)
         except (apsw.Error, OSError) as exc:
-            raise StoreFailed(
-                f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir"
-            ) from exc
+            raise self._unusable(exc) from exc
+
+    def _open_read_only(self) -> None:
+        try:
+            sqlite_file.check_header(Path(self._path))
+            self._reading = self._writing = connect(self._path, self._busy_s, read_only=True)
+            schema, known = sqlite_file.schema_of(self._reading), len(migrations("sqlite"))
+            if schema != known:
+                raise StoreFailed(
+                    f"the store has schema {schema}, this build reads {known}; look at it with its own build"
+                )
+            self._look()
+            self._reading.set_progress_handler(self._is_late, READ_STEPS)
+            self.damage = sqlite_file.damage_of(self._reading, Path(self._path))
+        except (apsw.Error, OSError) as exc:
+            raise self._unusable(exc) from exc
+
+    def _check_place(self) -> None:
+        path = Path(self._path)
+        if not path.exists() and mark_of(path).exists():
+            raise StoreDamaged(self._path, "the file is gone, though a store was here")
+        sqlite_file.check_header(path)
+
+    def _look(self) -> None:
+        assert self._writing is not None, "the store is open"
+        self.newest_event = copying.number(self._writing, self._sql["last_event"])
+
+    def _unusable(self, exc: Exception) -> StoreFailed:
+        if is_damage(exc):
+            return StoreDamaged(self._path, said(exc))
+        return StoreFailed(f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir")
 
     async def close(self) -> None:
         """Write what waits and close; closing twice is closing once."""
@@ -122,6 +172,8 @@ class SqliteStore(Backend):
                 if self._is_doubtful:
                     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 connection.close()
+            if self._mark is not None:
+                self._mark.close()
 
         await self._in(self._write_thread, shut)
         self._write_thread.shutdown()
@@ -133,6 +185,19 @@ class SqliteStore(Backend):
     def trouble(self) -> str:
         """That no commit finds room, not even with what was kept back; empty if all is well."""
         return "the disk is full, nothing can be stored" if self._is_without_room else ""
+
+    def post(self, change: AnyChange, done: Done | None = None) -> None:
+        """See :class:`hub.store.store.Store`."""
+        if not self._is_read_only:
+            super().post(change, done)
+        elif done is not None:
+            done(ReadOnly())
+
+    async def commit(self, change: AnyChange) -> Any:  # noqa: ANN401 - each verb documents its outcome
+        """See :class:`hub.store.store.Store`."""
+        if self._is_read_only:
+            raise ReadOnly
+        return await super().commit(change)
 
     async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         try:
@@ -183,16 +248,15 @@ class SqliteStore(Backend):
                 self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
-        assert self._writing is not None, "the store is open"
         assert self._verbs is not None, "the store is open"
         try:
             self._copy_log()
             try:
-                return _transaction(self._writing, self._verbs.batch, batch)
+                return self._transaction(self._verbs.batch, batch)
             except REFUSALS:
                 # A bug in one verb must not take the others of its batch along: once more, each undone by itself.
                 log.exception("batch_failed", changes=len(batch))
-                return _transaction(self._writing, self._verbs.each, batch)
+                return self._transaction(self._verbs.each, batch)
         except apsw.FullError:
             raise
         except apsw.Error as exc:
@@ -201,102 +265,103 @@ class SqliteStore(Backend):
             # The WAL may lack what a failed sync has dropped. Its checksums tell the next start where it ends; copied
             # into the database as the last connection closes, its gaps would be damage.
             self._is_doubtful = True
+            if is_damage(exc):
+                raise StoreDamaged(self._path, said(exc)) from exc
             raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
+
+    def _transaction(self, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]) -> T:
+        assert self._writing is not None, "the store is open"
+        connection = self._writing
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            done = at_once(apply(batch))
+            commits = copying.number(connection, self._sql["count_commit"])
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        if self._mark is not None:
+            self._mark.write(commits)
+        return done
+
+    # --- upkeep -------------------------------------------------------------------------------------------------------
+
+    @property
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        try:
+            return Path(f"{self._path}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    async def shorten_log(self) -> bool:
+        """Put the write-ahead log into the store and cut it off; ``False`` if a reader is in the way (try again)."""
+        return await self._in(self._write_thread, self._shorten_log)
+
+    def _shorten_log(self) -> bool:
+        assert self._writing is not None, "the store is open"
+        self._writing.set_busy_timeout(0)  # a reader is not waited for: commits would wait too
+        try:
+            busy = copying.number(self._writing, "PRAGMA wal_checkpoint(TRUNCATE)")
+        except apsw.BusyError:
+            return False
+        finally:
+            self._writing.set_busy_timeout(int(self._busy_s * 1000))
+        return not busy
+
+    async def copy_to(self, path: Path) -> None:
+        """Copy the store as it is at the end of the copy, beside running commits.
+
+        Raises:
+            StoreDamaged: the store is not what was written.
+            StoreFailed: the copy cannot be written.
+        """
+        assert self._writing is not None, "the store is open"
+        try:
+            await copying.copy(lambda step: self._in(self._write_thread, step), self._writing, path)
+        except StoreDamaged as exc:
+            self._found_damage(exc)
+            raise
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _in(self, thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, call)
 
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._read_until
+
     async def _rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         def read() -> list[tuple[Any, ...]]:
             assert self._reading is not None, "the store is open"
+            self._read_until = time.monotonic() + READ_S
             return self._reading.execute(self._sql[name], values).fetchall()
 
-        return await self._in(self._read_thread, read)
+        try:
+            return await self._in(self._read_thread, read)
+        except apsw.InterruptError as exc:
+            raise Unavailable(f"reading took longer than {READ_S:g} s and was stopped; ask for less at once") from exc
+        except apsw.Error as exc:
+            if not is_damage(exc):
+                raise
+            damage = StoreDamaged(self._path, said(exc))
+            self._found_damage(damage)
+            raise damage from exc
 
     async def _next_boot(self, now_ms: int) -> int:
+        if self._is_read_only:
+            return 0
         assert self._writing is not None, "the store is open"
-        writing = self._writing
+        writing, query = self._writing, self._sql["next_boot"]
         try:
             try:
-                return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
+                return await self._in(self._write_thread, lambda: copying.number(writing, query, now_ms))
             except apsw.FullError:
                 if self._space is None or not self._space.release():
                     raise
-            return await self._in(self._write_thread, lambda: _number(writing, self._sql["next_boot"], now_ms))
+            return await self._in(self._write_thread, lambda: copying.number(writing, query, now_ms))
         except apsw.Error as exc:
+            if is_damage(exc):
+                raise StoreDamaged(self._path, said(exc)) from exc
             raise StoreFailed(f"cannot start: the store {self._path} cannot be written: {exc}") from exc
-
-
-class SqliteStatements:
-    """The writing connection for :class:`Verbs`: every statement is answered before the call returns."""
-
-    refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
-    fatal: ClassVar[tuple[type[Exception], ...]] = ()
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self._cursor = connection.cursor()
-        self._sql = queries("sqlite")
-
-    def why(self, exc: Exception) -> str:
-        """A refusal in words."""
-        return str(exc)
-
-    async def rows(self, name: str, *values: Any) -> Sequence[tuple[Any, ...]]:
-        """What the query finds."""
-        # Read to the end: a RETURNING statement that is left half-way keeps the transaction from committing.
-        return self._cursor.execute(self._sql[name], values).fetchall()
-
-    async def changed(self, name: str, *values: Any) -> int:
-        """Rows that the statement has changed."""
-        self._cursor.execute(self._sql[name], values)
-        return self._connection.changes()
-
-    async def many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
-        """The statement once for each of ``values``."""
-        self._cursor.executemany(self._sql[name], values)
-
-
-def _transaction(
-    connection: apsw.Connection, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]
-) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        done = _at_once(apply(batch))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return done
-
-
-def _at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing, in a thread that has no event loop."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    work.close()
-    raise AssertionError("SQLite answers at once, so its verbs wait for nothing")
-
-
-def _number(connection: apsw.Connection, query: str, *values: int) -> int:
-    found: Any = connection.execute(query, values).fetchall()[0][0]
-    return int(found or 0)
-
-
-def _connect(path: str, busy_s: float) -> apsw.Connection:
-    if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < OLDEST_SQLITE:
-        message = f"SQLite {apsw.sqlite_lib_version()} has a known corruption bug; install apsw 3.51.3 or newer"
-        raise StoreFailed(message)
-    connection = apsw.Connection(path, statementcachesize=200)
-    connection.set_busy_timeout(int(busy_s * 1000))
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits in a power cut
-    connection.execute("PRAGMA journal_size_limit = 67108864")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    return connection

@@ -100,6 +100,14 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     seat: int = 0
 
 
+class Cursor(Struct, frozen=True, kw_only=True):
+    """The log of events now: all up to ``floor`` are gone; ``is_known``: the one asked about is there, or the floor."""
+
+    floor: int
+    newest: int
+    is_known: bool
+
+
 class TaskQuery(Struct, frozen=True, kw_only=True):
     """Which tasks, newest first; ``before`` is the id where the last page ended."""
 
@@ -124,6 +132,21 @@ class Start(Struct, frozen=True, kw_only=True):
     next_deadline_ms: int | None
 
 
+def nothing_known(last_event: int) -> Start:
+    """The start of a hub that only shows what a damaged store still holds."""
+    return Start(
+        hub_boot=0,
+        last_task="",
+        last_event=last_event,
+        standing=Standing(is_known=False),
+        classes=(),
+        agents=(),
+        endpoints=(),
+        next_ready_ms=None,
+        next_deadline_ms=None,
+    )
+
+
 class Store(Protocol):
     """Durable memory; see the module."""
 
@@ -136,6 +159,9 @@ class Store(Protocol):
     """Called after a commit with its events, numbered, in order."""
     on_failure: Callable[[BaseException], None]
     """Called once when the store can no longer promise durability. Nothing is written after that."""
+
+    damage: str
+    """What is wrong with the store's bytes; empty if nothing was found."""
 
     @property
     def trouble(self) -> str:
@@ -198,6 +224,22 @@ class Store(Protocol):
 
     async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:
         """Events behind ``after``, oldest first."""
+        ...
+
+    async def cursor(self, seq: int) -> Cursor:
+        """Where the log of events begins and ends now, and whether ``seq`` is one of them."""
+        ...
+
+    async def walk_tasks(self, after: str, limit: int) -> list[tuple[str, TaskState, int | None]]:
+        """Tasks behind ``after`` by id: id, state, when it ended (Unix ms)."""
+        ...
+
+    async def walk_keys(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Idempotency keys behind ``after``: key, when it was used (Unix ms)."""
+        ...
+
+    async def oldest_events(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Events behind ``after``: number, when it happened (Unix ms)."""
         ...
 
     async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:

@@ -17,6 +17,7 @@ from hub.store import changes as c
 from hub.store import records
 from hub.store.batches import Statements
 from hub.store.hub_verbs import HubVerbs
+from hub.store.keeping import Keeping
 from hub.store.refusals import LostAttempt
 from protocol.errors import (
     BadInput,
@@ -41,7 +42,7 @@ ENDS: Final = {
 }
 
 
-class Verbs(HubVerbs):
+class Verbs(HubVerbs, Keeping):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:

@@ -18,8 +18,8 @@ from hub.web import login
 from hub.web.origin import check_is_own_page
 from hub.web.porch import visitor_of
 from hub.web.routing import Route
-from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS
-from protocol.errors import NotFound, Unauthenticated
+from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS, SETTINGS
+from protocol.errors import NotFound, ReadOnly, Unauthenticated
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -79,7 +79,14 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)  # 404 or 405
     request.app[SERVICES].access.require(who, route.permission or "")
     request[PRINCIPAL], request[ROUTE] = who, route
+    if (way := request.app[SETTINGS].read_only) and not _only_looks(route):
+        raise ReadOnly(way)
     return await handler(request)
+
+
+def _only_looks(route: Route) -> bool:
+    """Whether the route leaves the store alone; a link of a sidecar is asked for with GET, too."""
+    return route.permission == "sessions:open" or (route.method == "GET" and route.permission != "mesh:join")
 
 
 def identify(request: web.Request) -> Principal:

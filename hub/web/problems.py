@@ -136,7 +136,7 @@ def reply_to(error: AgentComError) -> web.Response:
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="agentcom"'
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable) and error.retryable:
         headers["Retry-After"] = f"{max(1, math.ceil(error.retry_after_s or _RETRY_S))}"
     return reply(document_of(error), headers)
 

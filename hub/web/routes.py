@@ -4,6 +4,7 @@ from typing import Final
 
 from hub.web import (
     agents,
+    backups,
     dashboard,
     docs,
     endpoints,
@@ -32,6 +33,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *metrics.ROUTES,
     *health.ROUTES,
     *tokens.ROUTES,
+    *backups.ROUTES,
     *login.ROUTES,
     *docs.ROUTES,
     *dashboard.ROUTES,

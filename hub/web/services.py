@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from hub.core.access import Principal
 from hub.services.access import Access
+from hub.services.backups import Backups
 from hub.services.feed import Feed
 from hub.services.insight import Insight
 from hub.services.intake import Intake
@@ -31,6 +32,7 @@ class Services:
     registry: Registry
     access: Access
     feed: Feed
+    backups: Backups
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class WebSettings:
         max_streams: streams open at once.
         max_streams_of_token, max_streams_of_address: those of one token, and of one address.
         version: release of the hub, as the OpenAPI document tells it.
+        read_only: if the hub only shows what its store holds, the commands that mend that; else empty.
     """
 
     origins: frozenset[str] = frozenset()
@@ -53,6 +56,7 @@ class WebSettings:
     max_streams_of_token: int = 128
     max_streams_of_address: int = 256
     version: str = "0"
+    read_only: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -20,6 +20,13 @@ async def rows(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await facts_hold(made)
 
 
+@pytest.fixture(params=BACKENDS)
+async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rows]:
+    """A store that may end in a state in which its log has a beginning or a gap."""
+    async with opened(request.param, tmp_path) as made:
+        yield made
+
+
 async def facts_hold(rows: Rows) -> None:
     """What is true of every store after every test."""
     tasks = await rows.store.tasks(TaskQuery(limit=10_000))

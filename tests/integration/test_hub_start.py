@@ -47,7 +47,7 @@ async def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> Non
 async def test_a_store_that_is_none_is_refused_and_not_touched(tmp_path: Path) -> None:
     (tmp_path / "hub.sqlite").write_bytes(b"something else entirely" * 500)
 
-    with pytest.raises(StoreFailed, match="cannot open the store"):
+    with pytest.raises(StoreFailed, match="does not begin as a store does"):
         await start_hub(settings(tmp_path))
     assert (tmp_path / "hub.sqlite").read_bytes() == b"something else entirely" * 500
 

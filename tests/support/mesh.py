@@ -51,8 +51,13 @@ class Mesh:
 
     # --- processes ----------------------------------------------------------------------------------------------
 
-    def start_hub(self) -> float:
-        """Start the hub, on the port it had before if it had one; the seconds until it was ready."""
+    def start_hub(self, *flags: str, is_ready: bool = True) -> float:
+        """Start the hub, on the port it had before if it had one; the seconds until it was ready.
+
+        Args:
+            flags: more of the command line.
+            is_ready: wait for that; a hub that is read-only never says so.
+        """
         began = time.monotonic()
         said = self.data_dir / "hub.json"
         said.unlink(missing_ok=True)
@@ -65,11 +70,13 @@ class Mesh:
             f"{self.address}:{self._port}",
             *self.timing,
             *self.hub_flags,
+            *flags,
         )
         until(said.exists, "the hub says where it is", self.hub)
         self.url = json.loads(said.read_text())["url"]
         self._port = int(self.url.rsplit(":", 1)[1])
-        until(self._is_ready, "the hub is ready", self.hub)
+        if is_ready:
+            until(self._is_ready, "the hub is ready", self.hub)
         return time.monotonic() - began
 
     def start_sidecar(

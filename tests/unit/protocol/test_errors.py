@@ -74,6 +74,18 @@ EXAMPLES: dict[str, tuple[AgentComError, str, bool, str]] = {
         "cannot reach the hub at http://h:1: connection refused",
     ),
     "StoreFailed": (errors.StoreFailed("disk full"), "store_failed", True, "disk full"),
+    "StoreDamaged": (
+        errors.StoreDamaged("/d/hub.sqlite", "a page is wrong", ("agentcom restore FILE",)),
+        "store_damaged",
+        False,
+        "the store /d/hub.sqlite is damaged: a page is wrong",
+    ),
+    "ReadOnly": (
+        errors.ReadOnly(("agentcom restore FILE",)),
+        "read_only",
+        False,
+        "this hub is read-only, its store is looked at, not used: agentcom restore FILE",
+    ),
     "Overloaded": (errors.Overloaded("full", 1.0), "overloaded", True, "full; try again in 1 s"),
     "Throttled": (errors.Throttled("9 of yours wait", 2.0), "throttled", True, "9 of yours wait; try again in 2 s"),
     "StorageFull": (errors.StorageFull("no room", 5.0), "storage_full", True, "no room; try again in 5 s"),
@@ -173,6 +185,10 @@ def test_every_code_names_one_class() -> None:
         (errors.EndpointBusy("o1", "overloaded"), "endpoint o1: overloaded"),
         (errors.ModelMissing("o1", "qwen"), "endpoint o1 has no model 'qwen'"),
         (errors.BadInput([]), "input has 0 problems: "),
+        (
+            errors.ReadOnly(),
+            "this hub is read-only, its store is looked at, not used: start it without --read-only",
+        ),
     ],
 )
 def test_the_text_follows_from_the_facts(error: AgentComError, text: str) -> None:

@@ -3,7 +3,7 @@ INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES (?, ?, ?
 
 -- name: next_events
 -- The number of the last of so many new events.
-SELECT coalesce(max(seq), 0) + ? FROM events;
+UPDATE facts SET value = value + ? WHERE name = 'event_seq' RETURNING value;
 
 -- name: events
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2;
@@ -12,7 +12,7 @@ SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 OR
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2;
 
 -- name: last_event
-SELECT max(seq) FROM events;
+SELECT value FROM facts WHERE name = 'event_seq';
 
 -- name: put_endpoint
 INSERT INTO endpoints (id, kind, url, local, default_model) VALUES (?1, ?2, ?3, ?4, ?5)

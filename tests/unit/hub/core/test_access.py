@@ -18,8 +18,10 @@ def test_the_admin_may_do_everything() -> None:
     assert all(access.may(Role.ADMIN, permission) for permission in access.PERMISSIONS)
 
 
-def test_an_operator_may_do_everything_people_do_but_manage_tokens() -> None:
-    assert {p for p in access.PERMISSIONS if not access.may(Role.OPERATOR, p)} == {"tokens:manage", "mesh:join"}
+def test_an_operator_may_do_everything_people_do_but_manage_tokens_and_backups() -> None:
+    not_theirs = {p for p in access.PERMISSIONS if not access.may(Role.OPERATOR, p)}
+
+    assert not_theirs == {"tokens:manage", "backups:manage", "mesh:join"}
 
 
 def test_an_agent_may_only_join_the_mesh() -> None:

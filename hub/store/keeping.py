@@ -1,0 +1,95 @@
+"""The verbs of keeping: forget what is old, remember that a store was restored. The same for every database.
+
+Each looks again at what its caller found beside the writer: a task that was put back meanwhile, or that another one
+waits for by now, stays. None touches a live task. ``verbs.py`` holds the verbs of the daily work.
+"""
+
+import json
+from typing import Final
+
+from hub.store import changes as c
+from hub.store.batches import Batches, Statements
+from protocol.errors import NotFound
+from protocol.events import EventKind
+from protocol.model import FINAL_STATES, TaskState
+
+EPOCH_MARGIN: Final = 1_000
+"""More attempts than a task can have had between a backup and the loss of what came after it."""
+EVENT_GAP: Final = 1_000_000_000
+BOOT_GAP: Final = 86_400_000
+"""Boots are counted in milliseconds of time; a clock that went back a day is still overtaken."""
+COMMIT_GAP: Final = 1_000_000_000_000
+GAPS: Final = {"hub_boot": BOOT_GAP, "event_seq": EVENT_GAP, "commits": COMMIT_GAP}
+RESTORED: Final = "the hub was restored from a backup"
+
+
+class Keeping(Batches):
+    """The verbs of keeping, by the changes that ask for them."""
+
+    def __init__(self, statements: Statements) -> None:
+        super().__init__(statements)
+        self._verbs |= {
+            c.ForgetTasks: self._forget_tasks,
+            c.ForgetLogs: self._forget_logs,
+            c.ForgetEvents: self._forget_events,
+            c.ForgetKeys: self._forget_keys,
+            c.RemoveAgent: self._remove_agent,
+            c.Restore: self._restore,
+        }
+
+    async def _forget_tasks(self, change: c.ForgetTasks) -> int:
+        states = json.dumps(sorted(change.states & FINAL_STATES))
+        forgotten = 0
+        for task in change.tasks:
+            if await self._row("is_needed", task) is not None:
+                continue
+            row = await self._row("forget_task", task, states, change.ended_before_ms)
+            if row is None:
+                continue
+            for name in ("forget_spec", "forget_attempts", "forget_dependencies"):
+                await self._run(name, task)
+            await self._run("forget_logs_of", task)
+            self._counts[TaskState(row[0])] -= 1
+            forgotten += 1
+        return forgotten
+
+    async def _forget_logs(self, change: c.ForgetLogs) -> int:
+        return await self._statements.changed("forget_logs", change.task, change.ended_before_ms, change.limit)
+
+    async def _forget_events(self, change: c.ForgetEvents) -> int:
+        forgotten = await self._statements.changed("forget_events", change.through)
+        await self._run("raise_floor", change.through)
+        return forgotten
+
+    async def _forget_keys(self, change: c.ForgetKeys) -> int:
+        return sum([await self._changed("forget_key", key, change.used_before_ms) for key in change.keys])
+
+    async def _remove_agent(self, change: c.RemoveAgent) -> None:
+        if not await self._changed("remove_agent", change.name):
+            raise NotFound("agent", change.name)
+        self._events.append(change.event)
+
+    async def _restore(self, change: c.Restore) -> c.Restored:
+        counts = {TaskState(state): count for state, count in await self._rows("counts")}
+        held = sum(counts.get(state, 0) for state in (TaskState.ASSIGNED, TaskState.RUNNING))
+        for state in (TaskState.ASSIGNED, TaskState.RUNNING):
+            self._counts[state] -= counts.get(state, 0)
+        self._counts[TaskState.QUEUED] += held
+        await self._run("lose_open_attempts", RESTORED, change.at_ms)
+        await self._run("requeue_held", RESTORED, change.at_ms)
+        await self._run("jump_epochs", EPOCH_MARGIN)
+        ((was,),) = await self._rows("last_event")
+        for fact, gap in GAPS.items():
+            await self._run("jump", fact, gap)
+        await self._run("jump_leaders", EPOCH_MARGIN)
+        for name in ("free_agents", "forget_all_hubs", "forget_copied"):
+            await self._run(name)
+        self._tell(
+            EventKind.HUB_RESTORED,
+            change.at_ms,
+            copied_ms=change.copied_ms,
+            last_event=was,
+            requeued=held,
+            epoch_margin=EPOCH_MARGIN,
+        )
+        return c.Restored(last_event=was, requeued=held)

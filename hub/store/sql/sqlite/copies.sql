@@ -1,0 +1,28 @@
+-- Of the file itself: a database on a server counts its own commits and has its own backups.
+
+-- name: count_commit
+UPDATE facts SET value = value + 1 WHERE name = 'commits' RETURNING value;
+
+-- name: progress
+SELECT (SELECT value FROM facts WHERE name = 'store_id'), (SELECT value FROM facts WHERE name = 'commits');
+
+-- name: copied
+SELECT value FROM facts WHERE name = 'copied_ms';
+
+-- name: set_copied
+UPDATE facts SET value = ? WHERE name = 'copied_ms';
+
+-- name: count_rows
+SELECT state, count(*) FROM tasks GROUP BY state;
+
+-- name: count_without_spec
+SELECT count(*) FROM tasks WHERE id NOT IN (SELECT task FROM specs);
+
+-- name: count_tasks
+SELECT count(*) FROM tasks;
+
+-- name: last_event_row
+SELECT max(seq) FROM events;
+
+-- name: last_event_at
+SELECT at_ms FROM events ORDER BY seq DESC LIMIT 1;
