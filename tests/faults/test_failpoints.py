@@ -4,6 +4,7 @@ The library ``tests/support/bad_disk.c`` ends the hub before or after the Nth wr
 in the code that may be. Somebody outside remembers what was acknowledged.
 """
 
+import asyncio
 import contextlib
 import http.client
 import secrets
@@ -21,6 +22,7 @@ from sidecar.journal import Journal
 from tests.support.bad_disk import BadDisk, Call
 from tests.support.fragile import PATIENCE_S, FragileHub, History, fragile_hub
 from tests.support.mesh import Mesh, Refused, until
+from tests.support.postgres import postgres_server
 
 KILLS: Final = ("kill-before", "kill-after")
 
@@ -52,6 +54,34 @@ def test_t02_a_hub_killed_at_any_call_keeps_what_it_acknowledged_and_doubles_not
 
     assert die_at(fragile, points) >= 25
     assert set(fragile.deaths) == {-signal.SIGKILL}
+
+
+async def test_t02_a_hub_on_a_database_killed_at_any_word_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+    """The same in PostgreSQL: before or after any word to the database, a caller or the agent."""
+    store = postgres_server().url(await postgres_server().empty_database())
+    points = [(KILLS[nth // 8 % 2], nth, ("send",)) for nth in range(2, 60, 8)]
+
+    def die() -> int:
+        with fragile_hub(tmp_path, store) as hub:
+            return die_at(hub, points)
+
+    assert await asyncio.to_thread(die) >= 5
+
+
+@pytest.mark.soak
+async def test_t02_soak_a_hub_on_a_database_killed_before_and_after_every_word(tmp_path: Path) -> None:
+    """The same at every word."""
+    store = postgres_server().url(await postgres_server().empty_database())
+    points = [(kill, nth, ("send",)) for nth in range(1, 160) for kill in KILLS]
+
+    def die() -> int:
+        with fragile_hub(tmp_path, store) as hub:
+            return die_at(hub, points)
+
+    deaths = await asyncio.to_thread(die)
+    print(f"T2 PostgreSQL: {deaths} deaths at words, 0 lost, 0 doubled")
+
+    assert deaths > 100
 
 
 @pytest.mark.soak

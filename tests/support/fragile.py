@@ -25,8 +25,9 @@ PATIENCE_S: Final = 60.0
 class FragileHub(Mesh):
     """A hub whose disk may be bad, and a caller who insists: it starts the hub again and asks again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "") -> None:
         super().__init__(folder, lease_s=120.0, heartbeat_s=30.0)
+        self.timing += ["--store", store] if store else []
         self.disk = BadDisk(folder / "control", "/hub/hub.sqlite")
         self.deaths: list[int] = []
         self.histories = itertools.count(1)
@@ -188,9 +189,9 @@ class History:
 
 
 @contextlib.contextmanager
-def fragile_hub(folder: Path) -> Iterator[FragileHub]:
-    """A hub that may die at any call, with its agent."""
-    hub = FragileHub(folder)
+def fragile_hub(folder: Path, store: str = "") -> Iterator[FragileHub]:
+    """A hub that may die at any call, with its agent; ``store`` is the address of a database, if it is no file."""
+    hub = FragileHub(folder, store)
     hub.start_hub()
     loop = asyncio.new_event_loop()
     agent = loop.create_task(hub.agent.run())
