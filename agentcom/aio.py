@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from agentcom import settings
-from agentcom.transport import STREAM_PATIENCE_S, Transport
+from agentcom.calls import STREAM_PATIENCE_S, Calls
 from protocol import schema
 from protocol.api import (
     PREFIX,
@@ -75,6 +75,7 @@ class AsyncClient:
             the token that the local hub left in its data directory.
         data_dir: data directory of the local hub, if not the usual one.
         patience_s: how long a call is repeated while the hub cannot be reached or asks to wait.
+        is_brief: for a few calls: the first one starts sooner, and each has a connection of its own.
     Raises:
         BadInput: the settings are wrong.
     """
@@ -87,10 +88,11 @@ class AsyncClient:
         token_file: str | None = None,
         data_dir: str | None = None,
         patience_s: float = 10.0,
+        is_brief: bool = False,
     ) -> None:
         found = settings.load({"hub": hub, "token": token, "token_file": token_file, "data_dir": data_dir})
         self.url = found.hub
-        self._transport = Transport(found.hub, found.token, patience_s=patience_s)
+        self._transport = _transport(found.hub, found.token, patience_s, is_brief=is_brief)
 
     async def __aenter__(self) -> Self:
         return self
@@ -366,6 +368,17 @@ class AsyncClient:
 
     async def _post(self, path: str, shape: type[S], body: object = None, *, is_repeatable: bool = False) -> S:
         return await self._transport.call("POST", PREFIX + path, shape, body=body, is_repeatable=is_repeatable)
+
+
+def _transport(url: str, token: str, patience_s: float, *, is_brief: bool) -> Calls:
+    # Imported here, because a command that starts is waiting for it.
+    if is_brief:
+        from agentcom.brief import BriefTransport
+
+        return BriefTransport(url, token, patience_s=patience_s)
+    from agentcom.transport import Transport
+
+    return Transport(url, token, patience_s=patience_s)
 
 
 def _id(task: TaskRef) -> str:

@@ -1,7 +1,7 @@
 """Turn what a hub answers into values and errors.
 
 An error keeps its place in the one tree of :mod:`protocol.errors` across the network: the hub raises ``NotFound``, the
-client raises ``NotFound``, with the hub's own words. Called by ``agentcom/transport.py``.
+client raises ``NotFound``, with the hub's own words. Called by ``agentcom/transport.py`` and ``brief.py``.
 """
 
 from functools import cache

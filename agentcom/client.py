@@ -42,7 +42,7 @@ class Client:
     """A hub, seen from a program; close it, or use it in a ``with`` block.
 
     Args:
-        hub, token, token_file, data_dir, patience_s: as for :class:`agentcom.aio.AsyncClient`.
+        hub, token, token_file, data_dir, patience_s, is_brief: as for :class:`agentcom.aio.AsyncClient`.
     Raises:
         BadInput: the settings are wrong.
     """
@@ -55,8 +55,11 @@ class Client:
         token_file: str | None = None,
         data_dir: str | None = None,
         patience_s: float = 10.0,
+        is_brief: bool = False,
     ) -> None:
-        self._client = AsyncClient(hub, token, token_file=token_file, data_dir=data_dir, patience_s=patience_s)
+        self._client = AsyncClient(
+            hub, token, token_file=token_file, data_dir=data_dir, patience_s=patience_s, is_brief=is_brief
+        )
         self.url = self._client.url
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agentcom-client", daemon=True)

@@ -1,52 +1,32 @@
-"""HTTP to one hub: single calls with bounded retries, and event streams that survive lost connections.
+"""HTTP to one hub over kept connections: single calls, and event streams that survive lost connections.
 
-A call is repeated when the hub cannot be reached or asks to wait (429, 503, 507; not before its ``Retry-After``), for
-``patience_s`` altogether. What might already have been done is repeated only if doing it twice is the same as once
-(``is_repeatable``). Knows no resource; those are in ``agentcom/aio.py``.
+When a call is repeated is ``agentcom/calls.py``; which there are is ``agentcom/aio.py``.
 """
 
 import asyncio
 import os
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
 
 from agentcom.answers import HOW_TO_START, LostAnswer, NoHub, value_from
-from protocol.errors import HubUnreachable, ReadOnly, StoreDamaged, Unavailable
+from agentcom.calls import CALL_S, CONNECT_S, STREAM_PATIENCE_S, Asked, Calls, Frame, asked_delay_s, delay_s
+from protocol.errors import HubUnreachable, Unavailable
 
 T = TypeVar("T")
-CALL_S: Final = 60.0
 SILENCE_S: Final = 20.0
 """A stream that says nothing for this long is dead: a hub sends a sign of life every 5 seconds."""
-STREAM_PATIENCE_S: Final = 60.0
-"""How long someone who waits for a task waits for a hub that is away: long enough for a restart."""
-_BASE_DELAY_S: Final = 0.1
-_MAX_DELAY_S: Final = 2.0
 
 
-_HOPELESS: Final = (NoHub, ReadOnly, StoreDamaged)
-"""Asking again changes nothing: a person has to do something first."""
-
-
-class Frame(NamedTuple):
-    """One server-sent event."""
-
-    name: str
-    seq: int | None
-    data: bytes
-
-
-class Transport:
+class Transport(Calls):
     """Connections to one hub; use it within one event loop and close it there."""
 
     def __init__(self, url: str, token: str, *, patience_s: float) -> None:
-        self.url, self.patience_s = url, patience_s
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        super().__init__(url, token, patience_s=patience_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -54,45 +34,6 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-    async def call(  # noqa: PLR0913 - one request, part by part
-        self,
-        method: str,
-        path: str,
-        shape: type[T],
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: Any = None,  # noqa: ANN401 - any of the contract's bodies
-        headers: Mapping[str, str] | None = None,
-        is_repeatable: bool = False,
-        patience_s: float | None = None,
-        call_s: float = CALL_S,
-    ) -> T:
-        """What the hub answers to one request; ``call_s`` is how long the answer may take.
-
-        Raises:
-            HubUnreachable: it does not answer within the patience of this transport.
-            AgentComError: it answers an error.
-        """
-        raw = None if body is None else msgspec.json.encode(body)
-        sent = {**self._headers, **(headers or {}), "Accept": "application/json"}
-        if raw is not None:
-            sent["Content-Type"] = "application/json"
-        timeout = aiohttp.ClientTimeout(total=call_s, sock_connect=10.0)
-        options = {"params": query, "data": raw, "headers": sent, "timeout": timeout}
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + (self.patience_s if patience_s is None else patience_s)
-        tries = 0
-        while True:
-            try:
-                return await self._once(method, path, shape, options)
-            except Unavailable as exc:
-                tries += 1
-                delay_s = _delay_s(tries) if exc.retry_after_s is None else _asked_delay_s(exc.retry_after_s)
-                is_safe = is_repeatable or not isinstance(exc, LostAnswer)
-                if isinstance(exc, _HOPELESS) or not is_safe or loop.time() + delay_s > ends_at:
-                    raise
-            await asyncio.sleep(delay_s)
 
     async def follow(
         self, path: str, *, query: Mapping[str, Any] | None = None, after: int | None = None
@@ -123,7 +64,7 @@ class Transport:
                     raise
                 asked_s = exc.retry_after_s
             tries += 1
-            await asyncio.sleep(_delay_s(tries) if asked_s is None else _asked_delay_s(asked_s))
+            await asyncio.sleep(delay_s(tries) if asked_s is None else asked_delay_s(asked_s))
 
     async def server_date(self) -> str:
         """The ``Date`` header of an answer that needs no token; empty if there is none.
@@ -153,9 +94,13 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise self._unreachable(exc) from exc
 
-    async def _once(self, method: str, path: str, shape: type[T], options: Mapping[str, Any]) -> T:
+    async def _once(self, asked: Asked, shape: type[T]) -> T:
+        timeout = aiohttp.ClientTimeout(total=asked.call_s, sock_connect=CONNECT_S)
+        options: dict[str, Any] = {"params": asked.query, "data": asked.body, "headers": asked.headers}
         try:
-            async with self._open().request(method, f"{self.url}{path}", allow_redirects=False, **options) as response:
+            async with self._open().request(
+                asked.method, f"{self.url}{asked.path}", allow_redirects=False, timeout=timeout, **options
+            ) as response:
                 body = await response.read()
                 after = response.headers.get("Retry-After")
                 return value_from(self.url, response.status, response.content_type, body, shape, after)
@@ -168,7 +113,7 @@ class Transport:
         headers = {**self._headers, "Accept": "text/event-stream"}
         if after is not None:
             headers["Last-Event-ID"] = str(after)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=SILENCE_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         try:
             async with self._open().get(
                 f"{self.url}{path}", params=query, headers=headers, timeout=timeout, allow_redirects=False
@@ -188,7 +133,7 @@ class Transport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=10.0)
+            timeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
             self._session = aiohttp.ClientSession(timeout=timeout)
         return self._session
 
@@ -201,22 +146,12 @@ class Transport:
             why = os.strerror(number) if number and number > 0 else str(exc.os_error)
             return HubUnreachable(self.url, f"{why}; {HOW_TO_START}")
         if isinstance(exc, aiohttp.ConnectionTimeoutError):
-            return HubUnreachable(self.url, f"no connection within 10 s; {HOW_TO_START}")
+            return HubUnreachable(self.url, f"no connection within {CONNECT_S:g} s; {HOW_TO_START}")
         if isinstance(exc, aiohttp.InvalidURL):
             return NoHub(self.url, "not an address")
         broke = f"the connection broke ({str(exc) or type(exc).__name__})"
         why = "no answer in time" if isinstance(exc, TimeoutError) else broke
         return LostAnswer(self.url, f"{why}; the request may or may not have been done")
-
-
-def _delay_s(tries: int) -> float:
-    """Full jitter below a doubling ceiling, so that many clients do not come back at once."""
-    return random.uniform(0.2, 1.0) * min(_MAX_DELAY_S, _BASE_DELAY_S * 2.0**tries)
-
-
-def _asked_delay_s(retry_after_s: float) -> float:
-    """What the hub asked for and a little more, never less: all who were told the same must not come back together."""
-    return retry_after_s * random.uniform(1.0, 1.5)
 
 
 def _frame(block: bytes) -> Frame:

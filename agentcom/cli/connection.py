@@ -99,7 +99,7 @@ def open_client(hub: str | None, token_file: str | None, data_dir: str | None) -
     """
     from agentcom.client import Client
 
-    with Client(hub, token_file=token_file, data_dir=data_dir, patience_s=PATIENCE_S) as client:
+    with Client(hub, token_file=token_file, data_dir=data_dir, patience_s=PATIENCE_S, is_brief=True) as client:
         yield client
 
 

@@ -120,7 +120,8 @@ async def _wait(
     from agentcom.aio import AsyncClient
     from agentcom.cli import watch
 
-    async with AsyncClient(**place, patience_s=PATIENCE_S) as client:
+    hub, token_file, data_dir = (place[name] for name in ("hub", "token_file", "data_dir"))
+    async with AsyncClient(hub, token_file=token_file, data_dir=data_dir, patience_s=PATIENCE_S) as client:
         if is_followed:
             return [await watch.follow(client, tasks[0], show_output=show_output)]
         return await watch.wait_all(client, tasks)

@@ -1,0 +1,134 @@
+"""Calls to one hub with bounded retries, whatever they are made with.
+
+A call is repeated when the hub cannot be reached or asks to wait (429, 503, 507; not before its ``Retry-After``), for
+``patience_s`` altogether. What might already have been done is repeated only if doing it twice is the same as once
+(``is_repeatable``). Knows no resource; those are in ``agentcom/aio.py``. How a request travels is
+``agentcom/transport.py``, and for commands that ask little ``agentcom/brief.py``.
+"""
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from agentcom.answers import LostAnswer, NoHub
+from protocol.errors import ReadOnly, StoreDamaged, Unavailable
+
+T = TypeVar("T")
+CALL_S: Final = 60.0
+CONNECT_S: Final = 10.0
+STREAM_PATIENCE_S: Final = 60.0
+"""How long someone who waits for a task waits for a hub that is away: long enough for a restart."""
+_BASE_DELAY_S: Final = 0.1
+_MAX_DELAY_S: Final = 2.0
+
+
+HOPELESS: Final = (NoHub, ReadOnly, StoreDamaged)
+"""Asking again changes nothing: a person has to do something first."""
+
+
+class Asked(NamedTuple):
+    """One request, ready to go; its answer may take ``call_s``."""
+
+    method: str
+    path: str
+    query: Mapping[str, Any] | None
+    body: bytes | None
+    headers: Mapping[str, str]
+    call_s: float
+
+
+class Frame(NamedTuple):
+    """One server-sent event."""
+
+    name: str
+    seq: int | None
+    data: bytes
+
+
+class Calls(ABC):
+    """A way to one hub; use it within one event loop and close it there."""
+
+    def __init__(self, url: str, token: str, *, patience_s: float) -> None:
+        self.url, self.patience_s = url, patience_s
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End all connections."""
+
+    @abstractmethod
+    def follow(
+        self, path: str, *, query: Mapping[str, Any] | None = None, after: int | None = None
+    ) -> AsyncGenerator[Frame, None]:
+        """Events of a stream, until its ``end`` event; a lost connection is resumed behind the last event seen.
+
+        A hub that was there is waited for longer than one that never answered.
+
+        Raises:
+            HubUnreachable: it was away for too long.
+            AgentComError: it answers an error.
+        """
+
+    @abstractmethod
+    async def server_date(self) -> str:
+        """The ``Date`` header of an answer that needs no token; empty if there is none.
+
+        Raises:
+            HubUnreachable: the hub does not answer.
+        """
+
+    @abstractmethod
+    async def _once(self, asked: Asked, shape: type[T]) -> T:
+        """What the hub answers, asked once."""
+
+    async def call(  # noqa: PLR0913 - one request, part by part
+        self,
+        method: str,
+        path: str,
+        shape: type[T],
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,  # noqa: ANN401 - any of the contract's bodies
+        headers: Mapping[str, str] | None = None,
+        is_repeatable: bool = False,
+        patience_s: float | None = None,
+        call_s: float = CALL_S,
+    ) -> T:
+        """What the hub answers to one request; ``call_s`` is how long the answer may take.
+
+        Raises:
+            HubUnreachable: it does not answer within the patience of this transport.
+            AgentComError: it answers an error.
+        """
+        raw = None if body is None else msgspec.json.encode(body)
+        sent = {**self._headers, **(headers or {}), "Accept": "application/json"}
+        if raw is not None:
+            sent["Content-Type"] = "application/json"
+        asked = Asked(method, path, query, raw, sent, call_s)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + (self.patience_s if patience_s is None else patience_s)
+        tries = 0
+        while True:
+            try:
+                return await self._once(asked, shape)
+            except Unavailable as exc:
+                tries += 1
+                pause_s = delay_s(tries) if exc.retry_after_s is None else asked_delay_s(exc.retry_after_s)
+                is_safe = is_repeatable or not isinstance(exc, LostAnswer)
+                if isinstance(exc, HOPELESS) or not is_safe or loop.time() + pause_s > ends_at:
+                    raise
+            await asyncio.sleep(pause_s)
+
+
+def delay_s(tries: int) -> float:
+    """Full jitter below a doubling ceiling, so that many clients do not come back at once."""
+    return random.uniform(0.2, 1.0) * min(_MAX_DELAY_S, _BASE_DELAY_S * 2.0**tries)
+
+
+def asked_delay_s(retry_after_s: float) -> float:
+    """What the hub asked for and a little more, never less: all who were told the same must not come back together."""
+    return retry_after_s * random.uniform(1.0, 1.5)

@@ -1,0 +1,136 @@
+"""The brief transport against a server that sends exactly these bytes."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from agentcom.answers import LostAnswer, NoHub
+from agentcom.brief import BriefTransport
+from protocol.errors import AgentComError, HubUnreachable, NotFound, Unavailable
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
+PROBLEM = b'{"title":"NotFound","status":404,"code":"not_found","detail":"no task x","errors":[],"retryable":false}'
+
+
+class Server:
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.url = ""
+
+
+@asynccontextmanager
+async def says(answer: bytes) -> AsyncIterator[Server]:
+    found = Server()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0)
+            found.asked.append(head + await reader.readexactly(length))
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield found
+
+
+async def answered(answer: bytes, path: str = "/x") -> object:
+    async with says(answer) as server:
+        return await BriefTransport(server.url, "acm_t", patience_s=0.0).call("GET", path, dict)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'Content-Length: 7\r\n\r\n{"a":1}',
+        b'\r\n{"a":1}',
+        b'Transfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n4;x=y\r\n":1}\r\n0\r\n\r\n',
+    ],
+)
+async def test_a_body_ends_with_its_length_its_chunks_or_the_connection(rest: bytes) -> None:
+    assert await answered(OK + rest) == {"a": 1}
+
+
+async def test_a_word_before_the_answer_is_no_answer() -> None:
+    assert await answered(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"content-length: 2\r\n\r\n{}") == {}
+
+
+async def test_what_is_asked_is_plain_http_with_the_token() -> None:
+    async with says(OK + b"Content-Length: 2\r\n\r\n{}") as server:
+        transport = BriefTransport(f"{server.url}/base", "acm_t", patience_s=0.0)
+        await transport.call("POST", "/x", dict, query={"label": "a:b c"}, body={"t": "ü"})
+        head, _, body = server.asked[0].partition(b"\r\n\r\n")
+
+    assert head.splitlines()[0] == b"POST /base/x?label=a%3Ab+c HTTP/1.1"
+    assert b"Authorization: Bearer acm_t" in head.splitlines()
+    assert body.decode() == '{"t":"ü"}'
+
+
+async def test_an_answer_without_a_body_is_none() -> None:
+    async with says(b"HTTP/1.1 204 No Content\r\n\r\n") as server:
+        assert await BriefTransport(server.url, "", patience_s=0.0).call("DELETE", "/x", type(None)) is None
+
+
+@pytest.mark.parametrize(
+    "answer, kind",
+    [
+        (b"HTTP/1.1 404 x\r\nContent-Type: application/problem+json\r\n\r\n" + PROBLEM, NotFound),
+        (b"HTTP/1.1 503 x\r\nRetry-After: 7\r\n\r\n", Unavailable),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", NoHub),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\n\r\n", NoHub),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", LostAnswer),
+        (b"HTTP/1.1 OK\r\n\r\n", LostAnswer),
+        (b"", LostAnswer),
+        (OK + b"Content-Length: 9\r\n\r\n{}", LostAnswer),
+        (OK + b"Content-Length: x\r\n\r\n{}", LostAnswer),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", LostAnswer),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", LostAnswer),
+    ],
+)
+async def test_what_is_no_answer_of_a_hub_is_an_error_of_ours(answer: bytes, kind: type[AgentComError]) -> None:
+    with pytest.raises(kind):
+        await answered(answer)
+
+
+async def test_nobody_there_is_told_in_the_words_of_the_system() -> None:
+    async with says(b"") as server:
+        url = server.url
+
+    with pytest.raises(HubUnreachable, match="Connection refused; start one here with 'agentcom up'"):
+        await BriefTransport(url, "", patience_s=0.0).call("GET", "/x", dict)
+
+
+async def test_nothing_can_be_smuggled_into_a_request() -> None:
+    async with says(OK + b"\r\n{}") as server:
+        transport = BriefTransport(server.url, "", patience_s=0.0)
+        with pytest.raises(LostAnswer, match="line break"):
+            await transport.call("GET", "/x", dict, headers={"Idempotency-Key": "a\r\nX: y"})
+
+        assert server.asked == []
+
+
+async def test_the_hubs_clock_is_asked_for() -> None:
+    async with says(OK + b"Date: Sat, 21 Nov 2026 09:00:00 GMT\r\n\r\n{}") as server:
+        assert await BriefTransport(server.url, "", patience_s=0.0).server_date() == "Sat, 21 Nov 2026 09:00:00 GMT"
+
+
+def test_a_short_command_starts_without_the_large_http_library() -> None:
+    code = (
+        "import sys; from agentcom.cli import run; status = run(['tasks', 'ls', '--hub', 'http://127.0.0.1:9']);"
+        " print(status, *sys.modules)"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    status, *modules = said.stdout.split()
+    assert status == "3"
+    assert "agentcom.brief" in modules
+    assert not {"aiohttp", "rich", "structlog", "psutil"} & set(modules)
