@@ -161,6 +161,28 @@ def send(pid: int, number: int) -> bool:
     return True
 
 
+def has_members(session: int) -> bool:
+    """Whether a process group that we opened still has a live process; its leader is reaped."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def is_process(pid: int) -> bool:
+    """Whether there is a process of that number, a zombie too."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _processes_of_proc() -> Iterator[Seen]:
     for name in os.listdir(_PROC):  # noqa: PTH208 - Path objects double the cost of a search
         if name.isdigit() and (found := status(int(name))) and found[0] not in "ZX":

@@ -31,6 +31,7 @@ import structlog
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import AttemptId
 from sidecar import guard as search
+from sidecar.cgroups import Counters
 from sidecar.child import Child, NotThere, OnOutput, Tail, start
 from sidecar.guard import Guard
 
@@ -57,7 +58,8 @@ class ProcessOutcome:
     """How a run ended.
 
     ``exit_code`` is ``None`` if we ended it, negative if it died of that signal on its own, 127 if there is no such
-    program; ``output`` is the tail of stdout and stderr as they came, ``output_bytes`` counts all of them.
+    program; ``output`` is the tail of stdout and stderr as they came, ``output_bytes`` counts all of them. The kernel
+    counts ``oom_kills`` and ``refused_forks`` among us and our children meanwhile.
     """
 
     exit_code: int | None
@@ -65,6 +67,8 @@ class ProcessOutcome:
     output: str
     output_bytes: int
     seconds: float
+    oom_kills: int = 0
+    refused_forks: int = 0
 
 
 def minimal_env(source: Mapping[str, str], *, home: Path, tmp: Path | None = None) -> dict[str, str]:
@@ -127,7 +131,7 @@ class Processes:
         drain_s: float = DRAIN_S,
         check: Callable[[AttemptId], None] = lambda _attempt: None,
     ) -> None:
-        self._base_env, self._check = dict(base_env), check
+        self._base_env, self._check, self._counters = dict(base_env), check, Counters()
         self._guard = guard
         self._adopts_orphans = adopts_orphans
         self._grace_s, self._drain_s = grace_s, drain_s
@@ -174,7 +178,7 @@ class Processes:
         """
         self._check(attempt)
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        started = time.monotonic()
+        started, before = time.monotonic(), self._counters.read()
         # From fork to handle there is no await, so no cancellation can come between and lose the process.
         try:
             child = self._start(argv, attempt, cwd, env, stdin, Tail(max_output_bytes), on_output)
@@ -189,13 +193,15 @@ class Processes:
             ended = in_time
         finally:
             await _uninterrupted(self._finish(child, end=not ended))
-        code = None if child.ended_by_us else child.process.returncode
+        code, counted = None if child.ended_by_us else child.process.returncode, self._counters.read()
         return ProcessOutcome(
             exit_code=code,
             timed_out=not in_time,
             output=child.tail.text(),
             output_bytes=child.tail.seen_bytes,
             seconds=time.monotonic() - started,
+            oom_kills=counted.oom_kills - before.oom_kills,
+            refused_forks=counted.refused_forks - before.refused_forks,
         )
 
     async def end_attempt(self, attempt: AttemptId) -> int:
@@ -301,7 +307,7 @@ class Processes:
                 await asyncio.wait_for(child.exited(), search.KILL_LIMIT_S)
         await child.drain(0.0 if child.attempt in self._hurried else self._drain_s)
         del self._children[child.pid]
-        if _has_members(child.pid):
+        if search.has_members(child.pid):
             self._left.setdefault(child.attempt, set()).add(child.pid)
         else:
             self._forget(child.pid)
@@ -380,7 +386,7 @@ class Processes:
 
     def _sessions_left(self, attempt: AttemptId) -> set[int]:
         """Sessions of ended runs. A live process with a session's number has got it anew: the number was used again."""
-        return {session for session in self._left.get(attempt, set()) if not _is_process(session)}
+        return {session for session in self._left.get(attempt, set()) if not search.is_process(session)}
 
     def _spared(self, ending: set[int]) -> set[int]:
         helper = self._guard.pid if self._guard else None
@@ -424,24 +430,3 @@ async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
         task.exception()
         raise cancelled
     return task.result()
-
-
-def _has_members(session: int) -> bool:
-    """Whether a process group that we opened still has a live process; its leader is reaped."""
-    try:
-        os.killpg(session, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _is_process(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,6 +4,7 @@ from typing import Final
 
 from protocol.errors import BudgetSpent
 from protocol.model import FailureClass, Usage
+from sidecar.core.cause import cause
 from sidecar.errors import CannotStart
 from sidecar.executors.base import Execution, Work, failed, summary, task_env
 from sidecar.process import ProcessOutcome
@@ -70,6 +71,9 @@ def _ended(outcome: ProcessOutcome, usage: Usage) -> Execution:
         error = f"the command died of signal {-code}"
     else:
         error = _MEANINGS.get(code, f"exit code {code}")
+    error_code = "command_failed"
+    if known := cause(code, outcome.output, oom_kills=outcome.oom_kills, refused_forks=outcome.refused_forks):
+        error_code, error = known[0], f"{error}: {known[1]}"
     last = f"; last line: {lines[-1]}" if lines else ""
     return Execution(
         ok=False,
@@ -77,7 +81,7 @@ def _ended(outcome: ProcessOutcome, usage: Usage) -> Execution:
         summary=summary(error),
         usage=usage,
         exit_code=code,
-        error_code="command_failed",
+        error_code=error_code,
         error=f"{error}{last[:300]}",
         failure=FailureClass.AGENT,
     )

@@ -1,5 +1,7 @@
 """Work that does not want to end, work that eats the machine, work that never stops talking."""
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.limits import MAX_OUTPUT_BYTES
 from sidecar.process import GRACE_S
 from tests.support.escapers import TRICKS, escaper, survivors
 from tests.support.mesh import Mesh, mesh, until
@@ -64,3 +67,144 @@ def test_t35_a_child_that_holds_the_output_open_holds_nobody_up(running: Mesh, p
     assert ended["state"] == "completed"
     assert ended["result"]["output"] == "done\n"
     until(lambda: not survivors(program), "nothing is left")
+
+
+# --- T37 --------------------------------------------------------------------------------------------------------------
+
+EATER = "import sys; held = []\nwhile True: held.append(b'x' * (8 << 20)); sys.stdout.write('.'); sys.stdout.flush()"
+FORKER = "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(600)"
+
+
+def failed_as(running: Mesh, command: str) -> str:
+    """The code with which a command fails; the sidecar has to be there afterwards."""
+    (ended,) = running.wait(running.submit(command=command, max_retries=0), timeout_s=90)
+    assert ended["state"] == "dead"
+    (attempt,) = ended["attempts"]
+    assert attempt["state"] == "failed"  # by the work, reported by a sidecar that lives
+    return str(attempt["result"]["error_code"])
+
+
+def test_t37_work_that_a_limit_of_its_own_ends_says_so(tmp_path: Path) -> None:
+    """RLIMIT_AS and a SIGKILL from nowhere: classified, the sidecar lives."""
+    with mesh(tmp_path, "Host", lease_s=30.0) as running:
+        eats = failed_as(running, f'ulimit -v 400000; exec {sys.executable} -c "{EATER}"')
+        killed = failed_as(running, "kill -9 $$")
+
+        assert (eats, killed) == ("out_of_memory", "killed")
+        assert running.sidecars["Host"].poll() is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "controller, limit, value, program, expected",
+    [
+        ("memory", "memory.limit_in_bytes", str(256 << 20), EATER, "out_of_memory"),
+        ("pids", "pids.max", "60", FORKER, "too_many_processes"),
+    ],
+)
+def test_t37_work_that_takes_all_the_machine_has_is_ended_and_its_sidecar_is_not(
+    tmp_path: Path, controller: str, limit: str, value: str, program: str, expected: str
+) -> None:
+    """A control group with little memory, or few processes, around the sidecar and its work: classified, alive."""
+    group = Path("/sys/fs/cgroup") / controller / f"agentcom-{os.getpid()}"
+    if not group.parent.is_dir():
+        pytest.skip(f"this kernel has no control group of version 1 for {controller}")
+    group.mkdir()
+    try:
+        (group / limit).write_text(value)
+        enter = ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$0" "$@"')
+        with mesh(tmp_path, lease_s=30.0) as running:
+            running.start_sidecar("Host", under=enter)
+            running.wait_agents("Host")
+            script = tmp_path / "eats.py"
+            script.write_text(program)
+
+            assert failed_as(running, f"exec {sys.executable} {script}") == expected
+            assert running.sidecars["Host"].poll() is None
+            (after,) = running.wait(running.submit(command="echo well"))
+            assert after["state"] == "completed"
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
+        group.rmdir()
+
+
+# --- T38 --------------------------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+TALKERS = {
+    "yes": "timeout 5 yes; exit 0",
+    "one line": "head -c {bytes} /dev/zero | tr '\\0' x",
+    "NULs": "head -c {bytes} /dev/zero",
+    "no text": "head -c {bytes} /dev/urandom",
+    "colours": "yes \"$(printf '\\033[31mred\\033[0m\\033[2J')\" | head -c {bytes}",
+}
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process has had so far, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no such line")
+
+
+def live_output(running: Mesh, task: str) -> str:
+    """All of a task's output that was sent while it ran."""
+    text, cursor = "", "0"
+    while page := running.call("GET", f"/api/v1/tasks/{task}/logs?after={cursor}&limit=500", Accept="application/json"):
+        text += "".join(piece["text"] for piece in page["logs"])
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    return text
+
+
+def floods_are_bounded(folder: Path, flood_bytes: int) -> None:
+    with mesh(folder, "Host", flags=("--slots", "1"), lease_s=30.0) as running:
+        assert running.hub is not None
+        running.wait(running.submit(command="head -c 1000000 /dev/zero"))  # what is made once and kept
+        sidecar, hub = running.sidecars["Host"].pid, running.hub.pid
+        before = peak(sidecar), peak(hub)
+        grown = {}
+        for name, command in TALKERS.items():
+            (ended,) = running.wait(running.submit(command=command.format(bytes=flood_bytes)), timeout_s=600)
+            assert ended["state"] == "completed", (name, ended["reason"])
+            assert len(ended["result"]["output"].encode()) <= 3 * MAX_OUTPUT_BYTES  # U+FFFD is 3 bytes for one
+            grown[name] = ((peak(sidecar) - before[0]) / MIB, (peak(hub) - before[1]) / MIB)
+        said = live_output(running, ended["id"])
+
+    figures = ", ".join(f"{name} +{sidecar:.1f} / +{hub:.1f}" for name, (sidecar, hub) in grown.items())
+    print(f"\nT38: {flood_bytes / MIB:.0f} MiB each; sidecar / hub grew by MiB: {figures}")
+    assert "were not sent" in said or "is not shown live" in said
+    assert max(sidecar for sidecar, _ in grown.values()) <= 32
+    assert max(hub for _, hub in grown.values()) <= 16
+
+
+def test_t38_output_without_end_or_sense_is_cut_marked_and_costs_no_memory(tmp_path: Path) -> None:
+    """yes, a line of 64 MiB, NULs, ANSI, invalid UTF-8: caps and marks, sidecar <= 32 MiB more, hub <= 16 MiB."""
+    floods_are_bounded(tmp_path, 64 * MIB)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+def test_t38_soak_a_gigabyte_of_each(tmp_path: Path) -> None:
+    """As above, 1 GiB each."""
+    floods_are_bounded(tmp_path, 1024 * MIB)
+
+
+# --- T42 --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_t42_a_starved_machine_is_no_dead_one(tmp_path: Path) -> None:
+    """Twice as many busy processes as processors for a minute, as work of the sidecar itself: nobody is lost."""
+    burners = 2 * (os.cpu_count() or 2)
+    with mesh(tmp_path, "Host", flags=("--slots", str(burners + 1)), lease_s=30.0, heartbeat_s=5.0) as running:
+        burn = f"timeout 60 {sys.executable} -c 'while True: pass'; true"
+        tasks = running.submit_all([{"command": burn}] * burners + [{"command": "sleep 60"}])
+        ended = running.wait(*tasks, timeout_s=200)
+
+        assert {view["epoch"] for view in ended} == {1}
+        assert running.events("agent_lost") == []
+        assert running.events("attempt_lost") == []

@@ -36,18 +36,21 @@ async def test_the_command_is_told_its_task_its_iteration_and_an_empty_report(be
 
 
 @pytest.mark.parametrize(
-    "command, code, error",
+    "command, code, error_code, error",
     [
-        ("echo why; exit 3", 3, "exit code 3; last line: why"),
-        ("no-such-program-here", 127, "a command is not installed here"),
-        ("kill -9 $$", -9, "the command died of signal 9"),
+        ("echo why; exit 3", 3, "command_failed", "exit code 3; last line: why"),
+        ("no-such-program-here", 127, "command_failed", "a command is not installed here"),
+        ("kill -9 $$", -9, "killed", "the command died of signal 9: something killed it"),
+        ("echo MemoryError; exit 1", 1, "out_of_memory", "exit code 1: memory ran out"),
     ],
 )
-async def test_a_command_that_fails_says_how(bench: Bench, command: str, code: int, error: str) -> None:
+async def test_a_command_that_fails_says_how(
+    bench: Bench, command: str, code: int, error_code: str, error: str
+) -> None:
     done = await SHELL.execute(bench.work(TaskSpec(command=command)))
 
     assert not done.ok
-    assert (done.exit_code, done.failure, done.error_code) == (code, FailureClass.AGENT, "command_failed")
+    assert (done.exit_code, done.failure, done.error_code) == (code, FailureClass.AGENT, error_code)
     assert error in done.error
 
 
