@@ -13,6 +13,7 @@ from typing import Any
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.recent import Recent
+from hub.core.speeds import Speeds
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
@@ -22,6 +23,7 @@ from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.insight import Insight
 from hub.services.intake import Intake
+from hub.services.learning import Learning
 from hub.services.mates import Mates
 from hub.services.membership import Membership
 from hub.services.presence import Presence
@@ -104,6 +106,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
 
     sweeper: Sweeper
     membership: Membership
+    speeds = Speeds()
     results = Results(
         store,
         fleet,
@@ -114,6 +117,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
         on_log=feed.logged,
         on_ended=metrics.ended,
+        on_used=Learning(fleet, speeds, clock).used,
     )
     hub, lease_s = start.hub_boot, settings.lease_s
     sweeper = Sweeper(
@@ -162,6 +166,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         hub=hub,
         lease_s=lease_s,
         may_grant=lambda: not membership.trouble,
+        speeds=speeds,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )
@@ -201,6 +206,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         machine=machine,
         trouble=lambda: membership.trouble,
         is_elsewhere=presence.is_elsewhere,
+        speeds=speeds,
     )
     metrics.watch = watch
 

@@ -274,6 +274,8 @@ class HostExplanation(Struct, kw_only=True):
     host: str
     state: AgentState
     reasons: tuple[str, ...]
+    cost: dict[str, float] = {}
+    """What work for a model is expected to cost here now, term by term, in seconds."""
 
 
 class Explanation(Struct, kw_only=True):

@@ -202,6 +202,26 @@ class Finding(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
+class Timing(Struct, frozen=True, kw_only=True):
+    """Seconds spent with models: all of them, and what the server tells of its parts (else 0)."""
+
+    model_s: float
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    def plus(self, other: "Timing | None") -> "Timing":
+        """Both together."""
+        if other is None:
+            return self
+        return Timing(
+            model_s=self.model_s + other.model_s,
+            load_s=self.load_s + other.load_s,
+            prefill_s=self.prefill_s + other.prefill_s,
+            decode_s=self.decode_s + other.decode_s,
+        )
+
+
 class Usage(Struct, frozen=True, kw_only=True):
     """What work cost. ``model`` is ``none`` for work without one; ``cost_usd`` is ``None`` where no price is known."""
 
@@ -212,6 +232,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     cached_input_tokens: int = 0
     cost_usd: float | None = 0.0
     seconds: float = 0.0
+    timing: Timing | None = None
+    """Where the time with models went; ``None`` for work without one."""
 
     def plus(self, other: "Usage") -> "Usage":
         """Both together; the cost is unknown if either is. The later model and endpoint stand, if there was one."""
@@ -225,6 +247,7 @@ class Usage(Struct, frozen=True, kw_only=True):
             cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
             seconds=self.seconds + other.seconds,
+            timing=other.timing if self.timing is None else self.timing.plus(other.timing),
         )
 
 
@@ -294,6 +317,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
     model: str = ""
     feasible: bool = False
     reasons: tuple[str, ...] = ()
+    cost: dict[str, float] = field(default_factory=dict)
+    """What it was expected to cost, term by term, in seconds; empty where nothing was weighed."""
 
 
 class Routing(Struct, frozen=True, kw_only=True):

@@ -67,6 +67,8 @@ class Held:
     server: tuple[str, str] | None = None
     """The LLM server that it uses (host and endpoint), if it uses one, with ``model``."""
     model: str = ""
+    kind: str = ""
+    """The class of its task."""
     service_s: float = 0.0
     """How long it was expected to take that server."""
     ends_at: float | None = None

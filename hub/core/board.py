@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
@@ -30,6 +31,7 @@ UNKNOWN_REST_S: Final = 30.0
 """Rest of an attempt that nothing is known of."""
 OVERHEAD: Final = 1.15
 """What a model takes in memory over its size on disk, before it was measured: cache and buffers."""
+LEAST_SHOWN_S: Final = 0.05
 USABLE: Final = 0.95
 """Share of a GPU's memory that models can have."""
 KEEP: Final = 20.0
@@ -61,6 +63,20 @@ class Terms(Struct, frozen=True):
     def service_s(self) -> float:
         """How long the server is taken."""
         return self.load_s + self.work_s
+
+    @property
+    def in_words(self) -> str:
+        """The sum and its parts, as a person reads them."""
+        named = (("wait", self.wait_s), ("load", self.load_s), ("reading", self.prefill_s), ("writing", self.decode_s))
+        parts = [f"{name} {seconds:.1f}" for name, seconds in named if seconds >= LEAST_SHOWN_S]
+        whole_s = self.wait_s + self.service_s
+        return f"after {whole_s:.1f} s" + (f" ({', '.join(parts)})" if parts else "")
+
+    @property
+    def shown(self) -> dict[str, float]:
+        """The terms that are not nothing, for people, and their sum."""
+        terms = {name: round(value, 3) for name, value in asdict(self).items() if value}
+        return {**terms, "total_s": round(self.total_s, 3)}
 
     @property
     def total_s(self) -> float:
@@ -255,6 +271,13 @@ class Board:
             self._use(server, held.model, ends)
             insort(server.ends, ends)
         return server
+
+
+def take_turn(held: Held, chosen: Weighed, server: ServerKey, now: float) -> None:
+    """Note in the attempt which server it takes, and for how long."""
+    held.server, held.model = server, chosen.way.model
+    held.service_s = chosen.terms.service_s
+    held.ends_at = now + chosen.terms.service_s
 
 
 def find(fleet: Fleet, agent: Agent, endpoint: str) -> tuple[ServerKey, EndpointReport, HostReport | None]:

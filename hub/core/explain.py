@@ -1,19 +1,33 @@
 """Why a task stands where it stands: the scheduler's own reasons, in words, with what would change them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hub.core.agent import Agent
+from hub.core.board import Board, Weighed
 from hub.core.fleet import Fleet
 from hub.core.matching import match, reasons_against, way_of
-from hub.core.routing import Requirements
+from hub.core.routing import Requirements, Way
+from hub.core.speeds import OTHER_DEMAND, Demand
 from protocol.api import HostExplanation
 from protocol.model import Strategy, TaskState
 
 
-def waiting(fleet: Fleet, requirements: Requirements) -> tuple[str, tuple[str, ...], tuple[HostExplanation, ...]]:
-    """Why a ready task of this class is not running: a sentence, what would unblock it, and each agent's reasons."""
-    agents = tuple(_agent(fleet, agent, requirements) for agent in sorted(fleet.agents.values(), key=lambda a: a.name))
+def waiting(
+    fleet: Fleet, requirements: Requirements, board: Board | None = None, demand: Demand = OTHER_DEMAND
+) -> tuple[str, tuple[str, ...], tuple[HostExplanation, ...]]:
+    """Why a ready task of this class is not running: a sentence, what would unblock it, and each agent's reasons.
+
+    Args:
+        fleet, requirements: who is there, and what the task needs.
+        board, demand: for work that needs a model: the servers, and what it asks of them.
+    """
     found = match(fleet, requirements)
+    weighed = _weighed(found.ways, board, demand) if board and requirements.needs_model else {}
+    agents = tuple(
+        _agent(fleet, agent, requirements, weighed.get(name)) for name, agent in sorted(fleet.agents.items())
+    )
+    if said := _by_cost(weighed):
+        return *said, agents
     if found.ways:
         names = sorted({way.agent for way in found.ways})
         if requirements.alone:
@@ -34,14 +48,43 @@ def waiting(fleet: Fleet, requirements: Requirements) -> tuple[str, tuple[str, .
     return f"no agent that is online can do it: {found.reason}", tuple(_ways_out(fleet, requirements, agents)), agents
 
 
-def _agent(fleet: Fleet, agent: Agent, requirements: Requirements) -> HostExplanation:
+def _by_cost(weighed: Mapping[str, Weighed | str]) -> tuple[str, tuple[str, ...]] | None:
+    """Why work for a model waits although its class has ways: it fits nowhere, or its turn comes elsewhere."""
+    best = min((each for each in weighed.values() if isinstance(each, Weighed)), key=_total, default=None)
+    if best is not None and best.terms.wait_s > 0:
+        told = f"its turn comes on {best.way.agent} in about {best.terms.wait_s:.0f} s"
+        return f"{told}, where it is expected to end first, {best.terms.in_words}", ("wait for it",)
+    if weighed and best is None:
+        return "its model fits on no server that could answer", ("use a smaller model, or free GPU memory",)
+    return None
+
+
+def _total(weighed: Weighed) -> float:
+    return weighed.terms.total_s
+
+
+def _weighed(ways: Iterable[Way], board: Board, demand: Demand) -> dict[str, Weighed | str]:
+    """The best way of each agent, or why its server can never do it."""
+    best: dict[str, Weighed | str] = {}
+    for way in ways:
+        found, known = board.weigh(way, demand), best.get(way.agent)
+        is_better = isinstance(found, Weighed) and (not isinstance(known, Weighed) or _total(found) < _total(known))
+        if known is None or is_better:
+            best[way.agent] = found
+    return best
+
+
+def _agent(fleet: Fleet, agent: Agent, requirements: Requirements, weighed: Weighed | str | None) -> HostExplanation:
     reasons = reasons_against(agent, requirements)
     ways = [way_of(fleet, agent, strategy, requirements) for strategy in requirements.strategies]
     if all(isinstance(way, str) for way in ways):
         reasons.extend(str(way) for way in ways)
     if not reasons and not agent.free_slots:
         reasons.append(f"all {agent.slots} slots are in use")
-    return HostExplanation(agent=agent.name, host=agent.host, state=agent.state, reasons=tuple(reasons))
+    if isinstance(weighed, str):
+        reasons.append(weighed)
+    cost = weighed.terms.shown if isinstance(weighed, Weighed) else {}
+    return HostExplanation(agent=agent.name, host=agent.host, state=agent.state, reasons=tuple(reasons), cost=cost)
 
 
 def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExplanation]) -> Iterable[str]:

@@ -24,6 +24,7 @@ DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
 """Strategies in order of preference, for work that needs a model. Work that is a command is always ``trivial``."""
 
 LEAST_CONTEXT: Final = 2_048
+CHARS_PER_TOKEN: Final = 3.5
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _placements: Final = msgspec.msgpack.Encoder()
@@ -37,9 +38,14 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str = ""
     needs: tuple[str, ...] = ()
     context: int = 0
-    """Tokens of context that its model has to have, as a power of two; 0: nobody knows."""
+    """Tokens of its prompt, rounded up (:func:`context_bucket`): tasks of about one size are one class."""
     alone: bool = False
     """Only on an agent that runs nothing else: the task is suspected of killing its agents."""
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a model does the work."""
+        return self.strategies[0] is not Strategy.TRIVIAL
 
     @property
     def text(self) -> str:
@@ -118,15 +124,22 @@ def route(
     """How hard the task counts as, and what it requires."""
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
-    strategies: tuple[Strategy, ...] = (Strategy.TRIVIAL,)
-    if executor not in {"noop", "shell"}:
-        strategies = tuple(chains.get(tier.effective) or DEFAULT_CHAINS[tier.effective])
+    needs = tuple(sorted(set(spec.needs)))
+    if executor in {"noop", "shell"}:
+        return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs)
     return tier, Requirements(
         executor=executor,
-        strategies=strategies,
-        model=spec.model if executor not in {"noop", "shell"} else "",
-        needs=tuple(sorted(set(spec.needs))),
+        strategies=tuple(chains.get(tier.effective) or DEFAULT_CHAINS[tier.effective]),
+        model=spec.model,
+        needs=needs,
+        context=context_bucket(_prompt_tokens(spec)),
     )
+
+
+def _prompt_tokens(spec: TaskSpec) -> int:
+    """Tokens of what the submitter has written; files are not opened to place a task."""
+    texts = (spec.title, spec.prompt, spec.context.notes, *spec.success_criteria)
+    return int(sum(len(text) for text in texts) / CHARS_PER_TOKEN)
 
 
 def _executor(spec: TaskSpec) -> str:

@@ -30,7 +30,6 @@ from hub.core.routing import Way
 from hub.core.speeds import Demand, Speeds
 from hub.core.window import ClassQueue, Place, Window
 from protocol.ids import made_ms
-from protocol.model import Strategy
 
 LOAD_HANDICAP: Final = 3.0
 WORK_HANDICAP: Final = 1.0
@@ -51,6 +50,8 @@ class Assignment:
     way: Way
     match: Match
     weighed: Weighed | None = None
+    others: tuple[Weighed, ...] = ()
+    """The other ways that were weighed for it."""
 
 
 Turn = tuple[int, int, str, str, int]
@@ -84,6 +85,7 @@ class _Plan:
         self._handicaps: dict[str, int] = {}
         self._lines: dict[str, Line] = {}
         self._left = LOOK_AHEAD
+        self._looked_at: tuple[Weighed, ...] = ()
 
     def assignments(self) -> Iterator[Assignment]:
         turns: list[Turn] = []
@@ -94,7 +96,7 @@ class _Plan:
             _, _, _, text, ahead = heapq.heappop(turns)
             queue = self._window.classes[text]
             found = self._matcher.match(queue.requirements)
-            needs_model = queue.requirements.strategies[0] is not Strategy.TRIVIAL
+            needs_model = queue.requirements.needs_model
             chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
             if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
                 if self._left:
@@ -103,10 +105,11 @@ class _Plan:
             if chosen is None:
                 continue  # everyone who could is busy; the next class may have others
             agent, way, weighed = chosen
+            others = self._looked_at if weighed else ()
             place = queue.take()
             # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
             if place[1] not in self._fleet.held and place[1] not in self._fleet.away:
-                yield Assignment(queue, place, agent, way, found, weighed)
+                yield Assignment(queue, place, agent, way, found, weighed, others)
             self._queue_up(turns, queue, ahead)
 
     def _queue_up(self, turns: list[Turn], queue: ClassQueue, ahead: int) -> None:
@@ -114,7 +117,7 @@ class _Plan:
         if place is None:
             return
         lane, task = place
-        at_ms = self._handicap_ms(queue) if queue.requirements.strategies[0] is not Strategy.TRIVIAL else 0
+        at_ms = self._handicap_ms(queue) if queue.requirements.needs_model else 0
         heapq.heappush(turns, (lane, made_ms(task) + at_ms, task, queue.text, ahead))
 
     # --- work without a model -----------------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ class _Plan:
     def board(self) -> Board:
         """The servers, looked at when the first task needs one."""
         if self._board is None:
-            waiting = [q for q in self._window.classes.values() if q.requirements.strategies[0] is not Strategy.TRIVIAL]
+            waiting = [q for q in self._window.classes.values() if q.requirements.needs_model]
             servers = sum(max(1, len(agent.endpoints)) for agent in self._fleet.online())
             crowd = max(0, sum(len(queue) for queue in waiting) - 1) / max(1, servers)
             self._board = Board(self._fleet, self._speeds, self._now, self._wanted, crowd)
@@ -172,9 +175,11 @@ class _Plan:
             return None if chosen is None else self._alone(queue, *chosen[:2])
         if not any(self.board.has_turn(way) for way in found.ways if way.agent not in self._emptying):
             return None
-        best = min(self._weighed(queue, found), key=self._rank, default=None)
+        weighed = self._weighed(queue, found)
+        best = min(weighed, key=self._rank, default=None)
         if best is None:
             return None
+        self._looked_at = tuple(weighed)
         self.board.reserve(best)
         agent = self._fleet.agents[best.way.agent]
         if best.terms.wait_s > 0 or not agent.free_slots:
@@ -186,6 +191,7 @@ class _Plan:
         weighed = self.board.weigh(way, self._demand(queue))
         if isinstance(weighed, str):
             return None
+        self._looked_at = (weighed,)
         self.board.reserve(weighed)
         return agent, way, weighed
 

@@ -5,16 +5,20 @@ An assignment leaves only after its claim is durable. A claim that the store ref
 never stored) frees its slot again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from hub.core.agent import Held
+from hub.core.board import find, take_turn
 from hub.core.ending import AgentPort
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
 from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
+from hub.core.speeds import Speeds
 from hub.core.window import ClassQueue, Window
 from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Unwilling
 from hub.store.store import Store
@@ -22,9 +26,11 @@ from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.messages import Assign
-from protocol.model import AttemptId, TaskState
+from protocol.model import AttemptId, Candidate, TaskState
 
 log = structlog.get_logger(__name__)
+MAX_CANDIDATES: Final = 20
+"""Ways that an attempt keeps of those that were looked at."""
 
 
 class Dispatch:
@@ -41,13 +47,14 @@ class Dispatch:
         lease_s: float,
         hub: int = 0,
         may_grant: Callable[[], bool] = lambda: True,
+        speeds: Speeds | None = None,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
-        self._matcher = Matcher(fleet)
+        self._matcher, self._speeds = Matcher(fleet), speeds or Speeds()
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -55,7 +62,7 @@ class Dispatch:
             return
         began = self._clock.monotonic()
         claims = 0
-        for assignment in plan(self._window, self._fleet, self._matcher):
+        for assignment in plan(self._window, self._fleet, self._matcher, self._speeds, began):
             self._claim(assignment)
             claims += 1
         if claims:
@@ -73,13 +80,15 @@ class Dispatch:
             agent=agent.name,
             endpoint=way.endpoint,
             model=way.model,
-            reason=f"{chosen.match.reason}; {agent.name} had the most free room",
-            candidates=chosen.match.candidates[:20],
+            reason=f"{chosen.match.reason}; {_why(chosen)}",
+            candidates=tuple(_candidates(chosen)),
             at_ms=now_ms,
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
-        until, alone = self._clock.monotonic() + self._lease_s, chosen.queue.requirements.alone
-        held = Held(task, 0, agent.name, agent.boot, until, alone=alone)
+        now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
+        held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.text)
+        if chosen.weighed is not None:
+            take_turn(held, chosen.weighed, find(self._fleet, agent, way.endpoint)[0], now)
         self._fleet.take(held)
         claim = Claim(
             at_ms=now_ms,
@@ -165,3 +174,19 @@ class Dispatch:
             self._store.wake()
 
         self._store.post(change, filled)
+
+
+def _why(chosen: Assignment) -> str:
+    """Why this agent, in a sentence."""
+    name = chosen.agent.name
+    if chosen.weighed is None:
+        return f"{name} had the most free room"
+    return f"on {name} it is expected to end first, {chosen.weighed.terms.in_words}"
+
+
+def _candidates(chosen: Assignment) -> Iterator[Candidate]:
+    """Everyone that was looked at, with what was expected of those that could."""
+    costs = {(each.way.agent, each.way.endpoint, each.way.model): each.terms.shown for each in chosen.others}
+    for candidate in chosen.match.candidates[:MAX_CANDIDATES]:
+        cost = costs.get((candidate.agent, candidate.endpoint, candidate.model))
+        yield replace(candidate, cost=cost) if cost and candidate.feasible else candidate

@@ -8,9 +8,11 @@ import structlog
 
 from hub.core import explain
 from hub.core.agent import Agent
+from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.recent import Recent
 from hub.core.routing import requirements_of, routing_of
+from hub.core.speeds import Speeds
 from hub.store import rows
 from hub.store.store import Cursor, LogRow, Store, TaskQuery, TaskRow
 from protocol import codec
@@ -49,12 +51,14 @@ class Insight:
         *,
         version: str,
         started_at: datetime,
+        speeds: Speeds | None = None,
         recent: Recent,
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
         trouble: Callable[[], str] = str,
         is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
+        self._speeds = speeds or Speeds()
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
         self._trouble, self._is_elsewhere = trouble, is_elsewhere
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
@@ -172,7 +176,10 @@ class Insight:
         position = None
         is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
         if row.state is TaskState.QUEUED:
-            summary, unblock, agents = explain.waiting(self._fleet, requirements_of(row.class_text))
+            requirements = requirements_of(row.class_text)
+            board = Board(self._fleet, self._speeds, self._clock.monotonic())
+            demand = self._speeds.demand(row.class_text, requirements.executor)
+            summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand)
         if is_ready:
             position = await self._store.ahead(row)
         else:

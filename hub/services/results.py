@@ -22,7 +22,7 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
-from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -48,10 +48,11 @@ class Results:
         on_delayed: Callable[[int], None] = lambda _ready_ms: None,
         on_log: Callable[[str], None] = lambda _task: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
+        on_used: Callable[[Held, Usage], None] = lambda _held, _usage: None,
     ) -> None:
         self._store, self._fleet, self._window = store, fleet, window
         self._clock, self._random, self._hub = clock, random, hub
-        self._on_delayed, self._on_log, self._on_ended = on_delayed, on_log, on_ended
+        self._on_delayed, self._on_log, self._on_ended, self._on_used = on_delayed, on_log, on_ended, on_used
 
     def take(self, agent: str, message: messages.Ordered, answer: Answer) -> None:
         """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit."""
@@ -220,6 +221,8 @@ class Results:
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
         result = report.result if report is not None else None
+        if result is not None:
+            self._on_used(held, result.usage)
         change = Finish(
             at_ms=now_ms,
             task=attempt.task,

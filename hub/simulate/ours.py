@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hub.core.agent import Held
-from hub.core.board import USABLE, find, model_of
+from hub.core.board import USABLE, find, model_of, take_turn
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
 from hub.core.routing import Requirements, context_bucket
@@ -98,9 +98,7 @@ class Ours:
             task, weighed = chosen.place[1], chosen.weighed
             assert weighed is not None, "every request needs a model"
             held = Held(task, 1, chosen.agent.name, 1, now, is_committed=True)
-            held.server, held.model = (chosen.agent.name, ENDPOINT), chosen.way.model
-            held.service_s = weighed.terms.service_s
-            held.ends_at = now + weighed.terms.service_s
+            take_turn(held, weighed, (chosen.agent.name, ENDPOINT), now)
             self._fleet.take(held)
             request = self._waiting.pop(task)
             self._placed[request] = (task, chosen.agent.name)

@@ -7,7 +7,7 @@ stream that simply ends; here an answer without ``stop_reason`` and ``message_st
 from typing import Any
 
 from protocol.errors import EndpointDown, ModelFailed
-from protocol.model import EndpointKind, ModelReport, Residency, Usage
+from protocol.model import EndpointKind, ModelReport, Residency, Timing, Usage
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
@@ -82,7 +82,8 @@ class AnthropicProvider:
             output_tokens=tokens.output,
             cached_input_tokens=tokens.cache_read,
             cost_usd=cost_usd(tokens, model, kind=EndpointKind.ANTHROPIC, url=settings.url, local=settings.is_local),
-            seconds=now_s() - started,
+            seconds=(took_s := now_s() - started),
+            timing=Timing(model_s=took_s),
         )
         calls = tuple(call.whole() for call in answer.calls.values())
         return ChatReply(whole_text(answer.text), finish, usage, calls)

@@ -16,7 +16,7 @@ from protocol.errors import (
     PromptTooLong,
     ToolsUnsupported,
 )
-from protocol.model import ModelReport, Residency, Usage
+from protocol.model import ModelReport, Residency, Timing, Usage
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     ChatMessage,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE: Final = "5m"
 _ANSWER_ROOM_TOKENS: Final = 256
 """Least room that a prompt must leave for the answer."""
+_COLD_NS: Final = 100_000_000
+"""A load that took longer was one; a warm model reports a millisecond or two."""
 _SUSPICIOUS: Final = 0.5
 """The server counted less than this part of our estimate: ask what context the model really got."""
 
@@ -140,7 +142,13 @@ class OllamaProvider:
             input_tokens=counted,
             output_tokens=last.eval_count or 0,
             cost_usd=0.0 if self._settings.is_local else None,
-            seconds=now_s() - started,
+            seconds=(took_s := now_s() - started),
+            timing=Timing(
+                model_s=took_s,
+                load_s=_seconds(last.load_duration) if (last.load_duration or 0) > _COLD_NS else 0.0,
+                prefill_s=_seconds(last.prompt_eval_duration),
+                decode_s=_seconds(last.eval_duration),
+            ),
         )
         return ChatReply(whole_text(text), self._finish(last, calls), usage, tuple(calls))
 
@@ -211,3 +219,7 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.tool_calls:
         shaped["tool_calls"] = [{"function": {"name": c.name, "arguments": c.arguments}} for c in message.tool_calls]
     return shaped
+
+
+def _seconds(nanoseconds: int | None) -> float:
+    return (nanoseconds or 0) / 1e9

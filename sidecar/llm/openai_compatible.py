@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from protocol.errors import EndpointDown, ModelFailed, ModelMissing
-from protocol.model import EndpointKind, ModelReport, Residency, Usage
+from protocol.model import EndpointKind, ModelReport, Residency, Timing, Usage
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
@@ -120,6 +120,7 @@ class OpenAIProvider:
             cached_input_tokens=tokens.cache_read,
             cost_usd=cost,
             seconds=seconds,
+            timing=Timing(model_s=seconds),
         )
 
 

@@ -3,10 +3,13 @@
 import pytest
 
 from hub.core.agent import Held
+from hub.core.board import Board
 from hub.core.explain import standing, waiting
 from hub.core.fleet import Fleet
 from hub.core.routing import Requirements
-from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Strategy, TaskState
+from hub.core.speeds import Demand, Speeds
+from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Residency, Strategy, TaskState
+from tests.support.machines import add, model
 
 SHELL = Requirements(executor="shell", strategies=(Strategy.TRIVIAL,))
 BOTH = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
@@ -127,3 +130,35 @@ def test_a_task_that_waits_for_no_agent_says_where_it_stands(
     state: TaskState, reason: str, ready_in_s: float | None, text: str
 ) -> None:
     assert standing(state, agent="a", reason=reason, ready_in_s=ready_in_s) == text
+
+
+# --- work for models ------------------------------------------------------------------------------------------------
+
+CHAT = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), model="m")
+DEMAND = Demand(1_000.0, 100.0)
+
+
+def test_a_task_that_waits_for_a_warm_server_says_so_in_seconds() -> None:
+    made = Fleet()
+    add(made, "warm", model("m", 4.0, Residency.WARM))
+    add(made, "cold", model("m", 20.0))
+    held = Held("t", 1, "warm", 1, 0.0, server=("warm", "ollama"), model="m", ends_at=5.0)
+    made.take(held)
+
+    summary, unblock, agents = waiting(made, CHAT, Board(made, Speeds(), 0.0), DEMAND)
+    assert summary == (
+        "its turn comes on warm in about 5 s, where it is expected to end first, "
+        "after 8.0 s (wait 5.0, reading 1.0, writing 2.0)"
+    )
+    assert unblock == ("wait for it",)
+    assert [(each.agent, each.cost["total_s"]) for each in agents] == [("cold", 23.0), ("warm", 9.5)]
+
+
+def test_a_model_that_fits_nowhere_says_what_is_missing() -> None:
+    made = Fleet()
+    add(made, "small", model("m", 40.0))
+
+    summary, unblock, agents = waiting(made, CHAT, Board(made, Speeds(), 0.0), DEMAND)
+    assert summary == "its model fits on no server that could answer"
+    assert unblock == ("use a smaller model, or free GPU memory",)
+    assert agents[0].reasons == ("has 22.8 GB for models, it needs 40.0 GB",)

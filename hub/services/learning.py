@@ -1,0 +1,45 @@
+"""Remember what attempts have used: how fast models answered, how much a kind of task asks of them.
+
+Only measurements of finished work count. What is remembered is in memory; a hub that starts again begins with guesses
+(``hub/core/speeds.py``) and has learned after a few tasks. The scheduler reads it through the board.
+"""
+
+from hub.core.agent import Held
+from hub.core.board import find, model_of
+from hub.core.fleet import Fleet
+from hub.core.speeds import Speeds, size_of
+from protocol.clock import Clock
+from protocol.model import Usage
+
+
+class Learning:
+    """The use case of a report with measurements in it."""
+
+    def __init__(self, fleet: Fleet, speeds: Speeds, clock: Clock) -> None:
+        self._fleet, self._speeds, self._clock = fleet, speeds, clock
+
+    def used(self, held: Held, usage: Usage) -> None:
+        """An attempt has ended and says what it has used."""
+        timing = usage.timing
+        if held.server is None or timing is None or usage.output_tokens <= 0:
+            return
+        self._speeds.used(held.kind, usage.input_tokens, usage.output_tokens)
+        try:
+            server, endpoint, host = find(self._fleet, self._fleet.agents[held.agent], held.server[1])
+        except LookupError:
+            return  # the endpoint went while the attempt was under way
+        model = model_of(endpoint, held.model)
+        before = self._speeds.of(server, endpoint, model, host)
+        self._speeds.took(
+            server,
+            model.name if model else "",
+            before,
+            at=self._clock.monotonic(),
+            size_bytes=size_of(model),
+            load_s=timing.load_s or None,
+            prefill=(usage.input_tokens - usage.cached_input_tokens, timing.prefill_s),
+            decode=(
+                usage.output_tokens,
+                timing.decode_s or timing.model_s,
+            ),  # without a split, reading counts as writing
+        )

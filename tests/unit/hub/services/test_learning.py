@@ -1,0 +1,76 @@
+"""What a report teaches: speeds of the server that it used, and what its kind of task asks for."""
+
+import pytest
+
+from hub.core.agent import Held
+from hub.core.fleet import Fleet
+from hub.core.speeds import FIRST_DEMAND, Speeds
+from hub.services.learning import Learning
+from protocol.clock import Clock
+from protocol.model import Timing, Usage
+from tests.support.machines import add, model
+
+SERVER = ("a", "ollama")
+TIMING = Timing(model_s=1.0)
+
+
+class Still(Clock):
+    def now_ms(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return 500.0
+
+
+def learning() -> tuple[Fleet, Speeds, Learning]:
+    fleet, speeds = Fleet(), Speeds()
+    add(fleet, "a", model("m", 4.0))
+    return fleet, speeds, Learning(fleet, speeds, Still())
+
+
+def held(name: str = "m") -> Held:
+    return Held("t", 1, "a", 1, 0.0, server=SERVER, model=name, kind="class")
+
+
+def test_a_split_of_the_time_gives_all_three_speeds() -> None:
+    fleet, speeds, learn = learning()
+    tokens = {"input_tokens": 300, "cached_input_tokens": 100, "output_tokens": 50}
+    timing = Timing(model_s=11.0, load_s=8.0, prefill_s=0.5, decode_s=2.0)
+    learn.used(held(), Usage(model="m", **tokens, timing=timing))
+
+    found = speeds.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None)
+    assert (found.load_s, found.prefill_tokens_per_s, found.decode_tokens_per_s) == pytest.approx((8.0, 400.0, 25.0))
+    assert found.used_at == 500.0
+    assert speeds.demand("class", "chat").input_tokens == 300
+
+
+def test_without_a_split_all_the_time_counts_as_writing() -> None:
+    fleet, speeds, learn = learning()
+    before = speeds.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None)
+    learn.used(held(), Usage(model="m", input_tokens=300, output_tokens=50, timing=Timing(model_s=10.0)))
+
+    found = speeds.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None)
+    assert found.decode_tokens_per_s == pytest.approx(5.0)
+    assert found.prefill_tokens_per_s == pytest.approx(before.prefill_tokens_per_s)
+
+
+@pytest.mark.parametrize(
+    "attempt, usage",
+    [
+        (Held("t", 1, "a", 1, 0.0, kind="class"), Usage(output_tokens=50, timing=TIMING)),
+        (held(), Usage(output_tokens=50)),
+        (held(), Usage(input_tokens=5, timing=TIMING)),
+        (
+            Held("t", 1, "a", 1, 0.0, server=("a", "gone"), model="m", kind="other"),
+            Usage(output_tokens=50, timing=TIMING),
+        ),
+    ],
+)
+def test_work_without_a_model_without_an_answer_or_without_its_endpoint_teaches_no_speed(
+    attempt: Held, usage: Usage
+) -> None:
+    fleet, speeds, learn = learning()
+    learn.used(attempt, usage)
+
+    assert not speeds.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None).is_measured
+    assert speeds.demand("class", "chat") == FIRST_DEMAND["chat"]
