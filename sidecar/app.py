@@ -41,6 +41,7 @@ from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes, become_subreaper, minimal_env
 from sidecar.resources import HostProbe
+from sidecar.room import Room
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.settings import Settings
@@ -52,6 +53,7 @@ log = structlog.get_logger(__name__)
 
 DISCOVER_S: Final = 15.0
 SWEEP_S: Final = 3600.0
+ROOM_S: Final = 1.0
 GOODBYE_S: Final = 5.0
 """How long an ending sidecar waits for the hub to confirm its last reports; the journal keeps them anyway."""
 
@@ -134,7 +136,8 @@ async def start(
     async with contextlib.AsyncExitStack() as stack:
         with in_state_dir(folder):
             stack.callback(StateLock(folder).release)
-            journal = stack.enter_context(Journal(folder / "journal.db"))
+            room = Room(folder)
+            journal = stack.enter_context(Journal(folder / "journal.db", room))
             name = settings.name or _kept_name(folder / "name")
             check_not_evicted(folder, name, journal.last_boot)
             boot, instance = journal.next_boot(clock.now_ms()), instance_of(folder)
@@ -167,7 +170,13 @@ async def start(
         probe = HostProbe(folder)
         stack.callback(probe.close)
         seen = _Seen(link, endpoints, probe, settings, parts)
-        jobs = together(_line(link, runner, folder), seen.watch_host(), seen.watch_endpoints(), _sweep(parts, runner))
+        jobs = together(
+            _line(link, runner, folder),
+            seen.watch_host(),
+            seen.watch_endpoints(),
+            _sweep(parts, runner),
+            _watch_room(room, journal, link),
+        )
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
         return Running(name, link.identity.boot, link, runner, lifecycle, work, stack.pop_all().aclose)
@@ -186,6 +195,17 @@ def _parts(
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)
     return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases)
+
+
+async def _watch_room(room: Room, journal: Journal, link: Link) -> None:
+    """Tell the hub at once when there is no room for new work, and when there is again."""
+    had_room = journal.has_room
+    while True:
+        await asyncio.sleep(ROOM_S)
+        room.look()
+        if journal.has_room is not had_room:
+            had_room = journal.has_room
+            link.beat()
 
 
 async def _line(link: Link, runner: Runner, folder: Path) -> None:

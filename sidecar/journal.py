@@ -10,7 +10,8 @@ decided by what it would cost:
   hub gives the attempt away as soon as the sidecar is back under a new boot. One fsync per attempt would buy nothing.
 
 Changes wait in memory until :meth:`Journal.commit` writes all of them in one transaction; ``sidecar/link.py`` calls it
-before anything leaves for the hub. A commit that fails (disk full) is logged, and its changes wait for the next one.
+before anything leaves for the hub. A commit that fails is logged, and its changes wait for the next one; one that finds
+the disk full gets what was kept back for it (``sidecar/room.py``). Until the journal writes again no new work is taken.
 Refuses a second owner of the same state directory. Callers: ``sidecar/runner.py``, ``sidecar/app.py``.
 """
 
@@ -26,6 +27,7 @@ import structlog
 
 from protocol.errors import BadInput, Conflict, Problem
 from protocol.model import AttemptId, AttemptState
+from sidecar.room import Room
 
 log = structlog.get_logger(__name__)
 
@@ -116,14 +118,15 @@ class Entry(NamedTuple):
 class Journal:
     """The attempts of one sidecar, in a SQLite file."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, or a fresh one.
+    def __init__(self, path: Path, room: Room | None = None) -> None:
+        """Open the file, or a fresh one; ``room`` is that of its disk.
 
         One that is damaged is renamed aside (``journal.db.damaged-1``) and kept for a person to look at.
         """
         self._waiting: list[tuple[str, Binding]] = []
         self._must_last = False
         self._is_failing = False
+        self._room = room
         try:
             self._db = _opened(path)
         except _DAMAGE as exc:
@@ -199,10 +202,12 @@ class Journal:
         if not self._waiting:
             return True
         try:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if self._must_last else 'NORMAL'}")
-            with self._db:
-                for statement, bindings in _runs(self._waiting):
-                    self._db.executemany(statement, bindings)
+            try:
+                self._write()
+            except apsw.FullError:
+                if self._room is None or not self._room.release():
+                    raise
+                self._write()
         except (apsw.Error, OSError) as exc:
             if not self._is_failing:
                 log.error(  # noqa: TRY400 - the disk's problem is told; a trace of ours adds nothing
@@ -215,6 +220,17 @@ class Journal:
         self._is_failing = self._must_last = False
         self._waiting.clear()
         return True
+
+    def _write(self) -> None:
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if self._must_last else 'NORMAL'}")
+        with self._db:
+            for statement, bindings in _runs(self._waiting):
+                self._db.executemany(statement, bindings)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether new work may be taken: what it does can be written down."""
+        return not self._is_failing and (self._room is None or not self._room.is_low)
 
     def held(self) -> list[Entry]:
         """Attempts that were in work, oldest task first."""

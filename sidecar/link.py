@@ -53,7 +53,7 @@ class Owner(Protocol):
 
     @property
     def is_leaving(self) -> bool:
-        """It takes no new attempts because this sidecar is about to leave."""
+        """It takes no new attempts: this sidecar is about to leave, or its disk is full."""
         ...
 
     def inventory(self) -> tuple[HeldAttempt, ...]:

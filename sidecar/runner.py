@@ -112,13 +112,13 @@ class Runner:
 
     @property
     def is_leaving(self) -> bool:
-        """It takes no new attempts because this sidecar is about to leave."""
-        return self._is_leaving
+        """It takes no new attempts because this sidecar is about to leave, or its disk is full."""
+        return self._is_leaving or not self._journal.has_room
 
     @property
     def is_draining(self) -> bool:
         """It takes no new attempts, by its own will or the hub's."""
-        return self._is_leaving or self._drained_by_hub
+        return self.is_leaving or self._drained_by_hub
 
     @property
     def busy(self) -> int:
@@ -259,7 +259,8 @@ class Runner:
         if attempt.sidecar != self._name:
             return "not_ours", f"this sidecar is {self._name}"
         if self.is_draining:
-            return "draining", "this sidecar takes no new work"
+            full = "" if self._journal.has_room else ": its disk is full"
+            return "draining", f"this sidecar takes no new work{full}"
         if self._leases is not None and not self._leases.are_live:
             return "late", "it was so long on its way that it may be another's by now"
         if self._in_work >= self._slots:

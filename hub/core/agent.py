@@ -97,6 +97,8 @@ class Agent:
     """A person wants it to get no new work; kept over restarts."""
     is_leaving: bool = False
     """It said itself that it takes no new work; forgotten when it introduces itself again."""
+    is_behind: bool = False
+    """So much of what it was sent has not arrived that more would only wait on the line."""
     seat: int = 0
     """Counts its welcomes over all hubs."""
     hub: int | None = None
@@ -134,5 +136,7 @@ class Agent:
         """Attempts it could take now."""
         state = self.state  # compared by identity: a set would hash, and hashing a member of an enumeration is slow
         if self.is_leaving or state is OFFLINE or state is DRAINING or state is BLOCKED or self.runs_alone:
+            return 0
+        if self.is_behind:
             return 0
         return max(0, self.slots - len(self.held))

@@ -80,7 +80,8 @@ def _agent(fleet: Fleet, agent: Agent, requirements: Requirements, weighed: Weig
     if all(isinstance(way, str) for way in ways):
         reasons.extend(str(way) for way in ways)
     if not reasons and not agent.free_slots:
-        reasons.append(f"all {agent.slots} slots are in use")
+        behind = "has not yet received what it was sent"
+        reasons.append(behind if agent.is_behind else f"all {agent.slots} slots are in use")
     if isinstance(weighed, str):
         reasons.append(weighed)
     cost = weighed.terms.shown if isinstance(weighed, Weighed) else {}

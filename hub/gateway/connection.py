@@ -16,6 +16,11 @@ from protocol.messages import Message
 from protocol.session import Session
 
 log = structlog.get_logger(__name__)
+BEHIND_BYTES: Final = 1 << 20
+"""What a sidecar may have on its way to it before it gets no more work: 8 s on a line of 1 Mbit/s."""
+FORGET_S: Final = 900.0
+"""How long a link is kept for a sidecar that is away; one that comes later begins to count anew."""
+SWEEP_S: Final = 60.0
 DROPPED: Final = -1
 """Number of no socket: a link that was dropped serves nobody any more."""
 
@@ -28,6 +33,21 @@ class Link:
         self.work = asyncio.Event()
         self.socket = 0  # number of the socket that is in charge; an older one that is still open has lost it
         self.close: Callable[[], Awaitable[object]] | None = None
+        self.left_at: float | None = None
+        self.on_behind: Callable[[bool], None] = lambda _is_behind: None
+        self._is_behind = False
+
+    def arrived(self) -> None:
+        """A socket stands again, and its sidecar knows of nothing that is said here."""
+        self.left_at, self._is_behind = None, False
+        self.look()
+
+    def look(self) -> None:
+        """Tell when the sidecar falls behind with what it was sent, and when it no longer is."""
+        is_behind = self.session.unacked_bytes > BEHIND_BYTES
+        if is_behind is not self._is_behind:
+            self._is_behind = is_behind
+            self.on_behind(is_behind)
 
     def send(self, message: Message) -> None:
         """Queue a message and have it written soon."""
@@ -42,6 +62,7 @@ class Link:
             # Senders keep their messages small; one that did not must not take the hub along.
             log.warning("message_too_large", agent=self.name, kind=type(message).__name__, why=str(exc))
             return
+        self.look()
         self.work.set()
 
     def answered(self, number: int, count: int) -> None:
@@ -72,15 +93,31 @@ class Links:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._links: dict[str, Link] = {}
+        self._swept_at = clock.monotonic()
 
     def open(self, name: str, boot: int, make: Callable[[], Session]) -> Link:
         """The link of this boot, made if it is new; an older boot's link is cut."""
+        self._forget_the_gone()
         link = self._links.get(name)
         if link is None or link.boot != boot:
             if link is not None:
                 link.cut()
             link = self._links[name] = Link(name, boot, make())
         return link
+
+    def _forget_the_gone(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = now
+        for name, link in list(self._links.items()):
+            if link.left_at is not None and now - link.left_at >= FORGET_S:
+                self.drop(name)
+
+    @property
+    def kept(self) -> int:
+        """Sidecars that could come back to where they were."""
+        return len(self._links)
 
     def drop(self, name: str) -> None:
         """Forget what was said to a sidecar, and close its line: the next one begins to count anew."""

@@ -7,6 +7,7 @@ message of an attempt is checked against the lease that this name holds.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -103,6 +104,10 @@ class PresencePort(Protocol):
         """It lives: the attempts that it names and must stop."""
         ...
 
+    def behind(self, name: str, boot: int, *, is_behind: bool) -> None:
+        """Much of what it was sent has not arrived, or no longer so much."""
+        ...
+
     def gone(self, name: str, boot: int) -> None:
         """Its socket has closed."""
         ...
@@ -165,6 +170,7 @@ class Gateway:
         self._sockets += 1
         number = link.socket = self._sockets
         link.close = line.close
+        link.on_behind = functools.partial(self._behind, hello.sidecar, hello.boot)
         session = link.session
         knows_us = hello.hub_boot == self._hub_boot and not is_new
         if not knows_us:
@@ -185,6 +191,7 @@ class Gateway:
             _check_is_in_charge(link, number)
             session.revise(self._still_true)
             session.connected(hello.received if knows_us else 0, self._clock.monotonic())
+            link.arrived()
             link.work.set()
             for held in again if is_new else ():  # what an older session has not acknowledged it sends by itself
                 await self._resend(held)
@@ -205,8 +212,11 @@ class Gateway:
         """The socket ``number`` is over; if no later one has taken its place, the sidecar is gone."""
         if link.socket == number:
             link.session.disconnected()
-            link.close = None
+            link.close, link.left_at = None, self._clock.monotonic()
             self._presence.gone(link.name, link.boot)
+
+    def _behind(self, name: str, boot: int, is_behind: bool) -> None:  # noqa: FBT001 - the one thing it tells
+        self._presence.behind(name, boot, is_behind=is_behind)
 
     def _session(self) -> Session:
         return Session(heartbeat_s=self._heartbeat_s, dead_after_s=self._dead_after_s)
@@ -239,6 +249,7 @@ class Gateway:
                     break
                 for message in link.session.receive(frame, self._clock.monotonic()):
                     self._act(link, message)
+                link.look()
                 if link.session.has_words:
                     link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
         finally:

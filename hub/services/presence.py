@@ -23,12 +23,15 @@ from hub.store.store import Start, Store
 from protocol import messages
 from protocol.api import AgentList, AgentView, HostList, HostView
 from protocol.clock import Clock
-from protocol.errors import NotFound
+from protocol.errors import NotFound, Overloaded
 from protocol.events import Event, EventKind
 from protocol.model import AgentState, AttemptId, AttemptState
 
 log = structlog.get_logger(__name__)
 
+MAX_AGENTS: Final = 20_000
+"""Names that are remembered: each costs memory for as long as nobody forgets it."""
+FULL_FLEET_S: Final = 60.0
 ALARM_MS: Final = 3_600_000
 """How long the same alarm is not told again."""
 
@@ -120,7 +123,10 @@ class Presence:
             Evicted: a newer boot of this name is known, or has come meanwhile.
             NameTaken: a sidecar with another state directory is connected under this name.
             Overtaken: it has introduced itself again since it sent this.
+            Overloaded: more agents are known than a hub remembers.
         """
+        if len(self._fleet.agents) >= MAX_AGENTS and hello.sidecar not in self._fleet.agents:
+            raise Overloaded(f"{len(self._fleet.agents)} agents are known, no more can be", FULL_FLEET_S)
         agent = self._fleet.agent(hello.sidecar)
         ended = await self._known_tasks(hello.inventory)
         is_other = agent.instance != hello.instance and bool(agent.instance and hello.instance)
@@ -138,6 +144,7 @@ class Presence:
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
+        agent.is_behind = False
         facts = {"host": agent.host, "slots": agent.slots, "boot": agent.boot, "new_boot": is_new_boot}
         try:
             joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))
@@ -189,6 +196,13 @@ class Presence:
             self._lifecycle.fire(agent, event)
         self._fleet.changed()
         self._store.wake()
+
+    def behind(self, name: str, boot: int, *, is_behind: bool) -> None:
+        """So much of what it was sent has not arrived that more would only wait on the line, or no longer so much."""
+        agent = self._fleet.agents.get(name)
+        if agent is not None and agent.boot == boot and agent.is_behind is not is_behind:
+            agent.is_behind = is_behind
+            self._store.wake()
 
     def _alarm(self, agent: Agent, hello: messages.Hello, what: str) -> None:
         """Two sidecars use one name, which only a person can put right. Told once a case, however often it knocks."""
@@ -267,6 +281,11 @@ class Presence:
         until = self._clock.monotonic() + self._lease_s
         named = ((item.attempt.task, item.attempt.epoch) for item in heartbeat.attempts)
         stale = set(self._fleet.renew(agent, named, until))
+        if agent.is_behind:
+            # It lives, its line is narrow: what it cannot name because it is still on its way stays its own.
+            for held in agent.held.values():
+                if held.state is AttemptState.ASSIGNED:
+                    held.lease_until = until
         return [
             item.attempt
             for item in heartbeat.attempts

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 import pytest
 
+from tests.support.bad_disk import BadDisk
 from tests.support.fleet import LightFleet
 from tests.support.mesh import Mesh, until
 from tests.support.mesh import mesh as mesh_of
@@ -297,3 +299,104 @@ async def test_t16_soak_two_thousand_sidecars_are_back_in_half_a_minute(tmp_path
     assert back[-1] <= 30
     assert max(seconds.values()) <= 3 * mean
     assert worst_s <= 1
+
+
+@pytest.mark.root
+def test_t23_a_sidecar_whose_disk_is_full_keeps_its_reports_and_takes_no_new_work(tmp_path: Path) -> None:
+    """Fault: the sidecar's disk fills up to the last byte, and its hub is away, while 8 tasks run. Their reports are
+    kept over a kill -9 of the sidecar; it takes no new work until there is room."""
+    running = Mesh(tmp_path / "mesh", lease_s=120.0, heartbeat_s=1.0)
+    with small_disk(tmp_path / "mesh" / "state-One") as disk:
+        try:
+            running.start_hub()
+            running.start_sidecar("One", "--slots", "16")
+            running.wait_agents("One")
+            gate, begun = tmp_path / "gate", tmp_path / "begun"
+            begun.mkdir()
+            wait = f"while [ ! -e {gate} ]; do sleep 0.1; done"
+            tasks = running.submit_all([{"title": "t", "command": f"touch {begun}/{n}; {wait}"} for n in range(8)])
+            until(lambda: len(list(begun.iterdir())) == 8, "all have begun", running.sidecars["One"])
+            somebody_elses = fill(disk)
+            log = tmp_path / "mesh" / "sidecar-One.log"
+            until(lambda: '"disk_' in log.read_text(), "the sidecar sees it", running.sidecars["One"])
+            running.kill(running.hub)
+            gate.touch()
+            until(lambda: log.read_text().count("attempt_ended") == 8, "the work ends", running.sidecars["One"])
+            running.kill(running.sidecars["One"])
+            running.start_hub()
+            running.start_sidecar("One", "--slots", "16")
+            ended = running.wait(*tasks)
+            assert {task["state"] for task in ended} == {"completed"}
+            assert {task["attempts"][0]["epoch"] for task in ended} == {1}, "nothing ran twice"
+            later = running.submit(title="later", executor="noop")
+            time.sleep(2)
+            assert running.task(later)["state"] == "queued"
+            somebody_elses.unlink()
+            assert running.wait(later)[0]["state"] == "completed"
+        finally:
+            running.stop()
+
+
+# --- a slow disk ------------------------------------------------------------------------------------------------------
+
+
+def crowd(running: Mesh, callers: int, seconds: float) -> Counter[int]:
+    """So many callers submit batches for so long, each as fast as it is answered; the answers, by status."""
+    answers: Counter[int] = Counter()
+    ends_at = time.monotonic() + seconds
+    batch = {"tasks": [{"title": "x", "executor": "noop", "needs": ["nobody:has-it"]}] * 500}
+
+    def submit_all_the_time() -> None:
+        while time.monotonic() < ends_at:
+            answers[ask(running, "POST", "/api/v1/tasks", batch).status] += 1
+
+    threads = [threading.Thread(target=submit_all_the_time) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def slow_disk(tmp_path: Path, callers: int, seconds: float) -> tuple[Counter[int], float, int]:
+    """Every sync of the hub takes 200 ms while a crowd submits; answers, the worst standstill of the loop that the hub
+    saw by itself, and how much its memory has grown."""
+    disk = BadDisk(tmp_path / "disk", "/hub/hub.sqlite")
+    with mesh_of(tmp_path / "mesh", "One", hub_env=disk.env, lease_s=30.0, heartbeat_s=5.0) as running:
+        disk.arm("delay", calls=("sync",), times=0, delay_ms=200)
+        before = memory_of(running.hub)
+        answers = crowd(running, callers, seconds)
+        grown = memory_of(running.hub) - before
+        assert running.wait(running.submit(title="after", executor="noop"))[0]["state"] == "completed"
+        lags = [json.loads(line).get("stood_still_s", 0) for line in hub_lines(running) if "hub_slow" in line]
+        stored = running.call("GET", "/api/v1/health")["queue"]["queued"]
+        assert stored == 500 * answers[201], "what was acknowledged, and nothing else"
+        assert not running.events("agent_lost")
+        return answers, max(lags, default=0.0), grown
+
+
+def hub_lines(running: Mesh) -> list[str]:
+    """The hub's log."""
+    return (running.folder / "hub.log").read_text().splitlines()
+
+
+def test_t25_a_slow_disk_makes_callers_wait_and_nobody_else(tmp_path: Path) -> None:
+    """Fault: every sync takes 200 ms while 30 callers submit batches of 500. Each answer is 201, or 429 or 503 with
+    the time to come back; no agent is lost, memory stays."""
+    answers, lag_s, grown = slow_disk(tmp_path, 30, 8.0)
+
+    assert set(answers) <= {201, 429, 503}
+    assert answers[201] > 0
+    assert answers[429] > 0, "one token has half of what may wait"
+    assert lag_s < 5, "100 ms on a quiet machine"
+    assert grown < 256 * MIB
+
+
+@pytest.mark.soak
+def test_t25_soak_a_slow_disk_for_five_minutes(tmp_path: Path) -> None:
+    """Fault: the same for five minutes."""
+    answers, lag_s, grown = slow_disk(tmp_path, 30, 300.0)
+    print(f"answers={dict(answers)} worst standstill={lag_s}s memory=+{grown / MIB:.0f} MiB")
+
+    assert set(answers) <= {201, 429, 503}
+    assert grown < 256 * MIB

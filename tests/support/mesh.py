@@ -40,8 +40,9 @@ class Mesh:
         heartbeat_s: float = 0.5,
         address: str = "127.0.0.1",
         hub_flags: Sequence[str] = (),
+        hub_env: dict[str, str] | None = None,
     ) -> None:
-        self.folder, self.address, self.hub_flags = folder, address, hub_flags
+        self.folder, self.address, self.hub_flags, self.hub_env = folder, address, hub_flags, hub_env
         self.data_dir = folder / "hub"
         self.timing = ["--lease-s", str(lease_s), "--heartbeat-s", str(heartbeat_s)]
         self.hub: subprocess.Popen[bytes] | None = None
@@ -71,6 +72,7 @@ class Mesh:
             *self.timing,
             *self.hub_flags,
             *flags,
+            env=self.hub_env,
         )
         until(said.exists, "the hub says where it is", self.hub)
         self.url = json.loads(said.read_text())["url"]

@@ -1,8 +1,8 @@
 """The promise of a link: an acknowledgement tells only of what is safe."""
 
-from hub.gateway.connection import Link
+from hub.gateway.connection import BEHIND_BYTES, FORGET_S, Link, Links
 from protocol import codec
-from protocol.messages import Accept, Ack
+from protocol.messages import Accept, Ack, Log
 from protocol.model import AttemptId
 from protocol.session import Session
 
@@ -35,3 +35,63 @@ def test_what_was_safe_before_the_peer_counted_anew_acknowledges_nothing_after_i
 
     link.answered(2, link.session.count)
     assert acknowledged(link) == [2]
+
+
+class HandClock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.at = 1_000.0
+
+    def now_ms(self) -> int:
+        return int(self.at * 1000)
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def output(size_bytes: int) -> Log:
+    return Log(attempt=AttemptId("a", 1, "t", 1), offset=0, stream="stdout", text="x" * size_bytes)
+
+
+def test_a_sidecar_falls_behind_when_much_is_on_its_way_and_catches_up_when_it_says_so() -> None:
+    link = Link("a", 1, Session())
+    told: list[bool] = []
+    link.on_behind = told.append
+    link.session.connected(0, 0.0)
+    link.arrived()
+    while not told:
+        link.send(output(BEHIND_BYTES // 4))
+    assert (told, link.session.unacked) == ([True], 4)
+
+    link.session.receive(codec.encode(Ack(n=4)), 1.0)
+    link.look()
+    link.look()
+    assert told == [True, False]
+
+
+def test_who_comes_back_behind_is_still_behind() -> None:
+    link = Link("a", 1, Session())
+    link.send(output(BEHIND_BYTES // 2))
+    link.send(output(BEHIND_BYTES // 2))
+    told: list[bool] = []
+    link.on_behind = told.append
+    link.arrived()
+
+    assert told == [True]
+
+
+def test_a_sidecar_that_never_comes_back_is_forgotten_and_others_are_not() -> None:
+    clock = HandClock()
+    links = Links(clock)
+    gone, here = links.open("gone", 1, Session), links.open("here", 1, Session)
+    gone.left_at = clock.at
+    clock.at += FORGET_S - 1
+    links.open("x", 1, Session)
+    assert links.kept == 3
+    clock.at += 100
+    links.open("y", 1, Session)
+
+    assert links.kept == 3
+    assert links.open("here", 1, Session) is here
+    assert links.open("gone", 1, Session) is not gone

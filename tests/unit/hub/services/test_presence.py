@@ -11,11 +11,12 @@ from hub.clock import SystemClock
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.window import Window
-from hub.services.presence import Presence
+from hub.services.presence import MAX_AGENTS, Presence
 from hub.services.results import Results
 from hub.store.changes import Promote, Unwilling
 from hub.store.refusals import Evicted, NameTaken
 from hub.store.sqlite import SqliteStore
+from protocol.errors import Overloaded
 from protocol.messages import Heartbeat, HeldAttempt, Hello
 from protocol.model import AgentState, AttemptId, AttemptState, TaskState
 from tests.support.stores import Rows, new_task, task_id
@@ -238,3 +239,36 @@ async def test_a_sidecar_that_still_has_what_was_given_up_is_no_ones_victim(
 
     assert [verdict.verdict for verdict in verdicts] == ["stop"]
     assert await suspects(store, 1) == [False]
+
+
+async def test_an_agent_on_a_narrow_line_gets_no_more_and_keeps_what_is_on_its_way(
+    presence: Presence, fleet: Fleet
+) -> None:
+    await presence.hello(hello(1))
+    presence.ready("a", 1)
+    agent = fleet.agents["a"]
+    assert agent.free_slots == 1
+    presence.behind("a", 1, is_behind=True)
+    assert agent.free_slots == 0
+    on_its_way = Held("t", 1, "a", 1, lease_until=0.0, is_committed=True)
+    fleet.take(on_its_way)
+    presence.heartbeat("a", Heartbeat(sidecar="a", boot=1))
+    assert on_its_way.lease_until > 0.0
+    fleet.release("t", 1)
+    presence.behind("a", 2, is_behind=False)  # of another start
+    assert agent.free_slots == 0
+    presence.behind("a", 1, is_behind=False)
+
+    assert agent.free_slots == 1
+
+
+async def test_more_names_than_a_hub_remembers_are_turned_away_and_known_ones_are_not(
+    presence: Presence, fleet: Fleet
+) -> None:
+    await presence.hello(hello(1))
+    for number in range(MAX_AGENTS - 1):
+        fleet.agent(f"n{number}")
+
+    with pytest.raises(Overloaded, match="20000 agents are known"):
+        await presence.hello(hello(1, sidecar="one more"))
+    await presence.hello(hello(2))
