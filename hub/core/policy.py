@@ -10,6 +10,9 @@ from typing import Final
 from protocol.limits import MAX_INFRA_FAILURES, MAX_QUOTA_FAILURES
 from protocol.model import FailureClass, TaskState
 
+LONGEST_DELAY_S: Final = 300.0
+"""No attempt that failed makes its task wait longer than this."""
+
 _NEVER_RETRIED: Final = frozenset(
     {FailureClass.INPUT, FailureClass.BUDGET, FailureClass.DEADLINE, FailureClass.DEPENDENCY, FailureClass.VERIFY}
 )
@@ -26,7 +29,7 @@ class Next:
     infra_failures: int = 0
 
 
-def retry_delay(attempt: int, *, base_s: float = 1.0, cap_s: float = 300.0) -> float:
+def retry_delay(attempt: int, *, base_s: float = 1.0, cap_s: float = LONGEST_DELAY_S) -> float:
     """Seconds to wait before the next attempt.
 
     Args:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from hub.core import routing
+from hub.core.policy import LONGEST_DELAY_S
 from hub.core.task import HELD_STATES, LIVE_STATES, TASK_EDGES
 from hub.store import changes as c
 from hub.store import records
@@ -32,6 +33,8 @@ from protocol.errors import (
 from protocol.events import EventKind
 from protocol.limits import MAX_DEATHS
 from protocol.model import FINAL_STATES, AttemptState, FailureClass, TaskState
+
+_LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
 ENDS: Final = {
     TaskState.COMPLETED: EventKind.TASK_COMPLETED,
@@ -372,7 +375,7 @@ class Verbs(HubVerbs, Keeping):
 
     async def _promote(self, change: c.Promote) -> c.Promoted:
         await self._assert_leads(change.leader)
-        due = await self._rows("due_tasks", change.at_ms, change.limit)
+        due = await self._rows("due_tasks", change.at_ms, change.limit, change.at_ms + _LONGEST_DELAY_MS)
         for task, _, _ in due:
             await self._run("promote", task)
             self._tell(EventKind.TASK_READY, change.at_ms, task)

@@ -132,6 +132,17 @@ async def test_due_tasks_come_in_portions(rows: Rows) -> None:
     assert promoted.next_ms == 4_002
 
 
+async def test_a_clock_that_is_set_back_delays_no_retry_beyond_the_longest_delay(rows: Rows) -> None:
+    await rows.add(new_task(1), new_task(2, ready_ms=9_000_000))
+    await rows.claim(1)
+    await rows.finish(1, 1, Q, retries=1, ready_ms=9_000_000)
+    early: Promoted = await rows.store.commit(Promote(at_ms=9_000_000 - 300_000))
+    late: Promoted = await rows.store.commit(Promote(at_ms=9_000_000 - 300_001))
+
+    assert early.ready == ()
+    assert [ready.place[1] for ready in late.ready] == [task_id(1)]  # what people want later stays later
+
+
 async def test_deadlines_end_tasks_and_a_ttl_only_those_that_wait(rows: Rows) -> None:
     await rows.add(
         new_task(1, expires_ms=5_000),

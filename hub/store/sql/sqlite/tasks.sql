@@ -57,7 +57,9 @@ WHERE id = ?1 AND state = 'dead'
 RETURNING class, priority;
 
 -- name: due_tasks
-SELECT id, class, priority FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL AND ready_ms <= ?1
+-- Also those that wait after a failure until a time beyond the longest delay: the clock has been set back since.
+SELECT id, class, priority FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL
+    AND (ready_ms <= ?1 OR (ready_ms > ?3 AND retries + infra_failures > 0))
 ORDER BY ready_ms LIMIT ?2;
 
 -- name: promote
