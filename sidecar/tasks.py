@@ -8,7 +8,8 @@ async def together(*jobs: Coroutine[None, None, None]) -> None:
     """Run all jobs until the first one ends, then end the others; its error is ours."""
     tasks = [asyncio.create_task(job) for job in jobs]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done = [task for task in tasks if task.done()]
     finally:
         for task in tasks:
             task.cancel()

@@ -8,28 +8,31 @@ from collections.abc import Sequence
 
 from protocol.events import Event
 
+_Waiting = dict[asyncio.Future[None], None]
+"""Who waits, in the order they came: readers are woken in the same order in every run."""
+
 
 class Feed:
     """Waits for commits."""
 
     def __init__(self, newest: int = 0) -> None:
         self._newest = newest
-        self._events: set[asyncio.Future[None]] = set()
-        self._logs: dict[str, set[asyncio.Future[None]]] = {}
+        self._events: _Waiting = {}
+        self._logs: dict[str, _Waiting] = {}
 
     def committed(self, events: Sequence[Event]) -> None:
         """These events are durable now."""
         if not events:
             return
         self._newest = max(self._newest, events[-1].seq)
-        waiting, self._events = self._events, set()
+        waiting, self._events = self._events, {}
         _wake(waiting)
-        for task in {event.task for event in events if event.task}:
+        for task in dict.fromkeys(event.task for event in events if event.task):
             self.logged(task)
 
     def logged(self, task: str) -> None:
         """New output of ``task`` is durable now."""
-        _wake(self._logs.pop(task, set()))
+        _wake(self._logs.pop(task, {}))
 
     def look(self) -> None:
         """There may be new output of any task, stored by another hub."""
@@ -41,14 +44,14 @@ class Feed:
         if self._newest > after:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events.add(future)
+        self._events[future] = None
         return await _until(future, self._events, timeout_s)
 
     async def wait_logs(self, task: str, timeout_s: float) -> bool:
         """Wait until something of ``task`` is new; ``False`` if the time ran out."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._logs.setdefault(task, set())
-        waiting.add(future)
+        waiting = self._logs.setdefault(task, {})
+        waiting[future] = None
         try:
             return await _until(future, waiting, timeout_s)
         finally:
@@ -56,18 +59,18 @@ class Feed:
                 del self._logs[task]
 
 
-def _wake(waiting: set[asyncio.Future[None]]) -> None:
+def _wake(waiting: _Waiting) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)
 
 
-async def _until(future: asyncio.Future[None], waiting: set[asyncio.Future[None]], timeout_s: float) -> bool:
+async def _until(future: asyncio.Future[None], waiting: _Waiting, timeout_s: float) -> bool:
     try:
         async with asyncio.timeout(timeout_s):  # wait_for() may swallow the cancellation of a reader that leaves
             await future
     except TimeoutError:
         return False
     finally:
-        waiting.discard(future)
+        waiting.pop(future, None)
     return True

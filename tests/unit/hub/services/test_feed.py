@@ -29,7 +29,7 @@ async def test_a_wait_that_runs_out_says_so_and_leaves_nothing_behind() -> None:
 
     assert await feed.wait(0, timeout_s=0) is False
     assert await feed.wait_logs("t", timeout_s=0) is False
-    assert (feed._events, feed._logs) == (set(), {})
+    assert (feed._events, feed._logs) == ({}, {})
 
 
 async def test_a_commit_without_events_wakes_nobody() -> None:
