@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from protocol.limits import MAX_DEATHS
+from tests.support.escapers import escaper, survivors
 from tests.support.history import assert_nothing_lost, wait_ended
 from tests.support.mesh import FINAL, Mesh, mesh, until
 from tests.support.repositories import Remote, make_remote
@@ -183,6 +184,47 @@ def zombies_change_nothing(folder: Path, *, rounds: int, each: int) -> None:
 def test_t05_what_a_sidecar_does_that_stood_still_past_its_lease_counts_for_nothing(tmp_path: Path) -> None:
     """SIGSTOP past the lease, SIGCONT: its work was dead before the task was given away, no late result, no push."""
     zombies_change_nothing(tmp_path, rounds=1, each=4)
+
+
+def test_t05_an_assignment_that_reaches_a_sidecar_after_its_lease_starts_nothing(tmp_path: Path) -> None:
+    """SIGSTOP an idle sidecar, then give it work: the assignment waits in its socket until the lease is long over."""
+    with mesh(tmp_path, "Zombie", lease_s=LEASE_S, heartbeat_s=1.0) as running:
+        sidecar = running.sidecars["Zombie"]
+        sidecar.send_signal(signal.SIGSTOP)
+        try:
+            task = running.submit(command=f"touch {tmp_path}/begun-$AGENTCOM_EPOCH; sleep 0.5")
+            assert running.wait_state(task, "assigned", "running")["agent"] == "Zombie"
+            until(lambda: running.events("attempt_lost"), "the lease is over", timeout_s=60)
+            running.start_sidecar("Heir")
+            (ended,) = running.wait(task)
+        finally:
+            sidecar.send_signal(signal.SIGCONT)
+        running.wait_agents("Zombie", "Heir", timeout_s=60)
+        other = running.submit_all([{"command": "true"}] * 4)  # it is of use again
+        running.wait(*other)
+
+        assert ended["epoch"] == 2
+        assert [file.name for file in tmp_path.glob("begun-*")] == ["begun-2"]
+
+
+def test_t05_work_that_resists_is_dead_before_its_lease_ends(tmp_path: Path) -> None:
+    """The hub falls silent while work runs that is slow to kill: all of it is gone before a lease has passed."""
+    program = escaper(tmp_path)
+    with mesh(tmp_path / "mesh", "Host", flags=("--slots", "4"), lease_s=10.0, heartbeat_s=1.0) as running:
+        for trick in ("bomb", "hydra", "deaf", "far-comet"):
+            running.wait_state(running.submit(command=f"exec {program} {trick} 120"), "running")
+        until(lambda: len(survivors(program, "bomb")) > 100, "the bomb has gone off")
+        assert running.hub is not None
+        running.hub.send_signal(signal.SIGSTOP)
+        silent_at = time.monotonic()
+        try:
+            until(lambda: not survivors(program), "nothing is left", timeout_s=60)
+            gone_s = time.monotonic() - silent_at
+        finally:
+            running.hub.send_signal(signal.SIGCONT)
+
+        print(f"\nT5: the last of them was gone {gone_s:.1f} s after the hub's last word; the lease is 10 s")
+        assert gone_s < 10.0
 
 
 @pytest.mark.soak

@@ -24,10 +24,12 @@ from sidecar.clock import SystemClock
 from sidecar.executors import executors
 from sidecar.executors.base import Execution, Spending, Work
 from sidecar.journal import Journal
+from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes, minimal_env
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
+from sidecar.tails import Tails
 from sidecar.workspace import Workspaces
 
 Kind = TypeVar("Kind", bound=Message)
@@ -136,13 +138,16 @@ def assign(spec: TaskSpec, number: int = 1, executor: str = "shell", epoch: int 
     return Assign(attempt=attempt(number, epoch), spec=Raw(codec.encode_spec(spec)), routing=routing, lease_s=30)
 
 
-def make(folder: Path, slots: int = 2, grace_s: float = 0.2) -> Bench:
-    """A runner whose state is in ``folder``."""
+def make(folder: Path, slots: int = 2, grace_s: float = 0.2, leases: Leases | None = None) -> Bench:
+    """A runner whose state is in ``folder``; without ``leases`` nothing is ever late."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     processes = Processes(base_env=minimal_env(os.environ, home=home), grace_s=grace_s, drain_s=0.2)
     workspaces, endpoints = Workspaces(folder / "work", processes), Endpoints(())
-    parts = Parts(processes, workspaces, executors(endpoints), folder / "scratch", SystemClock(), endpoints)
+    shop = executors(endpoints)
+    parts = Parts(processes, workspaces, shop, folder / "scratch", SystemClock(), endpoints)
     sent = Sent()
     journal = Journal(folder / "journal.db")
-    return Bench(Runner("Arbitrary", slots, parts, journal, sent), sent, journal, parts, folder)
+    return Bench(
+        Runner("Arbitrary", slots, parts, journal, sent, leases, Tails(folder / "tails")), sent, journal, parts, folder
+    )

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from protocol import codec
 from protocol.messages import Accept, Assign, Cancel, Log, Reject, Report
-from protocol.model import AttemptId, AttemptState, FailureClass, Routing, TaskResult, TaskSpec
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Routing, TaskResult, TaskSpec
 from sidecar.journal import Journal
+from sidecar.leases import Leases
 from tests.support.runners import TIER, Bench, assign, attempt, make
 
 
@@ -149,6 +150,67 @@ async def test_a_lease_that_may_end_stops_the_work_and_its_loss_is_reported(benc
         AttemptState.LOST, FailureClass.INFRA, "lost",
     )  # fmt: skip
     assert not alive(pid_file)
+
+
+class Hand:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at = 1_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+async def test_an_assignment_that_was_too_long_on_its_way_starts_nothing(tmp_path: Path) -> None:
+    clock = Hand()
+    leases = Leases(clock)
+    leases.proven(clock.at)
+    bench = make(tmp_path, leases=leases)
+    clock.at += leases.lease_s
+    bench.runner.assigned(assign(TaskSpec(command=f"touch {tmp_path}/begun")))
+
+    assert [(r.code, r.attempt) for r in bench.sent.of(Reject)] == [("late", attempt())]
+    assert bench.sent.of(Accept) == []
+    assert bench.runner.inventory() == ()
+    bench.journal.close()
+
+
+async def test_only_work_whose_own_lease_may_end_is_stopped(tmp_path: Path) -> None:
+    clock = Hand()
+    leases = Leases(clock)
+    leases.proven(clock.at)
+    bench = make(tmp_path, leases=leases)
+    clock.at += 20.0
+    bench.runner.assigned(assign(TaskSpec(command="sleep 600"), 1))
+    leases.proven(clock.at - 1.0)  # of a heartbeat that did not name the first
+    bench.runner.assigned(assign(TaskSpec(command="sleep 600"), 2))
+    clock.at += 6.0
+    bench.runner.fence()
+    await bench.sent.until(lambda: bench.sent.of(Report))
+
+    assert [(r.attempt, r.state) for r in bench.sent.of(Report)] == [(attempt(1), AttemptState.LOST)]
+    assert bench.runner.busy == 1
+    await bench.runner.stop()
+    bench.journal.close()
+
+
+async def test_work_that_died_with_the_last_start_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    first.runner.assigned(assign(TaskSpec(command="echo last words; sleep 600")))
+    tails = tmp_path / "tails"
+    async with asyncio.timeout(20):
+        while not any(tail.read_text() == "last words\n" for tail in tails.glob("*")):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.01)
+    second = make(tmp_path)  # the first is not asked: it is dead
+    second.runner.recover()
+
+    (report,) = second.sent.of(Report)
+    assert (report.state, report.result.error_code) == (AttemptState.LOST, SIDECAR_DIED)
+    assert report.result.output == "last words\n"
+    second.journal.close()
+    await first.runner.stop()
+    first.journal.close()
 
 
 @pytest.mark.parametrize("how", ["fence", "forget"])
