@@ -24,6 +24,7 @@ from tests.support.bad_disk import BadDisk
 from tests.support.fleet import LightFleet
 from tests.support.mesh import Mesh, until
 from tests.support.mesh import mesh as mesh_of
+from tests.support.weather import Weather
 
 PATIENCE_S: Final = 60.0
 MIB: Final = 1 << 20
@@ -400,3 +401,27 @@ def test_t25_soak_a_slow_disk_for_five_minutes(tmp_path: Path) -> None:
 
     assert set(answers) <= {201, 429, 503}
     assert grown < 256 * MIB
+
+
+# --- a narrow line ----------------------------------------------------------------------------------------------------
+
+MEGABIT: Final = 125_000.0
+
+
+def test_t13_large_assignments_over_a_narrow_line_arrive_and_the_sidecar_stays_alive(tmp_path: Path) -> None:
+    """Fault: 2 Mbit/s, and ten tasks of 240 KB for ten free slots: 10 s of the line, leases of 6 s. Heartbeats come
+    through, nothing that is still on its way is taken away, each task runs once."""
+    with mesh_of(tmp_path, lease_s=6.0, heartbeat_s=1.0) as running:
+        weather = Weather(running.url.removeprefix("http://"), seed=1)
+        try:
+            running.start_sidecar("One", "--slots", "10", hub=weather.url)
+            running.wait_agents("One")
+            weather.set(up={"bytes_per_s": 2 * MEGABIT}, down={"bytes_per_s": 2 * MEGABIT})
+            spec = {"title": "large", "executor": "noop", "prompt": "x" * 240_000}
+            ended = running.wait(*running.submit_all([spec] * 10), timeout_s=120)
+
+            assert {task["state"] for task in ended} == {"completed"}
+            assert {len(task["attempts"]) for task in ended} == {1}, "none was taken away on its way"
+            assert not running.events("agent_lost")
+        finally:
+            weather.end()
