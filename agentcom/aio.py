@@ -7,7 +7,7 @@ same for programs without an event loop.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -56,6 +56,8 @@ _LOOK_S: Final = 5.0
 """Someone who waits also looks by itself this often: a lost event costs time, never the result."""
 _SHOWN_FRAMES: Final = ("", "message")
 _BACKUP_S: Final = 3_600.0
+RESET: Final = "cursor_reset"
+"""Kind of an event that no hub has: there is a gap before what comes next."""
 
 
 class Ticket(Struct, kw_only=True):
@@ -227,6 +229,9 @@ class AsyncClient:
             task: only those of one task; then following ends when it is final.
             kinds: only those of these kinds; not together with ``task``.
             after: sequence number behind which to begin; 0: from the first; ``None``: with what happens next.
+        Returns:
+            Events. One of kind ``cursor_reset`` is none of the hub's: what came before it was forgotten, or the hub was
+            restored, so read what you keep from events again. ``facts`` tell ``floor`` and ``newest``.
         """
         path = f"{PREFIX}/tasks/{_id(task)}/events" if task else f"{PREFIX}/events"
         only = {"kind": ",".join(kinds)} if kinds else {}
@@ -235,10 +240,15 @@ class AsyncClient:
                 async for frame in frames:
                     if frame.name in _SHOWN_FRAMES:
                         yield msgspec.json.decode(frame.data, type=EventView)
+                    elif frame.name == "reset":
+                        gap = msgspec.json.decode(frame.data, type=_Gap)
+                        yield _reset(frame.seq or gap.floor, gap.floor, gap.newest)
             return
         cursor: str | None = str(after or 0)
         while cursor is not None:
             page = await self._transport.call("GET", path, EventList, query={"cursor": cursor, **only})
+            if page.reset:
+                yield _reset(max(int(cursor), page.floor), page.floor, page.newest)
             for event in page.events:
                 yield event
             cursor = page.next_cursor
@@ -280,6 +290,14 @@ class AsyncClient:
     async def resume(self, name: str) -> AgentView:
         """Give a drained agent work again."""
         return await self._post(f"/agents/{quote(name, safe='')}/resume", AgentView, is_repeatable=True)
+
+    async def remove_agent(self, name: str) -> None:
+        """Forget an agent that is gone for good.
+
+        Raises:
+            Conflict: it is connected, or has work in hand.
+        """
+        await self._transport.call("DELETE", f"{PREFIX}/agents/{quote(name, safe='')}", type(None))
 
     async def hosts(self) -> HostList:
         """All machines and their resources."""
@@ -379,6 +397,18 @@ def _transport(url: str, token: str, patience_s: float, *, is_brief: bool) -> Ca
     from agentcom.transport import Transport
 
     return Transport(url, token, patience_s=patience_s)
+
+
+class _Gap(Struct):
+    """What a stream says before it goes on behind a gap."""
+
+    floor: int = 0
+    newest: int = 0
+
+
+def _reset(seq: int, floor: int, newest: int) -> EventView:
+    facts = {"floor": floor, "newest": newest}
+    return EventView(seq=seq, at=datetime.now(UTC), kind=RESET, task=None, agent=None, epoch=None, facts=facts)
 
 
 def _id(task: TaskRef) -> str:

@@ -184,6 +184,10 @@ class Client:
         """Give a drained agent work again."""
         return self._run(self._client.resume(name))
 
+    def remove_agent(self, name: str) -> None:
+        """Forget an agent that is gone for good."""
+        self._run(self._client.remove_agent(name))
+
     def hosts(self) -> HostList:
         """All machines and their resources."""
         return self._run(self._client.hosts())

@@ -36,6 +36,7 @@ from hub.memory import Memory
 from hub.probe import probe
 from hub.services.access import Access
 from hub.services.backups import Backups
+from hub.services.retention import Retention, Terms
 from hub.services.watch import Watch
 from hub.settings import POSTGRES_SCHEMES, Settings, masked
 from hub.store.backend import Backend
@@ -182,9 +183,25 @@ async def _assemble(
         every_s=settings.backup_every_s,
         keep=settings.backup_keep,
     )
+    retention = Retention(
+        store,
+        clock,
+        Terms(
+            tasks_days=settings.keep_tasks_days,
+            dead_days=settings.keep_dead_days,
+            logs_days=settings.keep_logs_days,
+            events_days=settings.keep_events_days,
+            events_most=settings.keep_events,
+            keys_days=settings.keep_keys_days,
+            agents_days=settings.keep_agents_days,
+        ),
+        forget_agent=lambda name: hub.presence.remove(name, "retention"),
+        log_port=source,
+        leads=lambda: hub.membership.leader is not None,
+    )
     hub.insight.watch("backups", backups.health)
     hub.mates.on_tokens = access.reload
-    loops = (*hub.loops, access.keep_last_used, backups.run)
+    loops = (*hub.loops, access.keep_last_used, backups.run, retention.run)
     if settings.read_only:
         loops = ()
     else:

@@ -20,6 +20,8 @@ DEFAULT_PORT: Final = 7420
 POSTGRES_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 LEAST_MEMORY_MB: Final = 128
 """An idle hub takes half of it."""
+MOST_DAYS: Final = 36_500.0
+LEAST_EVENTS: Final = 1_000
 YEAR_S: Final = 366 * 86_400.0
 MAX_LEASE_S: Final = 86_400.0
 """Beyond a day nobody would notice that a machine is gone."""
@@ -45,6 +47,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         read_only: show what the store holds and take nothing in; for a store that is damaged.
         backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
         backup_keep: how many backups stay.
+        keep_tasks_days, keep_dead_days: how long tasks stay after their end, and dead letters; 0: for ever.
+        keep_logs_days, keep_keys_days: how long the output of finished tasks stays, and idempotency keys; 0: for ever.
+        keep_events_days, keep_events: how long events stay, and how many at most; 0: for ever, any number.
+        keep_agents_days: how long agents stay that nobody has seen since; 0: for ever.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -69,6 +75,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     read_only: bool = False
     backup_every_s: float = 86_400.0
     backup_keep: int = 3
+    keep_tasks_days: float = 30.0
+    keep_dead_days: float = 0.0
+    keep_logs_days: float = 7.0
+    keep_keys_days: float = 7.0
+    keep_events_days: float = 30.0
+    keep_events: int = 2_000_000
+    keep_agents_days: float = 30.0
     log: str = "auto"
     log_level: str = "info"
 
@@ -218,6 +231,15 @@ def _keeping(settings: Settings) -> Iterator[Problem]:
         yield Problem("read_only", "a store in PostgreSQL is looked at with psql")
     if settings.backup_every_s and not 60 <= settings.backup_every_s <= YEAR_S:  # noqa: PLR2004 - a minute
         yield Problem("backup_every_s", f"{settings.backup_every_s:g}; from 60 seconds to a year, or 0 for none")
+    for name in ("tasks", "dead", "logs", "keys", "events", "agents"):
+        days = getattr(settings, f"keep_{name}_days")
+        if not 0 <= days <= MOST_DAYS:
+            yield Problem(f"keep_{name}_days", f"{days:g}; from 0 (for ever) to {MOST_DAYS:g} days")
+    if settings.keep_tasks_days and not 0 < settings.keep_keys_days <= settings.keep_tasks_days:
+        longest = f"at most as long as tasks ({settings.keep_tasks_days:g} days)"
+        yield Problem("keep_keys_days", f"{settings.keep_keys_days:g}; {longest}, for a key has to find its tasks")
+    if settings.keep_events and settings.keep_events < LEAST_EVENTS:
+        yield Problem("keep_events", f"{settings.keep_events}; at least {LEAST_EVENTS}, or 0 for any number")
     if not 1 <= settings.backup_keep <= 1_000:  # noqa: PLR2004 - a folder that people can still read
         yield Problem("backup_keep", f"{settings.backup_keep}; from 1 to 1000")
 

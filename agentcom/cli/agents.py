@@ -86,3 +86,15 @@ def resume(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - c
         output.say_json(agent)
     else:
         click.echo(f"{agent.name} is {agent.state.value} and takes work again")
+
+
+@command.command(name="rm", cls=HubCommand)
+@click.argument("name")
+@connected
+def rm(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Forget an agent that is gone for good."""
+    hub.remove_agent(name)
+    if as_json:
+        output.say_json({"removed": name})
+    else:
+        click.echo(f"{name} is forgotten; if it comes back, it is new")

@@ -36,6 +36,11 @@ class Fleet:
             self.generation += 1
         return found
 
+    def forget(self, name: str) -> None:
+        """There is no such agent any more; it holds nothing."""
+        if self.agents.pop(name, None) is not None:
+            self.generation += 1
+
     def online(self) -> Iterator[Agent]:
         """Agents that are connected."""
         return (agent for agent in self.agents.values() if agent.state is not AgentState.OFFLINE)

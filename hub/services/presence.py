@@ -15,7 +15,7 @@ from transitions import Machine
 from hub.core.agent import AGENT_EDGES, Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.routing import requirements_of
-from hub.store.changes import Exonerate, Record
+from hub.store.changes import Exonerate, Record, RemoveAgent
 from hub.store.hub_changes import HeldRow, Joined, LeaveAgent, MarkAgent, PutAgent
 from hub.store.refusals import Evicted, NameTaken
 from hub.store.rows import at
@@ -23,7 +23,7 @@ from hub.store.store import Start, Store
 from protocol import messages
 from protocol.api import AgentList, AgentView, HostList, HostView
 from protocol.clock import Clock
-from protocol.errors import NotFound, Overloaded
+from protocol.errors import Conflict, NotFound, Overloaded
 from protocol.events import Event, EventKind
 from protocol.model import AgentState, AttemptId, AttemptState
 
@@ -337,6 +337,23 @@ class Presence:
         await self._store.commit(MarkAgent(name, event, draining=False))
         self._store.wake()
         return self._view(agent)
+
+    async def remove(self, name: str, by: str) -> None:
+        """Forget an agent that is gone for good. One that introduces itself again is simply new.
+
+        Raises:
+            NotFound: there is no such agent.
+            Conflict: it is connected, or has work in hand.
+        """
+        agent = self._known(name)
+        if agent.state is not AgentState.OFFLINE or agent.held:
+            doing = f"has {len(agent.held)} attempts in hand" if agent.held else f"is {agent.state.value}"
+            raise Conflict(f"agent {name} {doing}; stop its sidecar and wait for that")
+        event = self._event(agent, EventKind.AGENT_REMOVED, by=by)
+        await self._store.commit(RemoveAgent(at_ms=self._clock.now_ms(), name=name, event=event))
+        if agent.state is AgentState.OFFLINE:
+            self._fleet.forget(name)
+        log.info("agent_removed", agent=name, by=by)
 
     def agents(self) -> AgentList:
         """All agents, by name."""

@@ -200,6 +200,10 @@ class Backend(ABC):
         """Idempotency keys behind ``after``: key, when it was used (Unix ms)."""
         return [(key, at_ms) for key, at_ms in await self._rows("walk_keys", after, limit)]
 
+    async def walk_logs(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Output of all tasks behind ``after``: number, when it came (Unix ms)."""
+        return [(seq, at_ms) for seq, at_ms in await self._rows("walk_logs", after, limit)]
+
     async def oldest_events(self, after: int, limit: int) -> list[tuple[int, int]]:
         """Events behind ``after``: number, when it happened (Unix ms)."""
         return [(seq, at_ms) for seq, at_ms in await self._rows("oldest_events", after, limit)]

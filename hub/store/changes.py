@@ -341,11 +341,14 @@ class ForgetTasks(Change, frozen=True, kw_only=True):
 
 
 class ForgetLogs(Change, frozen=True, kw_only=True):
-    """Forget the oldest output of a task that has ended. Outcome: how many pieces."""
+    """Forget output behind the number ``after`` up to ``through``, if it is so old and its task has ended.
 
-    task: str
-    ended_before_ms: int
-    limit: int
+    Outcome: how many pieces.
+    """
+
+    after: int
+    through: int
+    written_before_ms: int
 
 
 class ForgetEvents(Change, frozen=True, kw_only=True):
@@ -362,7 +365,7 @@ class ForgetKeys(Change, frozen=True, kw_only=True):
 
 
 class RemoveAgent(Change, frozen=True, kw_only=True):
-    """Forget an agent. Outcome: ``None``, or NotFound."""
+    """Forget an agent. Outcome: ``None``, or NotFound, or Conflict (it is connected, or has work in hand)."""
 
     name: str
     event: Event

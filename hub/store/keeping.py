@@ -9,7 +9,7 @@ from typing import Final
 
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements
-from protocol.errors import NotFound
+from protocol.errors import Conflict, NotFound
 from protocol.events import EventKind
 from protocol.model import FINAL_STATES, TaskState
 
@@ -54,7 +54,7 @@ class Keeping(Batches):
         return forgotten
 
     async def _forget_logs(self, change: c.ForgetLogs) -> int:
-        return await self._statements.changed("forget_logs", change.task, change.ended_before_ms, change.limit)
+        return await self._statements.changed("forget_logs", change.after, change.through, change.written_before_ms)
 
     async def _forget_events(self, change: c.ForgetEvents) -> int:
         forgotten = await self._statements.changed("forget_events", change.through)
@@ -66,7 +66,9 @@ class Keeping(Batches):
 
     async def _remove_agent(self, change: c.RemoveAgent) -> None:
         if not await self._changed("remove_agent", change.name):
-            raise NotFound("agent", change.name)
+            if await self._row("find_agent", change.name) is None:
+                raise NotFound("agent", change.name)
+            raise Conflict(f"agent {change.name} is connected or has work in hand; stop its sidecar and wait for that")
         self._events.append(change.event)
 
     async def _restore(self, change: c.Restore) -> c.Restored:

@@ -238,6 +238,10 @@ class Store(Protocol):
         """Idempotency keys behind ``after``: key, when it was used (Unix ms)."""
         ...
 
+    async def walk_logs(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Output of all tasks behind ``after``: number, when it came (Unix ms)."""
+        ...
+
     async def oldest_events(self, after: int, limit: int) -> list[tuple[int, int]]:
         """Events behind ``after``: number, when it happened (Unix ms)."""
         ...

@@ -33,6 +33,12 @@ async def resume(request: web.Request) -> web.StreamResponse:
     return json_reply(await request.app[SERVICES].presence.resume(request.match_info["name"], request[PRINCIPAL].token))
 
 
+async def remove(request: web.Request) -> web.StreamResponse:
+    """Forget an agent that is gone for good."""
+    await request.app[SERVICES].presence.remove(request.match_info["name"], request[PRINCIPAL].token)
+    return web.Response(status=204)
+
+
 ROUTES: Final = (
     Route("GET", f"{PREFIX}/agents", index, "agents:read", "List agents", None, AgentList),
     Route("GET", f"{PREFIX}/agents/{{name}}", show, "agents:read", "One agent", None, AgentView),
@@ -53,5 +59,14 @@ ROUTES: Final = (
         "Give the agent work again",
         None,
         AgentView,
+    ),
+    Route(
+        "DELETE",
+        f"{PREFIX}/agents/{{name}}",
+        remove,
+        "agents:control",
+        "Forget an agent that is gone for good",
+        produces=(),
+        status=204,
     ),
 )

@@ -92,6 +92,11 @@ async def _follow(
         newest = services.insight.newest_event
         state = (await services.insight.task(task)).state if to_the_end and task else None
         page = await services.insight.events(after=after, limit=_PAGE, task=task, kinds=kinds)
+        if page.reset:
+            # What the reader has not seen is gone, or it comes from another history: said rather than left out.
+            after = page.newest if after > page.newest else max(after, page.floor)
+            gap = encode({"floor": page.floor, "newest": page.newest})
+            await stream.send([frame(gap, seq=after, name="reset")])
         await stream.send(frame(encode(event), seq=event.seq) for event in page.events)
         if page.next_cursor is not None:
             after = int(page.next_cursor)

@@ -101,14 +101,17 @@ async def test_output_is_forgotten_piece_by_piece_and_only_of_what_has_ended(row
     epoch = (await rows.claim(1)).epoch
     await log_of(rows, 1, epoch, 5)
 
-    def change(limit: int) -> ForgetLogs:
-        return ForgetLogs(at_ms=rows.tick(), task=task_id(1), ended_before_ms=LATER_MS, limit=limit)
+    seqs = [seq for seq, _ in await rows.store.walk_logs(0, 10)]
 
-    assert await rows.store.commit(change(9)) == 0
+    def change(through: int, before_ms: int = LATER_MS) -> ForgetLogs:
+        return ForgetLogs(at_ms=rows.tick(), after=0, through=through, written_before_ms=before_ms)
+
+    assert await rows.store.commit(change(seqs[-1])) == 0
     await rows.finish(1, epoch)
-    assert await rows.store.commit(change(3)) == 3
+    assert await rows.store.commit(change(seqs[-1], 1)) == 0
+    assert await rows.store.commit(change(seqs[2])) == 3
     assert [piece.text for piece in await rows.store.logs(task_id(1), 0, 10)] == ["3", "4"]
-    assert await rows.store.commit(change(3)) == 2
+    assert await rows.store.commit(change(seqs[-1])) == 2
 
 
 async def test_keys_are_forgotten_when_they_are_old_enough(rows: Rows) -> None:

@@ -4,6 +4,7 @@ T26 changes bytes of the files of a hub that does not run; T29 takes the store a
 agents go on as if nothing had happened; T44 forgets old work under load.
 """
 
+import asyncio
 import json
 import random
 import subprocess
@@ -11,14 +12,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from hub.clock import SystemClock
+from hub.core.fleet import Fleet
+from hub.core.recent import Recent
+from hub.services.insight import Insight
+from hub.services.retention import Retention, Terms
+from hub.store.changes import Record
 from hub.store.sqlite import SqliteStore
 from hub.store.sqlite_file import PAGE_BYTES
 from protocol.errors import StoreDamaged, StoreFailed
+from protocol.events import Event, EventKind
 from tests.support.mesh import Mesh, Refused
 from tests.support.stores import Rows, new_task, task_id
 
@@ -335,3 +344,51 @@ def test_t29_a_damaged_store_is_shown_on_demand_and_takes_nothing_in(mesh: Mesh)
             unread.append(task)
     assert 1 <= len(unread) < 50
     assert (mesh.data_dir / "hub.sqlite").read_bytes() == bytes(raw)
+
+
+# --- T44: what is long past -------------------------------------------------------------------------------------------
+
+
+async def no_agent(name: str) -> None:
+    raise AssertionError(name)
+
+
+LONG: Final = [pytest.mark.soak, pytest.mark.timeout(3_600)]
+
+
+@pytest.mark.parametrize("events", [10_000, pytest.param(1_000_000, marks=LONG)])
+async def test_t44_old_events_go_while_work_goes_on_and_readers_are_told(tmp_path: Path, events: int) -> None:
+    """A log that is kept short does not grow, does not hold up submissions, and no reader misses a thing in silence."""
+    store, kept = SqliteStore(tmp_path / "hub.sqlite"), 1_000
+    await store.open()
+    rows, clock = Rows(store), SystemClock()
+    retention = Retention(store, clock, Terms(events_most=kept), forget_agent=no_agent, log_port=store, pause_s=0)
+    insight = Insight(store, Fleet(), clock, version="1", started_at=datetime.now(UTC), recent=Recent())
+    sizes, waits, task = [], [], 0
+    try:
+        for _ in range(10):
+            for _ in range(max(1, events // 10 // 500)):
+                for _ in range(499):
+                    store.post(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"x": "y" * 50})))
+                await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms())))
+            cursor = store.newest_event - kept // 2
+            sweeping = asyncio.create_task(retention.sweep())
+            while not sweeping.done():
+                task, began = task + 1, time.perf_counter()
+                await rows.add(new_task(task))
+                waits.append(time.perf_counter() - began)
+            await sweeping
+            assert not (await insight.events(after=cursor)).reset
+            lost = await insight.events(after=1, limit=1)
+            assert lost.reset == (lost.floor > 1)
+            assert not lost.reset or lost.events[0].seq == lost.floor + 1
+            await store.shorten_log()
+            sizes.append((tmp_path / "hub.sqlite").stat().st_size)
+        assert store.newest_event - (await store.cursor(0)).floor <= kept + task + 20
+    finally:
+        await store.close()
+
+    waits.sort()
+    p99_ms = waits[int(len(waits) * 0.99)] * 1000
+    print(f"{events} events, {task} tasks beside; submission p99 {p99_ms:.1f} ms; sizes {sizes}")
+    assert sizes[-1] <= sizes[1] * 1.5 + task * 2_000  # freed pages are used again

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hub.store.changes import ForgetEvents
 from tests.support.running_hub import PATIENCE_S, RunningHub, running_hub
 
 
@@ -66,6 +67,38 @@ async def test_a_reader_from_the_future_is_told_where_the_log_ends(hub: RunningH
         assert reset["data"]["newest"] == int(reset["id"])
         await submit(hub, "after")
         assert (await events.next())["data"]["seq"] == reset["data"]["newest"] + 1
+
+
+async def test_a_reader_behind_the_floor_is_told_what_is_gone_and_goes_on_from_there(tmp_path: Path) -> None:
+    json_page = {"Accept": "application/json"}
+    async with running_hub(tmp_path) as before:
+        await submit(before, "a", "b", "c")
+        floor = before.running.store.newest_event - 1
+        await before.running.store.commit(ForgetEvents(at_ms=1, through=floor))
+    async with running_hub(tmp_path) as hub:  # none of them is in its memory
+        page = await (await hub.ask("GET", "/api/v1/events?after=2", headers=json_page)).json()
+        first = await (await hub.ask("GET", "/api/v1/events?after=0", headers=json_page)).json()
+        async with hub.stream("/api/v1/events", headers={"Last-Event-ID": "2"}) as events:
+            reset, event = await events.next(), await events.next()
+
+    assert (page["reset"], page["floor"]) == (True, floor)
+    assert page["events"][0]["seq"] == floor + 1
+    assert not first["reset"]  # from the oldest that there is: nobody was promised more
+    assert (reset["event"], reset["data"]["floor"], reset["id"]) == ("reset", floor, str(floor))
+    assert event["data"]["seq"] == floor + 1
+
+
+async def test_the_live_page_shows_the_rows_whatever_events_are_gone(hub: RunningHub) -> None:
+    await submit(hub, "a", "b", "c")
+    async with hub.stream("/dashboard/live") as page:
+        before = (await page.next())["data"]
+        await hub.running.store.commit(ForgetEvents(at_ms=1, through=hub.running.store.newest_event))
+        await submit(hub, "d")
+        after = (await page.next())["data"]
+        while "order" not in after:
+            after = (await page.next())["data"]
+
+    assert (len(before["order"]), len(after["order"])) == (3, 4)
 
 
 async def test_a_reader_of_some_kinds_is_told_of_no_other_and_waits_for_the_next(hub: RunningHub) -> None:

@@ -165,12 +165,26 @@ async def test_logs_come_as_pages_and_as_a_stream(script: Script, client: AsyncC
 
 async def test_events_are_followed_from_now_or_from_a_place(script: Script, client: AsyncClient) -> None:
     raw = '{"seq":9,"at":"2026-01-01T00:00:00Z","kind":"task_queued","task":null,"agent":null,"epoch":null,"facts":{}}'
-    script.then(streams(f"id: 9\ndata: {raw}\n\n", "event: reset\ndata: {}\n\nevent: end\ndata: {}\n\n"))
+    script.then(streams(f"id: 9\ndata: {raw}\n\n", "event: other\ndata: {}\n\nevent: end\ndata: {}\n\n"))
 
     assert [e.seq async for e in client.events(after=None, follow=True)] == [9]
     assert [e.seq async for e in client.events(after=4, follow=True)] == [9]
     assert "Last-Event-ID" not in script.requests[0].headers
     assert script.requests[1].headers["Last-Event-ID"] == "4"
+
+
+async def test_a_gap_among_events_is_told_and_never_silent(script: Script, client: AsyncClient) -> None:
+    event = {"seq": 9, "at": "2026-01-01T00:00:00Z", "kind": "task_queued", "task": None, "agent": None, "epoch": None}
+    raw = '{"seq":9,"at":"2026-01-01T00:00:00Z","kind":"task_queued","task":null,"agent":null,"epoch":null,"facts":{}}'
+    gap = 'id: 8\nevent: reset\ndata: {"floor":8,"newest":9}\n\n'
+    script.then(
+        streams(gap, f"id: 9\ndata: {raw}\n\n", "event: end\ndata: {}\n\n"),
+        replies({"events": [event | {"facts": {}}], "next_cursor": None, "reset": True, "floor": 8, "newest": 9}),
+    )
+    for follow in (True, False):
+        found = [(e.seq, e.kind, e.facts) async for e in client.events(after=4, follow=follow)]
+
+        assert found == [(8, "cursor_reset", {"floor": 8, "newest": 9}), (9, "task_queued", {})]
 
 
 async def test_names_are_escaped_in_paths(script: Script, client: AsyncClient) -> None:

@@ -33,10 +33,13 @@ DELETE FROM attempts WHERE task = $1;
 -- name: forget_dependencies
 DELETE FROM dependencies WHERE task = $1 OR needs = $1;
 
+-- name: walk_logs
+SELECT seq, at_ms FROM logs WHERE seq > $1 ORDER BY seq LIMIT $2;
+
 -- name: forget_logs
--- Only of a task that has ended, and so many pieces at once.
-DELETE FROM logs WHERE seq IN (SELECT seq FROM logs WHERE task = $1 ORDER BY seq LIMIT $3)
-  AND EXISTS (SELECT 1 FROM tasks WHERE id = $1 AND ended_ms < $2);
+-- Not of a task that is still at work.
+DELETE FROM logs WHERE seq > $1 AND seq <= $2 AND at_ms < $3
+  AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = logs.task AND tasks.ended_ms IS NULL);
 
 -- name: forget_logs_of
 DELETE FROM logs WHERE task = $1;
@@ -48,7 +51,9 @@ SELECT key, at_ms FROM idempotency WHERE key > $1 ORDER BY key LIMIT $2;
 DELETE FROM idempotency WHERE key = $1 AND at_ms < $2;
 
 -- name: remove_agent
-DELETE FROM agents WHERE name = $1;
+-- Not one that a hub has welcomed or that has work in hand.
+DELETE FROM agents WHERE name = $1 AND (hub IS NULL OR hub NOT IN (SELECT boot FROM hubs))
+  AND NOT EXISTS (SELECT 1 FROM tasks WHERE agent = $1 AND state IN ('assigned', 'running'));
 
 -- name: jump
 -- After a restore: further ahead than whatever was given out and lost.
