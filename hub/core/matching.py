@@ -5,6 +5,7 @@ Hard gates only: capabilities, executor, an endpoint with the model, drain. Who 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
@@ -102,6 +103,10 @@ def _candidate(
     return candidate, None if against else way
 
 
+MAX_CANDIDATES: Final = 200_000
+"""Candidates in remembered matches: classes times agents, about 40 MB of them."""
+
+
 class Matcher:
     """Matches by class, computed once per change of the fleet."""
 
@@ -109,13 +114,23 @@ class Matcher:
         self._fleet = fleet
         self._generation = -1
         self._matches: dict[Requirements, Match] = {}
+        self.candidates = 0
+        """In all matches that are remembered."""
 
     def match(self, requirements: Requirements) -> Match:
         """As :func:`match`, remembered until the fleet's generation changes."""
         if self._generation != self._fleet.generation:
             self._generation = self._fleet.generation
-            self._matches.clear()
+            self._forget()
         found = self._matches.get(requirements)
         if found is None:
-            found = self._matches[requirements] = match(self._fleet, requirements)
+            found = match(self._fleet, requirements)
+            if self.candidates + len(found.candidates) > MAX_CANDIDATES:
+                self._forget()
+            self._matches[requirements] = found
+            self.candidates += len(found.candidates)
         return found
+
+    def _forget(self) -> None:
+        self._matches.clear()
+        self.candidates = 0

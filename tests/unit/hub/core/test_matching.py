@@ -3,7 +3,7 @@
 import pytest
 
 from hub.core.fleet import Fleet
-from hub.core.matching import Matcher, match, reasons_against, way_of
+from hub.core.matching import MAX_CANDIDATES, Matcher, match, reasons_against, way_of
 from hub.core.routing import Requirements, Way
 from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Strategy
 
@@ -159,3 +159,15 @@ def test_a_match_is_remembered_until_the_fleet_changes() -> None:
     made.agents["a"].is_draining = True
     made.changed()
     assert matcher.match(SHELL).ways == ()
+
+
+def test_only_so_many_matches_are_remembered() -> None:
+    made = fleet(**{f"a{number}": "executor:shell" for number in range(1_000)})
+    matcher = Matcher(made)
+    kinds = MAX_CANDIDATES // 1_000
+    for number in range(kinds):
+        matcher.match(Requirements(executor="shell", strategies=(Strategy.TRIVIAL,), needs=(f"n{number}",)))
+    assert matcher.candidates == MAX_CANDIDATES
+
+    matcher.match(SHELL)
+    assert matcher.candidates == 1_000
