@@ -6,9 +6,10 @@ Runs inside the transaction of the writer's batch, which the store opens and com
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from hub.store.changes import AnyChange, Outcome
@@ -61,6 +62,14 @@ class Unwritable(Conflict):
 
     def __str__(self) -> str:
         return f"{self.verb} cannot be stored: {self.why}"
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """The facts of an event as JSON."""
+    try:
+        return msgspec.json.encode(facts).decode()
+    except (UnicodeEncodeError, OverflowError):  # half a character pair, a huge number: the slower encoder writes them
+        return json.dumps(facts)
 
 
 class Batches:
@@ -124,7 +133,7 @@ class Batches:
         await self._statements.many(
             "add_event",
             [
-                (e.seq, e.at_ms, e.kind.value, e.task, e.agent, e.epoch, json.dumps(e.facts) if e.facts else None)
+                (e.seq, e.at_ms, e.kind.value, e.task, e.agent, e.epoch, facts_text(e.facts) if e.facts else None)
                 for e in numbered
             ],
         )
