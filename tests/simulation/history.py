@@ -35,6 +35,8 @@ MOVES: Final[dict[EventKind, tuple[str, ...]]] = {
 """Events that move a task, by the edges of the table that they may stand for."""
 FIRST: Final = {EventKind.TASK_QUEUED: TaskState.QUEUED, EventKind.TASK_BLOCKED: TaskState.BLOCKED}
 MAX_QUOTA: Final = 10
+MAX_BYPASSED: Final = 3
+"""Tasks that come later in the order of their class and may go before one that is ready: claims that were refused."""
 
 
 @dataclass(slots=True)
@@ -145,6 +147,11 @@ class History:
         """Ends that use up nothing, by task (a sidecar that was leaving said no)."""
         self.pages: dict[str, list[tuple[int, list[int]]]] = {}
         """By reader: the cursor it asked with, and the numbers it got."""
+        self.bypassed: Counter[str] = Counter()
+        """How many tasks of its class, later in its order, were given out while a task was ready."""
+        self._batches = 0
+        self._places: dict[str, tuple[str, int, str]] = {}
+        self._ready: dict[str, int] = {}  # in which batch each became so
         self.rest: Rest | None = None
         self.stuck: list[str] = []
         self.problems: list[str] = []
@@ -163,13 +170,16 @@ class History:
         self, at: float, batch: Sequence[c.AnyChange], outcomes: Sequence[c.Outcome], events: Sequence[Event]
     ) -> None:
         """A batch was committed."""
+        self._batches += 1
         for change, outcome in zip(batch, outcomes, strict=True):
             match change, outcome:
                 case c.AddTasks(), c.Added(replayed=False):
                     self.stored += outcome.ids
+                    self._places |= {task.id: (task.class_text, task.priority, task.id) for task in change.tasks}
                     self.keys.setdefault(change.tasks[0].labels.get("op", ""), []).append(outcome.ids)
                 case c.Claim(), c.Claimed():
                     self.grants.append(Grant(change.task, outcome.epoch, change.agent, at))
+                    self._given_out(change.task)
                 case c.Finish(), c.Finished():
                     if change.next in FINAL_STATES and change.result is not None:
                         author = _author(codec.decode_result(change.result).output)
@@ -178,6 +188,30 @@ class History:
                         self.uncounted[change.task] += 1
         for event in events:
             self.events[event.seq] = (at, event)
+            self._note_readiness(event)
+
+    def _given_out(self, task: str) -> None:
+        """Count for whom that was not their turn. Of what the last batch has made ready nobody could know yet."""
+        self._ready.pop(task, None)
+        if (place := self._places.get(task)) is None:
+            return
+        for other, since in self._ready.items():
+            theirs = self._places[other]
+            if theirs[0] == place[0] and theirs < place and since <= self._batches - 2:
+                self.bypassed[other] += 1
+
+    def _note_readiness(self, event: Event) -> None:
+        if event.task is None or event.task not in self._places:
+            return
+        if event.kind is EventKind.ATTEMPT_LOST:
+            del self._places[event.task]  # its class may change from now on
+            self._ready.pop(event.task, None)
+        elif event.kind is EventKind.TASK_READY or (
+            event.kind in {EventKind.TASK_QUEUED, EventKind.TASK_REQUEUED} and not event.facts.get("ready_ms")
+        ):
+            self._ready[event.task] = self._batches
+        elif event.kind in MOVES:
+            self._ready.pop(event.task, None)
 
 
 def _author(output: str) -> int | None:
@@ -195,6 +229,7 @@ def judge(history: History) -> list[str]:
         *_granted(history),
         *_results(history),
         *_overlaps(history),
+        *_turns(history),
         *_side_effects(history),
         *_streams(history),
         *(_at_rest(history, history.rest) if history.rest is not None else ()),
@@ -299,6 +334,13 @@ def _excused(history: History, span: Span | Push, at: float) -> bool:
         and (isinstance(span, Span) or excuse.is_push_excused)
         for excuse in history.excuses
     )
+
+
+def _turns(history: History) -> Iterator[str]:
+    """A task that is ready is passed over by a bounded number of those that come after it."""
+    for task, times in history.bypassed.items():
+        if times > MAX_BYPASSED:
+            yield f"task {task} was ready, and {times} that come after it went first"
 
 
 def _side_effects(history: History) -> Iterator[str]:

@@ -113,6 +113,7 @@ def test_what_nobody_knows_may_have_been_done_or_not() -> None:
         (lambda h: h.accepted.insert(0, Accepted(T, 1, 2, 4.0)), "what e2 did was taken as the result of e1"),
         (lambda h: second_run(h, began=3.5, granted=3.4), "went on until 4.000"),
         (lambda h: second_run(h, granted=3.5), "e1 pushed at 3.900"),
+        (lambda h: h.bypassed.update({T: 9}), "9 that come after it went first"),
     ],
 )
 def test_one_epoch_works_at_a_time_and_only_the_last_one_counts(change: Callable[[History], object], says: str) -> None:
@@ -208,3 +209,32 @@ def test_what_commits_did_is_written_down_as_it_was() -> None:
     assert history.uncounted == {T: 1}
     assert history.events == {1: (3.0, EVENTS[0])}
     assert [span.task for span in history.spans] == [T]
+
+
+def test_who_is_passed_over_by_later_ones_is_counted() -> None:
+    def stored(number: int) -> c.NewTask:
+        return c.NewTask(
+            id=f"{number:026}",
+            state=TaskState.QUEUED,
+            class_text="x",
+            priority=2,
+            title="",
+            labels={},
+            spec=b"",
+            tier=b"",
+            max_retries=0,
+        )
+
+    def queued(number: int) -> Event:
+        return Event(kind=EventKind.TASK_QUEUED, at_ms=1, seq=number, task=f"{number:026}")
+
+    history, tasks = History(), (stored(1), stored(2), stored(3))
+    added = c.Added(ids=tuple(task.id for task in tasks), states=(TaskState.QUEUED,) * 3)
+    claimed = c.Claimed(epoch=1, spec=b"", tier=b"", retries=0, infra_failures=0, max_retries=0)
+    history.applied(1.0, [c.AddTasks(at_ms=1, tasks=tasks, by="a")], [added], [queued(1), queued(2), queued(3)])
+    for number in (3, 2, 1):
+        claim = c.Claim(at_ms=1, task=f"{number:026}", agent="s0", host="s0", boot=1, placement=b"")
+        history.applied(2.0, [claim], [claimed], [])
+
+    # Of the first claim nobody could know better: what was queued was committed just before it.
+    assert history.bypassed == {f"{1:026}": 1}
