@@ -72,7 +72,8 @@ class AsyncClient:
     """A hub, seen from a program with an event loop.
 
     Args:
-        hub: its address; left out: ``AGENTCOM_HUB``, the settings file, or the hub of this machine.
+        hub: its address, or several, separated by commas, of hubs that share one database; left out: ``AGENTCOM_HUB``,
+            the settings file, or the hub of this machine.
         token, token_file: one or the other; left out: ``AGENTCOM_TOKEN``, ``AGENTCOM_TOKEN_FILE``, the settings file or
             the token that the local hub left in its data directory.
         data_dir: data directory of the local hub, if not the usual one.
@@ -93,8 +94,12 @@ class AsyncClient:
         is_brief: bool = False,
     ) -> None:
         found = settings.load({"hub": hub, "token": token, "token_file": token_file, "data_dir": data_dir})
-        self.url = found.hub
         self._transport = _transport(found.hub, found.token, patience_s, is_brief=is_brief)
+
+    @property
+    def url(self) -> str:
+        """Address of the hub that is asked now."""
+        return self._transport.url
 
     async def __aenter__(self) -> Self:
         return self

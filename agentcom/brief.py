@@ -102,7 +102,7 @@ class BriefTransport(Calls):
         if self._kept is None:
             from agentcom.transport import Transport
 
-            self._kept = Transport(self.url, self._token, patience_s=self.patience_s)
+            self._kept = Transport(",".join([self.url, *self._urls]), self._token, patience_s=self.patience_s)
         return self._kept
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from agentcom.answers import LostAnswer, NoHub
-from protocol.errors import ReadOnly, StoreDamaged, Unavailable
+from protocol.errors import HubUnreachable, ReadOnly, StoreDamaged, Unavailable
 
 T = TypeVar("T")
 CALL_S: Final = 60.0
@@ -50,10 +50,15 @@ class Frame(NamedTuple):
 
 
 class Calls(ABC):
-    """A way to one hub; use it within one event loop and close it there."""
+    """A way to one hub; use it within one event loop and close it there.
+
+    ``url`` may hold several addresses, separated by commas, of hubs that share one database: when one cannot be
+    reached, or says that it cannot serve now, the next one is asked. ``self.url`` is the one that is asked now.
+    """
 
     def __init__(self, url: str, token: str, *, patience_s: float) -> None:
-        self.url, self.patience_s = url, patience_s
+        self._urls = url.split(",")
+        self.url, self.patience_s = self._urls[0], patience_s
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     @abstractmethod
@@ -118,10 +123,19 @@ class Calls(ABC):
             except Unavailable as exc:
                 tries += 1
                 pause_s = delay_s(tries) if exc.retry_after_s is None else asked_delay_s(exc.retry_after_s)
+                if self._turn(exc) and tries % len(self._urls):
+                    pause_s = 0.0  # another one may answer at once
                 is_safe = is_repeatable or not isinstance(exc, LostAnswer)
                 if isinstance(exc, HOPELESS) or not is_safe or loop.time() + pause_s > ends_at:
                     raise
             await asyncio.sleep(pause_s)
+
+    def _turn(self, exc: Unavailable) -> bool:
+        """Ask the next hub from now on, if there is one and this one has not merely too much to do."""
+        if len(self._urls) == 1 or not (isinstance(exc, HubUnreachable) or exc.code == Unavailable.code):
+            return False
+        self.url = self._urls[(self._urls.index(self.url) + 1) % len(self._urls)]
+        return True
 
 
 def delay_s(tries: int) -> float:

@@ -60,10 +60,14 @@ class Client:
         self._client = AsyncClient(
             hub, token, token_file=token_file, data_dir=data_dir, patience_s=patience_s, is_brief=is_brief
         )
-        self.url = self._client.url
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agentcom-client", daemon=True)
         self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Address of the hub that is asked now."""
+        return self._client.url
 
     def __enter__(self) -> Self:
         return self

@@ -65,11 +65,12 @@ def load(flags: Mapping[str, object], env: Mapping[str, str] | None = None, file
     folder = Path(given.data_dir or default_data_dir(env)).expanduser().absolute()
     local = _local_hub(folder)
     hub, origins["hub"] = (given.hub, origins["hub"]) if given.hub else _fallback(local, folder)
-    hub = hub.rstrip("/")
-    problems = _hub_problems(hub, origins["hub"])
+    hubs = [part.strip().rstrip("/") for part in hub.split(",") if part.strip()] or [""]
+    hub = ",".join(hubs)
+    problems = [problem for each in hubs for problem in _hub_problems(each, origins["hub"])]
     token, origins["token"] = _token(given, origins, problems)
     chose_dir = origins["data_dir"].startswith("--")
-    if not token and not problems and (chose_dir or _is_same(hub, local or DEFAULT_HUB)):
+    if not token and not problems and (chose_dir or all(_is_same(each, local or DEFAULT_HUB) for each in hubs)):
         token, origins["token"] = _local_token(folder, problems)
     if problems:
         raise BadInput(problems, "settings")

@@ -62,6 +62,7 @@ class Transport(Calls):
             except Unavailable as exc:
                 if isinstance(exc, NoHub) or loop.time() - heard_at > patience_s:
                     raise
+                self._turn(exc)
                 asked_s = exc.retry_after_s
             tries += 1
             await asyncio.sleep(delay_s(tries) if asked_s is None else asked_delay_s(asked_s))

@@ -151,7 +151,7 @@ async def start(
         parts = _parts(folder, endpoints, guard, clock, leases, adopts_orphans=adopts_orphans)
         lifecycle = Lifecycle()
         link = Link(
-            settings.hub,
+            settings.hubs,
             settings.read_token,
             Identity(name, boot, socket.gethostname(), settings.slots, _version(), instance),
             clock=clock,

@@ -28,6 +28,7 @@ from protocol.errors import (
 from protocol.limits import HANDSHAKE_S, MAX_FRAME_BYTES, RECONNECT_CAP_S, UNSENT_BYTES
 from protocol.messages import AnyMessage, Error, Welcome
 from protocol.version import negotiate
+from sidecar.core.reconnect import reconnect_delay
 
 EVICTED: Final = "evicted"
 """Code of the fatal error that a hub sends when a newer start of a sidecar of this name has come."""
@@ -80,8 +81,16 @@ class Pace:
     refused_s: float = 60.0
     """Wait after the hub refused a token that it has accepted before."""
     handshake_s: float = HANDSHAKE_S
+    next_s: float = 0.1
+    """Longest wait before the next address of a round, so that not all sidecars of a dead hub come at once."""
     watch_s: float = 1.0
     """How often the leases are looked at, at least."""
+
+    def delay_s(self, rounds: int | None, chance: float) -> float:
+        """How long to wait when so many rounds have failed before; ``None``: in the middle of one."""
+        if rounds is None:
+            return self.next_s * chance
+        return reconnect_delay(rounds, chance, first_s=self.first_s, cap_s=self.cap_s)
 
 
 class Connection(Protocol):

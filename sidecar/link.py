@@ -9,7 +9,7 @@ it can stand before a heartbeat, and when the hub does not take it, output is dr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -35,7 +35,7 @@ from protocol.messages import (
 from protocol.model import AttemptId, EndpointReport, HostReport
 from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
-from sidecar.core.reconnect import reconnect_delay
+from sidecar.core.addresses import Addresses
 from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dial, refusal_in, welcome_in
 from sidecar.leases import Leases
 from sidecar.outbox import Outbox
@@ -108,7 +108,7 @@ class Link:
 
     def __init__(  # noqa: PLR0913 - the parts it is made of
         self,
-        hub: str,
+        hubs: str | Sequence[str],
         token: Callable[[], str],
         identity: Identity,
         *,
@@ -122,7 +122,7 @@ class Link:
         """Prepare a link; :meth:`run` dials.
 
         Args:
-            hub: the hub's HTTP address.
+            hubs: the HTTP address of the hub, or those of several that share one database.
             token: reads the token; asked before every dial, so a changed token file counts at once.
             identity: who we are.
             clock, chance: the time, and random numbers from 0 to 1.
@@ -134,7 +134,8 @@ class Link:
         self.identity = identity
         self.online = asyncio.Event()
         self.leases = leases or Leases(clock.monotonic)
-        self._hub, self._token, self._clock, self._chance = hub, token, clock, chance
+        self._addresses = Addresses([hubs] if isinstance(hubs, str) else hubs)
+        self._token, self._clock, self._chance = token, clock, chance
         self._pace, self._dial, self._on_event = pace or Pace(), dial, on_event
         self._session = Session()
         self._outbox = Outbox(self._session)
@@ -216,14 +217,13 @@ class Link:
             owner.commit()
 
     async def _dial_for_ever(self, owner: Owner) -> None:
-        failures = 0
         while True:
             self._on_event("dial")
             refused, asked_s = False, 0.0
             try:
                 await self._one_connection(owner)
             except HubRefused as exc:
-                if not self._was_welcomed or exc.reason in FINAL:
+                if exc.reason in FINAL or (self._addresses.refused() and not self._was_welcomed):
                     raise
                 refused = True
                 self._tell_trouble("hub_refused", str(exc))
@@ -238,17 +238,15 @@ class Link:
                 self._tell_trouble("hub_lost" if self.online.is_set() else "hub_unreachable", why)
             lived_s = self._clock.monotonic() - self._welcomed_at if self.online.is_set() else 0.0
             self._close()
-            failures = 0 if lived_s >= self._pace.settled_s else failures + 1
-            delay = reconnect_delay(
-                max(0, failures - 1), self._chance(), first_s=self._pace.first_s, cap_s=self._pace.cap_s
-            )
-            await asyncio.sleep(self._pace.refused_s if refused else asked_s or delay)
+            rounds = self._addresses.turn(lived=lived_s >= self._pace.settled_s)
+            delay_s = self._pace.delay_s(rounds, self._chance())
+            await asyncio.sleep(delay_s if rounds is None else self._pace.refused_s if refused else asked_s or delay_s)
 
     def _tell_trouble(self, event: str, why: str) -> None:
         """One line per change: a hub that is away for a night fills no log."""
         if (trouble := f"{event} {why}") != self._trouble:
             self._trouble = trouble
-            log.warning(event, hub=self._hub, why=why, next="reconnect")
+            log.warning(event, hub=self._addresses.current, why=why, next="reconnect")
 
     def _close(self) -> None:
         if self.online.is_set():
@@ -257,7 +255,8 @@ class Link:
         self._session.disconnected()
 
     async def _one_connection(self, owner: Owner) -> None:
-        async with self._dial(self._hub, self._token(), self.identity.version, self._pace.handshake_s) as connection:
+        hub, version = self._addresses.current, self.identity.version
+        async with self._dial(hub, self._token(), version, self._pace.handshake_s) as connection:
             self._act_on(await self._handshake(connection, owner), owner)
             try:
                 await together(
@@ -319,7 +318,8 @@ class Link:
         self.online.set()
         self._on_event("welcome")
         self._changed.set()
-        log.info("hub_welcomed", hub=self._hub, hub_boot=welcome.hub_boot, verdicts=len(welcome.verdicts))
+        self._addresses.learn(welcome.hubs)
+        log.info("hub_welcomed", hub=self._addresses.current, hub_boot=welcome.hub_boot, verdicts=len(welcome.verdicts))
 
     def _judge(self, verdict: Verdict, owner: Owner) -> None:
         if verdict.verdict != "keep":
@@ -418,7 +418,7 @@ class Link:
                 before = received
                 self._session.heard(self._clock.monotonic())
             if self._session.is_dead(self._clock.monotonic()):
-                raise HubUnreachable(self._hub, f"silent for {self._session.dead_after_s:g} s")
+                raise HubUnreachable(self._addresses.current, f"silent for {self._session.dead_after_s:g} s")
 
     def _heartbeat(self, owner: Owner) -> Heartbeat:
         untold, self._untold = self._untold, set()

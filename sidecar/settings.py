@@ -35,7 +35,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Everything that may differ between sidecars.
 
     Attributes:
-        hub: the hub's HTTP address.
+        hub: the hub's HTTP address; several, separated by commas (or a list in the settings file), if hubs share one
+            database: the next one is dialled when one is lost.
         token, token_file: who may join; the file wins nothing over the token, exactly one of them is needed.
         state_dir: journal, name, repositories and workspaces (mode 0700).
         name: what the agent is called; empty: the name kept in ``state_dir``, made up at the first start.
@@ -59,6 +60,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_s: float = 300.0
     log: str = "auto"
     log_level: str = "info"
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """The addresses, in order of preference."""
+        return tuple(part.rstrip("/") for each in self.hub.split(",") if (part := each.strip()))
 
     @property
     def folder(self) -> Path:
@@ -97,6 +103,10 @@ def load(
     env = os.environ if env is None else env
     table = dict(_read_toml(file))
     problems = _look_alikes(env)
+    if isinstance(listed := table.get("hub"), list) and all(isinstance(each, str) for each in listed):
+        table["hub"] = ",".join(listed)
+    if isinstance(given := flags.get("hub"), tuple):
+        flags = {**flags, "hub": ",".join(given) or None}
     endpoints, endpoint_origin = None, "default"
     if (listed := table.pop("endpoints", None)) is not None:
         endpoints, endpoint_origin = _endpoints(listed, problems), file or "settings file"
@@ -111,7 +121,7 @@ def load(
     except BadInput as exc:
         problems += exc.problems
     else:
-        changes: dict[str, Any] = {"endpoints": endpoints, "hub": settings.hub.rstrip("/")}
+        changes: dict[str, Any] = {"endpoints": endpoints, "hub": ",".join(settings.hubs)}
         folder = settings.state_dir or default_state_dir(env)
         changes["state_dir"] = str(Path(folder).expanduser().absolute())
         if settings.token_file:
@@ -172,7 +182,10 @@ def _look_alikes(env: Mapping[str, str]) -> list[Problem]:
 
 
 def _problems(settings: Settings) -> Iterator[Problem]:
-    yield from _hub_problem(settings.hub)
+    if not settings.hubs:
+        yield Problem("hub", f"no address; one like {DEFAULT_HUB} is needed")
+    for hub in settings.hubs:
+        yield from _hub_problem(hub)
     yield from _token_problem(settings)
     if settings.name and not NAME.fullmatch(settings.name):
         yield Problem(

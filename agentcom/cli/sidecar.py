@@ -9,7 +9,7 @@ from agentcom.cli.parent import with_parent
 
 
 @click.command(name="sidecar")
-@click.option("--hub", metavar="URL", help="Address of the hub.")
+@click.option("--hub", multiple=True, metavar="URL", help="Address of the hub; repeat it if hubs share a database.")
 @click.option("--token-file", metavar="FILE", help="File that holds a token of role agent.")
 @click.option("--state-dir", metavar="DIR", help="Journal, name, repositories and workspaces.")
 @click.option("--name", metavar="NAME", help="What the agent is called; made up at the first start if left out.")

@@ -139,3 +139,12 @@ def test_programs_started_here_do_not_inherit_whom_this_user_talks_to() -> None:
 
 def test_a_browser_needs_a_screen() -> None:
     assert has_screen({"DISPLAY": ":0"})
+
+
+def test_several_hubs_are_named_with_commas_and_the_local_token_goes_to_none_but_its_own(home: dict[str, str]) -> None:
+    found = load({"hub": "http://one:1/, https://two:2"}, env=home)
+
+    assert (found.hub, found.token) == ("http://one:1,https://two:2", "")
+    with pytest.raises(BadInput) as caught:
+        load({"hub": "http://one:1,nowhere"}, env=home)
+    assert [problem.path for problem in caught.value.problems] == ["hub"]

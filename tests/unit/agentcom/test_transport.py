@@ -171,3 +171,18 @@ async def test_the_hubs_clock_can_be_read_without_a_token(script: Script) -> Non
 
     assert await transport.server_date() == "Sat, 01 Jan 2026 00:00:00 GMT"
     await transport.close()
+
+
+async def test_of_several_hubs_the_next_one_is_asked_when_one_is_gone_or_cannot_serve(script: Script) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        gone = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    transport = Transport(f"{gone},{script.url}", "acm_x", patience_s=5.0)
+    script.then(replies({"a": 1}), refuses(503, "unavailable", "cut off", **{"Retry-After": "60"}), replies({"a": 2}))
+
+    assert await transport.call("POST", "/x", dict, body={}) == {"a": 1}
+    assert transport.url == script.url
+    twice = Transport(f"{script.url},{script.url}", "acm_x", patience_s=5.0)
+    assert await twice.call("GET", "/x", dict) == {"a": 2}
+    await transport.close()
+    await twice.close()

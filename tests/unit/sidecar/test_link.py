@@ -19,9 +19,11 @@ from protocol.messages import (
     Report,
 )
 from protocol.model import AttemptState, EndpointKind, EndpointReport
+from sidecar.clock import SystemClock
+from sidecar.link import Link
 from sidecar.outbox import MAX_LOG_WAITING_BYTES
 from tests.support.hub_server import HubServer
-from tests.support.links import HOST, Notebook, assign, attempt, make_link, report, running
+from tests.support.links import HOST, ME, PACE, Notebook, assign, attempt, make_link, report, running
 
 
 @pytest.fixture
@@ -254,3 +256,32 @@ async def test_the_hubs_drain_comes_with_the_welcome(hub: HubServer) -> None:
         await hub.until(lambda: hub.heartbeats)
 
     assert owner.told("drain") == [True]
+
+
+async def test_when_a_hub_is_lost_the_next_one_is_told_everything_that_was_not_acknowledged(hub: HubServer) -> None:
+    other = HubServer(boot=2)
+    await other.start()
+    hub.acknowledges = False
+    link = Link([hub.url, other.url], lambda: "acm_good", ME, clock=SystemClock(), chance=lambda: 0.5, pace=PACE)
+    async with running(link, Notebook()):
+        await hub.until(lambda: hub.hellos)
+        link.send(report(1))
+        await hub.until(lambda: hub.of(Report))
+        await hub.stop()
+        await other.until(lambda: other.of(Report))
+        await link.delivered()
+
+    assert [found.attempt for found in other.of(Report)] == [attempt(1)]
+    assert [(hello.hub_boot, hello.dial) for hello in other.hellos] == [(1, 2)]
+    await other.stop()
+
+
+async def test_a_hub_that_refuses_the_token_does_not_keep_us_from_another(hub: HubServer) -> None:
+    strict = HubServer(token="acm_other")
+    await strict.start()
+    link = Link([strict.url, hub.url], lambda: "acm_good", ME, clock=SystemClock(), chance=lambda: 0.5, pace=PACE)
+    async with running(link, Notebook()):
+        await hub.until(lambda: hub.hellos)
+
+    assert (strict.dials, len(strict.hellos)) == (1, 0)
+    await strict.stop()

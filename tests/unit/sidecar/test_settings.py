@@ -192,3 +192,17 @@ def test_the_key_of_ollama_goes_with_the_address_that_was_named(host: str, key: 
 def test_the_state_directory_follows_xdg() -> None:
     assert default_state_dir({"XDG_STATE_HOME": "/s"}) == "/s/agentcom/sidecar"
     assert default_state_dir(ENV) == "/home/someone/.local/state/agentcom/sidecar"
+
+
+def test_several_hubs_may_be_named_in_every_way(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text('hub = ["http://one:1", "http://two:2/"]\n')
+    wanted = ("http://one:1", "http://two:2")
+
+    assert load({"token": "acm_x"}, env={}, file=str(file))[0].hubs == wanted
+    assert load({"token": "acm_x", "hub": wanted}, env={})[0].hubs == wanted
+    assert load({"token": "acm_x"}, env={"AGENTCOM_HUB": "http://one:1, http://two:2"})[0].hubs == wanted
+    assert load({"token": "acm_x", "hub": ()}, env={})[0].hubs == ("http://127.0.0.1:7420",)
+    with pytest.raises(BadInput) as caught:
+        load({"token": "acm_x", "hub": ("http://one:1", "ftp://two", "three")}, env={})
+    assert [problem.path for problem in caught.value.problems] == ["hub", "hub"]
