@@ -165,7 +165,7 @@ async def test_t17_frames_out_of_order_end_their_line_and_are_not_acted_on(hub: 
     parrot = await Parrot.join(hub.url, token, name="Parrot", boot=1)
     [task] = hub.submit_all([{"title": "x", "executor": "noop"}])
     attempt = await parrot.take()
-    await parrot.is_heard()
+    await parrot.until_acknowledged(parrot.sent)
     before = facts(hub)
     parrot.sent += 1  # a message that never comes
     await parrot.report(attempt)
@@ -174,6 +174,7 @@ async def test_t17_frames_out_of_order_end_their_line_and_are_not_acted_on(hub: 
     held = [{"attempt": attempt, "state": "running"}]
     again = await Parrot.join(hub.url, token, name="Parrot", boot=1, inventory=held)
     await again.until_acknowledged(await again.report(attempt))
+    await again.leave()
     history = assert_nothing_lost(hub, [task])
 
     assert code == websockets.CloseCode.POLICY_VIOLATION
@@ -233,6 +234,7 @@ async def test_t46_crafted_frames_end_their_own_line_and_cost_next_to_nothing(hu
     grown = memory().rss - before
     [task] = hub.submit_all([{"title": "x", "executor": "noop"}])
     await witness.work()
+    await witness.leave()
 
     print(f"\nT46: a witness waited {longest_s * 1000:.0f} ms at most, the hub grew by {grown / MIB:.1f} MiB")
     assert grown < ROOM
@@ -254,7 +256,8 @@ async def test_t46_a_compressed_frame_is_refused(hub: Mesh) -> None:
         body = bytes(byte ^ mask[place % 4] for place, byte in enumerate(packed))
         writer.write(b"\xc2" + bytes([0x80 | len(body)]) + mask + body)  # FIN, RSV1: compressed; binary
         answer = await reader.read()
-    writer.close()
+        writer.close()
+        await writer.wait_closed()
 
     assert b"101 Switching" in head
     assert b"permessage-deflate" not in head.lower()
