@@ -18,7 +18,7 @@ from protocol import codec
 from protocol.events import Event
 from protocol.messages import Hello
 from protocol.model import AttemptId, TaskState
-from sidecar.link import Owner
+from sidecar.leases import Leases
 from tests.simulation.history import History
 from tests.simulation.hub import Hub, RecordedStore
 from tests.simulation.network import End
@@ -31,13 +31,13 @@ def _untouched(_hub: Hub, _parts: Parts) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """Where a bug may sit: in the store, on a sidecar's line to the hub, in the hub's parts, or beside a link."""
+    """Where a bug may sit: in the store, on a sidecar's line to the hub, in the hub's parts, in a sidecar's leases."""
 
     name: str
     make_store: Callable[[Path, History, Process], RecordedStore] = RecordedStore
     wrap_line: Callable[[Hub, End], Any] = lambda _hub, end: end
     tamper: Callable[[Hub, Parts], None] = _untouched
-    wrap_owner: Callable[[Owner], Owner] = lambda owner: owner
+    make_leases: Callable[[Callable[[], float]], Leases] = Leases
 
 
 class Unfenced:
@@ -148,17 +148,23 @@ class ForgetfulLine:
         return frame  # type: ignore[no-any-return]  # bytes or None
 
 
-class Unstoppable:
-    """An owner whose work goes on when its leases may have ended."""
+class EndlessLeases(Leases):
+    """Leases that never end: neither the sidecar nor the switch beside it stops anything."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    @property
+    def are_live(self) -> bool:
+        return True
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever an owner has
-        return getattr(self._owner, name)
+    @property
+    def left_s(self) -> float:
+        return 3600.0
 
-    def fence(self) -> None:
-        """Do nothing."""
+    def is_over(self, attempt: AttemptId) -> bool:
+        del attempt
+        return False
+
+    def _tell(self) -> None:
+        pass
 
 
 NONE: Final = Plant("none")
@@ -169,7 +175,7 @@ PLANTS: Final = {
         Plant("no-fence", tamper=_drop_the_fence),
         Plant("early-ack", make_store=EarlyStore),
         Plant("no-inventory", wrap_line=lambda _hub, end: ForgetfulLine(end)),
-        Plant("no-lease-stop", wrap_owner=Unstoppable),  # type: ignore[arg-type, return-value]  # by __getattr__
+        Plant("no-lease-stop", make_leases=EndlessLeases),
         Plant("no-key", make_store=KeylessStore),
         Plant("requeue-after-cancel", make_store=ForgivingStore, tamper=_requeue),
     )

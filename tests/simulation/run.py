@@ -105,7 +105,7 @@ class Stage:
             machine=Machine(name, rate=seat.rate, wall_ms=seat.wall_ms),
             slots=seat.slots,
             capabilities=seat.capabilities,
-            wrap=plant.wrap_owner,
+            make_leases=plant.make_leases,
         )
 
     def _heal(self) -> None:

@@ -38,7 +38,7 @@ from sidecar.identity import EVICTED_FILE, INSTANCE_FILE, check_not_evicted, ins
 from sidecar.journal import Journal
 from sidecar.leases import NEVER, Leases
 from sidecar.lifecycle import Lifecycle
-from sidecar.link import Identity, Link, Owner
+from sidecar.link import Identity, Link
 from sidecar.process import GRACE_S
 from sidecar.rounds import Ending
 from sidecar.runner import Runner
@@ -216,10 +216,10 @@ class Sidecar:
         machine: Machine,
         slots: int,
         capabilities: tuple[str, ...] = (),
-        wrap: Callable[[Owner], Owner] = lambda owner: owner,
+        make_leases: Callable[[Callable[[], float]], Leases] = Leases,
     ) -> None:
         self.world, self.network, self.history, self.hub = world, network, history, hub
-        self.name, self.machine, self.slots, self._wrap = name, machine, slots, wrap
+        self.name, self.machine, self.slots, self._make_leases = name, machine, slots, make_leases
         self.capabilities = tuple(sorted({"executor:noop", "executor:shell", *capabilities}))
         self.folder = folder
         self.process: Process | None = None
@@ -257,7 +257,7 @@ class Sidecar:
             instance.write_text(f"{self.machine.name}-{self.starts}\n", encoding="utf-8")
         check_not_evicted(self.folder, self.name, journal.last_boot)
         boot = journal.next_boot(process.clock.now_ms())
-        leases = Leases(process.clock.monotonic)
+        leases = self._make_leases(process.clock.monotonic)
         link = Link(
             "http://hub",
             lambda: "token",
@@ -291,7 +291,7 @@ class Sidecar:
     async def _line(self, link: Link, runner: Runner, boot: int) -> None:
         """As ``sidecar/app.py``: a sidecar whose name is taken away ends its work at once, and starts no more."""
         try:
-            await link.run(self._wrap(runner))
+            await link.run(runner)
         except HubRefused as exc:
             if exc.reason == EVICTED:
                 runner.hurry()
