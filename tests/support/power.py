@@ -7,6 +7,7 @@ pulled; what happens to a process that goes on meanwhile is an error at its next
 import contextlib
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import time
@@ -39,13 +40,24 @@ class PowerDisk:
         _run("mkfs.ext4", "-q", "-F", str(self._image))
         self.mount()
 
-    def cut(self) -> None:
-        """Pull the plug."""
+    def cut(self, process: "subprocess.Popen[bytes] | None") -> None:
+        """Pull the plug of the machine that ``process`` runs on.
+
+        The process stands still first and is killed afterwards: a sync that is under way at the cut may come back as if
+        it had succeeded, and on a machine without power nobody acts on that.
+        """
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE_S
+        while not _stands_still(process.pid):
+            assert time.monotonic() < deadline, "it does not stop"
         handle = os.open(self.place, os.O_RDONLY)
         try:
             fcntl.ioctl(handle, FS_IOC_SHUTDOWN, struct.pack("I", NO_FLUSH))
         finally:
             os.close(handle)
+        process.kill()
+        process.wait()
 
     def unmount(self) -> None:
         """Take it away, as soon as nobody has a file of it open."""
@@ -68,6 +80,12 @@ def power_disk(image: Path, place: Path) -> Iterator[PowerDisk]:
         yield disk
     finally:
         _try("umount", "-l", str(place))
+
+
+def _stands_still(pid: int) -> bool:
+    """Every thread is stopped, or in the middle of a call that it will not come back from."""
+    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(stat.rpartition(") ")[2][0] in "tTD" for stat in stats)
 
 
 def _try(*command: str) -> "subprocess.CompletedProcess[str]":
