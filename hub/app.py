@@ -349,9 +349,24 @@ def _node(folder: Path) -> str:
     """The name of this data directory, made up at the first start: what an earlier hub here held is this one's."""
     file = folder / "node.id"
     with _written_in(folder):
-        if not file.exists():
-            file.write_text(secrets.token_hex(8) + "\n", encoding="utf-8")
+        if not file.exists() or not file.read_text(encoding="utf-8").strip():
+            _write_lasting(file, secrets.token_hex(8) + "\n")
         return file.read_text(encoding="utf-8").strip()
+
+
+def _write_lasting(file: Path, text: str) -> None:
+    """Write a small file so that a power cut leaves all of it: two hubs without a name would be taken for one."""
+    draft = file.with_name(f".{file.name}.new")
+    with draft.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -82,12 +82,14 @@ def test_t21_a_power_cut_just_after_the_first_start_leaves_a_hub_that_starts(tmp
         try:
             hub.start_hub()
             token, task = hub.token(), hub.submit(title="first", executor="noop")
+            node = (hub.data_dir / "node.id").read_text()
             disk.cut(hub.hub)
             disk.unmount()
             disk.mount()
             hub.start_hub()
 
             assert hub.token() == token
+            assert (hub.data_dir / "node.id").read_text() == node
             assert hub.task(task)["state"] == "queued"
         finally:
             hub.stop()
