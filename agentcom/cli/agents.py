@@ -60,6 +60,7 @@ def show(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - cli
             "boot": str(agent.boot_epoch),
             "seen": f"{output.age(agent.last_seen_at)} ago" if agent.last_seen_at else "never",
             "draining": "yes; back into service with: agentcom agents resume" if agent.draining else "",
+            "alarm": agent.alarm,
         }
     )
 

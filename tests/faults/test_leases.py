@@ -294,7 +294,7 @@ def test_t07_nothing_is_given_to_a_sidecar_that_leaves_and_nothing_is_lost(tmp_p
 @pytest.mark.timeout(1_200)
 def test_t07_soak_ten_times(tmp_path: Path) -> None:
     """As above, ten times and with more load."""
-    drains_under_load(tmp_path, rounds=10, tasks=1_000)
+    drains_under_load(tmp_path, rounds=10, tasks=900)
 
 
 # --- T18 --------------------------------------------------------------------------------------------------------------
