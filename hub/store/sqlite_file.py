@@ -17,19 +17,18 @@ import apsw.sqlite_extra
 import structlog
 
 from hub.store.mark import Progress, check_mark
+from hub.store.pages import CHECKSUM_BYTES, PAGE_BYTES, Pages
 from hub.store.queries import queries
 from protocol.errors import StoreDamaged, StoreFailed
 
 log = structlog.get_logger(__name__)
 OLDEST_SQLITE: Final = (3, 51, 3)
-CHECKSUM_BYTES: Final = 8
-PAGE_BYTES: Final = 4096
 MAX_CHECKED_BYTES: Final = 256 << 20
 """Up to here a store is looked through before it serves: half a second where it is in the page cache."""
 _VFS: Final = "cksmvfs"
 _LOADING: Final = threading.Lock()
-_LAID_OVER: Final[list[str]] = []
-"""The way to open files that the shim lies over now; tests put their own below it."""
+_LAYERS: Final[dict[str, Pages]] = {}
+"""What the shim lies over, by the way to open files below that; tests put their own there. The last one counts."""
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_BYTES: Final = 100
 _BAD_PAGE: Final = re.compile(rf"page (\d+): unable to get the page. error code={int(apsw.SQLITE_IOERR_DATA)}\b")
@@ -47,11 +46,13 @@ def _load() -> str:
             f"SQLite {apsw.sqlite_lib_version()} has a known corruption bug; install apsw 3.51.3 or newer"
         )
     default = apsw.vfs_names()[0]
-    if default in _LAID_OVER:
+    if _LAYERS and default == next(reversed(_LAYERS)):
         return _VFS
     if _VFS in apsw.vfs_names():
         apsw.unregister_vfs(_VFS)
+    pages = _LAYERS.pop(default, None) or Pages(f"agentcom-pages-over-{default}", default)
     connection = apsw.Connection(":memory:")
+    apsw.set_default_vfs(pages.vfs_name)  # the shim takes what it finds in front as what it lies over
     try:
         apsw.sqlite_extra.load(connection, "cksumvfs")
     except apsw.sqlite_extra.NotAvailable as exc:
@@ -61,9 +62,8 @@ def _load() -> str:
         ) from exc
     finally:
         connection.close()
-        if apsw.vfs_names()[0] != default:
-            apsw.set_default_vfs(default)
-    _LAID_OVER[:] = [default]
+        apsw.set_default_vfs(default)
+    _LAYERS[default] = pages
     return _VFS
 
 
@@ -84,7 +84,9 @@ def connect(path: str, busy_s: float, *, read_only: bool = False, is_alone: bool
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=200)
     connection.set_busy_timeout(int(busy_s * 1000))
-    if not read_only:
+    if read_only:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # it could not get the lock for that
+    else:
         if not connection.execute("PRAGMA page_count").fetchall()[0][0]:
             connection.reserve_bytes("main", CHECKSUM_BYTES)
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")

@@ -114,9 +114,10 @@ def _damage(path: Path, raw: bytes, chance: random.Random) -> str:
     elif kind == 1:
         spoilt[: chance.choice((1, 16, 100, PAGE_BYTES))] = b""
     elif kind == 2:
-        spoilt[page * PAGE_BYTES : page * PAGE_BYTES + 512] = bytes(512)
-    elif kind == 3:
-        spoilt[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = chance.randbytes(PAGE_BYTES)
+        spoilt[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+    elif kind == 3:  # a write that went to the wrong place: a page that is right, where another belongs
+        other = chance.randrange(len(raw) // PAGE_BYTES) * PAGE_BYTES
+        spoilt[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = raw[other : other + PAGE_BYTES]
     else:
         spoilt[at : at + 8] = bytes(b ^ chance.randrange(1, 256) for b in spoilt[at : at + 8])
     path.write_bytes(spoilt)
@@ -124,7 +125,7 @@ def _damage(path: Path, raw: bytes, chance: random.Random) -> str:
 
 
 async def test_t26_a_store_with_damaged_bytes_gives_no_wrong_answer(tmp_path: Path) -> None:
-    """Bytes of a page changed, a page zeroed or overwritten, the file cut off: found, or no answer depends on it."""
+    """Bytes changed, a page zeroed or in the wrong place, the file cut off: found, or no answer depends on it."""
     assert await wrong_answers(tmp_path, 60, seed=26) == []
 
 
