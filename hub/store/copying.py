@@ -77,6 +77,8 @@ class _Steps:
         try:
             if self._backup is None:
                 self._target = connect(str(self._path), _BUSY_S, is_alone=True)
+                # The layers below learn from the first page that there are checksums; others may be written before it.
+                self._target.execute("PRAGMA user_version = 1")
                 self._backup = self._target.backup("main", self._source, "main")
             is_done = bool(self._backup.step(self._pages))
         except apsw.BusyError:

@@ -42,6 +42,19 @@ async def test_a_copy_holds_what_was_committed_while_it_was_made(tmp_path: Path)
     assert sorted(file.name for file in tmp_path.glob("copy*")) == ["copy"]
 
 
+async def test_a_copy_that_does_not_fit_the_cache_is_whole_too(tmp_path: Path) -> None:
+    rows = await store_with(tmp_path / "hub.sqlite", 1)
+    try:
+        await rows.add(*(new_task(number, spec=b"s" * 5_000) for number in range(2, 1_001)))  # 8 MB
+        await rows.store.copy_to(tmp_path / "copy")  # type: ignore[attr-defined] # of a file
+    finally:
+        await rows.store.close()
+    copying.copy_whole(tmp_path / "hub.sqlite", tmp_path / "again")
+
+    assert copying.settle(tmp_path / "copy", at_ms=1).tasks == 1_000
+    assert copying.look_through(tmp_path / "again").tasks == 1_000
+
+
 async def test_a_copy_of_a_closed_store_holds_what_lies_in_its_log(tmp_path: Path) -> None:
     rows = await store_with(tmp_path / "hub.sqlite", 20)
     for end in ("", "-wal"):
