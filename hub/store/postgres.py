@@ -39,6 +39,9 @@ READERS: Final = 4
 CONNECT_S: Final = 5.0
 STATEMENT_S: Final = 15.0
 """No statement of ours takes this long; one that does waits for something that is broken."""
+SILENCE_S: Final = 2.0
+"""A hub that says nothing for so long in the middle of a batch stands still, or is cut off: the server takes the lock
+from it, for the sake of the others, and it does the batch again. Well below a hub's lease."""
 READ_S: Final = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 RETRY_AFTER_S: Final = 1.0
@@ -296,11 +299,10 @@ def _storable(values: Sequence[Any]) -> Sequence[Any]:
 
 def _session() -> dict[str, str]:
     """Settings of every connection. A hub that hangs must not hold the lock of all batches for long."""
-    limit = f"{STATEMENT_S:.0f}s"
     return {
         "application_name": "agentcom-hub",
-        "statement_timeout": limit,
-        "idle_in_transaction_session_timeout": limit,
+        "statement_timeout": f"{STATEMENT_S:.0f}s",
+        "idle_in_transaction_session_timeout": f"{SILENCE_S:.0f}s",
         "default_transaction_isolation": "read committed",
     }
 

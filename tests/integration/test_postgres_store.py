@@ -101,7 +101,7 @@ async def test_commits_are_made_durable_even_where_the_server_thinks_otherwise(d
     await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=1)))
 
     assert await store._writing.fetchval("SHOW synchronous_commit") == "on"
-    assert await store._writing.fetchval("SHOW idle_in_transaction_session_timeout") == "15s"
+    assert await store._writing.fetchval("SHOW idle_in_transaction_session_timeout") == "2s"
     assert await store._writing.fetchval("SHOW statement_timeout") == "15s"
     await store.close()
 
