@@ -223,7 +223,7 @@ async def test_t30_a_hub_killed_while_it_changes_a_file_finishes_at_the_next_sta
     tmp_path: Path, is_new: bool
 ) -> None:
     """A sample of the calls; the next start finds all or nothing of a script."""
-    assert await _die_everywhere(tmp_path, 9 if is_new else 3, is_new=is_new) >= 3
+    assert await _die_everywhere(tmp_path, 9, is_new=is_new) >= 3
 
 
 @pytest.mark.soak
