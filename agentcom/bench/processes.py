@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Final, Self
 
 import psutil
 
+from agentcom.cli.parent import WITH_PARENT
 from agentcom.transport import Transport
 from protocol.errors import HubUnreachable, Unavailable, WorkFailed
 
@@ -189,7 +190,8 @@ class Mesh:
                 "-m",
                 "agentcom",
                 *arguments,
-                stdin=DEVNULL,
+                WITH_PARENT,
+                stdin=PIPE,  # closes when this process ends, however it does; they end with it
                 stdout=file,
                 stderr=file,
                 env=clean | _NOWHERE,

@@ -1,11 +1,12 @@
 """The command line against real processes: what a person and a script see, from ``agentcom up`` to the proof."""
 
+import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -374,15 +375,12 @@ def test_a_hub_that_is_killed_is_started_again_and_work_goes_on(start_up: Callab
 def test_up_ends_with_1_when_its_hub_cannot_start_again(start_up: Callable[[], Up]) -> None:
     up = start_up()
     family = up.children()
-    port = int(json.loads((up.data_dir / "hub.json").read_text())["url"].rsplit(":", 1)[1])
-    hub = up.child("hub")
-    hub.suspend()
-    with socket.socket() as thief:
-        hub.kill()
-        until(lambda: not hub.is_running() or hub.status() == psutil.STATUS_ZOMBIE, "the hub is gone")
-        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        thief.bind(("127.0.0.1", port))
-        thief.listen()
+    with (up.data_dir / "hub.lock").open("a") as lock:
+        # It waits for the hub's lock, so it has it as soon as the hub is gone: the next one finds it taken.
+        thief = threading.Thread(target=fcntl.flock, args=(lock, fcntl.LOCK_EX))
+        thief.start()
+        up.child("hub").kill()
+        thief.join()
         status = up.process.wait(PATIENCE_S)
 
     assert status == 1

@@ -223,7 +223,7 @@ def test_t29_a_backup_brings_back_all_that_was_acknowledged_before_it(mesh: Mesh
 @pytest.mark.soak
 @pytest.mark.timeout(1_800)
 def test_t29_soak_a_backup_brings_back_all_that_was_acknowledged_before_it(mesh: Mesh) -> None:
-    """The same with 25 backups, each of them restored once."""
+    """The same with 25 backups."""
     drill(mesh, backups=25)
 
 
