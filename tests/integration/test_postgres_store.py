@@ -1,6 +1,7 @@
 """The promises of the store in PostgreSQL beyond those of every store: what a network and other hubs can do to it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -9,7 +10,7 @@ import pytest
 from hub.store.changes import AppendLog, Record
 from hub.store.postgres import PostgresStore
 from hub.store.postgres_migrate import migrate
-from hub.store.queries import migrations
+from hub.store.queries import migrations, queries
 from hub.store.store import TaskQuery
 from protocol.errors import StoreFailed, Unavailable
 from protocol.events import Event, EventKind
@@ -160,6 +161,31 @@ async def test_events_of_two_writers_are_numbered_without_a_gap_and_one_task_goe
     assert [event.seq for event in events] == list(range(1, 81))
     assert {state: n for state, n in (await store.counts()).items() if n} == {TaskState.ASSIGNED: 40}
     await store.close()
+
+
+@pytest.mark.parametrize("name", ["claim", "finish", "accept", "held", "held_elsewhere", "open_needs", "dependents"])
+async def test_no_verb_of_an_attempt_reads_a_whole_table(database: str, name: str) -> None:
+    # Ids are compared byte by byte in tasks only: compared so, the keys of other tables cannot be used.
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        """
+        INSERT INTO tasks (id, state, class, priority, title, labels, max_retries, submitted_ms)
+            SELECT lpad(i::text, 26, '0'), 'queued', 'x', 2, 't', '{}', 3, 1 FROM generate_series(1, 5000) i;
+        INSERT INTO specs SELECT id, 'a', 'a', 'me' FROM tasks;
+        INSERT INTO dependencies SELECT id, id FROM tasks;
+        INSERT INTO attempts (task, epoch, agent, host, boot, state, assigned_ms, placement)
+            SELECT id, 1, 'a', 'h', 1, 'x', 1, 'x' FROM tasks;
+        ANALYZE;
+        SET plan_cache_mode = force_generic_plan;
+        """
+    )
+    query = queries("postgres")[name]
+    values = ", ".join(["NULL"] * max([int(number) for number in re.findall(r"\$(\d+)", query)], default=0))
+    await connection.execute(f"PREPARE asked AS {query}")
+    plan = await connection.fetch(f"EXPLAIN EXECUTE asked {f'({values})' if values else ''}")
+    await connection.close()
+
+    assert not [row[0] for row in plan if re.search(r"Seq Scan on (tasks|specs|attempts|dependencies)", row[0])]
 
 
 # --- a lost connection ------------------------------------------------------------------------------------------------

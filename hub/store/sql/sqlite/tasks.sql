@@ -25,8 +25,8 @@ UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = ?2, hub = ?4, st
 WHERE id = ?1 AND state = 'queued' AND ready_ms IS NULL
   AND (epoch < ?3 OR (SELECT count(*) FROM attempts WHERE task = ?1 AND suspect = 1) < ?3)
   AND NOT EXISTS (SELECT 1 FROM agents WHERE name = ?2 AND (draining = 1 OR leaving = 1 OR hub <> ?4 OR boot <> ?5))
-RETURNING epoch, retries, infra_failures, max_retries, (SELECT spec FROM specs WHERE task = tasks.id),
-    (SELECT tier FROM specs WHERE task = tasks.id);
+RETURNING epoch, retries, infra_failures, max_retries, (SELECT spec FROM specs WHERE task = ?1),
+    (SELECT tier FROM specs WHERE task = ?1);
 
 -- name: spec
 SELECT spec, tier FROM specs WHERE task = ?;
@@ -42,7 +42,7 @@ UPDATE tasks SET state = ?3, agent = CASE WHEN ?3 = 'queued' THEN NULL ELSE agen
     queued_ms = CASE WHEN ?3 = 'queued' THEN ?10 ELSE queued_ms END,
     ended_ms = CASE WHEN ?3 = 'queued' THEN NULL ELSE ?10 END
 WHERE id = ?1 AND epoch = ?2 AND hub = ?11 AND state IN ('assigned', 'running')
-RETURNING class, priority, started_ms IS NOT NULL, EXISTS (SELECT 1 FROM dependencies WHERE needs = tasks.id);
+RETURNING class, priority, started_ms IS NOT NULL, EXISTS (SELECT 1 FROM dependencies WHERE needs = ?1);
 
 -- name: end_task
 UPDATE tasks SET state = ?3, hub = NULL, reason = ?4, ended_ms = ?5, ready_ms = NULL WHERE id = ?1 AND state = ?2;
