@@ -29,6 +29,8 @@ from sidecar.workshop import Work, Workshop
 log = structlog.get_logger(__name__)
 
 NOOP: Final = "noop"
+MAX_REJECTED: Final = 1_000
+"""Attempts that are remembered as not taken, the newest of them."""
 _NOOP_EVENTS: Final = ("accept", "start", "verify", "pass")
 _NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED), 1)
 _NOOP_RESULT: Final = TaskResult(
@@ -101,6 +103,7 @@ class Runner:
         self._name, self._slots, self._workshop = name, slots, workshop
         self._journal, self._outlet, self._leases, self._tails = journal, outlet, leases, tails
         self._held: dict[Key, _Held] = {}
+        self._rejected: dict[Key, None] = {}
         self._told: list[Tail] = []  # of ended work; each goes when its report stands
         self._in_work = 0
         self._drained_by_hub = False
@@ -201,6 +204,10 @@ class Runner:
         if held is not None:
             self._reject(attempt, "stopping", "an earlier assignment of this attempt is still being stopped")
             return
+        if _key(attempt) in self._rejected:
+            # The hub has not heard it yet; when it does it gives the task away, perhaps in the middle of the work.
+            self._reject(attempt, "rejected", "an earlier assignment of this attempt was not taken")
+            return
         try:
             spec = codec.decode_spec(message.spec)
         except MalformedFrame as exc:
@@ -281,6 +288,9 @@ class Runner:
 
     def _reject(self, attempt: AttemptId, code: str, reason: str) -> None:
         log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, code=code, why=reason)
+        self._rejected[_key(attempt)] = None
+        while len(self._rejected) > MAX_REJECTED:
+            del self._rejected[next(iter(self._rejected))]
         self._outlet.send(Reject(attempt=attempt, code=code, reason=reason))
 
     def _confirm(self, held: _Held) -> None:

@@ -1,5 +1,7 @@
 """What the simulation has found, each as a plan of its own: the few faults that matter, in their order."""
 
+from dataclasses import replace
+
 from msgspec import json
 
 from protocol.model import TaskSpec
@@ -27,6 +29,16 @@ def test_a_retry_does_not_wait_a_day_because_the_clock_was_set_back_by_one() -> 
 
     assert outcome.violations == ()
     assert outcome.seconds < 120.0
+
+
+def test_an_attempt_that_was_rejected_is_not_taken_up_after_all() -> None:
+    # Found by seed 2341: the sidecar stands still, finds the assignment too late and rejects it; before the hub hears
+    # that it is another one, which sends the assignment again. Taken up now, it would run beside the next attempt.
+    faults = (Fault(3.0, "stop", "s0", 37.0), Fault(30.0, "hub_kill"))
+    seats = (replace(seat("s0"), slots=2),)
+    outcome = run(replace(plan(*faults, spec=work(8.0), seats=seats), orders=(Order(12.0, "k0", (work(8.0),)),)))
+
+    assert outcome.violations == ()
 
 
 def test_an_assignment_that_a_broken_line_kept_back_begins_nothing_after_its_lease() -> None:

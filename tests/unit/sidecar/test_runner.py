@@ -176,6 +176,21 @@ async def test_an_assignment_that_was_too_long_on_its_way_starts_nothing(tmp_pat
     bench.journal.close()
 
 
+async def test_an_attempt_that_was_not_taken_is_not_taken_later(tmp_path: Path) -> None:
+    clock = Hand()
+    leases = Leases(clock)
+    leases.proven(clock.at)
+    bench = make(tmp_path, leases=leases)
+    clock.at += leases.lease_s
+    bench.runner.assigned(assign(TaskSpec(command=f"touch {tmp_path}/begun")))
+    leases.proven(clock.at)  # a hub that has not heard of it yet sends it once more
+    bench.runner.assigned(assign(TaskSpec(command=f"touch {tmp_path}/begun")))
+
+    assert [r.code for r in bench.sent.of(Reject)] == ["late", "rejected"]
+    assert bench.sent.of(Accept) == []
+    bench.journal.close()
+
+
 async def test_only_work_whose_own_lease_may_end_is_stopped(tmp_path: Path) -> None:
     clock = Hand()
     leases = Leases(clock)
