@@ -191,7 +191,9 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
         resend=_resender(store, dispatch),
-        hubs=lambda: membership.urls.values(),  # noqa: PLW0108 - those that live when it is asked
+        # A hub that is alone names nobody: its sidecars stay at the address they were given, a tunnel perhaps, and show
+        # their token at no other.
+        hubs=lambda: membership.urls.values() if len(membership.urls) > 1 else (),
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
     machine = watch.components if watch else dict

@@ -82,6 +82,13 @@ async def test_what_the_submitter_said_arrives_whole(hub: RunningHub) -> None:
     assert (await task(hub, name))["spec"] == {**(await task(hub, name))["spec"], **spec}
 
 
+async def test_a_hub_that_is_alone_sends_its_sidecars_to_no_other_address(hub: RunningHub) -> None:
+    agent = await join(hub)
+
+    assert agent.welcome.get("hubs", []) == []
+    await agent.leave()
+
+
 async def test_a_ping_is_answered_at_once_and_not_with_the_next_heartbeat(tmp_path: Path) -> None:
     async with running_hub(tmp_path, heartbeat_s=60.0, lease_s=600.0) as quiet:
         agent = await join(quiet)
