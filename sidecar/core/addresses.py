@@ -6,6 +6,8 @@ has failed there is a wait. The caller is ``sidecar/link.py``.
 """
 
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
 
 
 class Addresses:
@@ -31,8 +33,13 @@ class Addresses:
         self._refusals: set[str] = set()
 
     def learn(self, addresses: Iterable[str]) -> None:
-        """A hub has welcomed us and told which hubs live: those that nobody has given may be dialled too."""
-        self._known = tuple(dict.fromkeys((*self._given, *addresses, self.current)))
+        """A hub has welcomed us and told which hubs live: those that nobody has given may be dialled too.
+
+        Our token is shown where we dial. So an address that means another machine here than there (loopback), or that
+        would show the token in the clear where the one that told it does not, is no address for us.
+        """
+        told = (address for address in addresses if _is_as_safe(address, self.current))
+        self._known = tuple(dict.fromkeys((*self._given, *told, self.current)))
         self._failed = 0
         self._refusals.clear()
 
@@ -54,3 +61,16 @@ class Addresses:
         self.current = self._known[(place + 1) % len(self._known)]
         rounds, rest = divmod(self._failed, len(self._known))
         return None if rest else rounds - 1
+
+
+def _is_as_safe(address: str, than: str) -> bool:
+    told, teller = urlsplit(address), urlsplit(than)
+    return (told.scheme == "https" or teller.scheme != "https") and (not _is_loopback(told) or _is_loopback(teller))
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -58,3 +58,25 @@ def test_a_refusal_counts_only_when_all_have_refused() -> None:
 def test_without_an_address_there_is_nothing_to_dial() -> None:
     with pytest.raises(ValueError, match="at least one address is needed"):
         Addresses([])
+
+
+@pytest.mark.parametrize(
+    "given, told, is_dialled",
+    [
+        ("http://10.0.0.1:7420", "http://10.0.0.2:7420", True),
+        ("http://10.0.0.1:7420", "http://127.0.0.1:7421", False),
+        ("http://10.0.0.1:7420", "http://localhost:7421", False),
+        ("http://10.0.0.1:7420", "http://[::1]:7421", False),
+        ("http://127.0.0.1:7420", "http://127.0.0.1:7421", True),
+        ("https://hub.example", "http://10.0.0.2:7420", False),
+        ("http://10.0.0.1:7420", "https://hub.example", True),
+    ],
+)
+def test_the_token_is_shown_at_no_address_that_is_less_safe_than_the_one_that_told_it(
+    given: str, told: str, is_dialled: bool
+) -> None:
+    addresses = Addresses([given])
+    addresses.learn([told])
+    addresses.turn(lived=True)
+
+    assert addresses.current == (told if is_dialled else given)
