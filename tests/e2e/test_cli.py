@@ -207,7 +207,11 @@ def test_someone_who_waits_in_the_queue_is_told_why(up: Up) -> None:
         "--wait",
     ]
     env = CLEAN | {"AGENTCOM_DATA_DIR": str(up.data_dir)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as waiting:
+    # Whoever starts the tests in the background has SIGINT ignored, and children inherit that: undo it while this starts.
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    signal.signal(signal.SIGINT, was)
+    with waiting:
         assert waiting.stderr is not None
         assert "submitted" in waiting.stderr.readline()
         why = waiting.stderr.readline()

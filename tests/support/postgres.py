@@ -6,6 +6,7 @@ stays on, without it a kill would lose acknowledged commits. Where no server can
 never skipped.
 """
 
+import asyncio
 import atexit
 import contextlib
 import importlib.util
@@ -148,9 +149,20 @@ class PostgresServer:
         await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
+    async def _patiently(self) -> Any:  # noqa: ANN401 - asyncpg ships no types
+        """A connection; a server that the test before has crowded or restarted is given time to come round."""
+        ends_at = time.monotonic() + START_S
+        while True:
+            try:
+                return await asyncpg.connect(self.url())
+            except (OSError, asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError):
+                if time.monotonic() > ends_at:
+                    raise
+                await asyncio.sleep(0.2)
+
     async def execute(self, statement: str) -> None:
         """Run a statement in the database that every server has."""
-        connection = await asyncpg.connect(self.url())
+        connection = await self._patiently()
         try:
             await connection.execute(statement)
         finally:
