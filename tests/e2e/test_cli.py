@@ -207,7 +207,7 @@ def test_someone_who_waits_in_the_queue_is_told_why(up: Up) -> None:
         "--wait",
     ]
     env = CLEAN | {"AGENTCOM_DATA_DIR": str(up.data_dir)}
-    # Whoever starts the tests in the background has SIGINT ignored, and children inherit that: undo it while this starts.
+    # A shell that starts the tests in the background has SIGINT ignored, and children inherit that.
     was = signal.signal(signal.SIGINT, signal.default_int_handler)
     waiting = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
     signal.signal(signal.SIGINT, was)
