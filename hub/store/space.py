@@ -83,19 +83,20 @@ class Space:
             raise StorageFull(f"the hub's disk has no room for new tasks ({self.detail})", RETRY_AFTER_S)
 
     def look(self) -> bool:
-        """Ask for the free space, keep the file back again if there is room; whether the state is new since then."""
-        before, self._seen = self._seen, self.state
+        """Ask for the free space, keep the file back again if there is room; whether the state is new since then.
+
+        What a write has found since the last look is told before it is looked at again: a disk that was full for less
+        than a round would otherwise never be heard of.
+        """
         try:
             self.free_bytes, _ = self._ask(self._path.parent)
         except OSError as exc:
             log.warning("disk_not_asked", path=str(self._path.parent), why=exc.strerror or str(exc))
-            return self.state != before
-        if self.free_bytes < self.floor_bytes + self._missing_bytes:
-            self.state = "full" if self.state == "full" else "low"
-        elif self.is_armed or self._arm():
-            self.state = "ok"
-        self._seen = self.state
-        return self.state != before
+        else:
+            if self.state == self._seen:
+                self._judge()
+        is_new, self._seen = self.state != self._seen, self.state
+        return is_new
 
     def release(self) -> bool:
         """A write has found no room: give the file up; whether that frees any."""
@@ -105,6 +106,12 @@ class Space:
             self.state = "full"
             log.error("disk_full", path=str(self._path.parent), reserve_freed=was_armed, next="no new tasks for now")
         return was_armed
+
+    def _judge(self) -> None:
+        if self.free_bytes < self.floor_bytes + self._missing_bytes:
+            self.state = "full" if self.state == "full" else "low"
+        elif self.is_armed or self._arm():
+            self.state = "ok"
 
     @property
     def _missing_bytes(self) -> int:

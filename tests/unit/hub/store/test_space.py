@@ -74,6 +74,17 @@ def test_a_write_that_finds_no_room_gets_the_file_and_new_tasks_wait_until_it_is
     space.check()
 
 
+def test_a_disk_that_was_full_for_less_than_a_round_is_heard_of(tmp_path: Path) -> None:
+    space = Space(tmp_path, 256, ask=Disk(300).ask)
+    space.release()
+
+    assert space.look()
+    assert space.state == "full"
+    assert space.look()
+    assert space.state == "ok"
+    assert not space.look()
+
+
 def test_what_an_earlier_hub_kept_back_counts(tmp_path: Path) -> None:
     Space(tmp_path, 256, ask=Disk(300).ask)
     space = Space(tmp_path, 256, ask=Disk(0).ask)
