@@ -95,6 +95,7 @@ async def test_a_full_disk_refuses_new_tasks_and_keeps_what_running_work_says(tm
     assert await store.task(task_id(2)) is None
     assert (space.state, store.trouble, failures) == ("full", "", [])
     fill(store, pages_left=1_000)
+    space.look()  # tells of it
     space.look()
     assert space.state == "ok"
     await rows.add(*large)
