@@ -1,72 +1,71 @@
 """A small server that speaks Ollama's protocol, for tests that need its exact manners without a model.
 
 It answers what a script says, and behaves like the real one where a client can tell: NDJSON streams, fields left out
-when zero, errors as plain strings, `:latest` added to names, load and unload, 503 when busy, a prompt that is cut to
-the context without a word, failures in the middle of an answer. ``python -m tests.support.ollama_server --port N
-[--script file.json]`` runs it as a process of its own.
+when zero, errors as plain strings, `:latest` added to names, loads, evictions and expiry within a memory of given size
+(``ollama_memory.py``), 503 when too many wait for a load, a prompt that is cut to the context without a word, failures
+in the middle of an answer. ``python -m tests.support.ollama_server --port N [--script file.json]`` runs it as a process
+of its own.
 """
 
 import argparse
 import asyncio
 import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
+from tests.support.ollama_memory import BUSY, Memory, QueueFull
+from tests.support.ollama_shapes import (
+    Model,
+    Reply,
+    Script,
+    final,
+    keep_alive_s,
+    line,
+    listed,
+    now_text,
+    prompt_text,
+    prompt_tokens,
+    read_script,
+    shown,
+    whole,
+)
+
+__all__ = ["Memory", "Model", "OllamaServer", "Reply", "read_script"]
+
 VERSION: Final = "0.33.2"
-_DURATION: Final = re.compile(r"-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+|0")
-_BYTES_PER_TOKEN: Final = 4
+DEFAULT_CONTEXT: Final = 4096
 _PIECE_CHARS: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model on the server's disk; ``context_tokens`` is the most that it can be loaded with."""
-
-    name: str
-    context_tokens: int = 32_768
-    tools: bool = True
-    size_bytes: int = 5_200_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the server does with one chat request.
-
-    ``when``: only for requests whose messages contain this text. ``repeat``: stays in the script after use. ``status``
-    with ``error``: an HTTP error instead of an answer. ``fail_midway``: the answer breaks off with an error line;
-    ``drop_midway``: it just ends. ``hold``: the rest of the answer waits until this is set.
-    """
-
-    text: str = ""
-    tool_calls: tuple[tuple[str, dict[str, Any]], ...] = ()
-    done_reason: str = "stop"
-    when: str = ""
-    repeat: bool = False
-    status: int = 200
-    error: str = ""
-    fail_midway: str = ""
-    drop_midway: bool = False
-    hold: asyncio.Event | None = None
-
-
-Script = Callable[[dict[str, Any]], Reply]
 
 
 @dataclass(slots=True)
 class OllamaServer:
-    """The server. ``requests`` are the bodies of all chat requests; ``hung_up`` counts clients that left midway."""
+    """The server.
+
+    Args:
+        models: what it has on disk; ``library``: what it can pull.
+        script: what it answers; without a script every request fails.
+        memory: what it can load; see :class:`Memory`.
+        keep_alive_s: OLLAMA_KEEP_ALIVE in seconds.
+        piece_s: how long it takes to write twelve characters.
+    Attributes:
+        requests: the bodies of all requests that were let in; ``pieces``: how many pieces of answers were written;
+            ``hung_up``: how many clients left midway, which stops the writing.
+    """
 
     models: Sequence[Model] = (Model("qwen3:8b"),)
     script: list[Reply] | Script = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
+    library: Sequence[Model] = ()
+    keep_alive_s: float = 300.0
+    piece_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     hung_up: int = 0
-    loaded: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pieces: int = 0
     port: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
@@ -84,7 +83,10 @@ class OllamaServer:
         app.router.add_get("/api/tags", self._tags)
         app.router.add_get("/api/ps", self._ps)
         app.router.add_post("/api/show", self._show)
-        app.router.add_post("/api/chat", self._chat)
+        app.router.add_post("/api/chat", self._answer)
+        app.router.add_post("/api/generate", self._answer)
+        app.router.add_post("/api/pull", self._pull)
+        app.router.add_delete("/api/delete", self._delete)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -102,62 +104,89 @@ class OllamaServer:
             self._news.clear()
             await self._news.wait()
 
-    def _found(self, name: str) -> Model | None:
+    # --- what it has --------------------------------------------------------------------------------------------------
+
+    def _found(self, name: str, among: Sequence[Model] | None = None) -> Model | None:
         wanted = name if ":" in name else f"{name}:latest"
-        return next((model for model in self.models if model.name == wanted), None)
+        return next((model for model in (self.models if among is None else among) if model.name == wanted), None)
 
     async def _tags(self, _: web.Request) -> web.Response:
-        return await _json({"models": [_listed(model) | {"modified_at": _now()} for model in self.models]})
+        return web.json_response({"models": [listed(model) | {"modified_at": now_text()} for model in self.models]})
 
     async def _ps(self, _: web.Request) -> web.Response:
-        return await _json({"models": list(self.loaded.values())})
+        return web.json_response({"models": [resident.shown for resident in self.memory.look()]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        name = str(body.get("model") or "")
+        name = str((await _body(request)).get("model") or "")
+        model = self._found(name)
+        return web.json_response(shown(model)) if model else _error(404, f"model '{_tagged(name)}' not found")
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        name = str((await _body(request)).get("model") or "")
         model = self._found(name)
         if model is None:
-            return _error(404, f"model '{name if ':' in name else name + ':latest'}' not found")
-        capabilities = ["completion", "tools"] if model.tools else ["completion"]
-        info = {"general.architecture": "qwen3", "qwen3.context_length": model.context_tokens}
-        return await _json(
-            {"details": _details(), "model_info": info, "capabilities": capabilities, "modified_at": _now()}
-        )
+            return _error(404, f"model '{name}' not found")
+        self.models = [each for each in self.models if each is not model]
+        self.memory.unload(model)
+        return web.Response()
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _pull(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request)
+        model = self._found(str(body.get("model") or ""), self.library)
+        if model is None:
+            states: list[dict[str, Any]] = [
+                {"status": "pulling manifest"},
+                {"error": "pull model manifest: file does not exist"},
+            ]
+        else:
+            self.models = [*(each for each in self.models if each.name != model.name), model]
+            states = list(_pull_states(model))
+        if body.get("stream") is False:
+            return web.json_response(states[-1], status=500 if model is None else 200)
+        async with self._lines(request) as send:
+            for state in states:
+                await send(state)
+        return send.response
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await _body(request)
         refused = self._refusal(body)
         if refused is not None:
             return refused
-        self.requests.append(body)
-        self._news.set()
         model = self._found(body["model"])
         assert model is not None, "_refusal has looked"
-        context = min(int((body.get("options") or {}).get("num_ctx") or 4096), model.context_tokens)
-        unload = body.get("keep_alive") in {0, "0", "0s"}
-        if unload:
-            self.loaded.pop(model.name, None)
-        else:
-            self.loaded[model.name] = _listed(model) | _residence(model, context)
-        if not body.get("messages"):
-            return await _json(_line(body, done=True, done_reason="unload" if unload else "load"))
-        reply = self._next(body)
-        if reply.status != 200:
-            return _error(reply.status, reply.error)
-        prompt_tokens = min(len(json.dumps([body["messages"], body.get("tools")])) // _BYTES_PER_TOKEN, context)
-        if body.get("stream") is False:
-            return await _json(_whole(body, reply, prompt_tokens))
-        return await self._stream(request, body, reply, prompt_tokens)
+        stays_s = keep_alive_s(body.get("keep_alive"), self.keep_alive_s)
+        context = min(int((body.get("options") or {}).get("num_ctx") or DEFAULT_CONTEXT), model.context_tokens)
+        is_load = not (body.get("messages") or body.get("prompt"))
+        if is_load and stays_s == 0:
+            self.memory.unload(model)
+            return web.json_response(line(body, done=True, done_reason="unload"))
+        self.requests.append(body)
+        self._news.set()
+        try:
+            async with self.memory.turn(model, context, stays_s) as load_ns:
+                if is_load:
+                    return web.json_response(line(body, done=True, done_reason="load"))
+                return await self._said(request, body, context, load_ns)
+        except QueueFull:
+            return _error(503, BUSY)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.hung_up += 1
+            self._news.set()
+            raise
 
     def _refusal(self, body: dict[str, Any]) -> web.Response | None:
         name = str(body.get("model") or "")
-        keep_alive = body.get("keep_alive")
         if not body:
             return _error(400, "missing request body")
         if not name:
             return _error(400, "model is required")
-        if isinstance(keep_alive, str) and not _DURATION.fullmatch(keep_alive):
-            return _error(400, f'time: invalid duration "{keep_alive}"')
+        try:
+            keep_alive_s(body.get("keep_alive"), 0.0)
+        except ValueError as exc:
+            return _error(400, str(exc))
         model = self._found(name)
         if model is None:
             return _error(404, f"model '{name}' not found")
@@ -168,42 +197,62 @@ class OllamaServer:
     def _next(self, body: dict[str, Any]) -> Reply:
         if callable(self.script):
             return self.script(body)
-        said = "\n".join(str(message.get("content") or "") for message in body["messages"])
+        said = prompt_text(body)
         for number, reply in enumerate(self.script):
             if reply.when in said:
                 return reply if reply.repeat else self.script.pop(number)
         return Reply(status=500, error="the script has no reply for this request")
 
-    async def _stream(
-        self, request: web.Request, body: dict[str, Any], reply: Reply, prompt_tokens: int
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        pieces = [reply.text[at : at + _PIECE_CHARS] for at in range(0, len(reply.text), _PIECE_CHARS)]
-        try:
-            for number, piece in enumerate(pieces):
-                if number == len(pieces) // 2 and (reply.fail_midway or reply.drop_midway):
-                    break
-                await _send(response, _line(body, message={"role": "assistant", "content": piece}))
-            if reply.hold is not None:
-                await reply.hold.wait()
-            if reply.fail_midway:
-                await _send(response, {"error": reply.fail_midway})
-            elif not reply.drop_midway:
-                await self._end(response, body, reply, prompt_tokens)
-        except (asyncio.CancelledError, ConnectionResetError):
-            self.hung_up += 1
-            self._news.set()
-            raise
-        await response.write_eof()
-        return response
+    async def _said(self, request: web.Request, body: dict[str, Any], context: int, load_ns: int) -> web.StreamResponse:
+        reply = self._next(body)
+        if reply.status != 200:
+            return _error(reply.status, reply.error)
+        read = prompt_tokens(body, context)
+        if body.get("stream") is False:
+            await self._write(reply, None, body)
+            return web.json_response(whole(body, reply, read, load_ns))
+        async with self._lines(request) as send:
+            if await self._write(reply, send, body):
+                for number, (name, arguments) in enumerate(reply.tool_calls):
+                    call = {"id": f"call_{number}", "function": {"index": number, "name": name, "arguments": arguments}}
+                    message = {"role": "assistant", "content": "", "tool_calls": [call]}
+                    await send(line(body) | {"message": message})
+                await send(final(body, reply, read, load_ns))
+        return send.response
 
-    async def _end(self, response: web.StreamResponse, body: dict[str, Any], reply: Reply, prompt_tokens: int) -> None:
-        for number, (name, arguments) in enumerate(reply.tool_calls):
-            call = {"id": f"call_{number}", "function": {"index": number, "name": name, "arguments": arguments}}
-            message = {"role": "assistant", "content": "", "tool_calls": [call]}
-            await _send(response, _line(body, message=message))
-        await _send(response, _final(body, reply, prompt_tokens))
+    async def _write(self, reply: Reply, send: "_Lines | None", body: dict[str, Any]) -> bool:
+        """Write the text; whether it came to its end."""
+        pieces = [reply.text[at : at + _PIECE_CHARS] for at in range(0, len(reply.text), _PIECE_CHARS)]
+        for number, piece in enumerate(pieces):
+            if number == len(pieces) // 2 and (reply.fail_midway or reply.drop_midway):
+                break
+            await asyncio.sleep(self.piece_s)
+            self.pieces += 1
+            if send is not None:
+                await send(line(body, text=piece))
+        if reply.hold is not None:
+            await reply.hold.wait()
+        if reply.fail_midway and send is not None:
+            await send({"error": reply.fail_midway})
+        return not (reply.fail_midway or reply.drop_midway)
+
+    @asynccontextmanager
+    async def _lines(self, request: web.Request) -> AsyncIterator["_Lines"]:
+        """A stream of lines."""
+        lines = _Lines(web.StreamResponse(headers={"Content-Type": "application/x-ndjson"}))
+        await lines.response.prepare(request)
+        yield lines
+        await lines.response.write_eof()
+
+
+@dataclass(slots=True)
+class _Lines:
+    """A stream that takes one JSON object a line."""
+
+    response: web.StreamResponse
+
+    async def __call__(self, value: dict[str, Any]) -> None:
+        await self.response.write(json.dumps(value).encode() + b"\n")
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -215,101 +264,34 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-async def _json(value: object) -> web.Response:
-    return web.json_response(value)
-
-
 async def _root(_: web.Request) -> web.Response:
     return web.Response(text="Ollama is running")
 
 
 async def _version(_: web.Request) -> web.Response:
-    return await _json({"version": VERSION})
+    return web.json_response({"version": VERSION})
 
 
 def _error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-async def _send(response: web.StreamResponse, line: dict[str, Any]) -> None:
-    await response.write(json.dumps(line).encode() + b"\n")
+def _tagged(name: str) -> str:
+    return name if ":" in name else f"{name}:latest"
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"  # Go writes nanoseconds
-
-
-def _line(body: dict[str, Any], *, done: bool = False, **more: object) -> dict[str, Any]:
-    message = {"role": "assistant", "content": ""}
-    return {"model": body["model"], "created_at": _now(), "message": message, "done": done} | more
-
-
-def _final(body: dict[str, Any], reply: Reply, prompt_tokens: int) -> dict[str, Any]:
-    answer_tokens = (
-        (len(reply.text) + len(json.dumps(reply.tool_calls))) // _BYTES_PER_TOKEN
-        if reply.text or reply.tool_calls
-        else 0
+def _pull_states(model: Model) -> Sequence[dict[str, Any]]:
+    """What a pull tells of itself, line by line."""
+    layer = {"status": f"pulling {model.digest[:12]}", "digest": f"sha256:{model.digest}", "total": model.size_bytes}
+    return (
+        {"status": "pulling manifest"},
+        layer,
+        layer | {"completed": model.size_bytes // 2},
+        layer | {"completed": model.size_bytes},
+        {"status": "verifying sha256 digest"},
+        {"status": "writing manifest"},
+        {"status": "success"},
     )
-    counts = {
-        "total_duration": 812_000_000,
-        "load_duration": 1_200_000,
-        "prompt_eval_count": prompt_tokens,
-        "prompt_eval_duration": 120_000_000,
-        "eval_count": answer_tokens,
-        "eval_duration": answer_tokens * 20_000_000,
-    }
-    return _line(body, done=True, done_reason=reply.done_reason) | {name: n for name, n in counts.items() if n}
-
-
-def _whole(body: dict[str, Any], reply: Reply, prompt_tokens: int) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
-    if reply.tool_calls:
-        message["tool_calls"] = [{"function": {"name": n, "arguments": a}} for n, a in reply.tool_calls]
-    return _final(body, reply, prompt_tokens) | {"message": message}
-
-
-def _details() -> dict[str, Any]:
-    return {
-        "parent_model": "",
-        "format": "gguf",
-        "family": "qwen3",
-        "families": ["qwen3"],
-        "parameter_size": "8.2B",
-        "quantization_level": "Q4_K_M",
-    }
-
-
-def _listed(model: Model) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "model": model.name,
-        "size": model.size_bytes,
-        "digest": model.name.encode().hex().ljust(64, "0")[:64],
-        "details": _details(),
-    }
-
-
-def _residence(model: Model, context: int) -> dict[str, Any]:
-    expires = datetime.now(UTC) + timedelta(minutes=5)
-    return {"expires_at": expires.isoformat(), "size_vram": model.size_bytes, "context_length": context}
-
-
-def read_script(text: str) -> list[Reply]:
-    """Replies from JSON: a list of objects with the fields of :class:`Reply` (``tool_calls``: ``[[name, arguments]]``).
-
-    Raises:
-        ValueError: it is no such list.
-    """
-    known = {entry.name for entry in fields(Reply)} - {"hold"}
-    replies = []
-    for entry in json.loads(text):
-        unknown = set(entry) - known
-        if unknown:
-            message = f"unknown fields {sorted(unknown)}; known: {sorted(known)}"
-            raise ValueError(message)
-        calls = tuple((name, arguments) for name, arguments in entry.get("tool_calls", ()))
-        replies.append(Reply(**(entry | {"tool_calls": calls})))
-    return replies
 
 
 async def _serve(server: OllamaServer) -> None:
@@ -324,11 +306,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--script", type=Path)
     parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--vram-gb", type=float, default=24.0)
+    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--load-s", type=float, default=0.0)
+    parser.add_argument("--piece-s", type=float, default=0.0)
     options = parser.parse_args()
     script: list[Reply] = read_script(options.script.read_text()) if options.script else []
     models = [Model(name) for name in options.model] or [Model("qwen3:8b")]
+    memory = Memory(int(options.vram_gb * 1e9), num_parallel=options.parallel, load_s=options.load_s)
+    server = OllamaServer(models=models, script=script, memory=memory, port=options.port, piece_s=options.piece_s)
     try:
-        asyncio.run(_serve(OllamaServer(models=models, script=script, port=options.port)))
+        asyncio.run(_serve(server))
     except KeyboardInterrupt:
         return
 

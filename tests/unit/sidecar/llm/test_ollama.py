@@ -236,5 +236,6 @@ async def test_models_in_memory_are_warm_and_cloud_models_left_out(
     warm, cold = await provider.models()
 
     assert (warm.name, warm.residency, warm.context) == ("qwen3:8b", Residency.WARM, 8192)
-    assert warm.vram_bytes == warm.size_bytes == 5_200_000_000
+    assert warm.size_bytes == 5_200_000_000
+    assert warm.vram_bytes == 5_200_000_000 + 8192 * Model("any").kv_bytes_per_token
     assert (cold.name, cold.residency, cold.vram_bytes) == ("gemma:2b", Residency.COLD, None)

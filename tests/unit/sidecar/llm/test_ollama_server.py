@@ -107,3 +107,59 @@ async def test_it_runs_as_a_process_of_its_own_from_a_script(tmp_path: Path) -> 
 def test_a_script_with_unknown_fields_is_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown fields \['txt'\]"):
         read_script('[{"txt": "x"}]')
+
+
+async def test_a_full_queue_is_refused_with_the_words_of_the_real_one(
+    http: aiohttp.ClientSession, ollama: OllamaServer
+) -> None:
+    ollama.memory.max_queue = -1
+
+    answer = await http.post("/api/chat", json={"model": "qwen3:8b"})
+
+    assert answer.status == 503
+    assert await answer.json() == {"error": "server busy, please try again.  maximum pending requests exceeded"}
+
+
+async def test_a_pull_tells_its_states_and_then_the_model_is_there(
+    http: aiohttp.ClientSession, ollama: OllamaServer
+) -> None:
+    ollama.library = [Model("gemma:2b", size_bytes=1000)]
+    lines = [
+        json.loads(line)
+        for line in (await (await http.post("/api/pull", json={"model": "gemma:2b"})).text()).split("\n")
+        if line
+    ]
+    failed = await (await http.post("/api/pull", json={"model": "nope"})).text()
+
+    assert [line["status"].split()[0] for line in lines] == [
+        "pulling",
+        "pulling",
+        "pulling",
+        "pulling",
+        "verifying",
+        "writing",
+        "success",
+    ]
+    assert (lines[3]["completed"], lines[3]["total"]) == (1000, 1000)
+    assert [entry["name"] for entry in (await (await http.get("/api/tags")).json())["models"]] == [
+        "qwen3:8b",
+        "gemma:2b",
+    ]
+    assert json.loads(failed.splitlines()[-1]) == {"error": "pull model manifest: file does not exist"}
+
+
+async def test_a_client_that_leaves_stops_the_writing(http: aiohttp.ClientSession, ollama: OllamaServer) -> None:
+    held = asyncio.Event()
+    ollama.script = [Reply("a long story", hold=held)]
+    body = {"model": "qwen3:8b", "messages": [{"role": "user", "content": "x"}]}
+    answer = await http.post("/api/chat", json=body)
+    await answer.content.readline()
+    answer.close()
+    await ollama.until(lambda: ollama.hung_up == 1)
+
+    assert [resident.users for resident in ollama.memory.look()] == [0]
+
+
+async def test_a_model_that_is_deleted_is_gone(http: aiohttp.ClientSession, ollama: OllamaServer) -> None:
+    assert (await http.delete("/api/delete", json={"model": "qwen3:8b"})).status == 200
+    assert (await http.delete("/api/delete", json={"model": "qwen3:8b"})).status == 404
