@@ -16,9 +16,11 @@ from protocol.model import (
     Count,
     EndpointReport,
     FailureClass,
+    Finding,
     HostReport,
     Routing,
     TaskResult,
+    Usage,
 )
 
 
@@ -106,6 +108,25 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """The sidecar is about to leave: it finishes what it holds and takes nothing new."""
 
 
+class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the attempt before has left for the one that climbs.
+
+    Its work is the ``commit`` on ``branch``, if it could be kept (in the repository, or on the host of that attempt
+    only); ``findings`` are those of its last iteration, ``usage`` is that of all attempts so far.
+    """
+
+    attempt: AttemptId
+    model: str
+    iterations: Count
+    execution_ok: bool
+    findings: tuple[Finding, ...] = ()
+    summary: str = ""
+    output: str = ""
+    branch: str = ""
+    commit: str = ""
+    usage: Usage = Usage()
+
+
 class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
     """Do this. ``spec`` is the task spec exactly as stored.
 
@@ -117,6 +138,8 @@ class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
     routing: Routing
     lease_s: float
     endpoint: EndpointReport | None = None
+    carry: Carry | None = None
+    """What an earlier attempt has left to go on from; an older sidecar begins anew."""
 
 
 class Accept(Ordered, frozen=True, kw_only=True, tag="accept"):

@@ -11,6 +11,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
+from protocol.choice import Choice, Escalation, Rung
+
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that a peer may name and every store can hold."""
 
@@ -183,6 +185,10 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     depends_on: tuple[str, ...] = ()
     parent: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    escalation: Escalation | None = None
+    """How far it may climb while its checks keep failing; left out: as far as the hub allows."""
+    learning: bool = True
+    """Whether what was learnt from other tasks may choose its model."""
     save_as: str = ""
     """Where a ``chat`` task writes its answer, relative to the workspace; empty: the answer is only the output."""
 
@@ -333,6 +339,9 @@ class Routing(Struct, frozen=True, kw_only=True):
     reason: str = ""
     candidates: tuple[Candidate, ...] = ()
     at: datetime | None = None
+    rung: Rung | None = None
+    """``None``: the first one, where every task begins."""
+    learnt: Choice | None = None
 
 
 class EndpointKind(StrEnum):

@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from hub.core.complexity import infer
+from hub.core.outcomes import topic_of
+from protocol.choice import Choice, Rung
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.model import Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
 
@@ -39,6 +41,10 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     needs: tuple[str, ...] = ()
     context: int = 0
     """Tokens of its prompt, rounded up (:func:`context_bucket`): tasks of about one size are one class."""
+    topic: str = ""
+    """What is learnt about tasks like it (``hub/core/outcomes.py``); empty: nothing."""
+    rung: Rung | None = None
+    """How high it has climbed; ``model`` is then the one of the rung."""
     alone: bool = False
     """Only on an agent that runs nothing else: the task is suspected of killing its agents."""
 
@@ -73,6 +79,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     model: str = ""
     candidates: tuple[Candidate, ...] = ()
+    rung: Rung | None = None
+    learnt: Choice | None = None
 
 
 def encode_placement(placement: Placement) -> bytes:
@@ -99,6 +107,8 @@ def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
         reason=placement.reason,
         candidates=placement.candidates,
         at=datetime.fromtimestamp(placement.at_ms / 1000, UTC),
+        rung=placement.rung,
+        learnt=placement.learnt,
     )
 
 
@@ -133,7 +143,14 @@ def route(
         model=spec.model,
         needs=needs,
         context=context_bucket(_prompt_tokens(spec)),
+        topic=topic_of(spec, executor, tier.effective) if spec.learning else "",
     )
+
+
+def class_on(text: str, rung: Rung, strategy: Strategy) -> str:
+    """The class of a task of class ``text`` once it stands on ``rung``."""
+    was = requirements_of(text)
+    return msgspec.structs.replace(was, rung=rung, model=rung.model, strategies=(strategy,)).text
 
 
 def _prompt_tokens(spec: TaskSpec) -> int:

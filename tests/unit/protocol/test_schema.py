@@ -42,6 +42,8 @@ EVERYTHING: dict[str, Any] = {
     "parent": ID,
     "labels": {"team/x": "a b"},
     "save_as": "out/answer.md",
+    "escalation": "model",
+    "learning": False,
 }
 
 

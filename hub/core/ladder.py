@@ -1,0 +1,167 @@
+"""The ladder that a task climbs while its checks keep failing: what was tried goes in, the next rung comes out.
+
+From the bottom: the same model with more effort, then each stronger model of the same tier, then the models of the next
+tiers; each model twice, the second time with more effort. Nothing is climbed twice, and nothing weaker than what has
+failed is tried. Pure; the verb that asks is in ``hub/store/climbing.py``, inside the transaction that ends the failed
+attempt.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from hub.core.fleet import Fleet
+from hub.core.outcomes import CLIMBED, FIRST, HARDER, Try
+from protocol.choice import Effort, Escalation, Rung
+from protocol.model import AgentState, Budget, Strategy, Tier
+
+MAX_CLIMBS: Final = 8
+"""Rungs that a task may climb, however many models there are."""
+ORDER: Final = tuple(Tier)
+HIGH: Final = Effort.HIGH
+Chains = Mapping[Tier, Sequence[Strategy]]
+"""Strategies by tier, in order of preference (``hub.core.routing.DEFAULT_CHAINS``)."""
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """A model that somebody who is online offers; ``size_bytes`` is 0 where nobody knows."""
+
+    model: str
+    strategy: Strategy
+    size_bytes: int = 0
+    place: int = 0
+    """Where its endpoint lists it: tells models apart whose size nobody knows."""
+
+    @property
+    def strength(self) -> tuple[bool, int, int, str]:
+        """Orders models from weak to strong: hosted ones above local ones, large ones above small ones."""
+        return self.strategy is Strategy.CLOUD_LLM, self.size_bytes, self.place, self.model
+
+
+class Climber(Struct, frozen=True, kw_only=True):
+    """What the ladder has to know of a task.
+
+    ``tried`` are the models of its attempts whose work was checked and did not pass, oldest first, with their efforts;
+    ``spent_usd`` is the money of all its attempts.
+    """
+
+    tier: Tier
+    tried: tuple[tuple[str, Effort], ...]
+    pinned: bool = False
+    """The submitter has named the model."""
+    escalation: Escalation = Escalation.TIER
+    budget: Budget = Budget()
+    spent_usd: float = 0.0
+    climbs: int = 0
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """The next rung, and the strategy that leads to it."""
+
+    rung: Rung
+    strategy: Strategy
+    why: str
+
+
+def offers_of(fleet: Fleet) -> tuple[Offer, ...]:
+    """The models that agents online, and the endpoints that people have added, offer; the weakest first."""
+    found: dict[tuple[str, Strategy], Offer] = {}
+    endpoints = [each for agent in fleet.agents.values() if _is_there(agent.state) for each in agent.endpoints]
+    for endpoint in (*endpoints, *fleet.endpoints):
+        strategy = Strategy.LOCAL_LLM if endpoint.local else Strategy.CLOUD_LLM
+        sizes = {model.name: model.size_bytes or 0 for model in endpoint.models}
+        if endpoint.default_model:
+            sizes.setdefault(endpoint.default_model, 0)
+        for place, (name, size_bytes) in enumerate(sizes.items()):
+            known = found.get((name, strategy))
+            if known is None or size_bytes > known.size_bytes:
+                found[name, strategy] = Offer(model=name, strategy=strategy, size_bytes=size_bytes, place=place)
+    return tuple(sorted(found.values(), key=lambda each: each.strength))
+
+
+def _is_there(state: AgentState) -> bool:
+    return state is not AgentState.OFFLINE and state is not AgentState.DRAINING
+
+
+def tier_of(offer: Offer, tier: Tier, chains: Chains) -> Tier | None:
+    """The tier, from ``tier`` on, whose model this is; ``None``: no such tier uses it."""
+    from_here = ORDER[ORDER.index(tier) :]
+    firsts = [each for each in from_here if chains[each][0] is offer.strategy]
+    others = [each for each in from_here if offer.strategy in chains[each]]
+    return next(iter((*firsts, *others)), None)
+
+
+def rungs(climber: Climber, chains: Chains, offers: Sequence[Offer]) -> Iterator[Step]:
+    """Every rung above the one where the task stands, in order."""
+    last, effort = climber.tried[-1]
+    seen = {model for model, _ in climber.tried}
+    tried = [each for each in offers if each.model in seen]
+    number = climber.climbs + 1
+    for offer in tried:
+        if offer.model == last and effort is Effort.NORMAL:
+            rung = Rung(
+                number=number, tier=tier_of(offer, climber.tier, chains) or climber.tier, model=last, effort=HIGH
+            )
+            yield Step(rung=rung, strategy=offer.strategy, why=f"{last} tries again with more effort")
+            number += 1
+            break
+    floor = max((each.strength for each in tried), default=(False, -1, -1, ""))
+    for offer in sorted(offers, key=lambda each: each.strength):
+        tier = tier_of(offer, climber.tier, chains)
+        if tier is None or offer.strength <= floor:
+            continue
+        word = "the next model" if tier is climber.tier else f"the next tier, {tier}"
+        for harder in Effort:
+            more = ", with more effort" if harder is HIGH else ""
+            rung = Rung(number=number, tier=tier, model=offer.model, effort=harder)
+            yield Step(rung=rung, strategy=offer.strategy, why=f"{offer.model} is {word}{more}")
+            number += 1
+
+
+def climb(climber: Climber, chains: Chains, offers: Sequence[Offer]) -> Step | str:
+    """The next rung, or why there is none."""
+    step = next(rungs(climber, chains, offers), None)
+    if step is None:
+        return "there is no stronger model"
+    return _against(climber, step) or step
+
+
+def _against(climber: Climber, step: Step) -> str:
+    """What forbids a step; empty: nothing."""
+    usd, spent_usd = climber.budget.usd, climber.spent_usd
+    is_other = step.rung.model != climber.tried[-1][0]
+    reasons = (
+        (climber.escalation is Escalation.OFF, "escalation is off"),
+        (climber.climbs >= MAX_CLIMBS, f"it has climbed {climber.climbs} times, which is the most"),
+        (usd is not None and spent_usd > 0 and spent_usd >= usd, f"${spent_usd:.4f} of ${usd or 0:.4f} are spent"),
+        (is_other and climber.pinned, f"the submitter has chosen {climber.tried[0][0]}"),
+        (is_other and climber.escalation is Escalation.EFFORT, "only more effort is allowed, and that was tried"),
+        (
+            step.rung.tier != climber.tier and climber.escalation is Escalation.MODEL,
+            f"only models of the tier {climber.tier} are allowed",
+        ),
+    )
+    return next((why for is_so, why in reasons if is_so), "")
+
+
+def tries(
+    first: Offer,
+    tier: Tier,
+    chains: Chains,
+    offers: Sequence[Offer],
+    escalation: Escalation = Escalation.TIER,
+) -> tuple[Try, ...]:
+    """All that a task of this tier would try, one after the other, if it began with ``first``."""
+    made = [Try(model=first.model, strategy=first.strategy, tier=tier, stage=FIRST)]
+    climber = Climber(tier=tier, tried=((first.model, Effort.NORMAL),), escalation=escalation)
+    while len(made) <= MAX_CLIMBS and isinstance(step := climb(climber, chains, offers), Step):
+        stage = HARDER if step.rung.effort is Effort.HIGH else CLIMBED
+        made.append(Try(model=step.rung.model, strategy=step.strategy, tier=tier, stage=stage))
+        climber = Climber(
+            tier=tier,
+            tried=(*climber.tried, (step.rung.model, step.rung.effort)),
+            escalation=escalation,
+            climbs=climber.climbs + 1,
+        )
+    return tuple(made)

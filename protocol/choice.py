@@ -1,0 +1,62 @@
+"""How a task climbs from one model to a stronger one, and what was learnt about models: as stored, sent and shown.
+
+What decides is ``hub/core/ladder.py`` (the climbing) and ``hub/core/outcomes.py`` (the learning).
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Escalation(StrEnum):
+    """How far a task may climb while its checks keep failing; each allows what stands before it."""
+
+    OFF = "off"  # it fails
+    EFFORT = "effort"  # the same model, which tries harder
+    MODEL = "model"  # stronger models of the same tier
+    TIER = "tier"  # the models of the next tier
+
+
+class Effort(StrEnum):
+    """How hard a model is to try; what that means is for each endpoint to say (``sidecar/llm``)."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class Rung(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where an attempt stands on the ladder: after ``number`` climbs, with a ``model`` of ``tier``."""
+
+    number: int
+    tier: str
+    model: str
+    effort: Effort = Effort.NORMAL
+
+
+class Estimate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is expected of a model for a class of tasks.
+
+    ``success`` is the chance that its work passes the checks; ``seconds`` and ``usd`` are what it costs until there is
+    a verified result, with all that follows on the ladder if it fails.
+    """
+
+    model: str
+    strategy: str
+    success: float
+    seconds: float
+    usd: float
+    outcomes: float = 0.0
+    """How many outcomes that rests on; the older ones count less."""
+
+
+class Choice(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was learnt from earlier tasks, and whether it decided (``on``) or only looked on (``shadow``)."""
+
+    mode: str
+    topic: str
+    """The class of tasks, as ``hub/core/outcomes.py`` names it."""
+    model: str
+    """The one that is expected to cost least until a result is verified."""
+    estimates: tuple[Estimate, ...] = ()
+    explores: bool = False
+    """It is tried because too little is known of it."""
