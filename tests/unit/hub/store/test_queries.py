@@ -58,10 +58,18 @@ def test_all_databases_are_asked_by_the_same_names() -> None:
 def test_all_databases_have_the_same_tables_and_columns() -> None:
     def columns(dialect: str) -> dict[str, list[str]]:
         kinds = "TEXT|INTEGER|BIGINT|BLOB|BYTEA|BOOLEAN"
-        found = {}
+        step = re.compile(
+            r"CREATE TABLE (\w+) \((.*?)\n\)|ALTER TABLE (\w+) (?:ADD COLUMN (\w+)|RENAME TO (\w+))", re.DOTALL
+        )
+        found: dict[str, list[str]] = {}
         for _, _, script in migrations(dialect):
-            for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", script, re.DOTALL):
-                found[table] = re.findall(rf"^    ([a-z_]+) (?:{kinds})", body, re.MULTILINE)
+            for table, body, changed, column, name in step.findall(script):
+                if table:
+                    found[table] = re.findall(rf"^    ([a-z_]+) (?:{kinds})", body, re.MULTILINE)
+                elif column:
+                    found[changed].append(column)
+                else:
+                    found[name] = found.pop(changed)
         return found
 
     assert columns("postgres") == {**columns("sqlite"), "batches": ["writer", "batch", "at_ms"]}

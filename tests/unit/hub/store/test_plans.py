@@ -1,0 +1,56 @@
+"""The promise of every statement: it finds its rows by an index, so that a long history costs nothing."""
+
+import re
+from typing import Final
+
+import apsw
+import pytest
+
+from hub.store.migrate import migrate
+from hub.store.queries import queries
+
+SMALL: Final = {"agents", "hubs", "leaders", "counts", "endpoints", "tokens", "json_each", "CONSTANT", "tasks_held"}
+"""Tables that no history makes longer; and what is in hand."""
+
+WHOLE: Final = {
+    "jump_epochs": "a restore",
+    "requeue_held": "a restore",
+    "lose_open_attempts": "a restore",
+    "count_tasks": "a backup",
+    "count_rows": "a backup",
+    "count_without_spec": "a backup",
+    "list_tasks": "newest first, until its page is full",
+    "last_event_at": "the last row",
+    "ahead": "at most 10,000 rows of an index",
+}
+"""Statements that may read all of a table, and when."""
+
+
+@pytest.fixture(scope="module")
+def store() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    migrate(connection)
+    return connection
+
+
+def scans(connection: apsw.Connection, query: str) -> list[str]:
+    """What the query reads from end to end."""
+    values = [None] * max([int(place) for place in re.findall(r"\?(\d+)", query)] or [query.count("?")])
+    plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+    named = dict(re.findall(r"\b(?:FROM|JOIN) (\w+) (?:AS )?([a-z])\b", query))
+    short = {alias: table for table, alias in named.items()}
+    words = [line.split() for line in plan if line.startswith("SCAN")]
+    return [line[-1] if "USING" in line else short.get(line[1], line[1]) for line in words]
+
+
+@pytest.mark.parametrize("name", sorted(queries("sqlite").keys() - WHOLE.keys()))
+def test_a_statement_reads_no_table_that_grows_from_end_to_end(name: str, store: apsw.Connection) -> None:
+    query = queries("sqlite")[name]
+    if query.startswith(("SAVEPOINT", "ROLLBACK", "RELEASE")):
+        return
+
+    assert set(scans(store, query)) <= SMALL
+
+
+def test_a_scan_would_be_seen(store: apsw.Connection) -> None:
+    assert scans(store, "SELECT t.id FROM tasks t WHERE t.title = ?") == ["tasks"]
