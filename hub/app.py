@@ -219,7 +219,7 @@ async def _assemble(
         why_closed=lambda: hub.membership.trouble,
     )
     app = build(
-        Services(hub.intake, hub.insight, hub.presence, hub.registry, access, hub.feed, backups),
+        Services(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups),
         sessions=Sessions(clock),
         metrics=hub.metrics.registry,
         settings=WebSettings(

@@ -21,6 +21,7 @@ from hub.metrics import Metrics
 from hub.services.admission import Admission
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
+from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.learning import Learning
@@ -52,6 +53,7 @@ class Parts:
     intake: Intake
     insight: Insight
     presence: Presence
+    hosts: Hosts
     registry: Registry
     sweeper: Sweeper
     gateway: Gateway
@@ -123,6 +125,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     sweeper = Sweeper(
         store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
     )
+    hosts = Hosts(fleet)
     presence = Presence(
         store,
         fleet,
@@ -132,6 +135,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         lose=results.lose,
         send=links.send,
         hubs=lambda: membership.urls,
+        on_heartbeat=hosts.heard,
     )
     mates = Mates(
         store,
@@ -231,6 +235,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         intake=intake,
         insight=insight,
         presence=presence,
+        hosts=hosts,
         registry=registry,
         sweeper=sweeper,
         gateway=gateway,

@@ -9,18 +9,16 @@ from typing import Any, Final
 from msgspec import Struct
 
 from protocol.errors import Problem
+from protocol.machine import CpuReport, GpuReport, SpaceReport
 from protocol.model import (
     AgentState,
     AttemptState,
-    CpuReport,
     EndpointKind,
     FailureClass,
-    GpuReport,
     Iteration,
     ModelReport,
     Role,
     Routing,
-    SpaceReport,
     TaskResult,
     TaskSpec,
     TaskState,
@@ -148,7 +146,10 @@ class AgentList(Struct, kw_only=True):
 
 
 class HostView(Struct, kw_only=True):
-    """A machine."""
+    """A machine: what it has and how much of it is in use, as it was ``at``.
+
+    ``disk`` holds the sidecar's state directory, ``workspace`` the workspaces if they are on another one.
+    """
 
     name: str
     agents: tuple[str, ...]
@@ -158,6 +159,12 @@ class HostView(Struct, kw_only=True):
     gpus: tuple[GpuReport, ...]
     models: tuple[str, ...]
     at: datetime | None
+    swap: SpaceReport | None = None
+    workspace: SpaceReport | None = None
+    notes: dict[str, str] = {}
+    """What is wrong or missing, by what it is about: why there is no GPU, or which driver does not answer."""
+    online: bool = False
+    """A sidecar on it is connected."""
 
 
 class HostList(Struct, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
+from protocol.machine import HostReading, HostReport
 from protocol.model import (
     AttemptId,
     AttemptState,
@@ -17,7 +18,6 @@ from protocol.model import (
     EndpointReport,
     FailureClass,
     Finding,
-    HostReport,
     Routing,
     TaskResult,
     Usage,
@@ -102,10 +102,13 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     boot: Count
     attempts: tuple[HeldAttempt, ...] = ()
     host: HostReport | None = None
+    """The machine, at full length: what an agent of another make may send instead of ``reading``."""
     endpoints: tuple[EndpointReport, ...] | None = None
     capabilities: tuple[str, ...] | None = None
     draining: bool = False
     """The sidecar is about to leave: it finishes what it holds and takes nothing new."""
+    reading: HostReading | None = None
+    """The machine; what has not changed since the last one on this connection may be left out."""
 
 
 class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""The nouns of the contract: task specs, checks, results, routing, hosts, endpoints.
+"""The nouns of the contract: task specs, checks, results, routing, endpoints (machines: ``machine.py``).
 
 Plain immutable data, the same on the wire (MessagePack), in HTTP (JSON) and in the store. Sizes and cross-field rules
 of what people send are checked by :mod:`protocol.schema`, which reports every problem at once; states and their allowed
@@ -388,45 +388,6 @@ class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     default_model: str = ""
     parallel: int = 0
     """Requests that it answers at a time; 0: unknown."""
-
-
-# --- machines ---------------------------------------------------------------------------------------------------------
-
-
-class CpuReport(Struct, frozen=True, kw_only=True):
-    """Load of all processors together, 0 to 100 percent."""
-
-    percent: float
-    cores: int
-
-
-class SpaceReport(Struct, frozen=True, kw_only=True):
-    """Memory or disk in bytes."""
-
-    total_bytes: int
-    used_bytes: int
-
-
-class GpuReport(Struct, frozen=True, kw_only=True):
-    """One GPU; what the driver does not tell is ``None``."""
-
-    name: str
-    vram_total_bytes: int | None = None
-    vram_used_bytes: int | None = None
-    vram_ours_bytes: int | None = None
-    utilization: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-
-
-class HostReport(Struct, frozen=True, kw_only=True):
-    """What a machine has and how much of it is in use, at one moment (``at``, the sidecar's clock)."""
-
-    cpu: CpuReport
-    ram: SpaceReport
-    disk: SpaceReport
-    gpus: tuple[GpuReport, ...] = ()
-    at: Annotated[datetime, Meta(tz=True)]
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

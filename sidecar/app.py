@@ -248,12 +248,12 @@ class _Seen:
         """Measure the machine as often as heartbeats go out; a driver that hangs delays nothing but this."""
         while True:
             try:
-                report = await asyncio.to_thread(self._probe.read)
+                reading = await asyncio.to_thread(self._probe.read)
             except OSError as exc:
                 log.warning("host_unreadable", why=str(exc))
             else:
-                self._has_gpu = bool(report.gpus)
-                self._link.tell(host=report)
+                self._has_gpu = bool(reading.gpus)
+                self._link.tell(reading=reading)
                 self._tell()
             await asyncio.sleep(HEARTBEAT_S)
 

@@ -18,6 +18,7 @@ import structlog
 from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt
+from protocol.machine import HostReading
 from protocol.messages import (
     AnyMessage,
     Assign,
@@ -32,10 +33,11 @@ from protocol.messages import (
     Verdict,
     Welcome,
 )
-from protocol.model import AttemptId, EndpointReport, HostReport
+from protocol.model import AttemptId, EndpointReport
 from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 from sidecar.core.addresses import Addresses
+from sidecar.core.readings import Facts
 from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dial, refusal_in, welcome_in
 from sidecar.leases import Leases
 from sidecar.outbox import Outbox
@@ -147,10 +149,7 @@ class Link:
         self._ready = asyncio.Event()  # something is written down and may be sent
         self._beat_now = asyncio.Event()
         self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
-        self._host: HostReport | None = None
-        self._endpoints: tuple[EndpointReport, ...] = ()
-        self._capabilities: tuple[str, ...] = ()
-        self._untold: set[str] = set()  # which of the three the hub has not heard
+        self._facts = Facts()
         self._trouble = ""
 
     # --- what the owner says ----------------------------------------------------------------------------------------
@@ -185,21 +184,12 @@ class Link:
     def tell(
         self,
         *,
-        host: HostReport | None = None,
+        reading: HostReading | None = None,
         endpoints: tuple[EndpointReport, ...] | None = None,
         capabilities: tuple[str, ...] | None = None,
     ) -> None:
         """Tell the hub what the machine has: resources with the next heartbeat, a change of the others at once."""
-        if host is not None:
-            self._host = host
-            self._untold.add("host")
-        if endpoints is not None and endpoints != self._endpoints:
-            self._endpoints = endpoints
-            self._untold.add("endpoints")
-            self._beat_now.set()
-        if capabilities is not None and capabilities != self._capabilities:
-            self._capabilities = capabilities
-            self._untold.add("capabilities")
+        if self._facts.learn(reading, endpoints, capabilities):
             self._beat_now.set()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -269,7 +259,7 @@ class Link:
     async def _handshake(self, connection: Connection, owner: Owner) -> bytes:
         """Say hello, take the welcome and its verdicts; returns the frame, which may hold more than the welcome."""
         owner.commit()
-        self._untold = {"host"} if self._host else set()  # the hello tells the rest
+        self._facts.greeted()
         hello_at = self._clock.monotonic()
         async with asyncio.timeout(self._pace.handshake_s):  # a hub that takes nothing is no better than a silent one
             await connection.send(codec.encode(self._hello(owner)))
@@ -291,8 +281,8 @@ class Link:
             host=me.host,
             slots=me.slots,
             version=me.version,
-            capabilities=self._capabilities,
-            endpoints=self._endpoints,
+            capabilities=self._facts.capabilities,
+            endpoints=self._facts.endpoints,
             inventory=owner.inventory(),
             hub_boot=self._hub_boot,
             received=self._session.received,
@@ -421,14 +411,14 @@ class Link:
                 raise HubUnreachable(self._addresses.current, f"silent for {self._session.dead_after_s:g} s")
 
     def _heartbeat(self, owner: Owner) -> Heartbeat:
-        untold, self._untold = self._untold, set()
+        reading, endpoints, capabilities = self._facts.news()
         return Heartbeat(
             sidecar=self.identity.sidecar,
             boot=self.identity.boot,
             attempts=owner.inventory(),
-            host=self._host if "host" in untold else None,
-            endpoints=self._endpoints if "endpoints" in untold else None,
-            capabilities=self._capabilities if "capabilities" in untold else None,
+            reading=reading,
+            endpoints=endpoints,
+            capabilities=capabilities,
             draining=owner.is_leaving,
         )
 

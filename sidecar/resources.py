@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import psutil
 import structlog
 
-from protocol.model import CpuReport, GpuReport, HostReport, SpaceReport
+from protocol.machine import GpuCard, GpuGauge, HostReading
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ def _now() -> datetime:
 
 
 class HostProbe:
-    """Reads the machine, one :class:`HostReport` a call.
+    """Reads the machine, one :class:`HostReading` a call.
 
     Args:
         state_dir: the disk that holds it is the one that is reported.
@@ -46,9 +46,9 @@ class HostProbe:
         self._state_dir = state_dir
         self._gpus = _Gpus(our_pids)
         self._now = now
-        psutil.cpu_percent(interval=None)  # the first reading has nothing to compare with and is always 0
+        psutil.cpu_percent(interval=None, percpu=True)  # the first reading has nothing to compare with and is always 0
 
-    def read(self) -> HostReport:
+    def read(self) -> HostReading:
         """The state of the machine; the processor's load is that since the last call.
 
         Takes about a millisecond, with a GPU some more; a driver in trouble may take seconds, so call it in a thread.
@@ -58,11 +58,16 @@ class HostProbe:
         """
         memory = psutil.virtual_memory()
         disk = psutil.disk_usage(str(self._state_dir))
-        return HostReport(
-            cpu=CpuReport(percent=psutil.cpu_percent(interval=None), cores=psutil.cpu_count() or 1),
-            ram=SpaceReport(total_bytes=memory.total, used_bytes=memory.total - memory.available),
-            disk=SpaceReport(total_bytes=disk.total, used_bytes=disk.used),
-            gpus=self._gpus.read(),
+        cores = psutil.cpu_percent(interval=None, percpu=True)
+        found = self._gpus.read()
+        return HostReading(
+            cpu_percent=sum(cores) / max(1, len(cores)),
+            cores=bytes(min(100, round(each)) for each in cores),
+            ram=(memory.total, memory.total - memory.available),
+            disk=(disk.total, disk.used),
+            cards=tuple(card for card, _ in found),
+            gpus=tuple(gauge for _, gauge in found),
+            notes={},
             at=self._now(),
         )
 
@@ -80,7 +85,7 @@ class _Gpus:
         self._is_open = False
         self._said = ""
 
-    def read(self) -> tuple[GpuReport, ...]:
+    def read(self) -> tuple[tuple[GpuCard, GpuGauge], ...]:
         if not self._open():
             return ()
         nvml = self._nvml
@@ -121,7 +126,7 @@ class _Gpus:
         self._is_open = True
         return True
 
-    def _one(self, nvml: ModuleType, index: int) -> GpuReport | None:
+    def _one(self, nvml: ModuleType, index: int) -> tuple[GpuCard, GpuGauge] | None:
         """The GPU at ``index``; ``None`` if it is lost."""
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -138,15 +143,21 @@ class _Gpus:
         load = _value(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
         power_mw = _value(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
         heat_c = _value(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
-        return GpuReport(
+        card = GpuCard(
+            vendor="nvidia",
+            index=index,
+            uuid="",
             name=_value(nvml, nvml.nvmlDeviceGetName, handle) or "NVIDIA GPU",
             vram_total_bytes=memory and int(memory.total),
-            vram_used_bytes=memory and int(memory.used),
-            vram_ours_bytes=self._ours_bytes(nvml, handle),
-            utilization=None if load is None else float(load.gpu),
-            temperature_c=None if heat_c is None else float(heat_c),
-            power_w=None if power_mw is None else power_mw / _MILLIWATTS,
         )
+        gauge = GpuGauge(
+            used_bytes=memory and int(memory.used),
+            ours_bytes=self._ours_bytes(nvml, handle),
+            utilization=None if load is None else int(load.gpu),
+            temperature_c=None if heat_c is None else int(heat_c),
+            power_w=None if power_mw is None else round(power_mw / _MILLIWATTS),
+        )
+        return card, gauge
 
     def _ours_bytes(self, nvml: ModuleType, handle: object) -> int | None:
         """Video memory of our processes; ``None`` if nobody said which are ours, or the driver does not tell."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from agentcom.client import Client
     from protocol.api import HostView
-    from protocol.model import GpuReport, SpaceReport
+    from protocol.machine import GpuReport, SpaceReport
 
 _HEAD = ("host", "cpu", "ram", "disk", "gpu", "vram", "load", "temp", "agents", "models", "reported")
 

@@ -7,7 +7,8 @@ through a :mod:`transitions` machine built from the same table (``hub/services/p
 from dataclasses import dataclass, field
 from typing import Final
 
-from protocol.model import AgentState, AttemptState, EndpointReport, HostReport
+from protocol.machine import HostReport
+from protocol.model import AgentState, AttemptState, EndpointReport
 from protocol.table import after
 
 OFFLINE, IDLE, ASSIGNED = AgentState.OFFLINE, AgentState.IDLE, AgentState.ASSIGNED

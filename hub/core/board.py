@@ -16,9 +16,11 @@ from msgspec.structs import asdict
 
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
+from hub.core.hosts import room_for_models
 from hub.core.routing import Way
 from hub.core.speeds import Demand, ServerKey, Speeds
-from protocol.model import EndpointReport, HostReport, ModelReport, Residency
+from protocol.machine import HostReport
+from protocol.model import EndpointReport, ModelReport, Residency
 
 CLOUD_PARALLEL: Final = 16
 LOCAL_PARALLEL: Final = 1
@@ -32,8 +34,6 @@ UNKNOWN_REST_S: Final = 30.0
 OVERHEAD: Final = 1.15
 """What a model takes in memory over its size on disk, before it was measured: cache and buffers."""
 LEAST_SHOWN_S: Final = 0.05
-USABLE: Final = 0.95
-"""Share of a GPU's memory that models can have."""
 KEEP: Final = 20.0
 """A model that was used within so many times its load counts as wanted: pushing it out costs its reload."""
 SOON: Final = 0.3
@@ -308,14 +308,8 @@ def needed_bytes(model: ModelReport | None) -> float:
 
 
 def _room(report: EndpointReport, host: HostReport | None) -> float | None:
-    """Memory of the GPUs that nobody else uses; main memory where there is no GPU."""
+    """Memory that the models of an endpoint can have; ``None`` if nobody knows."""
     if host is None:
         return None
-    if not host.gpus:
-        return 0.7 * host.ram.total_bytes
-    if any(gpu.vram_total_bytes is None for gpu in host.gpus):
-        return None
-    ours = sum(needed_bytes(model) for model in report.models if model.residency is Residency.WARM)
-    total = sum(gpu.vram_total_bytes or 0 for gpu in host.gpus)
-    used = sum(gpu.vram_used_bytes or 0 for gpu in host.gpus)
-    return USABLE * total - max(0.0, used - ours)
+    warm = (model for model in report.models if model.residency is Residency.WARM)
+    return room_for_models(host, sum(map(needed_bytes, warm)))

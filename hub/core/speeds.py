@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from protocol.model import EndpointReport, GpuReport, HostReport, ModelReport
+from protocol.machine import GpuReport, HostReport
+from protocol.model import EndpointReport, ModelReport
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -21,7 +21,7 @@ from hub.store.refusals import Evicted, NameTaken
 from hub.store.rows import at
 from hub.store.store import Start, Store
 from protocol import messages
-from protocol.api import AgentList, AgentView, HostList, HostView
+from protocol.api import AgentList, AgentView
 from protocol.clock import Clock
 from protocol.errors import Conflict, NotFound, Overloaded
 from protocol.events import Event, EventKind
@@ -59,7 +59,7 @@ class Lifecycle:
 class Presence:
     """The use cases of agents coming, living and going, and of people looking at them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it is made of
         self,
         store: Store,
         fleet: Fleet,
@@ -70,9 +70,11 @@ class Presence:
         lose: Callable[[Held, str], None],
         send: Callable[[str, int, messages.Message], None],
         hubs: Callable[[], Mapping[int, str]] = dict,
+        on_heartbeat: Callable[[Agent, messages.Heartbeat], None] = lambda _agent, _heartbeat: None,
     ) -> None:
         self._store, self._fleet, self._clock, self._hub = store, fleet, clock, hub
         self._lease_s, self._lose, self._send, self._hubs = lease_s, lose, send, hubs
+        self._on_heartbeat = on_heartbeat
         self._lifecycle = Lifecycle()
 
     def restore(self, start: Start) -> None:
@@ -263,8 +265,7 @@ class Presence:
         if heartbeat.boot != agent.boot:
             return []  # of an older boot, whose socket is about to be cut
         agent.last_seen_ms = self._clock.now_ms()
-        if heartbeat.host is not None:
-            agent.report = heartbeat.host
+        self._on_heartbeat(agent, heartbeat)
         was_leaving, is_changed = agent.is_leaving, agent.is_leaving is not heartbeat.draining
         agent.is_leaving = heartbeat.draining
         if heartbeat.endpoints is not None and heartbeat.endpoints != agent.endpoints:
@@ -367,13 +368,6 @@ class Presence:
         """
         return self._view(self._known(name))
 
-    def hosts(self) -> HostList:
-        """All machines, by name, each with the newest report of its agents."""
-        found: dict[str, list[Agent]] = {}
-        for agent in self._fleet.agents.values():
-            found.setdefault(agent.host or agent.name, []).append(agent)
-        return HostList(hosts=tuple(_host(name, agents) for name, agents in sorted(found.items())))
-
     def _view(self, agent: Agent) -> AgentView:
         hubs = self._hubs()
         return view(agent, hubs.get(agent.hub or 0, ""), is_elsewhere=self.is_elsewhere(agent))
@@ -418,20 +412,4 @@ def view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
         alarm=agent.alarm,
         alarm_at=at(agent.alarm_ms) if agent.alarm else None,
         hub=hub_url,
-    )
-
-
-def _host(name: str, agents: list[Agent]) -> HostView:
-    reports = [agent.report for agent in agents if agent.report is not None]
-    newest = max(reports, key=lambda report: report.at, default=None)
-    models = {model.name for agent in agents for endpoint in agent.endpoints for model in endpoint.models}
-    return HostView(
-        name=name,
-        agents=tuple(sorted(agent.name for agent in agents)),
-        cpu=newest.cpu if newest else None,
-        ram=newest.ram if newest else None,
-        disk=newest.disk if newest else None,
-        gpus=newest.gpus if newest else (),
-        models=tuple(sorted(models)),
-        at=newest.at if newest else None,
     )

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hub.core.agent import Held
-from hub.core.board import USABLE, find, model_of, take_turn
+from hub.core.board import find, model_of, take_turn
 from hub.core.fleet import Fleet
+from hub.core.hosts import USABLE
 from hub.core.matching import Matcher
 from hub.core.routing import Requirements, context_bucket
 from hub.core.scheduling import plan
@@ -19,18 +20,8 @@ from hub.core.window import Window
 from hub.simulate.engine import Machine, Request
 from hub.simulate.fleet import OVERHEAD, FleetPlan, HostPlan, ModelPlan
 from protocol.ids import encode
-from protocol.model import (
-    AgentState,
-    CpuReport,
-    EndpointKind,
-    EndpointReport,
-    GpuReport,
-    HostReport,
-    ModelReport,
-    Residency,
-    SpaceReport,
-    Strategy,
-)
+from protocol.machine import CpuReport, GpuReport, HostReport, SpaceReport
+from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Residency, Strategy
 
 ENDPOINT: Final = "llm"
 _GB: Final = 10**9

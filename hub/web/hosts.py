@@ -14,7 +14,7 @@ from protocol.api import PREFIX, HostList
 async def index(request: web.Request) -> web.StreamResponse:
     """All machines, by name."""
     requests.query(request)
-    return json_reply(request.app[SERVICES].presence.hosts())
+    return json_reply(request.app[SERVICES].hosts.hosts())
 
 
 ROUTES: Final = (

@@ -14,6 +14,7 @@ from hub.core.access import Principal
 from hub.services.access import Access
 from hub.services.backups import Backups
 from hub.services.feed import Feed
+from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.presence import Presence
@@ -29,6 +30,7 @@ class Services:
     intake: Intake
     insight: Insight
     presence: Presence
+    hosts: Hosts
     registry: Registry
     access: Access
     feed: Feed

@@ -18,19 +18,8 @@ import apsw
 from msgspec import json
 
 from protocol.errors import AgentComError, WorkFailed
-from protocol.model import (
-    AttemptId,
-    CpuReport,
-    EndpointReport,
-    FailureClass,
-    Finding,
-    HostReport,
-    Iteration,
-    Routing,
-    SpaceReport,
-    TaskResult,
-    TaskSpec,
-)
+from protocol.machine import HostReading
+from protocol.model import AttemptId, EndpointReport, FailureClass, Finding, Iteration, Routing, TaskResult, TaskSpec
 from sidecar.app import Running
 from sidecar.dial import EVICTED, Connection, HubRefused
 from sidecar.errors import failure_of
@@ -47,11 +36,8 @@ from tests.simulation.hub import Hub
 from tests.simulation.network import End, Network
 from tests.simulation.world import Machine, Process, World
 
-HOST: Final = HostReport(
-    cpu=CpuReport(percent=1, cores=2),
-    ram=SpaceReport(total_bytes=2, used_bytes=1),
-    disk=SpaceReport(total_bytes=2, used_bytes=1),
-    at=datetime(2026, 1, 1, tzinfo=UTC),
+HOST: Final = HostReading(
+    at=datetime(2026, 1, 1, tzinfo=UTC), cpu_percent=1, cores=b"\x01\x01", ram=(2, 1), disk=(2, 1), notes={}
 )
 STAYS_S: Final = 0.01
 """How long a process tree takes to die once it is killed."""
@@ -270,7 +256,7 @@ class Sidecar:
         )
         shop = self._shop = Workshop(self.world, self.history, process, leases)
         runner = Runner(self.name, self.slots, shop, journal, link, leases)
-        link.tell(capabilities=self.capabilities, host=HOST)
+        link.tell(capabilities=self.capabilities, reading=HOST)
         runner.recover()
         work = process.create_task(self._line(link, runner, boot))
 

@@ -10,19 +10,9 @@ from typing import Final
 from msgspec import Raw
 
 from protocol import codec
+from protocol.machine import HostReading
 from protocol.messages import Assign, Cancel, HeldAttempt, Report
-from protocol.model import (
-    AttemptId,
-    AttemptState,
-    CpuReport,
-    HostReport,
-    Routing,
-    SpaceReport,
-    TaskResult,
-    TaskSpec,
-    Tier,
-    TierDecision,
-)
+from protocol.model import AttemptId, AttemptState, Routing, TaskResult, TaskSpec, Tier, TierDecision
 from sidecar.clock import SystemClock
 from sidecar.dial import Pace
 from sidecar.link import Identity, Link
@@ -33,11 +23,8 @@ PACE: Final = Pace(first_s=0.02, cap_s=0.05, settled_s=0.2, refused_s=0.05, hand
 ROUTING: Final = Routing(
     tier=TierDecision(explicit=None, inferred=Tier.TRIVIAL, effective=Tier.TRIVIAL, confidence=1, signals=())
 )
-HOST: Final = HostReport(
-    cpu=CpuReport(percent=1, cores=2),
-    ram=SpaceReport(total_bytes=2, used_bytes=1),
-    disk=SpaceReport(total_bytes=2, used_bytes=1),
-    at=datetime(2026, 1, 1, tzinfo=UTC),
+HOST: Final = HostReading(
+    at=datetime(2026, 1, 1, tzinfo=UTC), cpu_percent=1, cores=b"\x01\x01", ram=(2, 1), disk=(2, 1), notes={}
 )
 
 

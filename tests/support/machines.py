@@ -3,17 +3,8 @@
 from datetime import UTC, datetime
 
 from hub.core.fleet import Fleet
-from protocol.model import (
-    AgentState,
-    CpuReport,
-    EndpointKind,
-    EndpointReport,
-    GpuReport,
-    HostReport,
-    ModelReport,
-    Residency,
-    SpaceReport,
-)
+from protocol.machine import CpuReport, GpuReport, HostReport, SpaceReport
+from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Residency
 
 GB = 10**9
 

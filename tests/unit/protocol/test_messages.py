@@ -13,16 +13,19 @@ import pytest
 
 from protocol import codec
 from protocol.errors import MalformedFrame
-from protocol.messages import KINDS, AnyMessage, Message, Ordered
+from protocol.machine import MAX_GPU_PROCESSES, MAX_GPUS, SpaceReport
+from protocol.messages import KINDS, AnyMessage, Heartbeat, Message, Ordered
 
 
-def _time(entry: dict[str, Any]) -> dict[str, Any] | msgpack.Timestamp:
-    """JSON has no times: ``{"$time_s": seconds}`` stands for a MessagePack timestamp."""
+def _plain(entry: dict[str, Any]) -> dict[str, Any] | msgpack.Timestamp | bytes:
+    """JSON has no times and no bytes: ``{"$time_s": seconds}`` and ``{"$bytes": hex}`` stand for them."""
+    if "$bytes" in entry:
+        return bytes.fromhex(entry["$bytes"])
     return msgpack.Timestamp(entry["$time_s"]) if "$time_s" in entry else entry
 
 
 TEXT = (Path(__file__).parent / "golden" / "messages.json").read_text("utf-8")
-GOLDEN: dict[str, dict[str, Any]] = json.loads(TEXT, object_hook=_time)
+GOLDEN: dict[str, dict[str, Any]] = json.loads(TEXT, object_hook=_plain)
 
 
 def read(name: str) -> AnyMessage:
@@ -88,3 +91,37 @@ def test_no_golden_field_is_left_at_its_default(name: str) -> None:
     value = GOLDEN[name]["value"]
 
     assert set(value) == {"t", *(f.encode_name for f in _fields(KINDS[value["t"]]))}
+
+
+def test_what_sidecars_said_of_their_machine_before_there_were_readings_is_still_read() -> None:
+    gpu = {"name": "H200", "vram_total_bytes": 9, "vram_used_bytes": 5, "vram_ours_bytes": None, "utilization": 99.0}
+    space = {"total_bytes": 4, "used_bytes": 3}
+    at = msgpack.Timestamp(1)
+    cpu = {"percent": 1.0, "cores": 2}
+    host = {"cpu": cpu, "ram": space, "disk": space, "gpus": [gpu], "at": at}
+    (beat,) = codec.decode(msgpack.packb({"t": "heartbeat", "sidecar": "a", "boot": 1, "host": host}))
+
+    assert isinstance(beat, Heartbeat)
+    assert beat.host is not None
+    assert (beat.host.gpus[0].vram_used_bytes, beat.host.disk) == (5, SpaceReport(total_bytes=4, used_bytes=3))
+    assert beat.reading is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"gpus": [[]] * (MAX_GPUS + 1)},
+        {"holders": [[0, 1, 2, "other", "x"]] * (MAX_GPU_PROCESSES + 1)},
+        {"holders": [[0, 1, 2, "mine", "x"]]},
+        {"holders": [[0, 1, 2, "other", "x" * 65]]},
+        {"cards": [["nvidia", 0, "u" * 65, "n"]]},
+        {"notes": {"a": "x" * 201}},
+        {"cores": bytes(1025)},
+        {"ram": [1, -1]},
+    ],
+)
+def test_a_reading_beyond_its_bounds_is_refused(part: dict[str, Any]) -> None:
+    reading = {"at": msgpack.Timestamp(1), "cpu_percent": 1.0, "cores": b"", "ram": [2, 1]} | part
+
+    with pytest.raises(MalformedFrame):
+        codec.decode(msgpack.packb({"t": "heartbeat", "sidecar": "a", "boot": 1, "reading": reading}))

@@ -72,7 +72,7 @@ async def test_a_sidecar_joins_works_and_leaves(hub: HubServer, tmp_path: Path) 
     await hub.until(lambda: hub.heartbeats)
     await hub.say(assign(hub, "echo hello"))
     await hub.until(lambda: hub.of(Report))
-    await hub.until(lambda: any(beat.host for beat in hub.heartbeats))
+    await hub.until(lambda: any(beat.reading for beat in hub.heartbeats))
     state = running.lifecycle.now
     await running.stop()
     await running.stop()
@@ -84,8 +84,8 @@ async def test_a_sidecar_joins_works_and_leaves(hub: HubServer, tmp_path: Path) 
     assert hello.slots == 2
     assert {"executor:shell", "executor:noop", "os:linux", "git", "site:lab"} <= set(hello.capabilities)
     assert hub.headers[0]["User-Agent"].startswith("agentcom-sidecar/")
-    host = next(beat.host for beat in hub.heartbeats if beat.host)
-    assert host.ram.total_bytes > host.ram.used_bytes > 0
+    total_bytes, used_bytes = next(beat.reading for beat in hub.heartbeats if beat.reading).ram
+    assert total_bytes > used_bytes > 0
 
 
 async def test_scratch_files_of_an_earlier_start_are_removed(hub: HubServer, tmp_path: Path) -> None:

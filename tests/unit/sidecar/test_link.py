@@ -189,13 +189,13 @@ async def test_heartbeats_tell_resources_and_changes_once(hub: HubServer) -> Non
     link = make_link(hub)
     async with running(link, Notebook()):
         await hub.until(lambda: hub.heartbeats)
-        link.tell(host=HOST, capabilities=("noop", "gpu"))
-        await hub.until(lambda: any(beat.host for beat in hub.heartbeats))
+        link.tell(reading=HOST, capabilities=("noop", "gpu"))
+        await hub.until(lambda: any(beat.reading for beat in hub.heartbeats))
         seen = len(hub.heartbeats)
         await hub.until(lambda: len(hub.heartbeats) >= seen + 2)
 
     assert [beat.capabilities for beat in hub.heartbeats if beat.capabilities] == [("noop", "gpu")]
-    assert [beat.host for beat in hub.heartbeats if beat.host] == [HOST]
+    assert [beat.reading for beat in hub.heartbeats if beat.reading] == [HOST]
 
 
 async def test_a_change_does_not_wait_for_the_next_heartbeat(hub: HubServer) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from hub.core.speeds import FIRST_DEMAND, MAX_KEPT, OTHER_DEMAND, Speeds, expected
-from protocol.model import EndpointKind, EndpointReport, GpuReport, HostReport, ModelReport
+from protocol.machine import GpuReport, HostReport
+from protocol.model import EndpointKind, EndpointReport, ModelReport
 from tests.support.machines import host
 
 GB = 10**9

@@ -1,0 +1,141 @@
+"""What the hub makes of the readings that sidecars send: a whole report of each machine, and room for models.
+
+Pure. Callers: ``hub/services/hosts.py`` (reports), ``hub/core/board.py`` (room).
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from protocol.machine import (
+    CpuReport,
+    GpuCard,
+    GpuGauge,
+    GpuHolder,
+    GpuProcess,
+    GpuReport,
+    HostReading,
+    HostReport,
+    Owner,
+    Space,
+    SpaceReport,
+)
+
+RAM_FOR_MODELS: Final = 0.7
+"""Share of main memory that models can have, where they run on the processor or share its memory."""
+USABLE: Final = 0.95
+"""Share of a GPU's memory that models can have."""
+
+
+def report_of(reading: HostReading, before: HostReport | None) -> HostReport:
+    """The whole picture after a reading, which may leave out what has not changed since ``before``."""
+    gpus: tuple[GpuReport, ...] = ()
+    if reading.gpus:
+        old = before.gpus if before else ()
+        cards = reading.cards if reading.cards is not None else tuple(map(_card, old))
+        holders = reading.holders if reading.holders is not None else tuple(_holders(old))
+        held: dict[int, list[GpuProcess]] = {}
+        for each in holders:
+            process = GpuProcess(pid=each.pid, name=each.name, owner=Owner(each.owner), vram_bytes=each.vram_bytes)
+            held.setdefault(each.gpu, []).append(process)
+        driver = ""
+        found = []
+        for place, (card, gauge) in enumerate(zip(cards, reading.gpus, strict=False)):
+            driver = card.driver or driver
+            found.append(_gpu(card, gauge, driver, tuple(held.get(place, ()))))
+        gpus = tuple(found)
+    notes = reading.notes if reading.notes is not None else before.notes if before else {}
+    return HostReport(
+        cpu=CpuReport(
+            percent=reading.cpu_percent, cores=len(reading.cores), per_core=tuple(reading.cores), load=reading.load
+        ),
+        ram=SpaceReport(total_bytes=reading.ram[0], used_bytes=reading.ram[1]),
+        swap=_space(reading.swap),
+        disk=_space(reading.disk),
+        workspace=_space(reading.workspace),
+        gpus=gpus,
+        notes=notes,
+        at=reading.at,
+    )
+
+
+def room_for_models(host: HostReport, resident_bytes: float) -> float | None:
+    """Bytes that models can have on a machine, those that are loaded included; ``None`` if nobody knows.
+
+    All memory of the GPUs but what the driver keeps and others hold. Used memory that no program owns up to counts as
+    theirs too, except for what the servers say that their models take (``resident_bytes``): a driver may name no
+    processes, and a server in a container is not seen. Without a GPU it is a share of main memory.
+    """
+    if not host.gpus:
+        return RAM_FOR_MODELS * host.ram.total_bytes
+    own = [gpu for gpu in host.gpus if not gpu.unified]
+    counted = own or list(host.gpus[:1])  # GPUs without memory of their own all have the same
+    if any(gpu.vram_total_bytes is None for gpu in counted):
+        return None
+    ours = sum(gpu.vram_ours_bytes or 0 for gpu in counted)
+    room = -max(0.0, sum(map(_unowned, counted)) - max(0.0, resident_bytes - ours))
+    for gpu in counted:
+        share = RAM_FOR_MODELS if gpu.unified else USABLE
+        room += share * ((gpu.vram_total_bytes or 0) - (gpu.vram_reserved_bytes or 0)) - (gpu.vram_foreign_bytes or 0)
+    return room
+
+
+def free_bytes(gpu: GpuReport) -> int | None:
+    """Memory of a GPU that is not taken by anybody; ``None`` if nobody knows."""
+    if gpu.vram_total_bytes is None or gpu.vram_used_bytes is None:
+        return None
+    return max(0, gpu.vram_total_bytes - (gpu.vram_reserved_bytes or 0) - gpu.vram_used_bytes)
+
+
+def _unowned(gpu: GpuReport) -> int:
+    """Used memory that no program owns up to."""
+    return max(0, (gpu.vram_used_bytes or 0) - (gpu.vram_ours_bytes or 0) - (gpu.vram_foreign_bytes or 0))
+
+
+def _gpu(card: GpuCard, gauge: GpuGauge, driver: str, processes: tuple[GpuProcess, ...]) -> GpuReport:
+    return GpuReport(
+        name=card.name,
+        vendor=card.vendor,
+        index=card.index,
+        uuid=card.uuid,
+        driver=driver,
+        part_of=card.part_of,
+        unified=card.unified,
+        power_limit_w=_float(card.power_limit_w),
+        vram_total_bytes=card.vram_total_bytes,
+        vram_used_bytes=gauge.used_bytes,
+        vram_ours_bytes=gauge.ours_bytes,
+        vram_foreign_bytes=gauge.foreign_bytes,
+        vram_reserved_bytes=gauge.reserved_bytes,
+        utilization=_float(gauge.utilization),
+        temperature_c=_float(gauge.temperature_c),
+        power_w=_float(gauge.power_w),
+        processes=processes,
+    )
+
+
+def _card(gpu: GpuReport) -> GpuCard:
+    return GpuCard(
+        vendor=gpu.vendor,
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        driver=gpu.driver,
+        vram_total_bytes=gpu.vram_total_bytes,
+        power_limit_w=None if gpu.power_limit_w is None else int(gpu.power_limit_w),
+        part_of=gpu.part_of,
+        unified=gpu.unified,
+    )
+
+
+def _holders(gpus: Iterable[GpuReport]) -> Iterable[GpuHolder]:
+    for place, gpu in enumerate(gpus):
+        for each in gpu.processes:
+            yield GpuHolder(gpu=place, pid=each.pid, vram_bytes=each.vram_bytes, owner=each.owner, name=each.name)
+
+
+def _space(space: Space | None) -> SpaceReport | None:
+    return None if space is None else SpaceReport(total_bytes=space[0], used_bytes=space[1])
+
+
+def _float(value: int | None) -> float | None:
+    return None if value is None else float(value)
