@@ -370,7 +370,12 @@ class ModelReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     size_bytes: int | None = None
     vram_bytes: int | None = None
     context: int | None = None
+    """Tokens it was loaded with, or is always served with."""
     tokens_per_s: float | None = None
+    max_context: int | None = None
+    """Tokens it was made for; ``None``: not told."""
+    kv_bytes_per_token: int | None = None
+    """Memory that a token of context takes; ``None``: not told."""
 
 
 class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -69,7 +69,9 @@ class Held:
     """The LLM server that it uses (host and endpoint), if it uses one, with ``model``."""
     model: str = ""
     kind: str = ""
-    """The class of its task."""
+    """Under which name its task teaches (:attr:`hub.core.routing.Requirements.kind`)."""
+    repo: str = ""
+    """The repository that it works in, as its requirements name it."""
     service_s: float = 0.0
     """How long it was expected to take that server."""
     ends_at: float | None = None

@@ -1,8 +1,9 @@
 """What a task would cost, in seconds, on each LLM server, as things stand and with all that is planned before it.
 
-One sum decides where work for a model goes: the wait for a turn, the reload of what is pushed out of memory, the load,
-the reading of the prompt and the writing of the answer. A warm server that is busy and a cold one that is idle are thus
-compared in the same unit. Pure: made from a snapshot of the fleet for one plan, and changed by what the plan reserves.
+One sum (:class:`hub.core.terms.Terms`) decides where work for a model goes: the wait for a turn, the reload of what is
+pushed out of memory, the load, the reading of the prompt and the writing of the answer, the repository, the checks, the
+price and the risk. A warm server that is busy and a cold one that is idle are thus compared in
+the same unit. Pure: made from a snapshot of the fleet for one plan, and changed by what the plan reserves.
 Caller: ``hub/core/scheduling.py``.
 """
 
@@ -11,29 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import replace
 
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
-from hub.core.hosts import room_for_models
 from hub.core.routing import Way
 from hub.core.speeds import Demand, ServerKey, Speeds
+from hub.core.terms import Rates, Terms, Weighed
+from hub.core.vram import SPLIT_BYTES, needed_bytes, overflow, room
 from protocol.machine import HostReport
-from protocol.model import EndpointReport, ModelReport, Residency
+from protocol.model import EndpointKind, EndpointReport, ModelReport, Residency
 
 CLOUD_PARALLEL: Final = 16
 LOCAL_PARALLEL: Final = 1
 """Requests that are answered at a time, where the endpoint does not say: Ollama's default is one a model."""
-WAIT_RISK: Final = 1.3
-"""What a second of waiting counts: it is a guess about somebody else's answer, which may take longer."""
 OVERDUE: Final = 0.25
 """A request that takes longer than expected is expected to take this share of its whole time more."""
 UNKNOWN_REST_S: Final = 30.0
 """Rest of an attempt that nothing is known of."""
-OVERHEAD: Final = 1.15
-"""What a model takes in memory over its size on disk, before it was measured: cache and buffers."""
-LEAST_SHOWN_S: Final = 0.05
 KEEP: Final = 20.0
 """A model that was used within so many times its load counts as wanted: pushing it out costs its reload."""
 SOON: Final = 0.3
@@ -41,56 +37,9 @@ SOON: Final = 0.3
 CROWD: Final = 0.5
 MAX_CROWD: Final = 8.0
 """A load costs everybody who waits meanwhile: this share of it for each task a server that waits, up to so many."""
-
-
-class Terms(Struct, frozen=True):
-    """What a way costs, in seconds."""
-
-    wait_s: float
-    evict_s: float
-    load_s: float
-    prefill_s: float
-    decode_s: float
-    crowd_s: float = 0.0
-    """What the load costs those who wait meanwhile."""
-
-    @property
-    def work_s(self) -> float:
-        """Reading and writing, once the model is there."""
-        return self.prefill_s + self.decode_s
-
-    @property
-    def service_s(self) -> float:
-        """How long the server is taken."""
-        return self.load_s + self.work_s
-
-    @property
-    def in_words(self) -> str:
-        """The sum and its parts, as a person reads them."""
-        named = (("wait", self.wait_s), ("load", self.load_s), ("reading", self.prefill_s), ("writing", self.decode_s))
-        parts = [f"{name} {seconds:.1f}" for name, seconds in named if seconds >= LEAST_SHOWN_S]
-        whole_s = self.wait_s + self.service_s
-        return f"after {whole_s:.1f} s" + (f" ({', '.join(parts)})" if parts else "")
-
-    @property
-    def shown(self) -> dict[str, float]:
-        """The terms that are not nothing, for people, and their sum."""
-        terms = {name: round(value, 3) for name, value in asdict(self).items() if value}
-        return {**terms, "total_s": round(self.total_s, 3)}
-
-    @property
-    def total_s(self) -> float:
-        """What is compared."""
-        return WAIT_RISK * self.wait_s + self.evict_s + self.crowd_s + self.service_s
-
-
-@dataclass(slots=True)
-class Weighed:
-    """A way with its terms, and the models that it pushes out of memory."""
-
-    way: Way
-    terms: Terms
-    evicted: tuple[str, ...] = ()
+CLONE_S: Final = 12.0
+FETCH_S: Final = 1.5
+"""Until a repository is there: from its origin, and on a host that had it before."""
 
 
 @dataclass(slots=True)
@@ -102,6 +51,8 @@ class Resident:
     """When the last request that needs it will have ended; it stays until then."""
     used: int = 0
     """Grows with every use, so that the one used longest ago goes first."""
+    tokens: int = 0
+    """Context it was loaded with, where more means a load; 0: any will do."""
 
     def turn(self, now: float) -> tuple[bool, float, int]:
         """Its place among those that may have to go: idle ones first, then those that end soonest."""
@@ -116,18 +67,23 @@ class Server:
     endpoint: EndpointReport
     host: HostReport | None
     parallel: int
-    room_bytes: float | None
-    """Memory for models; ``None``: unknown, so nothing is ever pushed out."""
+    rooms: tuple[float, ...] | None
+    """Memory for models, GPU by GPU; ``None``: unknown, so nothing is ever pushed out."""
     residents: dict[str, Resident] = field(default_factory=dict)
     ends: list[float] = field(default_factory=list)
     """When each request that runs or is reserved will end, soonest first."""
-    weighed: dict[tuple[str, str, Demand], "Weighed | str"] = field(default_factory=dict)
+    weighed: dict[tuple[str, str, Demand], Weighed | str] = field(default_factory=dict)
     """What was worked out since something was last reserved here."""
 
     @property
     def has_turn(self) -> bool:
         """Whether a request could begin now."""
         return len(self.ends) < self.parallel
+
+    def has_ready(self, name: str, tokens: int) -> bool:
+        """Whether the model is in memory (or on its way there), with room for so many tokens."""
+        resident = self.residents.get(name)
+        return resident is not None and (not resident.tokens or tokens <= resident.tokens)
 
     def free_at(self, now: float) -> float:
         """When the next request can begin."""
@@ -139,6 +95,8 @@ class Board:
 
     Args:
         wanted: how many tasks wait for a model; a model that is wanted costs its reload when it is pushed out.
+        crowd: tasks for models that wait, a server.
+        rates: what money and failures count.
     """
 
     def __init__(
@@ -148,9 +106,10 @@ class Board:
         now: float,
         wanted: Callable[[str], int] = lambda _model: 0,
         crowd: float = 0.0,
+        rates: Rates = Rates(),  # noqa: B008 - frozen
     ) -> None:
         self._fleet, self._speeds, self._now, self._wanted = fleet, speeds, now, wanted
-        self._crowd = crowd
+        self._crowd, self._rates = crowd, rates
         self._servers: dict[ServerKey, Server] = {}
         self._uses = 0
         self._running: dict[ServerKey, list[Held]] = {}
@@ -179,10 +138,11 @@ class Board:
         model = model_of(server.endpoint, way.model)
         speed = self._speeds.of(server.key, server.endpoint, model, server.host)
         begins = max(server.free_at(self._now), self._agent_free_at(agent))
-        load_s = evict_s = 0.0
+        size_bytes, load_s, evict_s = 0.0, 0.0, 0.0
         evicted: tuple[str, ...] = ()
-        if server.endpoint.local and way.model not in server.residents:
-            made = self._make_room(server, needed_bytes(model))
+        if server.endpoint.local and not server.has_ready(way.model, demand.context):
+            size_bytes = needed_bytes(model, demand.context, server.parallel)
+            made = self._make_room(server, way.model, size_bytes)
             if isinstance(made, str):
                 return made
             load_s = speed.load_s
@@ -194,21 +154,42 @@ class Board:
             crowd_s=CROWD * min(MAX_CROWD, self._crowd) * load_s,
             prefill_s=demand.input_tokens / speed.prefill_tokens_per_s,
             decode_s=demand.output_tokens / speed.decode_tokens_per_s,
+            workspace_s=self._workspace_s(agent, demand),
+            verify_s=demand.verify_s,
+            price_s=self._rates.s_per_usd * self._speeds.usd(server.key, server.endpoint, way.model, demand),
         )
-        return Weighed(way, terms, evicted)
+        whole = replace(terms, risk_s=self._risk_s(terms, way, demand, server, model))
+        return Weighed(way, whole, evicted, size_bytes, demand.context)
 
-    def _make_room(self, server: Server, needed: float) -> tuple[float, float, tuple[str, ...]] | str:
-        """When there is room for so many bytes, what the reloads will cost, and what has to go."""
-        if server.room_bytes is None:
+    def _risk_s(self, terms: Terms, way: Way, demand: Demand, server: Server, model: ModelReport | None) -> float:
+        """What failures are expected to cost: the prompt may be too long after all, and models fail at some work."""
+        in_vain = overflow(model, demand.bucket, grows=server.endpoint.kind is EndpointKind.OLLAMA)
+        return in_vain * (terms.attempt_s + terms.price_s) + self._rates.risk(demand, way, terms)
+
+    def _workspace_s(self, agent: Agent, demand: Demand) -> float:
+        if not demand.repo:
+            return 0.0
+        return FETCH_S if self._fleet.has_repo(agent.host or agent.name, demand.repo) else CLONE_S
+
+    def _make_room(self, server: Server, model: str, needed: float) -> tuple[float, float, tuple[str, ...]] | str:
+        """When there is room for so many bytes of a model, what the reloads will cost, and what has to go."""
+        if server.rooms is None:
             return self._now, 0.0, ()
-        if needed > server.room_bytes:
-            return f"has {server.room_bytes / 1e9:.1f} GB for models, it needs {needed / 1e9:.1f} GB"
-        free = server.room_bytes - sum(each.size_bytes for each in server.residents.values())
+        whole = sum(server.rooms)
+        if needed > max(server.rooms, default=0.0):
+            needed += SPLIT_BYTES * (len(server.rooms) - 1)
+        if needed > whole:
+            return f"has {whole / 1e9:.1f} GB for models, it needs {needed / 1e9:.1f} GB"
+        free = whole - sum(each.size_bytes for each in server.residents.values())
         begins, cost_s = self._now, 0.0
+        if own := server.residents.get(model):  # in memory with too little context: it makes room for itself
+            free, begins = free + own.size_bytes, max(begins, own.until)
         evicted: list[str] = []
         for name, resident in sorted(server.residents.items(), key=lambda item: item[1].turn(self._now)):
             if free >= needed:
                 break
+            if name == model:
+                continue
             free += resident.size_bytes
             begins = max(begins, resident.until)  # a model that is busy is never pushed out: wait for its end
             speed = self._speeds.of(server.key, server.endpoint, model_of(server.endpoint, name), server.host)
@@ -237,16 +218,18 @@ class Board:
         for name in chosen.evicted:
             server.residents.pop(name, None)
         self._uses += 1
-        self._use(server, chosen.way.model, ends)
+        self._use(server, chosen.way.model, ends, chosen.size_bytes, chosen.context)
         insort(server.ends, ends)
         server.weighed.clear()
 
-    def _use(self, server: Server, name: str, ends: float) -> None:
+    def _use(self, server: Server, name: str, ends: float, size_bytes: float = 0.0, tokens: int = 0) -> None:
         if not server.endpoint.local:
             return
         resident = server.residents.get(name)
-        if resident is None:
-            resident = server.residents[name] = Resident(needed_bytes(model_of(server.endpoint, name)))
+        if resident is None or size_bytes:
+            size_bytes = size_bytes or needed_bytes(model_of(server.endpoint, name))
+            until = resident.until if resident else 0.0
+            resident = server.residents[name] = Resident(size_bytes, until, tokens=tokens)
         resident.until, resident.used = max(resident.until, ends), self._uses
 
     # --- servers ------------------------------------------------------------------------------------------------------
@@ -261,11 +244,12 @@ class Board:
 
     def _made(self, key: ServerKey, report: EndpointReport, host: HostReport | None) -> Server:
         parallel = report.parallel or (LOCAL_PARALLEL if report.local else CLOUD_PARALLEL)
-        server = Server(key, report, host, parallel, _room(report, host) if report.local else None)
+        server = Server(key, report, host, parallel, room(report, host) if report.local else None)
         if report.local:
             for number, model in enumerate(report.models):
                 if model.residency in {Residency.WARM, Residency.LOADING}:
-                    server.residents[model.name] = Resident(needed_bytes(model), used=-number)
+                    tokens = model.context or 0 if report.kind is EndpointKind.OLLAMA else 0
+                    server.residents[model.name] = Resident(needed_bytes(model), used=-number, tokens=tokens)
         for held in self._running.get(key, ()):
             ends = self._rest(held)
             self._use(server, held.model, ends)
@@ -298,18 +282,3 @@ def find(fleet: Fleet, agent: Agent, endpoint: str) -> tuple[ServerKey, Endpoint
 def model_of(endpoint: EndpointReport, name: str) -> ModelReport | None:
     """The report of a model; ``None`` if the endpoint does not list it."""
     return next((model for model in endpoint.models if model.name == name), None)
-
-
-def needed_bytes(model: ModelReport | None) -> float:
-    """Memory that a model takes: as measured when it was last loaded, else its size and a bit; 0 if nobody knows."""
-    if model is None:
-        return 0.0
-    return float(model.vram_bytes) if model.vram_bytes else OVERHEAD * (model.size_bytes or 0)
-
-
-def _room(report: EndpointReport, host: HostReport | None) -> float | None:
-    """Memory that the models of an endpoint can have; ``None`` if nobody knows."""
-    if host is None:
-        return None
-    warm = (model for model in report.models if model.residency is Residency.WARM)
-    return room_for_models(host, sum(map(needed_bytes, warm)))

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 
 from hub.core.agent import Agent
-from hub.core.board import Board, Weighed
+from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.matching import match, reasons_against, way_of
 from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
+from hub.core.terms import Weighed
 from protocol.api import HostExplanation
 from protocol.model import Strategy, TaskState
 

@@ -4,10 +4,15 @@ Changes here run ahead of the commit (a slot is taken when the claim is planned)
 claim that the store refuses is released again. All times are arguments.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 from hub.core.agent import Agent, Held
 from protocol.model import AgentState, AttemptState, EndpointReport
+
+MAX_REPOS: Final = 200
+"""Repositories that are remembered for a host; sidecars keep fewer."""
 
 
 class Fleet:
@@ -27,6 +32,7 @@ class Fleet:
         self.endpoints_down: tuple[str, ...] = ()
         self.generation = 0
         self._given = 0
+        self._repos: dict[str, OrderedDict[str, None]] = {}
 
     def agent(self, name: str) -> Agent:
         """The agent of that name, made if it is new."""
@@ -38,8 +44,9 @@ class Fleet:
 
     def forget(self, name: str) -> None:
         """There is no such agent any more; it holds nothing."""
-        if self.agents.pop(name, None) is not None:
+        if (agent := self.agents.pop(name, None)) is not None:
             self.generation += 1
+            self._repos.pop(agent.host or name, None)
 
     def online(self) -> Iterator[Agent]:
         """Agents that are connected."""
@@ -114,6 +121,18 @@ class Fleet:
             else:
                 held.lease_until = until
         return stale
+
+    def has_repo(self, host: str, repo: str) -> bool:
+        """Whether work in a repository has ended on this host not long ago."""
+        return repo in self._repos.get(host, ())
+
+    def keep_repo(self, host: str, repo: str) -> None:
+        """Work in a repository has ended there: the next fetch will be short."""
+        repos = self._repos.setdefault(host, OrderedDict())
+        repos[repo] = None
+        repos.move_to_end(repo)
+        if len(repos) > MAX_REPOS:
+            repos.popitem(last=False)
 
     def expired(self, now: float) -> list[Held]:
         """Attempts whose lease has ended."""

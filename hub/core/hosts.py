@@ -58,25 +58,31 @@ def report_of(reading: HostReading, before: HostReport | None) -> HostReport:
     )
 
 
-def room_for_models(host: HostReport, resident_bytes: float) -> float | None:
-    """Bytes that models can have on a machine, those that are loaded included; ``None`` if nobody knows.
+def rooms_for_models(host: HostReport, resident_bytes: float) -> tuple[float, ...] | None:
+    """Bytes that models can have, GPU by GPU, those that are loaded included; ``None`` if nobody knows.
 
     All memory of the GPUs but what the driver keeps and others hold. Used memory that no program owns up to counts as
     theirs too, except for what the servers say that their models take (``resident_bytes``): a driver may name no
     processes, and a server in a container is not seen. Without a GPU it is a share of main memory.
     """
     if not host.gpus:
-        return RAM_FOR_MODELS * host.ram.total_bytes
+        return (RAM_FOR_MODELS * host.ram.total_bytes,)
     own = [gpu for gpu in host.gpus if not gpu.unified]
     counted = own or list(host.gpus[:1])  # GPUs without memory of their own all have the same
     if any(gpu.vram_total_bytes is None for gpu in counted):
         return None
-    ours = sum(gpu.vram_ours_bytes or 0 for gpu in counted)
-    room = -max(0.0, sum(map(_unowned, counted)) - max(0.0, resident_bytes - ours))
-    for gpu in counted:
+    named = sum(gpu.vram_ours_bytes or 0 for gpu in counted)
+    return tuple(_rooms(counted, max(0.0, resident_bytes - named)))
+
+
+def _rooms(gpus: Iterable[GpuReport], unnamed: float) -> Iterable[float]:
+    """``unnamed``: what our models take beyond what the driver says is ours, on the first GPUs that have so much."""
+    for gpu in gpus:
+        ours = min(unnamed, _unowned(gpu))
+        unnamed -= ours
         share = RAM_FOR_MODELS if gpu.unified else USABLE
-        room += share * ((gpu.vram_total_bytes or 0) - (gpu.vram_reserved_bytes or 0)) - (gpu.vram_foreign_bytes or 0)
-    return room
+        whole = share * ((gpu.vram_total_bytes or 0) - (gpu.vram_reserved_bytes or 0))
+        yield max(0.0, whole - (gpu.vram_foreign_bytes or 0) - (_unowned(gpu) - ours))
 
 
 def free_bytes(gpu: GpuReport) -> int | None:

@@ -9,8 +9,9 @@ from typing import Final
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
-from hub.core.routing import Requirements, Way, model_on
-from protocol.model import AgentState, Candidate, EndpointReport, Strategy
+from hub.core.routing import ANSWER_TOKENS, Requirements, Way, model_on
+from hub.core.vram import most_tokens, overflow
+from protocol.model import AgentState, Candidate, EndpointKind, EndpointReport, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,23 @@ def way_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Require
     fitting = [endpoint for endpoint in (*agent.endpoints, *fleet.endpoints) if endpoint.local == wants_local]
     if not fitting:
         return f"has no {'local' if wants_local else 'cloud'} LLM endpoint"
+    against = ""
     for endpoint in fitting:
         if model := model_on(endpoint, requirements.model):
-            return Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model)
-    return _no_model(fitting, requirements.model)
+            against = _too_small(endpoint, model, requirements)
+            if not against:
+                return Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model)
+    return against or _no_model(fitting, requirements.model)
+
+
+def _too_small(endpoint: EndpointReport, name: str, requirements: Requirements) -> str:
+    """Why a model certainly cannot read the prompt; empty: it may."""
+    model = next((model for model in endpoint.models if model.name == name), None)
+    grows = endpoint.kind is EndpointKind.OLLAMA
+    if overflow(model, requirements.context, grows=grows) < 1:
+        return ""
+    least, most = requirements.context // 2 + ANSWER_TOKENS, most_tokens(model, grows=grows)
+    return f"{name} on {endpoint.id} takes {most} tokens, the task needs more than {least} with its answer"
 
 
 def _no_model(endpoints: list[EndpointReport], wanted: str) -> str:

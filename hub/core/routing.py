@@ -7,6 +7,7 @@ read back without opening a single spec.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import blake2s
 from typing import Final
 
 import msgspec
@@ -27,6 +28,8 @@ DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
 
 LEAST_CONTEXT: Final = 2_048
 CHARS_PER_TOKEN: Final = 3.5
+ANSWER_TOKENS: Final = 1_024
+"""Room in a context that an answer needs beside its prompt, at least."""
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _placements: Final = msgspec.msgpack.Encoder()
@@ -47,11 +50,23 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How high it has climbed; ``model`` is then the one of the rung."""
     alone: bool = False
     """Only on an agent that runs nothing else: the task is suspected of killing its agents."""
+    repo: str = ""
+    """Digest of the repository's address: tasks in one repository are best done where it is already."""
 
     @property
     def needs_model(self) -> bool:
         """Whether a model does the work."""
         return self.strategies[0] is not Strategy.TRIVIAL
+
+    @property
+    def tokens(self) -> int:
+        """Context that its requests need, rounded up; 0: nobody knows."""
+        return context_bucket(self.context + ANSWER_TOKENS) if self.context else 0
+
+    @property
+    def kind(self) -> str:
+        """Under which name such tasks teach: the text without what is of one repository or one task."""
+        return msgspec.structs.replace(self, repo="", alone=False).text
 
     @property
     def text(self) -> str:
@@ -144,6 +159,7 @@ def route(
         needs=needs,
         context=context_bucket(_prompt_tokens(spec)),
         topic=topic_of(spec, executor, tier.effective) if spec.learning else "",
+        repo=repo_digest(spec.context.repo),
     )
 
 
@@ -151,6 +167,11 @@ def class_on(text: str, rung: Rung, strategy: Strategy) -> str:
     """The class of a task of class ``text`` once it stands on ``rung``."""
     was = requirements_of(text)
     return msgspec.structs.replace(was, rung=rung, model=rung.model, strategies=(strategy,)).text
+
+
+def repo_digest(address: str) -> str:
+    """A short name for a repository that does not show its address, which may hold a password; empty without one."""
+    return blake2s(address.encode(), digest_size=6).hexdigest() if address else ""
 
 
 def _prompt_tokens(spec: TaskSpec) -> int:

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.core.agent import Agent
-from hub.core.board import Board, Weighed
+from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.matching import Match, Matcher
 from hub.core.routing import Way
 from hub.core.speeds import Demand, Speeds
+from hub.core.terms import Rates, Weighed
 from hub.core.window import ClassQueue, Place, Window
 from protocol.ids import made_ms
 
@@ -59,7 +60,12 @@ Turn = tuple[int, int, str, str, int]
 
 
 def plan(
-    window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds | None = None, now: float = 0.0
+    window: Window,
+    fleet: Fleet,
+    matcher: Matcher,
+    speeds: Speeds | None = None,
+    now: float = 0.0,
+    rates: Rates = Rates(),  # noqa: B008 - frozen
 ) -> Iterator[Assignment]:
     """Assignments to make now, best first.
 
@@ -70,16 +76,21 @@ def plan(
         window, fleet, matcher: what waits, who is there, and who can do what.
         speeds: what is known of models and tasks.
         now: seconds of the hub's monotonic clock.
+        rates: what money and failures count.
     """
     if fleet.has_free_slot:
-        yield from _Plan(window, fleet, matcher, speeds or Speeds(), now).assignments()
+        yield from _Plan(window, fleet, matcher, speeds or Speeds(), now, rates).assignments()
 
 
 class _Plan:
     """One look at everything that waits."""
 
-    def __init__(self, window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds, now: float) -> None:
+    def __init__(
+        self, window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds, now: float, rates: Rates
+    ) -> None:
         self._window, self._fleet, self._matcher, self._speeds, self._now = window, fleet, matcher, speeds, now
+        self._rates = rates
+        self._demands: dict[str, Demand] = {}
         self._emptying: set[str] = set()
         self._board: Board | None = None
         self._handicaps: dict[str, int] = {}
@@ -143,14 +154,17 @@ class _Plan:
             waiting = [q for q in self._window.classes.values() if q.requirements.needs_model]
             servers = sum(max(1, len(agent.endpoints)) for agent in self._fleet.online())
             crowd = max(0, sum(len(queue) for queue in waiting) - 1) / max(1, servers)
-            self._board = Board(self._fleet, self._speeds, self._now, self._wanted, crowd)
+            self._board = Board(self._fleet, self._speeds, self._now, self._wanted, crowd, self._rates)
         return self._board
 
     def _wanted(self, model: str) -> int:
         return sum(len(queue) for queue in self._window.classes.values() if queue.requirements.model == model)
 
     def _demand(self, queue: ClassQueue) -> Demand:
-        return self._speeds.demand(queue.text, queue.requirements.executor)
+        found = self._demands.get(queue.text)
+        if found is None:
+            found = self._demands[queue.text] = self._speeds.asked(queue.requirements, queue.kind)
+        return found
 
     def _handicap_ms(self, queue: ClassQueue) -> int:
         """By how much later a task of this class counts as having come."""

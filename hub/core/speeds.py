@@ -9,7 +9,9 @@ from collections import OrderedDict
 from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from hub.core.routing import Requirements
 from protocol.machine import GpuReport, HostReport
 from protocol.model import EndpointReport, ModelReport
 
@@ -53,6 +55,10 @@ EFFICIENCY: Final = 0.6
 PREFILL_FACTOR: Final = 20.0
 """Prompt tokens a server reads in the time it writes one."""
 CLOUD_PREFILL, CLOUD_DECODE = 3_000.0, 60.0
+CLOUD_USD: Final = 3e-6
+"""Price of a token that is read, at an endpoint that is not ours, before anything was paid there."""
+OUTPUT_PRICE: Final = 5.0
+"""Price of a token that is written, in tokens that are read: so it is with all makers, more or less."""
 UNKNOWN_SIZE: Final = 5 * GIGA
 
 ServerKey = tuple[str, str]
@@ -71,10 +77,21 @@ class Speed(Struct, frozen=True):
 
 
 class Demand(Struct, frozen=True):
-    """What one attempt of a kind of task asks of a model: tokens in all its requests together."""
+    """What one attempt of a kind of task asks of a model: tokens in all its requests together; and of its agent."""
 
     input_tokens: float
     output_tokens: float
+    verify_s: float = 0.0
+    """Tools and checks."""
+    kind: str = ""
+    bucket: int = 0
+    """Tokens of its prompt, as :func:`hub.core.routing.context_bucket` rounds them."""
+    context: int = 0
+    """Context that its requests need, prompt and answer."""
+    repo: str = ""
+    """The repository it works in, as :class:`hub.core.routing.Requirements` names it."""
+    topic: str = ""
+    """What outcomes are learnt about (``hub/core/outcomes.py``)."""
 
 
 FIRST_DEMAND: Final[dict[str, Demand]] = {"chat": Demand(800.0, 400.0), "agent": Demand(12_000.0, 2_000.0)}
@@ -119,6 +136,7 @@ class Speeds:
         self._disks: OrderedDict[ServerKey, float] = OrderedDict()
         self._any_disk = DISK
         self._demands: OrderedDict[str, Demand] = OrderedDict()
+        self._prices: OrderedDict[tuple[ServerKey, str], float] = OrderedDict()
 
     def of(
         self, server: ServerKey, endpoint: EndpointReport, model: ModelReport | None, host: HostReport | None
@@ -133,13 +151,36 @@ class Speeds:
         """What a task of ``kind`` (the text of its class) will ask for."""
         return self._demands.get(kind) or FIRST_DEMAND.get(executor, OTHER_DEMAND)
 
-    def used(self, kind: str, input_tokens: int, output_tokens: int) -> None:
-        """An attempt of ``kind`` has used so many tokens."""
+    def asked(self, requirements: Requirements, kind: str) -> Demand:
+        """What a task with these requirements will ask for; ``kind``: theirs."""
+        return replace(
+            self.demand(kind, requirements.executor),
+            kind=kind,
+            bucket=requirements.context,
+            context=requirements.tokens,
+            repo=requirements.repo,
+            topic=requirements.topic,
+        )
+
+    def used(self, kind: str, input_tokens: int, output_tokens: int, verify_s: float = 0.0) -> None:
+        """An attempt of ``kind`` has used so many tokens, and so much time beside its model."""
         was = self._demands.get(kind)
-        now = Demand(float(input_tokens), float(output_tokens))
+        now = Demand(float(input_tokens), float(output_tokens), verify_s)
         if was is not None:
-            now = Demand(_mixed(was.input_tokens, input_tokens), _mixed(was.output_tokens, output_tokens))
+            read, written = _mixed(was.input_tokens, input_tokens), _mixed(was.output_tokens, output_tokens)
+            now = Demand(read, written, _mixed(was.verify_s, verify_s))
         _keep(self._demands, kind, now)
+
+    def usd(self, server: ServerKey, endpoint: EndpointReport, name: str, demand: Demand) -> float:
+        """What so many tokens will cost there, in US dollars."""
+        rate = self._prices.get((server, name), 0.0 if endpoint.local else CLOUD_USD)
+        return rate * (demand.input_tokens + OUTPUT_PRICE * demand.output_tokens)
+
+    def paid(self, server: ServerKey, name: str, cost_usd: float, tokens: tuple[int, int]) -> None:
+        """So many tokens that were read and written have cost so much."""
+        if (weight := tokens[0] + OUTPUT_PRICE * tokens[1]) > 0:
+            rate = cost_usd / weight
+            _keep(self._prices, (server, name), _mixed(self._prices.get((server, name), rate), rate))
 
     def took(
         self,

@@ -18,6 +18,7 @@ class ClassQueue:
     """Queued tasks of one class, best first.
 
     Attributes:
+        kind: what is learned of these tasks is learned under this name.
         has_more: the store may hold queued tasks of this class that are not here.
         left_out: how many tasks were left to the store so far; a refill that was asked for before one of them cannot
             know it.
@@ -31,6 +32,7 @@ class ClassQueue:
         "_places",
         "has_more",
         "is_filling",
+        "kind",
         "left_best",
         "left_out",
         "requirements",
@@ -40,6 +42,7 @@ class ClassQueue:
     def __init__(self, text: str, limit: int, *, has_more: bool) -> None:
         self.text = text
         self.requirements: Requirements = requirements_of(text)
+        self.kind = self.requirements.kind
         self.has_more = has_more
         self.left_out = 0
         self.left_best: Place | None = None

@@ -19,6 +19,7 @@ from hub.core.matching import Matcher
 from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
 from hub.core.speeds import Speeds
+from hub.core.terms import Rates
 from hub.core.window import ClassQueue, Window
 from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Unwilling
 from hub.store.store import Store
@@ -48,13 +49,14 @@ class Dispatch:
         hub: int = 0,
         may_grant: Callable[[], bool] = lambda: True,
         speeds: Speeds | None = None,
+        rates: Rates = Rates(),  # noqa: B008 - frozen
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
-        self._matcher, self._speeds = Matcher(fleet), speeds or Speeds()
+        self._matcher, self._speeds, self._rates = Matcher(fleet), speeds or Speeds(), rates
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -62,7 +64,7 @@ class Dispatch:
             return
         began = self._clock.monotonic()
         claims = 0
-        for assignment in plan(self._window, self._fleet, self._matcher, self._speeds, began):
+        for assignment in plan(self._window, self._fleet, self._matcher, self._speeds, began, self._rates):
             self._claim(assignment)
             claims += 1
         if claims:
@@ -86,7 +88,8 @@ class Dispatch:
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
-        held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.text)
+        held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.kind)
+        held.repo = chosen.queue.requirements.repo
         if chosen.weighed is not None:
             take_turn(held, chosen.weighed, find(self._fleet, agent, way.endpoint)[0], now)
         self._fleet.take(held)

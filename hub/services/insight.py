@@ -13,6 +13,7 @@ from hub.core.fleet import Fleet
 from hub.core.recent import Recent
 from hub.core.routing import requirements_of, routing_of
 from hub.core.speeds import Speeds
+from hub.core.terms import Rates
 from hub.store import rows
 from hub.store.store import Cursor, LogRow, Store, TaskQuery, TaskRow
 from protocol import codec
@@ -52,13 +53,14 @@ class Insight:
         version: str,
         started_at: datetime,
         speeds: Speeds | None = None,
+        rates: Rates = Rates(),  # noqa: B008 - frozen
         recent: Recent,
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
         trouble: Callable[[], str] = str,
         is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
-        self._speeds = speeds or Speeds()
+        self._speeds, self._rates = speeds or Speeds(), rates
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
         self._trouble, self._is_elsewhere = trouble, is_elsewhere
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
@@ -177,8 +179,8 @@ class Insight:
         is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
         if row.state is TaskState.QUEUED:
             requirements = requirements_of(row.class_text)
-            board = Board(self._fleet, self._speeds, self._clock.monotonic())
-            demand = self._speeds.demand(row.class_text, requirements.executor)
+            board = Board(self._fleet, self._speeds, self._clock.monotonic(), rates=self._rates)
+            demand = self._speeds.asked(requirements, requirements.kind)
             summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand)
         if is_ready:
             position = await self._store.ahead(row)

@@ -20,15 +20,20 @@ class Learning:
 
     def used(self, held: Held, usage: Usage) -> None:
         """An attempt has ended and says what it has used."""
+        if held.repo:
+            self._fleet.keep_repo(self._fleet.agents[held.agent].host or held.agent, held.repo)
         timing = usage.timing
         if held.server is None or timing is None or usage.output_tokens <= 0:
             return
-        self._speeds.used(held.kind, usage.input_tokens, usage.output_tokens)
+        beside_s = max(0.0, usage.seconds - timing.model_s)
+        self._speeds.used(held.kind, usage.input_tokens, usage.output_tokens, beside_s)
         try:
             server, endpoint, host = find(self._fleet, self._fleet.agents[held.agent], held.server[1])
         except LookupError:
             return  # the endpoint went while the attempt was under way
         model = model_of(endpoint, held.model)
+        if usage.cost_usd is not None:
+            self._speeds.paid(server, held.model, usage.cost_usd, (usage.input_tokens, usage.output_tokens))
         before = self._speeds.of(server, endpoint, model, host)
         self._speeds.took(
             server,

@@ -59,7 +59,7 @@ class Ours:
         task, _ = self._placed.pop(request)
         self._fleet.release(task, 1)
         job, agent = request.job, self._fleet.agents[machine.plan.name]
-        self._speeds.used(self._class_of(request).text, job.input_tokens, job.output_tokens)
+        self._speeds.used(self._class_of(request).kind, job.input_tokens, job.output_tokens)
         server, endpoint, host = find(self._fleet, agent, ENDPOINT)
         self._speeds.took(
             server,

@@ -1,14 +1,16 @@
 """What work for a model costs on each server: the sum, its terms, and what can never be."""
 
 import pytest
+from msgspec.structs import replace
 
 from hub.core.agent import Held
-from hub.core.board import Board, Weighed, find
+from hub.core.board import CLONE_S, FETCH_S, Board, find
 from hub.core.fleet import Fleet
 from hub.core.routing import Way
 from hub.core.speeds import Demand, Speeds
-from protocol.model import EndpointKind, EndpointReport, Residency, Strategy
-from tests.support.machines import add, gpu, host, model
+from hub.core.terms import Rates, Terms, Weighed
+from protocol.model import EndpointKind, EndpointReport, ModelReport, Residency, Strategy
+from tests.support.machines import GB, add, gpu, host, model, ollama
 
 WARM = Residency.WARM
 DEMAND = Demand(1_000.0, 100.0)  # at 50 tokens/s and 20 times that for reading: 1 s and 2 s
@@ -180,3 +182,83 @@ def test_a_load_costs_those_who_wait_meanwhile() -> None:
 
     assert crowded.crowd_s == pytest.approx(4.0)
     assert overrun.crowd_s == pytest.approx(16.0)
+
+
+def test_a_server_whose_context_is_too_small_for_the_work_has_to_load_anew() -> None:
+    fleet = Fleet()
+    add(fleet, "a", replace(model("m", 4.0, WARM), context=8_192, kv_bytes_per_token=100_000))
+    board = Board(fleet, Speeds(), NOW)
+    small = board.weigh(way("a"), replace(DEMAND, context=8_192))
+    large = board.weigh(way("a"), replace(DEMAND, context=32_768))
+    assert isinstance(small, Weighed)
+    assert isinstance(large, Weighed)
+
+    assert (small.terms.load_s, large.terms.load_s) == pytest.approx((0.0, 4.0))
+    assert large.size_bytes == 4 * GB + 100_000 * (32_768 - 8_192)
+    board.reserve(large)
+    again = board.weigh(way("a"), replace(DEMAND, context=32_768))
+    assert isinstance(again, Weighed)
+    assert again.terms.load_s == 0.0
+
+
+def test_a_cache_that_does_not_fit_beside_the_weights_keeps_the_model_out() -> None:
+    fleet = Fleet()
+    add(fleet, "a", ModelReport(name="m", size_bytes=20 * GB, kv_bytes_per_token=200_000), vram_gb=24)
+    board = Board(fleet, Speeds(), NOW)
+
+    assert isinstance(board.weigh(way("a"), replace(DEMAND, context=4_096)), Weighed)
+    assert board.weigh(way("a"), replace(DEMAND, context=32_768)) == "has 22.8 GB for models, it needs 27.6 GB"
+
+
+def test_a_model_larger_than_each_gpu_is_spread_over_them_at_a_price() -> None:
+    fleet = Fleet()
+    add(fleet, "a", model("m", 30.0), model("x", 45.4))
+    fleet.agents["a"].report = host(gpu(24), gpu(24))
+    board = Board(fleet, Speeds(), NOW)
+
+    assert isinstance(board.weigh(way("a"), DEMAND), Weighed)
+    assert board.weigh(way("a", "x"), DEMAND) == "has 45.6 GB for models, it needs 45.9 GB"
+
+
+def test_money_and_failures_count_in_seconds() -> None:
+    fleet = Fleet()
+    add(fleet, "a", model("m", 4.0, WARM))
+    fleet.endpoints = (EndpointReport(id="claude", kind=EndpointKind.ANTHROPIC, url="https://x.invalid", local=False),)
+    speeds = Speeds()
+    speeds.paid(("", "claude"), "claude-x", 0.03, (1_000, 400))
+
+    def risk(demand: Demand, way: Way, terms: Terms) -> float:
+        return terms.attempt_s if (demand.kind, way.model) == ("k", "m") else 0.0
+
+    rates = Rates(s_per_usd=100.0, risk=risk)
+    board = Board(fleet, speeds, NOW, rates=rates)
+    ours = board.weigh(way("a"), replace(DEMAND, kind="k"))
+    theirs = board.weigh(way("a", "claude-x", "claude"), replace(DEMAND, kind="k"))
+    assert isinstance(ours, Weighed)
+    assert isinstance(theirs, Weighed)
+
+    assert (ours.terms.price_s, ours.terms.risk_s) == pytest.approx((0.0, 3.0))
+    assert (theirs.terms.price_s, theirs.terms.risk_s) == pytest.approx((100 * 0.03 * 1_500 / 3_000, 0.0))
+
+
+def test_a_host_that_has_the_repository_is_nearer() -> None:
+    fleet = Fleet()
+    add(fleet, "a", model("m", 4.0, WARM))
+    add(fleet, "b", model("m", 4.0, WARM))
+    fleet.keep_repo("b", "r")
+    board = Board(fleet, Speeds(), NOW)
+    costs = [board.weigh(way(name), replace(DEMAND, repo="r", verify_s=7.0)) for name in "ab"]
+
+    assert [each.terms.workspace_s for each in costs if isinstance(each, Weighed)] == [CLONE_S, FETCH_S]
+    assert [each.terms.verify_s for each in costs if isinstance(each, Weighed)] == [7.0, 7.0]
+
+
+def test_a_prompt_that_may_be_too_long_is_a_risk() -> None:
+    fleet = Fleet()
+    llama = replace(ollama(replace(model("m", 4.0, WARM), context=16_384)), kind=EndpointKind.OPENAI)
+    add(fleet, "a")
+    fleet.agents["a"].endpoints = (llama,)
+    found = Board(fleet, Speeds(), NOW).weigh(way("a"), replace(DEMAND, bucket=16_384))
+    assert isinstance(found, Weighed)
+
+    assert found.terms.risk_s == pytest.approx(3.0 * 1_024 / 8_192)

@@ -3,7 +3,7 @@
 import pytest
 
 from hub.core.agent import Held
-from hub.core.fleet import Fleet
+from hub.core.fleet import MAX_REPOS, Fleet
 from protocol.model import AgentState, AttemptState
 
 
@@ -138,3 +138,14 @@ def test_a_change_of_abilities_is_a_new_generation() -> None:
     made.changed()
 
     assert made.generation == before + 1
+
+
+def test_a_host_is_remembered_with_its_newest_repositories_until_its_agent_is_forgotten() -> None:
+    made = Fleet()
+    made.agent("a").host = "h"
+    for number in range(MAX_REPOS + 1):
+        made.keep_repo("h", f"r{number}")
+
+    assert (made.has_repo("h", "r0"), made.has_repo("h", "r1")) == (False, True)
+    made.forget("a")
+    assert not made.has_repo("h", "r1")

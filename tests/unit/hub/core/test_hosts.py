@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hub.core.hosts import USABLE, free_bytes, report_of, room_for_models
+from hub.core.hosts import USABLE, free_bytes, report_of, rooms_for_models
 from protocol.machine import GpuCard, GpuGauge, GpuHolder, GpuReport, HostReading, Owner, SpaceReport
 from tests.support.machines import GB, gpu, host
 
@@ -115,11 +115,11 @@ def card(total: float, used: float = 0, **more: Any) -> GpuReport:
     ],
 )
 def test_models_have_what_driver_and_others_leave(gpus: list[GpuReport], resident_gb: float, room_gb: float) -> None:
-    assert room_for_models(host(*gpus), resident_gb * GB) == pytest.approx(room_gb * GB)
+    assert sum(rooms_for_models(host(*gpus), resident_gb * GB) or ()) == pytest.approx(room_gb * GB)
 
 
 def test_a_gpu_whose_memory_nobody_knows_leaves_the_room_unknown() -> None:
-    assert room_for_models(host(gpu(24), GpuReport(name="?")), 0) is None
+    assert rooms_for_models(host(gpu(24), GpuReport(name="?")), 0) is None
 
 
 def test_what_is_free_is_what_nobody_has_taken() -> None:

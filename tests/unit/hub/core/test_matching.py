@@ -171,3 +171,31 @@ def test_only_so_many_matches_are_remembered() -> None:
 
     matcher.match(SHELL)
     assert matcher.candidates == 1_000
+
+
+def test_a_model_whose_context_is_certainly_too_small_is_no_way() -> None:
+    made = fleet(a="executor:chat", b="executor:chat")
+    for name, context in (("a", 8_192), ("b", 65_536)):
+        served = ModelReport(name="m", context=context)
+        made.agents[name].endpoints = (
+            EndpointReport(id="llama", kind=EndpointKind.OPENAI, url="u", local=True, models=(served,)),
+        )
+    found = match(made, Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), model="m", context=32_768))
+
+    assert [way.agent for way in found.ways] == ["b"]
+    assert found.candidates[0].reasons == (
+        "m on llama takes 8192 tokens, the task needs more than 17408 with its answer",
+    )
+
+
+def test_of_several_endpoints_one_with_enough_context_is_taken() -> None:
+    made = fleet(a="executor:chat")
+    made.agents["a"].endpoints = tuple(
+        EndpointReport(
+            id=name, kind=EndpointKind.OPENAI, url="u", local=True, models=(ModelReport(name="m", context=context),)
+        )
+        for name, context in (("small", 4_096), ("large", 131_072))
+    )
+    found = match(made, Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), context=16_384))
+
+    assert [way.endpoint for way in found.ways] == ["large"]

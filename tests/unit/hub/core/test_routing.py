@@ -10,13 +10,16 @@ from hub.core.routing import (
     DEFAULT_CHAINS,
     Placement,
     Requirements,
+    class_after,
     decode_placement,
     encode_placement,
     model_on,
+    repo_digest,
     requirements_of,
     route,
     routing_of,
 )
+from protocol.limits import ALONE_FROM_DEATHS
 from protocol.model import (
     Candidate,
     CheckGitClean,
@@ -160,3 +163,19 @@ def test_a_task_nobody_has_shows_its_tier_alone() -> None:
     shown = routing_of(tier, None)
 
     assert (shown.tier, shown.strategy, shown.reason, shown.at) == (tier, None, "not assigned yet", None)
+
+
+def test_what_is_of_one_repository_or_one_suspect_teaches_under_the_same_name() -> None:
+    _, plain = route(TaskSpec(prompt="x", executor="agent"))
+    _, one = route(TaskSpec(prompt="x", executor="agent", context=Context(repo="https://user:secret@h/r.git")))
+
+    assert one.kind == plain.kind == plain.text
+    assert class_after(one.text, ALONE_FROM_DEATHS) != one.text
+    assert requirements_of(class_after(one.text, ALONE_FROM_DEATHS)).kind == plain.kind
+    assert "secret" not in one.text
+    assert one.repo == repo_digest("https://user:secret@h/r.git") != ""
+
+
+def test_an_answer_needs_room_in_the_context_too() -> None:
+    assert Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,)).tokens == 0
+    assert Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), context=8_192).tokens == 16_384

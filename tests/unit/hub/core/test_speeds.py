@@ -2,9 +2,10 @@
 
 import pytest
 
-from hub.core.speeds import FIRST_DEMAND, MAX_KEPT, OTHER_DEMAND, Speeds, expected
+from hub.core.routing import Requirements
+from hub.core.speeds import CLOUD_USD, FIRST_DEMAND, MAX_KEPT, OTHER_DEMAND, Demand, Speeds, expected
 from protocol.machine import GpuReport, HostReport
-from protocol.model import EndpointKind, EndpointReport, ModelReport
+from protocol.model import EndpointKind, EndpointReport, ModelReport, Strategy
 from tests.support.machines import host
 
 GB = 10**9
@@ -105,3 +106,22 @@ def test_one_load_tells_how_fast_the_disk_is_for_all_models_there_and_a_guess_fo
 
     assert speeds.of(("one", "o"), OLLAMA, MODEL, None).load_s == pytest.approx(24.0)
     assert speeds.of(("two", "o"), OLLAMA, MODEL, None).load_s == pytest.approx(24.0)
+
+
+def test_prices_are_what_was_paid_and_before_that_a_guess() -> None:
+    speeds, demand = Speeds(), Demand(1_000.0, 100.0)
+    assert speeds.usd(("", "c"), CLAUDE, "x", demand) == pytest.approx(CLOUD_USD * 1_500)
+    assert speeds.usd(("a", "o"), OLLAMA, "x", demand) == 0.0
+
+    speeds.paid(("", "c"), "x", 0.3, (1_000, 100))
+    assert speeds.usd(("", "c"), CLAUDE, "x", demand) == pytest.approx(0.3)
+    speeds.paid(("", "c"), "x", 0.0, (0, 0))
+    assert speeds.usd(("", "c"), CLAUDE, "x", demand) == pytest.approx(0.3)
+
+
+def test_what_a_task_asks_for_comes_from_its_kind_and_from_itself() -> None:
+    speeds = Speeds()
+    asked = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), context=4_096, repo="r")
+    speeds.used(asked.kind, 100, 10, 5.0)
+
+    assert speeds.asked(asked, asked.kind) == Demand(100.0, 10.0, 5.0, asked.kind, 4_096, 8_192, "r")

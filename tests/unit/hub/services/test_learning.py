@@ -74,3 +74,17 @@ def test_work_without_a_model_without_an_answer_or_without_its_endpoint_teaches_
 
     assert not speeds.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None).is_measured
     assert speeds.demand("class", "chat") == FIRST_DEMAND["chat"]
+
+
+def test_money_other_seconds_and_the_repository_are_remembered() -> None:
+    fleet, speeds, learn = learning()
+    attempt = held()
+    attempt.repo = "r"
+    usage = Usage(model="m", input_tokens=50, output_tokens=10, cost_usd=0.5, seconds=9.0, timing=Timing(model_s=4.0))
+    learn.used(attempt, usage)
+
+    endpoint = fleet.agents["a"].endpoints[0]
+    assert speeds.demand("class", "chat").verify_s == 5.0
+    assert speeds.usd(SERVER, endpoint, "m", speeds.demand("class", "chat")) == pytest.approx(0.5)
+    assert fleet.has_repo("a", "r")
+    assert not fleet.has_repo("a", "other")
