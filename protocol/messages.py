@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
+from protocol.endpoints import EndpointTrouble
 from protocol.machine import HostReading, HostReport
 from protocol.model import (
     AttemptId,
@@ -109,6 +110,8 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """The sidecar is about to leave: it finishes what it holds and takes nothing new."""
     reading: HostReading | None = None
     """The machine; what has not changed since the last one on this connection may be left out."""
+    troubles: tuple[EndpointTrouble, ...] | None = None
+    """LLM endpoints that do not answer or refuse work, when that changed; those that do not answer are in no report."""
 
 
 class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""The nouns of the contract: task specs, checks, results, routing, endpoints (machines: ``machine.py``).
+"""The nouns of the contract: task specs, checks, results, routing. Machines and endpoints have files of their own.
 
 Plain immutable data, the same on the wire (MessagePack), in HTTP (JSON) and in the store. Sizes and cross-field rules
 of what people send are checked by :mod:`protocol.schema`, which reports every problem at once; states and their allowed
@@ -12,6 +12,10 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct, field
 
 from protocol.choice import Choice, Escalation, Rung
+from protocol.endpoints import EndpointKind as EndpointKind  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.endpoints import EndpointReport as EndpointReport  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.endpoints import ModelReport as ModelReport  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.endpoints import Residency as Residency  # noqa: PLC0414 - it was here first, and is passed on
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that a peer may name and every store can hold."""
@@ -342,57 +346,6 @@ class Routing(Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
     """``None``: the first one, where every task begins."""
     learnt: Choice | None = None
-
-
-class EndpointKind(StrEnum):
-    """Which protocol an LLM endpoint speaks."""
-
-    OLLAMA = "ollama"
-    ANTHROPIC = "anthropic"
-    OPENAI = "openai"
-    GEMINI = "gemini"
-
-
-class Residency(StrEnum):
-    """Whether a model is in memory, on its way there, on disk, or not there at all."""
-
-    WARM = "warm"
-    LOADING = "loading"
-    COLD = "cold"
-    ABSENT = "absent"
-
-
-class ModelReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model on an endpoint."""
-
-    name: str
-    residency: Residency = Residency.COLD
-    size_bytes: int | None = None
-    vram_bytes: int | None = None
-    context: int | None = None
-    """Tokens it was loaded with, or is always served with."""
-    tokens_per_s: float | None = None
-    max_context: int | None = None
-    """Tokens it was made for; ``None``: not told."""
-    kv_bytes_per_token: int | None = None
-    """Memory that a token of context takes; ``None``: not told."""
-
-
-class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An LLM endpoint that a sidecar can reach.
-
-    ``local`` endpoints serve the strategy ``local_llm``, the others ``cloud_llm``. Keys never travel: a sidecar reports
-    an endpoint that needs one only if it holds the key.
-    """
-
-    id: str
-    kind: EndpointKind
-    url: str
-    local: bool
-    models: tuple[ModelReport, ...] = ()
-    default_model: str = ""
-    parallel: int = 0
-    """Requests that it answers at a time; 0: unknown."""
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

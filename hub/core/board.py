@@ -244,6 +244,9 @@ class Board:
 
     def _made(self, key: ServerKey, report: EndpointReport, host: HostReport | None) -> Server:
         parallel = report.parallel or (LOCAL_PARALLEL if report.local else CLOUD_PARALLEL)
+        health = self._fleet.health.get(key)
+        if health is not None and health.is_on_trial:
+            parallel = 1
         server = Server(key, report, host, parallel, room(report, host) if report.local else None)
         if report.local:
             for number, model in enumerate(report.models):

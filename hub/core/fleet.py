@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from hub.core.agent import Agent, Held
+from hub.core.health import Health
+from hub.core.speeds import ServerKey
 from protocol.model import AgentState, AttemptState, EndpointReport
 
 MAX_REPOS: Final = 200
@@ -21,6 +23,8 @@ class Fleet:
     Attributes:
         endpoints: LLM endpoints that people have added and that answer: every agent may use them.
         endpoints_down: ids of those that people have added and that do not answer.
+        health: how endpoints do, by the host whose sidecars report them (empty: people have added them) and their id;
+            one that is not listed was never in trouble. Whoever changes it calls :meth:`changed`.
         generation: grows whenever what an agent *can* do changes, so that matches may be cached.
     """
 
@@ -30,6 +34,7 @@ class Fleet:
         self.away: dict[str, str] = {}  # tasks in hand at other hubs, and their agents
         self.endpoints: tuple[EndpointReport, ...] = ()
         self.endpoints_down: tuple[str, ...] = ()
+        self.health: dict[ServerKey, Health] = {}
         self.generation = 0
         self._given = 0
         self._repos: dict[str, OrderedDict[str, None]] = {}
@@ -60,6 +65,13 @@ class Fleet:
     def changed(self) -> None:
         """What an agent can do has changed: joined, left, drained, other capabilities or endpoints."""
         self.generation += 1
+
+    def health_of(self, agent: Agent, endpoint: EndpointReport) -> Health | None:
+        """How an endpoint of this snapshot does, as ``agent`` would use it; ``None``: nothing is known against it."""
+        if not self.health:
+            return None
+        host = (agent.host or agent.name) if endpoint in agent.endpoints else ""
+        return self.health.get((host, endpoint.id))
 
     def take(self, held: Held) -> None:
         """``held.agent`` now holds the attempt."""

@@ -50,10 +50,18 @@ def way_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Require
     against = ""
     for endpoint in fitting:
         if model := model_on(endpoint, requirements.model):
-            against = _too_small(endpoint, model, requirements)
+            against = _shut(fleet, agent, endpoint) or _too_small(endpoint, model, requirements)
             if not against:
                 return Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model)
     return against or _no_model(fitting, requirements.model)
+
+
+def _shut(fleet: Fleet, agent: Agent, endpoint: EndpointReport) -> str:
+    """Why an endpoint is given no work now; empty: it may be."""
+    health = fleet.health_of(agent, endpoint)
+    if health is None or health.takes_work:
+        return ""
+    return f"its LLM endpoint {endpoint.id} is in {health.state.value}: {health.problem}"
 
 
 def _too_small(endpoint: EndpointReport, name: str, requirements: Requirements) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from hub.core.agent import AGENT_EDGES
+from hub.core.health import ENDPOINT_EDGES
 from hub.core.task import TASK_EDGES
 from protocol.table import mermaid
 from sidecar.core.attempt import ATTEMPT_EDGES
@@ -21,6 +22,8 @@ def page() -> str:
         _drawn(mermaid(ATTEMPT_EDGES)),
         "## Agent\n\n`hub/core/agent.py`.\n",
         _drawn(mermaid(AGENT_EDGES)),
+        "## LLM endpoint\n\n`hub/core/health.py`. Not given work while `offline` or in `cooldown`.\n",
+        _drawn(mermaid(ENDPOINT_EDGES)),
     ]
     return "\n".join(parts)
 

@@ -6,9 +6,11 @@ from msgspec.structs import replace
 from hub.core.agent import Held
 from hub.core.board import CLONE_S, FETCH_S, Board, find
 from hub.core.fleet import Fleet
+from hub.core.health import Health
 from hub.core.routing import Way
 from hub.core.speeds import Demand, Speeds
 from hub.core.terms import Rates, Terms, Weighed
+from protocol.endpoints import EndpointState
 from protocol.model import EndpointKind, EndpointReport, ModelReport, Residency, Strategy
 from tests.support.machines import GB, add, gpu, host, model, ollama
 
@@ -262,3 +264,14 @@ def test_a_prompt_that_may_be_too_long_is_a_risk() -> None:
     assert isinstance(found, Weighed)
 
     assert found.terms.risk_s == pytest.approx(3.0 * 1_024 / 8_192)
+
+
+def test_an_endpoint_on_trial_gets_one_request_at_a_time() -> None:
+    fleet = Fleet()
+    add(fleet, "a", model("m", residency=WARM), parallel=4)
+    fleet.health["a", "ollama"] = Health(state=EndpointState.HALF_OPEN)
+    board = Board(fleet, Speeds(), NOW)
+    first = board.has_turn(way("a"))
+    board.reserve(weighed(board, way("a")))
+
+    assert (first, board.has_turn(way("a"))) == (True, False)

@@ -3,8 +3,10 @@
 import pytest
 
 from hub.core.fleet import Fleet
+from hub.core.health import Health
 from hub.core.matching import MAX_CANDIDATES, Matcher, match, reasons_against, way_of
 from hub.core.routing import Requirements, Way
+from protocol.endpoints import EndpointState
 from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport, Strategy
 
 SHELL = Requirements(executor="shell", strategies=(Strategy.TRIVIAL,))
@@ -199,3 +201,26 @@ def test_of_several_endpoints_one_with_enough_context_is_taken() -> None:
     found = match(made, Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), context=16_384))
 
     assert [way.endpoint for way in found.ways] == ["large"]
+
+
+@pytest.mark.parametrize(
+    "state, is_open", [("online", True), ("half_open", True), ("offline", False), ("cooldown", False)]
+)
+def test_an_endpoint_in_trouble_is_given_no_work_and_the_reason_says_why(state: str, is_open: bool) -> None:
+    made = fleet(a="executor:chat")
+    made.agents["a"].endpoints, made.agents["a"].host = (OLLAMA,), "box"
+    made.health["box", "ollama@a"] = Health(state=EndpointState(state), problem="HTTP 429: slow down")
+
+    found = way_of(made, made.agents["a"], Strategy.LOCAL_LLM, CHAT)
+
+    assert isinstance(found, Way) is is_open
+    if not is_open:
+        assert found == f"its LLM endpoint ollama@a is in {state}: HTTP 429: slow down"
+
+
+def test_an_endpoint_of_the_same_name_elsewhere_is_another_one() -> None:
+    made = fleet(a="executor:chat")
+    made.agents["a"].endpoints = (OLLAMA,)
+    made.health["box", "ollama@a"] = made.health["", "ollama@a"] = Health(state=EndpointState.COOLDOWN)
+
+    assert isinstance(way_of(made, made.agents["a"], Strategy.LOCAL_LLM, CHAT), Way)
