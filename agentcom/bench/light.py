@@ -7,13 +7,15 @@ once. They measure what a fleet costs the hub; what a sidecar itself costs is me
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final, Self
 
 import aiohttp
+from aiohttp import hdrs
 
 from protocol import codec
-from protocol.errors import WorkFailed
+from protocol.errors import Overloaded, WorkFailed
 from protocol.limits import MAX_FRAME_BYTES
 from protocol.messages import Accept, AnyMessage, Assign, Heartbeat, Hello, Ordered, Report, Welcome
 from protocol.model import AttemptState, Iteration, TaskResult
@@ -45,9 +47,16 @@ class LightSidecar:
         """Connect and be welcomed.
 
         Raises:
+            Overloaded: the hub lets only so many in at a time, and says when this one may come.
             WorkFailed: the hub answered with something else than a welcome.
         """
-        socket = await client.ws_connect(url, max_msg_size=MAX_FRAME_BYTES, autoping=True)
+        try:
+            socket = await client.ws_connect(url, max_msg_size=MAX_FRAME_BYTES, autoping=True)
+        except aiohttp.WSServerHandshakeError as exc:
+            asked_s = exc.headers.get(hdrs.RETRY_AFTER, "") if exc.headers else ""
+            if exc.status != HTTPStatus.SERVICE_UNAVAILABLE or not asked_s.isdecimal():
+                raise WorkFailed(f"a light sidecar was not let in: the hub answered {exc.status}") from exc
+            raise Overloaded("the hub is busy", float(asked_s)) from exc
         self._socket = socket
         hello = Hello(
             protocol=(OLDEST, NEWEST),
@@ -131,23 +140,28 @@ class LightFleet:
         return sum(sidecar.taken for sidecar in self.sidecars)
 
     async def join(self, count: int) -> float:
-        """Connect ``count`` more; welcomes a second."""
+        """Connect ``count`` more, at the pace that the hub allows; welcomes a second."""
         assert self._client is not None, "it was entered"
         client = self._client
         fresh = [
             LightSidecar(f"light-{len(self.sidecars) + number}", self._slots, self.answered_ms)
             for number in range(count)
         ]
-        left = list(fresh)
         began = perf_counter()
+        room = asyncio.Semaphore(AT_A_TIME)
 
-        async def one_after_another() -> None:
-            while left:
-                sidecar = left.pop()
-                await sidecar.join(client, self._url)
-                self._serving.append(asyncio.create_task(sidecar.serve()))
+        async def let_in(sidecar: LightSidecar) -> None:
+            while True:
+                try:
+                    async with room:
+                        await sidecar.join(client, self._url)
+                except Overloaded as exc:  # so many at once: each is told when to come back
+                    await asyncio.sleep(exc.retry_after_s or 1.0)
+                else:
+                    self._serving.append(asyncio.create_task(sidecar.serve()))
+                    return
 
-        await asyncio.gather(*(one_after_another() for _ in range(min(count, AT_A_TIME))))
+        await asyncio.gather(*(let_in(sidecar) for sidecar in fresh))
         took_s = perf_counter() - began
         self.sidecars += fresh
         self._serving.append(asyncio.create_task(self._beat(fresh)))
