@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from hub.store import records
+from hub.store import listing, records
 from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.store import ALONE_MS, AgentRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
@@ -161,10 +161,12 @@ class Backend(ABC):
 
     async def tasks(self, query: TaskQuery) -> list[TaskRow]:
         """A page of tasks, newest first."""
-        states = json.dumps(sorted(query.states)) if query.states else None
-        label = json.dumps(dict([query.label]))[1:-1] if query.label else None
-        rows = await self._rows("list_tasks", query.before, states, query.agent or None, label, query.limit)
-        return [records.task(row) for row in rows]
+        needs_count = TaskState.QUEUED in query.states
+        queued = (await self.counts()).get(TaskState.QUEUED, 0) if needs_count else 0
+        found: list[TaskRow] = []
+        for page in listing.pages(query, queued):
+            found += [records.task(row) for row in await self._rows(page.name, *page.values)]
+        return listing.merged(found, query.limit)
 
     async def summaries(self, ids: Sequence[str]) -> list[TaskRow]:
         """These tasks, in this order."""

@@ -127,6 +127,44 @@ WHERE ($1::text IS NULL OR id < $1)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
 ORDER BY id DESC LIMIT $5;
 
+-- name: list_settled
+-- Of one state that is neither queued nor held: straight from its index, whatever else there is.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+FROM tasks
+WHERE state = $2::text AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < $1
+  AND ($3::text IS NULL OR agent = $3)
+  AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+ORDER BY id DESC LIMIT $5;
+
+-- name: list_held
+-- Few at any time, and the oldest of those that wait: found by their index, then put in order.
+WITH held AS MATERIALIZED (
+    SELECT * FROM tasks WHERE state IN ('assigned', 'running')
+)
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+FROM held
+WHERE state IN (SELECT json_array_elements_text($2::json)) AND id < $1
+  AND ($3::text IS NULL OR agent = $3)
+  AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+ORDER BY id DESC LIMIT $5;
+
+-- name: list_queued
+-- For a short queue under a long history; a long one is found by list_tasks at once.
+WITH waiting AS MATERIALIZED (
+    SELECT * FROM tasks WHERE state = 'queued' AND ready_ms IS NULL
+    UNION ALL
+    SELECT * FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL
+)
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+FROM waiting
+WHERE $2::text = 'queued' AND id < $1::text
+  AND ($3::text IS NULL OR agent = $3)
+  AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+ORDER BY id DESC LIMIT $5;
+
 -- name: last_task
 SELECT max(id) FROM tasks;
 

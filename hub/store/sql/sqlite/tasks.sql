@@ -127,6 +127,40 @@ WHERE (?1 IS NULL OR id < ?1)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
 ORDER BY id DESC LIMIT ?5;
 
+-- name: list_settled
+-- Of one state that is neither queued nor held: straight from its index, whatever else there is.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+FROM tasks
+WHERE state = ?2 AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < ?1
+  AND (?3 IS NULL OR agent = ?3)
+  AND (?4 IS NULL OR instr(labels, ?4) > 0)
+ORDER BY id DESC LIMIT ?5;
+
+-- name: list_held
+-- Few at any time, and the oldest of those that wait: found by their index, then put in order.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+FROM tasks INDEXED BY tasks_held
+WHERE state IN ('assigned', 'running') AND state IN (SELECT value FROM json_each(?2)) AND id < ?1
+  AND (?3 IS NULL OR agent = ?3)
+  AND (?4 IS NULL OR instr(labels, ?4) > 0)
+ORDER BY id DESC LIMIT ?5;
+
+-- name: list_queued
+-- For a short queue under a long history; a long one is found by list_tasks at once.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+FROM tasks
+WHERE ?2 = 'queued' AND id IN (
+    SELECT id FROM tasks INDEXED BY tasks_ready WHERE state = 'queued' AND ready_ms IS NULL
+    UNION ALL
+    SELECT id FROM tasks INDEXED BY tasks_delayed WHERE state = 'queued' AND ready_ms IS NOT NULL
+  ) AND id < ?1
+  AND (?3 IS NULL OR agent = ?3)
+  AND (?4 IS NULL OR instr(labels, ?4) > 0)
+ORDER BY id DESC LIMIT ?5;
+
 -- name: last_task
 SELECT max(id) FROM tasks;
 

@@ -19,6 +19,7 @@ WHOLE: Final = {
     "count_tasks": "a backup",
     "count_rows": "a backup",
     "count_without_spec": "a backup",
+    "list_queued": "a queue of less than 20,000 tasks",
     "list_tasks": "newest first, until its page is full",
     "last_event_at": "the last row",
     "ahead": "at most 10,000 rows of an index",
