@@ -70,6 +70,7 @@ def serve(port: int, *, until_stdin_closes: bool = False) -> None:
     params.model_alias = {NAME}
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_ctx, params.n_parallel = CONTEXT_TOKENS, 1
+    params.n_batch = 256  # between two batches it looks whether anybody still listens, and says how far it has read
     params.cpuparams.n_threads = 2
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)

@@ -369,10 +369,12 @@ class PromptTooLong(ModelFailed):
 
     code = "prompt_too_long"
 
-    def __init__(self, model: str, prompt_tokens: int, context_tokens: int) -> None:
+    def __init__(self, model: str, prompt_tokens: int, context_tokens: int, why: str = "") -> None:
         self.model, self.prompt_tokens, self.context_tokens = model, prompt_tokens, context_tokens
+        room = f"{context_tokens} tokens of context" if context_tokens else "context"
         super().__init__(
-            f"the prompt of about {prompt_tokens} tokens does not fit the {context_tokens} tokens of context of {model}"
+            why
+            or f"the prompt of about {prompt_tokens} tokens does not fit the {room} of {model}"
             "; shorten it, name fewer files, or give the endpoint a larger num_ctx"
         )
 

@@ -16,6 +16,7 @@ from protocol.endpoints import EndpointKind as EndpointKind  # noqa: PLC0414 - i
 from protocol.endpoints import EndpointReport as EndpointReport  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import ModelReport as ModelReport  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import Residency as Residency  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.loads import LoadPlan
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that a peer may name and every store can hold."""
@@ -346,6 +347,7 @@ class Routing(Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
     """``None``: the first one, where every task begins."""
     learnt: Choice | None = None
+    load: LoadPlan | None = None
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,12 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
 
     WorkFailed
     ├── CannotStart             a program could not be started at all
+    ├── EndpointDown
+    │   └── EndpointStalled     it took the request and then said nothing for too long
+    ├── ModelFailed
+    │   ├── AnswerEndless       it goes on far beyond what was asked for
+    │   └── PromptTooLong
+    │       └── PromptCut       the server has read less than it was sent, and said nothing
     └── WorkspaceFailed
         ├── RepositoryInvalid   not an address that we hand to git; input
         ├── RepositoryMissing   there is no such repository; input
@@ -20,7 +26,15 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
 
 from typing import Final
 
-from protocol.errors import AgentComError, BudgetSpent, EndpointDown, ModelFailed, WorkFailed, WorkspaceFailed
+from protocol.errors import (
+    AgentComError,
+    BudgetSpent,
+    EndpointDown,
+    ModelFailed,
+    PromptTooLong,
+    WorkFailed,
+    WorkspaceFailed,
+)
 from protocol.model import AttemptId, FailureClass
 
 
@@ -51,6 +65,49 @@ class LeaseOver(AgentComError):
 
     def __str__(self) -> str:
         return f"the lease of attempt {self.attempt.epoch} may be over, so it was stopped"
+
+
+class EndpointStalled(EndpointDown):
+    """The LLM endpoint took the request and has been silent for longer than loading and reading can take."""
+
+    code = "endpoint_stalled"
+
+    def __init__(self, endpoint: str, phase: str, silent_s: float, tokens: int) -> None:
+        self.phase, self.silent_s, self.tokens = phase, silent_s, tokens
+        super().__init__(
+            endpoint,
+            f"no sign of life for {silent_s:.0f} s while {phase}, after {tokens} tokens; "
+            "if it is only slow, give the endpoint a larger stall_s",
+        )
+
+
+class AnswerEndless(ModelFailed):
+    """The server goes on far beyond the tokens that were asked for, so it was hung up on."""
+
+    code = "answer_endless"
+
+    def __init__(self, model: str, most_tokens: int, tokens: int) -> None:
+        self.model, self.most_tokens, self.tokens = model, most_tokens, tokens
+        super().__init__(
+            f"the answer of {model} did not end: {tokens} pieces where {most_tokens} tokens were allowed; "
+            "its server does not obey the limit"
+        )
+
+
+class PromptCut(PromptTooLong):
+    """The server has read less of the prompt than it was sent: without its beginning the answer is worth nothing."""
+
+    code = "prompt_cut"
+
+    def __init__(self, model: str, prompt_tokens: int, read_tokens: int, context_tokens: int) -> None:
+        self.read_tokens = read_tokens
+        super().__init__(
+            model,
+            prompt_tokens,
+            context_tokens,
+            f"the server cut the prompt for {model} without a word: it read {read_tokens} of about {prompt_tokens} "
+            f"tokens, its context is {context_tokens}; shorten the prompt, or give the endpoint a larger num_ctx",
+        )
 
 
 class RepositoryInvalid(WorkspaceFailed):

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from protocol.clock import Clock
 from protocol.errors import BudgetSpent, WorkFailed
+from protocol.loads import Answering
 from protocol.model import (
     AttemptId,
     Budget,
@@ -51,6 +52,8 @@ _MAX_SUMMARY_CHARS: Final = 4_000
 
 log = structlog.get_logger(__name__)
 
+Answers = Callable[[Callable[[], Answering] | None], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -73,9 +76,12 @@ class Parts:
         executor: str,
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
+        answering: Answers = lambda _ask: None,
     ) -> "Rounds":
         """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
-        return Rounds(self, attempt, spec, routing, executor=self.executors[executor], on_step=on_step, log=log)
+        rounds = Rounds(self, attempt, spec, routing, executor=self.executors[executor], on_step=on_step, log=log)
+        rounds.answering = answering
+        return rounds
 
     def hurry(self, attempt: AttemptId) -> None:
         """Kill what is left of the attempt's processes without grace."""
@@ -104,6 +110,7 @@ class Rounds:
 
     Attributes:
         ending: how it ended, as soon as that stands; ``None`` before, and if it was cut off.
+        answering: is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
     """
 
     def __init__(
@@ -129,6 +136,7 @@ class Rounds:
         self._parts, self._attempt, self._spec, self._routing = parts, attempt, spec, routing
         self._executor, self._on_step, self._log = executor, on_step, log
         self.ending: Ending | None = None
+        self.answering: Answers = lambda _ask: None
         self._iterations: list[Iteration] = []
         self._last: Execution | None = None
         self._underway: Usage | None = None  # of the iteration that is not among the others yet
@@ -253,6 +261,7 @@ class Rounds:
                 log=self._log,
                 spent=self._spend,
                 check=lambda: self._parts.leases.check(self._attempt),
+                answering=self.answering,
             )
         )
         took_s = round(self._parts.clock.monotonic() - began_at, 6)

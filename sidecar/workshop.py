@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
-from sidecar.rounds import Ending
+from sidecar.rounds import Answers, Ending
 
 
 class Work(Protocol):
@@ -41,6 +41,7 @@ class Workshop(Protocol):
         executor: str,
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
+        answering: Answers = ...,
     ) -> Work:
         """The work of an attempt, not begun yet.
 
@@ -49,6 +50,7 @@ class Workshop(Protocol):
             executor: the name of who does it.
             on_step: hears the events ``start``, ``verify`` and ``fix`` of the attempt's table as they happen.
             log: takes live output (stream, text).
+            answering: is given a way to ask how a model's answer comes along, ``None`` when none is on its way.
         """
         ...
 

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Final
 import structlog
 from msgspec import Meta, Struct
 
-from protocol.errors import BudgetSpent, ModelFailed, ToolsUnsupported, WorkFailed
+from protocol.errors import BudgetSpent, ModelFailed, PromptTooLong, ToolsUnsupported, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
 from sidecar.core.outcome import tail
+from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Spending, Work, failed, summary
 from sidecar.executors.calls import calls_in_text, instructions
 from sidecar.executors.prompt import task_text
+from sidecar.executors.refit import refit
 from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools import tools
@@ -24,6 +26,8 @@ from sidecar.tools.base import Tool
 
 MAX_TURNS: Final = 40
 MAX_ANSWER_TOKENS: Final = 4096
+USUAL_CONTEXT: Final = 16_384
+"""Tokens that a conversation with tools mostly stays below: a model loaded with room for them is loaded once."""
 REPEATS_BEFORE_NUDGE: Final = 3
 REPEATS_BEFORE_STOP: Final = 4
 _LOGGED_CHARS: Final = 400
@@ -126,29 +130,46 @@ class _Loop:
                 return done
 
     async def _ask(self) -> ChatReply:
-        try:
-            return await self.provider.chat(self._request())
-        except ToolsUnsupported:
-            if self._in_text:
-                raise
-            self._in_text = True
-            return await self.provider.chat(self._request())
+        while True:
+            try:
+                return await self.provider.chat(self._request())
+            except ToolsUnsupported:
+                if self._in_text:
+                    raise
+                self._in_text = True
+            except PromptTooLong as exc:
+                self._make_room(exc)
+
+    def _make_room(self, exc: PromptTooLong) -> None:
+        """Leave old results of tools out, and say so.
+
+        Raises:
+            PromptTooLong: nothing is left that could go.
+        """
+        lighter, chars = refit(self._messages)
+        if chars <= 0:
+            raise exc
+        self._messages = list(lighter)
+        log.info("conversation_refitted", task=self.work.attempt.task, chars=chars, why=exc.code)
+        self._say(f"[the model's context is full: {chars} characters of old results were left out]\n")
 
     def _request(self) -> ChatRequest:
         specs = tuple(ToolSpec(t.name, t.description, t.parameters) for t in self._tools.values())
-        return ChatRequest(
+        return asking(
+            self.work,
+            self.spending,
+            tuple(_plain(m) for m in self._messages) if self._in_text else tuple(self._messages),
             system=f"{_SYSTEM}\n\n{instructions(specs)}" if self._in_text else _SYSTEM,
-            messages=tuple(_plain(m) for m in self._messages) if self._in_text else tuple(self._messages),
+            most_tokens=MAX_ANSWER_TOKENS,
             tools=() if self._in_text else specs,
-            model=self.work.routing.model or self.work.spec.model,
-            max_output_tokens=self.spending.answer_tokens(MAX_ANSWER_TOKENS),
-            timeout_s=self.spending.seconds_left,
+            context_tokens=USUAL_CONTEXT,
         )
 
     async def _take(self, reply: ChatReply) -> str | None:
         """Do what the reply asks for; the summary if it is the last one."""
         if reply.text.strip():
-            self._say(f"{reply.text.strip()}\n")
+            self.said.append(f"{reply.text.strip()}\n")
+            self.work.log("stdout", "" if reply.text.endswith("\n") else "\n")  # its text came while it was written
         if reply.finish == "length":
             # A call that was cut off would write half a file.
             self._messages += [ChatMessage("assistant", reply.text or "(cut off)"), ChatMessage("user", _CUT_OFF)]

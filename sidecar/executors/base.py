@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from protocol.errors import BudgetSpent, ModelFailed, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
+from protocol.loads import Answering
 from protocol.model import AttemptId, Budget, FailureClass, Iteration, Routing, TaskSpec, Usage
 from sidecar.core.outcome import tail
 from sidecar.core.verify import report_json
@@ -29,7 +30,8 @@ class Work:
     ``scratch`` is a directory outside the workspace for files that are no result. ``previous`` is the iteration before
     with its findings. ``remaining`` and ``deadline_s`` are what is left of the budget. ``log`` takes (stream, text).
     ``spent`` hears what the iteration has used so far, so that it is known even if the work is cut off. ``check``
-    raises if nothing that others can notice may happen any more.
+    raises if nothing that others can notice may happen any more. ``answering`` is given a way to ask how a model's
+    answer comes along, and ``None`` when none is on its way.
     """
 
     attempt: AttemptId
@@ -45,6 +47,7 @@ class Work:
     log: Callable[[str, str], None]
     spent: Callable[[Usage], None]
     check: Callable[[], None] = lambda: None
+    answering: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from protocol.errors import BadInput, ModelFailed, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import FailureClass
 from sidecar.core.outcome import tail
+from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Spending, Work, failed, summary
 from sidecar.executors.prompt import task_text
-from sidecar.llm.base import ChatMessage, ChatRequest
+from sidecar.llm.base import ChatMessage
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools.confined import Tree
 
@@ -39,17 +40,18 @@ class ChatExecutor:
             spending.refuse_if_spent()
             provider = self._endpoints.provider(work.routing.endpoint)
             reply = await provider.chat(
-                ChatRequest(
+                asking(
+                    work,
+                    spending,
+                    (ChatMessage("user", await task_text(work, with_files=True)),),
                     system=_SYSTEM_FILE if work.spec.save_as else _SYSTEM,
-                    messages=(ChatMessage("user", await task_text(work, with_files=True)),),
-                    model=work.routing.model or work.spec.model,
-                    max_output_tokens=spending.answer_tokens(MAX_ANSWER_TOKENS),
-                    timeout_s=spending.seconds_left,
+                    most_tokens=MAX_ANSWER_TOKENS,
                 )
             )
             spending.add(reply.usage)
             answer = reply.text
-            work.log("stdout", answer if answer.endswith("\n") else f"{answer}\n")
+            if not answer.endswith("\n"):
+                work.log("stdout", "\n")
             if reply.finish == "length":
                 raise ModelFailed(f"the answer was cut off after {reply.usage.output_tokens} tokens")
             if not answer.strip():

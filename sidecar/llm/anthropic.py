@@ -16,12 +16,13 @@ from sidecar.llm.base import (
     ChatRequest,
     Finish,
     PartialCall,
+    answered_by,
     cause,
-    now_s,
     patiently,
     whole_text,
 )
 from sidecar.llm.config import DEFAULT_CLAUDE_MODEL, EndpointSettings
+from sidecar.llm.flow import Flow, Traffic
 from sidecar.llm.pricing import TokenCounts, cost_usd
 from sidecar.llm.statuses import translated
 
@@ -34,6 +35,7 @@ class AnthropicProvider:
         import httpx2
 
         self._settings = settings
+        self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
         self._status_error = anthropic.APIStatusError
         # Transport errors in the middle of a stream pass through the client as httpx2's, a broken event as ValueError.
         self._transport_errors = (anthropic.APIError, httpx2.HTTPError, ValueError)
@@ -62,31 +64,38 @@ class AnthropicProvider:
 
     async def _ask(self, request: ChatRequest) -> ChatReply:
         model = request.model or self._default_model
-        started, answer = now_s(), _Answer()
+        flow, answer = self._traffic.begin(request, model), _Answer()
         try:
-            async with await self._client.messages.create(**_parameters(request, model)) as stream:
-                async for event in stream:
-                    answer.take(event)
+            async with flow.watched():
+                async with await self._client.messages.create(**_parameters(request, model)) as stream:
+                    async for event in stream:
+                        answer.take(event, flow)
+                flow.is_whole = answer.ended
         except self._status_error as exc:
             error = translated(self._settings.id, model, exc.status_code, exc.response.headers, exc.message)
             raise error from exc
         except self._transport_errors as exc:
             raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
         finish = self._finish(answer, model)
-        tokens = answer.tokens()
-        settings = self._settings
-        usage = Usage(
+        usage = self._usage(answer, answered_by(self._settings.id, model, answer.model), flow)
+        self._traffic.measured(model, usage)
+        calls = tuple(call.whole() for call in answer.calls.values())
+        return ChatReply(whole_text(answer.text), finish, usage, calls)
+
+    def _usage(self, answer: "_Answer", model: str, flow: Flow) -> Usage:
+        """What it cost. The API tells no timing: the first piece ends the reading, the last one the writing."""
+        tokens, settings, took_s = answer.tokens(), self._settings, flow.took_s
+        first_s, last_s = flow.first_s or 0.0, flow.last_s or 0.0
+        return Usage(
             model=model,
             endpoint=settings.id,
             input_tokens=tokens.input,
             output_tokens=tokens.output,
             cached_input_tokens=tokens.cache_read,
             cost_usd=cost_usd(tokens, model, kind=EndpointKind.ANTHROPIC, url=settings.url, local=settings.is_local),
-            seconds=(took_s := now_s() - started),
-            timing=Timing(model_s=took_s),
+            seconds=took_s,
+            timing=Timing(model_s=took_s, prefill_s=first_s, decode_s=max(0.0, last_s - first_s)),
         )
-        calls = tuple(call.whole() for call in answer.calls.values())
-        return ChatReply(whole_text(answer.text), finish, usage, calls)
 
     def _finish(self, answer: "_Answer", model: str) -> Finish:
         if not answer.ended or answer.stop_reason is None:
@@ -112,6 +121,7 @@ class _Answer:
         self.calls: dict[int, PartialCall] = {}
         self.stop_reason: str | None = None
         self.ended = False
+        self.model = ""
         self._counts = {
             "input_tokens": 0,
             "output_tokens": 0,
@@ -119,17 +129,23 @@ class _Answer:
             "cache_creation_input_tokens": 0,
         }
 
-    def take(self, event: Any) -> None:  # noqa: ANN401 - one of the client's many event types
+    def take(self, event: Any, flow: Flow) -> None:  # noqa: ANN401 - one of the client's many event types
         """Add one event."""
+        flow.beat()
         match event.type:
             case "message_start":
+                self.model = event.message.model
                 self._count(event.message.usage)
             case "content_block_start" if event.content_block.type == "tool_use":
                 self.calls[event.index] = PartialCall(event.content_block.id, event.content_block.name)
             case "content_block_delta" if event.delta.type == "text_delta":
                 self.text.append(event.delta.text)
+                flow.take(event.delta.text)
+            case "content_block_delta" if event.delta.type == "thinking_delta":
+                flow.take(event.delta.thinking, is_shown=False)
             case "content_block_delta" if event.delta.type == "input_json_delta" and event.index in self.calls:
                 self.calls[event.index].pieces.append(event.delta.partial_json)
+                flow.take(event.delta.partial_json, is_shown=False)
             case "message_delta":
                 self.stop_reason = event.delta.stop_reason
                 self._count(event.usage)

@@ -14,7 +14,9 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused
+from protocol.loads import Answering
 from protocol.model import Usage
+from sidecar.errors import EndpointStalled
 
 CONNECT_TIMEOUT_S: Final = 5.0
 SILENCE_TIMEOUT_S: Final = 120.0
@@ -67,8 +69,11 @@ class ChatRequest:
     """What a model is asked.
 
     ``model`` empty: the endpoint's default. ``temperature`` is a wish: not every API takes one. ``context_tokens`` is
-    what prompt and answer together are expected to need; a provider with less refuses instead of dropping the
-    beginning. ``timeout_s`` bounds the whole answer.
+    what the whole conversation will probably need, so that a model is loaded once with room for all of it; it is a wish
+    too, and a prompt that does not fit is refused. ``keep_alive_s`` is how long the model should stay in memory
+    (negative: for ever; ``None``: as usual), ``unload`` names models that should go before. ``timeout_s`` bounds the
+    whole answer. ``on_text`` hears what the model says as it comes; ``on_flow`` is given a way to ask how the answer
+    comes along, and ``None`` when there is none any more.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -78,7 +83,11 @@ class ChatRequest:
     max_output_tokens: int = 4096
     temperature: float | None = None
     context_tokens: int = 0
+    keep_alive_s: float | None = None
+    unload: tuple[str, ...] = ()
     timeout_s: float = 300.0
+    on_text: Callable[[str], None] = lambda _text: None
+    on_flow: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
 
 
 Finish = Literal["stop", "length", "tool_calls"]
@@ -101,8 +110,9 @@ class Provider(Protocol):
         """The model's whole answer.
 
         Raises:
-            EndpointDown: no answer, or one that broke off (``EndpointBusy``, ``EndpointRefused`` where it said so).
-            ModelFailed: the endpoint works, this request got no usable answer.
+            EndpointDown: no answer, or one that broke off (``EndpointBusy``, ``EndpointRefused`` where it said so) or
+                came to a halt (``EndpointStalled``).
+            ModelFailed: the endpoint works, this request got no usable answer; ``PromptTooLong``: for want of context.
             BudgetSpent: ``timeout_s`` went by.
         """
 
@@ -129,6 +139,17 @@ def estimate_tokens(request: ChatRequest) -> int:
     for tool in request.tools:
         size += len(tool.name) + len(tool.description) + len(json.dumps(tool.parameters))
     return math.ceil(size / _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * (len(request.messages) + 1)
+
+
+def answered_by(endpoint: str, asked: str, said: str | None) -> str:
+    """The model that an answer counts for: the one asked for, also under its dated or prefixed name, else what it says.
+
+    A server of a single model answers whatever name it is asked for; the result must not claim that name.
+    """
+    if not said or said.startswith(asked) or asked.startswith(said) or said.endswith(f"/{asked}"):
+        return asked
+    log.warning("other_model_answered", endpoint=endpoint, asked=asked, answered=said[:200])
+    return said[:200]
 
 
 def whole_text(pieces: Sequence[str]) -> str:
@@ -188,8 +209,8 @@ async def patiently(ask: Callable[[], Awaitable[ChatReply]], *, timeout_s: float
 
 
 def _wait_s(exc: EndpointDown, number: int) -> float | None:
-    if isinstance(exc, EndpointRefused):
-        return None
+    if isinstance(exc, EndpointRefused | EndpointStalled):
+        return None  # a stall has taken minutes already: another endpoint may be quicker
     asked_s = exc.retry_after_s if isinstance(exc, EndpointBusy) else None
     wait_s = FIRST_WAIT_S * 2 ** (number - 1) if asked_s is None else asked_s
     return wait_s if wait_s <= LONGEST_WAIT_S else None

@@ -19,6 +19,8 @@ DEFAULT_CLAUDE_MODEL: Final = "claude-sonnet-5-5"
 SUPPORTED: Final = (EndpointKind.OLLAMA, EndpointKind.ANTHROPIC, EndpointKind.OPENAI)
 _LEAST_CONTEXT: Final = 512
 _MOST_CONTEXT: Final = 4 << 20
+_LEAST_STALL_S: Final = 0.1
+_MOST_STALL_S: Final = 86_400.0
 _HOST: Final = re.compile(r"[^\s\\%<>^`{|}\"]+")
 
 
@@ -28,7 +30,9 @@ class EndpointSettings:
 
     ``local`` (its tokens cost nothing and stay here) is, when not given, whether the URL names this machine; Claude is
     never local by itself, also behind a proxy on this machine.
-    ``num_ctx`` is the context length that an Ollama server is asked for.
+    ``num_ctx`` is the context length that an Ollama server is always asked for; 0: by what the work needs.
+    ``stall_s`` is how long it may say nothing between two pieces of an answer; loading a model and reading a prompt get
+    more, by their size.
 
     Raises:
         BadInput: something is wrong with it; every problem is listed.
@@ -40,7 +44,8 @@ class EndpointSettings:
     local: bool | None = None
     api_key: str = field(default="", repr=False)
     default_model: str = ""
-    num_ctx: int = 8192
+    num_ctx: int = 0
+    stall_s: float = 120.0
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))
@@ -73,8 +78,10 @@ def _problems(settings: EndpointSettings) -> Iterator[Problem]:
         known = ", ".join(SUPPORTED)
         yield Problem("kind", f"{str(settings.kind)!r} is not supported by this version; supported: {known}")
     yield from _url_problem(settings.url)
-    if not _LEAST_CONTEXT <= settings.num_ctx <= _MOST_CONTEXT:
-        yield Problem("num_ctx", f"{settings.num_ctx}; between {_LEAST_CONTEXT} and {_MOST_CONTEXT} tokens")
+    if settings.num_ctx and not _LEAST_CONTEXT <= settings.num_ctx <= _MOST_CONTEXT:
+        yield Problem("num_ctx", f"{settings.num_ctx}; between {_LEAST_CONTEXT} and {_MOST_CONTEXT} tokens, or 0")
+    if not _LEAST_STALL_S <= settings.stall_s <= _MOST_STALL_S:
+        yield Problem("stall_s", f"{settings.stall_s:g}; between {_LEAST_STALL_S:g} and {_MOST_STALL_S:g} seconds")
 
 
 def _url_problem(url: str) -> Iterator[Problem]:

@@ -2,10 +2,13 @@
 
 Ollama drops the beginning of a prompt that does not fit and says nothing (ollama#3839): the system prompt and the tools
 go first. So ``num_ctx`` is always sent, the prompt is measured before, and the server's own count is compared after.
-``num_ctx`` is one constant per endpoint, because another value makes Ollama load the model anew.
+Another ``num_ctx`` than before makes Ollama load the model anew, so it is one of few sizes, and a larger context that
+is loaded already is used as it is (``contexts.py``).
 """
 
 from typing import TYPE_CHECKING, Any, Final
+
+import structlog
 
 from protocol.errors import (
     EndpointBusy,
@@ -17,6 +20,7 @@ from protocol.errors import (
     ToolsUnsupported,
 )
 from protocol.model import ModelReport, Residency, Timing, Usage
+from sidecar.errors import PromptCut
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     ChatMessage,
@@ -24,25 +28,27 @@ from sidecar.llm.base import (
     ChatRequest,
     Finish,
     ToolCall,
+    answered_by,
     cause,
     estimate_tokens,
-    now_s,
     patiently,
     whole_text,
 )
 from sidecar.llm.config import EndpointSettings
+from sidecar.llm.contexts import LEAST_ANSWER, context_for, most_of
+from sidecar.llm.flow import Flow, Traffic
 from sidecar.llm.headers import bare
 
 if TYPE_CHECKING:
     import ollama  # only its names: the import itself is slow and waits for the first endpoint of this kind
 
 KEEP_ALIVE: Final = "5m"
-_ANSWER_ROOM_TOKENS: Final = 256
-"""Least room that a prompt must leave for the answer."""
 _COLD_NS: Final = 100_000_000
 """A load that took longer was one; a warm model reports a millisecond or two."""
 _SUSPICIOUS: Final = 0.5
 """The server counted less than this part of our estimate: ask what context the model really got."""
+
+log = structlog.get_logger(__name__)
 
 
 class OllamaProvider:
@@ -53,12 +59,15 @@ class OllamaProvider:
         import ollama
 
         self._settings = settings
+        self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
+        self._most: dict[str, int | None] = {}  # tokens that a model can take, as the server says
+        self._sizes: dict[str, int | None] = {}
         # Errors of the transport pass through the client unchanged; a broken line is a JSON error, a line that is no
         # answer a validation error of pydantic, which is a ValueError too.
         self._transport_errors = (httpx.HTTPError, httpx.InvalidURL, ConnectionError, ValueError)
         self._response_error = ollama.ResponseError
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else None
-        # No whole-request timeout here: a cold model may load for minutes. The request's own timeout bounds it.
+        # No timeout of the transport here: a cold model may load for minutes. The flow judges silence.
         # A proxy from the environment has no business between us and our own machine.
         self._client = ollama.AsyncClient(
             host=settings.url,
@@ -85,11 +94,12 @@ class OllamaProvider:
         except self._transport_errors as exc:
             raise EndpointDown(self._settings.id, f"no Ollama answers at {self._settings.url} ({exc})") from exc
         warm = {entry.model: entry for entry in running.models}
+        self._sizes = {str(entry.model): None if entry.size is None else int(entry.size) for entry in listed.models}
         return tuple(
             ModelReport(
                 name=entry.model,
-                residency=Residency.WARM if entry.model in warm else Residency.COLD,
-                size_bytes=None if entry.size is None else int(entry.size),
+                residency=self._residency(entry.model, is_listed=entry.model in warm),
+                size_bytes=self._sizes[entry.model],
                 vram_bytes=int(warm[entry.model].size_vram or 0) if entry.model in warm else None,
                 context=warm[entry.model].context_length if entry.model in warm else None,
             )
@@ -97,63 +107,117 @@ class OllamaProvider:
             if entry.model and not entry.model.endswith((":cloud", "-cloud"))
         )
 
+    def _residency(self, model: str, *, is_listed: bool) -> Residency:
+        if self._traffic.loads(model) or self._traffic.loads(model.removesuffix(":latest")):
+            return Residency.LOADING
+        return Residency.WARM if is_listed else Residency.COLD
+
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
         model = request.model or self._settings.default_model
         if not model:
             raise ModelMissing(self._settings.id, "", tuple(m.name for m in await self.models()))
-        needed = max(estimate_tokens(request) + _ANSWER_ROOM_TOKENS, request.context_tokens)
-        if needed > self._settings.num_ctx:
-            raise PromptTooLong(model, needed, self._settings.num_ctx)
         return await patiently(lambda: self._ask(request, model), timeout_s=request.timeout_s)
 
     async def _ask(self, request: ChatRequest, model: str) -> ChatReply:
-        started = now_s()
-        text: list[str] = []
-        calls: list[ToolCall] = []
-        last: ollama.ChatResponse | None = None
+        flow = self._traffic.begin(request, model)
         try:
-            stream = await self._client.chat(**self._parameters(request, model))
-            try:
-                async for part in stream:
-                    text.append(part.message.content or "")
-                    for call in part.message.tool_calls or ():
-                        calls.append(
-                            ToolCall(f"call-{len(calls) + 1}", call.function.name, dict(call.function.arguments))
-                        )
-                    if part.done:
-                        last = part
-            finally:
-                # Closing the generator closes the connection, which makes the server stop generating at once.
-                await stream.aclose()
+            async with flow.watched():
+                context = await self._context(request, model, flow)
+                await self._unload([name for name in request.unload if name != model])
+                answer = await self._read(request, model, context, flow)
+                flow.is_whole = True
         except self._response_error as exc:
             raise await self._explained(exc, model) from exc
         except self._transport_errors as exc:
             raise EndpointDown(
                 self._settings.id, f"{self._settings.url} broke off or is not there ({cause(exc)})"
             ) from exc
+        last = answer.last
         if last is None:
             raise EndpointDown(self._settings.id, "the answer ended before it was done")
-        counted = last.prompt_eval_count or 0
-        await self._refuse_truncated(request, model, counted)
-        usage = Usage(
-            model=model,
+        await self._refuse_cut(request, model, last, context)
+        reply = ChatReply(
+            whole_text(answer.text),
+            self._finish(last, answer.calls),
+            self._usage(last, model, flow),
+            tuple(answer.calls),
+        )
+        self._traffic.measured(model, reply.usage)
+        return reply
+
+    async def _read(self, request: ChatRequest, model: str, context: int, flow: Flow) -> "_Answer":
+        answer = _Answer()
+        stream = await self._client.chat(**self._parameters(request, model, context))
+        try:
+            async for part in stream:
+                answer.take(part, flow)
+        finally:
+            # Closing the generator closes the connection, which makes the server stop generating at once.
+            await stream.aclose()
+        return answer
+
+    # --- memory -------------------------------------------------------------------------------------------------------
+
+    async def _context(self, request: ChatRequest, model: str, flow: Flow) -> int:
+        """The context length to ask for; tells ``flow`` if the model has to be loaded.
+
+        Raises:
+            PromptTooLong: the prompt does not fit what may be asked for.
+        """
+        loaded = next((entry for entry in (await self._client.ps()).models if _is_same(entry.model, model)), None)
+        if loaded is None:
+            flow.must_load(self._sizes.get(model) or self._sizes.get(f"{model}:latest"))
+        prompt = estimate_tokens(request)
+        wish = max(prompt + request.max_output_tokens, request.context_tokens)
+        most = self._settings.num_ctx or most_of(await self._most_of(model))
+        if self._settings.num_ctx:
+            chosen = most if prompt + LEAST_ANSWER <= most else None
+        else:
+            chosen = context_for(prompt, wish, most=most, loaded=loaded.context_length if loaded else None)
+        if chosen is None:
+            raise PromptTooLong(model, prompt + LEAST_ANSWER, most)
+        return chosen
+
+    async def _most_of(self, model: str) -> int | None:
+        """The context that the model can take; asked once, ``None`` if the server does not tell."""
+        if model not in self._most:
+            try:
+                facts = (await self._client.show(model)).modelinfo or {}
+            except self._response_error:
+                return None  # what is wrong with the model, the request itself will tell
+            found = [value for name, value in facts.items() if name.endswith(".context_length")]
+            self._most[model] = int(found[0]) if found and isinstance(found[0], int | float) else None
+        return self._most[model]
+
+    async def _unload(self, models: list[str]) -> None:
+        """Have models leave memory. One that is in use stays until its answer is done: Ollama sees to that."""
+        for name in models:
+            try:
+                await self._client.chat(model=name, messages=[], keep_alive=0)
+            except self._response_error as exc:
+                log.info("unload_refused", endpoint=self._settings.id, model=name, why=str(exc))
+
+    # --- the answer ---------------------------------------------------------------------------------------------------
+
+    def _usage(self, last: "ollama.ChatResponse", model: str, flow: Flow) -> Usage:
+        return Usage(
+            model=answered_by(self._settings.id, model, last.model),
             endpoint=self._settings.id,
-            input_tokens=counted,
+            input_tokens=last.prompt_eval_count or 0,
             output_tokens=last.eval_count or 0,
             cost_usd=0.0 if self._settings.is_local else None,
-            seconds=(took_s := now_s() - started),
+            seconds=flow.took_s,
             timing=Timing(
-                model_s=took_s,
+                model_s=flow.took_s,
                 load_s=_seconds(last.load_duration) if (last.load_duration or 0) > _COLD_NS else 0.0,
                 prefill_s=_seconds(last.prompt_eval_duration),
                 decode_s=_seconds(last.eval_duration),
             ),
         )
-        return ChatReply(whole_text(text), self._finish(last, calls), usage, tuple(calls))
 
-    def _parameters(self, request: ChatRequest, model: str) -> dict[str, Any]:
-        options: dict[str, Any] = {"num_ctx": self._settings.num_ctx, "num_predict": request.max_output_tokens}
+    def _parameters(self, request: ChatRequest, model: str, context: int) -> dict[str, Any]:
+        options: dict[str, Any] = {"num_ctx": context, "num_predict": request.max_output_tokens}
         if request.temperature is not None:
             options["temperature"] = request.temperature
         system = [{"role": "system", "content": request.system}] if request.system else []
@@ -169,7 +233,7 @@ class OllamaProvider:
             ],
             "stream": True,
             "options": options,
-            "keep_alive": KEEP_ALIVE,
+            "keep_alive": KEEP_ALIVE if request.keep_alive_s is None else request.keep_alive_s,
         }
 
     def _finish(self, last: "ollama.ChatResponse", calls: list[ToolCall]) -> Finish:
@@ -180,15 +244,23 @@ class OllamaProvider:
             raise ModelFailed(message)
         return "tool_calls" if calls else "stop"
 
-    async def _refuse_truncated(self, request: ChatRequest, model: str, counted: int) -> None:
-        """A count far below our estimate means dropped input, unless the model's real context has room for all."""
+    async def _refuse_cut(self, request: ChatRequest, model: str, last: "ollama.ChatResponse", context: int) -> None:
+        """Refuse the answer to half a prompt, and half an answer for want of context.
+
+        Raises:
+            PromptCut: the server counts far less than we estimate, and the context that it really has tells why.
+            PromptTooLong: the answer ran into the end of the context.
+        """
+        counted, written = last.prompt_eval_count or 0, last.eval_count or 0
+        if last.done_reason == "length" and written < request.max_output_tokens and counted + written >= context - 1:
+            raise PromptTooLong(model, counted + request.max_output_tokens, context)
         estimate = estimate_tokens(request)
         if counted == 0 or counted >= estimate * _SUSPICIOUS:
             return
-        contexts = {report.name: report.context for report in await self.models()}
-        context = contexts.get(model) or contexts.get(f"{model}:latest")
-        if context is not None and context < estimate:
-            raise PromptTooLong(model, estimate, context)
+        entry = next((entry for entry in (await self._client.ps()).models if _is_same(entry.model, model)), None)
+        real = (entry.context_length if entry else None) or context
+        if real < estimate:
+            raise PromptCut(model, estimate, counted, real)
 
     async def _explained(self, exc: "ollama.ResponseError", model: str) -> Exception:
         if exc.status_code == 404:  # noqa: PLR2004 - HTTP
@@ -210,6 +282,36 @@ class OllamaProvider:
                 return EndpointDown(self._settings.id, f"the answer broke off: {text}")
             case _:
                 return EndpointDown(self._settings.id, f"HTTP {status}: {text[:300]}")
+
+
+class _Answer:
+    """An answer that arrives in lines; ``last`` is the one that says it is whole."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: list[ToolCall] = []
+        self.last: ollama.ChatResponse | None = None
+
+    def take(self, part: "ollama.ChatResponse", flow: Flow) -> None:
+        """Add one line."""
+        message = part.message
+        if message.thinking:
+            flow.take(message.thinking, is_shown=False)
+        for call in message.tool_calls or ():
+            self.calls.append(
+                ToolCall(f"call-{len(self.calls) + 1}", call.function.name, dict(call.function.arguments))
+            )
+            flow.take(call.function.name, is_shown=False)
+        if message.content:
+            self.text.append(message.content)
+            flow.take(message.content)
+        if part.done:
+            self.last = part
+
+
+def _is_same(found: str | None, wanted: str) -> bool:
+    """Whether two names mean one model: without a tag it is ``latest``."""
+    return found in {wanted, f"{wanted}:latest"}
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

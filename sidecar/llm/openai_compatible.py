@@ -17,12 +17,13 @@ from sidecar.llm.base import (
     ChatRequest,
     Finish,
     PartialCall,
+    answered_by,
     cause,
-    now_s,
     patiently,
     whole_text,
 )
 from sidecar.llm.config import EndpointSettings
+from sidecar.llm.flow import Flow, Traffic
 from sidecar.llm.headers import bare
 from sidecar.llm.pricing import TokenCounts, cost_usd
 from sidecar.llm.statuses import translated
@@ -38,13 +39,16 @@ class OpenAIProvider:
         import openai
 
         self._settings = settings
+        self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
+        self._is_llamacpp = False
+        self._residency: dict[str, Residency] = {}
         self._status_error = openai.APIStatusError
         self._transport_errors = (openai.APIError, httpx2.HTTPError, ValueError)
         # OpenAI's newer models refuse the old name of the limit, other servers may not know the new one.
         host = urlsplit(settings.url).hostname or ""
         self._limit_name = "max_completion_tokens" if host.endswith("openai.com") else "max_tokens"
         # A local server may load a model or work through a long prompt for minutes before its first byte; there the
-        # request's own timeout is the bound.
+        # flow alone judges silence.
         silence_s = None if settings.is_local else SILENCE_TIMEOUT_S
         self._client = openai.AsyncOpenAI(
             api_key=settings.api_key or "none",  # the client wants one even where the server does not
@@ -70,7 +74,12 @@ class OpenAIProvider:
             raise translated(self._settings.id, "", exc.status_code, exc.response.headers, exc.message) from exc
         except self._transport_errors as exc:
             raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
-        return tuple(ModelReport(name=entry.id, residency=_residency(entry)) for entry in page.data)
+        self._is_llamacpp = any(getattr(entry, "owned_by", "") == "llamacpp" for entry in page.data)
+        self._residency = {entry.id: _residency(entry) for entry in page.data}
+        return tuple(ModelReport(name=name, residency=self._now(name)) for name in self._residency)
+
+    def _now(self, model: str) -> Residency:
+        return Residency.LOADING if self._traffic.loads(model) else self._residency[model]
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
@@ -80,20 +89,27 @@ class OpenAIProvider:
         return await patiently(lambda: self._ask(request, model), timeout_s=request.timeout_s)
 
     async def _ask(self, request: ChatRequest, model: str) -> ChatReply:
-        started, answer = now_s(), _Answer()
+        flow, answer = self._traffic.begin(request, model), _Answer()
+        if self._residency.get(model) is Residency.COLD:
+            flow.must_load(None)
+        parameters = _parameters(request, model, self._limit_name)
+        if self._is_llamacpp:
+            parameters["extra_body"] = {"return_progress": True}  # how much of the prompt is read, as it is
         try:
-            async with await self._client.chat.completions.create(
-                **_parameters(request, model, self._limit_name)
-            ) as stream:
-                async for chunk in stream:
-                    answer.take(chunk)
+            async with flow.watched():
+                async with await self._client.chat.completions.create(**parameters) as stream:
+                    async for chunk in stream:
+                        answer.take(chunk, flow)
+                flow.is_whole = answer.finish_reason is not None
         except self._status_error as exc:
             raise translated(self._settings.id, model, exc.status_code, exc.response.headers, exc.message) from exc
         except self._transport_errors as exc:
             raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
         finish = self._finish(answer, model)
         calls = tuple(call.whole() for call in answer.calls.values())
-        return ChatReply(whole_text(answer.text), finish, self._usage(answer, model, now_s() - started), calls)
+        usage = self._usage(answer, answered_by(self._settings.id, model, answer.model), flow.took_s, flow)
+        self._traffic.measured(model, usage)
+        return ChatReply(whole_text(answer.text), finish, usage, calls)
 
     def _finish(self, answer: "_Answer", model: str) -> Finish:
         match answer.finish_reason:
@@ -107,7 +123,7 @@ class OpenAIProvider:
                 # Some servers say "stop" although they called tools.
                 return "tool_calls" if answer.calls else "stop"
 
-    def _usage(self, answer: "_Answer", model: str, seconds: float) -> Usage:
+    def _usage(self, answer: "_Answer", model: str, seconds: float, flow: Flow | None = None) -> Usage:
         settings, tokens = self._settings, answer.tokens
         cost = answer.cost_usd
         if cost is None or settings.is_local:
@@ -120,7 +136,7 @@ class OpenAIProvider:
             cached_input_tokens=tokens.cache_read,
             cost_usd=cost,
             seconds=seconds,
-            timing=Timing(model_s=seconds),
+            timing=answer.timing(seconds, flow, is_local=settings.is_local),
         )
 
 
@@ -133,20 +149,52 @@ class _Answer:
         self.finish_reason: str | None = None
         self.tokens = TokenCounts(0, 0)
         self.cost_usd: float | None = None
+        self.model = ""
+        self._told: dict[str, float] = {}
 
-    def take(self, chunk: Any) -> None:  # noqa: ANN401 - the client's type, imported only when it is used
+    def take(self, chunk: Any, flow: Flow) -> None:  # noqa: ANN401 - the client's type, imported only when it is used
         """Add one chunk; the last one has the usage and no choice."""
+        self.model = chunk.model or self.model
+        more = chunk.model_extra or {}
+        self._told = _numbers(more.get("timings")) or self._told
+        if (read := _numbers(more.get("prompt_progress"))).get("total"):
+            flow.reads(read.get("processed", 0.0) / read["total"])
+        else:
+            flow.beat()
         if chunk.usage is not None:
             self._count(chunk.usage)
         for choice in chunk.choices or ():
             self.text.append(choice.delta.content or "")
+            if choice.delta.content:
+                flow.take(choice.delta.content)
+            if thought := (choice.delta.model_extra or {}).get("reasoning_content"):
+                flow.take(str(thought), is_shown=False)
             for piece in choice.delta.tool_calls or ():
+                flow.take((piece.function and piece.function.arguments) or "", is_shown=False)
                 call = self.calls.setdefault(piece.index, PartialCall())
                 call.id = call.id or piece.id or f"call-{piece.index + 1}"
                 if piece.function is not None:
                     call.name = call.name or piece.function.name or ""
                     call.pieces.append(piece.function.arguments or "")
             self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def timing(self, seconds: float, flow: Flow | None, *, is_local: bool) -> Timing:
+        """Where the time went: as llama.cpp tells it, else as the pieces came.
+
+        The time to the first piece counts as reading where no queue of ours stands before the server.
+        """
+        if self._told:
+            told = self._told
+            return Timing(
+                model_s=seconds,
+                prefill_s=told.get("prompt_ms", 0.0) / 1000,
+                decode_s=told.get("predicted_ms", 0.0) / 1000,
+            )
+        if flow is None or flow.first_s is None or flow.last_s is None:
+            return Timing(model_s=seconds)
+        return Timing(
+            model_s=seconds, prefill_s=0.0 if is_local else flow.first_s, decode_s=max(0.0, flow.last_s - flow.first_s)
+        )
 
     def _count(self, usage: Any) -> None:  # noqa: ANN401 - one of the client's usage types
         details = usage.prompt_tokens_details
@@ -155,6 +203,13 @@ class _Answer:
         # OpenRouter tells what it charged, which beats any price list.
         cost = (usage.model_extra or {}).get("cost")
         self.cost_usd = float(cost) if isinstance(cost, int | float) else None
+
+
+def _numbers(found: object) -> dict[str, float]:
+    """The numbers of an object that a server has added to the protocol; empty if it is none."""
+    if not isinstance(found, dict):
+        return {}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _residency(entry: Any) -> Residency:  # noqa: ANN401 - the client's type, as above

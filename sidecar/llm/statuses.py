@@ -4,11 +4,28 @@ Anthropic's and OpenAI's clients are made by one generator and raise errors of o
 here.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 
-from protocol.errors import EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, ModelMissing, WorkFailed
+from protocol.errors import (
+    EndpointBusy,
+    EndpointDown,
+    EndpointRefused,
+    ModelFailed,
+    ModelMissing,
+    PromptTooLong,
+    WorkFailed,
+)
+
+_NO_ROOM: Final = re.compile(
+    r"context[ _](?:length|size|window)|prompt is too long|input is too long|too many (?:input )?tokens|"
+    r"exceeds? the (?:maximum|available) (?:number of )?(?:tokens|context)",
+    re.IGNORECASE,
+)
+"""How servers say that a prompt is too long; none has a status of its own for it."""
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -54,6 +71,12 @@ def translated(endpoint: str, model: str, status: int, headers: Mapping[str, str
         case 408 | 409 | 425:
             return EndpointDown(endpoint, short)
         case _ if status < 500:  # noqa: PLR2004 - HTTP
-            return ModelFailed(f"endpoint {endpoint}, model {model}: {short}")
+            return _refused(f"endpoint {endpoint}, model {model}: {short}", model, text)
         case _:
             return EndpointDown(endpoint, short)
+
+
+def _refused(why: str, model: str, text: str) -> ModelFailed:
+    if _NO_ROOM.search(text):
+        return PromptTooLong(model, 0, 0, f"{why}; the prompt does not fit: shorten it, or name fewer files")
+    return ModelFailed(why)

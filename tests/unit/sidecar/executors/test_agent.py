@@ -242,3 +242,35 @@ async def test_the_hosted_protocols_carry_a_whole_flow_with_a_broken_call_in_it(
     assert "a + b" in (broken.workspace / "calc.py").read_text()
     llmock.assert_resilient()
     await endpoints.close()
+
+
+async def test_a_conversation_that_outgrows_the_context_loses_old_results_and_never_the_task(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    ollama.models = [Model("qwen3:8b", context_tokens=8_192)]
+    for number in range(5):
+        (broken.workspace / f"f{number}").write_text(f"{number} is the number of this file\n" * 300)
+    ollama.script = [*(call("read", path=f"f{number}") for number in range(5)), call("finish", summary="read all")]
+
+    done = await agent.execute(broken.work(TASK, endpoint="box"))
+
+    last = ollama.requests[-1]["messages"]
+    results = [message["content"] for message in last if message["role"] == "tool"]
+    assert (done.ok, done.summary) == (True, "read all")
+    assert "make the test pass" in last[1]["content"]
+    assert results[0].endswith("left out to save room; call read again if it is needed]")
+    assert "4 is the number" in results[-1]
+    assert "[the model's context is full: " in broken.output
+    assert {request["options"]["num_ctx"] for request in ollama.requests} == {8_192}
+
+
+async def test_a_task_that_does_not_fit_by_itself_is_refused_with_the_way_out(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    ollama.models = [Model("qwen3:8b", context_tokens=4_096)]
+
+    done = await agent.execute(broken.work(TaskSpec(prompt="word " * 10_000), endpoint="box"))
+
+    assert (done.ok, done.error_code) == (False, "prompt_too_long")
+    assert "shorten it, name fewer files" in done.error
+    assert ollama.requests == []

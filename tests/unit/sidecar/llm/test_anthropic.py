@@ -172,18 +172,19 @@ def test_a_reason_that_leaves_no_answer_is_a_failure(provider: AnthropicProvider
         provider._finish(answer, "m")
 
 
-def test_cached_tokens_count_as_input_although_the_api_leaves_them_out() -> None:
+async def test_cached_tokens_count_as_input_although_the_api_leaves_them_out(provider: AnthropicProvider) -> None:
     message = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": []}
     counts = {"input_tokens": 15, "output_tokens": 1, "cache_read_input_tokens": 24, "cache_creation_input_tokens": 6}
-    answer = _Answer()
+    answer, flow = _Answer(), provider._traffic.begin(HELLO, "m")
     begun = Message.construct(**message, usage=Usage(**counts))
-    answer.take(RawMessageStartEvent.construct(type="message_start", message=begun))
+    answer.take(RawMessageStartEvent.construct(type="message_start", message=begun), flow)
     answer.take(
         RawMessageDeltaEvent.construct(
             type="message_delta",
             delta=Delta(stop_reason="end_turn"),
             usage=MessageDeltaUsage(output_tokens=10),
-        )
+        ),
+        flow,
     )
 
     assert answer.tokens() == TokenCounts(input=45, output=10, cache_read=24, cache_write=6)

@@ -12,7 +12,9 @@ from protocol.errors import (
     PromptTooLong,
     ToolsUnsupported,
 )
+from protocol.loads import Answering, AnswerPhase
 from protocol.model import EndpointKind, Residency
+from sidecar.errors import AnswerEndless, EndpointStalled, PromptCut
 from sidecar.llm.base import ChatMessage, ChatRequest, ToolCall, ToolSpec
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.ollama import OllamaProvider
@@ -47,16 +49,56 @@ async def test_an_answer_comes_whole_with_its_counts(ollama: OllamaServer, provi
     assert ollama.requests[0]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
-async def test_the_context_length_is_always_sent_and_always_the_same(
+async def test_the_context_length_is_always_sent_and_stays_while_it_will_do(
     ollama: OllamaServer, provider: OllamaProvider
 ) -> None:
-    ollama.script = [Reply("one"), Reply("two")]
+    ollama.script = [Reply("word", repeat=True)]
     await provider.chat(ask())
     await provider.chat(ask("longer " * 500, max_output_tokens=50, temperature=0.1))
+    await provider.chat(ask("longer " * 5_000))
+    await provider.chat(ask())
 
-    first, second = (request["options"] for request in ollama.requests)
+    first, second, third, fourth = (request["options"] for request in ollama.requests)
     assert first == {"num_ctx": 8192, "num_predict": 4096}
     assert second == {"num_ctx": 8192, "num_predict": 50, "temperature": 0.1}
+    assert third["num_ctx"] == fourth["num_ctx"] == 16_384
+    assert len(ollama.memory.loads) == 2  # one more for the long prompt, none to go back
+
+
+async def test_a_conversation_that_will_grow_is_given_its_room_at_once(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.script = [Reply("word", repeat=True)]
+    await provider.chat(ask(context_tokens=16_384))
+    await provider.chat(ask("longer " * 3_000, context_tokens=16_384))
+
+    assert [request["options"]["num_ctx"] for request in ollama.requests] == [16_384, 16_384]
+
+
+async def test_a_context_that_somebody_else_has_loaded_is_used_as_it_is(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.script = [Reply("theirs"), Reply("ours")]
+    theirs = OllamaProvider(
+        EndpointSettings("them", EndpointKind.OLLAMA, ollama.url, default_model="qwen3:8b", num_ctx=20_000)
+    )
+    await theirs.chat(ask())
+    await provider.chat(ask())
+    await theirs.close()
+
+    assert [request["options"]["num_ctx"] for request in ollama.requests] == [20_000, 20_000]
+
+
+async def test_the_hub_says_how_long_a_model_stays_and_which_goes_before(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.models = [Model("qwen3:8b"), Model("old:1b")]
+    ollama.script = [Reply("word", repeat=True)]
+    await provider.chat(ask(model="old:1b"))
+    await provider.chat(ask(keep_alive_s=42.5, unload=("old:1b", "qwen3:8b", "nobody:1b")))
+
+    assert [request["keep_alive"] for request in ollama.requests] == ["5m", 42.5]
+    assert [resident.model.name for resident in ollama.memory.look()] == ["qwen3:8b"]
 
 
 async def test_tool_calls_and_their_results_go_both_ways(ollama: OllamaServer, provider: OllamaProvider) -> None:
@@ -113,25 +155,46 @@ async def test_without_any_model_the_error_names_those_that_are_there(ollama: Ol
 async def test_a_prompt_that_does_not_fit_is_refused_before_it_is_sent(
     ollama: OllamaServer, provider: OllamaProvider
 ) -> None:
-    with pytest.raises(PromptTooLong, match="8192 tokens of context of qwen3:8b; shorten it"):
-        await provider.chat(ask("word " * 8000))
+    with pytest.raises(PromptTooLong, match="32768 tokens of context of qwen3:8b; shorten it"):
+        await provider.chat(ask("word " * 30_000))
 
     assert ollama.requests == []
 
 
-async def test_a_caller_that_needs_more_context_than_there_is_is_refused(provider: OllamaProvider) -> None:
-    with pytest.raises(PromptTooLong):
-        await provider.chat(ask("short", context_tokens=8193))
+async def test_a_wish_for_more_context_than_the_model_can_is_cut_to_what_it_can(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.models = [Model("tiny:latest", context_tokens=3_000)]
+    ollama.script = [Reply("yes")]
+
+    await provider.chat(ask("short", model="tiny", context_tokens=16_384))
+
+    assert ollama.requests[0]["options"]["num_ctx"] == 3_000
+
+
+async def test_an_answer_that_fills_the_context_says_that_there_is_no_room(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.models = [Model("tiny:latest", context_tokens=1_024)]
+    ollama.script = [Reply("and so on " * 300, done_reason="length")]
+
+    with pytest.raises(PromptTooLong, match="1024 tokens of context of tiny"):
+        await provider.chat(ask("word " * 400, model="tiny"))
 
 
 async def test_a_prompt_that_the_server_cut_in_silence_is_a_failure(
-    ollama: OllamaServer, provider: OllamaProvider
+    ollama: OllamaServer,
 ) -> None:
     ollama.models = [Model("tiny:latest", context_tokens=1024)]
     ollama.script = [Reply("nice story")]
+    stubborn = OllamaProvider(EndpointSettings("box", EndpointKind.OLLAMA, ollama.url, num_ctx=8_192))
 
-    with pytest.raises(PromptTooLong, match="1024 tokens of context of tiny"):
-        await provider.chat(ask("word " * 4000, model="tiny"))
+    with pytest.raises(
+        PromptCut, match=r"cut the prompt for tiny .* it read 1024 of about \d+ tokens, its context is 1024"
+    ):
+        await stubborn.chat(ask("word " * 4000, model="tiny"))
+
+    await stubborn.close()
 
 
 async def test_a_model_without_tools_is_told_apart(ollama: OllamaServer, provider: OllamaProvider) -> None:
@@ -239,3 +302,43 @@ async def test_models_in_memory_are_warm_and_cloud_models_left_out(
     assert warm.size_bytes == 5_200_000_000
     assert warm.vram_bytes == 5_200_000_000 + 8192 * Model("any").kv_bytes_per_token
     assert (cold.name, cold.residency, cold.vram_bytes) == ("gemma:2b", Residency.COLD, None)
+
+
+async def test_what_comes_is_heard_as_it_comes(ollama: OllamaServer, provider: OllamaProvider) -> None:
+    ollama.script = [Reply("Forty-two, as everybody knows.")]
+    heard: list[str] = []
+    asked: list[Answering | None] = []
+
+    reply = await provider.chat(
+        ask(on_text=heard.append, on_flow=lambda ask: asked.append(None if ask is None else ask()))
+    )
+
+    first, last = asked
+    assert "".join(heard) == reply.text
+    assert len(heard) > 1
+    assert first is not None
+    assert (first.phase, first.model, first.endpoint, first.tokens) == (AnswerPhase.READING, "qwen3:8b", "box", 0)
+    assert last is None
+
+
+async def test_silence_between_two_words_ends_the_request_and_hangs_up(ollama: OllamaServer) -> None:
+    ollama.script = [Reply("first a word, then silence", hold=asyncio.Event(), repeat=True)]
+    settings = EndpointSettings("box", EndpointKind.OLLAMA, ollama.url, default_model="qwen3:8b", stall_s=0.2)
+    hasty, heard = OllamaProvider(settings), list[str]()
+
+    with pytest.raises(EndpointStalled, match=r"no sign of life for \d s while writing, after 3 tokens; .* stall_s"):
+        await hasty.chat(ask(on_text=heard.append))
+
+    await until_hung_up(ollama)
+    assert len(ollama.requests) == 1  # whoever stalls once gets the same request from somebody else's queue
+    assert heard[-1] == "\n[the answer broke off here]\n"
+    await hasty.close()
+
+
+async def test_an_answer_without_end_is_hung_up_on(ollama: OllamaServer, provider: OllamaProvider) -> None:
+    ollama.script = [Reply("and so on " * 10_000, hold=asyncio.Event())]
+
+    with pytest.raises(AnswerEndless, match="the answer of qwen3:8b did not end: 1025 pieces where 50 tokens"):
+        await provider.chat(ask(max_output_tokens=50))
+
+    await until_hung_up(ollama)

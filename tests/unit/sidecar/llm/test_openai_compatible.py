@@ -165,7 +165,7 @@ def test_a_filtered_answer_is_a_refusal(provider: OpenAIProvider) -> None:
         provider._finish(answer, "m")
 
 
-def test_what_the_server_says_it_charged_beats_any_price_list(provider: OpenAIProvider) -> None:
+async def test_what_the_server_says_it_charged_beats_any_price_list(provider: OpenAIProvider) -> None:
     usage = CompletionUsage.construct(
         prompt_tokens=100,
         completion_tokens=10,
@@ -174,7 +174,7 @@ def test_what_the_server_says_it_charged_beats_any_price_list(provider: OpenAIPr
         cost=0.0123,
     )
     answer = _Answer()
-    answer.take(ChatCompletionChunk.construct(choices=[], usage=usage))
+    answer.take(ChatCompletionChunk.construct(choices=[], usage=usage, model="m"), provider._traffic.begin(HELLO, "m"))
 
     counted = provider._usage(answer, "openrouter/some-model", 1.0)
     assert (counted.input_tokens, counted.cached_input_tokens, counted.output_tokens) == (100, 40, 10)

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from protocol.errors import EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, ModelMissing
+from protocol.errors import EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, ModelMissing, PromptTooLong
 from sidecar.llm.statuses import retry_after_s, translated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,3 +54,20 @@ def test_a_busy_endpoint_tells_when_to_come_back() -> None:
     assert isinstance(error, EndpointBusy)
     assert error.retry_after_s == 30.0
     assert str(error) == "endpoint claude: HTTP 429: rate limited; it asks to come back in 30 s"
+
+
+@pytest.mark.parametrize(
+    "status, text",
+    [
+        (400, "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+        (400, "the request exceeds the available context size, try increasing it"),
+        (413, "The input is too long for the model"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_told_apart_whatever_the_words(status: int, text: str) -> None:
+    error = translated("e", "m", status, {}, text)
+
+    assert type(error) is PromptTooLong
+    assert text in str(error)
+    assert "shorten it, or name fewer files" in str(error)

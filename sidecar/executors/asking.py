@@ -1,0 +1,38 @@
+"""The request that an iteration puts to a model: within what is left, and loaded as the hub has planned it."""
+
+from sidecar.executors.base import Spending, Work
+from sidecar.llm.base import ChatMessage, ChatRequest, ToolSpec
+
+
+def asking(
+    work: Work,
+    spending: Spending,
+    messages: tuple[ChatMessage, ...],
+    *,
+    system: str,
+    most_tokens: int,
+    tools: tuple[ToolSpec, ...] = (),
+    context_tokens: int = 0,
+) -> ChatRequest:
+    """A request for one answer, whose text goes to the live log as it comes.
+
+    Args:
+        work, spending: for what, and what may still be used.
+        messages, system, tools: what is said.
+        most_tokens: the longest answer wanted.
+        context_tokens: what the whole conversation will probably need; what the hub has planned counts if it is more.
+    """
+    load = work.routing.load
+    return ChatRequest(
+        system=system,
+        messages=messages,
+        tools=tools,
+        model=work.routing.model or work.spec.model,
+        max_output_tokens=spending.answer_tokens(most_tokens),
+        context_tokens=max(context_tokens, load.context if load else 0),
+        keep_alive_s=load.keep_alive_s if load else None,
+        unload=load.unload if load else (),
+        timeout_s=spending.seconds_left,
+        on_text=lambda text: work.log("stdout", text),
+        on_flow=work.answering,
+    )
