@@ -23,6 +23,7 @@ T = TypeVar("T", bound=Struct)
 _STEP: Final = re.compile(r"[^.\[\]]+")
 _WELL_FORMED: Final = {"type": "git_clean"}
 EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent")
+_PLAIN: Final = TaskSpec()
 _HUGE: Final = 10**300  # larger whole numbers cannot be shown as floats
 _SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
     inspect.StrType: (str, "a string"),
@@ -98,13 +99,23 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
     """What is wrong with a well-typed task spec."""
     if not (spec.title.strip() or spec.prompt.strip() or spec.command.strip()):
         yield Problem("", "nothing to do: give a title, a prompt or a command")
-    yield from _sizes(spec)
+    is_short = _is_short(spec)
+    if not is_short:
+        yield from _sizes(spec)
     yield from _executor(spec)
     for number, check in enumerate(spec.verification):
         yield from _check(check, f"verification[{number}]")
     yield from _numbers(spec)
-    for path, names in (("needs", spec.needs), ("depends_on", spec.depends_on)):
-        pattern, kind = (LABEL, "a capability name") if path == "needs" else (TASK_ID, "a task id")
+    yield from _names(spec)
+    if not is_short:
+        yield from _whole(spec)
+
+
+def _names(spec: TaskSpec) -> Iterator[Problem]:
+    for path, names, pattern, kind in (
+        ("needs", spec.needs, LABEL, "a capability name"),
+        ("depends_on", spec.depends_on, TASK_ID, "a task id"),
+    ):
         for number, name in enumerate(names):
             if not pattern.fullmatch(name):
                 yield Problem(f"{path}[{number}]", f"not {kind}: {name[:60]!r}")
@@ -116,7 +127,18 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
                 f"labels.{key[:60]}",
                 f"a key of letters, digits and ._:/- with a value of at most {limits.MAX_TITLE_CHARS} characters",
             )
-    yield from _whole(spec)
+
+
+def _is_short(spec: TaskSpec) -> bool:
+    """Whether it is so short as a whole that none of its parts can be too long: most are."""
+    if spec.needs or spec.labels or spec.success_criteria or spec.verification or spec.depends_on:
+        return False
+    if "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
+        return False
+    try:
+        return len(codec.encode_spec(spec)) <= limits.MAX_TITLE_CHARS
+    except (UnicodeEncodeError, OverflowError):
+        return False
 
 
 def _whole(spec: TaskSpec) -> Iterator[Problem]:
@@ -216,6 +238,14 @@ def _path(name: str, path: str) -> Iterator[Problem]:
 
 def _numbers(spec: TaskSpec) -> Iterator[Problem]:
     budget = spec.budget
+    if (
+        budget == _PLAIN.budget
+        and spec.max_retries == _PLAIN.max_retries
+        and spec.ttl_s is None
+        and spec.complete_by is None
+        and spec.run_after is None
+    ):
+        return
     for path, number, least, most in (
         ("max_retries", spec.max_retries, 0, limits.MAX_RETRIES),
         ("budget.fix_attempts", budget.fix_attempts, 0, limits.MAX_FIX_ATTEMPTS),

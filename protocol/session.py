@@ -12,7 +12,7 @@ Callers: ``hub/gateway/connection.py`` and ``sidecar/link.py``.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -195,15 +195,22 @@ class Session:
         self._heard_at = self._frame_at = now
         before = self.received
         try:
-            return list(self._take(codec.decode(frame)))
+            return self._take(codec.decode(frame))
         except ProtocolViolation:
             # The owner never sees the good messages before the bad one, so the peer has to send them again.
             self.received = before
             raise
 
-    def _take(self, messages: list[AnyMessage]) -> Iterator[AnyMessage]:
+    def _take(self, messages: list[AnyMessage]) -> list[AnyMessage]:
+        found: list[AnyMessage] = []
         for message in messages:
-            if isinstance(message, Ack):
+            if isinstance(message, Ordered):
+                if message.n == self.received + 1:
+                    self.received = message.n
+                    found.append(message)
+                elif not 0 < message.n <= self.received:  # else it was sent again and is here already
+                    raise ProtocolViolation(f"message {self.received + 1}", f"message {message.n}")
+            elif isinstance(message, Ack):
                 if message.n >= self._next:
                     raise ProtocolViolation(f"an acknowledgement below {self._next}", f"{message.n}")
                 self._forget(message.n)
@@ -211,24 +218,21 @@ class Session:
                 self.send(Pong(token=message.token))
             elif isinstance(message, Pong):
                 self._answered(message.token)
-            elif isinstance(message, Ordered):
-                if 0 < message.n <= self.received:
-                    continue  # sent again, it was here already
-                if message.n != self.received + 1:
-                    raise ProtocolViolation(f"message {self.received + 1}", f"message {message.n}")
-                self.received = message.n
-                yield message
             else:
-                yield message
+                found.append(message)
+        return found
 
     def acknowledge(self, number: int) -> None:
         """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap."""
-        if number <= self._safe:
-            return
-        self._safe_later.add(number)
-        while self._safe + 1 in self._safe_later:
-            self._safe += 1
-            self._safe_later.discard(self._safe)
+        safe, later = self._safe, self._safe_later
+        if number == safe + 1:
+            safe = number
+            while later and safe + 1 in later:
+                safe += 1
+                later.discard(safe)
+            self._safe = safe
+        elif number > safe:
+            later.add(number)
 
     def _answered(self, token: int) -> None:
         while self._unanswered and self._unanswered[0][0] <= token:
@@ -237,8 +241,10 @@ class Session:
                 self.proven_at = asked_at
 
     def _forget(self, number: int) -> None:
-        while self._unacked and self._unacked[0][0] <= number:
-            self.unacked_bytes -= len(self._unacked.popleft()[2])
+        unacked, freed_bytes = self._unacked, 0
+        while unacked and unacked[0][0] <= number:
+            freed_bytes += len(unacked.popleft()[2])
+        self.unacked_bytes -= freed_bytes
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from protocol.model import AgentState, AttemptState, EndpointReport
 
 MAX_REPOS: Final = 200
 """Repositories that are remembered for a host; sidecars keep fewer."""
+_GETS_NO_BUSIER = (AgentState.WORKING, AgentState.ASSIGNED, AgentState.OFFLINE, AgentState.DRAINING)
+"""States in which one more attempt changes nothing."""
 
 
 class Fleet:
@@ -76,12 +78,13 @@ class Fleet:
     def take(self, held: Held) -> None:
         """``held.agent`` now holds the attempt."""
         agent = self.agents[held.agent]
-        self.bring_back(held.task)
+        if self.away:
+            self.bring_back(held.task)
         agent.held[held.task] = held
         if held.alone:
             agent.runs_alone = held.task
         self.held[held.task] = held
-        if agent.state is not AgentState.OFFLINE and agent.state is not AgentState.DRAINING:
+        if agent.state not in _GETS_NO_BUSIER:
             agent.fire("claim")
         self._given += 1
         agent.last_given = self._given
@@ -90,7 +93,7 @@ class Fleet:
         """The attempt has been accepted by its agent."""
         held.state = AttemptState.RUNNING
         agent = self.agents[held.agent]
-        if agent.is_in_service:
+        if agent.state is AgentState.ASSIGNED:
             agent.fire("start")
 
     def release(self, task: str, epoch: int) -> Held | None:

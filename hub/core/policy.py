@@ -4,8 +4,9 @@ Failures come in classes, each with its own ceiling, so that a dead machine does
 for the work itself.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from protocol.limits import MAX_INFRA_FAILURES, MAX_QUOTA_FAILURES
 from protocol.model import FailureClass, TaskState
@@ -18,8 +19,7 @@ _NEVER_RETRIED: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(Struct, frozen=True):
     """What becomes of the task: its ``state``, the ``event`` that led there, and the wait before it may run again."""
 
     state: TaskState

@@ -149,7 +149,7 @@ def route(
     """How hard the task counts as, and what it requires."""
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
-    needs = tuple(sorted(set(spec.needs)))
+    needs = tuple(sorted(set(spec.needs))) if spec.needs else ()
     if executor in {"noop", "shell"}:
         return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs)
     return tier, Requirements(

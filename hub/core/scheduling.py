@@ -19,8 +19,9 @@ comes later in the order, so that it will be.
 
 import heapq
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from hub.core.agent import Agent
 from hub.core.board import Board
@@ -41,8 +42,7 @@ LOOK_AHEAD: Final = 64
 """Tasks for models that one plan may leave to servers which are busy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """Task ``place[1]`` of ``queue`` goes to ``agent`` in this ``way``; ``weighed``: what it costs on its server."""
 
     queue: ClassQueue
@@ -100,14 +100,14 @@ class _Plan:
 
     def assignments(self) -> Iterator[Assignment]:
         turns: list[Turn] = []
+        able: dict[str, tuple[ClassQueue, Match, bool]] = {}  # looked up once: the requirements are slow to hash
         for queue in self._window.classes.values():
-            if queue.head is not None and self._matcher.match(queue.requirements).ways:
+            if queue.head is not None and (found := self._matcher.match(queue.requirements)).ways:
+                able[queue.text] = queue, found, queue.requirements.needs_model
                 self._queue_up(turns, queue, 0)
         while turns:
             _, _, _, text, ahead = heapq.heappop(turns)
-            queue = self._window.classes[text]
-            found = self._matcher.match(queue.requirements)
-            needs_model = queue.requirements.needs_model
+            queue, found, needs_model = able[text]
             chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
             if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
                 if self._left:

@@ -70,8 +70,9 @@ class Link:
 
         A peer that has begun to count again sends it again: under its old number it says nothing about the new ones.
         """
-        if count == self.session.count:
-            self.session.acknowledge(number)
+        session = self.session
+        if count == session.count:
+            session.acknowledge(number)
             self.work.set()
 
     def cut(self) -> None:

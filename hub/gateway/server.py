@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, get_args
 
 import structlog
 
@@ -33,6 +33,8 @@ MIN_DEAD_AFTER_S: Final = 5.0
 """But at least so long, however fast the heartbeats: a machine that is busy for seconds is no dead one."""
 REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
+_OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
+_OF_ATTEMPTS: Final = get_args(_OfAttempt)
 
 
 class Line(Protocol):
@@ -277,13 +279,11 @@ class Gateway:
         raise TimeoutError
 
     def _act(self, link: Link, message: messages.AnyMessage) -> None:
-        if isinstance(message, messages.Heartbeat):
+        if isinstance(message, _OF_ATTEMPTS):
+            self._results.take(link.name, message, functools.partial(self._answer, link, link.session.count, message))
+        elif isinstance(message, messages.Heartbeat):
             for attempt in self._presence.heartbeat(link.name, message):
                 link.send(messages.Cancel(attempt=attempt, reason="this attempt does not count any more"))
-        elif isinstance(
-            message, messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
-        ):
-            self._results.take(link.name, message, self._answer(link, message))
         elif isinstance(message, messages.Error):
             log.warning("sidecar_error", agent=link.name, code=message.code, detail=message.detail[:500])
         else:
@@ -294,21 +294,16 @@ class Gateway:
             self._links.drop(link.name)
             self._presence.gone(link.name, link.boot)
 
-    def _answer(self, link: Link, message: Any) -> Callable[[AgentComError | None], None]:  # noqa: ANN401 - an attempt message
-        count = link.session.count
-
-        def answer(error: AgentComError | None) -> None:
+    def _answer(self, link: Link, count: int, message: _OfAttempt, error: AgentComError | None) -> None:
+        """The effect of ``message``, of the ``count``-th counting of its link, is stored, or it has none."""
+        if error is not None:
             if isinstance(error, LostAttempt):
                 # It counts, but not here. Not acknowledged, it is told again to the hub that welcomes the sidecar next.
                 self._forget(link)
                 return
-            if (isinstance(error, StaleAttempt) and not isinstance(message, messages.Log)) or isinstance(
-                error, BadInput
-            ):
+            if isinstance(error, BadInput) or (isinstance(error, StaleAttempt) and type(message) is not messages.Log):
                 link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
-            link.answered(message.n, count)
-
-        return answer
+        link.answered(message.n, count)
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
         session, before = link.session, line.received_bytes

@@ -5,7 +5,8 @@ An assignment leaves only after its claim is durable. A claim that the store ref
 never stored) frees its slot again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -83,7 +84,7 @@ class Dispatch:
             endpoint=way.endpoint,
             model=way.model,
             reason=f"{chosen.match.reason}; {_why(chosen)}",
-            candidates=tuple(_candidates(chosen)),
+            candidates=_candidates(chosen),
             at_ms=now_ms,
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
@@ -103,7 +104,7 @@ class Dispatch:
             hub=self._hub,
         )
 
-        self._store.post(claim, lambda outcome: self._claimed(held, placement, outcome))
+        self._store.post(claim, partial(self._claimed, held, placement))
 
     def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
@@ -145,21 +146,13 @@ class Dispatch:
         self._store.wake()
 
     def _assign(self, held: Held, spec: bytes, tier: bytes, placement: Placement) -> None:
+        by_hand = placement.endpoint and next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None)
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
             spec=codec.raw(spec),
             routing=routing_of(codec.decode_tier(tier), placement),
             lease_s=self._lease_s,
-            endpoint=next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None),
-        )
-        log.debug(
-            "task_assigned",
-            task=held.task,
-            epoch=held.epoch,
-            agent=held.agent,
-            strategy=placement.strategy.value,
-            model=placement.model,
-            reason=placement.reason,
+            endpoint=by_hand or None,
         )
         self._agents.send(held.agent, held.boot, assign)
 
@@ -187,9 +180,15 @@ def _why(chosen: Assignment) -> str:
     return f"on {name} it is expected to end first, {chosen.weighed.terms.in_words}"
 
 
-def _candidates(chosen: Assignment) -> Iterator[Candidate]:
+def _candidates(chosen: Assignment) -> tuple[Candidate, ...]:
     """Everyone that was looked at, with what was expected of those that could."""
+    found = chosen.match.candidates
+    found = found if len(found) <= MAX_CANDIDATES else found[:MAX_CANDIDATES]
+    if not chosen.others:
+        return found
     costs = {(each.way.agent, each.way.endpoint, each.way.model): each.terms.shown for each in chosen.others}
-    for candidate in chosen.match.candidates[:MAX_CANDIDATES]:
-        cost = costs.get((candidate.agent, candidate.endpoint, candidate.model))
-        yield replace(candidate, cost=cost) if cost and candidate.feasible else candidate
+    return tuple(_with_cost(each, costs.get((each.agent, each.endpoint, each.model))) for each in found)
+
+
+def _with_cost(candidate: Candidate, cost: dict[str, float] | None) -> Candidate:
+    return replace(candidate, cost=cost) if cost and candidate.feasible else candidate

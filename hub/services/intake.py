@@ -149,5 +149,8 @@ def _ms(at: datetime | None) -> int | None:
 
 def _earliest(task: NewTask) -> int | None:
     """When the sweeper must look at this task first, if ever."""
-    times = [at for at in (task.ready_ms, task.expires_ms, task.complete_by_ms) if at is not None]
-    return min(times, default=None)
+    found = None
+    for at_ms in (task.ready_ms, task.expires_ms, task.complete_by_ms):
+        if at_ms is not None and (found is None or at_ms < found):
+            found = at_ms
+    return found

@@ -6,8 +6,9 @@ by a crash would drop the report, and the sidecar, having it, would never send i
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -53,6 +54,13 @@ class Results:
         self._store, self._fleet, self._window = store, fleet, window
         self._clock, self._random, self._hub = clock, random, hub
         self._on_delayed, self._on_log, self._on_ended, self._on_used = on_delayed, on_log, on_ended, on_used
+        self._acts: dict[type[messages.Ordered], Callable[[AttemptId, Any, Answer], None]] = {
+            messages.Accept: self._accept,
+            messages.Report: self._report,
+            messages.Progress: self._progress,
+            messages.Log: self._log,
+            messages.Reject: self._reject,
+        }
 
     def take(self, agent: str, message: messages.Ordered, answer: Answer) -> None:
         """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit."""
@@ -60,19 +68,9 @@ class Results:
         if attempt.sidecar != agent:
             answer(StaleAttempt(attempt.task, attempt.epoch, None, None))
             return
-        match message:
-            case messages.Accept():
-                self._accept(attempt, answer)
-            case messages.Report():
-                self._report(attempt, message, answer)
-            case messages.Progress():
-                self._progress(attempt, message, answer)
-            case messages.Log():
-                self._log(attempt, message, answer)
-            case messages.Reject():
-                self._reject(attempt, message, answer)
+        self._acts[type(message)](attempt, message, answer)
 
-    def _accept(self, attempt: AttemptId, answer: Answer) -> None:
+    def _accept(self, attempt: AttemptId, _message: messages.Accept, answer: Answer) -> None:
         held = self._current(attempt)
         if held is None:
             answer(self._stale(attempt))
@@ -80,7 +78,7 @@ class Results:
         if held.state is AttemptState.ASSIGNED:
             self._fleet.start(held)
         change = Accept(at_ms=self._clock.now_ms(), task=attempt.task, epoch=attempt.epoch, hub=self._hub)
-        self._store.post(change, _then(answer))
+        self._store.post(change, partial(_tell, answer))
 
     def _progress(self, attempt: AttemptId, message: messages.Progress, answer: Answer) -> None:
         held = self._current(attempt)
@@ -100,7 +98,7 @@ class Results:
             detail=message.detail[:500],
             hub=self._hub,
         )
-        self._store.post(change, _then(answer))
+        self._store.post(change, partial(_tell, answer))
 
     def _log(self, attempt: AttemptId, message: messages.Log, answer: Answer) -> None:
         held = self._current(attempt)
@@ -133,7 +131,7 @@ class Results:
         def stored(outcome: Outcome) -> None:
             if isinstance(outcome, StorageFull):
                 held.log_missing_bytes += size_bytes
-            _then(answer)(outcome)
+            _tell(answer, outcome)
             self._on_log(attempt.task)
 
         self._store.post(change, stored)
@@ -161,21 +159,21 @@ class Results:
         self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, is_counted=not is_leaving)
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:
-        if message.state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
+        state, result, failure = message.state, message.result, message.failure
+        if state is AttemptState.PASSED:
+            if not result.execution_ok:
+                failure = failure or FailureClass.AGENT  # a contradiction counts against the work, never for it
+            if result.verified is False:
+                failure = FailureClass.VERIFY
+        elif state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
             answer(None)  # it stopped, as it was told to: the task has ended without it
             return
-        if message.state not in _ENDED:
-            answer(_not_a_state(message.state, _ENDED))
+        elif state not in _ENDED:
+            answer(_not_a_state(state, _ENDED))
             return
-        result = message.result
-        failure = message.failure
-        if message.state is AttemptState.PASSED and not result.execution_ok:
-            failure = failure or FailureClass.AGENT  # a contradiction counts against the work, never for it
-        if message.state is not AttemptState.PASSED and failure is None:
-            failure = FailureClass.INFRA if message.state is AttemptState.LOST else FailureClass.AGENT
-        if message.state is AttemptState.PASSED and result.verified is False:
-            failure = FailureClass.VERIFY
-        self._end(attempt, message.state, failure, result.error, message, answer, orderly=_has_outlived(message))
+        elif failure is None:
+            failure = FailureClass.INFRA if state is AttemptState.LOST else FailureClass.AGENT
+        self._end(attempt, state, failure, result.error, message, answer, orderly=_has_outlived(message))
 
     def lose(self, held: Held, reason: str) -> None:
         """The attempt's agent is gone, or its lease has ended: the task goes back to the queue."""
@@ -214,9 +212,7 @@ class Results:
             answer(self._stale(attempt))
             return
         now_ms = self._clock.now_ms()
-        after = self._next(held, failure)
-        if not is_counted:
-            after = Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
+        after = self._next(held, failure, is_counted=is_counted)
         delay_s = after.delay_s and after.delay_s * (0.5 + self._random.random() / 2)
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
@@ -241,9 +237,9 @@ class Results:
             orderly=orderly,
             hub=self._hub,
         )
-        self._store.post(change, lambda outcome: self._ended(held, change, outcome, answer))
+        self._store.post(change, partial(self._ended, held, change, answer))
 
-    def _ended(self, held: Held, change: Finish, outcome: Outcome, answer: Answer) -> None:
+    def _ended(self, held: Held, change: Finish, answer: Answer, outcome: Outcome) -> None:
         if isinstance(outcome, Finished):
             for ready in (outcome.again, *outcome.ready):
                 if ready is not None:
@@ -252,25 +248,26 @@ class Results:
             if change.ready_ms is not None:
                 self._on_delayed(change.ready_ms)
             self._on_ended(change.next)
-            # What goes well is in the event log, in a thousand lines a second if need be.
-            tell = log.debug if change.next is TaskState.COMPLETED else log.info
-            tell(
-                "attempt_ended",
-                task=change.task,
-                epoch=change.epoch,
-                attempt=change.attempt.value,
-                next=change.next.value,
-                failure=change.failure and change.failure.value,
-                verified=change.verified,
-            )
+            if change.next is not TaskState.COMPLETED:  # what goes well stands in the event log, and no line says so
+                log.info(
+                    "attempt_ended",
+                    task=change.task,
+                    epoch=change.epoch,
+                    attempt=change.attempt.value,
+                    next=change.next.value,
+                    failure=change.failure and change.failure.value,
+                    verified=change.verified,
+                )
         elif not isinstance(outcome, StaleAttempt | StoreFailed) and held.task not in self._fleet.held:
             # The rows refuse this end and still say that the agent has it: so it has, until the sweeper takes it away.
             log.error("end_not_stored", task=held.task, epoch=held.epoch, why=str(outcome), next="requeued")
             held.lease_until = self._clock.monotonic()
             self._fleet.take(held)
-        _then(answer)(outcome)
+        _tell(answer, outcome)
 
-    def _next(self, held: Held, failure: FailureClass | None) -> Next:
+    def _next(self, held: Held, failure: FailureClass | None, *, is_counted: bool) -> Next:
+        if not is_counted:
+            return Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
         if failure is None:
             return Next(TaskState.COMPLETED, "complete", 0.0, held.retries, held.infra_failures)
         return after_failure(
@@ -282,8 +279,8 @@ class Results:
         held = self._fleet.held.get(attempt.task)
         if held is None or not held.is_committed:
             return None
-        named = AttemptId(held.agent, held.boot, held.task, held.epoch)
-        return held if named == attempt else None
+        is_it = held.epoch == attempt.epoch and held.agent == attempt.sidecar and held.boot == attempt.boot
+        return held if is_it else None
 
     def _stale(self, attempt: AttemptId) -> StaleAttempt:
         held = self._fleet.held.get(attempt.task)
@@ -325,10 +322,8 @@ def _facts(report: messages.Report | None) -> dict[str, object]:
     }
 
 
-def _then(answer: Answer) -> Callable[[Outcome], None]:
-    def done(outcome: Outcome) -> None:
-        if isinstance(outcome, StoreFailed):
-            return  # never acknowledged: the sidecar keeps it and sends it to the hub that comes next
-        answer(outcome if isinstance(outcome, AgentComError) else None)
-
-    return done
+def _tell(answer: Answer, outcome: Outcome) -> None:
+    """Answer with the outcome of the one change that the message has led to."""
+    if isinstance(outcome, StoreFailed):
+        return  # never acknowledged: the sidecar keeps it and sends it to the hub that comes next
+    answer(outcome if isinstance(outcome, AgentComError) else None)

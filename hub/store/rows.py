@@ -1,6 +1,7 @@
 """Rows of the store as the views that people see."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from hub.core.routing import decode_placement, routing_of
 from hub.store.changes import NewTask
@@ -11,7 +12,7 @@ from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import Priority, TaskSpec, TaskState, TierDecision, Usage
 
-_PRIORITIES = tuple(Priority)
+_PRIORITIES = tuple(str(priority) for priority in Priority)
 
 
 def at(ms: int | None) -> datetime | None:
@@ -19,6 +20,7 @@ def at(ms: int | None) -> datetime | None:
     return None if ms is None else moment(ms)
 
 
+@lru_cache(256)  # rows of one commit share their times
 def moment(ms: int) -> datetime:
     """Unix milliseconds as a time."""
     return datetime.fromtimestamp(ms / 1000, UTC)
@@ -27,8 +29,8 @@ def moment(ms: int) -> datetime:
 def task_title(spec: TaskSpec) -> str:
     """What to call a task: its title, else the first line of what it asks for."""
     text = spec.title or spec.prompt or spec.command
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return first[:MAX_TITLE_CHARS]
+    lines = text.strip().splitlines()
+    return lines[0][:MAX_TITLE_CHARS] if lines else ""
 
 
 def summary(row: TaskRow) -> TaskSummary:
@@ -37,7 +39,7 @@ def summary(row: TaskRow) -> TaskSummary:
         id=row.id,
         title=row.title,
         state=row.state,
-        priority=_PRIORITIES[row.priority].value,
+        priority=_PRIORITIES[row.priority],
         agent=row.agent,
         epoch=row.epoch,
         execution_ok=row.execution_ok,
@@ -57,7 +59,7 @@ def new_summary(task: NewTask, state: TaskState, at_ms: int) -> TaskSummary:
         id=task.id,
         title=task.title,
         state=state,
-        priority=_PRIORITIES[task.priority].value,
+        priority=_PRIORITIES[task.priority],
         agent=None,
         epoch=0,
         execution_ok=None,
@@ -116,7 +118,7 @@ def event(row: Event) -> EventView:
     return EventView(
         seq=row.seq,
         at=moment(row.at_ms),
-        kind=row.kind.value,
+        kind=row.kind,
         task=row.task,
         agent=row.agent,
         epoch=row.epoch,

@@ -25,10 +25,10 @@ _BUSY_S: Final = 5.0
 
 def frame(data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
     """One event. ``data`` is one line; ``seq`` becomes its id, from which a reader resumes."""
-    lines = [b"event: %s\n" % name.encode()] if name else []
-    if seq is not None:
-        lines.append(b"id: %d\n" % seq)
-    return b"".join((*lines, b"data: ", data, b"\n\n"))
+    head = b"event: %s\n" % name.encode() if name else b""
+    if seq is None:
+        return b"%sdata: %s\n\n" % (head, data)
+    return b"%sid: %d\ndata: %s\n\n" % (head, seq, data)
 
 
 class Stream:
