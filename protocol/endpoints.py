@@ -43,7 +43,7 @@ class ModelReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model on an endpoint; what its server does not tell is ``None``.
 
     ``size_bytes`` is its size on disk. While it is loaded: ``resident_bytes`` is all the memory that it was measured to
-    take, ``vram_bytes`` what of it is on GPUs (0: none), and ``expires_at`` when the server will drop it if nobody asks.
+    take, ``vram_bytes`` what of it is on GPUs (0: none), and ``expires_at`` when the server drops it if nobody asks.
     ``context`` is the tokens of context that it was loaded with, or is always served with.
     """
 

@@ -52,6 +52,8 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only on an agent that runs nothing else: the task is suspected of killing its agents."""
     repo: str = ""
     """Digest of the repository's address: tasks in one repository are best done where it is already."""
+    by: str = ""
+    """Id of the submitter's token: submitters have queues of their own, so that they can have fair shares."""
 
     @property
     def needs_model(self) -> bool:
@@ -65,8 +67,13 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def kind(self) -> str:
-        """Under which name such tasks teach: the text without what is of one repository or one task."""
-        return msgspec.structs.replace(self, repo="", alone=False).text
+        """Under which name such tasks teach: the text without what is of one submitter, repository or task."""
+        return msgspec.structs.replace(self.place, repo="").text
+
+    @property
+    def place(self) -> "Requirements":
+        """What decides who could do such tasks."""
+        return msgspec.structs.replace(self, by="", alone=False)
 
     @property
     def text(self) -> str:
@@ -144,14 +151,14 @@ def class_after(text: str, deaths: int) -> str:
 
 
 def route(
-    spec: TaskSpec, chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS
+    spec: TaskSpec, chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS, by: str = ""
 ) -> tuple[TierDecision, Requirements]:
-    """How hard the task counts as, and what it requires."""
+    """How hard the task of the submitter ``by`` counts as, and what it requires."""
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
     needs = tuple(sorted(set(spec.needs))) if spec.needs else ()
     if executor in {"noop", "shell"}:
-        return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs)
+        return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs, by=by)
     return tier, Requirements(
         executor=executor,
         strategies=tuple(chains.get(tier.effective) or DEFAULT_CHAINS[tier.effective]),
@@ -160,6 +167,7 @@ def route(
         context=context_bucket(_prompt_tokens(spec)),
         topic=topic_of(spec, executor, tier.effective) if spec.learning else "",
         repo=repo_digest(spec.context.repo),
+        by=by,
     )
 
 

@@ -3,7 +3,8 @@
 Pure: takes the window, the fleet and a time, returns decisions; reads no clock, opens no connection, stores nothing, so
 a decision can be replayed. The loop that feeds it is ``hub/services/dispatch.py``.
 
-Order: the most urgent lane first, within a lane the oldest task, over all classes that somebody free can serve. Of the
+Order: the most urgent lane first, within a lane the submitter who has had the least (``hub/core/shares.py``), of its
+tasks the oldest, over all classes that somebody free can serve. Of the
 agents that can, the one with the smallest share of its slots in use gets it, among equals the one that has waited
 longest, so that equal agents get equal shares.
 
@@ -28,6 +29,7 @@ from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.matching import Match, Matcher
 from hub.core.routing import Way
+from hub.core.shares import Shares
 from hub.core.speeds import Demand, Speeds
 from hub.core.terms import Rates, Weighed
 from hub.core.window import ClassQueue, Place, Window
@@ -55,8 +57,10 @@ class Assignment(Struct, frozen=True):
     """The other ways that were weighed for it."""
 
 
-Turn = tuple[int, int, str, str, int]
-"""Lane, time in the queue's order (ms), task, class, and how many of the class stand before it in this plan."""
+Turn = tuple[int, str, str, int]
+"""Time in the queue's order (ms), task, class, and how many of the class stand before it in this plan."""
+Group = tuple[int, str]
+"""Lane and submitter."""
 
 
 def plan(
@@ -66,6 +70,7 @@ def plan(
     speeds: Speeds | None = None,
     now: float = 0.0,
     rates: Rates = Rates(),  # noqa: B008 - frozen
+    shares: Shares | None = None,
 ) -> Iterator[Assignment]:
     """Assignments to make now, best first.
 
@@ -77,67 +82,108 @@ def plan(
         speeds: what is known of models and tasks.
         now: seconds of the hub's monotonic clock.
         rates: what money and failures count.
+        shares: what each submitter has had so far; takes note of what is given away now.
     """
     if fleet.has_free_slot:
-        yield from _Plan(window, fleet, matcher, speeds or Speeds(), now, rates).assignments()
+        yield from _Plan(window, fleet, matcher, speeds or Speeds(), now, rates, shares or Shares()).assignments()
 
 
 class _Plan:
     """One look at everything that waits."""
 
     def __init__(
-        self, window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds, now: float, rates: Rates
+        self, window: Window, fleet: Fleet, matcher: Matcher, speeds: Speeds, now: float, rates: Rates, shares: Shares
     ) -> None:
         self._window, self._fleet, self._matcher, self._speeds, self._now = window, fleet, matcher, speeds, now
         self._rates = rates
         self._demands: dict[str, Demand] = {}
+        self._shares, self._turns, self._promised = shares, dict[Group, list[Turn]](), dict[Group, float]()
+        self._heads: list[tuple[int, float, str]] = []
+        # Looked up once: the requirements are slow to hash.
+        self._able: dict[str, tuple[ClassQueue, Match, bool]] = {}
         self._emptying: set[str] = set()
         self._board: Board | None = None
         self._handicaps: dict[str, int] = {}
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[tuple[int, bool], Line] = {}
         self._left = LOOK_AHEAD
         self._looked_at: tuple[Weighed, ...] = ()
 
     def assignments(self) -> Iterator[Assignment]:
-        turns: list[Turn] = []
-        able: dict[str, tuple[ClassQueue, Match, bool]] = {}  # looked up once: the requirements are slow to hash
         for queue in self._window.classes.values():
-            if queue.head is not None and (found := self._matcher.match(queue.requirements)).ways:
-                able[queue.text] = queue, found, queue.requirements.needs_model
-                self._queue_up(turns, queue, 0)
-        while turns:
-            _, _, _, text, ahead = heapq.heappop(turns)
-            queue, found, needs_model = able[text]
-            chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
-            if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
-                if self._left:
-                    self._queue_up(turns, queue, ahead + 1)
-                continue
-            if chosen is None:
-                continue  # everyone who could is busy; the next class may have others
-            agent, way, weighed = chosen
-            others = self._looked_at if weighed else ()
-            place = queue.take()
-            # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
-            if place[1] not in self._fleet.held and place[1] not in self._fleet.away:
-                yield Assignment(queue, place, agent, way, found, weighed, others)
-            self._queue_up(turns, queue, ahead)
+            if queue.head is not None and (found := self._matcher.match(queue.sought)).ways:
+                self._able[queue.text] = queue, found, queue.requirements.needs_model
+                self._queue_up(queue, 0)
+        # The most urgent lane; in it, the submitter who has had the least; of its tasks, the one whose turn it is.
+        while self._heads:
+            lane, _, by = heapq.heappop(self._heads)
+            turns = self._turns[lane, by]
+            _, _, text, ahead = heapq.heappop(turns)
+            assignment = self._next(text, ahead)
+            if assignment is not None:
+                self._shares.took(lane, by, self._seconds(assignment))
+                yield assignment
+            if turns:
+                self._line_up((lane, by))
+            else:
+                del self._turns[lane, by]
 
-    def _queue_up(self, turns: list[Turn], queue: ClassQueue, ahead: int) -> None:
+    def _next(self, text: str, ahead: int) -> Assignment | None:
+        """Give away the task of a class whose turn it is, if somebody can take it now; the next one queues up."""
+        queue, found, needs_model = self._able[text]
+        chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
+        if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
+            if self._left:
+                self._promise(queue, ahead, chosen)
+                self._queue_up(queue, ahead + 1)
+            return None
+        if chosen is None:
+            return None  # everyone who could is busy; the next class may have others
+        agent, way, weighed = chosen
+        others = self._looked_at if weighed else ()
+        place = queue.take()
+        self._queue_up(queue, ahead)
+        # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
+        if place[1] in self._fleet.held or place[1] in self._fleet.away:
+            return None
+        return Assignment(queue, place, agent, way, found, weighed, others)
+
+    def _queue_up(self, queue: ClassQueue, ahead: int) -> None:
         place = queue.at(ahead)
         if place is None:
             return
         lane, task = place
         at_ms = self._handicap_ms(queue) if queue.requirements.needs_model else 0
-        heapq.heappush(turns, (lane, made_ms(task) + at_ms, task, queue.text, ahead))
+        group = lane, queue.requirements.by
+        if group not in self._turns:
+            self._turns[group] = []
+            self._line_up(group)
+        heapq.heappush(self._turns[group], (made_ms(task) + at_ms, task, queue.text, ahead))
+
+    def _line_up(self, group: Group) -> None:
+        lane, by = group
+        heapq.heappush(self._heads, (lane, self._shares.of(lane, by) + self._promised.get(group, 0.0), by))
+
+    # --- shares -------------------------------------------------------------------------------------------------------
+
+    def _seconds(self, assignment: Assignment) -> float:
+        """What a task takes of the fleet."""
+        weighed = assignment.weighed
+        return weighed.terms.attempt_s if weighed else self._speeds.lasts(assignment.queue.kind)
+
+    def _promise(self, queue: ClassQueue, ahead: int, chosen: Weighed) -> None:
+        """A task that waits for its server counts too, in this plan."""
+        place = queue.at(ahead)
+        assert place is not None, "it had a turn"
+        group = place[0], queue.requirements.by
+        self._promised[group] = self._promised.get(group, 0.0) + chosen.terms.attempt_s
 
     # --- work without a model -----------------------------------------------------------------------------------------
 
     def _by_share(self, queue: ClassQueue, found: Match) -> tuple[Agent, Way, None] | None:
-        line = self._lines.get(queue.text)
+        key = id(found), queue.requirements.alone
+        line = self._lines.get(key)
         if line is None:
-            line = Line(found, self._fleet, self._emptying, alone=queue.requirements.alone)
-            self._lines[queue.text] = line
+            line = self._lines[key] = Line(found, self._fleet, self._emptying, alone=queue.requirements.alone)
         chosen = line.first()
         if chosen is None:
             if queue.requirements.alone:
@@ -170,7 +216,7 @@ class _Plan:
         """By how much later a task of this class counts as having come."""
         found = self._handicaps.get(queue.text)
         if found is None:
-            weighed = self._weighed(queue, self._matcher.match(queue.requirements))
+            weighed = self._weighed(queue, self._matcher.match(queue.sought))
             least = min(
                 (LOAD_HANDICAP * each.terms.load_s + WORK_HANDICAP * each.terms.work_s for each in weighed), default=0.0
             )
@@ -229,6 +275,7 @@ class Line:
 
     def __init__(self, found: Match, fleet: Fleet, emptying: Collection[str] = (), *, alone: bool = False) -> None:
         self._emptying, self._alone = emptying, alone
+        self.found = found  # held, so that nothing else has its id meanwhile
         self._heap = [
             (len(agent.held) / agent.slots, agent.last_given, n, agent, way)
             for n, way in enumerate(found.ways)

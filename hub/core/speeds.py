@@ -59,6 +59,7 @@ CLOUD_USD: Final = 3e-6
 """Price of a token that is read, at an endpoint that is not ours, before anything was paid there."""
 OUTPUT_PRICE: Final = 5.0
 """Price of a token that is written, in tokens that are read: so it is with all makers, more or less."""
+UNKNOWN_LENGTH: Final = 1.0
 UNKNOWN_SIZE: Final = 5 * GIGA
 
 ServerKey = tuple[str, str]
@@ -136,6 +137,7 @@ class Speeds:
         self._disks: OrderedDict[ServerKey, float] = OrderedDict()
         self._any_disk = DISK
         self._demands: OrderedDict[str, Demand] = OrderedDict()
+        self._lengths: OrderedDict[str, float] = OrderedDict()
         self._prices: OrderedDict[tuple[ServerKey, str], float] = OrderedDict()
 
     def of(
@@ -170,6 +172,14 @@ class Speeds:
             read, written = _mixed(was.input_tokens, input_tokens), _mixed(was.output_tokens, output_tokens)
             now = Demand(read, written, _mixed(was.verify_s, verify_s))
         _keep(self._demands, kind, now)
+
+    def lasts(self, kind: str) -> float:
+        """Seconds that an attempt of ``kind`` takes which needs no model."""
+        return self._lengths.get(kind, UNKNOWN_LENGTH)
+
+    def lasted(self, kind: str, seconds: float) -> None:
+        """An attempt of ``kind`` has taken so long."""
+        _keep(self._lengths, kind, _mixed(self._lengths.get(kind, seconds), seconds))
 
     def usd(self, server: ServerKey, endpoint: EndpointReport, name: str, demand: Demand) -> float:
         """What so many tokens will cost there, in US dollars."""

@@ -19,6 +19,7 @@ class ClassQueue:
 
     Attributes:
         kind: what is learned of these tasks is learned under this name.
+        sought: what decides who could do them.
         has_more: the store may hold queued tasks of this class that are not here.
         left_out: how many tasks were left to the store so far; a refill that was asked for before one of them cannot
             know it.
@@ -36,6 +37,7 @@ class ClassQueue:
         "left_best",
         "left_out",
         "requirements",
+        "sought",
         "text",
     )
 
@@ -43,6 +45,7 @@ class ClassQueue:
         self.text = text
         self.requirements: Requirements = requirements_of(text)
         self.kind = self.requirements.kind
+        self.sought = self.requirements.place
         self.has_more = has_more
         self.left_out = 0
         self.left_best: Place | None = None

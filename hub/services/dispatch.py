@@ -19,6 +19,7 @@ from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
 from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
+from hub.core.shares import Shares
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
 from hub.core.window import ClassQueue, Window
@@ -58,6 +59,7 @@ class Dispatch:
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
         self._matcher, self._speeds, self._rates = Matcher(fleet), speeds or Speeds(), rates
+        self._shares = Shares()
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -65,7 +67,9 @@ class Dispatch:
             return
         began = self._clock.monotonic()
         claims = 0
-        for assignment in plan(self._window, self._fleet, self._matcher, self._speeds, began, self._rates):
+        for assignment in plan(
+            self._window, self._fleet, self._matcher, self._speeds, began, self._rates, self._shares
+        ):
             self._claim(assignment)
             claims += 1
         if claims:

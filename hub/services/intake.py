@@ -69,7 +69,7 @@ class Intake:
         """
         self.check(len(specs), by)
         now_ms = self._clock.now_ms()
-        tasks = tuple(self._new(spec, now_ms) for spec in specs)
+        tasks = tuple(self._new(spec, now_ms, by) for spec in specs)
         del specs  # they would wait for the disk beside their stored form
         self._admit(len(tasks), {task.class_text for task in tasks}, by)
         change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)
@@ -97,8 +97,8 @@ class Intake:
         for task in tasks:
             self._window.discard(task.class_text, task.id)
 
-    def _new(self, spec: TaskSpec, now_ms: int) -> NewTask:
-        tier, requirements = route(spec, self._chains)
+    def _new(self, spec: TaskSpec, now_ms: int, by: str) -> NewTask:
+        tier, requirements = route(spec, self._chains, by)
         ready_ms = _ms(spec.run_after)
         return NewTask(
             id=self._ids.make(now_ms),

@@ -23,6 +23,8 @@ class Learning:
         if held.repo:
             self._fleet.keep_repo(self._fleet.agents[held.agent].host or held.agent, held.repo)
         timing = usage.timing
+        if timing is None and usage.seconds > 0:
+            self._speeds.lasted(held.kind, usage.seconds)
         if held.server is None or timing is None or usage.output_tokens <= 0:
             return
         beside_s = max(0.0, usage.seconds - timing.model_s)
