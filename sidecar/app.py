@@ -32,6 +32,7 @@ from sidecar.clock import SystemClock
 from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
+from sidecar.gpus.owners import Owners
 from sidecar.guard import Guard
 from sidecar.identity import NameLost, check_not_evicted, instance_of, note_eviction
 from sidecar.journal import Journal, StateDirInUse, StateLock, in_state_dir
@@ -60,6 +61,8 @@ GOODBYE_S: Final = 5.0
 EXIT_OK, EXIT_INPUT, EXIT_REFUSED = 0, 2, 4
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PR_SET_DUMPABLE: Final = 4
+_FOR_DRIVERS: Final = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "WINDIR", "PROGRAMFILES")
+"""Of our environment, what a process that reads a GPU's driver gets: where libraries are."""
 
 
 @dataclass
@@ -167,9 +170,8 @@ async def start(
         runner.recover()
         await asyncio.to_thread(shutil.rmtree, parts.scratch, ignore_errors=True)
         await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
-        probe = HostProbe(folder)
-        stack.callback(probe.close)
-        seen = _Seen(link, endpoints, probe, settings, parts)
+        seen = _Seen(link, endpoints, settings, parts)
+        stack.callback(seen.probe.close)
         jobs = together(
             _line(link, runner, folder),
             seen.watch_host(),
@@ -238,23 +240,24 @@ def _fire(lifecycle: Lifecycle, event: str) -> None:
 class _Seen:
     """What the machine has, looked at again and again and told to the link."""
 
-    def __init__(self, link: Link, endpoints: Endpoints, probe: HostProbe, settings: Settings, parts: Parts) -> None:
-        self._link, self._endpoints, self._probe = link, endpoints, probe
-        self._settings, self._parts = settings, parts
+    def __init__(self, link: Link, endpoints: Endpoints, settings: Settings, parts: Parts) -> None:
+        self._link, self._endpoints, self._settings, self._parts = link, endpoints, settings, parts
         self._reports: tuple[EndpointReport, ...] = ()
         self._has_gpu = False
+        self.probe = HostProbe(
+            settings.folder,
+            workspaces=settings.folder / "work",
+            owners=Owners(parts.processes.owns, lambda: [each.url for each in self._reports if each.local]),
+            env={name: os.environ[name] for name in _FOR_DRIVERS if name in os.environ},
+        )
 
     async def watch_host(self) -> None:
-        """Measure the machine as often as heartbeats go out; a driver that hangs delays nothing but this."""
+        """Measure the machine as often as heartbeats go out; a driver that hangs delays nothing."""
         while True:
-            try:
-                reading = await asyncio.to_thread(self._probe.read)
-            except OSError as exc:
-                log.warning("host_unreadable", why=str(exc))
-            else:
-                self._has_gpu = bool(reading.gpus)
-                self._link.tell(reading=reading)
-                self._tell()
+            reading = await self.probe.read()
+            self._has_gpu = bool(reading.gpus)
+            self._link.tell(reading=reading)
+            self._tell()
             await asyncio.sleep(HEARTBEAT_S)
 
     async def watch_endpoints(self) -> None:

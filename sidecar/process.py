@@ -291,6 +291,10 @@ class Processes:
             self._guard.watch(child.pid)
         return child
 
+    def owns(self, pid: int) -> bool:
+        """Whether a process belongs to an attempt of ours, whichever."""
+        return search.tag(pid) in self._tags if self._tags else pid in self._children
+
     def _tags_of(self, attempt: AttemptId) -> range:
         """The numbers of an attempt, one a run, which everything carries that descends from it."""
         number = self._tagged.setdefault(attempt, len(self._tagged) + self._untagged)
