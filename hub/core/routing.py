@@ -17,6 +17,7 @@ from hub.core.complexity import infer
 from hub.core.outcomes import topic_of
 from protocol.choice import Choice, Rung
 from protocol.limits import ALONE_FROM_DEATHS
+from protocol.loads import LoadPlan
 from protocol.model import Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
 
 DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
@@ -103,6 +104,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...] = ()
     rung: Rung | None = None
     learnt: Choice | None = None
+    load: LoadPlan | None = None
 
 
 def encode_placement(placement: Placement) -> bytes:
@@ -131,6 +133,7 @@ def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
         at=datetime.fromtimestamp(placement.at_ms / 1000, UTC),
         rung=placement.rung,
         learnt=placement.learnt,
+        load=placement.load,
     )
 
 

@@ -16,6 +16,7 @@ from hub.core.agent import Held
 from hub.core.board import find, take_turn
 from hub.core.ending import AgentPort
 from hub.core.fleet import Fleet
+from hub.core.loads import load_plan
 from hub.core.matching import Matcher
 from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
@@ -28,6 +29,7 @@ from hub.store.store import Store
 from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import AgentComError
+from protocol.loads import LoadPlan
 from protocol.messages import Assign
 from protocol.model import AttemptId, Candidate, TaskState
 
@@ -90,6 +92,7 @@ class Dispatch:
             reason=f"{chosen.match.reason}; {_why(chosen)}",
             candidates=_candidates(chosen),
             at_ms=now_ms,
+            load=self._load(chosen),
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
@@ -109,6 +112,11 @@ class Dispatch:
         )
 
         self._store.post(claim, partial(self._claimed, held, placement))
+
+    def _load(self, chosen: Assignment) -> LoadPlan | None:
+        if chosen.weighed is None:
+            return None
+        return load_plan(chosen.weighed, chosen.queue.requirements, self._window, self._fleet)
 
     def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""

@@ -20,7 +20,7 @@ def asking(
         work, spending: for what, and what may still be used.
         messages, system, tools: what is said.
         most_tokens: the longest answer wanted.
-        context_tokens: what the whole conversation will probably need; what the hub has planned counts if it is more.
+        context_tokens: what the whole conversation will probably need, if the hub has planned nothing.
     """
     load = work.routing.load
     return ChatRequest(
@@ -29,7 +29,7 @@ def asking(
         tools=tools,
         model=work.routing.model or work.spec.model,
         max_output_tokens=spending.answer_tokens(most_tokens),
-        context_tokens=max(context_tokens, load.context if load else 0),
+        context_tokens=load.context if load else context_tokens,
         keep_alive_s=load.keep_alive_s if load else None,
         unload=load.unload if load else (),
         timeout_s=spending.seconds_left,
