@@ -25,12 +25,48 @@ DROPPED: Final = -1
 """Number of no socket: a link that was dropped serves nobody any more."""
 
 
+class Wake:
+    """A word to the one who writes that there is something to write: an event for one waiter.
+
+    ``asyncio.Event`` would take five times the memory, and its timeout as much again, for every sidecar that is idle.
+    """
+
+    __slots__ = ("_is_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """There is."""
+        self._is_set = True
+        _end(self._waiter)
+
+    async def wait(self, seconds: float) -> None:
+        """Return when it was set since the last call has returned, or after so many seconds."""
+        if not self._is_set:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, _end, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        self._is_set = False
+
+
+def _end(waiter: "asyncio.Future[None] | None") -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
 class Link:
     """One boot of one sidecar."""
 
     def __init__(self, name: str, boot: int, session: Session) -> None:
         self.name, self.boot, self.session = name, boot, session
-        self.work = asyncio.Event()
+        self.work = Wake()
         self.socket = 0  # number of the socket that is in charge; an older one that is still open has lost it
         self.close: Callable[[], Awaitable[object]] | None = None
         self.left_at: float | None = None

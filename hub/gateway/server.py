@@ -309,11 +309,7 @@ class Gateway:
         session, before = link.session, line.received_bytes
         while link.socket == number:
             now = self._clock.monotonic()
-            wait_s = max(0.01, session.next_deadline(now) - now)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):  # wait_for() may swallow the cancellation that ends this loop
-                    await link.work.wait()
-            link.work.clear()
+            await link.work.wait(max(0.01, session.next_deadline(now) - now))
             now = self._clock.monotonic()
             if (received := line.received_bytes) != before:
                 before = received

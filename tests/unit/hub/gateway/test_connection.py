@@ -1,6 +1,10 @@
-"""The promise of a link: an acknowledgement tells only of what is safe."""
+"""The promise of a link: an acknowledgement tells only of what is safe; who writes is woken, or looks by itself."""
 
-from hub.gateway.connection import BEHIND_BYTES, FORGET_S, Link, Links
+import asyncio
+
+import pytest
+
+from hub.gateway.connection import BEHIND_BYTES, FORGET_S, Link, Links, Wake
 from protocol import codec
 from protocol.messages import Accept, Ack, Log
 from protocol.model import AttemptId
@@ -95,3 +99,29 @@ def test_a_sidecar_that_never_comes_back_is_forgotten_and_others_are_not() -> No
     assert links.kept == 3
     assert links.open("here", 1, Session) is here
     assert links.open("gone", 1, Session) is not gone
+
+
+async def test_a_writer_is_woken_by_a_word_before_or_while_it_waits_or_by_the_time() -> None:
+    wake = Wake()
+    wake.set()
+    await wake.wait(60.0)  # set before: it returns at once
+    waiting = asyncio.create_task(wake.wait(60.0))
+    await asyncio.sleep(0)
+    assert not waiting.done(), "a word counts once"
+    wake.set()
+    wake.set()
+    await waiting
+
+    await wake.wait(0.0)
+
+
+async def test_a_writer_that_is_cancelled_leaves_nothing_behind() -> None:
+    wake = Wake()
+    waiting = asyncio.create_task(wake.wait(60.0))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    wake.set()
+    await wake.wait(60.0)
