@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
+from hub.core.ladder import Ladder, offers_of
 from hub.core.recent import Recent
 from hub.core.speeds import Speeds
 from hub.core.window import Window
@@ -34,6 +35,7 @@ from hub.services.sweeper import Sweeper
 from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
+from hub.store.climbing import carry_of
 from hub.store.store import Start
 from protocol.clock import Clock
 from protocol.events import Event
@@ -120,6 +122,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_log=feed.logged,
         on_ended=metrics.ended,
         on_used=Learning(fleet, speeds, clock).used,
+        ladder=lambda: Ladder(chains=settings.chains, offers=offers_of(fleet), ceiling=settings.escalation),
     )
     hub, lease_s = start.hub_boot, settings.lease_s
     sweeper = Sweeper(
@@ -258,6 +261,6 @@ def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[
     async def resend(held: Held) -> None:
         stored, attempts = await store.spec(held.task), await store.attempts(held.task)
         if stored is not None and attempts:
-            dispatch.again(held, stored[0], stored[1], attempts[-1].placement)
+            dispatch.again(held, stored[0], stored[1], attempts[-1].placement, carry_of(attempts))
 
     return resend

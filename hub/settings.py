@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
+from protocol.choice import Escalation
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
 from protocol.limits import HEARTBEAT_S, HUB_LEASE_S, LEASE_S
@@ -43,6 +44,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         disk_reserve_mb: free space in MiB that is kept for the results of running work; a small disk keeps an eighth.
         memory_limit_mb: above this no new tasks are taken in; 0 is half of what the machine has.
         chain_trivial, chain_standard, chain_complex: strategies in order of preference for work that needs a model.
+        escalation: how far tasks may climb whose checks keep failing: ``off``, ``effort``, ``model`` or ``tier``.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
         backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
@@ -71,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     chain_trivial: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_standard: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_complex: tuple[Strategy, ...] = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
+    escalation: Escalation = Escalation.TIER
     origins: tuple[str, ...] = ()
     read_only: bool = False
     backup_every_s: float = 86_400.0

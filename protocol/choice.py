@@ -24,7 +24,7 @@ class Effort(StrEnum):
     HIGH = "high"
 
 
-class Rung(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rung(Struct, frozen=True, kw_only=True):
     """Where an attempt stands on the ladder: after ``number`` climbs, with a ``model`` of ``tier``."""
 
     number: int

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     TASK_CANCELLED = "task_cancelled"
     TASK_REQUEUED = "task_requeued"
     TASK_DEAD = "task_dead"
+    TASK_CLIMBED = "task_climbed"
     ATTEMPT_LOST = "attempt_lost"
     ATTEMPT_REJECTED = "attempt_rejected"
     REPORT_STALE = "report_stale"

@@ -14,9 +14,11 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
+from protocol.choice import Effort, Escalation
 from protocol.clock import Clock
 from protocol.errors import BudgetSpent, WorkFailed
 from protocol.loads import Answering
+from protocol.messages import Carry
 from protocol.model import (
     AttemptId,
     Budget,
@@ -25,12 +27,13 @@ from protocol.model import (
     Finding,
     Iteration,
     Routing,
+    Strategy,
     TaskResult,
     TaskSpec,
     Usage,
 )
-from sidecar.core.outcome import commit_message, fit_result, tail
-from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, verdict
+from sidecar.core.outcome import commit_message, draft_message, fit_result, tail
+from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, inherited, lead, verdict
 from sidecar.errors import LeaseOver, failure_of
 from sidecar.executors.base import Execution, Executor, Work
 from sidecar.leases import Leases
@@ -47,6 +50,9 @@ CHECKS_S: Final = 60.0
 
 TIDY_S: Final = 60.0
 """How long the report waits for the workspace to be given back; what is left then is removed at a sweep."""
+
+MORE_FIXES: Final = 2
+"""Iterations that an attempt with more effort may make beyond those of its budget."""
 
 _MAX_SUMMARY_CHARS: Final = 4_000
 
@@ -77,9 +83,11 @@ class Parts:
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
         answering: Answers = lambda _ask: None,
+        carry: Carry | None = None,
     ) -> "Rounds":
         """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
-        rounds = Rounds(self, attempt, spec, routing, executor=self.executors[executor], on_step=on_step, log=log)
+        chosen = self.executors[executor]
+        rounds = Rounds(self, attempt, spec, routing, executor=chosen, on_step=on_step, log=log, carry=carry)
         rounds.answering = answering
         return rounds
 
@@ -123,6 +131,7 @@ class Rounds:
         executor: Executor,
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
+        carry: Carry | None = None,
     ) -> None:
         """Prepare the work; :meth:`work` does it.
 
@@ -132,7 +141,9 @@ class Rounds:
             executor: who does it.
             on_step: hears the events ``start``, ``verify`` and ``fix`` of the attempt's table as they happen.
             log: takes live output (stream, text).
+            carry: what an earlier attempt has left.
         """
+        self._carry = carry
         self._parts, self._attempt, self._spec, self._routing = parts, attempt, spec, routing
         self._executor, self._on_step, self._log = executor, on_step, log
         self.ending: Ending | None = None
@@ -198,13 +209,40 @@ class Rounds:
 
     async def _in_workspace(self) -> Ending:
         parts = self._parts
-        self._workspace = workspace = await parts.workspaces.open(self._attempt, self._spec, self._attempt.sidecar)
+        self._workspace = workspace = await parts.workspaces.open(
+            self._attempt, self._spec, self._attempt.sidecar, self._carry
+        )
         self._scratch.mkdir(parents=True, exist_ok=True)
         ending = await self._iterate(workspace)
         await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
-        return ending if ending.event != "pass" else await self._deliver(workspace)
+        if ending.event == "pass":
+            return await self._deliver(workspace)
+        if ending.failure is FailureClass.VERIFY and self._may_climb:
+            return Ending(ending.event, await self._with_draft(workspace, ending.result), ending.failure)
+        return ending
+
+    @property
+    def _may_climb(self) -> bool:
+        """Whether a stronger model may go on from what is here."""
+        needs_model = self._routing.strategy in {Strategy.LOCAL_LLM, Strategy.CLOUD_LLM}
+        return needs_model and self._spec.escalation is not Escalation.OFF
+
+    async def _with_draft(self, workspace: Workspace, result: TaskResult) -> TaskResult:
+        """Put the work so far on the attempt's branch. What cannot be kept is only missing: the report stands."""
+        workspaces = self._parts.workspaces
+        try:
+            message = draft_message(self._spec, self._attempt, self._routing.model)
+            commit = await workspaces.commit(workspace, message, self._attempt.sidecar)
+            if not commit:
+                return result
+            self._delivered |= {"branch": workspace.branch, "commit": commit}
+            if self._spec.context.repo:
+                self._delivered["pushed"] = await workspaces.push(workspace)
+        except WorkFailed as exc:
+            log.warning("draft_not_kept", task=self._attempt.task, epoch=self._attempt.epoch, why=str(exc))
+        return fit_result(replace(result, **self._delivered))
 
     async def _tidy(self) -> None:
         """End every process, give the workspace back, remove the scratch files."""
@@ -254,7 +292,8 @@ class Rounds:
                 workspace=workspace.path,
                 scratch=self._scratch,
                 iteration=len(self._iterations) + 1,
-                previous=self._iterations[-1] if self._iterations else None,
+                previous=self._iterations[-1] if self._iterations else inherited(self._carry),
+                lead=lead(self._carry, has_files=self._has_files) if not self._iterations else "",
                 remaining=remaining,
                 deadline_s=remaining.seconds,
                 processes=self._parts.processes,
@@ -293,8 +332,17 @@ class Rounds:
             execution_ok=execution.ok,
             findings=findings,
             iteration=len(self._iterations),
-            fix_attempts=self._spec.budget.fix_attempts,
+            fix_attempts=self._spec.budget.fix_attempts + (MORE_FIXES if self._is_hard else 0),
         )
+
+    @property
+    def _is_hard(self) -> bool:
+        rung = self._routing.rung
+        return rung is not None and rung.effort is Effort.HIGH
+
+    @property
+    def _has_files(self) -> bool:
+        return self._workspace is not None and self._workspace.is_continued
 
     def _record(self, execution: Execution, findings: tuple[Finding, ...]) -> None:
         self._iterations.append(
@@ -349,7 +397,7 @@ class Rounds:
     def _remaining(self) -> Budget:
         budget, used = self._spec.budget, self._used()
         tokens = None if budget.tokens is None else max(0, budget.tokens - used.input_tokens - used.output_tokens)
-        usd = None if budget.usd is None else max(0.0, budget.usd - (used.cost_usd or 0.0))
+        usd = None if budget.usd is None else max(0.0, budget.usd - self._spent_usd(used))
         return Budget(
             tokens=tokens,
             usd=usd,
@@ -357,10 +405,15 @@ class Rounds:
             fix_attempts=max(0, budget.fix_attempts - max(0, len(self._iterations) - 1)),
         )
 
+    def _spent_usd(self, used: Usage) -> float:
+        """Money of this attempt and of those that it goes on from: the whole ladder costs no more than the budget."""
+        before = self._carry.usage.cost_usd if self._carry is not None else 0.0
+        return (used.cost_usd or 0.0) + (before or 0.0)
+
     def _spent(self) -> BudgetSpent | None:
         """Which budget leaves no room for another iteration."""
         budget, used = self._spec.budget, self._used()
-        tokens, usd = used.input_tokens + used.output_tokens, used.cost_usd or 0.0
+        tokens, usd = used.input_tokens + used.output_tokens, self._spent_usd(used)
         if budget.tokens is not None and tokens >= budget.tokens:
             return BudgetSpent("tokens", budget.tokens, tokens)
         if budget.usd is not None and usd > 0 and usd >= budget.usd:  # no money at all is enough for work that is free

@@ -324,6 +324,7 @@ class Runner:
             executor=executor,
             on_step=lambda event: self._advance(held, event),
             log=held.live.write,
+            carry=message.carry,
         )
         if self._leases is not None:
             self._leases.take(attempt)

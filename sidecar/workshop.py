@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
 from sidecar.rounds import Answers, Ending
 
@@ -42,6 +43,7 @@ class Workshop(Protocol):
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
         answering: Answers = ...,
+        carry: Carry | None = None,
     ) -> Work:
         """The work of an attempt, not begun yet.
 
@@ -51,6 +53,7 @@ class Workshop(Protocol):
             on_step: hears the events ``start``, ``verify`` and ``fix`` of the attempt's table as they happen.
             log: takes live output (stream, text).
             answering: is given a way to ask how a model's answer comes along, ``None`` when none is on its way.
+            carry: what an attempt of the same task has left to go on from.
         """
         ...
 

@@ -31,8 +31,10 @@ from typing import Final
 import structlog
 
 from protocol.ids import slug
+from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
 from sidecar.cache import CONFIG, Caches, restore
+from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused
 from sidecar.folders import claim, remove_tree
 from sidecar.git import Git, checked_address, checked_branch
@@ -42,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 _CONFIG_ALONE: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}-e[0-9]+")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 KEPT_S: Final = 7 * 24 * 3600.0
 """How long a working directory that was kept on purpose survives the sweeps."""
 _AUTHOR: Final = re.compile(r"[^<>\x00-\x1f]+ <[^<>\s]*>")
@@ -68,6 +71,8 @@ class Workspace:
     claim: int
     """Descriptor of the lock that says this attempt lives."""
     pushed_commit: str = ""
+    is_continued: bool = False
+    """It holds what an earlier attempt has left."""
 
 
 class Workspaces:
@@ -86,10 +91,11 @@ class Workspaces:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._caches = Caches(cache, self._git)
 
-    async def open(self, attempt: AttemptId, spec: TaskSpec, agent: str) -> Workspace:
+    async def open(self, attempt: AttemptId, spec: TaskSpec, agent: str, carry: Carry | None = None) -> Workspace:
         """The workspace of a new attempt, at the newest state of the branch that the task names.
 
-        Files in ``context.files`` need not exist: the work may be to write them.
+        Files in ``context.files`` need not exist: the work may be to write them. With ``carry`` it holds what that
+        attempt has left, just as it left it, if that can be had here: it was pushed, or that attempt was on this host.
 
         Raises:
             WorkspaceFailed: it could not be made; its subclasses in :mod:`sidecar.errors` tell what to do about it.
@@ -107,14 +113,18 @@ class Workspaces:
         try:
             await asyncio.to_thread(remove_tree, path)
             if address:
-                return await self._open_worktree(attempt, address, base, branch, path, fd)
-            return await self._open_alone(attempt, branch, path, fd)
+                workspace = await self._open_worktree(attempt, address, base, branch, path, fd, carry)
+            else:
+                workspace = await self._open_alone(attempt, branch, path, fd, carry)
+            if workspace.is_continued:
+                await self._take_back_draft(workspace)
         except BaseException:
             try:
                 await asyncio.shield(asyncio.to_thread(remove_tree, path))
             finally:
                 self._release(name, fd)
             raise
+        return workspace
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Paths with changes that no commit holds, in order: as they are, not as the work has told git to see them.
@@ -255,21 +265,73 @@ class Workspaces:
         return removed
 
     async def _open_worktree(
-        self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, fd: int
+        self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, fd: int, carry: Carry | None
     ) -> Workspace:
         cache = self._caches.of(address)
         async with self._caches.held(cache):
-            commit = await self._caches.update(cache, attempt, address, base)
+            start = commit = await self._caches.update(cache, attempt, address, base)
+            if left := await self._left(cache, attempt, carry):
+                start, commit = left, (await self._caches.run(cache, attempt, "merge-base", commit, left)).strip()
             options = ("--quiet", "--no-track", "--force", "-B", branch, "--end-of-options")
-            await self._caches.run(cache, attempt, "worktree", "add", *options, str(path), commit)
+            await self._caches.run(cache, attempt, "worktree", "add", *options, str(path), start)
         pointer = (path / ".git").read_text(encoding="utf-8")
         git_dir = Path(pointer.removeprefix("gitdir:").strip())
-        return Workspace(path, commit, branch, True, attempt, git_dir, cache, address, fd)  # noqa: FBT003 - has_repo
+        made = Workspace(path, commit, branch, True, attempt, git_dir, cache, address, fd)  # noqa: FBT003 - has_repo
+        made.is_continued = bool(left)
+        return made
 
-    async def _open_alone(self, attempt: AttemptId, branch: str, path: Path, fd: int) -> Workspace:
+    async def _open_alone(self, attempt: AttemptId, branch: str, path: Path, fd: int, carry: Carry | None) -> Workspace:
         git_dir = self._alone / f"{path.name}.git"
-        await asyncio.to_thread(_make_empty, path, git_dir, branch)
-        return Workspace(path, "", branch, False, attempt, git_dir, git_dir, "", fd)  # noqa: FBT003 - has_repo
+        is_continued = carry is not None and await asyncio.to_thread(self._take_over, carry, path, git_dir, branch)
+        if not is_continued:
+            await asyncio.to_thread(_make_empty, path, git_dir, branch)
+        made = Workspace(path, "", branch, False, attempt, git_dir, git_dir, "", fd)  # noqa: FBT003 - has_repo
+        if is_continued and (left := await self._left(git_dir, attempt, carry)):
+            await self._caches.run(git_dir, attempt, "update-ref", f"refs/heads/{branch}", left)
+            made.is_continued = True
+        return made
+
+    # --- going on from an earlier attempt -----------------------------------------------------------------------------
+
+    async def _left(self, repository: Path, attempt: AttemptId, carry: Carry | None) -> str:
+        """The commit that an earlier attempt of the same task has left, if it is in this repository; else empty."""
+        if carry is None or carry.attempt.task != attempt.task or not _COMMIT.fullmatch(carry.commit):
+            return ""
+        return await self._caches.commit_of(repository, attempt, carry.commit)
+
+    def _take_over(self, carry: Carry, path: Path, git_dir: Path, branch: str) -> bool:
+        """Move the files of an earlier attempt on this host, and their repository, to the new attempt."""
+        old = _name(carry.attempt)
+        fd = claim(self._lock_of(old))
+        if fd is None:
+            return False
+        try:
+            old_path, old_git = self._work / old, self._alone / f"{old}.git"
+            if old == path.name or not (self._kept(old).exists() and old_path.is_dir() and old_git.is_dir()):
+                return False
+            remove_tree(git_dir)
+            old_git.rename(git_dir)
+            old_path.rename(path)
+            self._kept(old).unlink()
+        finally:
+            self._release(old, fd)
+        restore(git_dir, _CONFIG_ALONE)
+        (git_dir / "HEAD").unlink(missing_ok=True)
+        (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
+        remove_tree(path / ".git")
+        (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")
+        return True
+
+    async def _take_back_draft(self, workspace: Workspace) -> None:
+        """Leave as not committed what the earlier attempt had not committed: its draft is no commit of the work."""
+        said = (await self._in(workspace, "log", "-1", "--format=%P%n%B")).rstrip().splitlines()
+        if said[-1] != DRAFT:
+            return
+        if said[0]:
+            await self._in(workspace, "reset", "--quiet", "--mixed", said[0])
+        else:
+            await self._in(workspace, "update-ref", "-d", "HEAD")
+            await self._in(workspace, "read-tree", "--empty")
 
     async def _head(self, workspace: Workspace) -> str:
         return await self._resolve(workspace, "HEAD")

@@ -39,6 +39,14 @@ class Offer(Struct, frozen=True, kw_only=True):
         return self.strategy is Strategy.CLOUD_LLM, self.size_bytes, self.place, self.model
 
 
+class Ladder(Struct, frozen=True, kw_only=True):
+    """What there is to climb on: ``ceiling`` counts for tasks that do not say how far they may."""
+
+    chains: Chains
+    offers: tuple[Offer, ...]
+    ceiling: Escalation = Escalation.TIER
+
+
 class Climber(Struct, frozen=True, kw_only=True):
     """What the ladder has to know of a task.
 

@@ -30,7 +30,7 @@ from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.loads import LoadPlan
-from protocol.messages import Assign
+from protocol.messages import Assign, Carry
 from protocol.model import AttemptId, Candidate, TaskState
 
 log = structlog.get_logger(__name__)
@@ -93,6 +93,7 @@ class Dispatch:
             candidates=_candidates(chosen),
             at_ms=now_ms,
             load=self._load(chosen),
+            rung=chosen.queue.requirements.rung,
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
@@ -109,6 +110,7 @@ class Dispatch:
             boot=agent.boot,
             placement=encode_placement(placement),
             hub=self._hub,
+            carries=chosen.queue.requirements.rung is not None,
         )
 
         self._store.post(claim, partial(self._claimed, held, placement))
@@ -118,9 +120,10 @@ class Dispatch:
             return None
         return load_plan(chosen.weighed, chosen.queue.requirements, self._window, self._fleet)
 
-    def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes) -> None:
+    def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes, carry: Carry | None = None) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
-        self._assign(held, spec, tier, decode_placement(placement))
+        placed = decode_placement(placement)
+        self._assign(held, spec, tier, placed, carry if placed.rung else None)
 
     def _claimed(self, held: Held, placement: Placement, outcome: Outcome) -> None:
         if not isinstance(outcome, Claimed):
@@ -137,7 +140,7 @@ class Dispatch:
         held.lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
         held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
         held.max_retries, held.is_committed = outcome.max_retries, True
-        self._assign(held, outcome.spec, outcome.tier, placement)
+        self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry)
 
     def _refused(self, held: Held, outcome: Unwilling | Buried) -> None:
         """The claim found out what nobody here had known."""
@@ -157,7 +160,7 @@ class Dispatch:
             self._window.add(outcome.ready.class_text, outcome.ready.place)
         self._store.wake()
 
-    def _assign(self, held: Held, spec: bytes, tier: bytes, placement: Placement) -> None:
+    def _assign(self, held: Held, spec: bytes, tier: bytes, placement: Placement, carry: Carry | None) -> None:
         by_hand = placement.endpoint and next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None)
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
@@ -165,6 +168,7 @@ class Dispatch:
             routing=routing_of(codec.decode_tier(tier), placement),
             lease_s=self._lease_s,
             endpoint=by_hand or None,
+            carry=carry,
         )
         self._agents.send(held.agent, held.boot, assign)
 

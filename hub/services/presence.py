@@ -109,6 +109,7 @@ class Presence:
                 infra_failures=task.infra_failures,
                 max_retries=task.max_retries,
                 alone=requirements_of(task.class_text).alone,
+                kind=task.class_text,
                 is_committed=True,
             )
             self._fleet.take(held)

@@ -14,6 +14,7 @@ import structlog
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
+from hub.core.ladder import Ladder
 from hub.core.policy import Next, after_failure
 from hub.core.window import Window
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
@@ -50,6 +51,8 @@ class Results:
         on_log: Callable[[str], None] = lambda _task: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
         on_used: Callable[[Held, Usage], None] = lambda _held, _usage: None,
+        on_checked: Callable[[Held, Finish], None] = lambda _held, _change: None,
+        ladder: Callable[[], Ladder] | None = None,
     ) -> None:
         self._store, self._fleet, self._window = store, fleet, window
         self._clock, self._random, self._hub = clock, random, hub
@@ -61,6 +64,7 @@ class Results:
             messages.Log: self._log,
             messages.Reject: self._reject,
         }
+        self._on_checked, self._ladder = on_checked, ladder
 
     def take(self, agent: str, message: messages.Ordered, answer: Answer) -> None:
         """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit."""
@@ -236,6 +240,7 @@ class Results:
             facts=_facts(report),
             orderly=orderly,
             hub=self._hub,
+            ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,
         )
         self._store.post(change, partial(self._ended, held, change, answer))
 
@@ -247,16 +252,20 @@ class Results:
                     self._store.wake()
             if change.ready_ms is not None:
                 self._on_delayed(change.ready_ms)
-            self._on_ended(change.next)
-            if change.next is not TaskState.COMPLETED:  # what goes well stands in the event log, and no line says so
+            after = outcome.next or change.next
+            self._on_ended(after)
+            if held.model:
+                self._on_checked(held, change)
+            if after is not TaskState.COMPLETED:  # what goes well stands in the event log, and no line says so
                 log.info(
                     "attempt_ended",
                     task=change.task,
                     epoch=change.epoch,
                     attempt=change.attempt.value,
-                    next=change.next.value,
+                    next=after.value,
                     failure=change.failure and change.failure.value,
                     verified=change.verified,
+                    climbs=outcome.step and outcome.step.why,
                 )
         elif not isinstance(outcome, StaleAttempt | StoreFailed) and held.task not in self._fleet.held:
             # The rows refuse this end and still say that the agent has it: so it has, until the sweeper takes it away.

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hub.core.ladder import Ladder, Step
 from hub.core.window import Place
 from hub.store.hub_changes import (
     EnterHub,
@@ -21,6 +22,7 @@ from hub.store.hub_changes import (
 )
 from protocol.errors import AgentComError
 from protocol.events import Event
+from protocol.messages import Carry
 from protocol.model import AttemptState, FailureClass, TaskState
 
 
@@ -81,6 +83,8 @@ class Claim(Change, frozen=True, kw_only=True):
     boot: int
     placement: bytes
     hub: int = 0
+    carries: bool = False
+    """The task has climbed: what its last attempt has left is wanted."""
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -92,6 +96,7 @@ class Claimed(Struct, frozen=True, kw_only=True):
     retries: int
     infra_failures: int
     max_retries: int
+    carry: Carry | None = None
 
 
 class Unwilling(Struct, frozen=True, kw_only=True):
@@ -157,6 +162,7 @@ class Finish(Change, frozen=True, kw_only=True):
     """End an attempt and say what becomes of its task. Outcome: :class:`Finished`, or StaleAttempt.
 
     ``orderly``: its agent lives, whatever became of the work; otherwise the attempt stays under suspicion.
+    ``ladder``: the task may go on with another model instead; ``step`` is then for the verb to find (``climbing.py``).
     """
 
     task: str
@@ -174,6 +180,8 @@ class Finish(Change, frozen=True, kw_only=True):
     facts: dict[str, Any] = {}
     orderly: bool = True
     hub: int = 0
+    ladder: Ladder | None = None
+    step: Step | None = None
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -184,10 +192,15 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 
 class Finished(Struct, frozen=True, kw_only=True):
-    """What the end of a task has set in motion: ``again`` the task itself, ``ready`` those that depended on it."""
+    """What the end of a task has set in motion: ``again`` the task itself, ``ready`` those that depended on it.
+
+    If it has climbed, ``next`` is its state, whatever was asked for, and ``step`` says where to.
+    """
 
     again: Ready | None = None
     ready: tuple[Ready, ...] = ()
+    next: TaskState | None = None
+    step: Step | None = None
 
 
 class Cancel(Change, frozen=True, kw_only=True):

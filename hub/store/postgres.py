@@ -25,11 +25,11 @@ from msgspec import Struct
 
 from hub.store.backend import Backend
 from hub.store.changes import AnyChange, Outcome
+from hub.store.climbing import Climbing
 from hub.store.listening import listen
 from hub.store.postgres_migrate import migrate
 from hub.store.queries import queries
 from hub.store.records import Row
-from hub.store.verbs import Verbs
 from protocol.errors import StoreFailed, Unavailable
 from protocol.events import Event
 
@@ -96,7 +96,7 @@ class PostgresStore(Backend):
         self._sql = queries("postgres")
         self._name = secrets.token_hex(8)  # of this writer, in ``batches``
         self._writing: Any = None
-        self._verbs: Verbs | None = None
+        self._verbs: Climbing | None = None
         self._readers: Any = None
         self._away_since: float | None = None
         self._why_away = ""
@@ -156,7 +156,7 @@ class PostgresStore(Backend):
             )
             await _assert_durable(self._writing)
             self._writer_pid = self._writing.get_server_pid()
-            self._verbs = Verbs(PostgresStatements(self._writing))
+            self._verbs = Climbing(PostgresStatements(self._writing))
         return self._writing
 
     async def _drop(self) -> None:
@@ -261,7 +261,7 @@ class PostgresStore(Backend):
 
 
 class PostgresStatements:
-    """The writing connection for :class:`Verbs`."""
+    """The writing connection for :class:`Climbing`."""
 
     refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
     fatal: ClassVar[tuple[type[Exception], ...]] = AWAY

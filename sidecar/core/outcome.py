@@ -96,6 +96,15 @@ def _without_output(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(replace(finding, output="") for finding in findings)
 
 
+DRAFT: Final = "Draft: uncommitted"
+"""The last line of a commit that holds what an attempt that failed had not committed."""
+
+
+def draft_message(spec: TaskSpec, attempt: AttemptId, model: str) -> str:
+    """What a commit of work says that did not pass; who goes on from it takes it back (:data:`DRAFT`)."""
+    return f"Draft: {commit_message(spec, attempt, model)}{DRAFT}\n"
+
+
 def commit_message(spec: TaskSpec, attempt: AttemptId, model: str) -> str:
     """What the commit of an attempt says: the task's title, and trailers that name task, attempt, agent and model.
 

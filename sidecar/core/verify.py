@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.messages import Carry
 from protocol.model import FailureClass, Finding, Iteration
 
 _FEEDBACK_OUTPUT_CHARS: Final = 3_000
@@ -67,11 +68,39 @@ def verdict(*, execution_ok: bool, findings: Sequence[Finding], iteration: int, 
     return GiveUp(verified, FailureClass.AGENT, "the work itself failed")
 
 
-def feedback(previous: Iteration) -> str:
-    """What the last iteration left to repair, for a model: first what failed and how, then what must stay as it is."""
+def inherited(carry: Carry | None) -> Iteration | None:
+    """The last iteration of the attempt that this one goes on from."""
+    if carry is None:
+        return None
+    return Iteration(
+        number=carry.iterations,
+        execution_ok=carry.execution_ok,
+        passed=all(finding.passed for finding in carry.findings) if carry.findings else None,
+        summary=carry.summary,
+        findings=carry.findings,
+    )
+
+
+def lead(carry: Carry | None, *, has_files: bool) -> str:
+    """How the report of an earlier attempt begins; ``has_files``: its work is in the workspace."""
+    if carry is None:
+        return ""
+    said = f"An earlier attempt at this task ({carry.model or 'another model'}) did not pass its checks."
+    if has_files:
+        return f"{said} Its work is in the workspace: repair what failed; do not start over."
+    shown = carry.output.strip()[-_FEEDBACK_OUTPUT_CHARS:]
+    output = f" This is the end of what it said:\n```\n{shown}\n```" if shown else ""
+    return f"{said} Its files are not here: do the task, and mind what failed.{output}"
+
+
+def feedback(previous: Iteration, lead: str = "") -> str:
+    """What the last iteration left to repair, for a model: first what failed and how, then what must stay as it is.
+
+    ``lead`` stands before it instead of the usual sentence.
+    """
     failing = [finding for finding in previous.findings if not finding.passed]
     passing = [finding for finding in previous.findings if finding.passed]
-    parts = [f"Iteration {previous.number} did not pass. Repair what failed; do not start over."]
+    parts = [lead or f"Iteration {previous.number} did not pass. Repair what failed; do not start over."]
     if not previous.execution_ok:
         parts.append(f"The work itself ended with an error: {previous.summary or 'no reason was given'}")
     if failing:

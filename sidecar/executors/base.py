@@ -28,10 +28,10 @@ class Work:
     """One iteration of an attempt.
 
     ``scratch`` is a directory outside the workspace for files that are no result. ``previous`` is the iteration before
-    with its findings. ``remaining`` and ``deadline_s`` are what is left of the budget. ``log`` takes (stream, text).
-    ``spent`` hears what the iteration has used so far, so that it is known even if the work is cut off. ``check``
-    raises if nothing that others can notice may happen any more. ``answering`` is given a way to ask how a model's
-    answer comes along, and ``None`` when none is on its way.
+    with its findings; ``lead`` begins the report on it if that was another attempt's. ``remaining`` and ``deadline_s``
+    are what is left of the budget. ``log`` takes (stream, text). ``spent`` hears what the iteration has used so far, so
+    it is known even if the work is cut off. ``check`` raises if nothing that others can notice may happen any more.
+    ``answering`` is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
     """
 
     attempt: AttemptId
@@ -48,6 +48,7 @@ class Work:
     spent: Callable[[Usage], None]
     check: Callable[[], None] = lambda: None
     answering: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
+    lead: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ async def task_text(work: Work, *, with_files: bool) -> str:
     if spec.success_criteria:
         parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in spec.success_criteria))
     if work.previous is not None:
-        parts.append(feedback(work.previous))
+        parts.append(feedback(work.previous, work.lead))
     return "\n\n".join(parts)
 
 

@@ -148,6 +148,7 @@ def test_a_model_that_never_passes_the_checks_ends_with_its_partial_report(tmp_p
                     {"type": "command_succeeds", "command": "grep -q 42 n.txt"},
                 ],
                 budget={"fix_attempts": 1},
+                escalation="off",
             )
         )
 

@@ -19,6 +19,7 @@ from msgspec import json
 
 from protocol.errors import AgentComError, WorkFailed
 from protocol.machine import HostReading
+from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, FailureClass, Finding, Iteration, Routing, TaskResult, TaskSpec
 from sidecar.app import Running
 from sidecar.dial import EVICTED, Connection, HubRefused
@@ -152,9 +153,10 @@ class Workshop:
         executor: str,
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
+        carry: Carry | None = None,
     ) -> Work:
         """The work of an attempt, not begun yet."""
-        del routing, executor
+        del routing, executor, carry
         work = self.running[attempt] = Work(self, attempt, spec, on_step, log)
         return work
 

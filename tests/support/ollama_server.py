@@ -300,6 +300,12 @@ async def _serve(server: OllamaServer) -> None:
     await asyncio.Event().wait()
 
 
+def _model(text: str) -> Model:
+    """A model from its name, or ``name=gigabytes``."""
+    name, _, size_gb = text.partition("=")
+    return Model(name, size_bytes=int(float(size_gb) * 1e9)) if size_gb else Model(name)
+
+
 def main() -> None:
     """Serve until interrupted; prints the URL once it listens."""
     parser = argparse.ArgumentParser(description="a scripted server that speaks Ollama's protocol")
@@ -312,7 +318,7 @@ def main() -> None:
     parser.add_argument("--piece-s", type=float, default=0.0)
     options = parser.parse_args()
     script: list[Reply] = read_script(options.script.read_text()) if options.script else []
-    models = [Model(name) for name in options.model] or [Model("qwen3:8b")]
+    models = [_model(text) for text in options.model] or [Model("qwen3:8b")]
     memory = Memory(int(options.vram_gb * 1e9), num_parallel=options.parallel, load_s=options.load_s)
     server = OllamaServer(models=models, script=script, memory=memory, port=options.port, piece_s=options.piece_s)
     try:

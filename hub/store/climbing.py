@@ -1,0 +1,120 @@
+"""The verbs of a task that climbs: a failed attempt ends, and its task goes on from the next rung.
+
+Which rung that is follows from the attempts of the task, which are read in the transaction that ends the last of them:
+so it is right after a restart, and whichever hub the attempts were at. The decision is ``hub/core/ladder.py``. The same
+for every database.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from hub.core.ladder import Climber, Ladder, Step, climb
+from hub.core.routing import class_on, decode_placement, requirements_of
+from hub.store import changes as c
+from hub.store import records
+from hub.store.store import AttemptRow
+from hub.store.verbs import Verbs
+from protocol import codec
+from protocol.choice import Effort
+from protocol.events import EventKind
+from protocol.limits import MAX_FINDING_BYTES
+from protocol.messages import Carry
+from protocol.model import AttemptId, FailureClass, Finding, TaskResult, TaskState, Usage
+
+SHOWN_CHARS: Final = 3_000
+"""Of each text that is carried: its end, where the reason stands."""
+
+
+class Climbing(Verbs):
+    """All verbs; those that end and begin attempts know of the ladder."""
+
+    async def _finish(self, change: c.Finish) -> c.Finished:
+        if change.ladder is not None:
+            change = await self._on_the_ladder(change, change.ladder)
+        finished = await super()._finish(change)
+        if change.step is None:
+            return finished
+        rung = change.step.rung
+        facts = {"number": rung.number, "tier": rung.tier, "model": rung.model, "effort": rung.effort}
+        self._tell(EventKind.TASK_CLIMBED, change.at_ms, change.task, None, change.epoch, **facts, why=change.step.why)
+        return replace(finished, next=change.next, step=change.step)
+
+    async def _class_after(self, change: c.Finish) -> str | None:
+        text = await super()._class_after(change)
+        if text is None or change.step is None:
+            return text
+        return class_on(text, change.step.rung, change.step.strategy)
+
+    async def _on_the_ladder(self, change: c.Finish, ladder: Ladder) -> c.Finish:
+        """The change with what becomes of the task: it is queued again, or ends and says why it does not climb."""
+        row, stored = await self._row("task_state", change.task), await self._row("spec", change.task)
+        if row is None or row[1] != change.epoch or stored is None or not requirements_of(row[3]).needs_model:
+            return change
+        spec, tier = codec.decode_spec(bytes(stored[0])), codec.decode_tier(bytes(stored[1]))
+        attempts = [records.attempt(found) for found in await self._rows("attempts", change.task)]
+        rung = requirements_of(row[3]).rung
+        last = codec.decode_result(change.result) if change.result is not None else None
+        climber = Climber(
+            tier=tier.effective,
+            tried=tuple(_tried(attempts, change.epoch)),
+            pinned=bool(spec.model),
+            escalation=spec.escalation or ladder.ceiling,
+            budget=spec.budget,
+            spent_usd=(_usage(attempts).cost_usd or 0.0) + (last.usage.cost_usd or 0.0 if last else 0.0),
+            climbs=rung.number if rung else 0,
+        )
+        step = climb(climber, ladder.chains, ladder.offers)
+        if isinstance(step, Step):
+            return replace(change, next=TaskState.QUEUED, ready_ms=None, step=step)
+        return replace(change, reason=f"{change.reason}; {step}"[:2_000], facts={**change.facts, "ladder": step})
+
+    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried:
+        claimed = await super()._claim(change)
+        if not change.carries or not isinstance(claimed, c.Claimed):
+            return claimed
+        rows = await self._rows("attempts", change.task)
+        return replace(claimed, carry=carry_of([records.attempt(row) for row in rows]))
+
+
+def _tried(attempts: Sequence[AttemptRow], epoch: int) -> list[tuple[str, Effort]]:
+    """Models and efforts of the attempts that did not pass their checks, the one that ends now last."""
+    tried = []
+    for attempt in attempts:
+        if attempt.epoch == epoch or attempt.failure is FailureClass.VERIFY:
+            placement = decode_placement(attempt.placement)
+            tried.append((placement.model, placement.rung.effort if placement.rung else Effort.NORMAL))
+    return tried
+
+
+def _usage(attempts: Sequence[AttemptRow]) -> Usage:
+    used = Usage()
+    for attempt in attempts:
+        if attempt.result is not None:
+            used = used.plus(codec.decode_result(attempt.result).usage)
+    return used
+
+
+def carry_of(attempts: Sequence[AttemptRow]) -> Carry | None:
+    """What the last attempt that did not pass its checks has left; ``None``: there is no such attempt."""
+    left = next((a for a in reversed(attempts) if a.failure is FailureClass.VERIFY and a.result is not None), None)
+    if left is None or left.result is None:
+        return None
+    result: TaskResult = codec.decode_result(left.result)
+    return Carry(
+        attempt=AttemptId(left.agent, left.boot, left.task, left.epoch),
+        model=decode_placement(left.placement).model,
+        iterations=len(result.iterations),
+        execution_ok=result.execution_ok,
+        findings=tuple(_short(finding) for finding in result.report),
+        summary=result.iterations[-1].summary[-SHOWN_CHARS:] if result.iterations else "",
+        output=result.output[-MAX_FINDING_BYTES:],
+        branch=result.branch,
+        commit=result.commit,
+        usage=_usage(attempts),
+    )
+
+
+def _short(finding: Finding) -> Finding:
+    return replace(finding, detail=finding.detail[-SHOWN_CHARS:], output=finding.output[-SHOWN_CHARS:])
