@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from hub.core.agent import Held
+from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder, offers_of
 from hub.core.recent import Recent
@@ -20,6 +20,7 @@ from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
 from hub.metrics import Metrics
 from hub.services.admission import Admission
+from hub.services.answers import Answers
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.hosts import Hosts
@@ -40,6 +41,7 @@ from hub.store.store import Start
 from protocol.clock import Clock
 from protocol.events import Event
 from protocol.ids import IdMaker
+from protocol.messages import Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,12 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     sweeper = Sweeper(
         store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
     )
-    hosts = Hosts(fleet)
+    hosts, answers = Hosts(fleet), Answers(store, clock)
+
+    def heard(agent: Agent, heartbeat: Heartbeat) -> None:
+        hosts.heard(agent, heartbeat)
+        answers.heard(agent, heartbeat)
+
     presence = Presence(
         store,
         fleet,
@@ -138,7 +145,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         lose=results.lose,
         send=links.send,
         hubs=lambda: membership.urls,
-        on_heartbeat=hosts.heard,
+        on_heartbeat=heard,
     )
     mates = Mates(
         store,

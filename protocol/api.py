@@ -9,6 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from protocol.errors import Problem
+from protocol.loads import Answering
 from protocol.machine import CpuReport, GpuReport, SpaceReport
 from protocol.model import (
     AgentState,
@@ -57,6 +58,8 @@ class AttemptView(Struct, kw_only=True):
     ended_at: datetime | None = None
     routing: Routing | None = None
     result: TaskResult | None = None
+    answering: Answering | None = None
+    """How the answer of a model comes along that it waits for, as its last heartbeat told."""
     suspect: bool = False
     """Its agent died during it, or has not been heard of since; so many of these and the task is a dead letter."""
 

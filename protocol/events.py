@@ -54,6 +54,7 @@ class EventKind(StrEnum):
     BACKUP_MADE = "backup_made"
     BACKUP_FAILED = "backup_failed"
     STORE_CLEANED = "store_cleaned"
+    TASK_ANSWERING = "task_answering"  # a model takes long to answer; told now and then
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from protocol.endpoints import EndpointTrouble
+from protocol.loads import Answering
 from protocol.machine import HostReading, HostReport
 from protocol.model import (
     AttemptId,
@@ -38,12 +39,14 @@ class Ordered(Message, frozen=True, kw_only=True):
     n: int = 0
 
 
-class HeldAttempt(Struct, frozen=True, kw_only=True, gc=False):
+class HeldAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An attempt that a sidecar holds: in work, or finished with its report still unacknowledged."""
 
     attempt: AttemptId
     state: AttemptState
     iteration: Count = 0
+    answering: Answering | None = None
+    """How the answer of a model comes along that it waits for."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

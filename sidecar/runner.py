@@ -7,6 +7,7 @@ report until the hub has it. The work itself comes from a workshop (``sidecar/wo
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Final, Protocol
@@ -15,6 +16,7 @@ import structlog
 
 from protocol import codec
 from protocol.errors import BadInput, MalformedFrame
+from protocol.loads import Answering
 from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Progress, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
 from sidecar.core.attempt import Standing, after, step
@@ -72,6 +74,7 @@ class _Held:
     rounds: Work | None = None
     live: LiveLog | None = None
     tail: Tail | None = None
+    answering: Callable[[], Answering] | None = None
     stop_event: str = ""
     stop_reason: str = ""
     is_unwanted: bool = False
@@ -131,7 +134,12 @@ class Runner:
     def inventory(self) -> tuple[HeldAttempt, ...]:
         """All attempts it holds, in work or with a report that is not acknowledged."""
         return tuple(
-            HeldAttempt(attempt=held.attempt, state=held.standing.state, iteration=held.standing.iteration)
+            HeldAttempt(
+                attempt=held.attempt,
+                state=held.standing.state,
+                iteration=held.standing.iteration,
+                answering=None if held.answering is None else held.answering(),
+            )
             for held in self._held.values()
             if not held.is_unwanted
         )
@@ -325,6 +333,7 @@ class Runner:
             on_step=lambda event: self._advance(held, event),
             log=held.live.write,
             carry=message.carry,
+            answering=lambda ask: setattr(held, "answering", ask),
         )
         if self._leases is not None:
             self._leases.take(attempt)

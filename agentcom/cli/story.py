@@ -27,6 +27,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "reason": task.reason,
         "error": task.result.error if task.result and task.result.error != task.reason else "",
         "agent": _who(task),
+        "model": next((a.answering.in_words for a in task.attempts[-1:] if a.answering), ""),
         "took": _took(task),
         "attempts": str(len(task.attempts)) if len(task.attempts) > 1 else "",
         "routing": _routing(task),

@@ -98,6 +98,8 @@ def _words(event: EventView) -> str:
         what = "is checked" if event.kind == EventKind.TASK_VERIFYING else "begins"
         detail = f": {facts['detail']}" if facts.get("detail") else ""
         return f"iteration {facts.get('iteration', '')} {what}{detail}"
+    if event.kind == EventKind.TASK_ANSWERING:
+        return str(facts.get("detail", ""))
     known = _WORDS.get(EventKind(event.kind)) if event.kind in set(EventKind) else None
     return f"{known or event.kind.removeprefix('task_')}{reason}"
 

@@ -7,6 +7,7 @@ through a :mod:`transitions` machine built from the same table (``hub/services/p
 from dataclasses import dataclass, field
 from typing import Final
 
+from protocol.loads import Answering
 from protocol.machine import HostReport
 from protocol.model import AgentState, AttemptState, EndpointReport
 from protocol.table import after
@@ -76,6 +77,8 @@ class Held:
     """How long it was expected to take that server."""
     ends_at: float | None = None
     """When it is expected to have ended, in seconds of the hub's monotonic clock."""
+    answer_told_at: float = float("-inf")
+    """When an event last told how its model comes along, in seconds of the hub's monotonic clock."""
     is_committed: bool = False
     """The claim is in the store; until then the assignment has not left."""
     log_bytes: int = 0
@@ -113,6 +116,8 @@ class Agent:
     held: dict[str, Held] = field(default_factory=dict)
     instance: str = ""
     """The state directory that it works from, if it says so: who has the name and another one is somebody else."""
+    answering: dict[str, Answering] = field(default_factory=dict)
+    """By task: how the answers of models come along that it waits for."""
     alarm: str = ""
     """What is wrong with its identity: another sidecar has come under its name."""
     alarm_ms: int = 0

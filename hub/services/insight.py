@@ -90,7 +90,11 @@ class Insight:
         stored = await self._store.spec(task)
         assert stored is not None, "a task is stored with its spec"
         attempts = await self._store.attempts(task)
-        return rows.task(row, codec.decode_spec(stored[0]), codec.decode_tier(stored[1]), attempts)
+        view = rows.task(row, codec.decode_spec(stored[0]), codec.decode_tier(stored[1]), attempts)
+        held = self._fleet.held.get(task)
+        if held is not None and view.attempts and view.attempts[-1].epoch == held.epoch:
+            view.attempts[-1].answering = self._fleet.agents[held.agent].answering.get(task)
+        return view
 
     async def tasks(
         self,
