@@ -6,8 +6,10 @@ end, and every task that it got an id for has to end, or the measurement fails.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
+from itertools import count as count_from
 from itertools import cycle, islice
 from time import perf_counter
 from typing import Any, Final
@@ -18,6 +20,7 @@ from msgspec import Struct
 
 from agentcom.bench import exposition
 from agentcom.bench.statistics import due_times, waits_ms
+from agentcom.bench.wire import Wire, wire
 from agentcom.transport import Transport
 from protocol.api import PREFIX
 from protocol.errors import WorkFailed
@@ -25,6 +28,10 @@ from protocol.errors import WorkFailed
 STALL_S: Final = 60.0
 """So long without the end of any task, while some are open, is no measurement any more."""
 SPEC: Final[dict[str, str]] = {"title": "bench", "executor": "noop"}
+IDLE_LINES: Final = 4
+"""Connections for tasks that are sent one by one, open before the first is due."""
+_PATH: Final = f"{PREFIX}/tasks"
+_ONE: Final = msgspec.json.encode(SPEC)
 _ENDS: Final = ("task_completed", "task_failed", "task_cancelled", "task_dead")
 
 
@@ -41,6 +48,9 @@ class _Tasks(Struct):
     tasks: list[_Task]
 
 
+_task: Final = msgspec.json.Decoder(_Task).decode
+
+
 class Rates(Struct, frozen=True, kw_only=True):
     """One run: tasks a second until all were acknowledged, and until all had ended."""
 
@@ -52,7 +62,9 @@ class Submitter:
     """Submits to the hub at ``url``; call :meth:`listen` first and :meth:`close` at the end."""
 
     def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url, token
         self._transport = Transport(url, token, patience_s=30.0)
+        self._run, self._numbers = uuid4().hex, count_from()  # of idempotency keys
         self._open: set[str] = set()
         self._ended_at: dict[str, float] = {}  # since the last wait
         self._is_empty = asyncio.Event()
@@ -114,16 +126,20 @@ class Submitter:
         """
         took_ms: list[float] = []
         left = [None] * count
+        lines = await asyncio.gather(*(wire(self._url, self._token) for _ in range(callers)))
         began = perf_counter()
 
-        async def caller() -> None:
+        async def caller(line: Wire) -> None:
             while left:
                 left.pop()
                 asked = perf_counter()
-                await self._submit_one()
+                await self._submit_one(line)
                 took_ms.append((perf_counter() - asked) * 1000)
 
-        await asyncio.gather(*(caller() for _ in range(callers)))
+        try:
+            await asyncio.gather(*(caller(line) for line in lines))
+        finally:
+            _hang_up(lines)
         per_s = round(count / (perf_counter() - began), 1)
         await self.until_ended()
         return per_s, took_ms
@@ -134,31 +150,38 @@ class Submitter:
         A task is sent when it is due, whether or not the one before it has ended.
         """
         due: dict[str, float] = {}
+        free = list(await asyncio.gather(*(wire(self._url, self._token) for _ in range(IDLE_LINES))))
+        lines = tuple(free)
 
         async def one(at: float) -> None:
             await asyncio.sleep(max(0.0, at - perf_counter()))
-            due[await self._submit_one()] = at
+            line = free.pop() if free else await wire(self._url, self._token)
+            due[await self._submit_one(line)] = at
+            free.append(line)
 
-        await asyncio.gather(*(one(at) for at in due_times(perf_counter() + 0.05, per_s, count)))
-        return waits_ms(due, await self.until_ended())
+        try:
+            await asyncio.gather(*(one(at) for at in due_times(perf_counter() + 0.05, per_s, count)))
+            return waits_ms(due, await self.until_ended())
+        finally:
+            _hang_up({*lines, *free})
 
     async def _submit(self, specs: Sequence[dict[str, str]]) -> None:
         self._expect(await self._post(specs))
 
     async def _post(self, specs: Sequence[dict[str, Any]]) -> list[str]:
-        answer = await self._ask({"tasks": specs}, _Tasks)
+        headers = {"Idempotency-Key": f"{self._run}-{next(self._numbers)}"}
+        answer = await self._transport.call(
+            "POST", _PATH, _Tasks, body={"tasks": specs}, headers=headers, is_repeatable=True
+        )
         return [task.id for task in answer.tasks]
 
-    async def _submit_one(self) -> str:
-        task: str = (await self._ask(SPEC, _Task)).id
+    async def _submit_one(self, line: Wire) -> str:
+        status, body = await line.post(_PATH, _ONE, f"{self._run}-{next(self._numbers)}")
+        if status != HTTPStatus.CREATED:
+            raise WorkFailed(f"the hub answered {status}: {body[:500].decode('utf-8', 'replace')}")
+        task = _task(body).id
         self._expect([task])
         return task
-
-    async def _ask(self, body: object, shape: Any) -> Any:  # noqa: ANN401 - the shape that was asked for
-        headers = {"Idempotency-Key": uuid4().hex}
-        return await self._transport.call(
-            "POST", f"{PREFIX}/tasks", shape, body=body, headers=headers, is_repeatable=True
-        )
 
     # --- hearing of ends ----------------------------------------------------------------------------------------------
 
@@ -204,3 +227,8 @@ class Submitter:
         self._open.discard(task)
         if not self._open:
             self._is_empty.set()
+
+
+def _hang_up(lines: Iterable[Wire]) -> None:
+    for line in lines:
+        line.close()

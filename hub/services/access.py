@@ -41,6 +41,8 @@ class Access:
         self._store, self._clock = store, clock
         self._rows = {row.id: row for row in rows}
         self._used: dict[str, int] = {}  # token id -> when it was last used, not yet stored
+        self._seen: dict[bytes, str] = {}  # digests of tokens that were shown and are right, and their ids
+        self._principals: dict[str, tuple[TokenRow, Principal]] = {}
 
     @classmethod
     async def load(cls, store: Store, clock: Clock) -> "Access":
@@ -50,6 +52,8 @@ class Access:
     async def reload(self) -> None:
         """Read all tokens again: another hub has made or revoked some."""
         self._rows = {row.id: row for row in await self._store.tokens()}
+        self._seen.clear()
+        self._principals.clear()
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -61,11 +65,16 @@ class Access:
         """
         if not token:
             raise Unauthenticated("this needs a token")
-        token_id = rules.token_id(token)
-        row = self._rows.get(token_id)
-        # An unknown id takes the same way as a wrong secret, so the time of the answer does not tell which ids exist.
-        if not rules.matches(token, row.digest if row else _NOBODYS) or row is None:
-            raise Unauthenticated("this hub does not know the token")
+        digest = rules.digest(token)
+        token_id = self._seen.get(digest)  # only one that was right is in there, and stays it until it is revoked
+        if token_id is None:
+            token_id = rules.token_id(token)
+            row = self._rows.get(token_id)
+            # An unknown id takes the same way as a wrong secret, so the time of the answer does not tell which ids
+            # exist.
+            if not rules.matches(token, row.digest if row else _NOBODYS) or row is None:
+                raise Unauthenticated("this hub does not know the token")
+            self._seen[digest] = token_id
         return self.principal(token_id)
 
     def principal(self, token_id: str) -> Principal:
@@ -82,8 +91,11 @@ class Access:
             raise Unauthenticated(f"token {row.id} was revoked at {_at(row.revoked_ms):%Y-%m-%dT%H:%M:%SZ}")
         if row.expires_ms is not None and row.expires_ms <= now_ms:
             raise Unauthenticated(f"token {row.id} expired at {_at(row.expires_ms):%Y-%m-%dT%H:%M:%SZ}")
-        self._used[row.id] = now_ms
-        return Principal(token=row.id, role=Role(row.role), label=row.label)
+        self._used[token_id] = now_ms
+        known = self._principals.get(token_id)
+        if known is None or known[0] is not row:
+            known = self._principals[token_id] = row, Principal(token=row.id, role=Role(row.role), label=row.label)
+        return known[1]
 
     def require(self, who: Principal, permission: str) -> None:
         """Pass if ``who`` holds ``permission``.

@@ -67,7 +67,8 @@ class Intake:
             BadInput: a dependency does not exist or will never complete.
             Overloaded, Throttled, StorageFull: not now; ``retry_after_s`` says when.
         """
-        self.check(len(specs), by)
+        if len(specs) > 1:
+            self.check(len(specs), by)
         now_ms = self._clock.now_ms()
         tasks = tuple(self._new(spec, now_ms, by) for spec in specs)
         del specs  # they would wait for the disk beside their stored form

@@ -7,11 +7,14 @@ this hub's (against CSRF and DNS rebinding). A bearer token is sent by nobody un
 What is not in the route table is answered 401 without credentials, so nothing about the hub can be learnt unasked.
 """
 
+import re
+from itertools import count
 from typing import Final
 from uuid import uuid4
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDict
 
 from hub.core.access import Principal
 from hub.web import login
@@ -21,24 +24,30 @@ from hub.web.routing import Route
 from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS, SETTINGS
 from protocol.errors import NotFound, ReadOnly, Unauthenticated
 
-SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    # Not `no-referrer`: under it browsers send `Origin: null` with forms, and the login could not tell its own page.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+SECURITY_HEADERS: Final = CIMultiDict(
+    {
+        "Content-Security-Policy": (
+            "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        # Not `no-referrer`: under it browsers send `Origin: null` with forms, and the login could not tell its page.
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        hdrs.CACHE_CONTROL: "no-store",
+    }
+)
+_DECENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PREFIX: Final = uuid4().hex[:16]
+"""Tells the requests of one start of a hub from those of another."""
+_numbers: Final = count()
 
 
 @web.middleware
 async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id (the caller's own, if it sent a decent one). The answer carries it: :func:`finish`."""
-    theirs = request.headers.get("X-Request-Id", "")
-    decent = 0 < len(theirs) <= 64 and theirs.isascii() and all(c.isalnum() or c in "._-" for c in theirs)  # noqa: PLR2004 - a label
-    request[REQUEST_ID] = theirs if decent else uuid4().hex
+    theirs = request.headers.get("X-Request-Id")
+    request[REQUEST_ID] = theirs if theirs and _DECENT.fullmatch(theirs) else f"{_PREFIX}{next(_numbers):016x}"
     visitor = visitor_of(request.transport)
     if visitor is None or visitor.is_guest:
         return await handler(request)
@@ -51,12 +60,15 @@ async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def finish(request: web.Request, response: web.StreamResponse) -> None:
     """Put the security headers and the request's id on every answer, streams included."""
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-    response.headers[hdrs.SERVER] = "AgentCom"
-    if REQUEST_ID in request:
-        response.headers["X-Request-Id"] = request[REQUEST_ID]
+    headers = response.headers
+    if "Content-Security-Policy" in headers or hdrs.CACHE_CONTROL in headers:
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+    else:
+        headers.extend(SECURITY_HEADERS)
+    headers[hdrs.SERVER] = "AgentCom"
+    if (request_id := request.get(REQUEST_ID)) is not None:
+        headers["X-Request-Id"] = request_id
 
 
 @web.middleware
@@ -127,7 +139,7 @@ def _route(request: web.Request) -> Route | None:
     if resource is None:
         return None
     method = "GET" if request.method == "HEAD" else request.method
-    for route in request.app[LIVE].routes:
-        if route.method == method and route.path == resource.canonical:
-            return route
-    raise NotFound("route", request.path[:200])
+    route = request.app[LIVE].places.get((method, resource.canonical))
+    if route is None:
+        raise NotFound("route", request.path[:200])
+    return route

@@ -16,7 +16,7 @@ from msgspec import Struct
 from multidict import MultiMapping
 
 from hub.web.problems import BodyTooLarge, InvalidJson, WrongMediaType
-from hub.web.routing import Param
+from hub.web.routing import JSON, Param
 from hub.web.services import LIVE, ROUTE
 from protocol import schema
 from protocol.errors import BadInput, NotFound, Overloaded, Problem
@@ -51,19 +51,26 @@ async def raw_body(request: web.Request, most_bytes: int = MAX_BODY_BYTES) -> by
         raise BodyTooLarge(most_bytes)
     if size_bytes is None or hdrs.CONTENT_ENCODING in request.headers:
         size_bytes = MAX_BODY_BYTES  # nobody knows before it is here
+    if request.content.is_eof():
+        return await _whole(request)  # it came together with the head: there is nothing to wait for
     live = request.app[LIVE]
     if live.body_bytes + size_bytes > MAX_BODIES_BYTES:
         raise Overloaded(f"{live.body_bytes} bytes of other requests are being read", _BUSY_S)
     live.body_bytes += size_bytes
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise BodyTooLarge(MAX_BODY_BYTES) from None
+            return await _whole(request)
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_S:g} s") from None
     finally:
         live.body_bytes -= size_bytes
+
+
+async def _whole(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge(MAX_BODY_BYTES) from None
 
 
 async def json_body(request: web.Request) -> Any:  # noqa: ANN401 - any JSON value
@@ -102,7 +109,7 @@ def parsed(raw: bytes, media_type: str) -> Any:  # noqa: ANN401 - any JSON value
         WrongMediaType: it is said to be something else, and does not look like JSON either.
         InvalidJson: it is not JSON; the error has line and column.
     """
-    if media_type not in _LENIENT and media_type != "application/json" and not media_type.endswith("+json"):
+    if media_type not in _LENIENT and media_type != JSON and not media_type.endswith("+json"):
         raise WrongMediaType(media_type)
     if not raw.strip():
         raise InvalidJson("the body is empty; send a JSON object", 1, 1)
@@ -130,7 +137,8 @@ def _invalid(raw: bytes, exc: Exception) -> InvalidJson:
 
 
 def _media_type(request: web.Request) -> str:
-    return request.content_type.lower() if hdrs.CONTENT_TYPE in request.headers else ""
+    said = request.headers.get(hdrs.CONTENT_TYPE)
+    return JSON if said == JSON else "" if said is None else request.content_type.lower()
 
 
 def task_id(request: web.Request) -> str:

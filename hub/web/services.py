@@ -68,12 +68,17 @@ class Live:
     Attributes:
         streams: each with the token and the address it is for.
         body_bytes: length of the bodies that are being read.
+        places: the routes by method and path.
     """
 
     routes: tuple[Route, ...]
     metrics: CollectorRegistry
     streams: dict[asyncio.Task[Any], tuple[str, str]] = field(default_factory=dict)
     body_bytes: int = 0
+    places: dict[tuple[str, str], Route] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = {(route.method, route.path): route for route in self.routes}
 
 
 SERVICES: Final = web.AppKey("services", Services)
