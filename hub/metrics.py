@@ -11,7 +11,7 @@ from hub.gateway.connection import Links
 from hub.services.watch import Watch
 from hub.store.backend import Backend
 from hub.store.waiting import MAX_BATCH
-from protocol.model import AgentState, TaskState
+from protocol.model import AgentState, TaskState, Tier, TierDecision
 
 
 class Metrics:
@@ -22,12 +22,18 @@ class Metrics:
         self.watch: Watch | None = None
         self._ended: Counter[TaskState] = Counter()
         self._claims, self._planning_s = 0, 0.0
+        self._tiers: Counter[tuple[Tier, Tier]] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def ended(self, state: TaskState) -> None:
         """An attempt has ended and its task is in this state now."""
         self._ended[state] += 1
+
+    def tiered(self, tier: TierDecision) -> None:
+        """A submitter has said how hard the task is; counted where the heuristic says otherwise."""
+        if tier.explicit is not None and tier.explicit is not tier.inferred:
+            self._tiers[tier.explicit, tier.inferred] += 1
 
     def planned(self, claims: int, took_s: float) -> None:
         """So many tasks were given to agents, and deciding it took so long altogether."""
@@ -42,6 +48,14 @@ class Metrics:
         for state, count in sorted(self._ended.items()):
             attempts.add_metric([state.value], count)
         yield attempts
+        tiers = CounterMetricFamily(
+            "agentcom_tier_disagreements",
+            "Tasks whose submitter has named another tier than they look like",
+            labels=["explicit", "inferred"],
+        )
+        for (explicit, inferred), count in sorted(self._tiers.items()):
+            tiers.add_metric([explicit.value, inferred.value], count)
+        yield tiers
         agents = GaugeMetricFamily("agentcom_agents", "Agents by state", labels=["state"])
         states = Counter(agent.state for agent in self._fleet.agents.values())
         for known in AgentState:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import structlog
 from msgspec import Meta, Struct
 
+from protocol.choice import Effort
 from protocol.errors import BudgetSpent, ModelFailed, PromptTooLong, ToolsUnsupported, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
 from sidecar.core.outcome import tail
@@ -20,11 +21,14 @@ from sidecar.executors.calls import calls_in_text, instructions
 from sidecar.executors.prompt import task_text
 from sidecar.executors.refit import refit
 from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec
+from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools import tools
 from sidecar.tools.base import Tool
 
 MAX_TURNS: Final = 40
+MORE_TURNS: Final = 2
+"""Times the usual turns with more effort."""
 MAX_ANSWER_TOKENS: Final = 4096
 USUAL_CONTEXT: Final = 16_384
 """Tokens that a conversation with tools mostly stays below: a model loaded with room for them is loaded once."""
@@ -73,7 +77,7 @@ class AgentExecutor:
         try:
             provider = self._endpoints.provider(work.routing.endpoint)
             loop = _Loop(work, provider, spending, said, await task_text(work, with_files=False))
-            done = await loop.run(self._max_turns)
+            done = await loop.run(self._max_turns * (MORE_TURNS if work.effort is Effort.HIGH else 1))
         except WorkFailed as exc:
             return failed(exc, spending.usage, "".join(said))
         log.info("agent_finished", task=work.attempt.task, turns=loop.turns, tokens=_tokens(spending))
@@ -132,7 +136,7 @@ class _Loop:
     async def _ask(self) -> ChatReply:
         while True:
             try:
-                return await self.provider.chat(self._request())
+                return await answered(self.provider, self._request())
             except ToolsUnsupported:
                 if self._in_text:
                     raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from protocol.choice import Effort
 from protocol.errors import BudgetSpent, ModelFailed, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.loads import Answering
@@ -49,6 +50,11 @@ class Work:
     check: Callable[[], None] = lambda: None
     answering: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
     lead: str = ""
+
+    @property
+    def effort(self) -> Effort:
+        """How hard to try, by the rung that the attempt stands on."""
+        return self.routing.rung.effort if self.routing.rung is not None else Effort.NORMAL
 
 
 @dataclass(frozen=True, slots=True)

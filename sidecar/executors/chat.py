@@ -12,6 +12,7 @@ from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Spending, Work, failed, summary
 from sidecar.executors.prompt import task_text
 from sidecar.llm.base import ChatMessage
+from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools.confined import Tree
 
@@ -39,14 +40,15 @@ class ChatExecutor:
         try:
             spending.refuse_if_spent()
             provider = self._endpoints.provider(work.routing.endpoint)
-            reply = await provider.chat(
+            reply = await answered(
+                provider,
                 asking(
                     work,
                     spending,
                     (ChatMessage("user", await task_text(work, with_files=True)),),
                     system=_SYSTEM_FILE if work.spec.save_as else _SYSTEM,
                     most_tokens=MAX_ANSWER_TOKENS,
-                )
+                ),
             )
             spending.add(reply.usage)
             answer = reply.text

@@ -6,8 +6,10 @@ stream that simply ends; here an answer without ``stop_reason`` and ``message_st
 
 from typing import Any
 
+from protocol.choice import Effort
 from protocol.errors import EndpointDown, ModelFailed
 from protocol.model import EndpointKind, ModelReport, Residency, Timing, Usage
+from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
@@ -172,6 +174,8 @@ def _parameters(request: ChatRequest, model: str) -> dict[str, Any]:
         "messages": _messages(request.messages),
         "stream": True,
     }
+    if request.effort is Effort.HIGH:
+        parameters["output_config"] = effort.CLAUDE
     if request.system:
         parameters["system"] = request.system
     if request.tools:

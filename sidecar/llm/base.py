@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol
 
 import structlog
 
+from protocol.choice import Effort
 from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused
 from protocol.loads import Answering
 from protocol.model import Usage
@@ -68,7 +69,8 @@ class ChatMessage:
 class ChatRequest:
     """What a model is asked.
 
-    ``model`` empty: the endpoint's default. ``temperature`` is a wish: not every API takes one. ``context_tokens`` is
+    ``model`` empty: the endpoint's default. ``temperature`` is a wish: not every API takes one; ``effort``
+    is one too, but a model that cannot refuses it (``effort.py``). ``context_tokens`` is
     what the whole conversation will probably need, so that a model is loaded once with room for all of it; it is a wish
     too, and a prompt that does not fit is refused. ``keep_alive_s`` is how long the model should stay in memory
     (negative: for ever; ``None``: as usual), ``unload`` names models that should go before. ``timeout_s`` bounds the
@@ -82,6 +84,7 @@ class ChatRequest:
     model: str = ""
     max_output_tokens: int = 4096
     temperature: float | None = None
+    effort: Effort = Effort.NORMAL
     context_tokens: int = 0
     keep_alive_s: float | None = None
     unload: tuple[str, ...] = ()

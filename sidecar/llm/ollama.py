@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from protocol.choice import Effort
 from protocol.errors import (
     EndpointBusy,
     EndpointDown,
@@ -21,6 +22,7 @@ from protocol.errors import (
 )
 from protocol.model import ModelReport, Residency, Timing, Usage
 from sidecar.errors import PromptCut
+from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     ChatMessage,
@@ -218,6 +220,7 @@ class OllamaProvider:
 
     def _parameters(self, request: ChatRequest, model: str, context: int) -> dict[str, Any]:
         options: dict[str, Any] = {"num_ctx": context, "num_predict": request.max_output_tokens}
+        think = {"think": effort.ollama(model)} if request.effort is Effort.HIGH else {}
         if request.temperature is not None:
             options["temperature"] = request.temperature
         system = [{"role": "system", "content": request.system}] if request.system else []
@@ -233,6 +236,7 @@ class OllamaProvider:
             ],
             "stream": True,
             "options": options,
+            **think,
             "keep_alive": KEEP_ALIVE if request.keep_alive_s is None else request.keep_alive_s,
         }
 

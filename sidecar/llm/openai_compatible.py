@@ -7,8 +7,10 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+from protocol.choice import Effort
 from protocol.errors import EndpointDown, ModelFailed, ModelMissing
 from protocol.model import EndpointKind, ModelReport, Residency, Timing, Usage
+from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
@@ -227,6 +229,8 @@ def _parameters(request: ChatRequest, model: str, limit_name: str) -> dict[str, 
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if request.effort is Effort.HIGH:
+        parameters["reasoning_effort"] = effort.OPENAI
     if request.temperature is not None:
         parameters["temperature"] = request.temperature
     if request.tools:

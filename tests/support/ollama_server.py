@@ -190,9 +190,13 @@ class OllamaServer:
         model = self._found(name)
         if model is None:
             return _error(404, f"model '{name}' not found")
-        if body.get("tools") and not model.tools:
-            return _error(400, f"registry.ollama.ai/library/{model.name} does not support tools")
-        return None
+        refusals = {
+            "tools": f"registry.ollama.ai/library/{model.name} does not support tools",
+            "think": f'"{model.name}" does not support thinking',
+        }
+        can = {"tools": model.tools, "think": model.thinking}
+        refused = next((why for name, why in refusals.items() if body.get(name) and not can[name]), "")
+        return _error(400, refused) if refused else None
 
     def _next(self, body: dict[str, Any]) -> Reply:
         if callable(self.script):

@@ -35,6 +35,7 @@ class Model:
     kv_heads: int = 8
     head_length: int = 128
     remote_host: str = ""
+    thinking: bool = True
 
     @property
     def digest(self) -> str:
