@@ -194,6 +194,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         chains=settings.chains,
         admit=Admission(store, window, [watch.check] if watch else []).check,
         on_delayed=sweeper.due,
+        on_explicit=metrics.tiered,
     )
     registry = Registry(store, fleet, clock, probe)
     gateway = Gateway(

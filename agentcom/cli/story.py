@@ -6,7 +6,17 @@ import click
 
 from agentcom.cli import output
 from protocol.api import AttemptView, Explanation, TaskView
-from protocol.model import FINAL_STATES, Candidate, Finding, Iteration, TaskResult, TaskState, Usage
+from protocol.choice import Choice, Rung
+from protocol.model import (
+    FINAL_STATES,
+    Candidate,
+    Finding,
+    Iteration,
+    TaskResult,
+    TaskState,
+    TierDecision,
+    Usage,
+)
 
 _TAIL_LINES = 20
 _FINDING_LINES = 12
@@ -30,6 +40,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "model": next((a.answering.in_words for a in task.attempts[-1:] if a.answering), ""),
         "took": _took(task),
         "attempts": str(len(task.attempts)) if len(task.attempts) > 1 else "",
+        "tier": tier_words(task.routing.tier),
         "routing": _routing(task),
         "cost": cost(task.usage),
         "branch": _branch(task.result),
@@ -87,6 +98,37 @@ def way_line(way: Candidate) -> str:
     return f"{'yes' if way.feasible else 'no '} {name}{f': {why}' if why else ''}"
 
 
+def tier_words(tier: TierDecision) -> str:
+    """How hard the task counts as, who says so, and why."""
+    why = ", ".join(tier.signals)
+    if tier.explicit is None:
+        return f"{tier.effective} by its looks, {tier.confidence:.0%} sure ({why})"
+    if tier.explicit is tier.inferred:
+        return f"{tier.effective}, as it looks too ({why})"
+    return f"{tier.effective}, although it looks {tier.inferred} ({why})"
+
+
+def rung_words(rung: Rung | None) -> str:
+    """Where an attempt stands on the ladder; empty on the ground."""
+    if rung is None:
+        return ""
+    return f"rung {rung.number}: {rung.model}, tier {rung.tier}, {rung.effort} effort"
+
+
+def estimate_lines(learnt: Choice | None) -> Iterator[str]:
+    """What was learnt about the models that could do it, one a line."""
+    if learnt is None:
+        return
+    did = {"on": "it decides", "shadow": "it only looks on"}.get(learnt.mode, learnt.mode)
+    tried = ", to learn more about it" if learnt.explores else ""
+    yield f"learnt about {learnt.topic} ({did}): {learnt.model or 'nothing'}{tried}"
+    for each in learnt.estimates:
+        yield (
+            f"  {each.model}: passes {each.success:.0%}, {each.seconds:.0f} s and ${each.usd:.4f} to a verified result "
+            f"({each.outcomes:.0f} outcomes)"
+        )
+
+
 def cost(usage: Usage) -> str:
     """Model, tokens and money in words."""
     if usage.model in {"", "none"} and not usage.input_tokens:
@@ -132,5 +174,8 @@ def _branch(result: TaskResult | None) -> str:
 def _attempt(attempt: AttemptView) -> str:
     ended = attempt.ended_at or attempt.started_at
     took = output.duration((ended - attempt.assigned_at).total_seconds()) if ended else ""
+    rung = rung_words(attempt.routing.rung if attempt.routing else None)
     why = f": {attempt.reason}" if attempt.reason else ""
+    if rung:
+        why = f"  {rung}{why}"
     return output.printable(f"attempt {attempt.epoch}  {attempt.state.value}  {attempt.agent}  {took}{why}")

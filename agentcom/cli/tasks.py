@@ -140,6 +140,11 @@ def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - 
     ]
     if rows:
         output.table(("agent", "state", "host", "why"), rows)
+    click.echo(f"tier: {output.printable(story.tier_words(found.routing.tier))}")
+    if rung := story.rung_words(found.routing.rung):
+        click.echo(output.printable(rung))
+    for line in story.estimate_lines(found.routing.learnt):
+        click.echo(output.printable(line))
     if found.routing.reason:
         click.echo(f"routing: {output.printable(found.routing.reason)}")
     for way in found.routing.candidates:

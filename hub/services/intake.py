@@ -22,7 +22,7 @@ from protocol.api import Submitted
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.ids import IdMaker
-from protocol.model import PRIORITY_ORDER, Strategy, TaskSpec, TaskState, Tier
+from protocol.model import PRIORITY_ORDER, Strategy, TaskSpec, TaskState, Tier, TierDecision
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +42,11 @@ class Intake:
         chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS,
         admit: Callable[[int, Iterable[str], str], None] = lambda _tasks, _classes, _by: None,
         on_delayed: Callable[[int], None] = lambda _ready_ms: None,
+        on_explicit: Callable[[TierDecision], None] = lambda _tier: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._ids, self._chains = clock, ids, chains
-        self._admit, self._on_delayed = admit, on_delayed
+        self._admit, self._on_delayed, self._on_explicit = admit, on_delayed, on_explicit
 
     def check(self, tasks: int, by: str) -> None:
         """Pass if so many new tasks of the caller ``by`` could come in now: to be asked before anything is read.
@@ -100,6 +101,8 @@ class Intake:
 
     def _new(self, spec: TaskSpec, now_ms: int, by: str) -> NewTask:
         tier, requirements = route(spec, self._chains, by)
+        if tier.explicit is not None:
+            self._on_explicit(tier)
         ready_ms = _ms(spec.run_after)
         return NewTask(
             id=self._ids.make(now_ms),

@@ -16,7 +16,19 @@ TASK = "01m7ychhzmsefnyay68aqh999n"
 NONE: dict[str, Any] = {
     **dict.fromkeys(
         (
-            *("prompt", "shell", "repo", "branch", "tier", "model", "priority", "title", "save_as", "executor"),
+            *(
+                "prompt",
+                "shell",
+                "repo",
+                "branch",
+                "tier",
+                "escalation",
+                "model",
+                "priority",
+                "title",
+                "save_as",
+                "executor",
+            ),
             *("fix_attempts", "tokens", "usd", "timeout", "max_retries", "spec"),
         )
     ),

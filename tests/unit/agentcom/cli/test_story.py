@@ -4,10 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from agentcom.cli import story
 from protocol.api import Explanation, TaskView
-from protocol.model import Candidate, Finding, Strategy, Usage
+from protocol.choice import Choice, Effort, Estimate, Rung
+from protocol.model import Candidate, Finding, Strategy, Tier, TierDecision, Usage
 from tests.unit.agentcom.conftest import view
 
 FINDINGS = [
@@ -119,3 +121,28 @@ def test_a_way_without_reasons_ends_with_its_name(reasons: tuple[str, ...], line
     way = Candidate(strategy=Strategy.TRIVIAL, agent="Boo", feasible=True, reasons=reasons)
 
     assert story.way_line(way) == line
+
+
+def test_the_tier_says_who_has_named_it_and_what_it_looks_like() -> None:
+    looks = TierDecision(
+        explicit=None, inferred=Tier.STANDARD, effective=Tier.STANDARD, confidence=0.65, signals=("5 files",)
+    )
+    said = structs.replace(looks, explicit=Tier.COMPLEX, effective=Tier.COMPLEX, confidence=1.0)
+
+    assert story.tier_words(looks) == "standard by its looks, 65% sure (5 files)"
+    assert story.tier_words(said) == "complex, although it looks standard (5 files)"
+    assert story.tier_words(structs.replace(said, inferred=Tier.COMPLEX)) == "complex, as it looks too (5 files)"
+
+
+def test_a_rung_and_what_was_learnt_are_told() -> None:
+    rung = Rung(number=2, tier="complex", model="claude", effort=Effort.HIGH)
+    estimate = Estimate(model="small", strategy="local_llm", success=0.8, seconds=60.0, usd=0.0, outcomes=12.0)
+    learnt = Choice(mode="shadow", topic="chat/standard/any", model="small", estimates=(estimate,))
+
+    assert story.rung_words(None) == ""
+    assert story.rung_words(rung) == "rung 2: claude, tier complex, high effort"
+    assert list(story.estimate_lines(None)) == []
+    assert list(story.estimate_lines(learnt)) == [
+        "learnt about chat/standard/any (it only looks on): small",
+        "  small: passes 80%, 60 s and $0.0000 to a verified result (12 outcomes)",
+    ]
