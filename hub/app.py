@@ -235,7 +235,7 @@ async def _assemble(
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
-    running._stop.append(_ender(tasks, access))  # noqa: SLF001 - as above
+    running._stop.append(_ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:
         running.url = hub.membership.url = await _open(app, settings, hub.links, running)
     except BaseException:
@@ -269,11 +269,14 @@ def _end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task
     return ended
 
 
-def _ender(tasks: list["asyncio.Task[None]"], access: Access) -> Callable[[], Awaitable[None]]:
+def _ender(
+    tasks: list["asyncio.Task[None]"], access: Access, keep: Callable[[], None]
+) -> Callable[[], Awaitable[None]]:
     async def end() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        keep()  # the store writes what waits before it closes
         with contextlib.suppress(
             Unavailable, TimeoutError
         ):  # a database that is away must not keep the hub from ending

@@ -63,6 +63,7 @@ class Parts:
     gateway: Gateway
     membership: Membership
     mates: Mates
+    learning: Learning
     watch: Watch | None
 
     @property
@@ -73,6 +74,7 @@ class Parts:
             self.registry.run,
             self.membership.run,
             self.mates.run,
+            self.learning.run,
             lambda: self.store.listen(self.mates.listen),
             *((self.watch.run,) if self.watch else ()),
         )
@@ -113,6 +115,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     sweeper: Sweeper
     membership: Membership
     speeds = Speeds()
+    speeds.recall(start.measures)
+    learning = Learning(store, fleet, speeds, clock)
     results = Results(
         store,
         fleet,
@@ -123,7 +127,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
         on_log=feed.logged,
         on_ended=metrics.ended,
-        on_used=Learning(fleet, speeds, clock).used,
+        on_used=learning.used,
         ladder=lambda: Ladder(chains=settings.chains, offers=offers_of(fleet), ceiling=settings.escalation),
     )
     hub, lease_s = start.hub_boot, settings.lease_s
@@ -252,6 +256,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         gateway=gateway,
         membership=membership,
         mates=mates,
+        learning=learning,
         watch=watch,
     )
 

@@ -5,23 +5,20 @@ of two and still tells a T4 from an H200. Pure memory: what agents report goes i
 of the scheduler (``hub/core/board.py``) and ``hub/services/results.py``, which reports what attempts have used.
 """
 
-from collections import OrderedDict
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hub.core.measures import Kept, Measure
 from hub.core.routing import Requirements
 from protocol.machine import GpuReport, HostReport
 from protocol.model import EndpointReport, ModelReport
 
-K = TypeVar("K")
-V = TypeVar("V")
 GIGA: Final = 1e9
 NEW_WEIGHT: Final = 0.2
 """Weight of a new measurement: about the last ten count."""
-MAX_KEPT: Final = 10_000
-"""Pairs of server and model, and kinds of tasks, that are remembered; the one that was used longest ago goes first."""
 
 BANDWIDTH: Final[tuple[tuple[str, float], ...]] = (
     ("B200", 8_000.0),
@@ -133,21 +130,36 @@ class Speeds:
     """What was measured, by server and model, and by kind of task."""
 
     def __init__(self) -> None:
-        self._speeds: OrderedDict[tuple[ServerKey, str], Speed] = OrderedDict()
-        self._disks: OrderedDict[ServerKey, float] = OrderedDict()
+        self._speeds = Kept("speed", Speed, afresh=lambda speed: replace(speed, used_at=float("-inf")))
+        self._disks = Kept("disk", float)
+        self._demands = Kept("demand", Demand)
+        self._lengths = Kept("length", float)
+        self._prices = Kept("price", float)
+        self._all = {
+            kept.about: kept for kept in (self._speeds, self._disks, self._demands, self._lengths, self._prices)
+        }
         self._any_disk = DISK
-        self._demands: OrderedDict[str, Demand] = OrderedDict()
-        self._lengths: OrderedDict[str, float] = OrderedDict()
-        self._prices: OrderedDict[tuple[ServerKey, str], float] = OrderedDict()
+
+    def changes(self) -> list[Measure]:
+        """What has changed since this was last asked, to be stored."""
+        return [measure for kept in self._all.values() for measure in kept.changes()]
+
+    def recall(self, measures: Iterable[Measure]) -> None:
+        """What earlier hubs have stored, oldest first."""
+        for measure in measures:
+            if (kept := self._all.get(measure.about)) is not None:
+                kept.recall(measure)
+                if measure.about == "disk":
+                    self._any_disk = self._disks.newest or DISK
 
     def of(
         self, server: ServerKey, endpoint: EndpointReport, model: ModelReport | None, host: HostReport | None
     ) -> Speed:
         """What to expect of ``model`` (``None``: the endpoint does not list it) on this server."""
-        found = self._speeds.get((server, model.name if model else ""))
+        found = self._speeds.get(*server, model.name if model else "")
         if found is not None:
             return found
-        return expected(endpoint, model, host, self._disks.get(server, self._any_disk))
+        return expected(endpoint, model, host, self._disks.get(*server) or self._any_disk)
 
     def demand(self, kind: str, executor: str) -> Demand:
         """What a task of ``kind`` (the text of its class) will ask for."""
@@ -171,26 +183,28 @@ class Speeds:
         if was is not None:
             read, written = _mixed(was.input_tokens, input_tokens), _mixed(was.output_tokens, output_tokens)
             now = Demand(read, written, _mixed(was.verify_s, verify_s))
-        _keep(self._demands, kind, now)
+        self._demands.put(now, kind)
 
     def lasts(self, kind: str) -> float:
         """Seconds that an attempt of ``kind`` takes which needs no model."""
-        return self._lengths.get(kind, UNKNOWN_LENGTH)
+        return self._lengths.get(kind) or UNKNOWN_LENGTH
 
     def lasted(self, kind: str, seconds: float) -> None:
         """An attempt of ``kind`` has taken so long."""
-        _keep(self._lengths, kind, _mixed(self._lengths.get(kind, seconds), seconds))
+        self._lengths.put(_mixed(self._lengths.get(kind) or seconds, seconds), kind)
 
     def usd(self, server: ServerKey, endpoint: EndpointReport, name: str, demand: Demand) -> float:
         """What so many tokens will cost there, in US dollars."""
-        rate = self._prices.get((server, name), 0.0 if endpoint.local else CLOUD_USD)
+        known = self._prices.get(*server, name)
+        rate = known if known is not None else 0.0 if endpoint.local else CLOUD_USD
         return rate * (demand.input_tokens + OUTPUT_PRICE * demand.output_tokens)
 
     def paid(self, server: ServerKey, name: str, cost_usd: float, tokens: tuple[int, int]) -> None:
         """So many tokens that were read and written have cost so much."""
         if (weight := tokens[0] + OUTPUT_PRICE * tokens[1]) > 0:
             rate = cost_usd / weight
-            _keep(self._prices, (server, name), _mixed(self._prices.get((server, name), rate), rate))
+            known = self._prices.get(*server, name)
+            self._prices.put(rate if known is None else _mixed(known, rate), *server, name)
 
     def took(
         self,
@@ -214,7 +228,7 @@ class Speeds:
             load_s: seconds until the model was in memory, if it was not.
             prefill, decode: tokens read and written, and the seconds that each took.
         """
-        was = self._speeds.get((server, name), before)
+        was = self._speeds.get(*server, name) or before
         now = Speed(
             was.load_s if load_s is None else _learnt(was, was.load_s, load_s),
             _rate(was, was.prefill_tokens_per_s, prefill),
@@ -222,11 +236,11 @@ class Speeds:
             is_measured=True,
             used_at=at,
         )
-        _keep(self._speeds, (server, name), now)
+        self._speeds.put(now, *server, name)
         if load_s:
             rate = size_bytes / load_s / GIGA
-            self._any_disk = _mixed(self._any_disk, rate) if self._disks else rate
-            _keep(self._disks, server, _mixed(self._disks.get(server, rate), rate))
+            self._any_disk = _mixed(self._any_disk, rate) if len(self._disks) else rate
+            self._disks.put(_mixed(self._disks.get(*server) or rate, rate), *server)
 
 
 def _rate(was: Speed, rate: float, measured: tuple[int, float] | None) -> float:
@@ -242,10 +256,3 @@ def _learnt(was: Speed, old: float, new: float) -> float:
 
 def _mixed(old: float, new: float) -> float:
     return old + NEW_WEIGHT * (new - old)
-
-
-def _keep(kept: "OrderedDict[K, V]", key: K, value: V) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > MAX_KEPT:
-        kept.popitem(last=False)

@@ -1,22 +1,41 @@
 """Remember what attempts have used: how fast models answered, how much a kind of task asks of them.
 
-Only measurements of finished work count. What is remembered is in memory; a hub that starts again begins with guesses
-(``hub/core/speeds.py``) and has learned after a few tasks. The scheduler reads it through the board.
+Only measurements of finished work count. What was learnt is in memory (``hub/core/speeds.py``), and what has changed
+goes to the store every few seconds: a hub that starts again begins with it. The scheduler reads it through the board.
 """
+
+import asyncio
+from typing import Final
 
 from hub.core.agent import Held
 from hub.core.board import find, model_of
 from hub.core.fleet import Fleet
+from hub.core.measures import MAX_KEPT
 from hub.core.speeds import Speeds, size_of
+from hub.store.hub_changes import KeepMeasures
+from hub.store.store import Store
 from protocol.clock import Clock
 from protocol.model import Usage
+
+KEEP_S: Final = 5.0
 
 
 class Learning:
     """The use case of a report with measurements in it."""
 
-    def __init__(self, fleet: Fleet, speeds: Speeds, clock: Clock) -> None:
-        self._fleet, self._speeds, self._clock = fleet, speeds, clock
+    def __init__(self, store: Store, fleet: Fleet, speeds: Speeds, clock: Clock) -> None:
+        self._store, self._fleet, self._speeds, self._clock = store, fleet, speeds, clock
+
+    async def run(self) -> None:
+        """Store what is new now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            self.keep()
+
+    def keep(self) -> None:
+        """Store what is new."""
+        if changed := self._speeds.changes():
+            self._store.post(KeepMeasures(at_ms=self._clock.now_ms(), measures=tuple(changed), most=MAX_KEPT))
 
     def used(self, held: Held, usage: Usage) -> None:
         """An attempt has ended and says what it has used."""

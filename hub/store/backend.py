@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from hub.core.measures import Measure
 from hub.store import listing, records
 from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
@@ -239,6 +240,10 @@ class Backend(ABC):
         """Endpoints that people have added."""
         return tuple(records.endpoint(row) for row in await self._rows("endpoints"))
 
+    async def measures(self) -> tuple[Measure, ...]:
+        """What was learnt, of each kind the oldest first."""
+        return tuple(Measure(about, name, bytes(value)) for about, name, value in await self._rows("measures"))
+
     async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:
         """Of these tasks those that are queued or blocked."""
         return [records.waiting_task(row) for row in await self._rows("waiting_tasks", json.dumps(tasks))]
@@ -260,6 +265,7 @@ class Backend(ABC):
             classes=await self.classes(),
             agents=await self.agents(),
             endpoints=await self.endpoints(),
+            measures=await self.measures(),
             next_ready_ms=(await self._rows("next_ready"))[0][0],
             next_deadline_ms=(await self._rows("next_deadline"))[0][0],
         )

@@ -13,6 +13,7 @@ from hub.core.ladder import Ladder, Step
 from hub.core.window import Place
 from hub.store.hub_changes import (
     EnterHub,
+    KeepMeasures,
     LeaveAgent,
     LeaveHub,
     MarkAgent,
@@ -432,6 +433,7 @@ AnyChange = (
     | ForgetEvents
     | ForgetKeys
     | RemoveAgent
+    | KeepMeasures
     | Restore
 )
 Outcome = Any | AgentComError

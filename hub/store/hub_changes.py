@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from hub.core.measures import Measure
 from protocol.events import Event
 
 if TYPE_CHECKING:
@@ -162,3 +163,11 @@ class WaitingTask(Struct, frozen=True, kw_only=True):
     priority: int
     is_ready: bool
     wake_ms: int | None
+
+
+class KeepMeasures(Struct, frozen=True, kw_only=True):
+    """Keep what was learnt, and of each kind at most ``most`` values. Outcome: ``None``."""
+
+    at_ms: int
+    measures: tuple[Measure, ...]
+    most: int

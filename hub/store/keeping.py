@@ -1,7 +1,8 @@
-"""The verbs of keeping: forget what is old, remember that a store was restored. The same for every database.
+"""The verbs of keeping: forget what is old, remember what was learnt, and that a store was restored.
 
 Each looks again at what its caller found beside the writer: a task that was put back meanwhile, or that another one
-waits for by now, stays. None touches a live task. ``verbs.py`` holds the verbs of the daily work.
+waits for by now, stays. None touches a live task. The same for every database. ``verbs.py`` holds the verbs of the
+daily work.
 """
 
 import json
@@ -9,6 +10,7 @@ from typing import Final
 
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements
+from hub.store.hub_changes import KeepMeasures
 from protocol.errors import Conflict, NotFound
 from protocol.events import EventKind
 from protocol.model import FINAL_STATES, TaskState
@@ -35,6 +37,7 @@ class Keeping(Batches):
             c.ForgetKeys: self._forget_keys,
             c.RemoveAgent: self._remove_agent,
             c.Restore: self._restore,
+            KeepMeasures: self._keep_measures,
         }
 
     async def _forget_tasks(self, change: c.ForgetTasks) -> int:
@@ -70,6 +73,11 @@ class Keeping(Batches):
                 raise NotFound("agent", change.name)
             raise Conflict(f"agent {change.name} is connected or has work in hand; stop its sidecar and wait for that")
         self._events.append(change.event)
+
+    async def _keep_measures(self, change: KeepMeasures) -> None:
+        await self._many("put_measure", [(m.about, m.name, m.value, change.at_ms) for m in change.measures])
+        for about in sorted({measure.about for measure in change.measures}):
+            await self._run("forget_measures", about, change.most - 1)
 
     async def _restore(self, change: c.Restore) -> c.Restored:
         counts = {TaskState(state): count for state, count in await self._rows("counts")}

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from hub.core.measures import Measure
 from hub.core.window import Place
 from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
 from hub.store.hub_changes import Standing, WaitingTask
@@ -130,6 +131,8 @@ class Start(Struct, frozen=True, kw_only=True):
     endpoints: tuple[EndpointRow, ...]
     next_ready_ms: int | None
     next_deadline_ms: int | None
+    measures: tuple[Measure, ...] = ()
+    """What was learnt."""
 
 
 def nothing_known(last_event: int) -> Start:
@@ -268,6 +271,10 @@ class Store(Protocol):
 
     async def endpoints(self) -> tuple[EndpointRow, ...]:
         """Endpoints that people have added."""
+        ...
+
+    async def measures(self) -> tuple[Measure, ...]:
+        """What was learnt, of each kind the oldest first."""
         ...
 
     async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:

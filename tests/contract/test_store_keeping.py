@@ -2,6 +2,7 @@
 
 import pytest
 
+from hub.core.measures import Measure
 from hub.store.changes import (
     AppendLog,
     Cancel,
@@ -15,6 +16,7 @@ from hub.store.changes import (
     Restored,
     Retry,
 )
+from hub.store.hub_changes import KeepMeasures
 from hub.store.keeping import EPOCH_MARGIN, EVENT_GAP
 from protocol.errors import NotFound, StaleAttempt
 from protocol.events import Event, EventKind
@@ -224,3 +226,21 @@ class TestTheLogOfEvents:
         assert events[0].seq == newest + EVENT_GAP + 1
         assert not (await bare.store.cursor(newest + 1)).is_known  # what a reader saw of the lost history
         assert (await bare.store.start(0)).hub_boot > before.hub_boot + 1
+
+
+async def test_what_was_learnt_is_there_again_and_of_each_kind_only_the_newest(rows: Rows) -> None:
+    def keep(*names: str, about: str = "speed", value: bytes = b"v") -> KeepMeasures:
+        return KeepMeasures(at_ms=rows.tick(), measures=tuple(Measure(about, name, value) for name in names), most=3)
+
+    await rows.store.commit(keep("a", "b\x1fc"))
+    await rows.store.commit(keep("x", about="price"))
+    await rows.store.commit(keep("a", value=b"new"))
+    assert await rows.store.measures() == (
+        Measure("price", "x", b"v"),
+        Measure("speed", "b\x1fc", b"v"),
+        Measure("speed", "a", b"new"),
+    )
+
+    await rows.store.commit(keep("d", "e", "f"))
+    assert {measure.name for measure in await rows.store.measures()} == {"x", "d", "e", "f"}
+    assert (await rows.store.start(1)).measures == await rows.store.measures()

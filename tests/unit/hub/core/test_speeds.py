@@ -2,8 +2,9 @@
 
 import pytest
 
+from hub.core.measures import MAX_KEPT, Measure
 from hub.core.routing import Requirements
-from hub.core.speeds import CLOUD_USD, FIRST_DEMAND, MAX_KEPT, OTHER_DEMAND, Demand, Speeds, expected
+from hub.core.speeds import CLOUD_USD, FIRST_DEMAND, OTHER_DEMAND, Demand, Speeds, expected
 from protocol.machine import GpuReport, HostReport
 from protocol.model import EndpointKind, EndpointReport, ModelReport, Strategy
 from tests.support.machines import host
@@ -125,3 +126,32 @@ def test_what_a_task_asks_for_comes_from_its_kind_and_from_itself() -> None:
     speeds.used(asked.kind, 100, 10, 5.0)
 
     assert speeds.asked(asked, asked.kind) == Demand(100.0, 10.0, 5.0, asked.kind, 4_096, 8_192, "r")
+
+
+def test_what_was_learnt_is_told_once_and_can_be_recalled() -> None:
+    old, new = Speeds(), Speeds()
+    server = ("a", "o")
+    old.used("k", 300, 30, 2.0)
+    old.lasted("k", 7.0)
+    old.paid(server, "m", 1.5, (100, 10))
+    before = old.of(server, OLLAMA, MODEL, None)
+    old.took(server, "m", before, at=99.0, size_bytes=6 * GB, load_s=3.0, decode=(100, 2.0))
+    measures = old.changes()
+    new.recall(measures)
+
+    assert old.changes() == []
+    assert sorted(each.about for each in measures) == ["demand", "disk", "length", "price", "speed"]
+    assert new.demand("k", "chat") == old.demand("k", "chat")
+    assert new.lasts("k") == 7.0
+    assert new.usd(server, OLLAMA, "m", Demand(100, 10)) == pytest.approx(1.5)
+    found = new.of(server, OLLAMA, MODEL, None)
+    assert (found.load_s, found.decode_tokens_per_s, found.is_measured) == (3.0, 50.0, True)
+    assert found.used_at == float("-inf")  # the clock of another boot says nothing
+    assert new.of(("b", "o"), OLLAMA, MODEL, None).load_s == pytest.approx(3.0)  # disks of the fleet are alike
+
+
+def test_what_cannot_be_read_any_more_is_left_out() -> None:
+    speeds = Speeds()
+    speeds.recall([Measure("demand", "k", b"\xc1"), Measure("unheard-of", "k", b"")])
+
+    assert speeds.demand("k", "chat") == FIRST_DEMAND["chat"]

@@ -6,6 +6,7 @@ from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.speeds import FIRST_DEMAND, Speeds
 from hub.services.learning import Learning
+from hub.store.sqlite import SqliteStore
 from protocol.clock import Clock
 from protocol.model import Timing, Usage
 from tests.support.machines import add, model
@@ -25,7 +26,7 @@ class Still(Clock):
 def learning() -> tuple[Fleet, Speeds, Learning]:
     fleet, speeds = Fleet(), Speeds()
     add(fleet, "a", model("m", 4.0))
-    return fleet, speeds, Learning(fleet, speeds, Still())
+    return fleet, speeds, Learning(SqliteStore(":memory:"), fleet, speeds, Still())
 
 
 def held(name: str = "m") -> Held:
@@ -88,3 +89,21 @@ def test_money_other_seconds_and_the_repository_are_remembered() -> None:
     assert speeds.usd(SERVER, endpoint, "m", speeds.demand("class", "chat")) == pytest.approx(0.5)
     assert fleet.has_repo("a", "r")
     assert not fleet.has_repo("a", "other")
+
+
+async def test_what_was_learnt_is_stored_and_found_by_the_next_hub() -> None:
+    fleet, speeds = Fleet(), Speeds()
+    add(fleet, "a", model("m", 4.0))
+    store = SqliteStore(":memory:")
+    await store.open()
+    learn = Learning(store, fleet, speeds, Still())
+    learn.used(held(), Usage(model="m", input_tokens=300, output_tokens=50, timing=Timing(model_s=10.0)))
+    learn.keep()
+    learn.keep()
+    next_one = Speeds()
+    next_one.recall((await store.start(1)).measures)
+
+    assert next_one.demand("class", "chat") == speeds.demand("class", "chat")
+    found = next_one.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None)
+    assert (found.decode_tokens_per_s, found.is_measured) == (pytest.approx(5.0), True)
+    await store.close()

@@ -12,7 +12,7 @@ from hub.store.queries import migrations
 from hub.store.sqlite import SqliteStore
 from hub.store.sqlite_file import CHECKSUM_BYTES, PAGE_BYTES, check_header, connect
 from protocol.errors import ReadOnly, StoreDamaged, StoreFailed
-from tests.support.stores import Rows, new_task, task_id
+from tests.support.stores import CLASS, Rows, new_task, task_id
 
 
 @pytest.fixture
@@ -34,9 +34,11 @@ def bend(path: Path, at: int, count: int = 1) -> None:
     path.write_bytes(raw)
 
 
-def page_with(path: Path, text: bytes) -> int:
-    """The number of the first page, from 0, that holds ``text``."""
-    return path.read_bytes().index(text) // PAGE_BYTES
+def page_with(path: Path, *texts: bytes) -> int:
+    """The number of the first page, from 0, that holds all of ``texts``."""
+    raw = path.read_bytes()
+    pages = (raw[at : at + PAGE_BYTES] for at in range(0, len(raw), PAGE_BYTES))
+    return next(number for number, page in enumerate(pages) if all(text in page for text in texts))
 
 
 async def opening_fails(path: Path, says: str, **options: bool) -> None:
@@ -57,13 +59,13 @@ async def test_a_new_store_has_checksums_and_other_databases_of_the_process_have
 
 
 async def test_a_changed_byte_is_found_before_the_store_serves(path: Path) -> None:
-    bend(path, page_with(path, b"task 30") * PAGE_BYTES + 2_000)
+    bend(path, page_with(path, b"task 30", CLASS.encode()) * PAGE_BYTES + 2_000)
 
     await opening_fails(path, "checksum")
 
 
 async def test_a_changed_byte_of_a_store_too_large_to_look_through_is_found_when_it_is_read(path: Path) -> None:
-    bend(path, page_with(path, b"task 30") * PAGE_BYTES + 2_000)
+    bend(path, page_with(path, b"task 30", CLASS.encode()) * PAGE_BYTES + 2_000)
     store = SqliteStore(path, max_checked_bytes=0)
     await store.open()
     failures: list[BaseException] = []
@@ -151,7 +153,7 @@ async def test_a_store_from_before_there_were_checksums_gets_them(tmp_path: Path
 
 async def test_a_damaged_store_can_be_looked_at_and_not_changed(path: Path) -> None:
     before = bytes(path.read_bytes())
-    bend(path, page_with(path, b"task 30") * PAGE_BYTES + 2_000)
+    bend(path, page_with(path, b"task 30", CLASS.encode()) * PAGE_BYTES + 2_000)
     damaged = path.read_bytes()
     store = SqliteStore(path, read_only=True)
     await store.open()
