@@ -42,6 +42,15 @@ class Queue(Struct, frozen=True, kw_only=True):
     store: str = ""
 
 
+class Taking(Struct, frozen=True, kw_only=True):
+    """Agents took tasks: a decision, everything that the hub did for a task, and its memory then."""
+
+    decision_us: float
+    hub_cpu_us: float
+    per_s: float
+    hub_pss_bytes: int
+
+
 class QueueFigures(Struct, frozen=True, kw_only=True):
     """The hub with so many tasks queued."""
 
@@ -86,7 +95,7 @@ async def _figures(mesh: Mesh, load: Queue, queued: int, count: int) -> QueueFig
     try:
         submitted_per_s = await submitter.fill(count - queued, load.batch, load.in_flight, specs)
         used_bytes = mesh.memory()["hub"]["pss_bytes"]
-        decision_us, taken_per_s = await _taken(mesh, submitter, load, min(load.drain, count))
+        took = await taken(mesh, submitter, load.agents, load.slots, min(load.drain, count))
     finally:
         await submitter.close()
     mesh.check()
@@ -97,31 +106,49 @@ async def _figures(mesh: Mesh, load: Queue, queued: int, count: int) -> QueueFig
         submitted_per_s=submitted_per_s,
         hub_pss_bytes=used_bytes,
         store_bytes=stored,
-        decision_us=decision_us,
-        taken_per_s=taken_per_s,
+        decision_us=took.decision_us,
+        taken_per_s=took.per_s,
         restart_s=round(await mesh.start_hub(), 3),
     )
 
 
-async def _taken(mesh: Mesh, submitter: Submitter, load: Queue, count: int) -> tuple[float, float]:
-    """Let agents take ``count`` tasks or a few more: microseconds a decision, tasks a second."""
-    loop = asyncio.get_running_loop()
-    async with LightFleet(mesh.url, mesh.token("agent"), heartbeat_s=5.0, slots=load.slots) as fleet:
-        await fleet.join(load.agents)
-        before = await submitter.numbers()
-        began = moved_at = loop.time()
+async def taken(mesh: Mesh, submitter: Submitter, agents: int, slots: int, count: int) -> Taking:
+    """Let agents take ``count`` tasks or a few more, and end them; measured from a quarter on, when they are at work.
+
+    Raises:
+        WorkFailed: no work is given out.
+    """
+    async with LightFleet(mesh.url, mesh.token("agent"), heartbeat_s=15.0, slots=slots) as fleet:
+        await fleet.join(agents)
         await fleet.work(on=True)
-        while (seen := fleet.taken) < count:
-            await asyncio.sleep(_LOOK_S)
-            fleet.check()
-            moved_at = moved_at if fleet.taken == seen else loop.time()
-            if loop.time() - moved_at > STALL_S:
-                raise WorkFailed(f"no task was given out for {STALL_S:g} s, though {count - fleet.taken:,} wait")
-        taken_per_s = fleet.taken / (loop.time() - began)
+        await _until_taken(fleet, count // 4)
+        before, used_s = await submitter.numbers(), mesh.cpu_s()["hub"]
+        began, had = asyncio.get_running_loop().time(), fleet.taken
+        await _until_taken(fleet, count)
+        taken_per_s = (fleet.taken - had) / max(_LOOK_S, asyncio.get_running_loop().time() - began)
+        after, used_s = await submitter.numbers(), mesh.cpu_s()["hub"] - used_s
+        pss_bytes = mesh.memory()["hub"]["pss_bytes"]
         await fleet.work(on=False)
-        after = await _settled(submitter)
-    claims = exposition.grown(before, after, CLAIMS)
-    return round(exposition.grown(before, after, PLANNING_S) * 1e6 / claims, 2), round(taken_per_s, 1)
+        await _settled(submitter)
+    claims = max(1.0, exposition.grown(before, after, CLAIMS))
+    return Taking(
+        decision_us=round(exposition.grown(before, after, PLANNING_S) * 1e6 / claims, 2),
+        hub_cpu_us=round(used_s * 1e6 / claims, 1),
+        per_s=round(taken_per_s, 1),
+        hub_pss_bytes=pss_bytes,
+    )
+
+
+async def _until_taken(fleet: LightFleet, count: int) -> None:
+    loop = asyncio.get_running_loop()
+    moved_at, seen = loop.time(), fleet.taken
+    while fleet.taken < count:
+        await asyncio.sleep(_LOOK_S)
+        fleet.check()
+        if fleet.taken != seen:
+            moved_at, seen = loop.time(), fleet.taken
+        if loop.time() - moved_at > STALL_S:
+            raise WorkFailed(f"no task was given out for {STALL_S:g} s, though {count - fleet.taken:,} wait")
 
 
 async def _settled(submitter: Submitter) -> exposition.Samples:

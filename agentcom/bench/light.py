@@ -85,6 +85,11 @@ class LightSidecar:
                     self._proven_at = self._session.proven_at
                     self._answered_ms.append((perf_counter() - self._proven_at) * 1000)
 
+    async def leave(self) -> None:
+        """Hang up."""
+        if self._socket is not None:
+            await self._socket.close()
+
     async def beat(self, due_at: float) -> None:
         """Send the heartbeat that was due at ``due_at``, and ask for an answer."""
         if self._socket is not None and not self._socket.closed:
@@ -130,8 +135,8 @@ class LightFleet:
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.gather(*(sidecar.leave() for sidecar in self.sidecars))
         assert self._client is not None, "it was entered"
-        # One by one they would each wait for the hub's goodbye; closing the sockets says the same.
         await self._client.close()
 
     @property

@@ -13,11 +13,14 @@ from agentcom.cli import endings, output
 from protocol.errors import BadInput, Problem
 
 if TYPE_CHECKING:
+    from agentcom.bench.growth import GrowthFigures
     from agentcom.bench.statistics import Quantiles, Spread
     from agentcom.bench.tasks import TasksReport
 
 T = TypeVar("T")
 _MIB: Final = 1 << 20
+_BAR: Final = 30
+"""Characters of the longest bar."""
 
 
 @click.group(name="bench")
@@ -120,6 +123,48 @@ def backlog(folder: str | None, as_json: bool, **asked: Any) -> int:  # noqa: FB
     head = ("queued", "submitted/s", "hub MiB", "store MiB", "decision us", "taken/s", "restart s")
     output.table(head, rows)
     return endings.DONE
+
+
+@command.command(name="growth")
+@click.option("--of", type=click.Choice(["queue", "agents", "history"]), multiple=True, help="What grows; repeatable.")
+@click.option("--size", "sizes", type=click.IntRange(0), multiple=True, metavar="N", help="Repeatable: 1000, 10000.")
+@click.option("--queue", type=click.IntRange(4), default=10_000, show_default=True, help="Queued tasks otherwise.")
+@click.option("--agents", type=click.IntRange(1), default=10, show_default=True, help="Agents otherwise.")
+@click.option("--history", type=click.IntRange(0), default=0, show_default=True, help="Finished tasks otherwise.")
+@click.option("--drain", type=click.IntRange(1), default=5_000, show_default=True, help="Tasks added and taken.")
+@_common
+def growth(folder: str | None, as_json: bool, **asked: Any) -> int:  # noqa: FBT001 - click calls it
+    """Measure whether a task costs more where there is more: queued tasks, agents, a past."""
+    from agentcom.bench.growth import Growth, measure
+
+    with _place(folder) as place:
+        report = _run(lambda: measure(place, Growth(**_given(asked))))
+    if as_json:
+        output.say_json(report)
+        return endings.DONE
+    head = ("ready s", "hub MiB", "busy MiB", "list ms", "done ms", "explain ms", "submitted/s", "taken/s")
+    for of in report.load.of:
+        found = [figures for figures in report.figures if figures.of == of]
+        most = max(figures.hub_cpu_us for figures in found) or 1.0
+        rows = [(*_grown(figures), "#" * round(_BAR * figures.hub_cpu_us / most)) for figures in found]
+        output.table((of, *head, "decision us", "hub us/task", ""), rows)
+    return endings.DONE
+
+
+def _grown(found: "GrowthFigures") -> tuple[str, ...]:
+    return (
+        f"{found.size:,}",
+        f"{found.ready_s:.2f}",
+        f"{found.hub_pss_bytes / _MIB:,.0f}",
+        f"{found.busy_pss_bytes / _MIB:,.0f}",
+        f"{found.list_ms:.1f}",
+        f"{found.history_ms:.1f}",
+        f"{found.explain_ms:.1f}",
+        f"{found.submitted_per_s:,.0f}",
+        f"{found.taken_per_s:,.0f}",
+        f"{found.decision_us:.1f}",
+        f"{found.hub_cpu_us:,.0f}",
+    )
 
 
 def _given(asked: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Everything runs in turns, round after round, so that a machine whose disk or neighbours change treats all alike; the
 table shows medians and their ratios. What a fleet and a long queue cost is measured once after that
-(``agentcom bench connections``, ``agentcom bench backlog``). Machines differ: quote ratios.
+(``agentcom bench connections``, ``backlog``, and over more and more of each ``growth``). Machines differ: quote ratios.
 """
 
 import argparse
@@ -31,12 +31,15 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORDS", help="only those whose name has one of these, by comma")
     parser.add_argument("--crowd", default="100,1000", help="connections to measure; empty: none")
     parser.add_argument("--queue", default="1000,10000,100000", help="queue lengths to measure; empty: none")
+    parser.add_argument("--growth", default="queue,agents,history", help="what is to grow; empty: nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     asked = parser.parse_args()
     words = [word for word in asked.only.split(",") if word]
     chosen = [c for c in CONTESTANTS if not words or any(word in c.name for word in words)]
     found, missing = _rounds(chosen, asked.rounds, asked.scale)
-    more = {kind: _more(kind, counts) for kind, counts in (("connections", asked.crowd), ("backlog", asked.queue))}
+    asked_for = {"connections": ("--count", asked.crowd), "backlog": ("--count", asked.queue)}
+    asked_for["growth"] = ("--of", asked.growth)
+    more = {kind: _more(kind, flag, values) for kind, (flag, values) in asked_for.items()}
     if asked.json:
         print(json.dumps({"contestants": found, "missing": missing, **more}, indent=1))
         return 0
@@ -79,10 +82,10 @@ def _measured(contestant: Contestant, python: str, env: dict[str, str], tasks: i
         server.destroy()
 
 
-def _more(kind: str, counts: str) -> str:
-    if not counts:
+def _more(kind: str, flag: str, values: str) -> str:
+    if not values:
         return ""
-    flags = [part for count in counts.split(",") for part in ("--count", count)]
+    flags = [part for value in values.split(",") for part in (flag, value)]
     command = [sys.executable, "-m", "agentcom", "bench", kind, *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return done.stdout or f"failed with status {done.returncode}\n"

@@ -81,6 +81,20 @@ def test_bench_backlog_shows_decisions_and_restarts_at_each_length(tmp_path: Pat
     assert left["completed"] >= 2 * 60
 
 
+def test_bench_growth_measures_each_size_on_a_store_that_really_is_so_long(tmp_path: Path) -> None:
+    flags = ("--of", "history", "--size", "0", "--size", "300", "--queue", "50", "--agents", "2", "--drain", "60")
+
+    found = report("growth", *flags, "--folder", str(tmp_path))
+
+    assert [(figures["of"], figures["size"]) for figures in found["figures"]] == [("history", 0), ("history", 300)]
+    for figures in found["figures"]:
+        assert min(figures[name] for name in ("ready_s", "list_ms", "history_ms", "explain_ms", "hub_pss_bytes")) > 0
+    for size in (0, 300):
+        left = states(tmp_path / f"history-{size}" / "hub" / "hub.sqlite")
+        assert left["completed"] >= size + 60
+        assert sum(left.values()) == 1 + 50 + size + 60
+
+
 def test_a_folder_that_cannot_be_used_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
