@@ -1,13 +1,16 @@
 """Batches of changes on one connection: an outcome each, their events numbered, their counts kept.
 
-Runs inside the transaction of the writer's batch, which the store opens and commits. What the verbs themselves do is
-``verbs.py``; they are coroutines because some databases let one wait for every statement.
+Runs inside the transaction of the writer's batch, which the store opens and commits. The daily work (new tasks, claims,
+what attempts report) is read, decided and written by the batch (``drafts.py``, ``work.py``); every other verb
+(``verbs.py``) has its own statements, and finds everything before it written. Verbs are coroutines because some
+databases let one wait for every statement.
 """
 
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from itertools import groupby
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -19,6 +22,10 @@ from protocol.events import Event, EventKind
 from protocol.model import TaskState
 
 log = structlog.get_logger(__name__)
+
+
+Write = tuple[str, Sequence[tuple[Any, ...]]]
+"""A statement by its name, and the values of each row that it writes."""
 
 
 class Statements(Protocol):
@@ -46,8 +53,16 @@ class Statements(Protocol):
         """Rows that the statement has changed."""
         ...
 
-    async def many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
-        """The statement once for each of ``values``."""
+    async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[Row]:
+        """What the query finds for each of ``values``, in any order."""
+        ...
+
+    async def together(self, writes: Sequence[Write]) -> None:
+        """All of these, of which none needs what another one writes."""
+        ...
+
+    async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
+        """As :meth:`together`, at the end of a batch; ``newest`` is the number of its last event, if it has any."""
         ...
 
 
@@ -72,22 +87,38 @@ def facts_text(facts: Mapping[str, Any]) -> str:
         return json.dumps(facts)
 
 
+NOTHING: Final[dict[str, Any]] = {}
+"""The facts of an event that has none."""
+_Fact = tuple[EventKind, int, str | None, str | None, int | None, dict[str, Any]]
+
+
 class Batches:
     """Applies batches of changes to one connection; collects their events and counts until they are sealed."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
-        self._events: list[Event] = []
+        self._facts: list[_Fact] = []
         self._counts: Counter[TaskState] = Counter()
         self._verbs: dict[type, Callable[[Any], Awaitable[Outcome]]] = {}
+        self._daily: set[type] = set()
 
     async def batch(self, changes: Sequence[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         """Apply these changes: an outcome each, and the events of all, numbered without a gap.
 
         Raises whatever the database refuses; then nothing of the batch may be kept.
         """
-        self._events, self._counts = [], Counter()
-        outcomes = [await self._apply(change) for change in changes]
+        self._facts, self._counts = [], Counter()
+        self._forget()
+        outcomes: list[Outcome] = []
+        for is_daily, group in groupby(changes, lambda change: type(change) in self._daily):
+            stretch = list(group)
+            if is_daily:
+                await self._read_ahead(stretch)
+            else:
+                await self._write()
+                self._forget()
+            for change in stretch:
+                outcomes.append(await self._apply(change))  # noqa: PERF401 - one after the other, each sees the last
         return outcomes, await self._seal()
 
     async def each(self, changes: Sequence[AnyChange]) -> tuple[list[Outcome], list[Event]]:
@@ -118,26 +149,41 @@ class Batches:
         except AgentComError as refusal:
             return refusal
 
+    # --- the daily work, which is written by the batch ----------------------------------------------------------------
+
+    async def _read_ahead(self, changes: Sequence[AnyChange]) -> None:
+        """Read at once what these changes will ask for."""
+
+    def _forget(self) -> None:
+        """What was read is no longer true, and nothing of it waits to be written."""
+
+    def _taken(self) -> list[Write]:
+        """What the changes so far have to write; it counts as written from now on."""
+        return []
+
+    async def _write(self) -> None:
+        """Write it now, because somebody is going to look."""
+        if writes := self._taken():
+            await self._statements.together(writes)
+
     async def _seal(self) -> list[Event]:
-        """Write the events and counts of the changes so far."""
-        for state in sorted(self._counts):
-            if self._counts[state]:
-                await self._run("add_count", state.value, self._counts[state])
-        if not self._events:
-            return []
-        ((last,),) = await self._rows("next_events", len(self._events))
-        numbered = [
-            Event(kind=e.kind, at_ms=e.at_ms, seq=seq, task=e.task, agent=e.agent, epoch=e.epoch, facts=e.facts)
-            for seq, e in enumerate(self._events, last - len(self._events) + 1)
+        """Write what is left, the events and the counts."""
+        writes = self._taken()
+        if counts := [(state, n) for state, n in self._counts.items() if n]:
+            writes.append(("add_count", counts))
+        events = await self._numbered() if self._facts else []
+        if events:
+            writes.append(("add_event", _rows_of(events)))
+        await self._statements.seal(writes, events[-1].seq if events else None)
+        return events
+
+    async def _numbered(self) -> list[Event]:
+        ((last,),) = await self._rows("next_events", len(self._facts))
+        first = last - len(self._facts) + 1
+        return [
+            Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts)
+            for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, first)
         ]
-        await self._statements.many(
-            "add_event",
-            [
-                (e.seq, e.at_ms, e.kind.value, e.task, e.agent, e.epoch, facts_text(e.facts) if e.facts else None)
-                for e in numbered
-            ],
-        )
-        return numbered
 
     # --- small steps --------------------------------------------------------------------------------------------------
 
@@ -151,9 +197,11 @@ class Batches:
         rows = await self._rows(name, *values)
         return rows[0] if rows else None
 
+    async def _find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[Row]:
+        return await self._statements.find(name, values) if values else ()
+
     async def _many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
-        if values:
-            await self._statements.many(name, values)
+        await self._statements.together([(name, values)])
 
     async def _changed(self, name: str, *values: Any) -> bool:
         return await self._statements.changed(name, *values) > 0
@@ -172,5 +220,24 @@ class Batches:
         epoch: int | None = None,
         **facts: Any,
     ) -> None:
-        kept = {name: value for name, value in facts.items() if value not in (None, "")}
-        self._events.append(Event(kind=kind, at_ms=at_ms, task=task, agent=agent, epoch=epoch, facts=kept))
+        self._facts.append((kind, at_ms, task, agent, epoch, told(facts)))
+
+    def _note(self, event: Event) -> None:
+        self._facts.append((event.kind, event.at_ms, event.task, event.agent, event.epoch, event.facts))
+
+
+def told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that say something."""
+    return {name: value for name, value in facts.items() if value is not None and value != ""}
+
+
+def _rows_of(events: Sequence[Event]) -> list[tuple[Any, ...]]:
+    texts: dict[int, str | None] = {id(NOTHING): None}  # many events share their facts: those are encoded once
+    rows = []
+    for e in events:
+        facts = e.facts
+        text = texts.get(id(facts), "")
+        if text == "":
+            text = texts[id(facts)] = facts_text(facts) if facts else None
+        rows.append((e.seq, e.at_ms, e.kind, e.task, e.agent, e.epoch, text))
+    return rows

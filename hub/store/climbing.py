@@ -14,6 +14,7 @@ from hub.core.ladder import Climber, Ladder, Step, climb
 from hub.core.routing import class_on, decode_placement, requirements_of
 from hub.store import changes as c
 from hub.store import records
+from hub.store.drafts import Draft
 from hub.store.store import AttemptRow
 from hub.store.verbs import Verbs
 from protocol import codec
@@ -32,6 +33,7 @@ class Climbing(Verbs):
 
     async def _finish(self, change: c.Finish) -> c.Finished:
         if change.ladder is not None:
+            await self._write()
             change = await self._on_the_ladder(change, change.ladder)
         finished = await super()._finish(change)
         if change.step is None:
@@ -41,11 +43,9 @@ class Climbing(Verbs):
         self._tell(EventKind.TASK_CLIMBED, change.at_ms, change.task, None, change.epoch, **facts, why=change.step.why)
         return replace(finished, next=change.next, step=change.step)
 
-    async def _class_after(self, change: c.Finish) -> str | None:
-        text = await super()._class_after(change)
-        if text is None or change.step is None:
-            return text
-        return class_on(text, change.step.rung, change.step.strategy)
+    async def _class_after(self, change: c.Finish, draft: Draft) -> str:
+        text = await super()._class_after(change, draft)
+        return text if change.step is None else class_on(text, change.step.rung, change.step.strategy)
 
     async def _on_the_ladder(self, change: c.Finish, ladder: Ladder) -> c.Finish:
         """The change with what becomes of the task: it is queued again, or ends and says why it does not climb."""
@@ -74,6 +74,7 @@ class Climbing(Verbs):
         claimed = await super()._claim(change)
         if not change.carries or not isinstance(claimed, c.Claimed):
             return claimed
+        await self._write()
         rows = await self._rows("attempts", change.task)
         return replace(claimed, carry=carry_of([records.attempt(row) for row in rows]))
 

@@ -134,7 +134,7 @@ class HubVerbs(Batches):
         if held:
             await self._run("adopt", change.name, change.hub)
         if change.event is not None:
-            self._events.append(change.event.with_facts(seat=seat, hub=change.hub))
+            self._note(change.event.with_facts(seat=seat, hub=change.hub))
         return h.Joined(seat=seat, draining=draining, held=held)
 
     async def _assert_newest(self, change: h.PutAgent, row: records.Row) -> None:
@@ -153,10 +153,10 @@ class HubVerbs(Batches):
     async def _leave_agent(self, change: h.LeaveAgent) -> bool:
         left = await self._changed("leave_agent", change.name, change.seat, change.hub, change.at_ms)
         if left:
-            self._events.append(change.event)
+            self._note(change.event)
         return left
 
     async def _mark_agent(self, change: h.MarkAgent) -> None:
         if not await self._changed("mark_agent", change.name, change.draining, change.leaving):
             raise NotFound("agent", change.name)
-        self._events.append(change.event)
+        self._note(change.event)

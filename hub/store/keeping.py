@@ -72,7 +72,7 @@ class Keeping(Batches):
             if await self._row("find_agent", change.name) is None:
                 raise NotFound("agent", change.name)
             raise Conflict(f"agent {change.name} is connected or has work in hand; stop its sidecar and wait for that")
-        self._events.append(change.event)
+        self._note(change.event)
 
     async def _keep_measures(self, change: KeepMeasures) -> None:
         await self._many("put_measure", [(m.about, m.name, m.value, change.at_ms) for m in change.measures])

@@ -13,11 +13,10 @@ the batch again. While the database is away nothing is answered: writes wait, re
 
 import asyncio
 import random
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -28,6 +27,7 @@ from hub.store.changes import AnyChange, Outcome
 from hub.store.climbing import Climbing
 from hub.store.listening import listen
 from hub.store.postgres_migrate import migrate
+from hub.store.postgres_statements import AWAY, REFUSALS, PostgresStatements, said, storable
 from hub.store.queries import queries
 from hub.store.records import Row
 from protocol.errors import StoreFailed, Unavailable
@@ -46,31 +46,6 @@ READ_S: Final = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 RETRY_AFTER_S: Final = 1.0
 DURABLE: Final = frozenset({"on", "remote_apply"})
-
-AWAY: Final = (
-    OSError,  # refused, reset, no such host; a time-out is one too
-    asyncpg.InterfaceError,  # the connection is closed
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,  # 08
-    asyncpg.InvalidTransactionStateError,  # 25: idle for too long, or a server that only reads (after a failover)
-    asyncpg.InvalidAuthorizationSpecificationError,  # 28: a password is being changed
-    asyncpg.InvalidCatalogNameError,  # 3D: the database is being restored
-    asyncpg.TransactionRollbackError,  # 40: a deadlock with somebody else's statement
-    asyncpg.InsufficientResourcesError,  # 53: disk full, out of memory, too many connections
-    asyncpg.ObjectNotInPrerequisiteStateError,  # 55: a lock cannot be had
-    asyncpg.OperatorInterventionError,  # 57: shutting down, crashed, starting up, a statement that took too long
-    asyncpg.PostgresSystemError,  # 58: an I/O error over there
-)
-"""Not now: what waits is tried again, for as long as it takes."""
-
-REFUSALS: Final = (
-    asyncpg.DataError,  # 22, and what the driver says of a value
-    asyncpg.IntegrityConstraintViolationError,  # 23
-    asyncpg.ProgramLimitExceededError,  # 54: a text too long for an index
-    ArithmeticError,
-    TypeError,
-    ValueError,
-)
 
 
 class _Tried(Struct):
@@ -96,7 +71,7 @@ class PostgresStore(Backend):
         self._sql = queries("postgres")
         self._name = secrets.token_hex(8)  # of this writer, in ``batches``
         self._writing: Any = None
-        self._verbs: Climbing | None = None
+        self._verbs: tuple[PostgresStatements, Climbing] | None = None
         self._readers: Any = None
         self._away_since: float | None = None
         self._why_away = ""
@@ -126,7 +101,7 @@ class PostgresStore(Backend):
         except (*AWAY, asyncpg.PostgresError, ValueError) as exc:
             await self._drop()
             # What the driver says of an address may quote it, password and all.
-            why = "its address cannot be understood" if isinstance(exc, ValueError) else _said(exc)
+            why = "its address cannot be understood" if isinstance(exc, ValueError) else said(exc)
             raise StoreFailed(
                 f"cannot open the store in PostgreSQL: {why}; check --store, and that the server runs"
             ) from None
@@ -156,7 +131,8 @@ class PostgresStore(Backend):
             )
             await _assert_durable(self._writing)
             self._writer_pid = self._writing.get_server_pid()
-            self._verbs = Climbing(PostgresStatements(self._writing))
+            statements = PostgresStatements(self._writing)
+            self._verbs = statements, Climbing(statements)
         return self._writing
 
     async def _drop(self) -> None:
@@ -180,12 +156,12 @@ class PostgresStore(Backend):
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except REFUSALS as exc:
                 if tried.is_guarded:
-                    raise StoreFailed(f"the store in PostgreSQL cannot be written: {_said(exc)}") from exc
+                    raise StoreFailed(f"the store in PostgreSQL cannot be written: {said(exc)}") from exc
                 # A bug in one verb must not take the others of its batch along: once more, each undone by itself.
-                log.warning("batch_failed", changes=len(batch), why=_said(exc), next="each change by itself")
+                log.warning("batch_failed", changes=len(batch), why=said(exc), next="each change by itself")
                 tried.is_guarded = True
             except asyncpg.PostgresError as exc:
-                raise StoreFailed(f"the store in PostgreSQL cannot be written: {_said(exc)}") from exc
+                raise StoreFailed(f"the store in PostgreSQL cannot be written: {said(exc)}") from exc
             else:
                 self._is_back()
                 return done
@@ -193,20 +169,17 @@ class PostgresStore(Backend):
     async def _try(self, tried: _Tried) -> tuple[list[Outcome], list[Event]]:
         connection = await self._connected()
         assert self._verbs is not None, "a connection has its verbs"
-        await connection.execute("BEGIN")
+        statements, verbs = self._verbs
+        await connection.execute("BEGIN; " + self._sql["lock_batches"])
         try:
-            await connection.fetch(self._sql["lock_batches"])
             if tried.done is not None and await connection.fetch(self._sql["find_batch"], self._name, tried.name):
                 done = tried.done  # its commit had arrived, only the answer was lost
                 log.info("commit_found", changes=len(tried.changes))
             else:
                 tried.done = None
-                apply = self._verbs.each if tried.is_guarded else self._verbs.batch
-                done = await apply(tried.changes)
-                await connection.execute(self._sql["mark_batch"], self._name, tried.name)
-                if done[1]:
-                    await connection.fetch(self._sql["notify"], str(done[1][-1].seq))
-                tried.done = done
+                statements.batch = (self._name, tried.name)
+                apply = verbs.each if tried.is_guarded else verbs.batch
+                tried.done = done = await apply(tried.changes)
             said = await connection.execute("COMMIT")
             assert said == "COMMIT", "a transaction that has failed would be rolled back silently"
         except REFUSALS:
@@ -215,10 +188,10 @@ class PostgresStore(Backend):
         return done
 
     def _is_away(self, exc: BaseException) -> None:
-        self._why_away = f"the database does not answer: {_said(exc)}"
+        self._why_away = f"the database does not answer: {said(exc)}"
         if self._away_since is None:
             self._away_since = time.monotonic()
-            log.warning("store_away", why=_said(exc), next="trying again; nothing is acknowledged until it is back")
+            log.warning("store_away", why=said(exc), next="trying again; nothing is acknowledged until it is back")
 
     def _is_back(self) -> None:
         if self._away_since is not None:
@@ -251,50 +224,13 @@ class PostgresStore(Backend):
         try:
             return await self._read(name, *values)
         except AWAY as exc:
-            raise Unavailable(f"the database does not answer: {_said(exc)}", RETRY_AFTER_S) from exc
+            raise Unavailable(f"the database does not answer: {said(exc)}", RETRY_AFTER_S) from exc
 
     async def _read(self, name: str, *values: Any) -> Sequence[Row]:
         assert self._readers is not None, "the store is open"
         async with asyncio.timeout(READ_S), self._readers.acquire() as connection:
-            rows: Sequence[Row] = await connection.fetch(self._sql[name], *_storable(values))
+            rows: Sequence[Row] = await connection.fetch(self._sql[name], *storable(values))
             return rows
-
-
-class PostgresStatements:
-    """The writing connection for :class:`Climbing`."""
-
-    refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
-    fatal: ClassVar[tuple[type[Exception], ...]] = AWAY
-
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg ships no types
-        self._connection = connection
-        self._sql = queries("postgres")
-
-    def why(self, exc: Exception) -> str:
-        """A refusal in words."""
-        return _said(exc)
-
-    async def rows(self, name: str, *values: Any) -> Sequence[Row]:
-        """What the query finds."""
-        rows: Sequence[Row] = await self._connection.fetch(self._sql[name], *_storable(values))
-        return rows
-
-    async def changed(self, name: str, *values: Any) -> int:
-        """Rows that the statement has changed."""
-        status: str = await self._connection.execute(self._sql[name], *_storable(values))
-        last = status.rsplit(" ", 1)[-1]
-        return int(last) if last.isdecimal() else 0
-
-    async def many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
-        """The statement once for each of ``values``, in one round trip."""
-        await self._connection.executemany(self._sql[name], [_storable(each) for each in values])
-
-
-def _storable(values: Sequence[Any]) -> Sequence[Any]:
-    """The same values; U+0000, which no text of PostgreSQL can hold, is kept as the symbol for it."""
-    if any(isinstance(value, str) and "\0" in value for value in values):
-        return [value.replace("\0", "\N{SYMBOL FOR NULL}") if isinstance(value, str) else value for value in values]
-    return values
 
 
 def _session() -> dict[str, str]:
@@ -319,9 +255,3 @@ async def _assert_durable(connection: Any) -> None:  # noqa: ANN401 - as above
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise StoreFailed(f"the database is encoded in {encoding}; create one with ENCODING 'UTF8'")
-
-
-def _said(exc: BaseException) -> str:
-    """The error in words, without values of rows (they may be somebody's output) and without the server's details."""
-    text = str(exc).partition("\n")[0] or type(exc).__name__
-    return re.sub(r"(query argument \$\d+): .* \(", r"\1 (", text)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import apsw
 
+from hub.store.batches import Write
 from hub.store.queries import queries
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ be answered as if it had been looked at.
 
 
 class SqliteStatements:
-    """The writing connection for :class:`Verbs`: every statement is answered before the call returns."""
+    """The writing connection for the verbs: every statement is answered before the call returns."""
 
     refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
     fatal: ClassVar[tuple[type[Exception], ...]] = ()
@@ -50,9 +51,19 @@ class SqliteStatements:
         self._cursor.execute(self._sql[name], values)
         return self._connection.changes()
 
-    async def many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
-        """The statement once for each of ``values``."""
-        self._cursor.executemany(self._sql[name], values)
+    async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """What the query finds for each of ``values``."""
+        return self._cursor.executemany(self._sql[name], values).fetchall()
+
+    async def together(self, writes: Sequence[Write]) -> None:
+        """All of these, one after the other."""
+        for name, values in writes:
+            self._cursor.executemany(self._sql[name], values)
+
+    async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
+        """As :meth:`together`; a file tells nobody of its events."""
+        del newest
+        await self.together(writes)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:

@@ -107,7 +107,7 @@ async def test_a_refused_verb_does_not_take_its_batch_along(rows: Rows) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        Accept(at_ms=1, task=task_id(1), epoch=2**63),
+        Accept(at_ms=2**63, task=task_id(1), epoch=1),
         Finish(
             at_ms=1, task=task_id(1), epoch=1, attempt=AttemptState.PASSED, next=DONE, retries=2**70, infra_failures=0
         ),

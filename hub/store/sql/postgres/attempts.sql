@@ -1,39 +1,43 @@
 -- name: add_attempt
 -- Until it is known to have ended in good order, its agent may die of it.
-INSERT INTO attempts (task, epoch, agent, host, boot, state, assigned_ms, placement, suspect)
-VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $7, true);
+INSERT INTO attempts (task, epoch, agent, host, boot, assigned_ms, placement, state, suspect)
+SELECT *, 'assigned', true
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[]);
 
--- name: start_attempt
-UPDATE attempts SET state = 'accepted', started_ms = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL;
-
--- name: advance_attempt
-UPDATE attempts SET state = $3 WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL AND started_ms IS NOT NULL
-  AND EXISTS (SELECT 1 FROM tasks WHERE id = $1 AND epoch = $2 AND hub = $4)
-RETURNING agent;
+-- name: move_attempt
+UPDATE attempts SET state = u.state, started_ms = u.started_ms
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[]) AS u (task, epoch, state, started_ms)
+WHERE attempts.task = u.task AND attempts.epoch = u.epoch AND ended_ms IS NULL;
 
 -- name: end_attempt
-UPDATE attempts SET state = $3, accepted = $4, failure = $5, reason = $6, result = $7, ended_ms = $8,
-    suspect = CASE WHEN $9 THEN false ELSE suspect END
-WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL
-RETURNING agent;
+UPDATE attempts SET state = u.state, accepted = u.accepted, failure = u.failure, reason = u.reason, result = u.result,
+    ended_ms = u.ended_ms, suspect = attempts.suspect AND NOT u.is_orderly,
+    started_ms = coalesce(u.started_ms, attempts.started_ms)
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::bytea[], $8::bigint[],
+            $9::boolean[], $10::bigint[])
+    AS u (task, epoch, state, accepted, failure, reason, result, ended_ms, is_orderly, started_ms)
+WHERE attempts.task = u.task AND attempts.epoch = u.epoch AND attempts.ended_ms IS NULL;
 
 -- name: attempts
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
     result, suspect
 FROM attempts WHERE task = $1 ORDER BY epoch;
 
--- name: last_log
+-- name: last_logs
 -- Where the newest piece of an attempt lies: one that lies behind it is new.
-SELECT place FROM logs WHERE task = $1 AND epoch = $2 ORDER BY seq DESC LIMIT 1;
+SELECT u.task, u.epoch, last.place FROM unnest($1::text[], $2::bigint[]) AS u (task, epoch)
+CROSS JOIN LATERAL (SELECT place FROM logs WHERE logs.task = u.task AND logs.epoch = u.epoch
+                    ORDER BY seq DESC LIMIT 1) AS last;
 
 -- name: find_log
 SELECT 1 FROM logs WHERE task = $1 AND epoch = $2 AND place = $3 AND stream = $4 AND text = $5 LIMIT 1;
 
 -- name: add_log
--- Stored only for an attempt that has not ended, by its hub: a task has a hub as long as it is in somebody's hands.
 INSERT INTO logs (task, epoch, at_ms, place, stream, text)
-SELECT $1, $2::bigint, $3::bigint, $4::bigint, $5, $6
-WHERE EXISTS (SELECT 1 FROM tasks WHERE id = $1 AND epoch = $2 AND hub = $7);
+SELECT u.task, u.epoch, u.at_ms, u.place, u.stream, u.text
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
+    WITH ORDINALITY AS u (task, epoch, at_ms, place, stream, text, number)
+ORDER BY u.number;
 
 -- name: logs
 SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3;

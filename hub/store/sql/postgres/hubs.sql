@@ -68,10 +68,6 @@ UPDATE agents SET hub = NULL, last_seen_ms = $4 WHERE name = $1 AND seat = $2 AN
 SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance, hub, seat
 FROM agents;
 
--- name: unwilling
-SELECT draining, leaving, hub <> $2 OR boot <> $3 FROM agents
-WHERE name = $1 AND (draining OR leaving OR hub <> $2 OR boot <> $3);
-
 -- name: hub_lives
 SELECT 1 FROM hubs WHERE boot = $1 AND until_ms > $2;
 

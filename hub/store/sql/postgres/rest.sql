@@ -1,5 +1,6 @@
 -- name: add_event
-INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES ($1, $2, $3, $4, $5, $6, $7);
+INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[]);
 
 -- name: next_events
 -- The number of the last of so many new events.

@@ -1,48 +1,51 @@
 -- name: add_task
-INSERT INTO tasks (id, state, class, priority, title, labels, parent, max_retries, ready_ms, expires_ms, complete_by_ms,
-                   submitted_ms, queued_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+INSERT INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
+                   expires_ms, complete_by_ms, submitted_ms, queued_ms)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+                     $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
+                     $15::bigint[], $16::bigint[]);
 
 -- name: add_spec
-INSERT INTO specs (task, spec, tier, by) VALUES ($1, $2, $3, $4);
+INSERT INTO specs (task, spec, tier, by) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[]);
 
 -- name: add_dependency
-INSERT INTO dependencies (task, needs) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+INSERT INTO dependencies (task, needs) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING;
 
 -- name: task_state
 SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = $1;
 
--- name: find_key
-SELECT digest, ids FROM idempotency WHERE key = $1;
+-- name: find_tasks
+-- What the verbs of the daily work decide on (``Draft`` has these columns in this order).
+SELECT id, state, class, priority, epoch, agent, hub, retries, max_retries, infra_failures, ready_ms, queued_ms,
+    started_ms, ended_ms, execution_ok, verified, reason, EXISTS (SELECT 1 FROM dependencies WHERE needs = id)
+FROM tasks WHERE id = ANY ($1::text[]);
+
+-- name: find_specs
+SELECT task, spec, tier FROM specs WHERE task = ANY ($1::text[]);
+
+-- name: find_willing
+SELECT name, draining, leaving, hub, boot FROM agents WHERE name = ANY ($1::text[]);
+
+-- name: find_keys
+SELECT key, digest, ids FROM idempotency WHERE key = ANY ($1::text[]);
 
 -- name: add_key
-INSERT INTO idempotency (key, digest, ids, at_ms) VALUES ($1, $2, $3, $4);
-
--- name: claim
--- What must never be given away is refused here, whoever asks and whatever he believes: a task that has taken too many
--- agents along, and anything at all to an agent that takes no new work, or has been welcomed elsewhere, or again, since.
-UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = $2, hub = $4, started_ms = NULL, reason = ''
-WHERE id = $1 AND state = 'queued' AND ready_ms IS NULL
-  AND (epoch < $3 OR (SELECT count(*) FROM attempts WHERE task = $1 AND suspect) < $3)
-  AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $2 AND (draining OR leaving OR hub <> $4 OR boot <> $5))
-RETURNING epoch, retries, infra_failures, max_retries, (SELECT spec FROM specs WHERE task = $1),
-    (SELECT tier FROM specs WHERE task = $1);
+INSERT INTO idempotency (key, digest, ids, at_ms)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bigint[]);
 
 -- name: spec
 SELECT spec, tier FROM specs WHERE task = $1;
 
--- name: accept
-UPDATE tasks SET state = 'running', started_ms = $3 WHERE id = $1 AND epoch = $2 AND hub = $4 AND state = 'assigned';
-
--- name: finish
--- Only the current epoch of a held task ends it, and only at its hub: everything else is stale. A task that was started
--- was running; whether anything waits for it comes along.
-UPDATE tasks SET state = $3, agent = CASE WHEN $3 = 'queued' THEN NULL ELSE agent END, hub = NULL, retries = $4,
-    infra_failures = $5, reason = $6, execution_ok = $7, verified = $8, ready_ms = $9, class = coalesce($12, class),
-    queued_ms = CASE WHEN $3 = 'queued' THEN $10 ELSE queued_ms END,
-    ended_ms = CASE WHEN $3 = 'queued' THEN NULL ELSE $10 END
-WHERE id = $1 AND epoch = $2 AND hub = $11 AND state IN ('assigned', 'running')
-RETURNING class, priority, started_ms IS NOT NULL, EXISTS (SELECT 1 FROM dependencies WHERE needs = $1);
+-- name: write_task
+-- A task as a batch leaves it. That it may was decided on its row, in the same transaction.
+UPDATE tasks SET state = u.state, class = u.class, epoch = u.epoch, agent = u.agent, hub = u.hub, retries = u.retries,
+    infra_failures = u.infra_failures, ready_ms = u.ready_ms, queued_ms = u.queued_ms, started_ms = u.started_ms,
+    ended_ms = u.ended_ms, execution_ok = u.execution_ok, verified = u.verified, reason = u.reason
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
+            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[], $15::text[])
+    AS u (id, state, class, epoch, agent, hub, retries, infra_failures, ready_ms, queued_ms, started_ms, ended_ms,
+          execution_ok, verified, reason)
+WHERE tasks.id = u.id;
 
 -- name: end_task
 UPDATE tasks SET state = $3, hub = NULL, reason = $4, ended_ms = $5, ready_ms = NULL WHERE id = $1 AND state = $2;
@@ -172,4 +175,5 @@ SELECT max(id) FROM tasks;
 SELECT state, n FROM counts;
 
 -- name: add_count
-INSERT INTO counts (state, n) VALUES ($1, $2) ON CONFLICT (state) DO UPDATE SET n = counts.n + $2;
+INSERT INTO counts (state, n) SELECT * FROM unnest($1::text[], $2::bigint[])
+ON CONFLICT (state) DO UPDATE SET n = counts.n + excluded.n;

@@ -1,7 +1,7 @@
 -- name: add_task
-INSERT INTO tasks (id, state, class, priority, title, labels, parent, max_retries, ready_ms, expires_ms, complete_by_ms,
-                   submitted_ms, queued_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
+                   expires_ms, complete_by_ms, submitted_ms, queued_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_spec
 INSERT INTO specs (task, spec, tier, by) VALUES (?, ?, ?, ?);
@@ -12,37 +12,32 @@ INSERT OR IGNORE INTO dependencies (task, needs) VALUES (?, ?);
 -- name: task_state
 SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = ?;
 
--- name: find_key
-SELECT digest, ids FROM idempotency WHERE key = ?;
+-- name: find_tasks
+-- What the verbs of the daily work decide on (``Draft`` has these columns in this order).
+SELECT id, state, class, priority, epoch, agent, hub, retries, max_retries, infra_failures, ready_ms, queued_ms,
+    started_ms, ended_ms, execution_ok, verified, reason, EXISTS (SELECT 1 FROM dependencies WHERE needs = id)
+FROM tasks WHERE id = ?;
+
+-- name: find_specs
+SELECT task, spec, tier FROM specs WHERE task = ?;
+
+-- name: find_willing
+SELECT name, draining, leaving, hub, boot FROM agents WHERE name = ?;
+
+-- name: find_keys
+SELECT key, digest, ids FROM idempotency WHERE key = ?;
 
 -- name: add_key
 INSERT INTO idempotency (key, digest, ids, at_ms) VALUES (?, ?, ?, ?);
 
--- name: claim
--- What must never be given away is refused here, whoever asks and whatever he believes: a task that has taken too many
--- agents along, and anything at all to an agent that takes no new work, or has been welcomed elsewhere, or again, since.
-UPDATE tasks SET state = 'assigned', epoch = epoch + 1, agent = ?2, hub = ?4, started_ms = NULL, reason = ''
-WHERE id = ?1 AND state = 'queued' AND ready_ms IS NULL
-  AND (epoch < ?3 OR (SELECT count(*) FROM attempts WHERE task = ?1 AND suspect = 1) < ?3)
-  AND NOT EXISTS (SELECT 1 FROM agents WHERE name = ?2 AND (draining = 1 OR leaving = 1 OR hub <> ?4 OR boot <> ?5))
-RETURNING epoch, retries, infra_failures, max_retries, (SELECT spec FROM specs WHERE task = ?1),
-    (SELECT tier FROM specs WHERE task = ?1);
-
 -- name: spec
 SELECT spec, tier FROM specs WHERE task = ?;
 
--- name: accept
-UPDATE tasks SET state = 'running', started_ms = ?3 WHERE id = ?1 AND epoch = ?2 AND hub = ?4 AND state = 'assigned';
-
--- name: finish
--- Only the current epoch of a held task ends it, and only at its hub: everything else is stale. A task that was started
--- was running; whether anything waits for it comes along.
-UPDATE tasks SET state = ?3, agent = CASE WHEN ?3 = 'queued' THEN NULL ELSE agent END, hub = NULL, retries = ?4,
-    infra_failures = ?5, reason = ?6, execution_ok = ?7, verified = ?8, ready_ms = ?9, class = coalesce(?12, class),
-    queued_ms = CASE WHEN ?3 = 'queued' THEN ?10 ELSE queued_ms END,
-    ended_ms = CASE WHEN ?3 = 'queued' THEN NULL ELSE ?10 END
-WHERE id = ?1 AND epoch = ?2 AND hub = ?11 AND state IN ('assigned', 'running')
-RETURNING class, priority, started_ms IS NOT NULL, EXISTS (SELECT 1 FROM dependencies WHERE needs = ?1);
+-- name: write_task
+-- A task as a batch leaves it. That it may was decided on its row, in the same transaction.
+UPDATE tasks SET state = ?2, class = ?3, epoch = ?4, agent = ?5, hub = ?6, retries = ?7, infra_failures = ?8,
+    ready_ms = ?9, queued_ms = ?10, started_ms = ?11, ended_ms = ?12, execution_ok = ?13, verified = ?14, reason = ?15
+WHERE id = ?1;
 
 -- name: end_task
 UPDATE tasks SET state = ?3, hub = NULL, reason = ?4, ended_ms = ?5, ready_ms = NULL WHERE id = ?1 AND state = ?2;

@@ -1,0 +1,214 @@
+"""What a batch knows of tasks, and what it will write of them.
+
+The changes of the daily work come by the hundred and touch the same few tables. So the batch reads the rows of all of
+them at once, the verbs (``work.py``) decide on these drafts, in the order of the changes, and the batch writes each row
+once, as they have left it: an attempt that was accepted and ended in one batch is one row changed, not two. Nobody else
+writes between the begin and the commit, so a draft stays true until a statement goes past it; :meth:`Drafts._forget`
+and :meth:`Drafts._lose` are for that.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from hub.store import changes as c
+from hub.store.batches import Batches, Statements, Write
+from hub.store.records import Row
+from protocol.model import TaskState
+
+
+class Draft(Struct, gc=False):
+    """A task as the batch will leave it: the columns of ``find_tasks`` in their order, then what the batch adds."""
+
+    id: str
+    state: str
+    class_text: str
+    priority: int
+    epoch: int
+    agent: str | None
+    hub: int | None
+    retries: int
+    max_retries: int
+    infra_failures: int
+    ready_ms: int | None
+    queued_ms: int | None
+    started_ms: int | None
+    ended_ms: int | None
+    execution_ok: bool | None
+    verified: bool | None
+    reason: str
+    is_needed: bool
+    """Another task was submitted to run after it."""
+    spec: bytes | None = None
+    tier: bytes | None = None
+    is_new: bool = False
+    """Its row is not there yet."""
+    is_claimed: bool = False
+    """The row of its attempt is not there yet."""
+
+
+class Drafts(Batches):
+    """Reads ahead, remembers, writes back."""
+
+    def __init__(self, statements: Statements) -> None:
+        super().__init__(statements)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._drafts: dict[str, Draft | None] = {}
+        self._willing: dict[str, Row | None] = {}
+        self._used_keys: dict[str, Row | None] = {}
+        self._last_places: dict[tuple[str, int], int | None] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing waits to be written."""
+        self._new_tasks: list[tuple[c.NewTask, Draft, c.AddTasks]] = []
+        self._new_keys: list[tuple[Any, ...]] = []
+        self._changed_drafts: dict[str, Draft] = {}
+        self._new_attempts: list[tuple[Any, ...]] = []
+        self._claimed: list[Draft] = []
+        self._moved: dict[str, tuple[Any, ...]] = {}
+        self._ended: list[tuple[Any, ...]] = []
+        self._new_logs: list[tuple[Any, ...]] = []
+
+    def _lose(self, task: str) -> None:
+        """A statement has changed the row of this task."""
+        self._drafts.pop(task, None)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def _read_ahead(self, changes: Sequence[c.AnyChange]) -> None:
+        tasks: dict[str, bool] = {}  # whether somebody wants to claim it
+        agents, keys, attempts = set(), set(), set()
+        for change in changes:
+            match change:
+                case c.Claim():
+                    tasks[change.task] = True
+                    agents.add(change.agent)
+                case c.AddTasks():
+                    tasks |= {needed: tasks.get(needed, False) for task in change.tasks for needed in task.depends_on}
+                    if change.key is not None:
+                        keys.add(change.key)
+                case c.Accept() | c.Advance() | c.Finish():
+                    tasks.setdefault(change.task, False)
+                case c.AppendLog():
+                    tasks.setdefault(change.task, False)
+                    attempts.add((change.task, change.epoch))
+        await self._read_tasks(tasks)
+        await self._read_specs([task for task, is_wanted in tasks.items() if is_wanted])
+        await self._read_agents(agents)
+        await self._read_keys(keys)
+        await self._read_places(attempts)
+
+    async def _read_tasks(self, tasks: Iterable[str]) -> None:
+        self._drafts |= dict.fromkeys(tasks)
+        for row in await self._find("find_tasks", [(task,) for task in tasks]):
+            self._drafts[row[0]] = Draft(*row)
+
+    async def _read_specs(self, tasks: Iterable[str]) -> None:
+        for task, spec, tier in await self._find("find_specs", [(task,) for task in tasks]):
+            if (draft := self._drafts[task]) is not None:
+                draft.spec, draft.tier = spec, tier
+
+    async def _read_agents(self, agents: Iterable[str]) -> None:
+        self._willing |= dict.fromkeys(agents)
+        for name, *row in await self._find("find_willing", [(agent,) for agent in agents]):
+            self._willing[name] = row
+
+    async def _read_keys(self, keys: Iterable[str]) -> None:
+        self._used_keys |= dict.fromkeys(keys)
+        for key, *row in await self._find("find_keys", [(key,) for key in keys]):
+            self._used_keys[key] = row
+
+    async def _read_places(self, attempts: Iterable[tuple[str, int]]) -> None:
+        self._last_places |= dict.fromkeys(attempts)
+        for task, epoch, place in await self._find("last_logs", list(attempts)):
+            self._last_places[task, epoch] = place
+
+    async def _draft(self, task: str) -> Draft | None:
+        """A task; ``None``: there is none."""
+        if task not in self._drafts:
+            await self._read_tasks((task,))
+        return self._drafts[task]
+
+    async def _deaths(self, task: str) -> tuple[c.Death, ...]:
+        """Attempts with which their agents died, as far as anybody knows."""
+        await self._write()
+        rows = await self._rows("deaths", task)
+        return tuple(c.Death(epoch=epoch, agent=agent, host=host, boot=boot) for epoch, agent, host, boot in rows)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _change(self, draft: Draft) -> None:
+        """This draft differs from its row."""
+        if not draft.is_new:
+            self._changed_drafts[draft.id] = draft
+
+    def _taken(self) -> list[Write]:
+        writes: list[Write] = [
+            ("add_task", [_new_row(*each) for each in self._new_tasks]),
+            ("add_spec", [(task.id, task.spec, task.tier, change.by) for task, _, change in self._new_tasks]),
+            ("add_dependency", _new_needs(self._new_tasks)),
+            ("add_key", self._new_keys),
+            ("write_task", [_changed_row(draft) for draft in self._changed_drafts.values()]),
+            ("add_attempt", self._new_attempts),
+            ("move_attempt", list(self._moved.values())),
+            ("end_attempt", self._ended),
+            ("add_log", self._new_logs),
+        ]
+        for _, draft, _ in self._new_tasks:
+            draft.is_new = False
+        for draft in self._claimed:
+            draft.is_claimed = False
+        self._begin()
+        return [(name, rows) for name, rows in writes if rows]
+
+
+def _new_row(task: c.NewTask, draft: Draft, change: c.AddTasks) -> tuple[Any, ...]:
+    return (
+        draft.id,
+        draft.state,
+        draft.class_text,
+        draft.priority,
+        draft.epoch,
+        draft.agent,
+        draft.hub,
+        task.title,
+        json.dumps(task.labels) if task.labels else "{}",
+        task.parent,
+        draft.max_retries,
+        draft.ready_ms,
+        task.expires_ms,
+        task.complete_by_ms,
+        change.at_ms,
+        draft.queued_ms,
+    )
+
+
+def _new_needs(new: Iterable[tuple[c.NewTask, Draft, c.AddTasks]]) -> list[tuple[str, str]]:
+    """Who waits for whom."""
+    waiting = [task for task, draft, _ in new if draft.state == TaskState.BLOCKED]
+    return [(task.id, needed) for task in waiting for needed in task.depends_on]
+
+
+def _changed_row(draft: Draft) -> tuple[Any, ...]:
+    return (
+        draft.id,
+        draft.state,
+        draft.class_text,
+        draft.epoch,
+        draft.agent,
+        draft.hub,
+        draft.retries,
+        draft.infra_failures,
+        draft.ready_ms,
+        draft.queued_ms,
+        draft.started_ms,
+        draft.ended_ms,
+        draft.execution_ok,
+        draft.verified,
+        draft.reason,
+    )
