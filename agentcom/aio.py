@@ -34,6 +34,7 @@ from protocol.api import (
     EventView,
     Explanation,
     Health,
+    HostHistory,
     HostList,
     LogList,
     LogPiece,
@@ -307,6 +308,10 @@ class AsyncClient:
     async def hosts(self) -> HostList:
         """All machines and their resources."""
         return await self._get("/hosts", HostList)
+
+    async def host_history(self, name: str, span: str = "minute") -> HostHistory:
+        """What a machine did in the last ``minute`` or ``hour``."""
+        return await self._get(f"/hosts/{quote(name, safe='')}/history?span={quote(span, safe='')}", HostHistory)
 
     async def endpoints(self) -> EndpointList:
         """All LLM endpoints."""

@@ -23,6 +23,7 @@ from protocol.api import (
     EventView,
     Explanation,
     Health,
+    HostHistory,
     HostList,
     LogPiece,
     ModelList,
@@ -195,6 +196,10 @@ class Client:
     def hosts(self) -> HostList:
         """All machines and their resources."""
         return self._run(self._client.hosts())
+
+    def host_history(self, name: str, span: str = "minute") -> HostHistory:
+        """What a machine did in the last ``minute`` or ``hour``."""
+        return self._run(self._client.host_history(name, span))
 
     def endpoints(self) -> EndpointList:
         """All LLM endpoints."""

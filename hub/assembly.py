@@ -72,6 +72,7 @@ class Parts:
         return (
             self.sweeper.run,
             self.registry.run,
+            self.hosts.run,
             self.membership.run,
             self.mates.run,
             self.learning.run,
@@ -134,7 +135,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     sweeper = Sweeper(
         store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
     )
-    hosts, answers = Hosts(fleet), Answers(store, clock)
+    hosts, answers = Hosts(store, fleet, clock), Answers(store, clock)
 
     def heard(agent: Agent, heartbeat: Heartbeat) -> None:
         hosts.heard(agent, heartbeat)
@@ -235,6 +236,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     mates.on_endpoints = registry.reload
     store.on_commit = _teller(mates, recent, feed)
     presence.restore(start)
+    hosts.restore(start)
     registry.restore(start)
     for at_ms in (start.next_ready_ms, start.next_deadline_ms):
         if at_ms is not None:

@@ -177,6 +177,29 @@ class HostList(Struct, kw_only=True):
     next_cursor: str | None = None
 
 
+class Series(Struct, kw_only=True):
+    """One figure of a machine over time, a value a moment; ``null`` where it was not known.
+
+    ``gpu`` is the ``uuid`` of the GPU it is about (``vendor:index`` if it has none), empty: the machine. Of the minute
+    there is only ``mean``, the figure itself; of the hour also the least and the most of each minute.
+    """
+
+    metric: str
+    gpu: str
+    mean: tuple[float | None, ...]
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
+
+
+class HostHistory(Struct, kw_only=True):
+    """What a machine did: ``at`` are the moments (``minute``: of each reading; ``hour``: when each minute began)."""
+
+    host: str
+    span: str
+    at: tuple[datetime, ...]
+    series: tuple[Series, ...]
+
+
 class EndpointView(Struct, kw_only=True):
     """An LLM endpoint: reported by a sidecar that can reach it, or added by a person."""
 

@@ -26,7 +26,6 @@ from protocol import logs, names
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch
 from protocol.ids import NAME
-from protocol.limits import HEARTBEAT_S
 from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
 from sidecar.dial import EVICTED, HubRefused, Pace
@@ -258,7 +257,7 @@ class _Seen:
             self._has_gpu = bool(reading.gpus)
             self._link.tell(reading=reading)
             self._tell()
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(self._link.heartbeat_s)
 
     async def watch_endpoints(self) -> None:
         """Ask the LLM endpoints what they have."""

@@ -425,6 +425,11 @@ class Link:
     # --- leases -----------------------------------------------------------------------------------------------------
 
     @property
+    def heartbeat_s(self) -> float:
+        """How often heartbeats go out."""
+        return self._session.heartbeat_s
+
+    @property
     def lease_s(self) -> float:
         """How long the hub leaves an attempt with us when it hears nothing."""
         return self.leases.lease_s

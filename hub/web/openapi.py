@@ -159,6 +159,8 @@ def _parameter(param: Param) -> dict[str, Any]:
         schema = {"type": "integer", "minimum": param.least, "maximum": param.most}
     elif param.kind == "flag":
         schema = {"type": "boolean"}
+    elif param.kind == "one":
+        schema = {"type": "string", "enum": list(param.choices)}
     elif param.kind == "choice":
         schema = {"type": "array", "items": {"type": "string", "enum": list(param.choices)}}
     elif param.kind == "pair":

@@ -156,7 +156,8 @@ def task_id(request: web.Request) -> str:
 def query(request: web.Request) -> Mapping[str, Any]:
     """The query parameters by name; one that was not sent is not in there.
 
-    As their kinds say: ``text`` str, ``count`` int, ``flag`` bool, ``choice`` a frozenset of str, ``pair`` two str.
+    As their kinds say: ``text`` and ``one`` str, ``count`` int, ``flag`` bool, ``choice`` a frozenset of str, ``pair``
+    two str.
 
     Raises:
         BadInput: one is not understood; every problem is listed.
@@ -207,6 +208,12 @@ def _read(param: Param, texts: list[str]) -> Any:  # noqa: ANN401, PLR0911 - one
         if text.lower() not in _TRUE | _FALSE:
             return Problem(where, f"expected true or false, found {text[:60]!r}")
         return text.lower() in _TRUE
+    if param.kind == "one":
+        return (
+            text
+            if text in param.choices
+            else Problem(where, f"expected {' or '.join(param.choices)}, found {text[:60]!r}")
+        )
     if param.kind == "choice":
         chosen = [part.strip() for one in texts for part in one.split(",")]
         bad = [part for part in chosen if part not in param.choices]

@@ -19,13 +19,13 @@ SSE: Final = "text/event-stream"
 class Param:
     """A query parameter or header that a route understands.
 
-    ``kind``: ``text``, ``count`` (whole number from ``least`` to ``most``), ``flag`` (true or false), ``choice`` (of
-    ``choices``; may be repeated or separated by commas), or ``pair`` (``key:value``).
+    ``kind``: ``text``, ``count`` (whole number from ``least`` to ``most``), ``flag`` (true or false), ``one`` (of
+    ``choices``), ``choice`` (of ``choices``; may be repeated or separated by commas), or ``pair`` (``key:value``).
     """
 
     name: str
     about: str
-    kind: Literal["text", "count", "flag", "choice", "pair"] = "text"
+    kind: Literal["text", "count", "flag", "one", "choice", "pair"] = "text"
     least: int = 0
     most: int = 2**63 - 1
     choices: tuple[str, ...] = ()
