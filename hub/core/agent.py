@@ -7,6 +7,8 @@ through a :mod:`transitions` machine built from the same table (``hub/services/p
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from protocol.loads import Answering
 from protocol.machine import HostReport
 from protocol.model import AgentState, AttemptState, EndpointReport
@@ -48,8 +50,7 @@ AGENT_EDGES: Final[dict[tuple[AgentState, str], AgentState]] = {
 }
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Struct, gc=False):
     """An attempt that an agent holds.
 
     ``lease_until`` is in seconds of the hub's monotonic clock; the counters are the task's before this attempt.

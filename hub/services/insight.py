@@ -138,7 +138,7 @@ class Insight:
             # Asked after the page was read: what was forgotten in between was still on the page.
             ends = await self._store.cursor(after)
         return EventList(
-            events=tuple(rows.event(row) for row in found if not kinds or row.kind in kinds),
+            events=tuple([rows.event(row) for row in found if not kinds or row.kind in kinds]),
             next_cursor=str(found[-1].seq) if len(found) == limit else None,
             reset=bool(after) and not ends.is_known,
             floor=ends.floor,

@@ -26,7 +26,6 @@ from hub.store.queries import migrations, queries
 from hub.store.space import Space
 from hub.store.sqlite_file import connect, is_damage, said
 from hub.store.sqlite_statements import REFUSALS, SqliteStatements, at_once
-from hub.store.store import Done
 from protocol.errors import ReadOnly, StorageFull, StoreDamaged, StoreFailed, Unavailable
 from protocol.events import Event
 
@@ -96,6 +95,8 @@ class SqliteStore(Backend):
             StoreDamaged: it is not what was written.
             StoreFailed: the file cannot be used; the text says why and what to do.
         """
+        if self._is_read_only:
+            self._writer.refuse(ReadOnly())
         begin = self._open_read_only if self._is_read_only else self._open
         try:
             await self._in(self._write_thread, begin)
@@ -185,19 +186,6 @@ class SqliteStore(Backend):
     def trouble(self) -> str:
         """That no commit finds room, not even with what was kept back; empty if all is well."""
         return "the disk is full, nothing can be stored" if self._is_without_room else ""
-
-    def post(self, change: AnyChange, done: Done | None = None) -> None:
-        """See :class:`hub.store.store.Store`."""
-        if not self._is_read_only:
-            super().post(change, done)
-        elif done is not None:
-            done(ReadOnly())
-
-    async def commit(self, change: AnyChange) -> Any:  # noqa: ANN401 - each verb documents its outcome
-        """See :class:`hub.store.store.Store`."""
-        if self._is_read_only:
-            raise ReadOnly
-        return await super().commit(change)
 
     async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         try:

@@ -7,7 +7,10 @@ new tasks are asked about beforehand (:meth:`Waiting.check`) by ``hub/services/a
 
 import math
 from collections import Counter, deque
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Struct
 
 from hub.store.changes import AddTasks, AnyChange, AppendLog, Finish
 from hub.store.hub_changes import RenewHub
@@ -39,7 +42,7 @@ _ROW_BYTES: Final = 500
 _LONGEST_S: Final = 60.0
 
 
-class Item(NamedTuple):
+class Item(Struct, frozen=True):
     """One change that waits, and who wants to know its outcome."""
 
     change: AnyChange
@@ -77,16 +80,18 @@ class Waiting:
 
     def put(self, change: AnyChange, done: Done | None) -> None:
         """Queue a change; nothing that comes here is refused."""
-        tasks, size_bytes = _size(change)
+        size = _SIZES.get(type(change))
+        size_bytes = _ROW_BYTES if size is None else size(change)
+        tasks = len(change.tasks) if isinstance(change, AddTasks) else 0
         item = Item(change, done, tasks, size_bytes)
         if isinstance(change, RenewHub):
             self._items.appendleft(item)  # a sign of life must not wait behind work
         else:
             self._items.append(item)
-        self.tasks += tasks
         self.size_bytes += size_bytes
         self._unanswered += 1
-        if isinstance(change, AddTasks):
+        if tasks and isinstance(change, AddTasks):
+            self.tasks += tasks
             self._tasks_of[change.by] += tasks
             self._bytes_of[change.by] += size_bytes
 
@@ -105,10 +110,10 @@ class Waiting:
 
     def answered(self, item: Item) -> None:
         """A change of a batch has its outcome: it costs nothing any more."""
-        self.tasks -= item.tasks
         self.size_bytes -= item.size_bytes
         self._unanswered -= 1
-        if isinstance(item.change, AddTasks):
+        if item.tasks and isinstance(item.change, AddTasks):
+            self.tasks -= item.tasks
             by = item.change.by
             self._tasks_of[by] -= item.tasks
             self._bytes_of[by] -= item.size_bytes
@@ -123,7 +128,7 @@ class Waiting:
 
     def wrote(self, batch: list[Item], seconds: float) -> None:
         """A batch took so long: the next estimates count on it."""
-        rows = sum(max(1, item.tasks) for item in batch)
+        rows = sum([item.tasks or 1 for item in batch])
         per_s = rows / max(seconds, 0.001)
         self._per_s = per_s if not self._per_s else 0.7 * self._per_s + 0.3 * per_s
 
@@ -159,12 +164,21 @@ class Waiting:
         return float(math.ceil(min(_LONGEST_S, max(1.0, rows / 2 / self._per_s if self._per_s else 1.0))))
 
 
-def _size(change: AnyChange) -> tuple[int, int]:
-    """New tasks in a change, and its bytes."""
-    if isinstance(change, AddTasks):
-        return len(change.tasks), sum(len(task.spec) + len(task.tier) + _ROW_BYTES for task in change.tasks)
-    if isinstance(change, AppendLog):
-        return 0, len(change.text or "") + _ROW_BYTES  # a text that is none is refused later, alone
-    if isinstance(change, Finish) and change.result is not None:
-        return 0, len(change.result) + _ROW_BYTES
-    return 0, _ROW_BYTES
+def _size_of_tasks(change: AddTasks) -> int:
+    return sum([len(task.spec) + len(task.tier) + _ROW_BYTES for task in change.tasks])
+
+
+def _size_of_log(change: AppendLog) -> int:
+    return len(change.text or "") + _ROW_BYTES  # a text that is none is refused later, alone
+
+
+def _size_of_end(change: Finish) -> int:
+    return _ROW_BYTES if change.result is None else len(change.result) + _ROW_BYTES
+
+
+_SIZES: Final[dict[type, Callable[[Any], int]]] = {
+    AddTasks: _size_of_tasks,
+    AppendLog: _size_of_log,
+    Finish: _size_of_end,
+}
+"""Bytes of a change; of any other kind it costs a row."""

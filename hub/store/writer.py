@@ -35,7 +35,7 @@ class Writer:
         self._in_flight: list[Item] = []  # what is not answered of the batch that is being written, last first
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failed: StoreFailed | None = None
+        self._refusal: AgentComError | None = None  # what everybody gets who wants something written
         self._is_closing = False
         self.on_seal: Callable[[], None] = _nothing
         self.on_commit: Callable[[Sequence[Event]], None] = _no_events
@@ -51,9 +51,9 @@ class Writer:
 
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """Queue a change for the next batch."""
-        if self._failed is not None:
+        if self._refusal is not None:
             if done is not None:
-                done(self._failed)
+                done(self._refusal)
             return
         self.waiting.put(change, done)
         self._work.set()
@@ -88,17 +88,21 @@ class Writer:
         self._work.set()
         if self._task is not None:
             await asyncio.wait({self._task})
-        self._failed = self._failed or StoreFailed("the store is closed")
+        self._refusal = self._refusal or StoreFailed("the store is closed")
+
+    def refuse(self, refusal: AgentComError) -> None:
+        """Write nothing from now on."""
+        self._refusal = refusal
 
     async def _run(self) -> None:
         while not (self._is_closing and not self.waiting):
             await self._work.wait()
             self._work.clear()
             self.on_seal()
-            while self._failed is None and (batch := self.waiting.batch()):
+            while self._refusal is None and (batch := self.waiting.batch()):
                 await self._write(batch)
                 self.on_seal()
-            if self._failed is not None:
+            if self._refusal is not None:
                 return
 
     async def _write(self, batch: list[Item]) -> None:
@@ -116,9 +120,10 @@ class Writer:
         self.changes += len(batch)
         self.sizes[len(batch).bit_length()] += 1
         self.on_commit(events)
+        next_item, answered = self._in_flight.pop, self.waiting.answered
         for outcome in outcomes:
-            item = self._in_flight.pop()
-            self.waiting.answered(item)
+            item = next_item()
+            answered(item)
             if item.done is not None:
                 item.done(outcome)
 
@@ -131,7 +136,7 @@ class Writer:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.
         unanswered = [*self._in_flight[::-1], *self.waiting.drop()]
         log.error("store_failed", error=str(failure), changes=len(unanswered))
-        self._failed = failure
+        self._refusal = failure
         self._in_flight.clear()
         for item in unanswered:
             self.waiting.answered(item)

@@ -97,7 +97,7 @@ async def _follow(
             after = page.newest if after > page.newest else max(after, page.floor)
             gap = encode({"floor": page.floor, "newest": page.newest})
             await stream.send([frame(gap, seq=after, name="reset")])
-        await stream.send(frame(encode(event), seq=event.seq) for event in page.events)
+        await stream.send([frame(encode(event), seq=event.seq) for event in page.events])
         if page.next_cursor is not None:
             after = int(page.next_cursor)
             continue
