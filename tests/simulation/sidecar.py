@@ -30,7 +30,7 @@ from sidecar.leases import NEVER, Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.process import GRACE_S
-from sidecar.rounds import Ending
+from sidecar.rounds import Answers, Ending
 from sidecar.runner import Runner
 from tests.simulation.history import History, Span
 from tests.simulation.hub import Hub
@@ -154,9 +154,10 @@ class Workshop:
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
         carry: Carry | None = None,
+        answering: Answers = lambda _ask: None,
     ) -> Work:
         """The work of an attempt, not begun yet."""
-        del routing, executor, carry
+        del routing, executor, carry, answering
         work = self.running[attempt] = Work(self, attempt, spec, on_step, log)
         return work
 
