@@ -163,7 +163,19 @@ async def test_events_of_two_writers_are_numbered_without_a_gap_and_one_task_goe
     await store.close()
 
 
-@pytest.mark.parametrize("name", ["claim", "finish", "accept", "held", "held_elsewhere", "open_needs", "dependents"])
+_OF_AN_ATTEMPT = (
+    "find_tasks",
+    "write_task",
+    "move_attempt",
+    "end_attempt",
+    "held",
+    "held_elsewhere",
+    "open_needs",
+    "dependents",
+)
+
+
+@pytest.mark.parametrize("name", _OF_AN_ATTEMPT)
 async def test_no_verb_of_an_attempt_reads_a_whole_table(database: str, name: str) -> None:
     # Ids are compared byte by byte in tasks only: compared so, the keys of other tables cannot be used.
     connection = await asyncpg.connect(database)

@@ -1,5 +1,6 @@
 -- name: put_measure
-INSERT INTO measures (about, name, value, at_ms) VALUES ($1, $2, $3, $4)
+INSERT INTO measures (about, name, value, at_ms)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
 ON CONFLICT (about, name) DO UPDATE SET value = excluded.value, at_ms = excluded.at_ms;
 
 -- name: measures

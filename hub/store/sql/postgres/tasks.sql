@@ -16,8 +16,10 @@ SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = $1;
 
 -- name: find_tasks
 -- What the verbs of the daily work decide on (``Draft`` has these columns in this order).
+-- Ids of tasks are compared byte by byte, those of other tables are not: their index wants to be asked its own way.
 SELECT id, state, class, priority, epoch, agent, hub, retries, max_retries, infra_failures, ready_ms, queued_ms,
-    started_ms, ended_ms, execution_ok, verified, reason, EXISTS (SELECT 1 FROM dependencies WHERE needs = id)
+    started_ms, ended_ms, execution_ok, verified, reason,
+    EXISTS (SELECT 1 FROM dependencies WHERE needs = id COLLATE "default")
 FROM tasks WHERE id = ANY ($1::text[]);
 
 -- name: find_specs
