@@ -134,7 +134,7 @@ def backlog(folder: str | None, as_json: bool, **asked: Any) -> int:  # noqa: FB
 @click.option("--drain", type=click.IntRange(1), default=5_000, show_default=True, help="Tasks added and taken.")
 @_common
 def growth(folder: str | None, as_json: bool, **asked: Any) -> int:  # noqa: FBT001 - click calls it
-    """Measure whether a task costs more where there is more: queued tasks, agents, a past."""
+    """Measure what a task costs with more queued, more agents."""
     from agentcom.bench.growth import Growth, measure
 
     with _place(folder) as place:

@@ -53,7 +53,7 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
 @click.option("--hour", is_flag=True, help="Draw the last hour instead of the last minute.")
 @connected
 def show(hub: "Client", name: str, hour: bool, as_json: bool) -> None:  # noqa: FBT001 - click calls it
-    """Show a machine: its disks, its GPUs, who holds their memory, and its last minute."""
+    """Show a machine: disks, GPUs, who holds memory, its last minute."""
     history = hub.host_history(name, "hour" if hour else "minute")
     found = next(host for host in hub.hosts().hosts if host.name == name)
     if as_json:
