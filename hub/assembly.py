@@ -23,6 +23,7 @@ from hub.services.admission import Admission
 from hub.services.answers import Answers
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
+from hub.services.health import EndpointHealth
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
@@ -42,6 +43,7 @@ from protocol.clock import Clock
 from protocol.events import Event
 from protocol.ids import IdMaker
 from protocol.messages import Heartbeat
+from protocol.model import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Parts:
     presence: Presence
     hosts: Hosts
     registry: Registry
+    endpoint_health: EndpointHealth
     sweeper: Sweeper
     gateway: Gateway
     membership: Membership
@@ -73,6 +76,7 @@ class Parts:
             self.sweeper.run,
             self.registry.run,
             self.hosts.run,
+            self.endpoint_health.run,
             self.membership.run,
             self.mates.run,
             self.learning.run,
@@ -118,6 +122,12 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     speeds = Speeds()
     speeds.recall(start.measures)
     learning = Learning(store, fleet, speeds, clock)
+    endpoint_health = EndpointHealth(store, fleet, clock, chance)
+
+    def used(held: Held, usage: Usage) -> None:
+        learning.used(held, usage)
+        endpoint_health.used(held.server, usage)
+
     results = Results(
         store,
         fleet,
@@ -128,7 +138,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
         on_log=feed.logged,
         on_ended=metrics.ended,
-        on_used=learning.used,
+        on_used=used,
         ladder=lambda: Ladder(chains=settings.chains, offers=offers_of(fleet), ceiling=settings.escalation),
     )
     hub, lease_s = start.hub_boot, settings.lease_s
@@ -140,6 +150,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     def heard(agent: Agent, heartbeat: Heartbeat) -> None:
         hosts.heard(agent, heartbeat)
         answers.heard(agent, heartbeat)
+        endpoint_health.heard(agent, heartbeat)
 
     presence = Presence(
         store,
@@ -201,7 +212,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_delayed=sweeper.due,
         on_explicit=metrics.tiered,
     )
-    registry = Registry(store, fleet, clock, probe)
+    registry = Registry(store, fleet, clock, probe, endpoint_health)
     gateway = Gateway(
         links,
         presence,
@@ -237,6 +248,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     store.on_commit = _teller(mates, recent, feed)
     presence.restore(start)
     hosts.restore(start)
+    endpoint_health.restore(start)
     registry.restore(start)
     for at_ms in (start.next_ready_ms, start.next_deadline_ms):
         if at_ms is not None:
@@ -254,6 +266,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         presence=presence,
         hosts=hosts,
         registry=registry,
+        endpoint_health=endpoint_health,
         sweeper=sweeper,
         gateway=gateway,
         membership=membership,

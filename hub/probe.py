@@ -1,65 +1,58 @@
-"""Ask an LLM endpoint whether it is there and what it has, as the hub can reach it."""
+"""Ask an LLM endpoint whether it is there and what it has, as the hub can reach it: without a key."""
 
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-import msgspec
 
+from protocol.endpoints import EndpointKind
 from protocol.errors import EndpointDown
-from protocol.model import EndpointKind, ModelReport, Residency
+from protocol.listing import Ask, Facts, Listed, Odd, asked, bounded, headers, listing
 
-TIMEOUT_S: Final = 5.0
-MAX_ANSWER_BYTES: Final = 4 << 20
-_PATHS: Final = {
-    EndpointKind.OLLAMA: "/api/tags",
-    EndpointKind.OPENAI: "/models",
-    EndpointKind.ANTHROPIC: "/v1/models",
-}
+TIMEOUT_S: Final = 4.0
+OPTIONAL_S: Final = 1.0
 _NEEDS_A_KEY: Final = frozenset({401, 403})
+_known: Final[dict[str, Facts]] = {}
+"""Facts of models by digest: what a digest names never changes."""
 
 
-async def probe(kind: EndpointKind, url: str) -> tuple[ModelReport, ...]:
-    """Models of the endpoint; none if it only says that it wants a key (the hub has none).
+class _KeyWanted(Exception):
+    """It answers, and tells nothing without a key."""
+
+
+async def probe(kind: EndpointKind, url: str) -> Listed:
+    """What the endpoint has; nothing if it only says that it wants a key (the hub has none).
 
     Raises:
         EndpointDown: it does not answer, or not in its protocol.
     """
-    address = url.rstrip("/") + _PATHS[kind]
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=False) as client,
-            client.get(address, allow_redirects=False) as answer,
-        ):
-            if answer.status in _NEEDS_A_KEY:
-                return ()
-            if answer.status != 200:  # noqa: PLR2004 - HTTP OK
-                raise EndpointDown(url, f"{address} answers {answer.status}, not 200; is it of kind {kind.value}?")
-            body = bytearray()
-            async for piece in answer.content.iter_any():
-                body += piece
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise EndpointDown(url, f"{address} answers more than {MAX_ANSWER_BYTES:,} bytes")
+        async with aiohttp.ClientSession(trust_env=False, headers=headers(kind, "")) as client:
+            return await asked(listing(kind, url, _known), lambda question: _ask(client, kind, question))
+    except _KeyWanted:
+        return Listed(())
+    except Odd as exc:
+        raise EndpointDown(url, f"it answers, but not as {kind.value} does: {exc}") from exc
     except TimeoutError as exc:
         raise EndpointDown(url, f"no answer within {TIMEOUT_S:g} s") from exc
     except (aiohttp.ClientError, OSError, UnicodeError) as exc:  # the last: a host that is no name
         raise EndpointDown(url, str(exc) or type(exc).__name__) from exc
-    return _models(kind, url, bytes(body))
 
 
-def _models(kind: EndpointKind, url: str, body: bytes) -> tuple[ModelReport, ...]:
+async def _ask(client: aiohttp.ClientSession, kind: EndpointKind, question: Ask) -> bytes | None:
+    method = "GET" if question.body is None else "POST"
+    timeout = aiohttp.ClientTimeout(total=OPTIONAL_S if question.optional else TIMEOUT_S)
+    request = client.request(method, question.url, json=question.body, allow_redirects=False, timeout=timeout)
     try:
-        answer: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-        entries = answer["models"] if kind is EndpointKind.OLLAMA else answer["data"]
-        key = "name" if kind is EndpointKind.OLLAMA else "id"
-        return tuple(
-            ModelReport(name=str(entry[key]), residency=Residency.COLD, size_bytes=_size(entry.get("size")))
-            for entry in entries
-        )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError) as exc:
-        raise EndpointDown(url, f"it answers, but not as {kind.value} does") from exc
-
-
-def _size(found: object) -> int | None:
-    """A size that every peer can read, or none."""
-    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 1 << 63 else None
+        async with request as answer:
+            if answer.status == 200:  # noqa: PLR2004 - HTTP OK
+                return await bounded(answer.content.iter_any())
+            if question.optional:
+                return None
+            if answer.status in _NEEDS_A_KEY:
+                raise _KeyWanted
+            why = f"{question.url} answers {answer.status}, not 200; is it of kind {kind.value}?"
+            raise EndpointDown(question.url, why)
+    except (TimeoutError, aiohttp.ClientError, OSError, Odd):
+        if question.optional:
+            return None
+        raise

@@ -200,6 +200,10 @@ class HostHistory(Struct, kw_only=True):
     series: tuple[Series, ...]
 
 
+class EndpointModel(ModelReport, frozen=True, kw_only=True, omit_defaults=False):
+    """A model of an endpoint with all its fields, also those that are not known."""
+
+
 class EndpointView(Struct, kw_only=True):
     """An LLM endpoint: reported by a sidecar that can reach it, or added by a person."""
 
@@ -213,10 +217,18 @@ class EndpointView(Struct, kw_only=True):
     """``up``, ``degraded`` or ``down``."""
     detail: str
     checked_at: datetime | None
-    models: tuple[ModelReport, ...]
+    models: tuple[EndpointModel, ...]
     default_model: str
     agents: tuple[str, ...]
     """Agents that can use it now."""
+    health: str = ""
+    """``online``, ``offline``, ``cooldown``, ``half_open`` or ``unknown``."""
+    since: datetime | None = None
+    """When it came into this health."""
+    until: datetime | None = None
+    """When its cooldown, or the trial after it, is over."""
+    parallel: int = 0
+    """Requests that it answers at a time; 0: unknown."""
 
 
 class EndpointList(Struct, kw_only=True):
@@ -247,6 +259,9 @@ class ModelView(Struct, kw_only=True):
     size_bytes: int | None
     vram_bytes: int | None
     context: int | None
+    resident_bytes: int | None = None
+    expires_at: datetime | None = None
+    max_context: int | None = None
 
 
 class ModelList(Struct, kw_only=True):

@@ -55,6 +55,7 @@ class EventKind(StrEnum):
     BACKUP_FAILED = "backup_failed"
     STORE_CLEANED = "store_cleaned"
     TASK_ANSWERING = "task_answering"  # a model takes long to answer; told now and then
+    ENDPOINT_COOLDOWN = "endpoint_cooldown"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

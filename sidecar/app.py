@@ -249,6 +249,8 @@ class _Seen:
             owners=Owners(parts.processes.owns, lambda: [each.url for each in self._reports if each.local]),
             env={name: os.environ[name] for name in _FOR_DRIVERS if name in os.environ},
         )
+        self._look_again = asyncio.Event()
+        endpoints.on_trouble = self._on_trouble
 
     async def watch_host(self) -> None:
         """Measure the machine as often as heartbeats go out; a driver that hangs delays nothing."""
@@ -260,15 +262,25 @@ class _Seen:
             await asyncio.sleep(self._link.heartbeat_s)
 
     async def watch_endpoints(self) -> None:
-        """Ask the LLM endpoints what they have."""
+        """Ask the LLM endpoints what they have, sooner if work has met trouble: perhaps the server is gone."""
         while True:
+            self._look_again.clear()
             self._reports = await self._endpoints.discover()
             self._tell()
-            await asyncio.sleep(DISCOVER_S)
+            try:
+                async with asyncio.timeout(DISCOVER_S):
+                    await self._look_again.wait()
+            except TimeoutError:
+                continue
+
+    def _on_trouble(self) -> None:
+        """The hub hears of it at once: other work should not run into the same."""
+        self._tell()
+        self._look_again.set()
 
     def _tell(self) -> None:
         capabilities = _capabilities(self._settings, self._parts, has_gpu=self._has_gpu)
-        self._link.tell(endpoints=self._reports, capabilities=capabilities)
+        self._link.tell(endpoints=self._reports, capabilities=capabilities, troubles=self._endpoints.troubles)
 
 
 def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import structlog
 
 from protocol import codec
 from protocol.clock import Clock
+from protocol.endpoints import EndpointTrouble
 from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt
 from protocol.machine import HostReading
 from protocol.messages import (
@@ -187,9 +188,10 @@ class Link:
         reading: HostReading | None = None,
         endpoints: tuple[EndpointReport, ...] | None = None,
         capabilities: tuple[str, ...] | None = None,
+        troubles: tuple[EndpointTrouble, ...] | None = None,
     ) -> None:
         """Tell the hub what the machine has: resources with the next heartbeat, a change of the others at once."""
-        if self._facts.learn(reading, endpoints, capabilities):
+        if self._facts.learn(reading, endpoints, capabilities, troubles):
             self._beat_now.set()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -411,7 +413,7 @@ class Link:
                 raise HubUnreachable(self._addresses.current, f"silent for {self._session.dead_after_s:g} s")
 
     def _heartbeat(self, owner: Owner) -> Heartbeat:
-        reading, endpoints, capabilities = self._facts.news()
+        reading, endpoints, capabilities, troubles = self._facts.news()
         return Heartbeat(
             sidecar=self.identity.sidecar,
             boot=self.identity.boot,
@@ -420,6 +422,7 @@ class Link:
             endpoints=endpoints,
             capabilities=capabilities,
             draining=owner.is_leaving,
+            troubles=troubles,
         )
 
     # --- leases -----------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from sidecar.llm.config import EndpointSettings
 
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
 MAX_SLOTS: Final = 1_024
+USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234", "vllm": "127.0.0.1:8000"}
+"""Where servers of OpenAI's kind listen if nobody tells them otherwise."""
 _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
 _LOGS: Final = ("auto", "json", "pretty")
@@ -43,7 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         slots: attempts at a time.
         capabilities: what tasks may need, beside what is found by itself.
         endpoints: LLM endpoints, each a table as in :class:`sidecar.llm.config.EndpointSettings`; an empty list: none;
-            left out: those that the environment names, and an Ollama server on this machine.
+            left out: those that the environment names, and the servers at their usual places on this machine (Ollama,
+            llama.cpp, LM Studio, vLLM).
         drain_s: how long an orderly end waits for running work.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -153,7 +156,8 @@ def _shown_item(item: object) -> str:
     if not isinstance(item, EndpointSettings):
         return str(item)
     key = ", key ***" if item.api_key else ""
-    return f"{item.id} ({item.kind.value} at {item.url}{key})"
+    guess = ", if there is one" if item.guessed else ""
+    return f"{item.id} ({item.kind.value} at {item.url}{key}{guess})"
 
 
 def default_state_dir(env: Mapping[str, str]) -> str:
@@ -274,9 +278,9 @@ def _endpoints(listed: object, problems: list[Problem]) -> tuple[EndpointSetting
 
 
 def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[EndpointSettings]:
-    """Endpoints that the environment names; an Ollama server on this machine is worth a look in any case."""
+    """Endpoints that the environment names, and the places on this machine where such servers usually are."""
     host = env.get("OLLAMA_HOST", "")
-    ollama = {"id": "ollama", "kind": EndpointKind.OLLAMA, "url": ollama_url(host)}
+    ollama: dict[str, Any] = {"id": "ollama", "kind": EndpointKind.OLLAMA, "url": ollama_url(host), "guessed": not host}
     if host:
         ollama["api_key"] = env.get("OLLAMA_API_KEY", "")
     wanted: list[tuple[str, dict[str, Any]]] = [("OLLAMA_HOST", ollama)]
@@ -290,6 +294,11 @@ def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[Endpoint
         wanted.append(
             ("OPENAI_BASE_URL", {"id": "openai", "kind": EndpointKind.OPENAI, "url": url, "api_key": key or ""})
         )
+    named = " ".join(fields["url"] for _, fields in wanted).replace("localhost", "127.0.0.1")
+    for name, place in USUAL_PLACES.items():
+        if place not in named:
+            guess = {"id": name, "kind": EndpointKind.OPENAI, "url": f"http://{place}/v1", "guessed": True}
+            wanted.append((name, guess))
     for variable, fields in wanted:
         try:
             yield EndpointSettings(**fields)

@@ -27,6 +27,7 @@ class Fleet:
         endpoints_down: ids of those that people have added and that do not answer.
         health: how endpoints do, by the host whose sidecars report them (empty: people have added them) and their id;
             one that is not listed was never in trouble. Whoever changes it calls :meth:`changed`.
+        seen: the last report of each of them, also of those that are gone.
         generation: grows whenever what an agent *can* do changes, so that matches may be cached.
     """
 
@@ -37,6 +38,7 @@ class Fleet:
         self.endpoints: tuple[EndpointReport, ...] = ()
         self.endpoints_down: tuple[str, ...] = ()
         self.health: dict[ServerKey, Health] = {}
+        self.seen: dict[ServerKey, EndpointReport] = {}
         self.generation = 0
         self._given = 0
         self._repos: dict[str, OrderedDict[str, None]] = {}

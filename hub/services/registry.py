@@ -1,34 +1,48 @@
 """LLM endpoints: those that sidecars report by themselves, and those that people have added.
 
-An added endpoint is probed before it is kept and every few seconds after that; while it does not answer, no task is
-routed to it. What a sidecar reports lives and dies with the sidecar.
+An added endpoint is probed before it is kept and every few seconds after that; a sidecar tells of its own. How each of
+them does is kept by ``hub/services/health.py``; here stand the rows that people have added, and what people are shown.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-import structlog
+from msgspec.structs import asdict
 
 from hub.core.fleet import Fleet
-from hub.store.changes import EndpointRow, PutEndpoint, Record, RemoveEndpoint
+from hub.core.health import HALF_OPEN, OFFLINE, UNKNOWN, Health
+from hub.core.speeds import ServerKey
+from hub.store.endpoint_changes import EndpointRow, PutEndpoint, RemoveEndpoint
 from hub.store.rows import at
 from hub.store.store import Start, Store
-from protocol.api import EndpointBody, EndpointList, EndpointPatch, EndpointView, ModelList, ModelView
+from protocol.api import EndpointBody, EndpointList, EndpointModel, EndpointPatch, EndpointView, ModelList, ModelView
 from protocol.clock import Clock
+from protocol.endpoints import EndpointKind, EndpointReport, Residency
 from protocol.errors import BadInput, Conflict, EndpointDown, NotFound, Problem, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.ids import NAME
-from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport
+from protocol.listing import Listed
+from protocol.model import AgentState
 
-log = structlog.get_logger(__name__)
-
-Probe = Callable[[EndpointKind, str], Awaitable[tuple[ModelReport, ...]]]
+Probe = Callable[[EndpointKind, str], Awaitable[Listed]]
 CHECK_S: Final = 15.0
+
+
+class HealthPort(Protocol):
+    """Who keeps up how endpoints do."""
+
+    def answered(self, key: ServerKey, report: EndpointReport) -> None:
+        """It was asked and answered so."""
+
+    def silent(self, key: ServerKey, report: EndpointReport, problem: str) -> None:
+        """It was asked and did not answer."""
+
+    def forget(self, key: ServerKey) -> None:
+        """There is no such endpoint any more."""
 
 
 class EndpointUnusable(BadInput):
@@ -54,43 +68,31 @@ class EndpointExists(Conflict):
         return f"there is an endpoint {self.endpoint!r} already; remove it first or give another id"
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
-    """An endpoint that a person has added, and what the last probe saw."""
-
-    row: EndpointRow
-    is_up: bool = False
-    detail: str = "not checked yet"
-    checked_ms: int | None = None
-    models: tuple[ModelReport, ...] = ()
-
-
 class Registry:
     """The use cases around endpoints."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock: Clock, probe: Probe) -> None:
-        self._store, self._fleet, self._clock, self._probe = store, fleet, clock, probe
-        self._added: dict[str, Added] = {}
+    def __init__(self, store: Store, fleet: Fleet, clock: Clock, probe: Probe, health: HealthPort) -> None:
+        self._store, self._fleet, self._clock, self._probe, self._care = store, fleet, clock, probe, health
+        self._added: dict[str, EndpointRow] = {}
         self._look_now = asyncio.Event()
         self._adding: set[str] = set()  # ids whose endpoint is being probed and stored
 
     def restore(self, start: Start) -> None:
-        """What a previous hub knew."""
-        self._added = {row.id: Added(row) for row in start.endpoints}
+        """What a previous hub knew. What answered it counts as answering until the first round has asked."""
+        self._added = {row.id: row for row in start.endpoints}
+        self._share()
 
     async def reload(self) -> None:
         """Read the added endpoints again: another hub has added, changed or removed some. New ones are probed soon."""
-        rows = {row.id: row for row in await self._store.endpoints()}
-        kept = {name: added for name, added in self._added.items() if rows.get(name) == added.row}
-        self._added = {name: kept.get(name) or Added(row) for name, row in rows.items()}
+        self._added = {row.id: row for row in await self._store.endpoints()}
         self._share()
         self._look_now.set()
 
     async def run(self) -> None:
-        """Probe the added endpoints until cancelled."""
+        """Probe the added endpoints until cancelled, all at once: one that is slow delays no other."""
         while True:
             try:
-                await asyncio.gather(*(self._check(endpoint) for endpoint in list(self._added)))
+                await asyncio.gather(*(self._check(row) for row in list(self._added.values())))
             except StoreFailed:
                 return  # the hub is ending
             self._look_now.clear()
@@ -100,34 +102,30 @@ class Registry:
             except TimeoutError:
                 continue
 
-    async def _check(self, endpoint: str) -> None:
-        before = self._added.get(endpoint)
-        if before is None:
-            return  # removed since the round began
-        now = await self._look(before.row)
-        if self._added.get(endpoint) is not before:
-            return  # changed or removed meanwhile
-        self._added[endpoint] = now
-        self._share()
-        if before.checked_ms is not None and before.is_up != now.is_up:
-            kind = EventKind.ENDPOINT_UP if now.is_up else EventKind.ENDPOINT_DOWN
-            log.warning(kind.value, endpoint=endpoint, detail=now.detail)
-            self._store.post(Record(self._event(kind, endpoint, detail=now.detail)))
-
-    async def _look(self, row: EndpointRow) -> Added:
+    async def _check(self, row: EndpointRow) -> None:
         try:
-            models = await self._probe(EndpointKind(row.kind), row.url)
+            report = _report(row, await self._probe(EndpointKind(row.kind), row.url))
         except EndpointDown as exc:
-            return Added(row, detail=exc.problem, checked_ms=self._clock.now_ms())
-        return Added(row, is_up=True, detail="", checked_ms=self._clock.now_ms(), models=models)
+            if self._added.get(row.id) is row:  # else it was changed or removed meanwhile
+                self._care.silent(("", row.id), _report(row, Listed(())), exc.problem)
+                self._share()
+            return
+        if self._added.get(row.id) is row:
+            self._care.answered(("", row.id), report)
+            self._share()
 
     def _share(self) -> None:
-        up = tuple(_report(added) for _, added in sorted(self._added.items()) if added.is_up)
-        self._fleet.endpoints_down = tuple(sorted(name for name, added in self._added.items() if not added.is_up))
+        """Tell the scheduler which of the added endpoints there are, and which of them do not answer."""
+        up = tuple(self._fleet.seen["", name] for name in sorted(self._added) if self._is_up(name))
+        self._fleet.endpoints_down = tuple(sorted(name for name in self._added if not self._is_up(name)))
         if up != self._fleet.endpoints:
             self._fleet.endpoints = up
             self._fleet.changed()
             self._store.wake()
+
+    def _is_up(self, name: str) -> bool:
+        health = self._fleet.health.get(("", name))
+        return health is not None and health.state not in {OFFLINE, UNKNOWN} and ("", name) in self._fleet.seen
 
     # --- people -------------------------------------------------------------------------------------------------------
 
@@ -139,7 +137,7 @@ class Registry:
             EndpointExists: the id is taken.
             EndpointUnusable: it does not answer; nothing is kept.
         """
-        problems = list(_problems(body.kind, body.url, body.id))
+        problems = list(_problems(body.url, body.id))
         if problems:
             raise BadInput(problems, "endpoint")
         endpoint = body.id or _name(body.url)
@@ -163,44 +161,55 @@ class Registry:
         Raises:
             NotFound, BadInput, EndpointUnusable: nothing is changed.
         """
-        row = self._own(endpoint).row
+        row = self._own(endpoint)
         wanted = {
             name: value for name in ("url", "local", "default_model") if (value := getattr(body, name)) is not None
         }
-        row = EndpointRow(**{name: getattr(row, name) for name in EndpointRow.__struct_fields__} | wanted)
-        problems = list(_problems(EndpointKind(row.kind), row.url, ""))
+        row = EndpointRow(**asdict(row) | wanted)
+        problems = list(_problems(row.url, ""))
         if problems:
             raise BadInput(problems, "endpoint")
         return await self._keep(row, EventKind.ENDPOINT_ADDED, by)
 
     async def _keep(self, row: EndpointRow, kind: EventKind, by: str) -> EndpointView:
-        added = await self._look(row)
-        if not added.is_up:
-            raise EndpointUnusable(row.url, added.detail)
+        try:
+            report = _report(row, await self._probe(EndpointKind(row.kind), row.url))
+        except EndpointDown as exc:
+            raise EndpointUnusable(row.url, exc.problem) from exc
         await self._store.commit(PutEndpoint(row, self._event(kind, row.id, url=row.url, by=by)))
-        self._added[row.id] = added
+        self._added[row.id] = row
+        self._care.answered(("", row.id), report)
         self._share()
-        return self._view(added)
+        return self._view(("", row.id))
 
     async def remove(self, endpoint: str, by: str) -> None:
-        """Forget an added endpoint.
+        """Forget an endpoint: one that was added, or one that a sidecar has told of and that is gone.
 
         Raises:
-            NotFound: nobody has added it.
+            NotFound: there is no such endpoint, or a sidecar has it and will tell of it again.
         """
-        self._own(endpoint)
-        await self._store.commit(RemoveEndpoint(endpoint, self._event(EventKind.ENDPOINT_REMOVED, endpoint, by=by)))
-        self._added.pop(endpoint, None)
-        self._share()
+        gone = [key for key in self._keys() if key[0] and key[1] == endpoint and not self._view(key).agents]
+        if endpoint in self._added:
+            await self._store.commit(RemoveEndpoint(endpoint, self._event(EventKind.ENDPOINT_REMOVED, endpoint, by=by)))
+            self._added.pop(endpoint, None)
+            self._care.forget(("", endpoint))
+            self._share()
+        elif not gone:
+            raise NotFound("endpoint that was added by hand, or is gone", endpoint)
+        else:
+            for key in gone:
+                self._care.forget(key)
 
-    def _own(self, endpoint: str) -> Added:
+    def _own(self, endpoint: str) -> EndpointRow:
         if endpoint not in self._added:
             raise NotFound("endpoint that was added by hand", endpoint)
         return self._added[endpoint]
 
+    # --- what people see ----------------------------------------------------------------------------------------------
+
     def endpoints(self) -> EndpointList:
         """All endpoints, by id."""
-        views = [*(self._view(added) for added in self._added.values()), *self._reported()]
+        views = [self._view(key) for key in self._keys()]
         return EndpointList(endpoints=tuple(sorted(views, key=lambda view: (view.id, view.host or ""))))
 
     def endpoint(self, endpoint: str) -> EndpointView:
@@ -214,89 +223,118 @@ class Registry:
                 return found
         raise NotFound("endpoint", endpoint)
 
-    def models(self) -> ModelList:
-        """All models on all endpoints."""
-        return ModelList(
-            models=tuple(
-                ModelView(
-                    name=model.name,
-                    endpoint=endpoint.id,
-                    host=endpoint.host,
-                    local=endpoint.local,
-                    residency=model.residency.value,
-                    size_bytes=model.size_bytes,
-                    vram_bytes=model.vram_bytes,
-                    context=model.context,
-                )
-                for endpoint in self.endpoints().endpoints
-                for model in endpoint.models
-            )
-        )
+    def models(self, *, absent: bool = False) -> ModelList:
+        """All models on all endpoints.
 
-    def _view(self, added: Added) -> EndpointView:
-        online = sorted(agent.name for agent in self._fleet.online())
+        Args:
+            absent: name for every machine also the models that others have and it has not.
+        """
+        endpoints = self.endpoints().endpoints
+        found = [_model(endpoint, model.name, endpoint.models) for endpoint in endpoints for model in endpoint.models]
+        if absent:
+            local = [endpoint for endpoint in endpoints if endpoint.local]
+            names = sorted({model.name for endpoint in local for model in endpoint.models})
+            has = {(model.endpoint, model.host, model.name) for model in found}
+            found += [
+                _model(endpoint, name, ())
+                for endpoint in local
+                for name in names
+                if (endpoint.id, endpoint.host, name) not in has
+            ]
+        return ModelList(models=tuple(found))
+
+    def _keys(self) -> Iterator[ServerKey]:
+        """Every endpoint that is known: added, told of now, or seen before."""
+        yield from (("", name) for name in self._added)
+        told = {
+            (agent.host or agent.name, report.id) for agent in self._fleet.agents.values() for report in agent.endpoints
+        }
+        yield from sorted(told | {key for key in self._fleet.seen if key[0]})
+
+    def _view(self, key: ServerKey) -> EndpointView:
+        host, name = key
+        health, seen = self._fleet.health.get(key, Health()), self._fleet.seen.get(key)
+        agents = [agent for agent in self._fleet.agents.values() if not host or (agent.host or agent.name) == host]
+        if host:  # what its sidecar told last is the newest
+            seen = next((r for agent in agents for r in agent.endpoints if r.id == name), seen)
+        else:
+            seen = _report(self._added[name], Listed(seen.models, seen.parallel, seen.remark) if seen else Listed(()))
+        assert seen is not None, "a key comes from what was told or seen"
+        online = sorted(agent.name for agent in agents if agent.state is not AgentState.OFFLINE)
+        users = [
+            agent.name
+            for agent in agents
+            if agent.name in online and (not host or any(report.id == name for report in agent.endpoints))
+        ]
+        state, detail = _shown(health, bool(host), [agent.name for agent in agents], bool(online))
+        last_seen_ms = max((agent.last_seen_ms or 0 for agent in agents if host), default=0)
         return EndpointView(
-            id=added.row.id,
-            kind=EndpointKind(added.row.kind),
-            url=added.row.url,
-            host=None,
-            local=added.row.local,
-            state="up" if added.is_up else "down",
-            detail=added.detail,
-            checked_at=at(added.checked_ms),
-            models=added.models,
-            default_model=added.row.default_model,
-            agents=tuple(online) if added.is_up else (),
+            id=name,
+            kind=seen.kind,
+            url=seen.url,
+            host=host or None,
+            local=seen.local,
+            state=state,
+            detail=detail,
+            checked_at=at(max(health.checked_ms or 0, last_seen_ms) or None),
+            models=tuple(EndpointModel(**asdict(model)) for model in seen.models),
+            default_model=seen.default_model,
+            agents=tuple(sorted(users)) if health.state is not OFFLINE else (),
+            health=health.state.value,
+            since=at(health.since_ms or None),
+            until=at(health.until_ms),
+            parallel=seen.parallel,
         )
-
-    def _reported(self) -> list[EndpointView]:
-        found: dict[tuple[str, str], EndpointView] = {}
-        for agent in sorted(self._fleet.agents.values(), key=lambda a: a.name):
-            is_up = agent.state is not AgentState.OFFLINE
-            for report in agent.endpoints:
-                key = (report.id, agent.host)
-                users = (*found[key].agents, agent.name) if key in found else (agent.name,)
-                if key in found and not is_up:
-                    continue
-                found[key] = EndpointView(
-                    id=report.id,
-                    kind=report.kind,
-                    url=report.url,
-                    host=agent.host,
-                    local=report.local,
-                    state="up" if is_up else "down",
-                    detail="" if is_up else f"its sidecar {agent.name} is offline",
-                    checked_at=at(agent.last_seen_ms),
-                    models=report.models,
-                    default_model=report.default_model,
-                    agents=users if is_up else (),
-                )
-        return list(found.values())
 
     def _event(self, kind: EventKind, endpoint: str, **facts: object) -> Event:
         return Event(kind=kind, at_ms=self._clock.now_ms(), facts={"endpoint": endpoint, **facts})
 
 
-def _report(added: Added) -> EndpointReport:
-    row = added.row
+def _shown(health: Health, is_reported: bool, agents: list[str], is_served: bool) -> tuple[str, str]:  # noqa: FBT001 - a table of cases
+    """The state in one word, and what is wrong."""
+    if is_reported and not is_served:
+        return "down", f"its sidecar {', '.join(agents) or 'is unknown and'} is offline"
+    if health.state is OFFLINE:
+        return "down", health.problem
+    if not health.takes_work or health.state is HALF_OPEN:
+        return "degraded", health.problem
+    if health.state is UNKNOWN and not is_reported:
+        return "down", "not checked yet"
+    return "up", health.problem
+
+
+def _model(endpoint: EndpointView, name: str, among: tuple[EndpointModel, ...]) -> ModelView:
+    model = next((model for model in among if model.name == name), EndpointModel(name=name, residency=Residency.ABSENT))
+    return ModelView(
+        name=name,
+        endpoint=endpoint.id,
+        host=endpoint.host,
+        local=endpoint.local,
+        residency=model.residency.value,
+        size_bytes=model.size_bytes,
+        vram_bytes=model.vram_bytes,
+        context=model.context,
+        resident_bytes=model.resident_bytes,
+        expires_at=model.expires_at,
+        max_context=model.max_context,
+    )
+
+
+def _report(row: EndpointRow, listed: Listed) -> EndpointReport:
     return EndpointReport(
         id=row.id,
         kind=EndpointKind(row.kind),
         url=row.url,
         local=row.local,
-        models=added.models,
+        models=listed.models,
         default_model=row.default_model,
+        parallel=listed.parallel,
+        remark=listed.remark,
     )
 
 
-def _problems(kind: EndpointKind, url: str, endpoint: str) -> list[Problem]:
+def _problems(url: str, endpoint: str) -> list[Problem]:
     problems = []
-    if kind is EndpointKind.GEMINI:
-        problems.append(
-            Problem(
-                "kind", "no sidecar of this version can use gemini; use its OpenAI-compatible address with kind openai"
-            )
-        )
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

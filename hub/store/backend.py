@@ -12,7 +12,8 @@ import structlog
 
 from hub.core.measures import Measure
 from hub.store import listing, records
-from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
+from hub.store.changes import AnyChange, Outcome, TokenRow
+from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.store import ALONE_MS, AgentRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
@@ -244,6 +245,10 @@ class Backend(ABC):
         """What was learnt, of each kind the oldest first."""
         return tuple(Measure(about, name, bytes(value)) for about, name, value in await self._rows("measures"))
 
+    async def healths(self) -> tuple[HealthRow, ...]:
+        """How endpoints do, those that people have added and those that sidecars have told of."""
+        return tuple(records.health(row) for row in await self._rows("healths"))
+
     async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:
         """Of these tasks those that are queued or blocked."""
         return [records.waiting_task(row) for row in await self._rows("waiting_tasks", json.dumps(tasks))]
@@ -266,6 +271,7 @@ class Backend(ABC):
             agents=await self.agents(),
             endpoints=await self.endpoints(),
             measures=await self.measures(),
+            healths=await self.healths(),
             next_ready_ms=(await self._rows("next_ready"))[0][0],
             next_deadline_ms=(await self._rows("next_deadline"))[0][0],
         )

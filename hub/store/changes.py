@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hub.core.ladder import Ladder, Step
 from hub.core.window import Place
+from hub.store.endpoint_changes import ForgetHealth, PutEndpoint, PutHealth, RemoveEndpoint
 from hub.store.hub_changes import (
     EnterHub,
     KeepMeasures,
@@ -313,30 +314,6 @@ class TouchTokens(Struct, frozen=True):
     used: dict[str, int]
 
 
-class EndpointRow(Struct, frozen=True, kw_only=True):
-    """An LLM endpoint that a person has added."""
-
-    id: str
-    kind: str
-    url: str
-    local: bool
-    default_model: str = ""
-
-
-class PutEndpoint(Struct, frozen=True):
-    """Keep an endpoint, new or changed. Outcome: ``None``."""
-
-    endpoint: EndpointRow
-    event: Event
-
-
-class RemoveEndpoint(Struct, frozen=True):
-    """Forget an endpoint. Outcome: ``None``, or NotFound."""
-
-    id: str
-    event: Event
-
-
 class Record(Struct, frozen=True):
     """Write down a fact that changes no row. Outcome: ``None``."""
 
@@ -427,6 +404,8 @@ AnyChange = (
     | TouchTokens
     | PutEndpoint
     | RemoveEndpoint
+    | PutHealth
+    | ForgetHealth
     | Record
     | ForgetTasks
     | ForgetLogs

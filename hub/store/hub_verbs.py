@@ -10,7 +10,8 @@ from typing import Final
 
 from hub.store import hub_changes as h
 from hub.store import records
-from hub.store.batches import Batches, Statements
+from hub.store.batches import Statements
+from hub.store.endpoint_verbs import EndpointVerbs
 from hub.store.refusals import Evicted, NameTaken, NodeInUse, NotLeader, Overtaken
 from protocol.errors import NotFound
 from protocol.events import EventKind
@@ -19,7 +20,7 @@ SWEEPER: Final = "sweeper"
 """The duty of looking at what time does to rows; whoever has it also gives up hubs that are gone."""
 
 
-class HubVerbs(Batches):
+class HubVerbs(EndpointVerbs):
     """The verbs of hubs and agents."""
 
     def __init__(self, statements: Statements) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 import msgspec
 
-from hub.store.changes import EndpointRow, TokenRow
+from hub.core.health import Health
+from hub.store.changes import TokenRow
+from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.store import AgentRow, AttemptRow, LogRow, TaskRow
+from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
 
@@ -130,6 +133,12 @@ def log_piece(r: Row) -> LogRow:
 def endpoint(r: Row) -> EndpointRow:
     """An endpoint."""
     return EndpointRow(id=r[0], kind=r[1], url=r[2], local=bool(r[3]), default_model=r[4])
+
+
+def health(r: Row) -> HealthRow:
+    """How an endpoint does."""
+    seen = msgspec.json.decode(bytes(r[1]), type=EndpointReport)
+    return HealthRow(host=r[0], seen=seen, health=msgspec.json.decode(bytes(r[2]), type=Health))
 
 
 def token(r: Row) -> TokenRow:

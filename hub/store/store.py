@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from hub.core.measures import Measure
 from hub.core.window import Place
-from hub.store.changes import AnyChange, EndpointRow, Outcome, TokenRow
+from hub.store.changes import AnyChange, Outcome, TokenRow
+from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import Standing, WaitingTask
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -129,6 +130,7 @@ class Start(Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...]
     agents: tuple[AgentRow, ...]
     endpoints: tuple[EndpointRow, ...]
+    healths: tuple[HealthRow, ...]
     next_ready_ms: int | None
     next_deadline_ms: int | None
     measures: tuple[Measure, ...] = ()
@@ -145,6 +147,7 @@ def nothing_known(last_event: int) -> Start:
         classes=(),
         agents=(),
         endpoints=(),
+        healths=(),
         next_ready_ms=None,
         next_deadline_ms=None,
     )
@@ -271,6 +274,9 @@ class Store(Protocol):
 
     async def endpoints(self) -> tuple[EndpointRow, ...]:
         """Endpoints that people have added."""
+
+    async def healths(self) -> tuple[HealthRow, ...]:
+        """How endpoints do, those that people have added and those that sidecars have told of."""
         ...
 
     async def measures(self) -> tuple[Measure, ...]:

@@ -39,8 +39,6 @@ class Verbs(Work, HubVerbs, Keeping):
             c.AddToken: self._add_token,
             c.RevokeToken: self._revoke_token,
             c.TouchTokens: self._touch_tokens,
-            c.PutEndpoint: self._put_endpoint,
-            c.RemoveEndpoint: self._remove_endpoint,
         }
 
     async def _exonerate(self, change: c.Exonerate) -> None:
@@ -129,16 +127,6 @@ class Verbs(Work, HubVerbs, Keeping):
     async def _touch_tokens(self, change: c.TouchTokens) -> None:
         for token, at_ms in change.used.items():
             await self._run("touch_token", token, at_ms)
-
-    async def _put_endpoint(self, change: c.PutEndpoint) -> None:
-        e = change.endpoint
-        await self._run("put_endpoint", e.id, e.kind, e.url, e.local, e.default_model)
-        self._note(change.event)
-
-    async def _remove_endpoint(self, change: c.RemoveEndpoint) -> None:
-        if not await self._changed("remove_endpoint", change.id):
-            raise NotFound("endpoint", change.id)
-        self._note(change.event)
 
 
 class _NotDead(Conflict):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from protocol.endpoints import EndpointTrouble
 from protocol.machine import HostReading
 from protocol.model import EndpointReport
 
@@ -14,6 +15,7 @@ class News(NamedTuple):
     reading: HostReading | None
     endpoints: tuple[EndpointReport, ...] | None
     capabilities: tuple[str, ...] | None
+    troubles: tuple[EndpointTrouble, ...] | None
 
 
 class Facts:
@@ -21,11 +23,13 @@ class Facts:
 
     Attributes:
         endpoints, capabilities: as they are now.
+        troubles: what is wrong with endpoints now.
     """
 
     def __init__(self) -> None:
         self.endpoints: tuple[EndpointReport, ...] = ()
         self.capabilities: tuple[str, ...] = ()
+        self.troubles: tuple[EndpointTrouble, ...] = ()
         self._reading: HostReading | None = None
         self._told: HostReading | None = None  # the last reading on this connection
         self._untold: set[str] = set()
@@ -35,6 +39,7 @@ class Facts:
         reading: HostReading | None,
         endpoints: tuple[EndpointReport, ...] | None,
         capabilities: tuple[str, ...] | None,
+        troubles: tuple[EndpointTrouble, ...] | None = None,
     ) -> bool:
         """Keep what is given; ``True`` if the hub should hear of it at once."""
         if reading is not None:
@@ -47,11 +52,14 @@ class Facts:
         if capabilities is not None and capabilities != self.capabilities:
             self.capabilities, is_urgent = capabilities, True
             self._untold.add("capabilities")
+        if troubles is not None and troubles != self.troubles:
+            self.troubles, is_urgent = troubles, True
+            self._untold.add("troubles")
         return is_urgent
 
     def greeted(self) -> None:
         """A new connection, whose hello tells endpoints and capabilities."""
-        self._untold = {"reading"} if self._reading else set()
+        self._untold = {"reading", "troubles"} if self._reading else {"troubles"}
         self._told = None
 
     def news(self) -> News:
@@ -64,6 +72,7 @@ class Facts:
             reading,
             self.endpoints if "endpoints" in untold else None,
             self.capabilities if "capabilities" in untold else None,
+            self.troubles if "troubles" in untold else None,
         )
 
 

@@ -33,6 +33,8 @@ class EndpointSettings:
     ``num_ctx`` is the context length that an Ollama server is always asked for; 0: by what the work needs.
     ``stall_s`` is how long it may say nothing between two pieces of an answer; loading a model and reading a prompt get
     more, by their size.
+    ``guessed``: nobody has named it, it is where such a server usually is; it counts only if what answers there is
+    surely one.
 
     Raises:
         BadInput: something is wrong with it; every problem is listed.
@@ -46,6 +48,7 @@ class EndpointSettings:
     default_model: str = ""
     num_ctx: int = 0
     stall_s: float = 120.0
+    guessed: bool = False
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))

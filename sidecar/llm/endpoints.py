@@ -1,22 +1,26 @@
-"""The LLM endpoints that this sidecar can reach: finds them, and finds the provider for an endpoint id.
+"""The LLM endpoints that this sidecar can reach: finds them, says what is wrong with them, finds the provider of an id.
 
-A dead endpoint is not reported to the hub; that it died or came back is logged once. Providers are made when first
-needed, because their client libraries are heavy.
+An endpoint that does not answer is not reported as one that can be used, but as one in trouble; so is one that refuses
+work. Both are what this sidecar has seen: the hub decides what follows from it (``hub/core/health.py``). An address
+that nobody has named, where a server might be, is in no trouble as long as nothing was ever found there. Providers are
+made when first needed, because their client libraries are heavy.
 """
 
 import asyncio
 import importlib
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
-from protocol.errors import BadInput, EndpointRefused, Problem, WorkFailed
-from protocol.model import EndpointKind, EndpointReport, ModelReport
-from sidecar.llm.base import Provider
+from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble
+from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem
+from protocol.listing import Facts, Listed
+from sidecar.llm.base import ChatReply, ChatRequest, Provider
 from sidecar.llm.config import DEFAULT_CLAUDE_MODEL, EndpointSettings
-
-PROBE_TIMEOUT_S: Final = 3.0
+from sidecar.llm.looking import look
 
 _LIBRARIES: Final = {
     EndpointKind.OLLAMA: "ollama",
@@ -24,20 +28,22 @@ _LIBRARIES: Final = {
     EndpointKind.OPENAI: "openai",
 }
 
+MAX_REPORTED: Final = 2_000
+"""Models in all reports together: they have to fit into a heartbeat. What comes later in the settings has none left."""
+_MAX_PROBLEM_CHARS: Final = 300
+
 log = structlog.get_logger(__name__)
 
 __all__ = ["EndpointSettings", "Endpoints"]
 
 
-class _Listing(Provider, Protocol):
-    """A provider that can also list its models."""
-
-    async def models(self) -> tuple[ModelReport, ...]: ...
-
-
 class Endpoints:
-    """Makes, probes and closes providers.
+    """Makes, looks at and closes providers.
 
+    Args:
+        settings: the endpoints that it has by itself.
+    Attributes:
+        on_trouble: called when an endpoint comes into trouble, or out of it, through the work that it was given.
     Raises:
         BadInput: two endpoints have one id.
     """
@@ -49,47 +55,84 @@ class Endpoints:
             raise BadInput([Problem(name, "two endpoints have this id") for name in twice], "endpoints")
         self._settings = {entry.id: entry for entry in settings}
         self._adopted: dict[str, EndpointSettings] = {}
-        self._providers: dict[str, _Listing] = {}
-        self._outdated: list[_Listing] = []  # may still be in use; closed with the rest
-        self._down: dict[str, bool] = {}
+        self._providers: dict[str, _Watched] = {}
+        self._outdated: list[_Watched] = []  # may still be in use; closed with the rest
+        self._seen: dict[str, EndpointReport | None] = {}
+        self._troubles: dict[str, EndpointTrouble] = {}
+        self._known: dict[str, Facts] = {}
+        self.on_trouble: Callable[[], None] = lambda: None
+
+    @property
+    def troubles(self) -> tuple[EndpointTrouble, ...]:
+        """Every endpoint with which something is wrong now, by id."""
+        return tuple(trouble for _, trouble in sorted(self._troubles.items()))
 
     async def discover(self) -> tuple[EndpointReport, ...]:
-        """The endpoints that answer now, with their models, in the order of the settings. A dead one costs 3 s."""
-        found = await asyncio.gather(*(self._probe(entry) for entry in self._settings.values()))
-        return tuple(report for report in found if report is not None)
+        """The endpoints that answer now, with their models, in the order of the settings.
 
-    async def _probe(self, settings: EndpointSettings) -> EndpointReport | None:
+        All are asked at once: one that is slow, or lies, delays no other, and costs a few seconds at most.
+        """
+        found = await asyncio.gather(*(self._look(entry) for entry in self._settings.values()))
+        left, reports = MAX_REPORTED, []
+        for report in found:
+            if report is not None:
+                reports.append(replace(report, models=report.models[:left]))
+                left -= len(reports[-1].models)
+        return tuple(reports)
+
+    async def _look(self, settings: EndpointSettings) -> EndpointReport | None:
         try:
             if settings.kind is EndpointKind.ANTHROPIC and not settings.api_key:
                 raise EndpointRefused(settings.id, "it has no API key")
-            # In a thread: the client libraries take a second or two to import, and heartbeats must not wait for that.
-            await asyncio.to_thread(importlib.import_module, _LIBRARIES[settings.kind])
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                models = await self._provider(settings).models()
-        except TimeoutError:
-            self._turn(settings, down=f"{settings.url} does not answer within {PROBE_TIMEOUT_S:g} s")
+            # In a thread: a client library takes a while to import, and heartbeats must not wait for that.
+            await asyncio.to_thread(importlib.import_module, "aiohttp")
+            listed = await look(settings, self._known)
+            if settings.guessed and settings.kind is EndpointKind.OPENAI and not listed.maker:
+                raise EndpointDown(settings.id, f"{settings.url} is no LLM server that we know")
+            report = _report(settings, listed)
+        except EndpointBusy as exc:
+            self._met(settings, exc)  # it is there, it has no time: what it had stands
+            return self._seen.get(settings.id)
+        except EndpointDown as exc:
+            self._turn(settings, None, exc.problem)
             return None
-        except WorkFailed as exc:
-            self._turn(settings, down=str(exc))
-            return None
-        self._turn(settings, down="")
-        return EndpointReport(
-            id=settings.id,
-            kind=settings.kind,
-            url=settings.url,
-            local=settings.is_local,
-            models=models,
-            default_model=_default_model(settings, models),
-        )
+        self._turn(settings, report, "")
+        return report
 
-    def _turn(self, settings: EndpointSettings, *, down: str) -> None:
-        """Log a change between up and down, once."""
-        was_down = self._down.get(settings.id)
-        self._down[settings.id] = bool(down)
-        if down and not was_down:
-            log.warning("endpoint_down", endpoint=settings.id, why=down)
-        elif not down and was_down is not False:
+    def _turn(self, settings: EndpointSettings, report: EndpointReport | None, problem: str) -> None:
+        """Note what was seen, and log a change between up and down, once."""
+        was_seen = settings.id in self._seen
+        before = self._seen.get(settings.id)
+        if report is None and settings.guessed and not was_seen:
+            return  # nobody has said that anything would be there
+        self._seen[settings.id] = report
+        trouble = self._troubles.get(settings.id)
+        if report is None:
+            self._troubles[settings.id] = _trouble(settings, problem)
+        elif trouble is not None and not trouble.refusals:
+            del self._troubles[settings.id]
+        if report is None and (before is not None or not was_seen):
+            log.warning("endpoint_down", endpoint=settings.id, why=problem)
+        elif report is not None and before is None:
             log.info("endpoint_up", endpoint=settings.id, kind=str(settings.kind), url=settings.url)
+
+    # --- how work fares -----------------------------------------------------------------------------------------------
+
+    def _met(self, settings: EndpointSettings, exc: EndpointDown) -> None:
+        """Work was refused there, or broke off."""
+        before = self._troubles.get(settings.id)
+        refusals = (before.refusals if before is not None else 0) + 1
+        asked_s = exc.retry_after_s if isinstance(exc, EndpointBusy) else None
+        is_added = settings.id not in self._settings
+        trouble = _trouble(settings, exc.problem, added=is_added, refusals=refusals, retry_after_s=asked_s)
+        self._troubles[settings.id] = trouble
+        log.warning("endpoint_refused_work", endpoint=settings.id, why=exc.problem, refusals=refusals)
+        self.on_trouble()
+
+    def _did_well(self, settings: EndpointSettings) -> None:
+        """Work was done there."""
+        if self._troubles.pop(settings.id, None) is not None:
+            self.on_trouble()
 
     def adopt(self, report: EndpointReport) -> None:
         """Know an endpoint that people have added at the hub; one of our own of the same id stands.
@@ -129,12 +172,9 @@ class Endpoints:
         if settings is None:
             known = ", ".join((*self._settings, *self._adopted)) or "none"
             raise EndpointRefused(endpoint_id, f"this sidecar has no such endpoint; it has {known}")
-        return self._provider(settings)
-
-    def _provider(self, settings: EndpointSettings) -> _Listing:
-        if settings.id not in self._providers:
-            self._providers[settings.id] = _make(settings)
-        return self._providers[settings.id]
+        if endpoint_id not in self._providers:
+            self._providers[endpoint_id] = _Watched(settings, self._met, self._did_well)
+        return self._providers[endpoint_id]
 
     async def close(self) -> None:
         """Close all connections."""
@@ -144,7 +184,40 @@ class Endpoints:
             await provider.close()
 
 
-def _make(settings: EndpointSettings) -> _Listing:
+@dataclass(eq=False, slots=True)
+class _Watched:
+    """A provider that is made when it is first asked, and whose luck is noted."""
+
+    settings: EndpointSettings
+    met: Callable[[EndpointSettings, EndpointDown], None]
+    did_well: Callable[[EndpointSettings], None]
+    _made: Provider | None = None
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """See :class:`sidecar.llm.base.Provider`."""
+        if self._made is None:
+            # In a thread, as the client libraries take up to two seconds to import.
+            await asyncio.to_thread(importlib.import_module, _LIBRARIES[self.settings.kind])
+        if self._made is None:  # somebody else may have made it meanwhile
+            self._made = _make(self.settings)
+        try:
+            reply = await self._made.chat(request)
+        except EndpointDown as exc:
+            self.met(self.settings, exc)
+            raise
+        except ModelFailed:
+            self.did_well(self.settings)  # the endpoint works
+            raise
+        self.did_well(self.settings)
+        return reply
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._made is not None:
+            await self._made.close()
+
+
+def _make(settings: EndpointSettings) -> Provider:
     match settings.kind:
         case EndpointKind.OLLAMA:
             from sidecar.llm.ollama import OllamaProvider
@@ -162,10 +235,43 @@ def _make(settings: EndpointSettings) -> _Listing:
             raise AssertionError(f"settings refuse this kind: {settings.kind}")
 
 
-def _default_model(settings: EndpointSettings, models: tuple[ModelReport, ...]) -> str:
+def _report(settings: EndpointSettings, listed: Listed) -> EndpointReport:
+    return EndpointReport(
+        id=settings.id,
+        kind=settings.kind,
+        url=settings.url,
+        local=settings.is_local,
+        models=listed.models,
+        default_model=_default_model(settings, listed),
+        parallel=listed.parallel,
+        remark=listed.remark,
+    )
+
+
+def _trouble(
+    settings: EndpointSettings,
+    problem: str,
+    *,
+    added: bool = False,
+    refusals: int = 0,
+    retry_after_s: float | None = None,
+) -> EndpointTrouble:
+    return EndpointTrouble(
+        endpoint=settings.id,
+        kind=settings.kind,
+        url=settings.url,
+        local=settings.is_local,
+        problem=problem[:_MAX_PROBLEM_CHARS],
+        added=added,
+        refusals=refusals,
+        retry_after_s=retry_after_s,
+    )
+
+
+def _default_model(settings: EndpointSettings, listed: Listed) -> str:
     """The configured model; else Claude's usual one, or the first of the list."""
     if settings.default_model:
         return settings.default_model
     if settings.kind is EndpointKind.ANTHROPIC:
         return DEFAULT_CLAUDE_MODEL
-    return models[0].name if models else ""
+    return listed.models[0].name if listed.models else ""

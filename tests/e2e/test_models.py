@@ -77,7 +77,7 @@ def test_an_agent_on_a_local_model_repairs_a_repository(tmp_path: Path) -> None:
 
 
 def test_complex_work_goes_to_claude_and_is_paid_for(tmp_path: Path, llmock: "LLMock") -> None:
-    llmock.reply("Use a lease with a fencing token.")
+    llmock.reply("Use a lease with a fencing token.", times=None)  # listing the models takes a reply too
     env = {"ANTHROPIC_API_KEY": "sk-ant-test", "ANTHROPIC_BASE_URL": llmock.base_url("anthropic")}
     with _with_env(tmp_path, **env) as running:
         [ended] = running.wait(

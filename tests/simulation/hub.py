@@ -18,7 +18,8 @@ from hub.store.changes import AnyChange, Outcome, Record
 from hub.store.sqlite import SqliteStore
 from protocol.errors import StoreFailed
 from protocol.events import Event, EventKind
-from protocol.model import EndpointKind, ModelReport
+from protocol.listing import Listed
+from protocol.model import EndpointKind
 from tests.simulation.history import History
 from tests.simulation.network import End, Network
 from tests.simulation.world import Machine, Process, World
@@ -177,9 +178,9 @@ class Hub:
         return self.network.ask(process, self, handle, timeout_s)
 
 
-async def probe(_kind: EndpointKind, _url: str) -> tuple[ModelReport, ...]:
+async def probe(_kind: EndpointKind, _url: str) -> Listed:
     """No endpoints here."""
-    return ()
+    return Listed(())
 
 
 def _ends(failed: Any) -> Callable[[Any], None]:  # noqa: ANN401 - futures of two kinds

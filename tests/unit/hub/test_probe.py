@@ -49,7 +49,7 @@ async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(endpoint: Endpo
     endpoint.pieces = [body[:20], body[20:30], body[30:]]
     found = await probe(EndpointKind.OLLAMA, endpoint.url)
 
-    assert [(model.name, model.size_bytes) for model in found] == [("m0", 0), ("m1", 1), ("m2", 2)]
+    assert [(model.name, model.size_bytes) for model in found.models] == [("m0", 0), ("m1", 1), ("m2", 2)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_a_size_that_is_none_is_left_out_so_that_every_peer_can_read_the_m
     endpoint: Endpoint, size: str
 ) -> None:
     endpoint.pieces = [f'{{"models": [{{"name": "m", "size": {size}}}]}}'.encode()]
-    models = await probe(EndpointKind.OLLAMA, endpoint.url)
+    models = (await probe(EndpointKind.OLLAMA, endpoint.url)).models
     report = EndpointReport(id="e", kind=EndpointKind.OLLAMA, url=endpoint.url, local=True, models=models)
 
     assert [(model.name, model.size_bytes) for model in models] == [("m", None)]

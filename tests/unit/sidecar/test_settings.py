@@ -18,13 +18,24 @@ def problems(flags: dict[str, object], env: dict[str, str] | None = None, file: 
     return {problem.path: problem.problem for problem in caught.value.problems}
 
 
+def guess(name: str, url: str, kind: EndpointKind = EndpointKind.OPENAI) -> EndpointSettings:
+    return EndpointSettings(name, kind, url, guessed=True)
+
+
+USUAL = (
+    guess("llamacpp", "http://127.0.0.1:8080/v1"),
+    guess("lmstudio", "http://127.0.0.1:1234/v1"),
+    guess("vllm", "http://127.0.0.1:8000/v1"),
+)
+
+
 def test_defaults_need_only_a_token() -> None:
     settings, origins = load({"token": "acm_x"}, ENV)
 
     assert settings == Settings(
         token="acm_x",
         state_dir="/home/someone/.local/state/agentcom/sidecar",
-        endpoints=(EndpointSettings("ollama", EndpointKind.OLLAMA, "http://127.0.0.1:11434"),),
+        endpoints=(guess("ollama", "http://127.0.0.1:11434", EndpointKind.OLLAMA), *USUAL),
     )
     assert origins["token"] == "--token"
     assert origins["slots"] == "default"
@@ -93,7 +104,14 @@ def test_endpoints_come_from_the_variables_of_their_own_tools() -> None:
         EndpointSettings("ollama", EndpointKind.OLLAMA, "http://127.0.0.1:9"),
         EndpointSettings("claude", EndpointKind.ANTHROPIC, "https://api.anthropic.com", api_key="sk-ant-1"),
         EndpointSettings("openai", EndpointKind.OPENAI, "http://box:8000/v1"),
+        *USUAL,
     )
+
+
+def test_a_usual_place_that_is_named_is_not_looked_at_twice() -> None:
+    settings, _ = load({"token": "acm_x"}, ENV | {"OPENAI_BASE_URL": "http://localhost:8080/v1"})
+
+    assert [each.id for each in settings.endpoints or ()] == ["ollama", "openai", "lmstudio", "vllm"]
 
 
 def test_listed_endpoints_are_all_there_are(tmp_path: Path) -> None:
@@ -151,8 +169,9 @@ def test_what_counts_is_shown_without_secrets() -> None:
 
     assert shown["token"].value == "***"
     assert (shown["slots"].value, shown["slots"].origin) == ("2", "AGENTCOM_SLOTS")
-    assert shown["endpoints"].value == (
-        "ollama (ollama at http://127.0.0.1:11434), claude (anthropic at https://api.anthropic.com, key ***)"
+    assert shown["endpoints"].value.startswith(
+        "ollama (ollama at http://127.0.0.1:11434, if there is one), "
+        "claude (anthropic at https://api.anthropic.com, key ***), "
     )
     assert "acm_secret" not in str(shown)
     assert "sk-ant" not in str(shown)

@@ -24,6 +24,16 @@ DELETE FROM endpoints WHERE id = ?;
 -- name: endpoints
 SELECT id, kind, url, local, default_model FROM endpoints ORDER BY id;
 
+-- name: put_health
+INSERT INTO endpoint_health (host, id, seen, health) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (host, id) DO UPDATE SET seen = ?3, health = ?4;
+
+-- name: forget_health
+DELETE FROM endpoint_health WHERE host = ?1 AND id = ?2;
+
+-- name: healths
+SELECT host, seen, health FROM endpoint_health ORDER BY host, id;
+
 -- name: add_token
 INSERT INTO tokens (id, role, label, digest, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?);
 

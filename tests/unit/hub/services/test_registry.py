@@ -2,31 +2,35 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
+from hub.services.health import EndpointHealth
 from hub.services.registry import EndpointExists, Registry
 from hub.store.sqlite import SqliteStore
 from protocol.api import EndpointBody
 from protocol.errors import BadInput, NotFound
+from protocol.listing import Listed
 from protocol.model import EndpointKind, ModelReport
 
 URL = "http://127.0.0.1:11434"
 
 
-async def probe(_kind: EndpointKind, _url: str) -> tuple[ModelReport, ...]:
+async def probe(_kind: EndpointKind, _url: str) -> Listed:
     """An endpoint that answers after a while."""
     await asyncio.sleep(0)
-    return (ModelReport(name="m"),)
+    return Listed((ModelReport(name="m"),))
 
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
     store = SqliteStore(":memory:")
     await store.open()
-    yield Registry(store, Fleet(), SystemClock(), probe)
+    fleet, clock = Fleet(), SystemClock()
+    yield Registry(store, fleet, clock, probe, EndpointHealth(store, fleet, clock, Random(1)))
     await store.close()
 
 

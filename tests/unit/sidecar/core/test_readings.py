@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from msgspec import msgpack
 from msgspec.structs import replace
 
+from protocol.endpoints import EndpointTrouble
 from protocol.machine import GpuCard, GpuGauge, GpuHolder, HostReading, Owner
 from protocol.model import EndpointKind, EndpointReport
 from sidecar.core.readings import Facts, News
@@ -15,7 +16,8 @@ HOLDER = GpuHolder(0, 12, 4, Owner.OTHER, "game")
 READING = HostReading(
     at=AT, cpu_percent=1.0, cores=b"\x01", ram=(2, 1), gpus=(GpuGauge(7),), cards=(CARD,), holders=(HOLDER,), notes={}
 )
-NOTHING = News(None, None, None)
+NOTHING = News(None, None, None, None)
+WELL = NOTHING._replace(troubles=())  # what a new connection hears of troubles where there are none
 ENDPOINT = EndpointReport(id="o", kind=EndpointKind.OLLAMA, url="http://127.0.0.1:1", local=True)
 
 
@@ -27,7 +29,7 @@ def test_a_reading_goes_out_once_and_waits_for_the_next_heartbeat() -> None:
     facts = Facts()
 
     assert facts.learn(READING, None, None) is False
-    assert facts.news() == News(READING, None, None)
+    assert facts.news() == News(READING, None, None, None)
     assert facts.news() == NOTHING
 
 
@@ -54,10 +56,22 @@ def test_the_others_are_told_at_once_when_they_change_and_by_the_hello() -> None
 
     assert facts.learn(None, (ENDPOINT,), ("gpu",)) is True
     assert facts.learn(None, (ENDPOINT,), ("gpu",)) is False
-    assert facts.news() == News(None, (ENDPOINT,), ("gpu",))
+    assert facts.news() == News(None, (ENDPOINT,), ("gpu",), None)
     facts.learn(None, (), ())
     facts.greeted()
-    assert facts.news() == NOTHING
+    assert facts.news() == WELL
+
+
+def test_troubles_are_told_when_they_change_and_whole_on_every_connection() -> None:
+    facts, trouble = Facts(), EndpointTrouble(endpoint="o", kind=ENDPOINT.kind, url="u", local=True, problem="gone")
+
+    assert facts.learn(None, None, None, (trouble,)) is True
+    assert facts.learn(None, None, None, (trouble,)) is False
+    assert facts.news() == NOTHING._replace(troubles=(trouble,))
+    facts.greeted()
+    assert facts.news() == NOTHING._replace(troubles=(trouble,))
+    assert facts.learn(None, None, None, ()) is True
+    assert facts.news() == WELL
     assert (facts.endpoints, facts.capabilities) == ((), ())
 
 

@@ -6,7 +6,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from protocol.errors import BadInput, EndpointRefused, WorkFailed
+from protocol.errors import BadInput, EndpointBusy, EndpointRefused, WorkFailed
 from protocol.model import EndpointKind, EndpointReport, Residency
 from sidecar.llm.base import ChatMessage, ChatRequest
 from sidecar.llm.config import DEFAULT_CLAUDE_MODEL
@@ -14,13 +14,14 @@ from sidecar.llm.endpoints import Endpoints, EndpointSettings
 from tests.support.ollama_server import Model, OllamaServer, Reply
 
 
-async def test_what_answers_is_reported_and_what_does_not_is_not(ollama: OllamaServer) -> None:
+async def test_what_answers_is_reported_and_what_does_not_is_in_trouble(ollama: OllamaServer, llmock: object) -> None:
     ollama.models = [Model("qwen3:8b"), Model("gemma:2b")]
+    claude_url = llmock.base_url("anthropic")  # type: ignore[attr-defined]  # the fixture of the server's own package
     endpoints = Endpoints(
         [
             EndpointSettings("box", EndpointKind.OLLAMA, ollama.url),
             EndpointSettings("gone", EndpointKind.OLLAMA, "http://127.0.0.1:9"),
-            EndpointSettings("claude", EndpointKind.ANTHROPIC, "https://api.anthropic.com", api_key="sk-x"),
+            EndpointSettings("claude", EndpointKind.ANTHROPIC, claude_url, api_key="sk-x"),
             EndpointSettings("keyless", EndpointKind.ANTHROPIC, "https://api.anthropic.com"),
         ]
     )
@@ -31,7 +32,45 @@ async def test_what_answers_is_reported_and_what_does_not_is_not(ollama: OllamaS
     assert [model.name for model in box.models] == ["qwen3:8b", "gemma:2b"]
     assert (claude.id, claude.local, claude.default_model) == ("claude", False, DEFAULT_CLAUDE_MODEL)
     assert claude.models[0].residency is Residency.WARM
+    assert [(trouble.endpoint, trouble.refusals) for trouble in endpoints.troubles] == [("gone", 0), ("keyless", 0)]
+    assert endpoints.troubles[1].problem == "it has no API key"
     await endpoints.close()
+
+
+async def test_a_place_that_nobody_has_named_is_in_no_trouble_before_a_server_was_there(ollama: OllamaServer) -> None:
+    place = ollama.url
+    endpoints = Endpoints([EndpointSettings("ollama", EndpointKind.OLLAMA, place, guessed=True)])
+    await ollama.stop()
+    before = (await endpoints.discover(), endpoints.troubles)
+    await ollama.start()
+    here = [report.id for report in await endpoints.discover()]
+    await ollama.stop()
+    after = (await endpoints.discover(), [trouble.endpoint for trouble in endpoints.troubles])
+    await endpoints.close()
+
+    assert before == ((), ())
+    assert here == ["ollama"]
+    assert after == ((), ["ollama"])
+
+
+async def test_work_that_is_refused_is_trouble_until_work_succeeds(ollama: OllamaServer) -> None:
+    ollama.script = [Reply(status=503, error="busy", when="now", repeat=True), Reply("well", repeat=True)]
+    endpoints, told = (
+        Endpoints([EndpointSettings("box", EndpointKind.OLLAMA, ollama.url, default_model="qwen3:8b")]),
+        [],
+    )
+    endpoints.on_trouble = lambda: told.append(tuple(t.refusals for t in endpoints.troubles))
+    provider = endpoints.provider("box")
+    for _ in range(2):
+        with pytest.raises(EndpointBusy):
+            await provider.chat(ChatRequest((ChatMessage("user", "now"),)))
+    await endpoints.discover()
+    in_between = [(t.endpoint, t.refusals, t.added, t.problem) for t in endpoints.troubles]
+    await provider.chat(ChatRequest((ChatMessage("user", "later"),)))
+    await endpoints.close()
+
+    assert in_between == [("box", 2, False, "busy")]
+    assert told == [(1,), (2,), ()]
 
 
 async def test_a_change_between_up_and_down_is_logged_once(ollama: OllamaServer) -> None:

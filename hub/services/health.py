@@ -1,0 +1,214 @@
+"""Keep up how every LLM endpoint does: what sidecars tell, what the hub has seen, how work has fared, and time.
+
+The states are those of ``hub/core/health.py``. What is known lies in the fleet, where the scheduler looks, and in the
+store: a hub that starts again knows every endpoint as it was, with its models, and goes on with its cooldowns. Changes
+of state are stored and told at once; what is said of models in between is stored every few seconds.
+"""
+
+import asyncio
+from random import Random
+from typing import Final
+
+import structlog
+
+from hub.core.agent import Agent
+from hub.core.fleet import Fleet
+from hub.core.health import COOLDOWN, OFFLINE, ONLINE, UNKNOWN, Health, answered, passed, refused, silent, succeeded
+from hub.core.speeds import ServerKey
+from hub.store.endpoint_changes import ForgetHealth, HealthRow, PutHealth
+from hub.store.store import Start, Store
+from protocol.clock import Clock
+from protocol.endpoints import EndpointReport, EndpointTrouble
+from protocol.events import Event, EventKind
+from protocol.messages import Heartbeat
+from protocol.model import Usage
+
+log = structlog.get_logger(__name__)
+
+KEEP_S: Final = 15.0
+"""How often news that change no state are stored."""
+LOST: Final = "its sidecar does not find it any more"
+_TOLD: Final = {ONLINE: EventKind.ENDPOINT_UP, OFFLINE: EventKind.ENDPOINT_DOWN, COOLDOWN: EventKind.ENDPOINT_COOLDOWN}
+
+
+class EndpointHealth:
+    """The use cases around what is seen of endpoints."""
+
+    def __init__(self, store: Store, fleet: Fleet, clock: Clock, chance: Random) -> None:
+        self._store, self._fleet, self._clock, self._chance = store, fleet, clock, chance
+        self._told: dict[str, tuple[int, dict[ServerKey, int]]] = {}  # by agent: its boot, and refusals by endpoint
+        self._here: dict[str, dict[str, set[str]]] = {}  # by host and agent: the endpoints that it tells of
+        self._unkept: set[ServerKey] = set()
+        self._wake = asyncio.Event()
+
+    def restore(self, start: Start) -> None:
+        """What a previous hub knew."""
+        for row in start.healths:
+            key = row.host, row.seen.id
+            self._fleet.seen[key], self._fleet.health[key] = row.seen, row.health
+
+    async def run(self) -> None:
+        """Let time do its part, and store what is not stored, until cancelled."""
+        while True:
+            self._wake.clear()
+            self.pass_time()
+            self.keep()
+            try:
+                async with asyncio.timeout(self._pause_s()):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def pass_time(self) -> None:
+        """End the cooldowns and trials that are over."""
+        now_ms = self._clock.now_ms()
+        for key, health in list(self._fleet.health.items()):
+            if (after := passed(health, now_ms)) is not health:
+                self._set(key, after)
+
+    def _pause_s(self) -> float:
+        """Seconds until something is over, at most until it is time to store."""
+        ends = [health.until_ms for health in self._fleet.health.values() if health.until_ms is not None]
+        left_s = (min(ends, default=1 << 62) - self._clock.now_ms()) / 1000
+        return min(KEEP_S, max(0.05, left_s))
+
+    # --- what is seen -------------------------------------------------------------------------------------------------
+
+    def answered(self, key: ServerKey, report: EndpointReport) -> None:
+        """The endpoint was asked and answered so."""
+        self._see(key, report)
+        self._set(key, answered(self._health(key), self._clock.now_ms(), report.remark))
+
+    def silent(self, key: ServerKey, report: EndpointReport, problem: str) -> None:
+        """The endpoint was asked and did not answer; ``report`` says which one it is, should it be new."""
+        if key not in self._fleet.seen:
+            self._see(key, report)
+        self._set(key, silent(self._health(key), self._clock.now_ms(), problem))
+
+    def used(self, key: ServerKey | None, usage: Usage) -> None:
+        """An attempt that was given this endpoint has ended; it counts for it if a model has answered."""
+        health = self._fleet.health.get(key) if key is not None else None
+        if health is not None and key is not None and usage.output_tokens and (health.refusals or health.until_ms):
+            self._set(key, succeeded(health, self._clock.now_ms()))
+
+    def forget(self, key: ServerKey) -> None:
+        """There is no such endpoint any more."""
+        self._fleet.seen.pop(key, None)
+        self._unkept.discard(key)
+        if self._fleet.health.pop(key, None) is not None:
+            self._store.post(ForgetHealth(*key))
+
+    def heard(self, agent: Agent, heartbeat: Heartbeat) -> None:
+        """A sidecar lives, and perhaps tells something of its endpoints."""
+        boot, refusals = self._told.get(agent.name, (None, {}))
+        is_first = boot != agent.boot
+        if heartbeat.endpoints is None and heartbeat.troubles is None and not is_first:
+            return
+        if is_first:
+            refusals = {}
+        self._told[agent.name] = agent.boot, refusals
+        host = agent.host or agent.name
+        reports = agent.endpoints if heartbeat.endpoints is None else heartbeat.endpoints
+        for report in reports:
+            self.answered((host, report.id), report)
+        silent_here = {key[1] for key in self._silent(host, heartbeat.troubles)}
+        self._refusals(host, heartbeat.troubles, refusals)
+        self._find_lost(host, agent.name, {report.id for report in reports} | silent_here, heartbeat.troubles)
+
+    def _silent(self, host: str, troubles: tuple[EndpointTrouble, ...] | None) -> list[ServerKey]:
+        keys = []
+        for trouble in troubles or ():
+            if not trouble.added and not trouble.refusals:
+                keys.append((host, trouble.endpoint))
+                self.silent(keys[-1], _named(trouble), trouble.problem)
+        return keys
+
+    def _refusals(self, host: str, troubles: tuple[EndpointTrouble, ...] | None, before: dict[ServerKey, int]) -> None:
+        """Endpoints that have refused work since they were last told of, and those that have taken it again."""
+        if troubles is None:
+            return
+        now_ms = self._clock.now_ms()
+        listed = {("" if t.added else host, t.endpoint): t for t in troubles if t.refusals}
+        for key, trouble in listed.items():
+            if key not in self._fleet.seen and trouble.added:
+                continue  # people have removed it meanwhile
+            if trouble.refusals > before.get(key, 0):
+                if key not in self._fleet.seen:
+                    self._see(key, _named(trouble))
+                asked_s, chance = trouble.retry_after_s, self._chance.random()
+                health = self._health(key)
+                self._set(key, refused(health, now_ms, trouble.problem, retry_after_s=asked_s, chance=chance))
+            before[key] = trouble.refusals
+        gone = {("" if t.added else host, t.endpoint) for t in troubles if not t.refusals}
+        for key in [key for key in before if key not in listed]:
+            del before[key]
+            if key in self._fleet.health and key not in gone:
+                self._set(key, succeeded(self._health(key), now_ms))
+
+    def _find_lost(self, host: str, agent: str, named: set[str], troubles: tuple[EndpointTrouble, ...] | None) -> None:
+        """An endpoint of this machine that no sidecar on it tells of any more, neither good nor bad, is gone."""
+        here = self._here.setdefault(host, {})
+        named |= here.get(agent, set()) if troubles is None else {t.endpoint for t in troubles if not t.added}
+        here[agent] = named
+        if troubles is None:
+            return  # a sidecar that tells only of what is well, or has not told all yet
+        known = {name for one in here.values() for name in one}
+        for key in [key for key in self._fleet.health if key[0] == host and key[1] not in known]:
+            self._set(key, silent(self._health(key), self._clock.now_ms(), LOST))
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    def _health(self, key: ServerKey) -> Health:
+        return self._fleet.health.get(key) or Health(since_ms=self._clock.now_ms())
+
+    def _see(self, key: ServerKey, report: EndpointReport) -> None:
+        if self._fleet.seen.get(key) != report:
+            self._fleet.seen[key] = report
+            self._unkept.add(key)
+
+    def _set(self, key: ServerKey, now: Health) -> None:
+        """Note how the endpoint does; a change of state, or of a cooldown, is stored and acted on at once."""
+        before = self._fleet.health.get(key)
+        self._fleet.health[key] = now
+        if before is not None and (before.state, before.until_ms) == (now.state, now.until_ms):
+            if before.problem != now.problem:
+                self._unkept.add(key)
+            return
+        self._unkept.discard(key)
+        self._store.post(PutHealth(self._row(key), _event(key, before, now)))
+        self._fleet.changed()
+        self._store.wake()
+        self._wake.set()
+
+    def keep(self) -> None:
+        """Store what has changed since the last time, and forget what was on machines that nobody knows any more."""
+        hosts = {agent.host or agent.name for agent in self._fleet.agents.values()}
+        for key in [key for key in self._fleet.health if key[0] and key[0] not in hosts]:
+            self.forget(key)
+        unkept, self._unkept = self._unkept, set()
+        for key in unkept:
+            if key in self._fleet.health and key in self._fleet.seen:
+                self._store.post(PutHealth(self._row(key)))
+
+    def _row(self, key: ServerKey) -> HealthRow:
+        return HealthRow(host=key[0], seen=self._fleet.seen[key], health=self._fleet.health[key])
+
+
+def _named(trouble: EndpointTrouble) -> EndpointReport:
+    """The endpoint that is in trouble, as far as its trouble tells."""
+    return EndpointReport(id=trouble.endpoint, kind=trouble.kind, url=trouble.url, local=trouble.local)
+
+
+def _event(key: ServerKey, before: Health | None, now: Health) -> Event | None:
+    """What is worth telling of a change; that a new endpoint is well is told by whoever brings it."""
+    was = UNKNOWN if before is None else before.state
+    kind = _TOLD.get(now.state)
+    if kind is None or was is now.state or (was is UNKNOWN and now.state is ONLINE):
+        return None
+    facts: dict[str, object] = {"endpoint": key[1], "detail": now.problem}
+    if key[0]:
+        facts["host"] = key[0]
+    if now.state is COOLDOWN and now.until_ms is not None:
+        facts["for_s"] = round((now.until_ms - now.since_ms) / 1000, 1)
+    log.warning(kind.value, **facts)
+    return Event(kind=kind, at_ms=now.since_ms, facts=facts)
