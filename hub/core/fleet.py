@@ -15,8 +15,33 @@ from protocol.model import AgentState, AttemptState, EndpointReport
 
 MAX_REPOS: Final = 200
 """Repositories that are remembered for a host; sidecars keep fewer."""
+MAX_NOTES: Final = 8_192
+"""Changes that are remembered; who has not looked for longer looks at everybody."""
 _GETS_NO_BUSIER = (AgentState.WORKING, AgentState.ASSIGNED, AgentState.OFFLINE, AgentState.DRAINING)
 """States in which one more attempt changes nothing."""
+
+
+class Notes:
+    """The last of a row of numbered notes, each of an agent or of all of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last: list[str | None] = []
+
+    def add(self, agent: Agent | None) -> None:
+        """Note this agent; ``None``: all."""
+        self.count += 1
+        self._last.append(agent.name if agent else None)
+        if len(self._last) > MAX_NOTES:
+            del self._last[: MAX_NOTES // 2]
+
+    def since(self, count: int) -> set[str] | None:
+        """Names that were noted since there were so many notes; ``None``: perhaps all."""
+        missed = self.count - count
+        if not missed:
+            return set()
+        found = set(self._last[-missed:]) if missed <= len(self._last) else {None}
+        return None if None in found else {name for name in found if name is not None}
 
 
 class Fleet:
@@ -29,6 +54,9 @@ class Fleet:
             one that is not listed was never in trouble. Whoever changes it calls :meth:`changed`.
         seen: the last report of each of them, also of those that are gone.
         generation: grows whenever what an agent *can* do changes, so that matches may be cached.
+
+    With a thousand agents nobody may look at all of them for each task: :meth:`changed_since` and :meth:`freed_since`
+    tell which ones to look at again.
     """
 
     def __init__(self) -> None:
@@ -41,6 +69,9 @@ class Fleet:
         self.seen: dict[ServerKey, EndpointReport] = {}
         self.generation = 0
         self._given = 0
+        self._open: dict[str, Agent] = {}  # all that have a free slot, and some that had one
+        self._changed = Notes()
+        self._freed = Notes()
         self._repos: dict[str, OrderedDict[str, None]] = {}
 
     def agent(self, name: str) -> Agent:
@@ -48,13 +79,14 @@ class Fleet:
         found = self.agents.get(name)
         if found is None:
             found = self.agents[name] = Agent(name)
-            self.generation += 1
+            self.changed(found)
         return found
 
     def forget(self, name: str) -> None:
         """There is no such agent any more; it holds nothing."""
         if (agent := self.agents.pop(name, None)) is not None:
-            self.generation += 1
+            self.changed(agent)
+            del self._open[name]
             self._repos.pop(agent.host or name, None)
 
     def online(self) -> Iterator[Agent]:
@@ -64,11 +96,42 @@ class Fleet:
     @property
     def has_free_slot(self) -> bool:
         """Whether anything could be placed at all."""
-        return any(agent.free_slots for agent in self.agents.values())
+        while self._open:
+            name, agent = self._open.popitem()
+            if agent.free_slots:
+                self._open[name] = agent
+                return True
+        return False
 
-    def changed(self) -> None:
-        """What an agent can do has changed: joined, left, drained, other capabilities or endpoints."""
+    def changed(self, agent: Agent | None = None) -> None:
+        """What ``agent`` can do has changed: it joined, left, drains, has other capabilities or endpoints.
+
+        Without an agent: what any of them can do may have changed.
+        """
         self.generation += 1
+        self._changed.add(agent)
+        if agent is None:
+            self._open = dict(self.agents)
+        else:
+            self._open[agent.name] = agent
+
+    def changed_since(self, generation: int) -> set[str] | None:
+        """Names of those that have changed since that generation; ``None``: perhaps all."""
+        return self._changed.since(generation)
+
+    def freed(self, agent: Agent) -> None:
+        """The agent may take something that it could not take before."""
+        self._open[agent.name] = agent
+        self._freed.add(agent)
+
+    @property
+    def freeings(self) -> int:
+        """How often an agent was freed."""
+        return self._freed.count
+
+    def freed_since(self, freeings: int) -> set[str] | None:
+        """Names of those that were freed since there were so many :attr:`freeings`; ``None``: perhaps all."""
+        return self._freed.since(freeings)
 
     def health_of(self, agent: Agent, endpoint: EndpointReport) -> Health | None:
         """How an endpoint of this snapshot does, as ``agent`` would use it; ``None``: nothing is known against it."""
@@ -110,6 +173,7 @@ class Fleet:
             agent.runs_alone = ""
         if not agent.held and agent.is_in_service:
             agent.fire("free")
+        self.freed(agent)
         return held
 
     def give_away(self, task: str, agent: str) -> None:

@@ -4,11 +4,13 @@ Hard gates only: capabilities, executor, an endpoint with the model, drain. Who 
 :mod:`hub.core.scheduling`. The same reasons feed ``explain``, so what it says is what was decided.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
+from hub.core.lines import Line
 from hub.core.routing import ANSWER_TOKENS, Requirements, Way, model_on
 from hub.core.vram import most_tokens, overflow
 from protocol.model import AgentState, Candidate, EndpointKind, EndpointReport, Strategy
@@ -80,22 +82,32 @@ def _no_model(endpoints: list[EndpointReport], wanted: str) -> str:
     return f"has no model {wanted!r} (offers {listed})" if wanted else "its LLM endpoints offer no model"
 
 
-def match(fleet: Fleet, requirements: Requirements) -> Match:
-    """Who online can do this class: the first strategy of the chain that anyone offers wins."""
+Looks = dict[str, tuple[Candidate, Way | None]]
+"""What was found out about each agent online for one strategy, by its name."""
+
+
+def match(fleet: Fleet, requirements: Requirements, look: Callable[[Strategy], Looks] | None = None) -> Match:
+    """Who online can do this class: the first strategy of the chain that anyone offers wins.
+
+    Args:
+        fleet: who there is.
+        requirements: of the class.
+        look: what is known of the agents for a strategy; left out: it is found out now.
+    """
     candidates: list[Candidate] = []
     skipped: list[str] = []
     for strategy in requirements.strategies:
-        ways: list[Way] = []
-        for agent in fleet.online():
-            candidate, way = _candidate(fleet, agent, strategy, requirements)
-            candidates.append(candidate)
-            if way is not None:
-                ways.append(way)
-        if ways:
-            return Match(tuple(ways), tuple(candidates), _reason(requirements, strategy, skipped))
+        found = look(strategy) if look else _look(fleet, strategy, requirements)
+        candidates.extend(candidate for candidate, _ in found.values())
+        if ways := tuple(way for _, way in found.values() if way is not None):
+            return Match(ways, tuple(candidates), _reason(requirements, strategy, skipped))
         is_plain = strategy is Strategy.TRIVIAL
         skipped.append("none has all it needs" if is_plain else f"no agent online offers {strategy.value}")
     return Match((), tuple(candidates), " and ".join(skipped) or "no strategy is configured")
+
+
+def _look(fleet: Fleet, strategy: Strategy, requirements: Requirements) -> Looks:
+    return {agent.name: _candidate(fleet, agent, strategy, requirements) for agent in fleet.online()}
 
 
 def _reason(requirements: Requirements, strategy: Strategy, skipped: list[str]) -> str:
@@ -129,30 +141,73 @@ MAX_CANDIDATES: Final = 200_000
 """Candidates in remembered matches: classes times agents, about 40 MB of them."""
 
 
+MAX_MATCHES: Final = 2_000
+"""Classes whose matches are remembered."""
+
+
+class _Known:
+    """A match, and what it was made of, so that a change of one agent costs one look."""
+
+    __slots__ = ("_fleet", "_looks", "_requirements", "generation", "line", "match")
+
+    def __init__(self, fleet: Fleet, requirements: Requirements) -> None:
+        self._fleet, self._requirements = fleet, requirements
+        self._looks: dict[Strategy, tuple[int, Looks]] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """Make the match of the fleet as it is now."""
+        self.generation = self._fleet.generation
+        self.match = match(self._fleet, self._requirements, self._look)
+        self.line = Line(self.match.ways, self._fleet)
+
+    def _look(self, strategy: Strategy) -> Looks:
+        fleet = self._fleet
+        generation, looks = self._looks.get(strategy, (-1, {}))
+        names = fleet.changed_since(generation) if generation >= 0 else None
+        if names is None:
+            looks = _look(fleet, strategy, self._requirements)
+        else:
+            for name in names:
+                agent = fleet.agents.get(name)
+                if agent is None or agent.state is AgentState.OFFLINE:
+                    looks.pop(name, None)
+                else:
+                    looks[name] = _candidate(fleet, agent, strategy, self._requirements)
+        self._looks[strategy] = fleet.generation, looks
+        return looks
+
+
 class Matcher:
-    """Matches by class, computed once per change of the fleet."""
+    """Matches by class, computed once per change of the fleet, of the agents that have changed."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._generation = -1
-        self._matches: dict[Requirements, Match] = {}
+        self._known: dict[Requirements, _Known] = {}
         self.candidates = 0
-        """In all matches that are remembered."""
+        """In all matches that are remembered, roughly."""
 
     def match(self, requirements: Requirements) -> Match:
         """As :func:`match`, remembered until the fleet's generation changes."""
-        if self._generation != self._fleet.generation:
-            self._generation = self._fleet.generation
-            self._forget()
-        found = self._matches.get(requirements)
-        if found is None:
-            found = match(self._fleet, requirements)
-            if self.candidates + len(found.candidates) > MAX_CANDIDATES:
-                self._forget()
-            self._matches[requirements] = found
-            self.candidates += len(found.candidates)
-        return found
+        return self._knows(requirements).match
 
-    def _forget(self) -> None:
-        self._matches.clear()
-        self.candidates = 0
+    def line(self, requirements: Requirements) -> Line:
+        """Those who can do the class, the one that should take the next task first."""
+        return self._knows(requirements).line
+
+    def _knows(self, requirements: Requirements) -> _Known:
+        known = self._known.get(requirements)
+        if known is not None and known.generation == self._fleet.generation:
+            return known
+        if known is None:
+            known = _Known(self._fleet, requirements)
+            if self.candidates + len(known.match.candidates) > MAX_CANDIDATES or len(self._known) >= MAX_MATCHES:
+                self._known.clear()
+                self.candidates = 0
+            self.candidates += len(known.match.candidates)
+            self._known[requirements] = known
+        else:
+            self.candidates -= len(known.match.candidates)
+            known.renew()
+            self.candidates += len(known.match.candidates)
+        return known

@@ -27,6 +27,7 @@ from msgspec import Struct
 from hub.core.agent import Agent
 from hub.core.board import Board
 from hub.core.fleet import Fleet
+from hub.core.lines import Line
 from hub.core.matching import Match, Matcher
 from hub.core.routing import Way
 from hub.core.shares import Shares
@@ -100,18 +101,18 @@ class _Plan:
         self._shares, self._turns, self._promised = shares, dict[Group, list[Turn]](), dict[Group, float]()
         self._heads: list[tuple[int, float, str]] = []
         # Looked up once: the requirements are slow to hash.
-        self._able: dict[str, tuple[ClassQueue, Match, bool]] = {}
+        self._able: dict[str, tuple[ClassQueue, Match, bool, Line]] = {}
         self._emptying: set[str] = set()
         self._board: Board | None = None
         self._handicaps: dict[str, int] = {}
-        self._lines: dict[tuple[int, bool], Line] = {}
         self._left = LOOK_AHEAD
         self._looked_at: tuple[Weighed, ...] = ()
 
     def assignments(self) -> Iterator[Assignment]:
         for queue in self._window.classes.values():
             if queue.head is not None and (found := self._matcher.match(queue.sought)).ways:
-                self._able[queue.text] = queue, found, queue.requirements.needs_model
+                line = self._matcher.line(queue.sought)
+                self._able[queue.text] = queue, found, queue.requirements.needs_model, line
                 self._queue_up(queue, 0)
         # The most urgent lane; in it, the submitter who has had the least; of its tasks, the one whose turn it is.
         while self._heads:
@@ -129,7 +130,7 @@ class _Plan:
 
     def _next(self, text: str, ahead: int) -> Assignment | None:
         """Give away the task of a class whose turn it is, if somebody can take it now; the next one queues up."""
-        queue, found, needs_model = self._able[text]
+        queue, found, needs_model, _ = self._able[text]
         chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
         if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
             if self._left:
@@ -180,11 +181,8 @@ class _Plan:
     # --- work without a model -----------------------------------------------------------------------------------------
 
     def _by_share(self, queue: ClassQueue, found: Match) -> tuple[Agent, Way, None] | None:
-        key = id(found), queue.requirements.alone
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = Line(found, self._fleet, self._emptying, alone=queue.requirements.alone)
-        chosen = line.first()
+        alone = queue.requirements.alone
+        chosen = self._able[queue.text][3].first(self._emptying, alone=alone)
         if chosen is None:
             if queue.requirements.alone:
                 self._emptying |= {agent.name for agent in _least_busy(found, self._fleet, self._emptying)}
@@ -258,43 +256,6 @@ class _Plan:
     def _rank(self, weighed: Weighed) -> tuple[float, float, int]:
         agent = self._fleet.agents[weighed.way.agent]
         return round(weighed.terms.total_s, 3), len(agent.held) / agent.slots, agent.last_given
-
-
-class Line:
-    """Those who can do a class of tasks, the one that should take the next task first.
-
-    For one plan: within it agents only get busier, so one that has is found out, and put where it belongs, when it
-    comes to the head. A decision then costs the logarithm of the number of agents instead of a look at each.
-
-    Args:
-        found: those that can.
-        fleet: everyone.
-        emptying: agents that get nothing, until something that must run alone can run there; may grow.
-        alone: tasks of this class must.
-    """
-
-    def __init__(self, found: Match, fleet: Fleet, emptying: Collection[str] = (), *, alone: bool = False) -> None:
-        self._emptying, self._alone = emptying, alone
-        self.found = found  # held, so that nothing else has its id meanwhile
-        self._heap = [
-            (len(agent.held) / agent.slots, agent.last_given, n, agent, way)
-            for n, way in enumerate(found.ways)
-            if (agent := fleet.agents[way.agent]).free_slots
-        ]
-        heapq.heapify(self._heap)
-
-    def first(self) -> tuple[Agent, Way] | None:
-        """Who should take the next task, and how; ``None`` if all are busy."""
-        heap = self._heap
-        while heap:
-            share, last_given, n, agent, way = heap[0]
-            if not agent.free_slots or agent.name in self._emptying or (self._alone and agent.held):
-                heapq.heappop(heap)
-            elif (rank := (len(agent.held) / agent.slots, agent.last_given)) != (share, last_given):
-                heapq.heapreplace(heap, (*rank, n, agent, way))
-            else:
-                return agent, way
-        return None
 
 
 def _least_busy(found: Match, fleet: Fleet, emptying: Collection[str]) -> list[Agent]:

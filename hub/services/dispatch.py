@@ -156,7 +156,7 @@ class Dispatch:
             if outcome.draining and not agent.is_draining:
                 agent.is_draining = True
                 agent.fire("drain")
-            self._fleet.changed()
+            self._fleet.changed(agent)
             self._window.add(outcome.ready.class_text, outcome.ready.place)
         self._store.wake()
 

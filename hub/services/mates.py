@@ -252,7 +252,7 @@ class Mates:
             log.info("agent_moved", agent=agent.name, hub=hub)
             agent.fire("lose")
         self._lines.drop(agent.name)
-        self._fleet.changed()
+        self._fleet.changed(agent)
 
     def _left(self, event: Event) -> None:
         agent = self._fleet.agent(event.agent or "")
@@ -267,7 +267,7 @@ class Mates:
         if agent.state is not AgentState.OFFLINE:
             agent.fire("drain" if draining else "resume_busy" if agent.held else "resume")
         self._lines.send(agent.name, agent.boot, messages.Drain(on=draining))
-        self._fleet.changed()
+        self._fleet.changed(agent)
 
     def _learn(self, rows: Iterable[AgentRow]) -> None:
         for row in rows:

@@ -197,7 +197,7 @@ class Presence:
         if agent.state is AgentState.OFFLINE:
             event = "join_draining" if agent.is_draining else "join_busy" if agent.held else "join"
             self._lifecycle.fire(agent, event)
-        self._fleet.changed()
+        self._fleet.changed(agent)
         self._store.wake()
 
     def behind(self, name: str, boot: int, *, is_behind: bool) -> None:
@@ -205,6 +205,7 @@ class Presence:
         agent = self._fleet.agents.get(name)
         if agent is not None and agent.boot == boot and agent.is_behind is not is_behind:
             agent.is_behind = is_behind
+            self._fleet.freed(agent)
             self._store.wake()
 
     def _alarm(self, agent: Agent, hello: messages.Hello, what: str) -> None:
@@ -274,7 +275,7 @@ class Presence:
         if heartbeat.capabilities is not None and frozenset(heartbeat.capabilities) != agent.capabilities:
             agent.capabilities, is_changed = frozenset(heartbeat.capabilities), True
         if is_changed:
-            self._fleet.changed()
+            self._fleet.changed(agent)
             self._store.wake()
         if was_leaving is not agent.is_leaving:
             kind = EventKind.AGENT_LEAVING if agent.is_leaving else EventKind.AGENT_RESUMED
@@ -300,7 +301,7 @@ class Presence:
         if agent.boot != boot or agent.state is AgentState.OFFLINE:
             return
         self._lifecycle.fire(agent, "lose")
-        self._fleet.changed()
+        self._fleet.changed(agent)
         log.warning("agent_lost", agent=name, held=len(agent.held), next="waits for it, then for the leases")
         event = self._event(agent, EventKind.AGENT_LOST, held=len(agent.held), hub=self._hub)
         agent.hub = None
@@ -317,7 +318,7 @@ class Presence:
         agent = self._known(name)
         agent.is_draining = True
         self._lifecycle.fire(agent, "drain")
-        self._fleet.changed()
+        self._fleet.changed(agent)
         event = self._event(agent, EventKind.AGENT_DRAINING, by=by)
         await self._store.commit(MarkAgent(name, event, draining=True))
         self._send(agent.name, agent.boot, messages.Drain(on=True))
@@ -334,7 +335,7 @@ class Presence:
         self._send(agent.name, agent.boot, messages.Drain(on=False))
         agent.is_draining = False
         self._lifecycle.fire(agent, "resume_busy" if agent.held else "resume")
-        self._fleet.changed()
+        self._fleet.changed(agent)
         event = self._event(agent, EventKind.AGENT_RESUMED, by=by)
         await self._store.commit(MarkAgent(name, event, draining=False))
         self._store.wake()

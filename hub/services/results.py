@@ -159,7 +159,7 @@ class Results:
         is_leaving = message.code == "draining"
         if is_leaving and (agent := self._fleet.agents.get(attempt.sidecar)) is not None:
             agent.is_leaving = True  # it will say hello again when it is back
-            self._fleet.changed()
+            self._fleet.changed(agent)
         self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, is_counted=not is_leaving)
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:

@@ -12,7 +12,7 @@ from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
 from hub.core.routing import Requirements, class_after
-from hub.core.scheduling import MAX_HANDICAP_S, Assignment, Line, plan
+from hub.core.scheduling import MAX_HANDICAP_S, Assignment, plan
 from hub.core.speeds import Speeds
 from hub.core.window import Window
 from protocol.ids import encode
@@ -140,42 +140,6 @@ def test_among_equals_the_one_that_has_waited_longest_gets_it() -> None:
     made.release("t", 1)
 
     assert who(planned(window((SHELL, 0, "x")), made)) == [("x", "a")]
-
-
-def test_nobody_is_chosen_when_all_are_busy() -> None:
-    made = fleet(a="shell")
-    waiting = window((SHELL, 0, "x"))
-    found = Matcher(made).match(waiting.classes[SHELL].requirements)
-    made.take(Held("t", 1, "a", 1, 0.0))
-
-    assert Line(found, made).first() is None
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5), st.booleans()), min_size=1, max_size=12),
-    st.integers(1, 40),
-    st.booleans(),
-)
-def test_the_head_of_the_line_is_who_a_look_at_everybody_would_choose(
-    crowd: list[tuple[int, int, bool]], tasks: int, alone: bool
-) -> None:
-    made = fleet(**{f"a{n}": "shell" for n in range(len(crowd))})
-    for n, (slots, busy, leaves) in enumerate(crowd):
-        agent = made.agents[f"a{n}"]
-        agent.slots, agent.is_leaving = slots, leaves
-        for number in range(min(busy, slots)):
-            made.take(Held(f"{n}-{number}", 1, agent.name, 1, 0.0))
-    found = Matcher(made).match(window((SHELL, 0, "x")).classes[SHELL].requirements)
-    line = Line(found, made, alone=alone)
-
-    for number in range(tasks):
-        able = [made.agents[way.agent] for way in found.ways]
-        free = [agent for agent in able if agent.free_slots and not (alone and agent.held)]
-        best = min(free, key=lambda agent: (len(agent.held) / agent.slots, agent.last_given), default=None)
-        first = line.first()
-        assert (first and first[0].name) == (best and best.name)
-        if best is not None:
-            made.take(Held(f"t{number}", 1, best.name, 1, 0.0, alone=alone and number % 2 == 0))
 
 
 def test_a_suspect_runs_alone_or_not_at_all() -> None:
