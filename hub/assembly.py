@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
+from hub.core.advice import Advisor, Bounds
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder, offers_of
 from hub.core.recent import Recent
 from hub.core.speeds import Speeds
+from hub.core.terms import Rates
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
@@ -34,11 +36,13 @@ from hub.services.presence import Presence
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
+from hub.services.teaching import Teaching, remembered
 from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.climbing import carry_of
 from hub.store.store import Start
+from protocol.choice import LearningMode
 from protocol.clock import Clock
 from protocol.events import Event
 from protocol.ids import IdMaker
@@ -128,6 +132,18 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         learning.used(held, usage)
         endpoint_health.used(held.server, usage)
 
+    outcomes = remembered(start.measures)
+    advisor = Advisor(
+        fleet,
+        outcomes,
+        settings.chains,
+        now_ms=clock.now_ms,
+        mode=settings.learning,
+        escalation=settings.escalation,
+        bounds=Bounds(settings.explore_share, settings.explore_usd_a_day),
+        usd_s=settings.seconds_per_usd,
+    )
+    rates = Rates(s_per_usd=settings.seconds_per_usd, risk=advisor.risk_s)
     results = Results(
         store,
         fleet,
@@ -139,6 +155,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_log=feed.logged,
         on_ended=metrics.ended,
         on_used=used,
+        on_checked=Teaching(store, outcomes, is_on=settings.learning is not LearningMode.OFF).checked,
         ladder=lambda: Ladder(chains=settings.chains, offers=offers_of(fleet), ceiling=settings.escalation),
     )
     hub, lease_s = start.hub_boot, settings.lease_s
@@ -197,6 +214,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         lease_s=lease_s,
         may_grant=lambda: not membership.trouble,
         speeds=speeds,
+        rates=rates,
+        advisor=advisor,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )
@@ -240,6 +259,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         trouble=lambda: membership.trouble,
         is_elsewhere=presence.is_elsewhere,
         speeds=speeds,
+        rates=rates,
     )
     metrics.watch = watch
 

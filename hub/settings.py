@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
-from protocol.choice import Escalation
+from protocol.choice import SECONDS_PER_USD, Escalation, LearningMode
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
 from protocol.limits import HEARTBEAT_S, HUB_LEASE_S, LEASE_S
@@ -45,6 +45,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         memory_limit_mb: above this no new tasks are taken in; 0 is half of what the machine has.
         chain_trivial, chain_standard, chain_complex: strategies in order of preference for work that needs a model.
         escalation: how far tasks may climb whose checks keep failing: ``off``, ``effort``, ``model`` or ``tier``.
+        learning: whether outcomes choose models: ``off``, ``shadow`` (kept and shown, deciding nothing) or ``on``.
+        explore_share, explore_usd_a_day: how much of a class of tasks, and money a day, may try little known models.
+        seconds_per_usd: how long one would wait to save a dollar, where money and time are weighed.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
         backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
@@ -74,6 +77,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     chain_standard: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_complex: tuple[Strategy, ...] = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
     escalation: Escalation = Escalation.TIER
+    learning: LearningMode = LearningMode.SHADOW
+    explore_share: float = 0.05
+    explore_usd_a_day: float = 1.0
+    seconds_per_usd: float = SECONDS_PER_USD
     origins: tuple[str, ...] = ()
     read_only: bool = False
     backup_every_s: float = 86_400.0
@@ -219,6 +226,11 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
         yield Problem("heartbeat_s", f"{heartbeat_s:g}; from 0.05 to 60 seconds")
     if not 3 * heartbeat_s <= lease_s <= MAX_LEASE_S:
         yield Problem("lease_s", f"{lease_s:g}; from three heartbeats ({3 * heartbeat_s:g} s) to {MAX_LEASE_S:g} s")
+    if not 0 <= settings.explore_share <= 1:
+        yield Problem("explore_share", f"{settings.explore_share:g}; a share from 0 to 1")
+    for name in ("explore_usd_a_day", "seconds_per_usd"):
+        if not 0 <= (value := getattr(settings, name)) <= 10**6:
+            yield Problem(name, f"{value:g}; from 0 to 1000000")
     if not 1 <= settings.hub_lease_s <= 60:  # noqa: PLR2004 - a commit of a busy database, and a patient person
         yield Problem("hub_lease_s", f"{settings.hub_lease_s:g}; from 1 to 60 seconds")
     if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB

@@ -4,8 +4,12 @@ What decides is ``hub/core/ladder.py`` (the climbing) and ``hub/core/outcomes.py
 """
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
+
+SECONDS_PER_USD: Final = 360.0
+"""How long one would wait to save a dollar, if nobody says otherwise: an hour is worth ten dollars."""
 
 
 class Escalation(StrEnum):
@@ -22,6 +26,14 @@ class Effort(StrEnum):
 
     NORMAL = "normal"
     HIGH = "high"
+
+
+class LearningMode(StrEnum):
+    """What becomes of what was learnt."""
+
+    OFF = "off"  # nothing is learnt
+    SHADOW = "shadow"  # it is kept and shown beside every decision
+    ON = "on"  # it decides which model a task begins with
 
 
 class Rung(Struct, frozen=True, kw_only=True):

@@ -86,14 +86,23 @@ Looks = dict[str, tuple[Candidate, Way | None]]
 """What was found out about each agent online for one strategy, by its name."""
 
 
-def match(fleet: Fleet, requirements: Requirements, look: Callable[[Strategy], Looks] | None = None) -> Match:
+def match(
+    fleet: Fleet,
+    requirements: Requirements,
+    look: Callable[[Strategy], Looks] | None = None,
+    *,
+    is_wide: bool = False,
+) -> Match:
     """Who online can do this class: the first strategy of the chain that anyone offers wins.
 
     Args:
         fleet: who there is.
         requirements: of the class.
         look: what is known of the agents for a strategy; left out: it is found out now.
+        is_wide: where the model is open, every model of every strategy of the chain is a way, and cost decides.
     """
+    if is_wide and requirements.is_open:
+        return _widely(fleet, requirements)
     candidates: list[Candidate] = []
     skipped: list[str] = []
     for strategy in requirements.strategies:
@@ -108,6 +117,50 @@ def match(fleet: Fleet, requirements: Requirements, look: Callable[[Strategy], L
 
 def _look(fleet: Fleet, strategy: Strategy, requirements: Requirements) -> Looks:
     return {agent.name: _candidate(fleet, agent, strategy, requirements) for agent in fleet.online()}
+
+
+def _widely(fleet: Fleet, requirements: Requirements) -> Match:
+    ways: list[Way] = []
+    candidates: list[Candidate] = []
+    for strategy in requirements.strategies:
+        for agent in fleet.online():
+            against = tuple(reasons_against(agent, requirements))
+            found = _ways_of(fleet, agent, strategy, requirements)
+            if isinstance(found, str):
+                candidates.append(Candidate(strategy=strategy, agent=agent.name, reasons=(*against, found)))
+                continue
+            candidates.extend(_as_candidate(way, against) for way in found)
+            ways.extend(() if against else found)
+    reason = f"{requirements.executor} work goes where a verified result is expected to cost least"
+    return Match(tuple(ways), tuple(candidates), reason if ways else "no agent online offers a model")
+
+
+def _ways_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Requirements) -> list[Way] | str:
+    """Every way in which ``agent`` could follow ``strategy``, or why there is none."""
+    first = way_of(fleet, agent, strategy, requirements)
+    if isinstance(first, str):
+        return first
+    wants_local = strategy is Strategy.LOCAL_LLM
+    found = [first]
+    for endpoint in (*agent.endpoints, *fleet.endpoints):
+        if endpoint.local != wants_local or _shut(fleet, agent, endpoint):
+            continue
+        for model in endpoint.models:
+            way = Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model.name)
+            if way != first and not _too_small(endpoint, model.name, requirements):
+                found.append(way)
+    return found
+
+
+def _as_candidate(way: Way, against: tuple[str, ...]) -> Candidate:
+    return Candidate(
+        strategy=way.strategy,
+        agent=way.agent,
+        endpoint=way.endpoint,
+        model=way.model,
+        feasible=not against,
+        reasons=against,
+    )
 
 
 def _reason(requirements: Requirements, strategy: Strategy, skipped: list[str]) -> str:
@@ -126,15 +179,7 @@ def _candidate(
     if isinstance(way, str):
         against.append(way)
         return Candidate(strategy=strategy, agent=agent.name, reasons=tuple(against)), None
-    candidate = Candidate(
-        strategy=strategy,
-        agent=agent.name,
-        endpoint=way.endpoint,
-        model=way.model,
-        feasible=not against,
-        reasons=tuple(against),
-    )
-    return candidate, None if against else way
+    return _as_candidate(way, tuple(against)), None if against else way
 
 
 MAX_CANDIDATES: Final = 200_000
@@ -148,17 +193,17 @@ MAX_MATCHES: Final = 2_000
 class _Known:
     """A match, and what it was made of, so that a change of one agent costs one look."""
 
-    __slots__ = ("_fleet", "_looks", "_requirements", "generation", "line", "match")
+    __slots__ = ("_fleet", "_is_wide", "_looks", "_requirements", "generation", "line", "match")
 
-    def __init__(self, fleet: Fleet, requirements: Requirements) -> None:
-        self._fleet, self._requirements = fleet, requirements
+    def __init__(self, fleet: Fleet, requirements: Requirements, *, is_wide: bool) -> None:
+        self._fleet, self._requirements, self._is_wide = fleet, requirements, is_wide
         self._looks: dict[Strategy, tuple[int, Looks]] = {}
         self.renew()
 
     def renew(self) -> None:
         """Make the match of the fleet as it is now."""
         self.generation = self._fleet.generation
-        self.match = match(self._fleet, self._requirements, self._look)
+        self.match = match(self._fleet, self._requirements, self._look, is_wide=self._is_wide)
         self.line = Line(self.match.ways, self._fleet)
 
     def _look(self, strategy: Strategy) -> Looks:
@@ -181,8 +226,8 @@ class _Known:
 class Matcher:
     """Matches by class, computed once per change of the fleet, of the agents that have changed."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, *, is_wide: bool = False) -> None:
+        self._fleet, self._is_wide = fleet, is_wide
         self._known: dict[Requirements, _Known] = {}
         self.candidates = 0
         """In all matches that are remembered, roughly."""
@@ -200,7 +245,7 @@ class Matcher:
         if known is not None and known.generation == self._fleet.generation:
             return known
         if known is None:
-            known = _Known(self._fleet, requirements)
+            known = _Known(self._fleet, requirements, is_wide=self._is_wide)
             if self.candidates + len(known.match.candidates) > MAX_CANDIDATES or len(self._known) >= MAX_MATCHES:
                 self._known.clear()
                 self.candidates = 0

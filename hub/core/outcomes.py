@@ -7,7 +7,7 @@ Beta distribution; old ones fade, so that a model that has become better is foun
 model's record in all topics counts a little, and before that a guess by tier and strategy.
 
 Pure: outcomes and a time go in, estimates come out. ``hub/services/learning.py`` feeds it and keeps the records in the
-store; the board adds :meth:`Outcomes.extra_s` to what a way costs; ``hub/core/ladder.py`` says what follows a failure.
+store; the board adds :func:`risk_s` to what a way costs; ``hub/core/ladder.py`` says what follows a failure.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from protocol.choice import Effort, Rung
+from protocol.choice import SECONDS_PER_USD, Effort, Rung
 from protocol.model import Strategy, TaskSpec, Tier
 
 KEEP: Final = 0.98
@@ -29,8 +29,6 @@ BORROWED_WEIGHT: Final = 4.0
 """Outcomes that a model's record in all topics counts as in one of them."""
 MAX_RECORDS: Final = 10_000
 """Records that are kept; the one that was added to longest ago goes first."""
-SECONDS_PER_USD: Final = 360.0
-"""How long one would wait to save a dollar: where money and time are added up, an hour is worth ten dollars."""
 
 GUESSES: Final[dict[tuple[Strategy, Tier], float]] = {
     (Strategy.LOCAL_LLM, Tier.TRIVIAL): 0.85,
@@ -42,6 +40,8 @@ GUESSES: Final[dict[tuple[Strategy, Tier], float]] = {
 }
 """Chance of passing before anything was seen."""
 GUESSED_SECONDS, GUESSED_USD = 60.0, 0.02
+LEAST_SUCCESS: Final = 0.01
+"""Ways that hardly ever succeed cost a hundred times their attempt, not for ever more."""
 
 KIND_LABEL: Final = "kind"
 _KIND: Final = re.compile(r"[a-z0-9-]{1,24}")
@@ -182,7 +182,7 @@ class ToResult(Struct, frozen=True, kw_only=True):
 
     def cost_s(self, usd_s: float = SECONDS_PER_USD) -> float:
         """Time and money for each verified result, in seconds."""
-        return (self.seconds + usd_s * self.usd) / max(self.success, 1e-3)
+        return (self.seconds + usd_s * self.usd) / max(self.success, LEAST_SUCCESS)
 
 
 class Outcomes:
@@ -250,13 +250,18 @@ class Outcomes:
             left *= 1.0 - odds.success
         return ToResult(success=1.0 - left, seconds=seconds, usd=usd)
 
-    def extra_s(self, topic: str, tries: Sequence[Try], now_ms: int, usd_s: float = SECONDS_PER_USD) -> float:
-        """What the first of ``tries`` costs beyond the seconds that it takes itself, in seconds.
 
-        That is its money, and what is expected to follow: the other tries, if it fails; a ladder that may end without a
-        result is made as many times as it takes to get one.
-        """
-        if not tries:
-            return 0.0
-        first = self.odds(topic, tries[0], now_ms)
-        return max(0.0, self.to_result(topic, tries, now_ms).cost_s(usd_s) - first.seconds)
+def risk_s(own_s: float, success: float, rest: ToResult, usd_s: float = SECONDS_PER_USD) -> float:
+    """What a try costs beyond ``own_s``, its own time and money, in seconds: what is expected to follow if it fails.
+
+    A ladder that may end without a result is climbed as many times as it takes to get one.
+
+    Args:
+        own_s: of this one attempt.
+        success: the chance that it passes.
+        rest: the tries that follow if it does not.
+        usd_s: seconds that a dollar counts as.
+    """
+    missed = 1.0 - success
+    follow_s = missed * (rest.seconds + usd_s * rest.usd)
+    return (own_s + follow_s) / max(1.0 - missed * (1.0 - rest.success), LEAST_SUCCESS) - own_s

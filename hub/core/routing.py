@@ -62,6 +62,11 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.strategies[0] is not Strategy.TRIVIAL
 
     @property
+    def is_open(self) -> bool:
+        """Whether its model may be chosen by what was learnt: nobody has named one, and it has not climbed."""
+        return bool(self.topic) and not self.model and self.rung is None
+
+    @property
     def tokens(self) -> int:
         """Context that its requests need, rounded up; 0: nobody knows."""
         return context_bucket(self.context + ANSWER_TOKENS) if self.context else 0

@@ -10,9 +10,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from hub.core.outcomes import SECONDS_PER_USD
 from hub.core.routing import Way
 from hub.core.speeds import Demand
+from protocol.choice import SECONDS_PER_USD
 
 WAIT_RISK: Final = 1.3
 """What a second of waiting counts: it is a guess about somebody else's answer, which may take longer."""

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
+from hub.core.advice import Advisor
 from hub.core.agent import Held
 from hub.core.board import find, take_turn
 from hub.core.ending import AgentPort
@@ -54,13 +55,15 @@ class Dispatch:
         may_grant: Callable[[], bool] = lambda: True,
         speeds: Speeds | None = None,
         rates: Rates = Rates(),  # noqa: B008 - frozen
+        advisor: Advisor | None = None,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
-        self._matcher, self._speeds, self._rates = Matcher(fleet), speeds or Speeds(), rates
+        self._advisor, self._speeds, self._rates = advisor, speeds or Speeds(), rates
+        self._matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
         self._shares = Shares()
 
     def run(self) -> None:
@@ -94,6 +97,7 @@ class Dispatch:
             at_ms=now_ms,
             load=self._load(chosen),
             rung=chosen.queue.requirements.rung,
+            learnt=self._advisor.choice(chosen.queue.requirements, way) if chosen.weighed and self._advisor else None,
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone

@@ -14,7 +14,7 @@ from transitions import Machine
 
 from hub.core.agent import AGENT_EDGES, Agent, Held
 from hub.core.fleet import Fleet
-from hub.core.routing import requirements_of
+from hub.core.routing import decode_placement, requirements_of
 from hub.store.changes import Exonerate, Record, RemoveAgent
 from hub.store.hub_changes import HeldRow, Joined, LeaveAgent, MarkAgent, PutAgent
 from hub.store.refusals import Evicted, NameTaken
@@ -98,6 +98,7 @@ class Presence:
             if (known := self._fleet.held.get(task.id)) is not None:
                 self._fleet.release(task.id, known.epoch)
             self._fleet.agent(attempt.agent)
+            requirements = requirements_of(task.class_text)
             held = Held(
                 task.id,
                 task.epoch,
@@ -108,8 +109,9 @@ class Presence:
                 retries=task.retries,
                 infra_failures=task.infra_failures,
                 max_retries=task.max_retries,
-                alone=requirements_of(task.class_text).alone,
-                kind=task.class_text,
+                alone=requirements.alone,
+                kind=requirements.kind,
+                model=decode_placement(attempt.placement).model if requirements.needs_model else "",
                 is_committed=True,
             )
             self._fleet.take(held)

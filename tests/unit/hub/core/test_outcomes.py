@@ -16,7 +16,9 @@ from hub.core.outcomes import (
     Outcome,
     Outcomes,
     Record,
+    ToResult,
     Try,
+    risk_s,
     stage_of,
     topic_of,
 )
@@ -115,11 +117,16 @@ def test_a_later_try_costs_only_if_those_before_it_fail() -> None:
     assert both.success > alone.success
 
 
-def test_what_a_way_costs_beyond_itself_grows_with_its_failures() -> None:
-    good, bad = Outcomes([seen(20, 1)]), Outcomes([seen(1, 20)])
+def test_what_a_try_costs_beyond_itself_grows_with_its_failures() -> None:
+    rest = ToResult(success=0.9, seconds=50.0, usd=0.1)
 
-    assert good.extra_s(TOPIC, [LOCAL, CLOUD], 0) < bad.extra_s(TOPIC, [LOCAL, CLOUD], 0)
-    assert good.extra_s(TOPIC, [], 0) == 0.0
+    assert 0 < risk_s(10.0, 0.9, rest) < risk_s(10.0, 0.5, rest) < risk_s(10.0, 0.1, rest)
+    assert risk_s(10.0, 1.0, rest) == 0.0
+
+
+def test_a_ladder_that_may_end_without_a_result_is_climbed_again() -> None:
+    assert risk_s(10.0, 0.5, ToResult(success=0.0, seconds=0.0, usd=0.0)) == pytest.approx(10.0)
+    assert ToResult(success=0.5, seconds=10.0, usd=1.0).cost_s(20.0) == pytest.approx(60.0)
 
 
 @given(passes=st.integers(0, 80), fails=st.integers(0, 80))
