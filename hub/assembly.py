@@ -33,6 +33,7 @@ from hub.services.learning import Learning
 from hub.services.mates import Mates
 from hub.services.membership import Membership
 from hub.services.presence import Presence
+from hub.services.prewarming import Prewarming
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
@@ -71,6 +72,7 @@ class Parts:
     membership: Membership
     mates: Mates
     learning: Learning
+    prewarming: Prewarming
     watch: Watch | None
 
     @property
@@ -84,6 +86,7 @@ class Parts:
             self.membership.run,
             self.mates.run,
             self.learning.run,
+            self.prewarming.run,
             lambda: self.store.listen(self.mates.listen),
             *((self.watch.run,) if self.watch else ()),
         )
@@ -163,6 +166,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
     )
     hosts, answers = Hosts(store, fleet, clock), Answers(store, clock)
+    prewarming = Prewarming(store, fleet, window, speeds, links, clock)
 
     def heard(agent: Agent, heartbeat: Heartbeat) -> None:
         hosts.heard(agent, heartbeat)
@@ -265,7 +269,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
 
     store.on_failure = on_failure
     mates.on_endpoints = registry.reload
-    store.on_commit = _teller(mates, recent, feed)
+    store.on_commit = _teller(mates, prewarming, recent, feed)
     presence.restore(start)
     hosts.restore(start)
     endpoint_health.restore(start)
@@ -292,13 +296,15 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         membership=membership,
         mates=mates,
         learning=learning,
+        prewarming=prewarming,
         watch=watch,
     )
 
 
-def _teller(mates: Mates, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
+def _teller(mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
     def committed(events: Sequence[Event]) -> None:
         mates.committed(events)
+        prewarming.committed(events)
         recent.add(events)
         feed.committed(events)
 

@@ -54,6 +54,8 @@ class EventKind(StrEnum):
     BACKUP_MADE = "backup_made"
     BACKUP_FAILED = "backup_failed"
     STORE_CLEANED = "store_cleaned"
+    MODEL_PREWARMED = "model_prewarmed"  # a model is loaded ahead of its work
+    PREWARM_CANCELLED = "prewarm_cancelled"
     TASK_ANSWERING = "task_answering"  # a model takes long to answer; told now and then
     ENDPOINT_COOLDOWN = "endpoint_cooldown"
 

@@ -205,6 +205,22 @@ class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
     on: bool
 
 
+class Prewarm(Message, frozen=True, kw_only=True, tag="prewarm"):
+    """Work for this model will come soon: load it (``on``), or let it be, as the work goes elsewhere.
+
+    Only for sidecars with the capability :data:`PREWARM`. A wish: one that is lost, or that cannot be met, costs time.
+    """
+
+    endpoint: str
+    model: str
+    on: bool = True
+    context: Count = 0
+    keep_alive_s: float = 300.0
+
+
+PREWARM: Final = "prewarm"
+
+
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
     """All ordered messages up to ``n`` are safe here."""
 
@@ -244,6 +260,7 @@ AnyMessage = (
     | Report
     | Cancel
     | Drain
+    | Prewarm
     | Ack
     | Ping
     | Pong
@@ -264,6 +281,7 @@ KINDS: Final[dict[str, type[Message]]] = {
         Report,
         Cancel,
         Drain,
+        Prewarm,
         Ack,
         Ping,
         Pong,

@@ -26,6 +26,7 @@ from protocol import logs, names
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch
 from protocol.ids import NAME
+from protocol.messages import PREWARM
 from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
 from sidecar.dial import EVICTED, HubRefused, Pace
@@ -39,6 +40,7 @@ from sidecar.leases import Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
+from sidecar.llm.warmer import Warmer
 from sidecar.process import Processes, become_subreaper, minimal_env
 from sidecar.resources import HostProbe
 from sidecar.room import Room
@@ -162,7 +164,10 @@ async def start(
             leases=leases,
             on_event=lambda event: _fire(lifecycle, event),
         )
+        warmer = Warmer(endpoints)
+        stack.push_async_callback(warmer.close)
         runner = Runner(name, settings.slots, parts, journal, link, leases, Tails(folder / "tails"))
+        runner.on_prewarm = warmer.hear
         link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
         await parts.processes.end_earlier([entry.attempt for entry in journal.held()])
@@ -288,7 +293,7 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
 
     Executors that ask models are among them even if no endpoint is up here: people may have added one at the hub.
     """
-    found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities}
+    found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities, PREWARM}
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
     found |= {"git"} if shutil.which("git") else set()
     found |= {"gpu"} if has_gpu else set()

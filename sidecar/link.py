@@ -31,6 +31,7 @@ from protocol.messages import (
     Hello,
     Message,
     Ordered,
+    Prewarm,
     Verdict,
     Welcome,
 )
@@ -77,6 +78,10 @@ class Owner(Protocol):
 
     def drain(self, *, on: bool) -> None:
         """Take no new attempts, or take them again."""
+        ...
+
+    def prewarm(self, message: Prewarm) -> None:
+        """Work for a model will come soon, or will not after all."""
         ...
 
     def fence(self) -> None:
@@ -345,6 +350,8 @@ class Link:
                 owner.cancelled(message)
             case Drain():
                 owner.drain(on=message.on)
+            case Prewarm():
+                owner.prewarm(message)
             case Error(fatal=True):
                 raise refusal_in(message)
             case Error():

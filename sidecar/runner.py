@@ -17,7 +17,7 @@ import structlog
 from protocol import codec
 from protocol.errors import BadInput, MalformedFrame
 from protocol.loads import Answering
-from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Progress, Reject, Report
+from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Prewarm, Progress, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
 from sidecar.core.attempt import Standing, after, step
 from sidecar.core.outcome import fit_result
@@ -111,6 +111,7 @@ class Runner:
         self._in_work = 0
         self._drained_by_hub = False
         self._is_leaving = False
+        self.on_prewarm: Callable[[Prewarm], None] = lambda _wish: None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -256,6 +257,11 @@ class Runner:
         if on is not self._drained_by_hub:
             log.info("drain_changed", on=on, by="hub")
         self._drained_by_hub = on
+
+    def prewarm(self, message: Prewarm) -> None:
+        """Work for a model will come soon, or will not after all."""
+        if not self.is_draining:
+            self.on_prewarm(message)
 
     def fence(self) -> None:
         """Leases may be over soon: stop that work, because the hub may be about to give it to somebody else."""

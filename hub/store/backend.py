@@ -179,6 +179,10 @@ class Backend(ABC):
         """Tasks it depends on that have not completed."""
         return [(needed, TaskState(state)) for needed, state in await self._rows("open_needs", task)]
 
+    async def soon(self, task: str, limit: int) -> list[tuple[str, str]]:
+        """Blocked tasks that wait for this one alone, with their classes; at most ``limit``."""
+        return [(waiting, class_text) for waiting, class_text in await self._rows("soon", task, limit)]
+
     async def ahead(self, row: TaskRow) -> int:
         """Ready tasks of the same class that go first, counted to 10,000."""
         return int((await self._rows("ahead", row.class_text, row.priority, row.id))[0][0])

@@ -224,6 +224,10 @@ class Store(Protocol):
         """Tasks it depends on that have not completed."""
         ...
 
+    async def soon(self, task: str, limit: int) -> list[tuple[str, str]]:
+        """Blocked tasks that wait for this one alone, with their classes; at most ``limit``."""
+        ...
+
     async def ahead(self, row: TaskRow) -> int:
         """Ready tasks of the same class that go first (counted to 10,000)."""
         ...

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import structlog
 
@@ -121,6 +121,24 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close its connections."""
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A provider whose server loads models when it is told to."""
+
+    def loads(self, model: str) -> bool:
+        """Whether a request of ours waits for the model to be loaded."""
+
+    async def load(self, model: str, *, context: int, keep_alive_s: float) -> bool:
+        """Have the model loaded with so many tokens of context; whether that was needed.
+
+        Raises:
+            WorkFailed: it is not there, has no room, or the server is away.
+        """
+
+    async def unload(self, model: str) -> None:
+        """Have the model leave, unless it is in use or was used since it was loaded ahead."""
 
 
 def now_s() -> float:

@@ -15,10 +15,10 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble
+from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble, Residency
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem
 from protocol.listing import Facts, Listed
-from sidecar.llm.base import ChatReply, ChatRequest, Provider
+from sidecar.llm.base import ChatReply, ChatRequest, Loader, Provider
 from sidecar.llm.config import DEFAULT_CLAUDE_MODEL, EndpointSettings
 from sidecar.llm.looking import look
 
@@ -89,7 +89,7 @@ class Endpoints:
             listed = await look(settings, self._known)
             if settings.guessed and settings.kind is EndpointKind.OPENAI and not listed.maker:
                 raise EndpointDown(settings.id, f"{settings.url} is no LLM server that we know")
-            report = _report(settings, listed)
+            report = self._marked(_report(settings, listed))
         except EndpointBusy as exc:
             self._met(settings, exc)  # it is there, it has no time: what it had stands
             return self._seen.get(settings.id)
@@ -98,6 +98,15 @@ class Endpoints:
             return None
         self._turn(settings, report, "")
         return report
+
+    def _marked(self, report: EndpointReport) -> EndpointReport:
+        """With the models that are on their way into memory for us: the server lists them as if they were there."""
+        watched = self._providers.get(report.id)
+        models = [
+            replace(model, residency=Residency.LOADING) if watched and watched.loads(model.name) else model
+            for model in report.models
+        ]
+        return replace(report, models=tuple(models))
 
     def _turn(self, settings: EndpointSettings, report: EndpointReport | None, problem: str) -> None:
         """Note what was seen, and log a change between up and down, once."""
@@ -168,6 +177,18 @@ class Endpoints:
         Raises:
             EndpointRefused: this sidecar has no such endpoint.
         """
+        return self._watched(endpoint_id)
+
+    async def loader(self, endpoint_id: str) -> Loader | None:
+        """What loads models at an endpoint; ``None`` where nobody can have that done.
+
+        Raises:
+            EndpointRefused: this sidecar has no such endpoint.
+        """
+        made = await self._watched(endpoint_id).made()
+        return made if isinstance(made, Loader) else None
+
+    def _watched(self, endpoint_id: str) -> "_Watched":
         settings = self._settings.get(endpoint_id) or self._adopted.get(endpoint_id)
         if settings is None:
             known = ", ".join((*self._settings, *self._adopted)) or "none"
@@ -193,15 +214,25 @@ class _Watched:
     did_well: Callable[[EndpointSettings], None]
     _made: Provider | None = None
 
-    async def chat(self, request: ChatRequest) -> ChatReply:
-        """See :class:`sidecar.llm.base.Provider`."""
+    async def made(self) -> Provider:
+        """The provider itself."""
         if self._made is None:
             # In a thread, as the client libraries take up to two seconds to import.
             await asyncio.to_thread(importlib.import_module, _LIBRARIES[self.settings.kind])
         if self._made is None:  # somebody else may have made it meanwhile
             self._made = _make(self.settings)
+        return self._made
+
+    def loads(self, model: str) -> bool:
+        """Whether a request of ours waits for the model to be loaded."""
+        made = self._made
+        return made is not None and isinstance(made, Loader) and made.loads(model)
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """See :class:`sidecar.llm.base.Provider`."""
+        provider = await self.made()
         try:
-            reply = await self._made.chat(request)
+            reply = await provider.chat(request)
         except EndpointDown as exc:
             self.met(self.settings, exc)
             raise

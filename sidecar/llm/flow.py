@@ -54,6 +54,10 @@ class Traffic:
         if usage.timing is not None and usage.timing.prefill_s > 0 and tokens >= _TELLING_TOKENS:
             self.reading[model] = tokens / usage.timing.prefill_s
 
+    def uses(self, model: str) -> bool:
+        """Whether a request of ours is at the model."""
+        return any(flow.is_open and flow.model == model for flow in self._flows)
+
     def loads(self, model: str) -> bool:
         """Whether a request of ours waits for the model to be loaded."""
         return any(flow.is_open and flow.is_loading and flow.model == model for flow in self._flows)

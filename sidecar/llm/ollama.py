@@ -64,6 +64,7 @@ class OllamaProvider:
         self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
         self._most: dict[str, int | None] = {}  # tokens that a model can take, as the server says
         self._sizes: dict[str, int | None] = {}
+        self._ahead: set[str] = set()  # models that were loaded ahead of their work, and not used since
         # Errors of the transport pass through the client unchanged; a broken line is a JSON error, a line that is no
         # answer a validation error of pydantic, which is a ValueError too.
         self._transport_errors = (httpx.HTTPError, httpx.InvalidURL, ConnectionError, ValueError)
@@ -110,7 +111,7 @@ class OllamaProvider:
         )
 
     def _residency(self, model: str, *, is_listed: bool) -> Residency:
-        if self._traffic.loads(model) or self._traffic.loads(model.removesuffix(":latest")):
+        if self.loads(model):
             return Residency.LOADING
         return Residency.WARM if is_listed else Residency.COLD
 
@@ -123,6 +124,7 @@ class OllamaProvider:
 
     async def _ask(self, request: ChatRequest, model: str) -> ChatReply:
         flow = self._traffic.begin(request, model)
+        self._ahead.discard(model)
         try:
             async with flow.watched():
                 context = await self._context(request, model, flow)
@@ -191,6 +193,38 @@ class OllamaProvider:
             found = [value for name, value in facts.items() if name.endswith(".context_length")]
             self._most[model] = int(found[0]) if found and isinstance(found[0], int | float) else None
         return self._most[model]
+
+    def loads(self, model: str) -> bool:
+        """See :class:`sidecar.llm.base.Loader`."""
+        return self._traffic.loads(model) or self._traffic.loads(model.removesuffix(":latest"))
+
+    async def load(self, model: str, *, context: int, keep_alive_s: float) -> bool:
+        """See :class:`sidecar.llm.base.Loader`."""
+        if self._traffic.uses(model):
+            return False
+        request = ChatRequest(messages=(), context_tokens=context, keep_alive_s=keep_alive_s, model=model)
+        try:
+            flow = self._traffic.begin(request, model)
+            asked = self._parameters(request, model, await self._context(request, model, flow))
+            if was_cold := flow.is_loading:
+                self._ahead.add(model)  # one that was there already is not ours to have leave
+            async with flow.watched():
+                await self._client.chat(**asked | {"stream": False})
+        except self._response_error as exc:
+            raise await self._explained(exc, model) from exc
+        except self._transport_errors as exc:
+            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
+        return was_cold
+
+    async def unload(self, model: str) -> None:
+        """See :class:`sidecar.llm.base.Loader`."""
+        if model not in self._ahead or self._traffic.uses(model):
+            return
+        self._ahead.discard(model)
+        try:
+            await self._unload([model])
+        except self._transport_errors as exc:
+            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
 
     async def _unload(self, models: list[str]) -> None:
         """Have models leave memory. One that is in use stays until its answer is done: Ollama sees to that."""

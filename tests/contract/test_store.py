@@ -282,6 +282,20 @@ async def test_a_task_waits_for_all_it_depends_on(rows: Rows) -> None:
     assert await rows.kinds(3) == ["task_blocked", "task_queued"]
 
 
+async def test_who_waits_for_one_task_alone_can_be_asked(rows: Rows) -> None:
+    await rows.add(new_task(1), new_task(2))
+    await rows.add(new_task(3, depends_on=(task_id(1), task_id(2))))
+    await rows.add(new_task(4, depends_on=(task_id(1),)))
+    before = await rows.store.soon(task_id(1), 10)
+    await rows.completed(2)
+
+    assert before == [(task_id(4), CLASS)]
+    assert sorted(await rows.store.soon(task_id(1), 10)) == [(task_id(3), CLASS), (task_id(4), CLASS)]
+    assert len(await rows.store.soon(task_id(1), 1)) == 1
+    await rows.completed(1)
+    assert await rows.store.soon(task_id(1), 10) == []
+
+
 async def test_a_task_whose_dependencies_have_completed_starts_at_once(rows: Rows) -> None:
     await rows.add(new_task(1))
     await rows.completed(1)

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from protocol import codec
 from protocol.machine import HostReading
-from protocol.messages import Assign, Cancel, HeldAttempt, Report
+from protocol.messages import Assign, Cancel, HeldAttempt, Prewarm, Report
 from protocol.model import AttemptId, AttemptState, Routing, TaskResult, TaskSpec, Tier, TierDecision
 from sidecar.clock import SystemClock
 from sidecar.dial import Pace
@@ -76,6 +76,10 @@ class Notebook:
     def drain(self, *, on: bool) -> None:
         """Write it down."""
         self.heard.append(("drain", on))
+
+    def prewarm(self, message: Prewarm) -> None:
+        """Write it down."""
+        self.heard.append(("prewarm", message))
 
     def fence(self) -> None:
         """Tell the test."""

@@ -112,6 +112,14 @@ SELECT task FROM dependencies WHERE needs = $1;
 SELECT d.needs, t.state FROM dependencies d JOIN tasks t ON t.id = d.needs
 WHERE d.task = $1 AND t.state <> 'completed';
 
+-- name: soon
+SELECT t.id, t.class FROM dependencies d JOIN tasks t ON t.id = d.task
+WHERE d.needs = $1 AND t.state = 'blocked' AND NOT EXISTS (
+    SELECT 1 FROM dependencies o JOIN tasks n ON n.id = o.needs
+    WHERE o.task = d.task AND o.needs <> $1 AND n.state <> 'completed'
+)
+LIMIT $2;
+
 -- name: unblock
 UPDATE tasks SET state = 'queued', queued_ms = $2, reason = '' WHERE id = $1 AND state = 'blocked'
 RETURNING class, priority, ready_ms;
