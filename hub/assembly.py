@@ -220,6 +220,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         speeds=speeds,
         rates=rates,
         advisor=advisor,
+        on_fallback=metrics.fell_back,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )
@@ -231,6 +232,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         clock,
         IdMaker(chance.getrandbits, start.last_task),
         chains=settings.chains,
+        patience=settings.patience,
         admit=Admission(store, window, [watch.check] if watch else []).check,
         on_delayed=sweeper.due,
         on_explicit=metrics.tiered,

@@ -11,7 +11,7 @@ from hub.gateway.connection import Links
 from hub.services.watch import Watch
 from hub.store.backend import Backend
 from hub.store.waiting import MAX_BATCH
-from protocol.model import AgentState, TaskState, Tier, TierDecision
+from protocol.model import AgentState, Strategy, TaskState, Tier, TierDecision
 
 
 class Metrics:
@@ -22,6 +22,7 @@ class Metrics:
         self.watch: Watch | None = None
         self._ended: Counter[TaskState] = Counter()
         self._claims, self._planning_s = 0, 0.0
+        self._fallbacks: Counter[tuple[Strategy, Strategy]] = Counter()
         self._tiers: Counter[tuple[Tier, Tier]] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -39,6 +40,10 @@ class Metrics:
         """So many tasks were given to agents, and deciding it took so long altogether."""
         self._claims += claims
         self._planning_s += took_s
+
+    def fell_back(self, wanted: Strategy, used: Strategy) -> None:
+        """A task was done by another strategy than the first of its chain."""
+        self._fallbacks[wanted, used] += 1
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
@@ -68,6 +73,14 @@ class Metrics:
         yield self._batch_sizes()
         yield CounterMetricFamily("agentcom_claims", "Tasks given to agents", self._claims)
         yield CounterMetricFamily("agentcom_planning_seconds", "Time spent on deciding that", self._planning_s)
+        fallbacks = CounterMetricFamily(
+            "agentcom_fallbacks",
+            "Tasks done by another strategy than the first choice",
+            labels=["wanted", "used"],
+        )
+        for (wanted, used), count in sorted(self._fallbacks.items()):
+            fallbacks.add_metric([wanted.value, used.value], count)
+        yield fallbacks
         yield GaugeMetricFamily(
             "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
         )

@@ -44,6 +44,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         disk_reserve_mb: free space in MiB that is kept for the results of running work; a small disk keeps an eighth.
         memory_limit_mb: above this no new tasks are taken in; 0 is half of what the machine has.
         chain_trivial, chain_standard, chain_complex: strategies in order of preference for work that needs a model.
+        wait_trivial_s, wait_standard_s, wait_complex_s: how long work may wait for the first strategy of its chain
+            before the next one is used; 0: as long as anybody who is online offers the first one.
         escalation: how far tasks may climb whose checks keep failing: ``off``, ``effort``, ``model`` or ``tier``.
         learning: whether outcomes choose models: ``off``, ``shadow`` (kept and shown, deciding nothing) or ``on``.
         explore_share, explore_usd_a_day: how much of a class of tasks, and money a day, may try little known models.
@@ -76,6 +78,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     chain_trivial: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_standard: tuple[Strategy, ...] = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
     chain_complex: tuple[Strategy, ...] = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
+    wait_trivial_s: float = 0.0
+    wait_standard_s: float = 0.0
+    wait_complex_s: float = 0.0
     escalation: Escalation = Escalation.TIER
     learning: LearningMode = LearningMode.SHADOW
     explore_share: float = 0.05
@@ -113,6 +118,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             Tier.TRIVIAL: self.chain_trivial,
             Tier.STANDARD: self.chain_standard,
             Tier.COMPLEX: self.chain_complex,
+        }
+
+    @property
+    def patience(self) -> dict[Tier, float]:
+        """How long work may wait for the first strategy of its chain, in seconds, by tier; 0: for ever."""
+        return {
+            Tier.TRIVIAL: self.wait_trivial_s,
+            Tier.STANDARD: self.wait_standard_s,
+            Tier.COMPLEX: self.wait_complex_s,
         }
 
 
@@ -167,6 +181,7 @@ def _with(settings: Settings, **values: Any) -> Settings:
 def _problems(settings: Settings) -> Iterator[Problem]:
     yield from _door(settings)
     yield from _numbers(settings)
+    yield from _choosing(settings)
     yield from _keeping(settings)
     if settings.url and not settings.url.startswith(("http://", "https://")):
         yield Problem("url", f"not an address like https://hub.example.org:7420: {settings.url[:60]!r}")
@@ -226,11 +241,6 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
         yield Problem("heartbeat_s", f"{heartbeat_s:g}; from 0.05 to 60 seconds")
     if not 3 * heartbeat_s <= lease_s <= MAX_LEASE_S:
         yield Problem("lease_s", f"{lease_s:g}; from three heartbeats ({3 * heartbeat_s:g} s) to {MAX_LEASE_S:g} s")
-    if not 0 <= settings.explore_share <= 1:
-        yield Problem("explore_share", f"{settings.explore_share:g}; a share from 0 to 1")
-    for name in ("explore_usd_a_day", "seconds_per_usd"):
-        if not 0 <= (value := getattr(settings, name)) <= 10**6:
-            yield Problem(name, f"{value:g}; from 0 to 1000000")
     if not 1 <= settings.hub_lease_s <= 60:  # noqa: PLR2004 - a commit of a busy database, and a patient person
         yield Problem("hub_lease_s", f"{settings.hub_lease_s:g}; from 1 to 60 seconds")
     if not 1 <= settings.window <= 1_000_000:  # noqa: PLR2004 - about 100 MB
@@ -239,6 +249,17 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
         yield Problem("disk_reserve_mb", f"{settings.disk_reserve_mb}; 0 or more MiB")
     if settings.memory_limit_mb and settings.memory_limit_mb < LEAST_MEMORY_MB:
         yield Problem("memory_limit_mb", f"{settings.memory_limit_mb}; 0 or at least {LEAST_MEMORY_MB} MiB")
+
+
+def _choosing(settings: Settings) -> Iterator[Problem]:
+    if not 0 <= settings.explore_share <= 1:
+        yield Problem("explore_share", f"{settings.explore_share:g}; a share from 0 to 1")
+    for name in ("explore_usd_a_day", "seconds_per_usd"):
+        if not 0 <= (value := getattr(settings, name)) <= 10**6:
+            yield Problem(name, f"{value:g}; from 0 to 1000000")
+    for name in ("wait_trivial_s", "wait_standard_s", "wait_complex_s"):
+        if not 0 <= (value := getattr(settings, name)) <= YEAR_S:
+            yield Problem(name, f"{value:g}; from 0 (for ever) to a year in seconds")
 
 
 def _keeping(settings: Settings) -> Iterator[Problem]:

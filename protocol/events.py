@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     TASK_REQUEUED = "task_requeued"
     TASK_DEAD = "task_dead"
     TASK_CLIMBED = "task_climbed"
+    TASK_FELL_BACK = "task_fell_back"
     ATTEMPT_LOST = "attempt_lost"
     ATTEMPT_REJECTED = "attempt_rejected"
     REPORT_STALE = "report_stale"

@@ -108,8 +108,9 @@ def match(
     for strategy in requirements.strategies:
         found = look(strategy) if look else _look(fleet, strategy, requirements)
         candidates.extend(candidate for candidate, _ in found.values())
-        if ways := tuple(way for _, way in found.values() if way is not None):
-            return Match(ways, tuple(candidates), _reason(requirements, strategy, skipped))
+        if ways := [way for _, way in found.values() if way is not None]:
+            ways = _elsewhere(fleet, ways, requirements)
+            return Match(tuple(ways), tuple(candidates), _reason(requirements, strategy, skipped))
         is_plain = strategy is Strategy.TRIVIAL
         skipped.append("none has all it needs" if is_plain else f"no agent online offers {strategy.value}")
     return Match((), tuple(candidates), " and ".join(skipped) or "no strategy is configured")
@@ -132,6 +133,7 @@ def _widely(fleet: Fleet, requirements: Requirements) -> Match:
             candidates.extend(_as_candidate(way, against) for way in found)
             ways.extend(() if against else found)
     reason = f"{requirements.executor} work goes where a verified result is expected to cost least"
+    ways = _elsewhere(fleet, ways, requirements)
     return Match(tuple(ways), tuple(candidates), reason if ways else "no agent online offers a model")
 
 
@@ -161,6 +163,21 @@ def _as_candidate(way: Way, against: tuple[str, ...]) -> Candidate:
         feasible=not against,
         reasons=against,
     )
+
+
+def _elsewhere(fleet: Fleet, ways: list[Way], requirements: Requirements) -> list[Way]:
+    """The ways without those where it has failed; all, if there are no others: a task is never without any place."""
+    if not requirements.avoid:
+        return ways
+    return [way for way in ways if not failed_at(fleet, way, requirements)] or ways
+
+
+def failed_at(fleet: Fleet, way: Way, requirements: Requirements) -> str:
+    """Where on this way such a task has failed before (an agent or an endpoint); empty: nowhere."""
+    agent = fleet.agents[way.agent]
+    is_own = any(report.id == way.endpoint for report in agent.endpoints)
+    places = f"agent:{way.agent}", f"endpoint:{agent.host or agent.name if is_own else ''}/{way.endpoint}"
+    return next((place for place in places if place in requirements.avoid), "")
 
 
 def _reason(requirements: Requirements, strategy: Strategy, skipped: list[str]) -> str:

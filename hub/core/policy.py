@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from hub.core.agent import Held
 from protocol.limits import MAX_INFRA_FAILURES, MAX_QUOTA_FAILURES
 from protocol.model import FailureClass, TaskState
 
@@ -68,3 +69,16 @@ def after_failure(failure: FailureClass, *, retries: int, max_retries: int, infr
         return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures)
     base_s = 5.0 if failure is FailureClass.QUOTA else 1.0
     return Next(TaskState.QUEUED, "requeue", retry_delay(retries + 1, base_s=base_s), retries + 1, infra_failures)
+
+
+def avoided(held: Held, failure: FailureClass | None) -> str:
+    """Where a task whose attempt failed so should not be tried again while there is another place; empty: nowhere.
+
+    The machinery fails with its machine; an endpoint that is down or out of quota fails whoever asks it. What the work
+    itself did wrong it would do anywhere.
+    """
+    if failure is FailureClass.INFRA:
+        return f"agent:{held.agent}"
+    if failure is FailureClass.QUOTA and held.server is not None:
+        return f"endpoint:{held.server[0]}/{held.server[1]}"
+    return ""

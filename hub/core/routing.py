@@ -29,6 +29,8 @@ DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
 
 LEAST_CONTEXT: Final = 2_048
 CHARS_PER_TOKEN: Final = 3.5
+MAX_AVOIDED: Final = 4
+"""Places that a task avoids at a time; the first ones are forgiven."""
 ANSWER_TOKENS: Final = 1_024
 """Room in a context that an answer needs beside its prompt, at least."""
 
@@ -55,6 +57,10 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Digest of the repository's address: tasks in one repository are best done where it is already."""
     by: str = ""
     """Id of the submitter's token: submitters have queues of their own, so that they can have fair shares."""
+    avoid: tuple[str, ...] = ()
+    """Agents (``agent:NAME``) and endpoints (``endpoint:HOST/ID``) where the task has failed, oldest first."""
+    patience_s: float = 0.0
+    """How long to wait for the first strategy of the chain before the next one will do; 0: as long as it is there."""
 
     @property
     def needs_model(self) -> bool:
@@ -74,12 +80,19 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def kind(self) -> str:
         """Under which name such tasks teach: the text without what is of one submitter, repository or task."""
-        return msgspec.structs.replace(self.place, repo="").text
+        return msgspec.structs.replace(self.place, repo="", avoid=(), patience_s=0.0).text
 
     @property
     def place(self) -> "Requirements":
         """What decides who could do such tasks."""
         return msgspec.structs.replace(self, by="", alone=False)
+
+    @property
+    def fallback(self) -> "Requirements | None":
+        """The rest of the chain, if the task is not to wait for its first strategy for ever."""
+        if not self.patience_s or len(self.strategies) < 2:  # noqa: PLR2004 - the first one and another
+            return None
+        return msgspec.structs.replace(self.place, strategies=self.strategies[1:])
 
     @property
     def text(self) -> str:
@@ -122,8 +135,11 @@ def decode_placement(raw: bytes) -> Placement:
     return msgspec.msgpack.decode(raw, type=Placement)
 
 
-def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
-    """The whole decision; without a placement, what is known before anybody has the task."""
+def routing_of(tier: TierDecision, placement: Placement | None, *, is_whole: bool = True) -> Routing:
+    """The decision; without a placement, what is known before anybody has the task.
+
+    ``is_whole``: with what else was looked at, which the agent that does the task need not know.
+    """
     if placement is None:
         return Routing(tier=tier, reason="not assigned yet")
     return Routing(
@@ -134,7 +150,7 @@ def routing_of(tier: TierDecision, placement: Placement | None) -> Routing:
         endpoint=placement.endpoint,
         agent=placement.agent,
         reason=placement.reason,
-        candidates=placement.candidates,
+        candidates=placement.candidates if is_whole else (),
         at=datetime.fromtimestamp(placement.at_ms / 1000, UTC),
         rung=placement.rung,
         learnt=placement.learnt,
@@ -152,16 +168,30 @@ def requirements_of(text: str) -> Requirements:
     return msgspec.json.decode(text, type=Requirements)
 
 
-def class_after(text: str, deaths: int) -> str:
-    """The class of a task of class ``text`` after so many deaths of its agents."""
-    requirements, alone = requirements_of(text), deaths >= ALONE_FROM_DEATHS
-    return text if requirements.alone is alone else msgspec.structs.replace(requirements, alone=alone).text
+def class_after(text: str, deaths: int, avoid: str = "") -> str:
+    """The class of a task of class ``text`` after so many deaths of its agents, and a failure at ``avoid``."""
+    was, alone = requirements_of(text), deaths >= ALONE_FROM_DEATHS
+    avoided = was.avoid if not avoid or avoid in was.avoid else (*was.avoid, avoid)[-MAX_AVOIDED:]
+    if (was.alone, was.avoid) == (alone, avoided):
+        return text
+    return msgspec.structs.replace(was, alone=alone, avoid=avoided).text
+
+
+def class_afresh(text: str) -> str:
+    """The class of a task of class ``text`` that a person lets begin again: nothing that happened counts."""
+    return msgspec.structs.replace(requirements_of(text), alone=False, avoid=()).text
 
 
 def route(
-    spec: TaskSpec, chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS, by: str = ""
+    spec: TaskSpec,
+    chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS,
+    by: str = "",
+    patience: Mapping[Tier, float] = {},
 ) -> tuple[TierDecision, Requirements]:
-    """How hard the task of the submitter ``by`` counts as, and what it requires."""
+    """How hard the task of the submitter ``by`` counts as, and what it requires.
+
+    ``patience``: seconds to wait for the first strategy of the chain, by tier, before another one will do; 0: for ever.
+    """
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
     needs = tuple(sorted(set(spec.needs))) if spec.needs else ()
@@ -176,6 +206,7 @@ def route(
         topic=topic_of(spec, executor, tier.effective) if spec.learning else "",
         repo=repo_digest(spec.context.repo),
         by=by,
+        patience_s=patience.get(tier.effective, 0.0),
     )
 
 

@@ -29,7 +29,7 @@ from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.lines import Line
 from hub.core.matching import Match, Matcher
-from hub.core.routing import Way
+from hub.core.routing import Requirements, Way
 from hub.core.shares import Shares
 from hub.core.speeds import Demand, Speeds
 from hub.core.terms import Rates, Weighed
@@ -60,6 +60,8 @@ class Assignment(Struct, frozen=True):
 
 Turn = tuple[int, str, str, int]
 """Time in the queue's order (ms), task, class, and how many of the class stand before it in this plan."""
+Chosen = tuple[Agent, Way, Weighed]
+"""Who does a task for a model, how, and what it costs."""
 Group = tuple[int, str]
 """Lane and submitter."""
 
@@ -226,15 +228,17 @@ class _Plan:
         weighed = [self.board.weigh(way, demand) for way in found.ways if way.agent not in self._emptying]
         return [each for each in weighed if isinstance(each, Weighed)]
 
-    def _by_cost(self, queue: ClassQueue, found: Match) -> tuple[Agent, Way, Weighed] | Weighed | None:
+    def _by_cost(self, queue: ClassQueue, found: Match) -> Chosen | Weighed | None:
         """The agent and way by which the next task of the class ends first; only the way if it has to wait for it."""
         if queue.requirements.alone:
             chosen = self._by_share(queue, found)
             return None if chosen is None else self._alone(queue, *chosen[:2])
-        if not any(self.board.has_turn(way) for way in found.ways if way.agent not in self._emptying):
+        if queue.fallback is None and not self._has_turn(found):
             return None
         weighed = self._weighed(queue, found)
         best = min(weighed, key=self._rank, default=None)
+        if queue.fallback is not None and (best is None or best.terms.wait_s > queue.requirements.patience_s):
+            weighed, best = self._fallen_back(queue, queue.fallback, weighed, best)
         if best is None:
             return None
         self._looked_at = tuple(weighed)
@@ -245,7 +249,20 @@ class _Plan:
             return best
         return agent, best.way, best
 
-    def _alone(self, queue: ClassQueue, agent: Agent, way: Way) -> tuple[Agent, Way, Weighed] | None:
+    def _has_turn(self, found: Match) -> bool:
+        return any(self.board.has_turn(way) for way in found.ways if way.agent not in self._emptying)
+
+    def _fallen_back(
+        self, queue: ClassQueue, fallback: Requirements, weighed: list[Weighed], best: Weighed | None
+    ) -> tuple[list[Weighed], Weighed | None]:
+        """The rest of the chain instead, if somebody there is sooner than the first choice."""
+        others = self._weighed(queue, self._matcher.match(fallback))
+        other = min(others, key=self._rank, default=None)
+        if other is not None and (best is None or other.terms.wait_s < best.terms.wait_s):
+            best = other
+        return [*weighed, *others], best
+
+    def _alone(self, queue: ClassQueue, agent: Agent, way: Way) -> Chosen | None:
         weighed = self.board.weigh(way, self._demand(queue))
         if isinstance(weighed, str):
             return None

@@ -20,6 +20,7 @@ class ClassQueue:
     Attributes:
         kind: what is learned of these tasks is learned under this name.
         sought: what decides who could do them.
+        fallback: the same for those who may do them if they would have to wait too long.
         has_more: the store may hold queued tasks of this class that are not here.
         left_out: how many tasks were left to the store so far; a refill that was asked for before one of them cannot
             know it.
@@ -31,6 +32,7 @@ class ClassQueue:
         "_head",
         "_limit",
         "_places",
+        "fallback",
         "has_more",
         "is_filling",
         "kind",
@@ -46,6 +48,7 @@ class ClassQueue:
         self.requirements: Requirements = requirements_of(text)
         self.kind = self.requirements.kind
         self.sought = self.requirements.place
+        self.fallback = self.requirements.fallback
         self.has_more = has_more
         self.left_out = 0
         self.left_best: Place | None = None

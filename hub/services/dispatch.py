@@ -7,14 +7,13 @@ never stored) frees its slot again.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import structlog
-from msgspec.structs import replace
 
 from hub.core.advice import Advisor
 from hub.core.agent import Held
 from hub.core.board import find, take_turn
+from hub.core.decision import candidates, is_lower, why
 from hub.core.ending import AgentPort
 from hub.core.fleet import Fleet
 from hub.core.loads import load_plan
@@ -25,18 +24,17 @@ from hub.core.shares import Shares
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
 from hub.core.window import ClassQueue, Window
-from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Unwilling
+from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Record, Unwilling
 from hub.store.store import Store
 from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import AgentComError
+from protocol.events import Event, EventKind
 from protocol.loads import LoadPlan
 from protocol.messages import Assign, Carry
-from protocol.model import AttemptId, Candidate, TaskState
+from protocol.model import AttemptId, Strategy, TaskState
 
 log = structlog.get_logger(__name__)
-MAX_CANDIDATES: Final = 20
-"""Ways that an attempt keeps of those that were looked at."""
 
 
 class Dispatch:
@@ -58,13 +56,14 @@ class Dispatch:
         advisor: Advisor | None = None,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
+        on_fallback: Callable[[Strategy, Strategy], None] = lambda _wanted, _used: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
         self._advisor, self._speeds, self._rates = advisor, speeds or Speeds(), rates
         self._matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
-        self._shares = Shares()
+        self._shares, self._on_fallback = Shares(), on_fallback
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -92,8 +91,8 @@ class Dispatch:
             agent=agent.name,
             endpoint=way.endpoint,
             model=way.model,
-            reason=f"{chosen.match.reason}; {_why(chosen)}",
-            candidates=_candidates(chosen),
+            reason=why(chosen),
+            candidates=candidates(chosen),
             at_ms=now_ms,
             load=self._load(chosen),
             rung=chosen.queue.requirements.rung,
@@ -117,19 +116,52 @@ class Dispatch:
             carries=chosen.queue.requirements.rung is not None,
         )
 
-        self._store.post(claim, partial(self._claimed, held, placement))
+        self._store.post(claim, partial(self._claimed, held, placement, self._first(chosen)))
 
     def _load(self, chosen: Assignment) -> LoadPlan | None:
         if chosen.weighed is None:
             return None
         return load_plan(chosen.weighed, chosen.queue.requirements, self._window, self._fleet)
 
+    def _first(self, chosen: Assignment) -> Strategy:
+        """The strategy that was wanted: the first of the chain, unless what was learnt chooses among all of them."""
+        requirements = chosen.queue.requirements
+        is_free = requirements.is_open and self._advisor is not None and self._advisor.is_on
+        return chosen.way.strategy if is_free else requirements.strategies[0]
+
+    def _tell(self, held: Held, placement: Placement, first: Strategy) -> None:
+        """Every decision in a line of the log; one that was not the first choice is an event too."""
+        line = log.debug if placement.strategy is Strategy.TRIVIAL else log.info
+        line(
+            "task_assigned",
+            task=held.task,
+            epoch=held.epoch,
+            agent=held.agent,
+            strategy=placement.strategy.value,
+            model=placement.model,
+            endpoint=placement.endpoint,
+            reason=placement.reason,
+        )
+        if placement.strategy is first:
+            return
+        self._on_fallback(first, placement.strategy)
+        facts = {
+            "wanted": first.value,
+            "used": placement.strategy.value,
+            "lower": is_lower(placement.strategy, first),
+            "reason": placement.reason,
+        }
+        log.warning("task_fell_back", task=held.task, agent=held.agent, **facts)
+        kind, at_ms = EventKind.TASK_FELL_BACK, self._clock.now_ms()
+        told = Event(kind=kind, at_ms=at_ms, task=held.task, agent=held.agent, epoch=held.epoch, facts=facts)
+        self._store.post(Record(told))
+
     def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes, carry: Carry | None = None) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
         placed = decode_placement(placement)
         self._assign(held, spec, tier, placed, carry if placed.rung else None)
 
-    def _claimed(self, held: Held, placement: Placement, outcome: Outcome) -> None:
+    def _claimed(self, held: Held, placement: Placement, first: Strategy, outcome: Outcome) -> None:
         if not isinstance(outcome, Claimed):
             self._fleet.release(held.task, held.epoch)
             if isinstance(outcome, Unwilling | Buried):
@@ -145,6 +177,7 @@ class Dispatch:
         held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
         held.max_retries, held.is_committed = outcome.max_retries, True
         self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry)
+        self._tell(held, placement, first)
 
     def _refused(self, held: Held, outcome: Unwilling | Buried) -> None:
         """The claim found out what nobody here had known."""
@@ -169,7 +202,7 @@ class Dispatch:
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
             spec=codec.raw(spec),
-            routing=routing_of(codec.decode_tier(tier), placement),
+            routing=routing_of(codec.decode_tier(tier), placement, is_whole=False),
             lease_s=self._lease_s,
             endpoint=by_hand or None,
             carry=carry,
@@ -190,25 +223,3 @@ class Dispatch:
             self._store.wake()
 
         self._store.post(change, filled)
-
-
-def _why(chosen: Assignment) -> str:
-    """Why this agent, in a sentence."""
-    name = chosen.agent.name
-    if chosen.weighed is None:
-        return f"{name} had the most free room"
-    return f"on {name} it is expected to end first, {chosen.weighed.terms.in_words}"
-
-
-def _candidates(chosen: Assignment) -> tuple[Candidate, ...]:
-    """Everyone that was looked at, with what was expected of those that could."""
-    found = chosen.match.candidates
-    found = found if len(found) <= MAX_CANDIDATES else found[:MAX_CANDIDATES]
-    if not chosen.others:
-        return found
-    costs = {(each.way.agent, each.way.endpoint, each.way.model): each.terms.shown for each in chosen.others}
-    return tuple(_with_cost(each, costs.get((each.agent, each.endpoint, each.model))) for each in found)
-
-
-def _with_cost(candidate: Candidate, cost: dict[str, float] | None) -> Candidate:
-    return replace(candidate, cost=cost) if cost and candidate.feasible else candidate

@@ -40,12 +40,13 @@ class Intake:
         ids: IdMaker,
         *,
         chains: Mapping[Tier, Sequence[Strategy]] = DEFAULT_CHAINS,
+        patience: Mapping[Tier, float] = {},
         admit: Callable[[int, Iterable[str], str], None] = lambda _tasks, _classes, _by: None,
         on_delayed: Callable[[int], None] = lambda _ready_ms: None,
         on_explicit: Callable[[TierDecision], None] = lambda _tier: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
-        self._clock, self._ids, self._chains = clock, ids, chains
+        self._clock, self._ids, self._chains, self._patience = clock, ids, chains, patience
         self._admit, self._on_delayed, self._on_explicit = admit, on_delayed, on_explicit
 
     def check(self, tasks: int, by: str) -> None:
@@ -100,7 +101,7 @@ class Intake:
             self._window.discard(task.class_text, task.id)
 
     def _new(self, spec: TaskSpec, now_ms: int, by: str) -> NewTask:
-        tier, requirements = route(spec, self._chains, by)
+        tier, requirements = route(spec, self._chains, by, self._patience)
         if tier.explicit is not None:
             self._on_explicit(tier)
         ready_ms = _ms(spec.run_after)

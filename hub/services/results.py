@@ -15,7 +15,7 @@ import structlog
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
-from hub.core.policy import Next, after_failure
+from hub.core.policy import Next, after_failure, avoided
 from hub.core.window import Window
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
 from hub.store.store import Store
@@ -239,6 +239,7 @@ class Results:
             ready_ms=ready_ms,
             facts=_facts(report),
             orderly=orderly,
+            avoid=avoided(held, failure) if is_counted else "",
             hub=self._hub,
             ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,
         )

@@ -164,6 +164,7 @@ class Finish(Change, frozen=True, kw_only=True):
     """End an attempt and say what becomes of its task. Outcome: :class:`Finished`, or StaleAttempt.
 
     ``orderly``: its agent lives, whatever became of the work; otherwise the attempt stays under suspicion.
+    ``avoid``: where it should not be tried again, if it is queued again and there is another place (``Requirements``).
     ``ladder``: the task may go on with another model instead; ``step`` is then for the verb to find (``climbing.py``).
     """
 
@@ -181,6 +182,7 @@ class Finish(Change, frozen=True, kw_only=True):
     ready_ms: int | None = None
     facts: dict[str, Any] = {}
     orderly: bool = True
+    avoid: str = ""
     hub: int = 0
     ladder: Ladder | None = None
     step: Step | None = None

@@ -85,7 +85,7 @@ class Verbs(Work, HubVerbs, Keeping):
         found = await self._row("task_state", change.task)
         if found is None:
             raise NotFound("task", change.task)
-        row = await self._row("retry_task", change.task, change.at_ms, routing.class_after(found[3], 0))
+        row = await self._row("retry_task", change.task, change.at_ms, routing.class_afresh(found[3]))
         if row is None:
             if found[0] in LIVE_STATES:
                 raise IllegalTransition(f"task {change.task}", found[0], "retry", ("wait until it has ended",))

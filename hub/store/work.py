@@ -247,7 +247,8 @@ class Work(Endings):
 
     async def _class_after(self, change: c.Finish, draft: Draft) -> str:
         """Where the task queues from now on: alone, if too many of its agents have died."""
-        return routing.class_after(draft.class_text, 0 if change.orderly else len(await self._deaths(change.task)))
+        deaths = 0 if change.orderly else len(await self._deaths(change.task))
+        return routing.class_after(draft.class_text, deaths, change.avoid)
 
     # --- beside the work ----------------------------------------------------------------------------------------------
 

@@ -90,6 +90,19 @@ async def test_a_suspect_waits_in_a_class_of_its_own_until_it_is_cleared(rows: R
     assert again.class_text == CLASS
 
 
+async def test_a_task_remembers_where_it_has_failed_until_a_person_wants_it_again(rows: Rows) -> None:
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    again = (await rows.finish(1, epoch, Q, retries=1, avoid="agent:a")).again
+    assert again is not None
+    assert again.class_text == class_after(CLASS, 0, "agent:a") != CLASS
+
+    epoch = (await rows.claim(1)).epoch
+    await rows.finish(1, epoch, DEAD, avoid="agent:b")
+    ready: Ready = await rows.store.commit(Retry(at_ms=rows.tick(), task=task_id(1), by="me"))
+    assert ready.class_text == CLASS
+
+
 async def test_a_person_who_wants_it_again_gives_it_all_its_chances(rows: Rows) -> None:
     await rows.add(new_task(1))
     await die(rows, 1, MAX_DEATHS)

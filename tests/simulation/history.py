@@ -186,6 +186,8 @@ class History:
                         self.accepted.append(Accepted(change.task, change.epoch, author, at))
                     if change.reason.startswith("draining"):
                         self.uncounted[change.task] += 1
+                    if change.avoid:
+                        self._places.pop(change.task, None)  # it is of another class from now on: not of those agents
         for event in events:
             self.events[event.seq] = (at, event)
             self._note_readiness(event)
