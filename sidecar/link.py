@@ -58,35 +58,27 @@ class Owner(Protocol):
     @property
     def is_leaving(self) -> bool:
         """It takes no new attempts: this sidecar is about to leave, or its disk is full."""
-        ...
 
     def inventory(self) -> tuple[HeldAttempt, ...]:
         """All attempts it holds, in work or with a report that is not acknowledged."""
-        ...
 
     def assigned(self, message: Assign) -> None:
         """The hub wants an attempt done."""
-        ...
 
     def cancelled(self, message: Cancel) -> None:
         """The hub wants an attempt stopped."""
-        ...
 
     def forget(self, attempt: AttemptId) -> None:
         """The hub has its report, or wants nothing more of it: stop it if it runs, and drop it."""
-        ...
 
     def drain(self, *, on: bool) -> None:
         """Take no new attempts, or take them again."""
-        ...
 
     def prewarm(self, message: Prewarm) -> None:
         """Work for a model will come soon, or will not after all."""
-        ...
 
     def fence(self) -> None:
         """Every lease may be over soon: stop all work."""
-        ...
 
     def commit(self) -> None:
         """Write down what was promised since the last call; what was sent leaves after it."""
