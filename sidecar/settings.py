@@ -2,8 +2,8 @@
 
 Flags go before ``AGENTCOM_*``, that before the TOML file, that before the defaults (``protocol/config.py``). Endpoints
 that nobody lists are found by the variables that their own tools use (``OLLAMA_HOST`` with ``OLLAMA_API_KEY``,
-``ANTHROPIC_API_KEY``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is wrong at once.
-Caller: ``sidecar/app.py``.
+``ANTHROPIC_API_KEY``, ``GEMINI_API_KEY``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is
+wrong at once. Caller: ``sidecar/app.py``.
 """
 
 import difflib
@@ -289,6 +289,10 @@ def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[Endpoint
         wanted.append(
             ("ANTHROPIC_API_KEY", {"id": "claude", "kind": EndpointKind.ANTHROPIC, "url": url, "api_key": key})
         )
+    if key := env.get("GEMINI_API_KEY") or env.get("GOOGLE_API_KEY"):
+        place = env.get("GOOGLE_GEMINI_BASE_URL") or "https://generativelanguage.googleapis.com"
+        url = f"{place.rstrip('/')}/v1beta"  # that variable names the server alone
+        wanted.append(("GEMINI_API_KEY", {"id": "gemini", "kind": EndpointKind.GEMINI, "url": url, "api_key": key}))
     if (key := env.get("OPENAI_API_KEY")) or env.get("OPENAI_BASE_URL"):
         url = env.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         wanted.append(

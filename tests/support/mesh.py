@@ -112,7 +112,7 @@ class Mesh:
     def _spawn(
         self, log: str, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
     ) -> subprocess.Popen[bytes]:
-        ours = ("AGENTCOM_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
+        ours = ("AGENTCOM_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OPENAI_", "OLLAMA_")
         clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         # A port that nothing listens on: these tests must not find the Ollama of whoever runs them.
         clean |= {"OLLAMA_HOST": "http://127.0.0.1:9", **(env or {})}
