@@ -52,9 +52,12 @@ class Up:
     def __init__(self, folder: Path, *flags: str) -> None:
         self.data_dir = folder / "data"
         self.said = folder / "up.txt"
+        self.shared = folder / "shared"
+        self.shared.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "agentcom", "up", "--data-dir", str(self.data_dir), "--port", "0", *flags]
         with self.said.open("wb") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, env=CLEAN)
+            env = CLEAN | {"AGENTCOM_SANDBOX_WRITE": str(self.shared)}
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, env=env)
 
     def until_welcome(self) -> None:
         until(lambda: "Stop" in self.text or self.process.poll() is not None, "the welcome")
@@ -230,8 +233,8 @@ def test_someone_who_waits_in_the_queue_is_told_why(up: Up) -> None:
     assert "Traceback" not in rest
 
 
-def test_a_dead_task_is_run_again_by_a_person(up: Up, tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
+def test_a_dead_task_is_run_again_by_a_person(up: Up) -> None:
+    flag = up.shared / "flag"
     task = up.json("submit", "--shell", f"test -f {flag}", "--max-retries", "0", "--label", "again=yes")["id"]
     with Client(data_dir=str(up.data_dir)) as hub:
         assert hub.wait(task).state == "dead"

@@ -14,9 +14,10 @@ import pytest
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import AttemptId, FailureClass
 from sidecar.child import Tail
+from sidecar.environment import minimal_env
 from sidecar.errors import CannotStart, failure_of
 from sidecar.guard import attempt_mark, find
-from sidecar.process import Processes, become_subreaper, cookie, minimal_env
+from sidecar.process import Processes, become_subreaper, cookie
 
 ROOT = Path(__file__).parents[3]
 
