@@ -174,7 +174,7 @@ SIDECAR = textwrap.dedent("""
     from protocol.model import AttemptId
     from sidecar.guard import Guard
     from sidecar.environment import minimal_env
-from sidecar.process import Processes
+    from sidecar.process import Processes
 
     COMMANDS = (
         "sleep 600",
