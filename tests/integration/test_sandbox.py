@@ -196,8 +196,7 @@ async def test_an_open_directory_does_not_open_the_state_of_the_sidecar_in_it(tm
 
 
 async def gone(command: list[str]) -> None:
-    while [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == command]:  # noqa: ASYNC110
-        # Nobody tells us of the end of a process that is not ours.
+    while any(each.info["cmdline"] == command for each in psutil.process_iter(["cmdline"])):  # noqa: ASYNC110 - not ours
         await asyncio.sleep(0.01)
 
 
