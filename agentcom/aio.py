@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from agentcom import settings
 from agentcom.calls import STREAM_PATIENCE_S, Calls
+from agentcom.files import Files, TaskRef
 from protocol import schema
 from protocol.api import (
     PREFIX,
@@ -51,8 +52,6 @@ from protocol.errors import BadInput, Problem, Unavailable
 from protocol.model import FINAL_STATES, Role, TaskSpec
 
 S = TypeVar("S")
-TaskRef: TypeAlias = str | TaskSummary
-"""A task that the hub knows: its id, or what the hub told of it (a ``TaskView`` is a ``TaskSummary`` too)."""
 _LOOK_S: Final = 5.0
 """Someone who waits also looks by itself this often: a lost event costs time, never the result."""
 _SHOWN_FRAMES: Final = ("", "message")
@@ -69,7 +68,7 @@ class Ticket(Struct, kw_only=True):
     expires_at: datetime
 
 
-class AsyncClient:
+class AsyncClient(Files):
     """A hub, seen from a program with an event loop.
 
     Args:

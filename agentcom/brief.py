@@ -55,6 +55,12 @@ class BriefTransport(Calls):
             async for frame in frames:
                 yield frame
 
+    async def fetch(self, path: str, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """See :class:`agentcom.calls.Calls`."""
+        async with aclosing(self._long().fetch(path, size_bytes)) as pieces:
+            async for piece in pieces:
+                yield piece
+
     async def server_date(self) -> str:
         """See :class:`agentcom.calls.Calls`."""
         asked = Asked("GET", "/healthz", None, None, {}, CALL_S)

@@ -79,6 +79,15 @@ class Calls(ABC):
         """
 
     @abstractmethod
+    def fetch(self, path: str, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file, piece by piece; a lost connection is taken up where it was lost.
+
+        Raises:
+            HubUnreachable: it was away for too long.
+            AgentComError: it answers an error.
+        """
+
+    @abstractmethod
     async def server_date(self) -> str:
         """The ``Date`` header of an answer that needs no token; empty if there is none.
 

@@ -7,13 +7,17 @@ that has a running loop. Shapes, errors and arguments are those of the asynchron
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agentcom.aio import AsyncClient, TaskRef, Ticket
+from agentcom.aio import AsyncClient, Ticket
+from agentcom.files import TaskRef
 from protocol.api import (
     AgentList,
     AgentView,
+    ArtifactList,
+    ArtifactView,
     BackupList,
     BackupView,
     EndpointBody,
@@ -170,6 +174,14 @@ class Client:
     def retry(self, task: TaskRef) -> TaskView:
         """Run a dead task again."""
         return self._run(self._client.retry(task))
+
+    def artifacts(self, task: TaskRef) -> ArtifactList:
+        """Files that the attempts of a task have left."""
+        return self._run(self._client.artifacts(task))
+
+    def download(self, artifact: ArtifactView, target: Path) -> Path:
+        """Fetch a file to ``target``, whole and right or not at all."""
+        return self._run(self._client.download(artifact, target))
 
     # --- machines and models --------------------------------------------------------------------------------------
 

@@ -67,6 +67,49 @@ class Transport(Calls):
             tries += 1
             await asyncio.sleep(delay_s(tries) if asked_s is None else asked_delay_s(asked_s))
 
+    async def fetch(self, path: str, size_bytes: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file, piece by piece; a lost connection is taken up where it was lost.
+
+        Raises:
+            HubUnreachable: it was away for too long.
+            AgentComError: it answers an error.
+        """
+        loop = asyncio.get_running_loop()
+        done, tries, heard_at = 0, 0, loop.time()
+        while done < size_bytes or not tries:
+            asked_s: float | None = None
+            try:
+                async with aclosing(self._rest(path, done)) as pieces:
+                    async for piece in pieces:
+                        done, tries, heard_at = done + len(piece), 0, loop.time()
+                        yield piece
+                if done >= size_bytes:
+                    return
+                raise LostAnswer(self.url, f"only {done} of {size_bytes} bytes came")
+            except Unavailable as exc:
+                if isinstance(exc, NoHub) or loop.time() - heard_at > max(self.patience_s, STREAM_PATIENCE_S):
+                    raise
+                self._turn(exc)
+                asked_s = exc.retry_after_s
+            tries += 1
+            await asyncio.sleep(delay_s(tries) if asked_s is None else asked_delay_s(asked_s))
+
+    async def _rest(self, path: str, start: int) -> AsyncGenerator[bytes, None]:
+        headers = {**self._headers, **({"Range": f"bytes={start}-"} if start else {})}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+        try:
+            async with self._open().get(
+                f"{self.url}{path}", headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status != (HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK):
+                    body, after = await response.read(), response.headers.get("Retry-After")
+                    value_from(self.url, response.status, response.content_type, body, msgspec.Raw, after)
+                    raise NoHub(self.url, f"it answers {path} with {response.status}")
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise self._unreachable(exc) from exc
+
     async def server_date(self) -> str:
         """The ``Date`` header of an answer that needs no token; empty if there is none.
 

@@ -29,6 +29,7 @@ from hub.assembly import assemble
 from hub.chance import Chance
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
+from hub.files import keeper
 from hub.gateway.connection import Links
 from hub.gateway.socket import Door
 from hub.lock import hold
@@ -201,7 +202,9 @@ async def _assemble(
     )
     hub.insight.watch("backups", backups.health)
     hub.mates.on_tokens = access.reload
-    loops = (*hub.loops, access.keep_last_used, backups.run, retention.run)
+    bits = Chance().getrandbits
+    files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
+    loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run)
     if settings.read_only:
         loops = ()
     else:
@@ -219,7 +222,7 @@ async def _assemble(
         why_closed=lambda: hub.membership.trouble,
     )
     app = build(
-        Services(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups),
+        Services(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
         sessions=Sessions(clock),
         metrics=hub.metrics.registry,
         settings=WebSettings(
@@ -234,6 +237,7 @@ async def _assemble(
     tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
+    running._stop.append(files.close)  # noqa: SLF001 - as above
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
     running._stop.append(_ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:

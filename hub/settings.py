@@ -58,6 +58,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         keep_logs_days, keep_keys_days: how long the output of finished tasks stays, and idempotency keys; 0: for ever.
         keep_events_days, keep_events: how long events stay, and how many at most; 0: for ever, any number.
         keep_agents_days: how long agents stay that nobody has seen since; 0: for ever.
+        artifact_max_mb, artifacts_of_task_mb: how large a file may be that a task keeps, and all files of one attempt.
+        artifacts_mb: how much all kept files may take together, in MiB; 0: as much as the disk reserve leaves.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -97,6 +99,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_events_days: float = 30.0
     keep_events: int = 2_000_000
     keep_agents_days: float = 30.0
+    artifact_max_mb: int = 4_096
+    artifacts_of_task_mb: int = 16_384
+    artifacts_mb: int = 0
     log: str = "auto"
     log_level: str = "info"
 
@@ -276,6 +281,9 @@ def _keeping(settings: Settings) -> Iterator[Problem]:
         yield Problem("keep_keys_days", f"{settings.keep_keys_days:g}; {longest}, for a key has to find its tasks")
     if settings.keep_events and settings.keep_events < LEAST_EVENTS:
         yield Problem("keep_events", f"{settings.keep_events}; at least {LEAST_EVENTS}, or 0 for any number")
+    for name in ("artifact_max_mb", "artifacts_of_task_mb", "artifacts_mb"):
+        if getattr(settings, name) < (0 if name == "artifacts_mb" else 1):
+            yield Problem(name, f"{getattr(settings, name)}; {0 if name == 'artifacts_mb' else 1} or more MiB")
     if not 1 <= settings.backup_keep <= 1_000:  # noqa: PLR2004 - a folder that people can still read
         yield Problem("backup_keep", f"{settings.backup_keep}; from 1 to 1000")
 

@@ -298,6 +298,27 @@ class EventList(Struct, kw_only=True):
     newest: int = 0
 
 
+class ArtifactView(Struct, kw_only=True):
+    """A file that an attempt has left; ``accepted``: its attempt's result is the task's result."""
+
+    id: str
+    task: str
+    epoch: int
+    path: str
+    """Where it lay in the workspace."""
+    size_bytes: int
+    sha256: str
+    at: datetime
+    accepted: bool = False
+
+
+class ArtifactList(Struct, kw_only=True):
+    """All files of a task, attempt by attempt, by path."""
+
+    artifacts: tuple[ArtifactView, ...]
+    next_cursor: str | None = None
+
+
 class LogPiece(Struct, kw_only=True):
     """A piece of an attempt's output; ``seq`` orders the pieces of a task and is the cursor."""
 

@@ -5,7 +5,8 @@
     AgentComError
     ├── BadInput            the caller sent something wrong; every problem is listed
     │   ├── FrameTooLarge
-    │   └── MalformedFrame
+    │   ├── MalformedFrame
+    │   └── ArtifactTooLarge
     ├── Refused             the caller may not do this
     │   ├── Unauthenticated
     │   └── Forbidden
@@ -92,6 +93,16 @@ class MalformedFrame(BadInput):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__([Problem("", problem)], "frame")
+
+
+class ArtifactTooLarge(BadInput):
+    """A file is larger than a hub keeps, or there are too many of them."""
+
+    code = "artifact_too_large"
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        super().__init__([Problem("path", f"{path[:100]!r}: {problem}")], "artifact")
 
 
 class Refused(AgentComError):

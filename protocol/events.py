@@ -59,6 +59,7 @@ class EventKind(StrEnum):
     PREWARM_CANCELLED = "prewarm_cancelled"
     TASK_ANSWERING = "task_answering"  # a model takes long to answer; told now and then
     ENDPOINT_COOLDOWN = "endpoint_cooldown"
+    ARTIFACT_STORED = "artifact_stored"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

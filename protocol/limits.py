@@ -41,6 +41,15 @@ MAX_NEEDS: Final = 20
 MAX_DEPENDENCIES: Final = 100
 MAX_RETRIES: Final = 20
 MAX_FIX_ATTEMPTS: Final = 20
+MAX_ARTIFACT_NAMES: Final = 100
+"""Paths and patterns of files to keep that a task may name."""
+
+MAX_ARTIFACTS: Final = 1_000
+"""Files that one attempt may keep."""
+
+UPLOAD_BYTES_S: Final = 256 << 10
+"""A line that is slower than this is none that files are uploaded over."""
+
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 255
 
 MAX_OUTPUT_BYTES: Final = 64 << 10

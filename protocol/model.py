@@ -196,6 +196,8 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """Whether what was learnt from other tasks may choose its model."""
     save_as: str = ""
     """Where a ``chat`` task writes its answer, relative to the workspace; empty: the answer is only the output."""
+    artifacts: tuple[str, ...] = ()
+    """Files to keep when the work is done: paths in the workspace; ``*``, ``?`` and ``**`` stand for any names."""
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------
@@ -274,12 +276,14 @@ class Iteration(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
 
 
-class Artifact(Struct, frozen=True, kw_only=True):
+class Artifact(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file that the work produced."""
 
     path: str
     size_bytes: int
     sha256: str
+    id: str = ""
+    """What the hub calls it; empty: it was not uploaded."""
 
 
 SIDECAR_DIED: Final = "sidecar_restarted"
@@ -310,23 +314,13 @@ class TaskResult(Struct, frozen=True, kw_only=True):
 
 
 class TierDecision(Struct, frozen=True, kw_only=True):
-    """How hard the task is said to be (explicit), looks (inferred), and counts as (effective).
-
-    ``confidence`` is that of the effective tier, 1.0 if somebody has named it; ``inferred_confidence`` is the
-    heuristic's own, from 0.5, whoever decides (0.0: from before this was kept).
-    """
+    """How hard the task is said to be (explicit), looks (inferred), and counts as (effective)."""
 
     explicit: Tier | None
     inferred: Tier
     effective: Tier
     confidence: float
     signals: tuple[str, ...]
-    inferred_confidence: float = 0.0
-
-    @property
-    def disagrees(self) -> bool:
-        """Whether the submitter has named another tier than the task looks like."""
-        return self.explicit is not None and self.explicit is not self.inferred
 
 
 class Candidate(Struct, frozen=True, kw_only=True):

@@ -131,7 +131,7 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
 
 def _is_short(spec: TaskSpec) -> bool:
     """Whether it is so short as a whole that none of its parts can be too long: most are."""
-    if spec.needs or spec.labels or spec.success_criteria or spec.verification or spec.depends_on:
+    if spec.needs or spec.labels or spec.success_criteria or spec.verification or spec.depends_on or spec.artifacts:
         return False
     if "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
         return False
@@ -188,6 +188,7 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
         ("labels", spec.labels, limits.MAX_LABELS),
         ("needs", spec.needs, limits.MAX_NEEDS),
         ("depends_on", spec.depends_on, limits.MAX_DEPENDENCIES),
+        ("artifacts", spec.artifacts, limits.MAX_ARTIFACT_NAMES),
     ):
         if len(entries) > most:
             yield Problem(path, f"{len(entries)} entries; at most {most}")
@@ -213,6 +214,8 @@ def _executor(spec: TaskSpec) -> Iterator[Problem]:
         yield from _path(spec.save_as, "save_as")
     for number, name in enumerate(spec.context.files):
         yield from _path(name, f"context.files[{number}]")
+    for number, name in enumerate(spec.artifacts):
+        yield from _path(name, f"artifacts[{number}]")
 
 
 def _check(check: Check, path: str) -> Iterator[Problem]:
@@ -225,6 +228,11 @@ def _check(check: Check, path: str) -> Iterator[Problem]:
             yield Problem(f"{path}.command", f"at most {limits.MAX_COMMAND_BYTES:,} characters, none of them NUL")
     if check.timeout_s is not None and not 0 < check.timeout_s <= 86_400:  # noqa: PLR2004 - one day
         yield Problem(f"{path}.timeout_s", f"{check.timeout_s:g}; more than 0 and at most 86400 seconds")
+
+
+def path_problem(name: str) -> str:
+    """Why ``name`` is no path inside a workspace; empty: it is one."""
+    return next((problem.problem for problem in _path(name, "path")), "")
 
 
 def _path(name: str, path: str) -> Iterator[Problem]:

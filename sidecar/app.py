@@ -29,8 +29,8 @@ from protocol.ids import NAME
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
+from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
-from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
 from sidecar.gpus.owners import Owners
@@ -42,13 +42,11 @@ from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.warmer import Warmer
-from sidecar.process import Processes, become_subreaper
+from sidecar.process import Processes, become_subreaper, minimal_env
 from sidecar.resources import HostProbe
 from sidecar.room import Room
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
-from sidecar.sandbox.cell import Level, Sandbox
-from sidecar.sandbox.policy import Rules
 from sidecar.settings import Settings
 from sidecar.tails import Tails
 from sidecar.tasks import together
@@ -67,8 +65,6 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PR_SET_DUMPABLE: Final = 4
 _FOR_DRIVERS: Final = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "WINDIR", "PROGRAMFILES")
 """Of our environment, what a process that reads a GPU's driver gets: where libraries are."""
-_NEED_PROGRAMS: Final = frozenset({"executor:shell", "executor:agent"})
-"""What is not offered where no program can be confined."""
 
 
 @dataclass
@@ -157,8 +153,9 @@ async def start(
         stack.callback(guard.stop)
         leases = Leases(clock.monotonic)
         leases.on_change = guard.feed
-        parts = _parts(settings, endpoints, guard, clock, leases, adopts_orphans=adopts_orphans)
-        await parts.sandbox.find(settings.sandbox)
+        depot = HubDepot(lambda: link.hub, settings.read_token, leases.check)
+        stack.push_async_callback(depot.close)
+        parts = _parts(folder, endpoints, guard, clock, leases, depot, adopts_orphans=adopts_orphans)
         lifecycle = Lifecycle()
         link = Link(
             settings.hubs,
@@ -195,9 +192,15 @@ async def start(
 
 
 def _parts(
-    settings: Settings, endpoints: Endpoints, guard: Guard, clock: Clock, leases: Leases, *, adopts_orphans: bool
+    folder: Path,
+    endpoints: Endpoints,
+    guard: Guard,
+    clock: Clock,
+    leases: Leases,
+    depot: HubDepot,
+    *,
+    adopts_orphans: bool,
 ) -> Parts:
-    folder = settings.folder
     processes = Processes(
         base_env=minimal_env(os.environ, home=folder / "home"),
         guard=guard,
@@ -207,11 +210,7 @@ def _parts(
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)
-    rules = Rules(
-        tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write)), settings.sandbox_network
-    )
-    sandbox = Sandbox(processes, folder, rules)
-    return Parts(processes, sandbox, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases)
+    return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases, depot)
 
 
 async def _watch_room(room: Room, journal: Journal, link: Link) -> None:
@@ -304,12 +303,9 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
 
     Executors that ask models are among them even if no endpoint is up here: people may have added one at the hub.
     """
-    sandbox = parts.sandbox
     found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities, PREWARM}
-    found |= {f"sandbox:{sandbox.level}"}
-    found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
-    found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
+    found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git"} if shutil.which("git") else set()
     found |= {"gpu"} if has_gpu else set()
     return tuple(sorted(found))

@@ -3,6 +3,7 @@
 Branches of ``WorkFailed`` in :mod:`protocol.errors`::
 
     WorkFailed
+    ├── UploadFailed            a file could not be kept
     ├── CannotStart             a program could not be started at all
     ├── EndpointDown
     │   └── EndpointStalled     it took the request and then said nothing for too long
@@ -10,7 +11,6 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
     │   ├── AnswerEndless       it goes on far beyond what was asked for
     │   └── PromptTooLong
     │       └── PromptCut       the server has read less than it was sent, and said nothing
-    ├── SandboxFailed           it could not be confined, so it was not started
     └── WorkspaceFailed
         ├── RepositoryInvalid   not an address that we hand to git; input
         ├── RepositoryMissing   there is no such repository; input
@@ -52,14 +52,17 @@ class CannotStart(WorkFailed):
         super().__init__(f"cannot start {program!r}: {why}")
 
 
-class SandboxFailed(WorkFailed):
-    """A program could not be confined, so nothing of it has run."""
+class UploadFailed(WorkFailed):
+    """A file that the task wants kept could not be: the hub refuses it, has no room, or does not answer for too long.
 
-    code = "sandbox_failed"
+    ``failure`` says whether trying again can help.
+    """
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"the sandbox of this host failed, so nothing was run: {reason}")
+    code = "upload_failed"
+
+    def __init__(self, path: str, why: str, failure: FailureClass) -> None:
+        self.path, self.failure = path, failure
+        super().__init__(f"artifact {path!r} could not be kept: {why}")
 
 
 class LeaseOver(AgentComError):
@@ -216,7 +219,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
 
 def failure_of(error: WorkFailed) -> FailureClass:
     """The class to report for ``error``: input is never tried again, infra costs no retry."""
-    if isinstance(error, CannotStart):
+    if isinstance(error, CannotStart | UploadFailed):
         return error.failure
     return next((found for kind, found in _CLASSES.items() if isinstance(error, kind)), FailureClass.INFRA)
 

@@ -243,6 +243,11 @@ class Link:
             self._on_event("lose")
         self._session.disconnected()
 
+    @property
+    def hub(self) -> str:
+        """The address of the hub that is dialled now."""
+        return self._addresses.current
+
     async def _one_connection(self, owner: Owner) -> None:
         hub, version = self._addresses.current, self.identity.version
         async with self._dial(hub, self._token(), version, self._pace.handshake_s) as connection:

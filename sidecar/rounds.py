@@ -5,11 +5,12 @@ no hub; the caller, who turns cancellation and lost leases into a report, is ``s
 """
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from msgspec.structs import replace
@@ -36,10 +37,10 @@ from sidecar.core.outcome import commit_message, draft_message, fit_result, tail
 from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, inherited, lead, verdict
 from sidecar.errors import LeaseOver, failure_of
 from sidecar.executors.base import Execution, Executor, Work
+from sidecar.keep import Depot, keep_files
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes
-from sidecar.sandbox.cell import Cell, Sandbox
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
 
@@ -67,13 +68,13 @@ class Parts:
     """What an attempt is done with; the same for all attempts of a sidecar."""
 
     processes: Processes
-    sandbox: Sandbox
     workspaces: Workspaces
     executors: Mapping[str, Executor]
     scratch: Path
     clock: Clock
     endpoints: Endpoints
     leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
+    depot: Depot | None = None
 
     def begin(
         self,
@@ -157,7 +158,8 @@ class Rounds:
         self._workspace: Workspace | None = None
         self._scratch = parts.scratch / f"{attempt.task}-e{attempt.epoch}"
         self._is_kept = False
-        self._delivered: dict[str, str | bool] = {}
+        self._delivered: dict[str, Any] = {}
+        self._limit = asyncio.timeout(None)
 
     async def work(self) -> Ending:
         """Do it all; whatever ends it (also cancellation) leaves no process and no scratch files behind.
@@ -173,7 +175,7 @@ class Rounds:
 
     async def _in_time(self) -> Ending:
         budget_s = self._spec.budget.seconds
-        limit = asyncio.timeout(budget_s + CHECKS_S + OVERTIME_S)
+        limit = self._limit = asyncio.timeout(budget_s + CHECKS_S + OVERTIME_S)
         try:
             async with limit:
                 return await self._in_workspace()
@@ -214,16 +216,34 @@ class Rounds:
         self._workspace = workspace = await parts.workspaces.open(
             self._attempt, self._spec, self._attempt.sidecar, self._carry
         )
-        cell = parts.sandbox.cell(self._attempt, workspace.place(self._scratch))
-        ending = await self._iterate(workspace, cell)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        ending = await self._iterate(workspace)
         await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
+        ending = await self._keep_files(workspace, ending)
         if ending.event == "pass":
             return await self._deliver(workspace)
         if ending.failure is FailureClass.VERIFY and self._may_climb:
             return Ending(ending.event, await self._with_draft(workspace, ending.result), ending.failure)
         return ending
+
+    async def _keep_files(self, workspace: Workspace, ending: Ending) -> Ending:
+        """Bring the files that the task wants kept; of work that did not pass only what can be brought."""
+        if (depot := self._parts.depot) is None:
+            return ending
+        is_passed = ending.event == "pass"
+        self._delivered["artifacts"] = await keep_files(
+            depot, self._attempt, self._spec, workspace, say=self._remark, allow_s=self._allow, must=is_passed
+        )
+        return Ending(ending.event, fit_result(replace(ending.result, **self._delivered)), ending.failure)
+
+    def _remark(self, line: str) -> None:
+        self._log("stderr", f"{line}\n")
+
+    def _allow(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self._limit.reschedule(max(self._limit.when() or now, now + seconds))
 
     @property
     def _may_climb(self) -> bool:
@@ -264,17 +284,17 @@ class Rounds:
             finally:
                 await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
-    async def _iterate(self, workspace: Workspace, cell: Cell) -> Ending:
+    async def _iterate(self, workspace: Workspace) -> Ending:
         event = "start"
         while True:
             self._on_step(event)
             event = "fix"
-            execution = await self._execute(workspace, cell)
+            execution = await self._execute(workspace)
             if execution.failure not in {None, FailureClass.AGENT}:
                 self._record(execution, ())
                 return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)
             self._on_step("verify")
-            match self._judge(execution, await self._verify(workspace, cell)):
+            match self._judge(execution, await self._verify(workspace)):
                 case Pass():
                     return Ending("pass", self.result())
                 case GiveUp() as given_up:
@@ -283,7 +303,7 @@ class Rounds:
                     if (spent := self._spent()) is not None:
                         return self._failed(spent)
 
-    async def _execute(self, workspace: Workspace, cell: Cell) -> Execution:
+    async def _execute(self, workspace: Workspace) -> Execution:
         began_at = self._parts.clock.monotonic()
         remaining, self._underway = self._remaining(), Usage()
         execution = await self._executor.execute(
@@ -298,7 +318,7 @@ class Rounds:
                 lead=lead(self._carry, has_files=self._has_files) if not self._iterations else "",
                 remaining=remaining,
                 deadline_s=remaining.seconds,
-                cell=cell,
+                processes=self._parts.processes,
                 log=self._log,
                 spent=self._spend,
                 check=lambda: self._parts.leases.check(self._attempt),
@@ -306,21 +326,25 @@ class Rounds:
             )
         )
         took_s = round(self._parts.clock.monotonic() - began_at, 6)
-        self._last = _with_seconds(execution, took_s)
+        if not execution.usage.seconds:  # an executor that does not say how long it took is told by our clock
+            execution = dataclasses.replace(execution, usage=replace(execution.usage, seconds=took_s))
+        self._last = execution
         self._underway = self._last.usage
         return self._last
 
     def _spend(self, usage: Usage) -> None:
         self._underway = usage
 
-    async def _verify(self, workspace: Workspace, cell: Cell) -> tuple[Finding, ...]:
+    async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
         if not self._spec.verification:
             return ()
         # What the work has left running could change what is being checked, or what was.
         await self._parts.processes.end_attempt(self._attempt)
         return await verify(
             self._spec.verification,
-            cell=cell,
+            attempt=self._attempt,
+            workspace=workspace.path,
+            processes=self._parts.processes,
             timeout_s=max(self._remaining().seconds, CHECKS_S),
             log=self._log,
             uncommitted=lambda: self._parts.workspaces.uncommitted(workspace),
@@ -421,19 +445,3 @@ class Rounds:
         if self._remaining().seconds == 0:
             return BudgetSpent("seconds", budget.seconds, round(self._elapsed_s(), 1))
         return None
-
-
-def _with_seconds(execution: Execution, took_s: float) -> Execution:
-    """An executor that does not say how long it took is told by our clock."""
-    if execution.usage.seconds:
-        return execution
-    return Execution(
-        ok=execution.ok,
-        output=execution.output,
-        summary=execution.summary,
-        usage=replace(execution.usage, seconds=took_s),
-        exit_code=execution.exit_code,
-        error_code=execution.error_code,
-        error=execution.error,
-        failure=execution.failure,
-    )

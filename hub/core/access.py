@@ -41,6 +41,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "sessions:open": _PEOPLE,
         "tokens:manage": frozenset({Role.ADMIN}),
         "backups:manage": frozenset({Role.ADMIN}),
+        "artifacts:write": frozenset({Role.ADMIN, Role.AGENT}),
         "mesh:join": frozenset({Role.ADMIN, Role.AGENT}),
     }
 )

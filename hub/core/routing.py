@@ -31,6 +31,8 @@ LEAST_CONTEXT: Final = 2_048
 CHARS_PER_TOKEN: Final = 3.5
 MAX_AVOIDED: Final = 4
 """Places that a task avoids at a time; the first ones are forgiven."""
+ARTIFACTS: Final = "artifacts"
+"""Capability of an agent that brings the files that a task wants kept."""
 ANSWER_TOKENS: Final = 1_024
 """Room in a context that an answer needs beside its prompt, at least."""
 
@@ -194,7 +196,8 @@ def route(
     """
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
-    needs = tuple(sorted(set(spec.needs))) if spec.needs else ()
+    wanted = (*spec.needs, ARTIFACTS) if spec.artifacts else spec.needs  # an older sidecar would keep none
+    needs = tuple(sorted(set(wanted))) if wanted else ()
     if executor in {"noop", "shell"}:
         return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs, by=by)
     return tier, Requirements(

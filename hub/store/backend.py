@@ -15,7 +15,7 @@ from hub.store import listing, records
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
-from hub.store.store import ALONE_MS, AgentRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
 from protocol.errors import StoreDamaged
@@ -219,6 +219,19 @@ class Backend(ABC):
     async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
         """Output of a task behind ``after``, oldest first."""
         return [records.log_piece(row) for row in await self._rows("logs", task, after, limit)]
+
+    async def artifacts(self, task: str) -> list[ArtifactRow]:
+        """Files that the attempts of a task have left, attempt by attempt, by path."""
+        return [records.artifact(row) for row in await self._rows("artifacts", task)]
+
+    async def artifact(self, artifact: str) -> ArtifactRow | None:
+        """One of them, or ``None``."""
+        rows = await self._rows("artifact", artifact)
+        return records.artifact(rows[0]) if rows else None
+
+    async def is_kept(self, sha256: str) -> bool:
+        """Whether any of them holds the bytes with this digest."""
+        return bool(await self._rows("artifact_of_digest", sha256))
 
     async def counts(self) -> dict[TaskState, int]:
         """Tasks by state."""

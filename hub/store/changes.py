@@ -19,6 +19,7 @@ from hub.store.hub_changes import (
     LeaveHub,
     MarkAgent,
     PutAgent,
+    PutArtifact,
     ReadHeld,
     RenewHub,
 )
@@ -404,6 +405,7 @@ AnyChange = (
     | AddToken
     | RevokeToken
     | TouchTokens
+    | PutArtifact
     | PutEndpoint
     | RemoveEndpoint
     | PutHealth

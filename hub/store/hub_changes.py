@@ -165,6 +165,19 @@ class WaitingTask(Struct, frozen=True, kw_only=True):
     wake_ms: int | None
 
 
+class PutArtifact(Struct, frozen=True, kw_only=True):
+    """An attempt of ``hub`` has left a file, whose bytes are kept. Outcome: its id, or StaleAttempt."""
+
+    at_ms: int
+    id: str
+    task: str
+    epoch: int
+    path: str
+    size_bytes: int
+    sha256: str
+    hub: int = 0
+
+
 class KeepMeasures(Struct, frozen=True, kw_only=True):
     """Keep what was learnt, and of each kind at most ``most`` values. Outcome: ``None``."""
 

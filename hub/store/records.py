@@ -13,7 +13,7 @@ from hub.core.health import Health
 from hub.store.changes import TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
-from hub.store.store import AgentRow, AttemptRow, LogRow, TaskRow
+from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -122,6 +122,13 @@ def agent(r: Row) -> AgentRow:
         instance=r[9],
         hub=r[10],
         seat=r[11],
+    )
+
+
+def artifact(r: Row) -> ArtifactRow:
+    """A file that an attempt has left."""
+    return ArtifactRow(
+        id=r[0], task=r[1], epoch=r[2], path=r[3], size_bytes=r[4], sha256=r[5], at_ms=r[6], accepted=bool(r[7])
     )
 
 

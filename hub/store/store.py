@@ -84,6 +84,19 @@ class LogRow(Struct, frozen=True, kw_only=True):
     text: str
 
 
+class ArtifactRow(Struct, frozen=True, kw_only=True):
+    """A file that an attempt has left, as stored."""
+
+    id: str
+    task: str
+    epoch: int
+    path: str
+    size_bytes: int
+    sha256: str
+    at_ms: int
+    accepted: bool
+
+
 class AgentRow(Struct, frozen=True, kw_only=True):
     """An agent as it last introduced itself."""
 
@@ -258,6 +271,18 @@ class Store(Protocol):
 
     async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
         """Output of a task behind ``after``, oldest first."""
+        ...
+
+    async def artifacts(self, task: str) -> list[ArtifactRow]:
+        """Files that the attempts of a task have left, attempt by attempt, by path."""
+        ...
+
+    async def artifact(self, artifact: str) -> ArtifactRow | None:
+        """One of them, or ``None``."""
+        ...
+
+    async def is_kept(self, sha256: str) -> bool:
+        """Whether any of them holds the bytes with this digest."""
         ...
 
     async def counts(self) -> dict[TaskState, int]:

@@ -14,6 +14,7 @@ from hub.core.policy import LONGEST_DELAY_S
 from hub.core.task import LIVE_STATES, TASK_EDGES
 from hub.store import changes as c
 from hub.store.batches import Statements
+from hub.store.hub_changes import PutArtifact
 from hub.store.hub_verbs import HubVerbs
 from hub.store.keeping import Keeping
 from hub.store.work import Work
@@ -39,6 +40,7 @@ class Verbs(Work, HubVerbs, Keeping):
             c.AddToken: self._add_token,
             c.RevokeToken: self._revoke_token,
             c.TouchTokens: self._touch_tokens,
+            PutArtifact: self._put_artifact,
         }
 
     async def _exonerate(self, change: c.Exonerate) -> None:
@@ -127,6 +129,14 @@ class Verbs(Work, HubVerbs, Keeping):
     async def _touch_tokens(self, change: c.TouchTokens) -> None:
         for token, at_ms in change.used.items():
             await self._run("touch_token", token, at_ms)
+
+    async def _put_artifact(self, change: PutArtifact) -> str:
+        draft = await self._held(change)
+        values = (change.id, change.task, change.epoch, change.path, change.size_bytes, change.sha256, change.at_ms)
+        ((artifact,),) = await self._rows("put_artifact", *values)
+        facts = {"artifact": artifact, "path": change.path, "size_bytes": change.size_bytes}
+        self._tell(EventKind.ARTIFACT_STORED, change.at_ms, change.task, draft.agent, change.epoch, **facts)
+        return str(artifact)
 
 
 class _NotDead(Conflict):

@@ -17,6 +17,7 @@ from hub.store import changes as c
 from hub.store.batches import NOTHING, Statements, told
 from hub.store.drafts import Draft
 from hub.store.ending import Endings
+from hub.store.hub_changes import PutArtifact
 from hub.store.refusals import LostAttempt
 from protocol.errors import BadInput, IdempotencyConflict, Problem, StaleAttempt, StaleTask
 from protocol.events import EventKind
@@ -183,7 +184,7 @@ class Work(Endings):
         await self._settle(change.task, TaskState.DEAD, change.at_ms)
         return c.Buried(reason=reason, deaths=deaths)
 
-    async def _held(self, change: c.Accept | c.Advance | c.Finish) -> Draft:
+    async def _held(self, change: PutArtifact | c.Accept | c.Advance | c.Finish) -> Draft:
         """The task of an attempt that counts and that this hub answers for.
 
         Raises:

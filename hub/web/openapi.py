@@ -97,6 +97,9 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
             "required": any(_has_required(part) for part in _parts(route.request)),
             "content": {JSON: {"schema": _any_of(route.request, schema_of)}},
         }
+    if route.consumes:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": {route.consumes: binary}}
     return operation
 
 
@@ -137,6 +140,7 @@ def _refusals(route: Route) -> dict[str, Any]:
         statuses.add("502")
     if route.permission == "tasks:submit":
         statuses |= {"429", "507"}
+    statuses |= {"413", "507"} if route.consumes else set()
     if SSE in route.produces:
         statuses.add("429")
     return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(statuses)}

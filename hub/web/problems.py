@@ -88,6 +88,7 @@ STATUS: Final[dict[type[AgentComError], int]] = {
     InvalidJson: 400,
     WrongMediaType: 415,
     BodyTooLarge: 413,
+    errors.ArtifactTooLarge: 413,
     BadInput: 422,
     errors.Unauthenticated: 401,
     WrongHost: 421,

@@ -4,6 +4,7 @@ from typing import Final
 
 from hub.web import (
     agents,
+    artifacts,
     backups,
     dashboard,
     docs,
@@ -25,6 +26,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *tasks.ROUTES,
     *events.ROUTES,
     *logs.ROUTES,
+    *artifacts.ROUTES,
     *explain.ROUTES,
     *agents.ROUTES,
     *hosts.ROUTES,

@@ -41,6 +41,7 @@ class Route:
         request: type of the JSON body, a union where it may be one of several; ``None``: no body is read.
         response: type of the JSON answer; ``None``: it answers something else (``produces``) or nothing (status 204).
         produces: media types of the answer, the default first.
+        consumes: media type of a body that is no JSON and of any size; empty: there is none.
         status: status of the answer when all is well.
         is_listed: whether the OpenAPI document tells of it.
     """
@@ -56,3 +57,4 @@ class Route:
     produces: tuple[str, ...] = (JSON,)
     status: int = 200
     is_listed: bool = True
+    consumes: str = ""

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from hub.core.access import Principal
 from hub.services.access import Access
+from hub.services.artifacts import Artifacts
 from hub.services.backups import Backups
 from hub.services.feed import Feed
 from hub.services.hosts import Hosts
@@ -35,6 +36,7 @@ class Services:
     access: Access
     feed: Feed
     backups: Backups
+    artifacts: Artifacts
 
 
 @dataclass(frozen=True, slots=True)

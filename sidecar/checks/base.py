@@ -5,13 +5,14 @@ A check never raises for what it finds: a command that is missing or runs too lo
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from protocol.limits import MAX_FINDING_BYTES
-from protocol.model import Check, Finding
+from protocol.model import AttemptId, Check, Finding
 from sidecar.core.outcome import tail
 from sidecar.errors import CannotStart
-from sidecar.sandbox.cell import Cell
+from sidecar.process import Processes
 
 _NAME_CHARS: Final = 80
 _NO_TESTS: Final = 5
@@ -29,7 +30,9 @@ class Ground:
     ``uncommitted`` tells the paths with changes that no commit holds; it raises :class:`WorkFailed` if it cannot.
     """
 
-    cell: Cell
+    attempt: AttemptId
+    workspace: Path
+    processes: Processes
     timeout_s: float
     log: Callable[[str, str], None]
     uncommitted: Callable[[], Awaitable[tuple[str, ...]]]
@@ -56,8 +59,10 @@ async def run_command(check: Check, command: str, ground: Ground) -> Finding:
     """The finding of a check that passes if ``command`` exits 0 in time."""
     timeout_s = ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
     try:
-        outcome = await ground.cell.run(
+        outcome = await ground.processes.run(
             command,
+            attempt=ground.attempt,
+            cwd=ground.workspace,
             timeout_s=timeout_s,
             on_output=ground.log,
             max_output_bytes=MAX_FINDING_BYTES,

@@ -114,7 +114,9 @@ class _Loop:
         """
         work = self.work
         self._tools = tools(
-            work.cell,
+            work.workspace,
+            work.processes,
+            work.attempt,
             seconds_left=lambda: self.spending.seconds_left,
             log=work.log,
         )

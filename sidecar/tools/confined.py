@@ -12,7 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_PATH_CHARS
@@ -68,18 +68,52 @@ class Tree:
         Raises:
             BadInput: the path leaves the workspace.
         """
-        names = names_of(path)
+        return self.kind(path) in {"file", "directory"}
+
+    def kind(self, path: str) -> str:
+        """``file`` or ``directory``; empty for anything else, also for what is behind a link.
+
+        Raises:
+            BadInput: the path leaves the workspace.
+        """
+        found = self._stat(names_of(path))
+        if found is None:
+            return ""
+        return "file" if stat.S_ISREG(found.st_mode) else "directory" if stat.S_ISDIR(found.st_mode) else ""
+
+    def size_bytes(self, path: str) -> int:
+        """How large a regular file is; 0 if there is none.
+
+        Raises:
+            BadInput: the path leaves the workspace.
+        """
+        found = self._stat(names_of(path))
+        return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
+
+    def _stat(self, names: tuple[str, ...]) -> os.stat_result | None:
         if not names:
-            return True
+            return self.root.lstat()
         try:
             with self._directory(names[:-1]) as above:
-                mode = os.stat(names[-1], dir_fd=above, follow_symlinks=False).st_mode
+                return os.stat(names[-1], dir_fd=above, follow_symlinks=False)
         except OSError:
-            return False
-        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            return None
 
     def read_bytes(self, path: str, limit_bytes: int = MAX_READ_BYTES) -> bytes:
         """At most ``limit_bytes`` from the beginning of a regular file.
+
+        Raises:
+            BadInput: the path leaves the workspace, or there is no regular file; the text says which.
+        """
+        with self.opened(path) as file:
+            try:
+                return file.read(limit_bytes)
+            except OSError as exc:
+                raise _refusal(path, _why(exc)) from exc
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[IO[bytes]]:
+        """A regular file, open for reading.
 
         Raises:
             BadInput: the path leaves the workspace, or there is no regular file; the text says which.
@@ -89,16 +123,16 @@ class Tree:
             with self._directory(names[:-1]) as above:
                 # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                file = os.open(names[-1] if names else ".", flags, dir_fd=above)
-                try:
-                    if not stat.S_ISREG(os.fstat(file).st_mode):
-                        raise _refusal(path, "is no regular file")
-                    with os.fdopen(file, "rb", closefd=False) as opened:
-                        return opened.read(limit_bytes)
-                finally:
-                    os.close(file)
+                found = os.open(names[-1] if names else ".", flags, dir_fd=above)
         except OSError as exc:
             raise _refusal(path, _why(exc)) from exc
+        try:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                raise _refusal(path, "is no regular file")
+            with os.fdopen(found, "rb", closefd=False) as file:
+                yield file
+        finally:
+            os.close(found)
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Replace or create a file, directories included; whoever reads meanwhile sees the old or the new one whole.

@@ -16,7 +16,7 @@ from hub.store.changes import (
     Restored,
     Retry,
 )
-from hub.store.hub_changes import KeepMeasures
+from hub.store.hub_changes import KeepMeasures, PutArtifact
 from hub.store.keeping import EPOCH_MARGIN, EVENT_GAP
 from protocol.errors import NotFound, StaleAttempt
 from protocol.events import Event, EventKind
@@ -43,14 +43,52 @@ async def log_of(rows: Rows, number: int, epoch: int, pieces: int) -> None:
         )
 
 
+def artifact(rows: Rows, number: int, epoch: int, path: str = "a.txt", size_bytes: int = 3) -> PutArtifact:
+    at_ms = rows.tick()
+    return PutArtifact(
+        at_ms=at_ms,
+        id=task_id(at_ms),
+        task=task_id(number),
+        epoch=epoch,
+        path=path,
+        size_bytes=size_bytes,
+        sha256="ab" * 32,
+    )
+
+
+async def test_a_file_belongs_to_an_attempt_that_counts(rows: Rows) -> None:
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    first = await rows.store.commit(artifact(rows, 1, epoch, "b"))
+    again = await rows.store.commit(artifact(rows, 1, epoch, "b", 7))
+    await rows.store.commit(artifact(rows, 1, epoch, "a"))
+    for late in (artifact(rows, 1, epoch + 1), artifact(rows, 2, 1)):
+        with pytest.raises(StaleAttempt):
+            await rows.store.commit(late)
+    await rows.finish(1, epoch)
+    with pytest.raises(StaleAttempt):
+        await rows.store.commit(artifact(rows, 1, epoch, "late"))
+
+    kept = await rows.store.artifacts(task_id(1))
+    assert [(row.path, row.size_bytes, row.accepted) for row in kept] == [("a", 3, True), ("b", 7, True)]
+    assert first == again == kept[1].id
+    assert await rows.store.artifact(first) == kept[1]
+    assert await rows.store.artifact("nothing") is None
+    assert (await rows.kinds(1)).count("artifact_stored") == 3
+
+
 async def test_a_task_that_has_ended_is_forgotten_with_all_that_hangs_on_it(rows: Rows) -> None:
     await rows.add(new_task(1))
     epoch = (await rows.claim(1)).epoch
     await rows.accept(1, epoch)
     await log_of(rows, 1, epoch, 3)
+    await rows.store.commit(artifact(rows, 1, epoch))
     await rows.finish(1, epoch)
 
+    assert await rows.store.is_kept("ab" * 32)
     assert await forget(rows, 1) == 1
+    assert await rows.store.artifacts(task_id(1)) == []
+    assert not await rows.store.is_kept("ab" * 32)
     assert await rows.store.task(task_id(1)) is None
     assert await rows.store.spec(task_id(1)) is None
     assert await rows.store.attempts(task_id(1)) == []

@@ -15,8 +15,6 @@ from protocol.loads import Answering, AnswerPhase
 from protocol.model import EndpointKind
 from sidecar.llm.base import ChatMessage, ChatRequest
 from sidecar.llm.config import EndpointSettings
-from sidecar.llm.flow import Traffic
-from sidecar.llm.looking import look
 from sidecar.llm.openai_compatible import OpenAIProvider
 
 pytestmark = pytest.mark.skipif(not local_model.is_installed(), reason="no local model installed: ./run _local")
@@ -39,9 +37,8 @@ def server() -> Iterator[str]:
 @pytest.fixture
 async def provider(server: str) -> AsyncIterator[OpenAIProvider]:
     settings = EndpointSettings("cpp", EndpointKind.OPENAI, f"{server}/v1", default_model=local_model.NAME)
-    traffic = Traffic("cpp", stall_s=settings.stall_s)
-    traffic.listed = await look(settings, {})
-    provider = OpenAIProvider(settings, traffic)
+    provider = OpenAIProvider(settings)
+    await provider.models()
     yield provider
     await provider.close()
 

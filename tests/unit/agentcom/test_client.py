@@ -11,7 +11,7 @@ from tests.unit.agentcom.conftest import Script, refuses, replies, summary, view
 
 
 def public(kind: type) -> set[str]:
-    return {name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")}
+    return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
 
 
 def test_it_has_every_method_of_the_asynchronous_client_with_the_same_arguments() -> None:

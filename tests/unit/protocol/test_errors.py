@@ -21,6 +21,12 @@ EXAMPLES: dict[str, tuple[AgentComError, str, bool, str]] = {
         False,
         "frame has 1 problem: 2000000 bytes, at most 1048576",
     ),
+    "ArtifactTooLarge": (
+        errors.ArtifactTooLarge("a.bin", "5 bytes, at most 4"),
+        "artifact_too_large",
+        False,
+        "artifact has 1 problem: path: 'a.bin': 5 bytes, at most 4",
+    ),
     "MalformedFrame": (
         errors.MalformedFrame("no message"),
         "malformed_frame",

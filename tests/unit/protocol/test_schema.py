@@ -42,6 +42,7 @@ EVERYTHING: dict[str, Any] = {
     "parent": ID,
     "labels": {"team/x": "a b"},
     "save_as": "out/answer.md",
+    "artifacts": ["dist/*.whl", "logs/**"],
     "escalation": "model",
     "learning": False,
 }
@@ -181,6 +182,8 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"executor": "agent", "title": "", "command": "x"}, "prompt", "executor 'agent' needs a prompt"),
     ({"save_as": "../x"}, "save_as", "leaves the workspace; give a path inside it, like src/a.py"),
     ({"save_as": " "}, "save_as", "is empty"),
+    ({"artifacts": ["a", "../x"]}, "artifacts[1]", "leaves the workspace; give a path inside it, like src/a.py"),
+    ({"artifacts": ["x"] * 101}, "artifacts", "101 entries; at most 100"),
     ({"context": {"files": ["a", "/etc/passwd"]}}, "context.files[1]", "'/etc/passwd' leaves the workspace"),
     ({"context": {"files": ["~/x"]}}, "context.files[0]", "leaves the workspace"),
     ({"context": {"files": ["a/../../b"]}}, "context.files[0]", "leaves the workspace"),

@@ -173,8 +173,7 @@ SIDECAR = textwrap.dedent("""
     from pathlib import Path
     from protocol.model import AttemptId
     from sidecar.guard import Guard
-    from sidecar.environment import minimal_env
-    from sidecar.process import Processes
+    from sidecar.process import Processes, minimal_env
 
     COMMANDS = (
         "sleep 600",

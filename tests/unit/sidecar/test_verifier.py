@@ -10,7 +10,9 @@ from tests.support.attempts import ATTEMPT, Bench
 async def run(bench: Bench, *checks: Check, timeout_s: float = 20.0) -> tuple[Finding, ...]:
     return await verify(
         checks,
-        cell=bench.cell,
+        attempt=ATTEMPT,
+        workspace=bench.workspace,
+        processes=bench.processes,
         timeout_s=timeout_s,
         log=bench.log,
         uncommitted=bench.uncommitted,

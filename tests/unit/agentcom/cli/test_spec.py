@@ -32,7 +32,7 @@ NONE: dict[str, Any] = {
             *("fix_attempts", "tokens", "usd", "timeout", "max_retries", "spec"),
         )
     ),
-    **dict.fromkeys(("files", "verify", "checks", "needs", "labels", "after"), ()),
+    **dict.fromkeys(("files", "verify", "checks", "needs", "labels", "after", "artifacts"), ()),
 }
 
 
@@ -68,6 +68,7 @@ def test_every_flag_reaches_its_field() -> None:
         needs=("gpu",),
         labels=("k=v=w",),
         save_as="out.md",
+        artifacts=("dist/*",),
         executor="agent",
         fix_attempts="0",
         tokens="10",
@@ -85,6 +86,7 @@ def test_every_flag_reaches_its_field() -> None:
         CheckGitClean(),
     )
     assert (found.complexity, found.model, found.priority) == (Tier.COMPLEX, "m", Priority.HIGH)
+    assert found.artifacts == ("dist/*",)
     assert (found.needs, found.labels, found.save_as, found.depends_on) == (("gpu",), {"k": "v=w"}, "out.md", (TASK,))
     assert (found.budget.tokens, found.budget.usd, found.budget.seconds, found.budget.fix_attempts) == (10, 0.5, 7, 0)
     assert found.max_retries == 1

@@ -1,0 +1,155 @@
+"""Bring files to the hub over HTTP, piece by piece, and again if the line breaks.
+
+A file is read twice, to know its digest and to send it, and never held in memory. The hub keeps it only for an attempt
+that counts and says so when it is on its disk for good. A hub that is away, or has no room, is waited for; the heart of
+the line to it beats on beside. The caller is ``sidecar/keep.py``.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+from protocol.api import PREFIX, ArtifactView, ProblemDocument
+from protocol.limits import UPLOAD_BYTES_S
+from protocol.model import Artifact, AttemptId, FailureClass
+from sidecar.errors import LeaseOver, UploadFailed
+from sidecar.tools.confined import Tree
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = structlog.get_logger(__name__)
+PIECE_BYTES: Final = 256 << 10
+PATIENCE_S: Final = 120.0
+"""How long a hub that is away, or has no room, is waited for."""
+PAUSE_S: Final = 1.0
+CONNECT_S: Final = 10.0
+STALL_S: Final = 60.0
+_LATER: Final = frozenset({408, 429, 500, 502, 503, 504, 507})
+_CHANGED: Final = 422
+_MAX_PROBLEM_BYTES: Final = 64 << 10
+
+
+class HubDepot:
+    """The files that a hub keeps.
+
+    Args:
+        hub: the address of the hub that this sidecar is at now.
+        token: the token that it joins with.
+        check: raises if nothing may happen for an attempt any more.
+    """
+
+    def __init__(
+        self,
+        hub: Callable[[], str],
+        token: Callable[[], str],
+        check: Callable[[AttemptId], None] = lambda _attempt: None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._hub, self._token, self._check, self._patience_s = hub, token, check, patience_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def bring(self, attempt: AttemptId, tree: Tree, path: str) -> Artifact | None:
+        """See :class:`sidecar.keep.Depot`."""
+        ends_at = monotonic() + self._patience_s
+        while True:
+            self._check(attempt)
+            with tree.opened(path) as file:
+                size_bytes, sha256 = await asyncio.to_thread(_measure, file)
+                hub = self._hub()
+                answer = await self._send(attempt, path, file, size_bytes, sha256)
+            if isinstance(answer, ArtifactView):
+                return Artifact(path=path, size_bytes=size_bytes, sha256=sha256, id=answer.id)
+            status, why, after_s = answer
+            if status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
+                return None
+            if status == HTTPStatus.CONFLICT and hub == self._hub():
+                raise LeaseOver(attempt)
+            pause_s = max(PAUSE_S, after_s)
+            if status not in {0, HTTPStatus.CONFLICT, _CHANGED, *_LATER}:
+                raise UploadFailed(path, why, _failure(status))
+            if monotonic() + pause_s > ends_at:
+                raise UploadFailed(path, why, FailureClass.QUOTA if status == 507 else FailureClass.INFRA)  # noqa: PLR2004 - RFC 4918
+            log.warning("artifact_delayed", task=attempt.task, epoch=attempt.epoch, status=status, why=why)
+            await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _send(
+        self, attempt: AttemptId, path: str, file: IO[bytes], size_bytes: int, sha256: str
+    ) -> "ArtifactView | tuple[int, str, float]":
+        """What the hub keeps it as; else its status (0: it did not answer), why, and when to come back, in seconds."""
+        import aiohttp  # only a sidecar that has something to bring pays for it
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S), trust_env=False
+            )
+        asked: dict[str, Any] = {
+            "params": {
+                "sidecar": attempt.sidecar,
+                "boot": str(attempt.boot),
+                "epoch": str(attempt.epoch),
+                "path": path,
+                "sha256": sha256,
+            },
+            "headers": {
+                "Authorization": f"Bearer {await asyncio.to_thread(self._token)}",
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(size_bytes),
+            },
+        }
+        url = f"{self._hub()}{PREFIX}/tasks/{attempt.task}/artifacts"
+        try:
+            async with (
+                asyncio.timeout(2 * STALL_S + size_bytes / UPLOAD_BYTES_S),
+                self._session.post(url, data=_pieces(file, size_bytes), allow_redirects=False, **asked) as response,
+            ):
+                body = await response.content.read(_MAX_PROBLEM_BYTES)
+                return _understood(response.status, body, response.headers.get("Retry-After", ""))
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            return 0, f"the hub does not answer ({str(exc) or type(exc).__name__})", 0.0
+
+
+def _measure(file: IO[bytes]) -> tuple[int, str]:
+    """Size and SHA-256 of a file, which is at its beginning again after that."""
+    digest, size_bytes = hashlib.sha256(), 0
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+        size_bytes += len(piece)
+    file.seek(0)
+    return size_bytes, digest.hexdigest()
+
+
+async def _pieces(file: IO[bytes], size_bytes: int) -> AsyncIterator[bytes]:
+    while size_bytes:
+        piece = await asyncio.to_thread(file.read, min(PIECE_BYTES, size_bytes))
+        if not piece:
+            return  # it has become shorter: the hub says what is missing
+        size_bytes -= len(piece)
+        yield piece
+
+
+def _understood(status: int, body: bytes, after: str) -> ArtifactView | tuple[int, str, float]:
+    after_s = float(after) if after.isascii() and after.isdecimal() else 0.0
+    try:
+        if status == HTTPStatus.CREATED:
+            return msgspec.json.decode(body, type=ArtifactView)
+        return status, msgspec.json.decode(body, type=ProblemDocument).detail, after_s
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return status, f"it answers {status} at {PREFIX}/tasks; is that address a hub?", after_s
+
+
+def _failure(status: int) -> FailureClass:
+    """Whether to try again: what is too large stays too large; a token may be mended."""
+    return FailureClass.INPUT if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureClass.INFRA

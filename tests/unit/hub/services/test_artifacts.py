@@ -1,0 +1,87 @@
+"""The promises of kept files that take time: what nobody wants goes, what somebody wants stays."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub.core.fleet import Fleet
+from hub.services.artifacts import YOUNG_MS, Artifacts
+from hub.store.blobs import Drafts, LocalBlobs
+from hub.store.hub_changes import PutArtifact
+from hub.store.sqlite import SqliteStore
+from protocol.errors import NotFound, Unavailable
+from tests.support.stores import Rows, new_task, task_id
+
+ARTIFACT = "01hzy0m5k3v8f6c2q9w4e7r1t0"
+
+
+class Hand:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now = 10 * YOUNG_MS
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now / 1000
+
+
+@pytest.fixture
+async def rows(tmp_path: Path) -> AsyncIterator[Rows]:
+    store = SqliteStore(":memory:")
+    await store.open()
+    yield Rows(store)
+    await store.close()
+
+
+async def blob(blobs: LocalBlobs, drafts: Drafts, content: bytes, at_ms: int, folder: Path) -> str:
+    draft = drafts.begin()
+    await draft.add(content)
+    await draft.finish()
+    await blobs.keep(draft)
+    draft.drop()
+    path = folder / draft.sha256[:2] / draft.sha256
+    os.utime(path, (at_ms / 1000, at_ms / 1000))
+    return draft.sha256
+
+
+async def test_what_no_row_names_is_removed_when_it_is_old_and_nothing_else(rows: Rows, tmp_path: Path) -> None:
+    drafts, blobs, clock = Drafts(tmp_path / "incoming"), LocalBlobs(tmp_path / "blobs"), Hand()
+    named = await blob(blobs, drafts, b"named", 0, tmp_path / "blobs")
+    old = await blob(blobs, drafts, b"old", 0, tmp_path / "blobs")
+    young = await blob(blobs, drafts, b"young", clock.now, tmp_path / "blobs")
+    artifacts = Artifacts(rows.store, Fleet(), clock, drafts, blobs, random_bits=lambda _bits: 1)
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    await rows.store.commit(
+        PutArtifact(at_ms=1, id=ARTIFACT, task=task_id(1), epoch=epoch, path="a", size_bytes=5, sha256=named)
+    )
+
+    removed = await artifacts.sweep()
+
+    assert removed == 1
+    assert {found.sha256 for found in await blobs.list()} == {named, young}
+    assert old == hashlib.sha256(b"old").hexdigest()
+    found = await artifacts.find(ARTIFACT)
+    assert [piece async for piece in artifacts.read(found, 1, 4)] == [b"ame"]
+
+
+async def test_bytes_that_lie_at_another_hub_are_told_as_such(rows: Rows, tmp_path: Path) -> None:
+    drafts, blobs = Drafts(tmp_path / "incoming"), LocalBlobs(tmp_path / "blobs")
+    artifacts = Artifacts(rows.store, Fleet(), Hand(), drafts, blobs, random_bits=lambda _bits: 1)
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    await rows.store.commit(
+        PutArtifact(at_ms=1, id=ARTIFACT, task=task_id(1), epoch=epoch, path="a", size_bytes=5, sha256="0" * 64)
+    )
+    found = await artifacts.find(ARTIFACT)
+
+    with pytest.raises(Unavailable, match="not on this hub"):
+        _ = [piece async for piece in artifacts.read(found, 0, 5)]
+    with pytest.raises(NotFound):
+        await artifacts.find("nothing")
