@@ -32,8 +32,8 @@ class Metrics:
         self._ended[state] += 1
 
     def tiered(self, tier: TierDecision) -> None:
-        """A submitter has said how hard the task is; counted where the heuristic says otherwise."""
-        if tier.explicit is not None and tier.explicit is not tier.inferred:
+        """A submitter has said how hard a task is."""
+        if tier.explicit is not None:
             self._tiers[tier.explicit, tier.inferred] += 1
 
     def planned(self, claims: int, took_s: float) -> None:
@@ -53,14 +53,7 @@ class Metrics:
         for state, count in sorted(self._ended.items()):
             attempts.add_metric([state.value], count)
         yield attempts
-        tiers = CounterMetricFamily(
-            "agentcom_tier_disagreements",
-            "Tasks whose submitter has named another tier than they look like",
-            labels=["explicit", "inferred"],
-        )
-        for (explicit, inferred), count in sorted(self._tiers.items()):
-            tiers.add_metric([explicit.value, inferred.value], count)
-        yield tiers
+        yield from self._named_tiers()
         agents = GaugeMetricFamily("agentcom_agents", "Agents by state", labels=["state"])
         states = Counter(agent.state for agent in self._fleet.agents.values())
         for known in AgentState:
@@ -90,6 +83,20 @@ class Metrics:
         yield GaugeMetricFamily("agentcom_store_waiting_bytes", "Bytes of them all", waiting.size_bytes)
         if self.watch is not None:
             yield from _machine(self.watch)
+
+    def _named_tiers(self) -> Iterator[Metric]:
+        labels = ["explicit", "inferred"]
+        named = CounterMetricFamily("agentcom_tiers_named", "Tasks whose submitter has named a tier", labels=labels)
+        differ = CounterMetricFamily(
+            "agentcom_tier_disagreements",
+            "Tasks whose submitter has named another tier than they look like",
+            labels=labels,
+        )
+        for (explicit, inferred), count in sorted(self._tiers.items()):
+            for family in (named, differ) if explicit is not inferred else (named,):
+                family.add_metric([explicit.value, inferred.value], count)
+        yield named
+        yield differ
 
     def _batch_sizes(self) -> Metric:
         sizes = self._store.batch_sizes

@@ -23,7 +23,8 @@ MAX_NAME_CHARS: Final = 200
 MAX_SHOWN: Final = 8
 """Models that one look asks about one by one; the others are asked about by the next looks."""
 _MAX_KNOWN: Final = 4_096
-_MAKERS: Final = {"llamacpp": "llama.cpp", "vllm": "vLLM", "organization_owner": "LM Studio"}
+LLAMA_CPP: Final = "llama.cpp"
+_MAKERS: Final = {"llamacpp": LLAMA_CPP, "vllm": "vLLM", "organization_owner": "LM Studio"}
 """By the name that the program gives as the owner of its models."""
 _WARM: Final = {"loaded": Residency.WARM, "loading": Residency.LOADING, "unloaded": Residency.COLD}
 

@@ -314,13 +314,23 @@ class TaskResult(Struct, frozen=True, kw_only=True):
 
 
 class TierDecision(Struct, frozen=True, kw_only=True):
-    """How hard the task is said to be (explicit), looks (inferred), and counts as (effective)."""
+    """How hard the task is said to be (explicit), looks (inferred), and counts as (effective).
+
+    ``confidence`` is that of the effective tier, 1.0 if somebody has named it; ``inferred_confidence`` is the
+    heuristic's own, from 0.5, whoever decides (0.0: from before this was kept).
+    """
 
     explicit: Tier | None
     inferred: Tier
     effective: Tier
     confidence: float
     signals: tuple[str, ...]
+    inferred_confidence: float = 0.0
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the submitter has named another tier than the task looks like."""
+        return self.explicit is not None and self.explicit is not self.inferred
 
 
 class Candidate(Struct, frozen=True, kw_only=True):

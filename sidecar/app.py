@@ -31,6 +31,7 @@ from protocol.model import EndpointReport
 from sidecar.clock import SystemClock
 from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
+from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
 from sidecar.gpus.owners import Owners
@@ -42,11 +43,13 @@ from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.warmer import Warmer
-from sidecar.process import Processes, become_subreaper, minimal_env
+from sidecar.process import Processes, become_subreaper
 from sidecar.resources import HostProbe
 from sidecar.room import Room
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
+from sidecar.sandbox.cell import Level, Sandbox
+from sidecar.sandbox.policy import Rules
 from sidecar.settings import Settings
 from sidecar.tails import Tails
 from sidecar.tasks import together
@@ -65,6 +68,8 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PR_SET_DUMPABLE: Final = 4
 _FOR_DRIVERS: Final = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "WINDIR", "PROGRAMFILES")
 """Of our environment, what a process that reads a GPU's driver gets: where libraries are."""
+_NEED_PROGRAMS: Final = frozenset({"executor:shell", "executor:agent"})
+"""What is not offered where no program can be confined."""
 
 
 @dataclass
@@ -155,7 +160,8 @@ async def start(
         leases.on_change = guard.feed
         depot = HubDepot(lambda: link.hub, settings.read_token, leases.check)
         stack.push_async_callback(depot.close)
-        parts = _parts(folder, endpoints, guard, clock, leases, depot, adopts_orphans=adopts_orphans)
+        parts = _parts(settings, endpoints, guard, clock, leases, depot, adopts_orphans=adopts_orphans)
+        await parts.sandbox.find(settings.sandbox)
         lifecycle = Lifecycle()
         link = Link(
             settings.hubs,
@@ -192,7 +198,7 @@ async def start(
 
 
 def _parts(
-    folder: Path,
+    settings: Settings,
     endpoints: Endpoints,
     guard: Guard,
     clock: Clock,
@@ -201,6 +207,7 @@ def _parts(
     *,
     adopts_orphans: bool,
 ) -> Parts:
+    folder = settings.folder
     processes = Processes(
         base_env=minimal_env(os.environ, home=folder / "home"),
         guard=guard,
@@ -210,7 +217,13 @@ def _parts(
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)
-    return Parts(processes, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases, depot)
+    rules = Rules(
+        tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write)), settings.sandbox_network
+    )
+    sandbox = Sandbox(processes, folder, rules)
+    return Parts(
+        processes, sandbox, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases, depot
+    )
 
 
 async def _watch_room(room: Room, journal: Journal, link: Link) -> None:
@@ -303,7 +316,11 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
 
     Executors that ask models are among them even if no endpoint is up here: people may have added one at the hub.
     """
+    sandbox = parts.sandbox
     found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities, PREWARM}
+    found |= {f"sandbox:{sandbox.level}"}
+    found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
+    found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git"} if shutil.which("git") else set()

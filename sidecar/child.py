@@ -171,7 +171,12 @@ class NotThere(Exception):
 
 
 def start(
-    argv: list[str], cwd: Path, env: Mapping[str, str], stdin: IO[bytes] | int, tag: int = 0
+    argv: list[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: IO[bytes] | int,
+    tag: int = 0,
+    fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, its output in two pipes, carrying ``tag`` if there is one.
 
@@ -195,6 +200,7 @@ def start(
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
+                pass_fds=fds,
             )
     except ValueError as exc:
         why = "the command, its folder or its environment holds a NUL byte or is no text"

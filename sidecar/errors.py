@@ -11,6 +11,7 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
     │   ├── AnswerEndless       it goes on far beyond what was asked for
     │   └── PromptTooLong
     │       └── PromptCut       the server has read less than it was sent, and said nothing
+    ├── SandboxFailed           it could not be confined, so it was not started
     └── WorkspaceFailed
         ├── RepositoryInvalid   not an address that we hand to git; input
         ├── RepositoryMissing   there is no such repository; input
@@ -50,6 +51,16 @@ class CannotStart(WorkFailed):
     def __init__(self, program: str, why: str, failure: FailureClass) -> None:
         self.program, self.failure = program, failure
         super().__init__(f"cannot start {program!r}: {why}")
+
+
+class SandboxFailed(WorkFailed):
+    """A program could not be confined, so nothing of it has run."""
+
+    code = "sandbox_failed"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the sandbox of this host failed, so nothing was run: {reason}")
 
 
 class UploadFailed(WorkFailed):

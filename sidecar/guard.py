@@ -161,6 +161,14 @@ def send(pid: int, number: int) -> bool:
     return True
 
 
+def is_wall(pid: int) -> bool:
+    """Whether a process is bubblewrap's: it ends by itself with what it holds, which would die with it at once."""
+    try:
+        return Path(_PROC, str(pid), "comm").read_bytes() == b"bwrap\n"
+    except OSError:
+        return False
+
+
 def has_members(session: int) -> bool:
     """Whether a process group that we opened still has a live process; its leader is reaped."""
     try:

@@ -33,6 +33,7 @@ from protocol.model import AttemptId
 from sidecar import guard as search
 from sidecar.cgroups import Counters
 from sidecar.child import Child, NotThere, OnOutput, Tail, start
+from sidecar.environment import DEFAULT_PATH
 from sidecar.guard import Guard
 
 log = structlog.get_logger(__name__)
@@ -41,14 +42,14 @@ GRACE_S: Final = 2.0
 """Between SIGTERM and SIGKILL."""
 CHASES: Final = 200
 """How often the adopted are looked through before others get their turn."""
+SETTLES: Final = 50
+"""Milliseconds that a namespace gets to end with its program."""
 RUNS_TAGGED: Final = 1 << 14
 """Runs of one attempt that can be told apart; later ones share their numbers."""
 DRAIN_S: Final = 2.0
 """How long output is still read after the program itself has exited: whoever holds the pipe longer is background work,
 which goes on without it."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_KEPT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _T = TypeVar("_T")
 
@@ -71,28 +72,6 @@ class ProcessOutcome:
     refused_forks: int = 0
 
 
-def minimal_env(source: Mapping[str, str], *, home: Path, tmp: Path | None = None) -> dict[str, str]:
-    """The environment that child processes start from: what a build needs, and no secret of ours.
-
-    Args:
-        source: the daemon's environment; search path, language, time zone and certificate store are taken from it.
-        home: ``HOME`` of the children, a directory of ours; the user's own holds keys.
-        tmp: ``TMPDIR``; ``/tmp`` if not given.
-
-    A git identity is in it because that home has none and ``git commit`` would refuse to work.
-    """
-    kept = {name: source[name] for name in _KEPT if source.get(name)}
-    identity = {f"GIT_{who}_{what[0]}": what[1] for who in ("AUTHOR", "COMMITTER") for what in _IDENTITY}
-    fixed = {"HOME": str(home), "TMPDIR": str(tmp or "/tmp"), "TERM": "dumb"}  # noqa: S108 - the system's default
-    # Python takes a cached module for current if its second and size are, which a quick repair may leave as they were:
-    # the check would run the old code. And caches would end up in commits.
-    fixed["PYTHONDONTWRITEBYTECODE"] = "1"
-    return {"PATH": _DEFAULT_PATH, "LANG": "C.UTF-8"} | kept | fixed | identity
-
-
-_IDENTITY: Final = (("NAME", "AgentCom"), ("EMAIL", "agentcom@localhost"))
-
-
 def become_subreaper() -> bool:
     """From now on, processes that our children abandon become our children; called once by the app at start.
 
@@ -113,7 +92,7 @@ class Processes:
     """Starts child processes of attempts and ends them, whole tree.
 
     Args:
-        base_env: what every child's environment starts from, see :func:`minimal_env`.
+        base_env: what every child's environment starts from, see :func:`sidecar.environment.minimal_env`.
         guard: the helper that ends our children should we be killed.
         adopts_orphans: :func:`become_subreaper` succeeded, so abandoned processes come to us and are reaped here.
         grace_s: seconds between SIGTERM and SIGKILL.
@@ -148,7 +127,12 @@ class Processes:
         own = search.status(os.getpid()) if search.LINUX else None
         self._since = own[1].started if own else 0.0
 
-    async def run(
+    @property
+    def path(self) -> str:
+        """The search path of all that is started here."""
+        return self._base_env.get("PATH", DEFAULT_PATH)
+
+    async def run(  # noqa: PLR0913 - all but the first three are choices of single callers
         self,
         command: str | Sequence[str],
         *,
@@ -159,6 +143,7 @@ class Processes:
         on_output: OnOutput | None = None,
         stdin: bytes | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
+        fds: tuple[int, ...] = (),
     ) -> ProcessOutcome:
         """Run a program (or, given a string, a shell command) to its end.
 
@@ -172,6 +157,7 @@ class Processes:
             on_output: gets ``("stdout" | "stderr", text)`` as it arrives; what it raises ends the run.
             stdin: all that the program can read; nothing if not given.
             max_output_bytes: how much of the output's tail is kept.
+            fds: descriptors of ours that the program gets.
         Raises:
             CannotStart: no process could be made of this; a program that does not exist is exit code 127 instead.
             LeaseOver: nothing may happen for this attempt any more.
@@ -181,7 +167,7 @@ class Processes:
         started, before = time.monotonic(), self._counters.read()
         # From fork to handle there is no await, so no cancellation can come between and lose the process.
         try:
-            child = self._start(argv, attempt, cwd, env, stdin, Tail(max_output_bytes), on_output)
+            child = self._start(argv, attempt, cwd, env, stdin, Tail(max_output_bytes), on_output, fds)
         except NotThere as exc:
             return ProcessOutcome(exc.exit_code, timed_out=False, output=exc.said, output_bytes=0, seconds=0.0)
         in_time = ended = False
@@ -260,6 +246,7 @@ class Processes:
         stdin: bytes | None,
         tail: Tail,
         on_output: OnOutput | None,
+        fds: tuple[int, ...],
     ) -> Child:
         self._runs += 1
         run, tags = f"{self._mark}.{self._runs}", self._tags_of(attempt)
@@ -278,7 +265,7 @@ class Processes:
                 source = stack.enter_context(tempfile.TemporaryFile())
                 source.write(stdin)
                 source.seek(0)
-            process = start(argv, cwd, self._base_env | dict(env) | facts, source, tag)
+            process = start(argv, cwd, self._base_env | dict(env) | facts, source, tag, fds)
         assert process.stdout is not None, "stdout was asked for as a pipe"
         assert process.stderr is not None, "stderr was asked for as a pipe"
         pipes = (("stdout", process.stdout), ("stderr", process.stderr))
@@ -311,12 +298,23 @@ class Processes:
                 await asyncio.wait_for(child.exited(), search.KILL_LIMIT_S)
         await child.drain(0.0 if child.attempt in self._hurried else self._drain_s)
         del self._children[child.pid]
+        await self._settle(child.pid)
         if search.has_members(child.pid):
             self._left.setdefault(child.attempt, set()).add(child.pid)
         else:
             self._forget(child.pid)
         if self._adopts_orphans:
             self._reap()
+
+    async def _settle(self, session: int) -> None:
+        """Wait a moment for what ends with a program by itself: the first process of its namespace is ours now.
+
+        It takes all others with it and is gone in a millisecond or two; a search for it would cost more.
+        """
+        for _ in range(SETTLES if self._adopts_orphans else 0):
+            if not any(seen.session == session and search.is_wall(seen.pid) for seen in self._orphans()):
+                return
+            await asyncio.sleep(0.001)
 
     async def _end(
         self,
@@ -347,7 +345,7 @@ class Processes:
                 log.error("processes_unkillable", pids=sorted(left)[:20], count=len(left), next="left alone")
                 break
             late = passed_s >= self._grace_s or attempt in self._hurried or not left
-            for pid in left if late else left - ended:
+            for pid in left if late else {pid for pid in left - ended if not search.is_wall(pid)}:
                 search.send(pid, signal.SIGKILL if late else signal.SIGTERM)
             fresh = left - ended
             ended |= left

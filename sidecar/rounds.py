@@ -41,6 +41,7 @@ from sidecar.keep import Depot, keep_files
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell, Sandbox
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
 
@@ -68,6 +69,7 @@ class Parts:
     """What an attempt is done with; the same for all attempts of a sidecar."""
 
     processes: Processes
+    sandbox: Sandbox
     workspaces: Workspaces
     executors: Mapping[str, Executor]
     scratch: Path
@@ -216,8 +218,8 @@ class Rounds:
         self._workspace = workspace = await parts.workspaces.open(
             self._attempt, self._spec, self._attempt.sidecar, self._carry
         )
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        ending = await self._iterate(workspace)
+        cell = parts.sandbox.cell(self._attempt, workspace.place(self._scratch))
+        ending = await self._iterate(workspace, cell)
         await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
@@ -284,17 +286,17 @@ class Rounds:
             finally:
                 await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
-    async def _iterate(self, workspace: Workspace) -> Ending:
+    async def _iterate(self, workspace: Workspace, cell: Cell) -> Ending:
         event = "start"
         while True:
             self._on_step(event)
             event = "fix"
-            execution = await self._execute(workspace)
+            execution = await self._execute(workspace, cell)
             if execution.failure not in {None, FailureClass.AGENT}:
                 self._record(execution, ())
                 return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)
             self._on_step("verify")
-            match self._judge(execution, await self._verify(workspace)):
+            match self._judge(execution, await self._verify(workspace, cell)):
                 case Pass():
                     return Ending("pass", self.result())
                 case GiveUp() as given_up:
@@ -303,7 +305,7 @@ class Rounds:
                     if (spent := self._spent()) is not None:
                         return self._failed(spent)
 
-    async def _execute(self, workspace: Workspace) -> Execution:
+    async def _execute(self, workspace: Workspace, cell: Cell) -> Execution:
         began_at = self._parts.clock.monotonic()
         remaining, self._underway = self._remaining(), Usage()
         execution = await self._executor.execute(
@@ -318,7 +320,7 @@ class Rounds:
                 lead=lead(self._carry, has_files=self._has_files) if not self._iterations else "",
                 remaining=remaining,
                 deadline_s=remaining.seconds,
-                processes=self._parts.processes,
+                cell=cell,
                 log=self._log,
                 spent=self._spend,
                 check=lambda: self._parts.leases.check(self._attempt),
@@ -335,16 +337,14 @@ class Rounds:
     def _spend(self, usage: Usage) -> None:
         self._underway = usage
 
-    async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
+    async def _verify(self, workspace: Workspace, cell: Cell) -> tuple[Finding, ...]:
         if not self._spec.verification:
             return ()
         # What the work has left running could change what is being checked, or what was.
         await self._parts.processes.end_attempt(self._attempt)
         return await verify(
             self._spec.verification,
-            attempt=self._attempt,
-            workspace=workspace.path,
-            processes=self._parts.processes,
+            cell=cell,
             timeout_s=max(self._remaining().seconds, CHECKS_S),
             log=self._log,
             uncommitted=lambda: self._parts.workspaces.uncommitted(workspace),

@@ -2,8 +2,8 @@
 
 Flags go before ``AGENTCOM_*``, that before the TOML file, that before the defaults (``protocol/config.py``). Endpoints
 that nobody lists are found by the variables that their own tools use (``OLLAMA_HOST`` with ``OLLAMA_API_KEY``,
-``ANTHROPIC_API_KEY``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is wrong at once.
-Caller: ``sidecar/app.py``.
+``ANTHROPIC_API_KEY``, ``GEMINI_API_KEY``, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``). Refuses with everything that is
+wrong at once. Caller: ``sidecar/app.py``.
 """
 
 import difflib
@@ -30,6 +30,7 @@ USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234
 _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
 _LOGS: Final = ("auto", "json", "pretty")
+_SANDBOXES: Final = ("auto", "bubblewrap", "landlock", "seatbelt", "unsafe")
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -47,6 +48,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         endpoints: LLM endpoints, each a table as in :class:`sidecar.llm.config.EndpointSettings`; an empty list: none;
             left out: those that the environment names, and the servers at their usual places on this machine (Ollama,
             llama.cpp, LM Studio, vLLM).
+        sandbox: how the programs of work are confined: ``auto`` (the best that works here), ``bubblewrap``,
+            ``landlock``, ``seatbelt`` (macOS), or ``unsafe``: not at all.
+        sandbox_read, sandbox_write: directories of this host that work may read, or change, besides its own.
+        sandbox_network: whether work reaches the network of this host.
         drain_s: how long an orderly end waits for running work.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -60,6 +65,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     slots: int = 1
     capabilities: tuple[str, ...] = ()
     endpoints: tuple[EndpointSettings, ...] | None = None
+    sandbox: str = "auto"
+    sandbox_read: tuple[str, ...] = ()
+    sandbox_write: tuple[str, ...] = ()
+    sandbox_network: bool = False
     drain_s: float = 300.0
     log: str = "auto"
     log_level: str = "info"
@@ -202,6 +211,7 @@ def _problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(f"capabilities[{number}]", f"{capability[:70]!r} is no label like gpu or os:linux")
     if not settings.drain_s >= 0:
         yield Problem("drain_s", f"{settings.drain_s:g}; 0 or more seconds")
+    yield from _sandbox_problems(settings)
     yield from _choice_problem("log", settings.log, _LOGS)
     yield from _choice_problem("log_level", settings.log_level, _LOG_LEVELS)
 
@@ -227,6 +237,14 @@ def _token_problem(settings: Settings) -> Iterator[Problem]:
         yield Problem("token_file", "a token is needed: --token-file FILE; a hub writes DIR/agent.token when it starts")
     elif file and not Path(file).is_file():
         yield Problem("token_file", f"there is no file {file}")
+
+
+def _sandbox_problems(settings: Settings) -> Iterator[Problem]:
+    yield from _choice_problem("sandbox", settings.sandbox, _SANDBOXES)
+    for name in ("sandbox_read", "sandbox_write"):
+        for folder in getattr(settings, name):
+            if not Path(folder).is_absolute() or not Path(folder).is_dir():
+                yield Problem(name, f"{folder[:100]!r} is no directory of this host, given from the root")
 
 
 def _choice_problem(name: str, value: str, known: Sequence[str]) -> Iterator[Problem]:
@@ -289,6 +307,10 @@ def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[Endpoint
         wanted.append(
             ("ANTHROPIC_API_KEY", {"id": "claude", "kind": EndpointKind.ANTHROPIC, "url": url, "api_key": key})
         )
+    if key := env.get("GEMINI_API_KEY") or env.get("GOOGLE_API_KEY"):
+        place = env.get("GOOGLE_GEMINI_BASE_URL") or "https://generativelanguage.googleapis.com"
+        url = f"{place.rstrip('/')}/v1beta"  # that variable names the server alone
+        wanted.append(("GEMINI_API_KEY", {"id": "gemini", "kind": EndpointKind.GEMINI, "url": url, "api_key": key}))
     if (key := env.get("OPENAI_API_KEY")) or env.get("OPENAI_BASE_URL"):
         url = env.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         wanted.append(

@@ -5,20 +5,17 @@ Returns findings and decides nothing: what follows from them is ``sidecar/core/v
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
-from protocol.model import AttemptId, Check, Finding
+from protocol.model import Check, Finding
 from sidecar.checks import CHECKS
 from sidecar.checks.base import Ground, finding, kind_of
-from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell
 
 
 async def verify(
     checks: Sequence[Check],
     *,
-    attempt: AttemptId,
-    workspace: Path,
-    processes: Processes,
+    cell: Cell,
     timeout_s: float,
     log: Callable[[str, str], None],
     uncommitted: Callable[[], Awaitable[tuple[str, ...]]],
@@ -35,7 +32,7 @@ async def verify(
     for check in checks:
         left_s = ends - clock()
         if left_s > 0:
-            ground = Ground(attempt, workspace, processes, left_s, log, uncommitted)
+            ground = Ground(cell, left_s, log, uncommitted)
             found = await CHECKS[kind_of(check)](check, ground)
         else:
             found = finding(check, passed=False, detail=f"not run: the {timeout_s:g} s for all checks are used up")

@@ -39,6 +39,7 @@ from sidecar.errors import GitFailed, PushRefused
 from sidecar.folders import claim, remove_tree
 from sidecar.git import Git, checked_address, checked_branch
 from sidecar.process import Processes
+from sidecar.sandbox.policy import Place
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,21 @@ class Workspace:
     pushed_commit: str = ""
     is_continued: bool = False
     """It holds what an earlier attempt has left."""
+
+    def place(self, scratch: Path) -> Place:
+        """What the programs of the attempt get of this disk.
+
+        Args:
+            scratch: the attempt's directory for what is no result.
+        """
+        shared = tuple(self.home / name for name in ("objects", "refs", "logs")) if self.has_repo else ()
+        return Place(
+            workspace=self.path,
+            scratch=scratch,
+            read=(self.home,),
+            write=(self.git_dir, *shared),
+            fixed=(self.path / ".git", self.git_dir / "config"),
+        )
 
 
 class Workspaces:

@@ -24,7 +24,7 @@ from protocol.errors import HubUnreachable, Unavailable, WorkFailed
 READY_S: Final = 60.0
 END_S: Final = 20.0
 _LOOK_S: Final = 0.005
-_OTHERS: Final = ("AGENTCOM_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
+_OTHERS: Final = ("AGENTCOM_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OPENAI_", "OLLAMA_")
 _NOWHERE: Final = {"OLLAMA_HOST": "http://127.0.0.1:9"}  # nothing listens there: no model of this machine takes part
 _SMAPS: Final = "smaps_rollup"
 

@@ -8,7 +8,11 @@ from agentcom.cli import output
 from agentcom.cli.connection import HubCommand, NounGroup, connected
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentcom.client import Client
+
+_SANDBOX = "sandbox:"
 
 
 @click.group(name="agents", cls=NounGroup)
@@ -30,13 +34,19 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
             agent.state.value,
             agent.host,
             f"{agent.busy}/{agent.slots}",
-            ",".join(agent.capabilities),
+            sandbox_of(agent.capabilities),
+            ",".join(each for each in agent.capabilities if not each.startswith(_SANDBOX)),
             output.age(agent.last_seen_at),
         )
         for agent in found.agents
     ]
     empty = "no agents yet; start one with: agentcom sidecar --hub URL --token-file FILE"
-    output.table(("agent", "state", "host", "busy", "capabilities", "seen"), rows, empty=empty)
+    output.table(("agent", "state", "host", "busy", "sandbox", "capabilities", "seen"), rows, empty=empty)
+
+
+def sandbox_of(capabilities: "Sequence[str]") -> str:
+    """How an agent confines what its work runs; "unknown" of one that does not say so."""
+    return next((each.removeprefix(_SANDBOX) for each in capabilities if each.startswith(_SANDBOX)), "unknown")
 
 
 @command.command(name="show", cls=HubCommand)
@@ -54,6 +64,7 @@ def show(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - cli
             "state": agent.state.value,
             "host": agent.host,
             "busy": f"{agent.busy} of {agent.slots} slots",
+            "sandbox": sandbox_of(agent.capabilities),
             "tasks": ", ".join(agent.tasks),
             "capabilities": ", ".join(agent.capabilities),
             "version": agent.version,

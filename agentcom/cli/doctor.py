@@ -6,7 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -17,11 +17,13 @@ from msgspec import Struct
 
 from agentcom import settings
 from agentcom.cli import endings, output
+from agentcom.cli.agents import sandbox_of
 from agentcom.cli.connection import HubCommand, where
 from protocol.errors import AgentComError, BadInput, Forbidden, HubUnreachable, Refused
 
 if TYPE_CHECKING:
     from agentcom.client import Client
+    from protocol.api import AgentView
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -175,6 +177,7 @@ def _fleet(client: "Client") -> Iterator[Diagnosis]:
     fix = "" if online else "start one with: agentcom sidecar --hub URL --token-file FILE"
     detail = f"{len(online)} of {len(agents)} online"
     yield Diagnosis(name="agents", state=OK if online else WARN, detail=detail, fix=fix)
+    yield from _sandboxes([agent for agent in agents if agent.state != "offline"])
     endpoints = client.endpoints().endpoints
     up = [endpoint.id for endpoint in endpoints if endpoint.state == "up"]
     detail = f"{len(up)} of {len(endpoints)} up" + (f": {', '.join(up)}" if up else "; only shell tasks can run")
@@ -182,3 +185,23 @@ def _fleet(client: "Client") -> Iterator[Diagnosis]:
     yield Diagnosis(name="endpoints", state=OK if up else WARN, detail=detail, fix=fix)
     gpus = [f"{gpu.name} on {host.name}" for host in client.hosts().hosts for gpu in host.gpus]
     yield Diagnosis(name="gpu", state=OK, detail=", ".join(gpus) or "none seen; models run on the CPU")
+
+
+def _sandboxes(agents: "Sequence[AgentView]") -> Iterator[Diagnosis]:
+    """How well the agents that are there confine what work runs: one line for each level."""
+    levels = sorted({sandbox_of(agent.capabilities) for agent in agents})
+    for level in levels:
+        names = ", ".join(agent.name for agent in agents if sandbox_of(agent.capabilities) == level)
+        state, fix = _OF_SANDBOXES.get(level, (OK, ""))
+        yield Diagnosis(name="sandbox", state=state, detail=f"{level}: {names}", fix=fix)
+
+
+_OF_SANDBOXES: Final = {
+    "none": (
+        FAIL,
+        "they run no commands: apt install bubblewrap there; without it, only Linux 6.12 or newer can confine them",
+    ),
+    "unsafe": (WARN, "their work has all rights of the user who runs them; sandbox = 'auto' there confines it"),
+    "unknown": (WARN, "bring these agents up to date"),
+}
+"""Levels that ask for something, and what."""

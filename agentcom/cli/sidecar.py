@@ -15,6 +15,12 @@ from agentcom.cli.parent import with_parent
 @click.option("--name", metavar="NAME", help="What the agent is called; made up at the first start if left out.")
 @click.option("--slots", metavar="K", help="Attempts at a time.")
 @click.option("--capability", "capabilities", multiple=True, metavar="C", help="What tasks may need, repeatable.")
+@click.option("--sandbox", metavar="LEVEL", help="How work is confined: auto, or unsafe for not at all.")
+@click.option("--sandbox-read", multiple=True, metavar="DIR", help="A directory that work may read, repeatable.")
+@click.option("--sandbox-write", multiple=True, metavar="DIR", help="A directory that work may change, repeatable.")
+@click.option(
+    "--sandbox-network/--no-sandbox-network", default=None, help="Let work reach the network of this machine."
+)
 @click.option("--drain-s", metavar="S", help="How long an orderly end waits for running work.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")

@@ -99,13 +99,13 @@ def way_line(way: Candidate) -> str:
 
 
 def tier_words(tier: TierDecision) -> str:
-    """How hard the task counts as, who says so, and why."""
-    why = ", ".join(tier.signals)
+    """How hard the task counts as, who says so, what it looks like, how sure that is, and why."""
+    sure = tier.inferred_confidence or (0.0 if tier.explicit else tier.confidence)
+    why = f"{f'{sure:.0%} sure: ' if sure else ''}{', '.join(tier.signals)}"
     if tier.explicit is None:
-        return f"{tier.effective} by its looks, {tier.confidence:.0%} sure ({why})"
-    if tier.explicit is tier.inferred:
-        return f"{tier.effective}, as it looks too ({why})"
-    return f"{tier.effective}, although it looks {tier.inferred} ({why})"
+        return f"{tier.effective} by its looks ({why})"
+    looks = f"although it looks {tier.inferred}" if tier.disagrees else "as it looks too"
+    return f"{tier.effective}, {looks} ({why})"
 
 
 def rung_words(rung: Rung | None) -> str:

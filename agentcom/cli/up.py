@@ -13,6 +13,7 @@ import click
 
 from agentcom import settings
 from agentcom.cli import endings, output
+from agentcom.cli.agents import sandbox_of
 from protocol.errors import BadInput, Problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT: Final = 7420
 _AGENTS_S: Final = 20.0
+_ABOUT: Final = {
+    "none": "none, so no commands are run; apt install bubblewrap, then start again",
+    "unsafe": "off: work has all your rights",
+}
+"""Levels of the sandbox that nobody should overlook."""
 
 
 @click.command(name="up")
@@ -125,6 +131,7 @@ async def _welcome(household: "Household", plan: "Plan", *, is_usual: bool, is_o
             "Hub": f"{household.url}   (this machine only)   data {plan.folder}",
             "Dashboard": f"{link}   (works once, within 5 minutes)",
             "Agents": ", ".join(online) or ("none asked for" if not household.agents else "starting"),
+            "Sandbox": "; ".join(sorted({_ABOUT.get(level, level) for level in online.values()})),
             "Next": f"agentcom submit --shell 'echo hello' --wait{where}   (in another terminal)",
             "Stop": "Ctrl-C; nothing that was submitted is lost",
         }
@@ -134,12 +141,13 @@ async def _welcome(household: "Household", plan: "Plan", *, is_usual: bool, is_o
         await asyncio.to_thread(webbrowser.open, link)
 
 
-async def _agents(client: "AsyncClient", count: int) -> list[str]:
-    """Names of the agents that joined, once all have or it took too long."""
+async def _agents(client: "AsyncClient", count: int) -> dict[str, str]:
+    """The agents that joined, once all have or it took too long: name, and how it confines what its work runs."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + _AGENTS_S
     while True:
-        found = [agent.name for agent in (await client.agents()).agents if agent.state != "offline"]
+        agents = [agent for agent in (await client.agents()).agents if agent.state != "offline"]
+        found = {agent.name: sandbox_of(agent.capabilities) for agent in agents}
         if len(found) >= count or loop.time() > ends_at:
             return found
         await asyncio.sleep(0.05)

@@ -115,6 +115,9 @@ const drawQueue = () => {
     element("li", {}, element("b", {}, String(page.queue[state] ?? UNKNOWN)), stateChip(state))));
 };
 
+// How an agent confines what work runs, as it says itself among what it offers.
+const sandboxOf = (agent) => (agent.capabilities ?? []).find((each) => each.startsWith("sandbox:"))?.slice(8) ?? "unknown";
+
 const drawAgents = () => {
   if (!page.agents.length) {
     at("agents").replaceChildren(element("li", { class: "muted" }, "No agent has joined. Start one: ", element("code", {}, "agentcom sidecar --hub URL --token-file agent.token")));
@@ -126,7 +129,7 @@ const drawAgents = () => {
     const chip = isLive ? stateChip(agent.state) : stateChip("unknown", `unknown, was ${agent.state}`);
     const doing = agent.tasks.map((id) => page.tasks.get(id)?.title ?? id).join(", ");
     return element("li", {}, element("b", {}, agent.name), " ", chip, slots,
-      element("div", { class: "muted" }, `${agent.busy} of ${agent.slots} slots, on ${agent.host}`),
+      element("div", { class: "muted" }, `${agent.busy} of ${agent.slots} slots, on ${agent.host}, sandbox: ${sandboxOf(agent)}`),
       doing ? element("div", {}, doing) : "",
       agent.last_seen_at ? element("div", { class: "muted" }, "seen ", element("time", { datetime: agent.last_seen_at, "data-since": "" }, ago(agent.last_seen_at))) : "");
   }));

@@ -25,7 +25,7 @@ MANY_CHECKS: Final = 4
 def infer(spec: TaskSpec) -> TierDecision:
     """The tier that ``spec`` should be treated as, and why.
 
-    Confidence is from 0.5 (a guess) to 1.0 (the submitter said so).
+    Confidence is from 0.5 (a guess) to 0.95; that of the effective tier is 1.0 if the submitter has named it.
     """
     words = re.findall(r"[a-z][a-z-]+", f"{spec.title} {spec.prompt} {' '.join(spec.success_criteria)}".lower())
     signals: list[str] = []
@@ -54,13 +54,14 @@ def infer(spec: TaskSpec) -> TierDecision:
     inferred = _tier(score, is_easy=bool(easy) or is_command_only, words=len(words))
     if not signals:
         signals.append("no signal either way")
-    explicit = spec.complexity
+    explicit, confidence = spec.complexity, round(min(0.95, 0.5 + 0.15 * abs(score)), 2)
     return TierDecision(
         explicit=explicit,
         inferred=inferred,
         effective=explicit or inferred,
-        confidence=1.0 if explicit else min(0.95, 0.5 + 0.15 * abs(score)),
+        confidence=1.0 if explicit else confidence,
         signals=tuple(signals),
+        inferred_confidence=confidence,
     )
 
 

@@ -95,6 +95,8 @@ def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExp
         yield "bring an offline agent back"
     if "is draining" in texts:
         yield "resume a draining agent: agentcom agents resume NAME"
+    if "has no sandbox" in texts:
+        yield "install bubblewrap on the agent's host (apt install bubblewrap) and start the agent again"
     if "LLM endpoint" in texts:
         yield from (f"bring endpoint {name} back: it does not answer" for name in fleet.endpoints_down)
     if Strategy.LOCAL_LLM in requirements.strategies and "LLM endpoint" in texts:

@@ -25,6 +25,10 @@ class Match:
     reason: str
 
 
+NO_SANDBOX: Final = "sandbox:none"
+"""What an agent says that can confine no program."""
+
+
 def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
     """What keeps ``agent`` from this class whatever the strategy; empty: nothing does."""
     reasons = []
@@ -38,6 +42,8 @@ def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
         reasons.append("is blocked")
     wanted = {f"executor:{requirements.executor}", *requirements.needs}
     reasons.extend(f"lacks {name!r}" for name in sorted(wanted - agent.capabilities))
+    if NO_SANDBOX in agent.capabilities and f"executor:{requirements.executor}" not in agent.capabilities:
+        reasons.append("has no sandbox, so it runs no commands")
     return reasons
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
-from hub.core.routing import DEFAULT_CHAINS, route
+from hub.core.routing import DEFAULT_CHAINS, Requirements, route
 from hub.core.window import Window
 from hub.store.changes import Added, AddTasks, Cancel, Ended, NewTask, Ready, Retry
 from hub.store.rows import new_summary, summary, task_title
@@ -72,8 +72,10 @@ class Intake:
         if len(specs) > 1:
             self.check(len(specs), by)
         now_ms = self._clock.now_ms()
-        tasks = tuple(self._new(spec, now_ms, by) for spec in specs)
-        del specs  # they would wait for the disk beside their stored form
+        routed = [route(spec, self._chains, by, self._patience) for spec in specs]
+        tasks = tuple(self._new(spec, *way, now_ms) for spec, way in zip(specs, routed, strict=True))
+        named = [tier for tier, _ in routed if tier.explicit is not None]
+        del specs, routed  # they would wait for the disk beside their stored form
         self._admit(len(tasks), {task.class_text for task in tasks}, by)
         change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)
         runnable = [t for t in tasks if t.ready_ms is None and not t.depends_on]
@@ -88,6 +90,8 @@ class Intake:
             self._withdraw(runnable)
             rows = await self._store.summaries(added.ids)
             return Submitted(tasks=tuple(summary(row) for row in rows), replayed=True)
+        for tier in named:
+            self._on_explicit(tier)
         for task, state in zip(tasks, added.states, strict=True):
             if task.depends_on and state is TaskState.QUEUED and task.ready_ms is None:
                 self._window.add(task.class_text, (task.priority, task.id))
@@ -100,10 +104,7 @@ class Intake:
         for task in tasks:
             self._window.discard(task.class_text, task.id)
 
-    def _new(self, spec: TaskSpec, now_ms: int, by: str) -> NewTask:
-        tier, requirements = route(spec, self._chains, by, self._patience)
-        if tier.explicit is not None:
-            self._on_explicit(tier)
+    def _new(self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, now_ms: int) -> NewTask:
         ready_ms = _ms(spec.run_after)
         return NewTask(
             id=self._ids.make(now_ms),

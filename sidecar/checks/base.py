@@ -5,14 +5,13 @@ A check never raises for what it finds: a command that is missing or runs too lo
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from protocol.limits import MAX_FINDING_BYTES
-from protocol.model import AttemptId, Check, Finding
+from protocol.model import Check, Finding
 from sidecar.core.outcome import tail
 from sidecar.errors import CannotStart
-from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell
 
 _NAME_CHARS: Final = 80
 _NO_TESTS: Final = 5
@@ -30,9 +29,7 @@ class Ground:
     ``uncommitted`` tells the paths with changes that no commit holds; it raises :class:`WorkFailed` if it cannot.
     """
 
-    attempt: AttemptId
-    workspace: Path
-    processes: Processes
+    cell: Cell
     timeout_s: float
     log: Callable[[str, str], None]
     uncommitted: Callable[[], Awaitable[tuple[str, ...]]]
@@ -59,10 +56,8 @@ async def run_command(check: Check, command: str, ground: Ground) -> Finding:
     """The finding of a check that passes if ``command`` exits 0 in time."""
     timeout_s = ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
     try:
-        outcome = await ground.processes.run(
+        outcome = await ground.cell.run(
             command,
-            attempt=ground.attempt,
-            cwd=ground.workspace,
             timeout_s=timeout_s,
             on_output=ground.log,
             max_output_bytes=MAX_FINDING_BYTES,

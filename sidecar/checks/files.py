@@ -11,7 +11,7 @@ from sidecar.tools.confined import Tree
 async def file_exists(check: CheckFileExists, ground: Ground) -> Finding:
     """Passes if a file or directory is there. Links do not count: what they point to is not the work's."""
     try:
-        there = await asyncio.to_thread(Tree(ground.workspace).exists, check.path)
+        there = await asyncio.to_thread(Tree(ground.cell.workspace).exists, check.path)
     except BadInput as exc:
         return finding(check, passed=False, detail=str(exc))
     return finding(check, passed=there, detail="" if there else f"{check.path!r} is not there")

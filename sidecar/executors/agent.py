@@ -114,9 +114,7 @@ class _Loop:
         """
         work = self.work
         self._tools = tools(
-            work.workspace,
-            work.processes,
-            work.attempt,
+            work.cell,
             seconds_left=lambda: self.spending.seconds_left,
             log=work.log,
         )

@@ -19,7 +19,7 @@ from protocol.model import AttemptId, Budget, FailureClass, Iteration, Routing, 
 from sidecar.core.outcome import tail
 from sidecar.core.verify import report_json
 from sidecar.errors import failure_of
-from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell
 
 _SUMMARY_CHARS: Final = 500
 
@@ -33,6 +33,7 @@ class Work:
     are what is left of the budget. ``log`` takes (stream, text). ``spent`` hears what the iteration has used so far, so
     it is known even if the work is cut off. ``check`` raises if nothing that others can notice may happen any more.
     ``answering`` is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
+    Programs of the work run in ``cell`` and nowhere else.
     """
 
     attempt: AttemptId
@@ -44,7 +45,7 @@ class Work:
     previous: Iteration | None
     remaining: Budget
     deadline_s: float
-    processes: Processes
+    cell: Cell
     log: Callable[[str, str], None]
     spent: Callable[[Usage], None]
     check: Callable[[], None] = lambda: None

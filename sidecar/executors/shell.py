@@ -5,7 +5,7 @@ from typing import Final
 from protocol.errors import BudgetSpent
 from protocol.model import FailureClass, Usage
 from sidecar.core.cause import cause
-from sidecar.errors import CannotStart
+from sidecar.errors import CannotStart, SandboxFailed
 from sidecar.executors.base import Execution, Work, failed, summary, task_env
 from sidecar.process import ProcessOutcome
 
@@ -38,15 +38,13 @@ class ShellExecutor:
                 failure=FailureClass.INPUT,
             )
         try:
-            outcome = await work.processes.run(
+            outcome = await work.cell.run(
                 command,
-                attempt=work.attempt,
-                cwd=work.workspace,
                 env=task_env(work),
                 timeout_s=work.deadline_s,
                 on_output=work.log,
             )
-        except CannotStart as exc:
+        except (CannotStart, SandboxFailed) as exc:
             return failed(exc, Usage())
         usage = Usage(seconds=outcome.seconds)
         if outcome.timed_out:

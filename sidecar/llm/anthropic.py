@@ -8,7 +8,7 @@ from typing import Any
 
 from protocol.choice import Effort
 from protocol.errors import EndpointDown, ModelFailed
-from protocol.model import EndpointKind, ModelReport, Residency, Timing, Usage
+from protocol.model import EndpointKind, Usage
 from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
@@ -20,10 +20,11 @@ from sidecar.llm.base import (
     PartialCall,
     answered_by,
     cause,
+    joined_turns,
     patiently,
     whole_text,
 )
-from sidecar.llm.config import DEFAULT_CLAUDE_MODEL, EndpointSettings
+from sidecar.llm.config import USUAL_MODELS, EndpointSettings
 from sidecar.llm.flow import Flow, Traffic
 from sidecar.llm.pricing import TokenCounts, cost_usd
 from sidecar.llm.statuses import translated
@@ -32,12 +33,12 @@ from sidecar.llm.statuses import translated
 class AnthropicProvider:
     """Chat with Claude models."""
 
-    def __init__(self, settings: EndpointSettings) -> None:
+    def __init__(self, settings: EndpointSettings, traffic: Traffic | None = None) -> None:
         import anthropic
         import httpx2
 
         self._settings = settings
-        self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
+        self._traffic = traffic or Traffic(settings.id, stall_s=settings.stall_s)
         self._status_error = anthropic.APIStatusError
         # Transport errors in the middle of a stream pass through the client as httpx2's, a broken event as ValueError.
         self._transport_errors = (anthropic.APIError, httpx2.HTTPError, ValueError)
@@ -52,20 +53,12 @@ class AnthropicProvider:
         """Close its connections."""
         await self._client.close()
 
-    async def models(self) -> tuple[ModelReport, ...]:
-        """The configured model. Asks nobody: a probe would cost time, and the first request tells as much."""
-        return (ModelReport(name=self._default_model, residency=Residency.WARM),)
-
-    @property
-    def _default_model(self) -> str:
-        return self._settings.default_model or DEFAULT_CLAUDE_MODEL
-
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
         return await patiently(lambda: self._ask(request), timeout_s=request.timeout_s)
 
     async def _ask(self, request: ChatRequest) -> ChatReply:
-        model = request.model or self._default_model
+        model = request.model or self._settings.default_model or USUAL_MODELS[EndpointKind.ANTHROPIC]
         flow, answer = self._traffic.begin(request, model), _Answer()
         try:
             async with flow.watched():
@@ -85,9 +78,7 @@ class AnthropicProvider:
         return ChatReply(whole_text(answer.text), finish, usage, calls)
 
     def _usage(self, answer: "_Answer", model: str, flow: Flow) -> Usage:
-        """What it cost. The API tells no timing: the first piece ends the reading, the last one the writing."""
-        tokens, settings, took_s = answer.tokens(), self._settings, flow.took_s
-        first_s, last_s = flow.first_s or 0.0, flow.last_s or 0.0
+        tokens, settings = answer.tokens(), self._settings
         return Usage(
             model=model,
             endpoint=settings.id,
@@ -95,8 +86,8 @@ class AnthropicProvider:
             output_tokens=tokens.output,
             cached_input_tokens=tokens.cache_read,
             cost_usd=cost_usd(tokens, model, kind=EndpointKind.ANTHROPIC, url=settings.url, local=settings.is_local),
-            seconds=took_s,
-            timing=Timing(model_s=took_s, prefill_s=first_s, decode_s=max(0.0, last_s - first_s)),
+            seconds=flow.took_s,
+            timing=flow.timing(),
         )
 
     def _finish(self, answer: "_Answer", model: str) -> Finish:
@@ -171,7 +162,7 @@ def _parameters(request: ChatRequest, model: str) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "model": model,
         "max_tokens": request.max_output_tokens,
-        "messages": _messages(request.messages),
+        "messages": [{"role": side, "content": blocks} for side, blocks in joined_turns(request.messages, _blocks)],
         "stream": True,
     }
     if request.effort is Effort.HIGH:
@@ -185,23 +176,8 @@ def _parameters(request: ChatRequest, model: str) -> dict[str, Any]:
     return parameters
 
 
-def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
-    """Results of one turn's calls must stand together in one user message."""
-    shaped: list[dict[str, Any]] = []
-    for message in messages:
-        if message.role == "tool":
-            role = "user"
-            blocks: list[dict[str, Any]] = [
-                {"type": "tool_result", "tool_use_id": message.call_id, "content": message.text}
-            ]
-        else:
-            role = message.role
-            blocks = [{"type": "text", "text": message.text}] if message.text.strip() else []
-            blocks += [
-                {"type": "tool_use", "id": c.id, "name": c.name, "input": c.arguments} for c in message.tool_calls
-            ]
-        if shaped and shaped[-1]["role"] == role:
-            shaped[-1]["content"] += blocks
-        elif blocks:
-            shaped.append({"role": role, "content": blocks})
-    return shaped
+def _blocks(message: ChatMessage) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [{"type": "tool_result", "tool_use_id": message.call_id, "content": message.text}]
+    text: list[dict[str, Any]] = [{"type": "text", "text": message.text}] if message.text.strip() else []
+    return text + [{"type": "tool_use", "id": c.id, "name": c.name, "input": c.arguments} for c in message.tool_calls]

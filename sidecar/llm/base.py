@@ -46,12 +46,16 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call that the model asks for. ``problem`` says why its arguments could not be read, empty if they could."""
+    """One call that the model asks for. ``problem`` says why its arguments could not be read, empty if they could.
+
+    ``signature`` is what the endpoint wants to see again where the conversation goes on with this call.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any]
     problem: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +131,6 @@ class Provider(Protocol):
 class Loader(Protocol):
     """A provider whose server loads models when it is told to."""
 
-    def loads(self, model: str) -> bool:
-        """Whether a request of ours waits for the model to be loaded."""
-
     async def load(self, model: str, *, context: int, keep_alive_s: float) -> bool:
         """Have the model loaded with so many tokens of context; whether that was needed.
 
@@ -176,6 +177,25 @@ def answered_by(endpoint: str, asked: str, said: str | None) -> str:
 def whole_text(pieces: Sequence[str]) -> str:
     """The text that came in ``pieces``, as valid Unicode: a character may be cut in two by a piece's end."""
     return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def joined_turns(
+    messages: Sequence[ChatMessage], shaped: Callable[[ChatMessage], list[dict[str, Any]]]
+) -> list[tuple[Literal["user", "assistant"], list[dict[str, Any]]]]:
+    """The conversation as turns of two sides, for the APIs that want the results of one turn's calls in one message.
+
+    Args:
+        shaped: the parts of a message in the API's words; a message without any is left out.
+    """
+    turns: list[tuple[Literal["user", "assistant"], list[dict[str, Any]]]] = []
+    for message in messages:
+        side: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
+        parts = shaped(message)
+        if turns and turns[-1][0] == side:
+            turns[-1][1].extend(parts)
+        elif parts:
+            turns.append((side, parts))
+    return turns
 
 
 def read_arguments(text: str) -> tuple[dict[str, Any], str]:

@@ -15,8 +15,8 @@ from protocol.errors import BadInput, Problem
 from protocol.ids import NAME
 from protocol.model import EndpointKind
 
-DEFAULT_CLAUDE_MODEL: Final = "claude-sonnet-5-5"
-SUPPORTED: Final = (EndpointKind.OLLAMA, EndpointKind.ANTHROPIC, EndpointKind.OPENAI)
+USUAL_MODELS: Final = {EndpointKind.ANTHROPIC: "claude-sonnet-5-5", EndpointKind.GEMINI: "gemini-2.5-flash"}
+"""Who is asked at a hosted service if nobody names a model; these kinds want a key, also behind a proxy here."""
 _LEAST_CONTEXT: Final = 512
 _MOST_CONTEXT: Final = 4 << 20
 _LEAST_STALL_S: Final = 0.1
@@ -28,8 +28,8 @@ _HOST: Final = re.compile(r"[^\s\\%<>^`{|}\"]+")
 class EndpointSettings:
     """One endpoint.
 
-    ``local`` (its tokens cost nothing and stay here) is, when not given, whether the URL names this machine; Claude is
-    never local by itself, also behind a proxy on this machine.
+    ``local`` (its tokens cost nothing and stay here) is, when not given, whether the URL names this machine; Claude and
+    Gemini are never local by themselves.
     ``num_ctx`` is the context length that an Ollama server is always asked for; 0: by what the work needs.
     ``stall_s`` is how long it may say nothing between two pieces of an answer; loading a model and reading a prompt get
     more, by their size.
@@ -60,7 +60,12 @@ class EndpointSettings:
         """Whether its tokens cost nothing and stay with us."""
         if self.local is not None:
             return self.local
-        return self.kind is not EndpointKind.ANTHROPIC and is_loopback(self.url)
+        return not self.is_hosted and is_loopback(self.url)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether it is a service of somebody else, which answers nobody without a key."""
+        return self.kind in USUAL_MODELS
 
 
 def is_loopback(url: str) -> bool:
@@ -77,9 +82,6 @@ def is_loopback(url: str) -> bool:
 def _problems(settings: EndpointSettings) -> Iterator[Problem]:
     if not NAME.fullmatch(settings.id):
         yield Problem("id", f"{settings.id[:64]!r} is no name: letters, digits and ._- , at most 64")
-    if settings.kind not in SUPPORTED:
-        known = ", ".join(SUPPORTED)
-        yield Problem("kind", f"{str(settings.kind)!r} is not supported by this version; supported: {known}")
     yield from _url_problem(settings.url)
     if settings.num_ctx and not _LEAST_CONTEXT <= settings.num_ctx <= _MOST_CONTEXT:
         yield Problem("num_ctx", f"{settings.num_ctx}; between {_LEAST_CONTEXT} and {_MOST_CONTEXT} tokens, or 0")

@@ -18,12 +18,20 @@ MORE_TOKENS: Final = 2
 """Times the usual length that an answer may have: what a model thinks counts as written."""
 CLAUDE: Final = {"effort": "max"}
 OPENAI: Final = "high"
+_GEMINI_BUDGET: Final = 24_576
+"""Tokens of thought that every model of Gemini's 2.5 family may be given."""
 _UNKNOWN: Final = re.compile(r"think|reasoning|effort|output_config", re.IGNORECASE)
 
 
 def ollama(model: str) -> Literal["high"] | bool:
     """``think`` in Ollama's API: the models of one family take a level, the others yes or no."""
     return "high" if model.startswith("gpt-oss") else True
+
+
+def gemini(model: str) -> dict[str, object]:
+    """``thinkingConfig`` in Gemini's API: the newer models take a level, those before them a number of tokens."""
+    is_old = re.match(r"gemini-[12]\b", model) is not None
+    return {"thinkingBudget": _GEMINI_BUDGET} if is_old else {"thinkingLevel": "high"}
 
 
 async def answered(provider: Provider, request: ChatRequest) -> ChatReply:

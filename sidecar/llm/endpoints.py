@@ -19,13 +19,15 @@ from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble, Re
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem
 from protocol.listing import Facts, Listed
 from sidecar.llm.base import ChatReply, ChatRequest, Loader, Provider
-from sidecar.llm.config import DEFAULT_CLAUDE_MODEL, EndpointSettings
+from sidecar.llm.config import USUAL_MODELS, EndpointSettings
+from sidecar.llm.flow import Traffic
 from sidecar.llm.looking import look
 
 _LIBRARIES: Final = {
     EndpointKind.OLLAMA: "ollama",
     EndpointKind.ANTHROPIC: "anthropic",
     EndpointKind.OPENAI: "openai",
+    EndpointKind.GEMINI: "aiohttp",
 }
 
 MAX_REPORTED: Final = 2_000
@@ -57,6 +59,7 @@ class Endpoints:
         self._adopted: dict[str, EndpointSettings] = {}
         self._providers: dict[str, _Watched] = {}
         self._outdated: list[_Watched] = []  # may still be in use; closed with the rest
+        self._traffic = {entry.id: Traffic(entry.id, stall_s=entry.stall_s) for entry in settings}
         self._seen: dict[str, EndpointReport | None] = {}
         self._troubles: dict[str, EndpointTrouble] = {}
         self._known: dict[str, Facts] = {}
@@ -82,14 +85,16 @@ class Endpoints:
 
     async def _look(self, settings: EndpointSettings) -> EndpointReport | None:
         try:
-            if settings.kind is EndpointKind.ANTHROPIC and not settings.api_key:
+            if settings.is_hosted and not settings.api_key:
                 raise EndpointRefused(settings.id, "it has no API key")
             # In a thread: a client library takes a while to import, and heartbeats must not wait for that.
             await asyncio.to_thread(importlib.import_module, "aiohttp")
             listed = await look(settings, self._known)
             if settings.guessed and settings.kind is EndpointKind.OPENAI and not listed.maker:
                 raise EndpointDown(settings.id, f"{settings.url} is no LLM server that we know")
-            report = self._marked(_report(settings, listed))
+            traffic = self._traffic[settings.id]
+            traffic.listed = listed
+            report = _report(settings, listed, traffic)
         except EndpointBusy as exc:
             self._met(settings, exc)  # it is there, it has no time: what it had stands
             return self._seen.get(settings.id)
@@ -98,15 +103,6 @@ class Endpoints:
             return None
         self._turn(settings, report, "")
         return report
-
-    def _marked(self, report: EndpointReport) -> EndpointReport:
-        """With the models that are on their way into memory for us: the server lists them as if they were there."""
-        watched = self._providers.get(report.id)
-        models = [
-            replace(model, residency=Residency.LOADING) if watched and watched.loads(model.name) else model
-            for model in report.models
-        ]
-        return replace(report, models=tuple(models))
 
     def _turn(self, settings: EndpointSettings, report: EndpointReport | None, problem: str) -> None:
         """Note what was seen, and log a change between up and down, once."""
@@ -149,15 +145,12 @@ class Endpoints:
         It gets a key only if one of ours is at the same address: a key is never sent to a place that a message names.
 
         Raises:
-            BadInput: it cannot be used: its kind, its address, or Claude without a key for that address.
+            BadInput: it cannot be used: its address, or a hosted service without a key for that address.
         """
         if report.id in self._settings:
             return
         place = report.kind, report.url.rstrip("/")
         keys = [own.api_key for own in self._settings.values() if (own.kind, own.url.rstrip("/")) == place]
-        if report.kind is EndpointKind.ANTHROPIC and not any(keys):
-            problem = "this sidecar has no API key for this address"
-            raise BadInput([Problem("api_key", problem)], f"endpoint {report.id!r}")
         wanted = EndpointSettings(
             id=report.id,
             kind=report.kind,
@@ -166,6 +159,9 @@ class Endpoints:
             api_key=next(filter(None, keys), ""),
             default_model=report.default_model,
         )
+        if wanted.is_hosted and not wanted.api_key:
+            problem = "this sidecar has no API key for this address"
+            raise BadInput([Problem("api_key", problem)], f"endpoint {report.id!r}")
         if self._adopted.get(report.id) != wanted:
             self._adopted[report.id] = wanted
             if (old := self._providers.pop(report.id, None)) is not None:
@@ -194,7 +190,8 @@ class Endpoints:
             known = ", ".join((*self._settings, *self._adopted)) or "none"
             raise EndpointRefused(endpoint_id, f"this sidecar has no such endpoint; it has {known}")
         if endpoint_id not in self._providers:
-            self._providers[endpoint_id] = _Watched(settings, self._met, self._did_well)
+            traffic = self._traffic.get(endpoint_id) or Traffic(endpoint_id, stall_s=settings.stall_s)
+            self._providers[endpoint_id] = _Watched(settings, traffic, self._met, self._did_well)
         return self._providers[endpoint_id]
 
     async def close(self) -> None:
@@ -210,6 +207,7 @@ class _Watched:
     """A provider that is made when it is first asked, and whose luck is noted."""
 
     settings: EndpointSettings
+    traffic: Traffic
     met: Callable[[EndpointSettings, EndpointDown], None]
     did_well: Callable[[EndpointSettings], None]
     _made: Provider | None = None
@@ -220,13 +218,8 @@ class _Watched:
             # In a thread, as the client libraries take up to two seconds to import.
             await asyncio.to_thread(importlib.import_module, _LIBRARIES[self.settings.kind])
         if self._made is None:  # somebody else may have made it meanwhile
-            self._made = _make(self.settings)
+            self._made = _make(self.settings, self.traffic)
         return self._made
-
-    def loads(self, model: str) -> bool:
-        """Whether a request of ours waits for the model to be loaded."""
-        made = self._made
-        return made is not None and isinstance(made, Loader) and made.loads(model)
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
@@ -248,31 +241,36 @@ class _Watched:
             await self._made.close()
 
 
-def _make(settings: EndpointSettings) -> Provider:
+def _make(settings: EndpointSettings, traffic: Traffic) -> Provider:
     match settings.kind:
         case EndpointKind.OLLAMA:
             from sidecar.llm.ollama import OllamaProvider
 
-            return OllamaProvider(settings)
+            return OllamaProvider(settings, traffic)
         case EndpointKind.ANTHROPIC:
             from sidecar.llm.anthropic import AnthropicProvider
 
-            return AnthropicProvider(settings)
+            return AnthropicProvider(settings, traffic)
         case EndpointKind.OPENAI:
             from sidecar.llm.openai_compatible import OpenAIProvider
 
-            return OpenAIProvider(settings)
-        case _:
-            raise AssertionError(f"settings refuse this kind: {settings.kind}")
+            return OpenAIProvider(settings, traffic)
+        case EndpointKind.GEMINI:
+            from sidecar.llm.gemini import GeminiProvider
+
+            return GeminiProvider(settings, traffic)
 
 
-def _report(settings: EndpointSettings, listed: Listed) -> EndpointReport:
+def _report(settings: EndpointSettings, listed: Listed, traffic: Traffic) -> EndpointReport:
+    models = tuple(
+        replace(model, residency=Residency.LOADING) if traffic.loads(model.name) else model for model in listed.models
+    )  # servers list a model that is on its way as if it were in memory
     return EndpointReport(
         id=settings.id,
         kind=settings.kind,
         url=settings.url,
         local=settings.is_local,
-        models=listed.models,
+        models=models,
         default_model=_default_model(settings, listed),
         parallel=listed.parallel,
         remark=listed.remark,
@@ -300,9 +298,7 @@ def _trouble(
 
 
 def _default_model(settings: EndpointSettings, listed: Listed) -> str:
-    """The configured model; else Claude's usual one, or the first of the list."""
-    if settings.default_model:
-        return settings.default_model
-    if settings.kind is EndpointKind.ANTHROPIC:
-        return DEFAULT_CLAUDE_MODEL
+    """The configured model; else the usual one of a hosted service, or the first of the list."""
+    if named := settings.default_model or USUAL_MODELS.get(settings.kind, ""):
+        return named
     return listed.models[0].name if listed.models else ""

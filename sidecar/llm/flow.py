@@ -12,8 +12,10 @@ import weakref
 from collections.abc import AsyncIterator
 from typing import Final
 
+from protocol.endpoints import ModelReport
+from protocol.listing import Listed
 from protocol.loads import Answering, AnswerPhase
-from protocol.model import Usage
+from protocol.model import Timing, Usage
 from sidecar.errors import AnswerEndless, EndpointStalled
 from sidecar.llm.base import ChatRequest, estimate_tokens, now_s
 
@@ -40,6 +42,8 @@ class Traffic:
         self.endpoint, self.stall_s = endpoint, stall_s
         self.reading: dict[str, float] = {}
         """Prompt tokens a second, by model, as measured last."""
+        self.listed = Listed(())
+        """What the server has, as it was last looked at."""
         self._flows: weakref.WeakSet[Flow] = weakref.WeakSet()
 
     def begin(self, request: ChatRequest, model: str) -> "Flow":
@@ -60,13 +64,22 @@ class Traffic:
 
     def loads(self, model: str) -> bool:
         """Whether a request of ours waits for the model to be loaded."""
-        return any(flow.is_open and flow.is_loading and flow.model == model for flow in self._flows)
+        return any(flow.is_open and flow.is_loading and is_same(model, flow.model) for flow in self._flows)
+
+    def has(self, model: str) -> ModelReport | None:
+        """What is known of a model of the server; nothing before the first look at it."""
+        return next((report for report in self.listed.models if is_same(report.name, model)), None)
 
     def moved(self, mover: "Flow") -> None:
         """Something came for one of the requests: the others may be waiting behind it."""
         for flow in self._flows:
             if flow is not mover and flow.is_open and flow.tokens == 0:
                 flow.arm()
+
+
+def is_same(found: str | None, wanted: str) -> bool:
+    """Whether two names mean one model: to Ollama, one without a tag is ``latest``."""
+    return found in {wanted, f"{wanted}:latest"}
 
 
 class Flow:
@@ -118,6 +131,11 @@ class Flow:
             pace = SLOWEST_READING if measured is None else measured * MEASURED_SHARE
             allowed += estimate_tokens(self._request) * (1 - (self._read or 0.0)) / pace
         return allowed
+
+    def timing(self) -> Timing:
+        """Where the time went if nobody tells: the first piece ends the reading, the last one the writing."""
+        first_s, last_s = self.first_s or 0.0, self.last_s or 0.0
+        return Timing(model_s=self.took_s, prefill_s=first_s, decode_s=max(0.0, last_s - first_s))
 
     def snapshot(self) -> Answering:
         """How it stands."""

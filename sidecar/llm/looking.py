@@ -68,3 +68,11 @@ async def _ask(client: "aiohttp.ClientSession", settings: EndpointSettings, ques
         if question.optional:
             return None
         raise
+
+
+async def names(settings: EndpointSettings) -> tuple[str, ...]:
+    """The models of the endpoint, to say which there are instead of one that is not; none if it does not answer."""
+    try:
+        return tuple(model.name for model in (await look(settings, {})).models)
+    except EndpointDown:
+        return ()

@@ -20,7 +20,7 @@ from protocol.errors import (
     PromptTooLong,
     ToolsUnsupported,
 )
-from protocol.model import ModelReport, Residency, Timing, Usage
+from protocol.model import Timing, Usage
 from sidecar.errors import PromptCut
 from sidecar.llm import effort
 from sidecar.llm.base import (
@@ -38,8 +38,9 @@ from sidecar.llm.base import (
 )
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.contexts import LEAST_ANSWER, context_for, most_of
-from sidecar.llm.flow import Flow, Traffic
+from sidecar.llm.flow import Flow, Traffic, is_same
 from sidecar.llm.headers import bare
+from sidecar.llm.looking import names
 
 if TYPE_CHECKING:
     import ollama  # only its names: the import itself is slow and waits for the first endpoint of this kind
@@ -56,14 +57,13 @@ log = structlog.get_logger(__name__)
 class OllamaProvider:
     """Chat with the models of one Ollama server."""
 
-    def __init__(self, settings: EndpointSettings) -> None:
+    def __init__(self, settings: EndpointSettings, traffic: Traffic | None = None) -> None:
         import httpx
         import ollama
 
         self._settings = settings
-        self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
+        self._traffic = traffic or Traffic(settings.id, stall_s=settings.stall_s)
         self._most: dict[str, int | None] = {}  # tokens that a model can take, as the server says
-        self._sizes: dict[str, int | None] = {}
         self._ahead: set[str] = set()  # models that were loaded ahead of their work, and not used since
         # Errors of the transport pass through the client unchanged; a broken line is a JSON error, a line that is no
         # answer a validation error of pydantic, which is a ValueError too.
@@ -84,42 +84,11 @@ class OllamaProvider:
         """Close its connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # the library left this one method untyped
 
-    async def models(self) -> tuple[ModelReport, ...]:
-        """The models on the server's disk; those in memory are warm.
-
-        A model that is still loading is listed by the server as if it were in memory. Models that the server passes on
-        to a cloud are left out: they are neither local nor ours to pay for unasked.
-        """
-        try:
-            listed, running = await self._client.list(), await self._client.ps()
-        except self._response_error as exc:
-            raise self._translated(exc, "") from exc
-        except self._transport_errors as exc:
-            raise EndpointDown(self._settings.id, f"no Ollama answers at {self._settings.url} ({exc})") from exc
-        warm = {entry.model: entry for entry in running.models}
-        self._sizes = {str(entry.model): None if entry.size is None else int(entry.size) for entry in listed.models}
-        return tuple(
-            ModelReport(
-                name=entry.model,
-                residency=self._residency(entry.model, is_listed=entry.model in warm),
-                size_bytes=self._sizes[entry.model],
-                vram_bytes=int(warm[entry.model].size_vram or 0) if entry.model in warm else None,
-                context=warm[entry.model].context_length if entry.model in warm else None,
-            )
-            for entry in listed.models
-            if entry.model and not entry.model.endswith((":cloud", "-cloud"))
-        )
-
-    def _residency(self, model: str, *, is_listed: bool) -> Residency:
-        if self.loads(model):
-            return Residency.LOADING
-        return Residency.WARM if is_listed else Residency.COLD
-
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
         model = request.model or self._settings.default_model
         if not model:
-            raise ModelMissing(self._settings.id, "", tuple(m.name for m in await self.models()))
+            raise ModelMissing(self._settings.id, "", await names(self._settings))
         return await patiently(lambda: self._ask(request, model), timeout_s=request.timeout_s)
 
     async def _ask(self, request: ChatRequest, model: str) -> ChatReply:
@@ -169,9 +138,10 @@ class OllamaProvider:
         Raises:
             PromptTooLong: the prompt does not fit what may be asked for.
         """
-        loaded = next((entry for entry in (await self._client.ps()).models if _is_same(entry.model, model)), None)
+        loaded = next((entry for entry in (await self._client.ps()).models if is_same(entry.model, model)), None)
         if loaded is None:
-            flow.must_load(self._sizes.get(model) or self._sizes.get(f"{model}:latest"))
+            found = self._traffic.has(model)
+            flow.must_load(found.size_bytes if found is not None else None)
         prompt = estimate_tokens(request)
         wish = max(prompt + request.max_output_tokens, request.context_tokens)
         most = self._settings.num_ctx or most_of(await self._most_of(model))
@@ -193,10 +163,6 @@ class OllamaProvider:
             found = [value for name, value in facts.items() if name.endswith(".context_length")]
             self._most[model] = int(found[0]) if found and isinstance(found[0], int | float) else None
         return self._most[model]
-
-    def loads(self, model: str) -> bool:
-        """See :class:`sidecar.llm.base.Loader`."""
-        return self._traffic.loads(model) or self._traffic.loads(model.removesuffix(":latest"))
 
     async def load(self, model: str, *, context: int, keep_alive_s: float) -> bool:
         """See :class:`sidecar.llm.base.Loader`."""
@@ -295,14 +261,14 @@ class OllamaProvider:
         estimate = estimate_tokens(request)
         if counted == 0 or counted >= estimate * _SUSPICIOUS:
             return
-        entry = next((entry for entry in (await self._client.ps()).models if _is_same(entry.model, model)), None)
+        entry = next((entry for entry in (await self._client.ps()).models if is_same(entry.model, model)), None)
         real = (entry.context_length if entry else None) or context
         if real < estimate:
             raise PromptCut(model, estimate, counted, real)
 
     async def _explained(self, exc: "ollama.ResponseError", model: str) -> Exception:
         if exc.status_code == 404:  # noqa: PLR2004 - HTTP
-            return ModelMissing(self._settings.id, model, tuple(m.name for m in await self.models()))
+            return ModelMissing(self._settings.id, model, await names(self._settings))
         return self._translated(exc, model)
 
     def _translated(self, exc: "ollama.ResponseError", model: str) -> Exception:
@@ -345,11 +311,6 @@ class _Answer:
             flow.take(message.content)
         if part.done:
             self.last = part
-
-
-def _is_same(found: str | None, wanted: str) -> bool:
-    """Whether two names mean one model: without a tag it is ``latest``."""
-    return found in {wanted, f"{wanted}:latest"}
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

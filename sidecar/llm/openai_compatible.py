@@ -7,9 +7,12 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from protocol.choice import Effort
 from protocol.errors import EndpointDown, ModelFailed, ModelMissing
-from protocol.model import EndpointKind, ModelReport, Residency, Timing, Usage
+from protocol.listing import LLAMA_CPP
+from protocol.model import EndpointKind, Residency, Timing, Usage
 from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
@@ -27,23 +30,20 @@ from sidecar.llm.base import (
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.flow import Flow, Traffic
 from sidecar.llm.headers import bare
+from sidecar.llm.looking import names
 from sidecar.llm.pricing import TokenCounts, cost_usd
 from sidecar.llm.statuses import translated
-
-_RESIDENCY = {"loaded": Residency.WARM, "loading": Residency.LOADING, "unloaded": Residency.COLD}
 
 
 class OpenAIProvider:
     """Chat with the models of one OpenAI-compatible server; its URL ends where ``/chat/completions`` begins."""
 
-    def __init__(self, settings: EndpointSettings) -> None:
+    def __init__(self, settings: EndpointSettings, traffic: Traffic | None = None) -> None:
         import httpx2
         import openai
 
         self._settings = settings
-        self._traffic = Traffic(settings.id, stall_s=settings.stall_s)
-        self._is_llamacpp = False
-        self._residency: dict[str, Residency] = {}
+        self._traffic = traffic or Traffic(settings.id, stall_s=settings.stall_s)
         self._status_error = openai.APIStatusError
         self._transport_errors = (openai.APIError, httpx2.HTTPError, ValueError)
         # OpenAI's newer models refuse the old name of the limit, other servers may not know the new one.
@@ -64,38 +64,20 @@ class OpenAIProvider:
         """Close its connections."""
         await self._client.close()
 
-    async def models(self) -> tuple[ModelReport, ...]:
-        """The models that the server lists.
-
-        They count as warm unless the server says otherwise (llama.cpp in router mode does): a hosted model answers at
-        once, and a server of a single model has loaded it at its start.
-        """
-        try:
-            page = await self._client.models.list()
-        except self._status_error as exc:
-            raise translated(self._settings.id, "", exc.status_code, exc.response.headers, exc.message) from exc
-        except self._transport_errors as exc:
-            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
-        self._is_llamacpp = any(getattr(entry, "owned_by", "") == "llamacpp" for entry in page.data)
-        self._residency = {entry.id: _residency(entry) for entry in page.data}
-        return tuple(ModelReport(name=name, residency=self._now(name)) for name in self._residency)
-
-    def _now(self, model: str) -> Residency:
-        return Residency.LOADING if self._traffic.loads(model) else self._residency[model]
-
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
         model = request.model or self._settings.default_model
         if not model:
-            raise ModelMissing(self._settings.id, "", tuple(m.name for m in await self.models()))
+            raise ModelMissing(self._settings.id, "", await names(self._settings))
         return await patiently(lambda: self._ask(request, model), timeout_s=request.timeout_s)
 
     async def _ask(self, request: ChatRequest, model: str) -> ChatReply:
         flow, answer = self._traffic.begin(request, model), _Answer()
-        if self._residency.get(model) is Residency.COLD:
-            flow.must_load(None)
+        found = self._traffic.has(model)
+        if found is not None and found.residency is Residency.COLD:
+            flow.must_load(found.size_bytes)
         parameters = _parameters(request, model, self._limit_name)
-        if self._is_llamacpp:
+        if self._traffic.listed.maker == LLAMA_CPP:
             parameters["extra_body"] = {"return_progress": True}  # how much of the prompt is read, as it is
         try:
             async with flow.watched():
@@ -192,11 +174,9 @@ class _Answer:
                 prefill_s=told.get("prompt_ms", 0.0) / 1000,
                 decode_s=told.get("predicted_ms", 0.0) / 1000,
             )
-        if flow is None or flow.first_s is None or flow.last_s is None:
+        if flow is None:
             return Timing(model_s=seconds)
-        return Timing(
-            model_s=seconds, prefill_s=0.0 if is_local else flow.first_s, decode_s=max(0.0, flow.last_s - flow.first_s)
-        )
+        return msgspec.structs.replace(flow.timing(), prefill_s=0.0) if is_local else flow.timing()
 
     def _count(self, usage: Any) -> None:  # noqa: ANN401 - one of the client's usage types
         details = usage.prompt_tokens_details
@@ -212,12 +192,6 @@ def _numbers(found: object) -> dict[str, float]:
     if not isinstance(found, dict):
         return {}
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
-
-
-def _residency(entry: Any) -> Residency:  # noqa: ANN401 - the client's type, as above
-    status = (entry.model_extra or {}).get("status")
-    value = status.get("value") if isinstance(status, dict) else None
-    return _RESIDENCY.get(str(value), Residency.WARM)
 
 
 def _parameters(request: ChatRequest, model: str, limit_name: str) -> dict[str, Any]:

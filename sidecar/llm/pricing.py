@@ -5,8 +5,12 @@ price: discounts are not known here.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.model import EndpointKind
+
+_PRICED: Final = {EndpointKind.ANTHROPIC: "anthropic", EndpointKind.GEMINI: "google"}
+"""Whose list counts, also behind a proxy; other services are known by their address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ def cost_usd(tokens: TokenCounts, model: str, *, kind: EndpointKind, url: str, l
         cache_write_tokens=tokens.cache_write,
     )
     try:
-        if kind is EndpointKind.ANTHROPIC:
-            price = calc_price(usage, model, provider_id="anthropic")
+        if kind in _PRICED:
+            price = calc_price(usage, model, provider_id=_PRICED[kind])
         else:
             price = calc_price(usage, model, provider_api_url=url)
     except LookupError:

@@ -1,7 +1,7 @@
 """What the HTTP answers of hosted LLM services mean to us.
 
-Anthropic's and OpenAI's clients are made by one generator and raise errors of one shape; both modules translate them
-here.
+Anthropic's and OpenAI's clients are made by one generator and raise errors of one shape; both modules, and the one for
+Gemini, translate them here.
 """
 
 import re
@@ -26,6 +26,8 @@ _NO_ROOM: Final = re.compile(
     re.IGNORECASE,
 )
 """How servers say that a prompt is too long; none has a status of its own for it."""
+_LATER: Final = frozenset({408, 409, 425})
+"""Of the statuses that blame the request, those that another try may mend."""
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -59,7 +61,7 @@ def _number(text: str | None) -> float | None:
 
 
 def translated(endpoint: str, model: str, status: int, headers: Mapping[str, str], text: str) -> WorkFailed:
-    """The error that an HTTP ``status`` of 400 or more stands for; ``text`` is the server's explanation."""
+    """The error that any HTTP ``status`` but 200 stands for; ``text`` is the server's explanation."""
     short = f"HTTP {status}: {text[:300]}"
     match status:
         case 429 | 503 | 529:
@@ -68,9 +70,7 @@ def translated(endpoint: str, model: str, status: int, headers: Mapping[str, str
             return EndpointRefused(endpoint, f"{short}; check its API key and account")
         case 404:
             return ModelMissing(endpoint, model)
-        case 408 | 409 | 425:
-            return EndpointDown(endpoint, short)
-        case _ if status < 500:  # noqa: PLR2004 - HTTP
+        case _ if 400 <= status < 500 and status not in _LATER:  # noqa: PLR2004 - HTTP: our request is at fault
             return _refused(f"endpoint {endpoint}, model {model}: {short}", model, text)
         case _:
             return EndpointDown(endpoint, short)

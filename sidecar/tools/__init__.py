@@ -1,27 +1,23 @@
 """What a model may do in a workspace: the tools of the ``agent`` executor."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from protocol.model import AttemptId
-from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell
 from sidecar.tools.base import Tool
 from sidecar.tools.files import file_tools
 from sidecar.tools.shell import run_tool
 
 
 def tools(
-    workspace: Path,
-    processes: Processes,
-    attempt: AttemptId,
+    cell: Cell,
     *,
     seconds_left: Callable[[], float],
     log: Callable[[str, str], None],
 ) -> dict[str, Tool[Any]]:
     """All tools of one attempt by name: list, read, search, edit, write, run."""
     found = (
-        *file_tools(workspace, processes, attempt),
-        run_tool(workspace, processes, attempt, seconds_left=seconds_left, log=log),
+        *file_tools(cell),
+        run_tool(cell, seconds_left=seconds_left, log=log),
     )
     return {tool.name: tool for tool in found}

@@ -5,14 +5,12 @@ pattern that a model invents may run for ever, and a process can be ended.
 """
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
 from protocol.errors import BadInput, Problem
-from protocol.model import AttemptId
-from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell
 from sidecar.tools.base import Tool
 from sidecar.tools.confined import MAX_READ_BYTES, Tree, names_of
 
@@ -62,9 +60,9 @@ class WriteArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     content: Annotated[str, Meta(description="the whole new content")]
 
 
-def file_tools(workspace: Path, processes: Processes, attempt: AttemptId) -> tuple[Tool[Any], ...]:
+def file_tools(cell: Cell) -> tuple[Tool[Any], ...]:
     """The file tools of one attempt."""
-    files = _Files(workspace, processes, attempt)
+    files = _Files(cell)
     return (
         Tool("list", "List a directory of the workspace.", ListArguments, files.list),
         Tool("read", "Show a file, or some of its lines.", ReadArguments, files.read),
@@ -75,10 +73,8 @@ def file_tools(workspace: Path, processes: Processes, attempt: AttemptId) -> tup
 
 
 class _Files:
-    def __init__(self, workspace: Path, processes: Processes, attempt: AttemptId) -> None:
-        self._tree = Tree(workspace)
-        self._processes = processes
-        self._attempt = attempt
+    def __init__(self, cell: Cell) -> None:
+        self._tree, self._cell = Tree(cell.workspace), cell
 
     async def list(self, arguments: ListArguments) -> str:
         entries = await asyncio.to_thread(self._tree.entries, arguments.path)
@@ -110,10 +106,8 @@ class _Files:
         if names and not await asyncio.to_thread(self._tree.exists, arguments.path):
             raise BadInput([Problem("path", f"{arguments.path[:100]!r} is not there, or is a link")], "arguments")
         command = ["grep", "-rnI", "-E" if arguments.regex else "-F", "--exclude-dir=.git", "-e", arguments.text, "--"]
-        outcome = await self._processes.run(
+        outcome = await self._cell.run(
             [*command, "./" + "/".join(names)],
-            attempt=self._attempt,
-            cwd=self._tree.root,
             timeout_s=SEARCH_TIMEOUT_S,
             max_output_bytes=_SEARCH_OUTPUT_BYTES,
         )

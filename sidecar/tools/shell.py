@@ -1,14 +1,12 @@
 """The tool that runs a command in the workspace, in a process of the attempt that ends with it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
 from protocol.errors import BadInput, Problem
-from protocol.model import AttemptId
-from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell
 from sidecar.tools.base import MAX_RESULT_BYTES, Tool
 
 DEFAULT_TIMEOUT_S: Final = 60.0
@@ -23,9 +21,7 @@ class RunArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def run_tool(
-    workspace: Path,
-    processes: Processes,
-    attempt: AttemptId,
+    cell: Cell,
     *,
     seconds_left: Callable[[], float],
     log: Callable[[str, str], None],
@@ -43,10 +39,8 @@ def run_tool(
         if problems:
             raise BadInput(problems, "arguments")
         timeout_s = max(0.1, min(arguments.timeout_s, seconds_left()))
-        outcome = await processes.run(
+        outcome = await cell.run(
             arguments.command,
-            attempt=attempt,
-            cwd=workspace,
             timeout_s=timeout_s,
             on_output=log,
             max_output_bytes=MAX_RESULT_BYTES - 1024,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.mesh import Mesh, until
+from tests.support.mesh import Mesh, until, work_of
 from tests.support.nvml import MIB, FakeDriver, gpu, machine
 
 STRANGER = 2**22 + 1
@@ -36,10 +36,12 @@ def test_gpus_are_seen_from_the_driver_to_the_api_and_outlast_the_hub(tmp_path: 
         capabilities = running.call("GET", "/api/v1/agents")["agents"][0]["capabilities"]
 
         # A process of an attempt is told from a stranger's.
-        task = running.submit(command=f"echo $$ > {tmp_path}/pid; exec sleep 60")
-        until((tmp_path / "pid").exists, "the work has begun")
-        until(lambda: (tmp_path / "pid").read_text().strip(), "and has said which process it is")
-        pid = int((tmp_path / "pid").read_text())
+        task = running.submit(command="exec sleep 60")
+        working: list[int] = []
+        until(
+            lambda: working.extend(each.pid for each in work_of(task) if each.name() == "sleep") or working, "it works"
+        )
+        pid = working[0]
         driver.set(*machine(gpu(0, used_mib=6000, computing=f"{pid}:300 {STRANGER}:5000"), gpu(1)))
         held = until_host(running, lambda host: host["gpus"][0]["processes"], "who holds the memory is reported")
         running.call("POST", f"/api/v1/tasks/{task}/cancel")

@@ -1,6 +1,5 @@
 """What the first light must hold, on real processes: speed of the idle fleet, fairness, kill -9 of either side."""
 
-import os
 import statistics
 import time
 from collections import Counter
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mesh import Refused, mesh, until
+from tests.support.mesh import Refused, mesh, until, work_of
 from tests.support.repositories import CALC, TEST_OF_CALC, make_remote
 
 
@@ -41,15 +40,13 @@ def test_four_agents_share_twenty_tasks_evenly(tmp_path: Path) -> None:
 
 
 def test_a_task_survives_its_sidecar_and_no_process_of_it_does(tmp_path: Path) -> None:
-    marker = tmp_path / "pids"
-    command = f"echo $$ >> {marker}; setsid sh -c 'echo $$ >> {marker}; sleep 300' & sleep 4; echo done"
+    command = "setsid sh -c 'sleep 300' & sleep 4; echo done"
     with mesh(tmp_path, "One", "Two") as running:
         task = running.submit(command=command)
-        until(lambda: marker.exists() and len(marker.read_text().split()) == 2, "both processes have started")
+        until(lambda: {"4", "300"} <= {each.cmdline()[-1] for each in work_of(task)}, "both processes have started")
         first = running.task(task)
-        pids = [int(pid) for pid in marker.read_text().split()]
         running.kill(running.sidecars[first["agent"]])
-        until(lambda: not any(map(_is_alive, pids)), "nothing of the dead attempt is left", timeout_s=10)
+        until(lambda: not work_of(task, 1), "nothing of the dead attempt is left", timeout_s=10)
         [ended] = running.wait(task)
 
     assert ended["state"] == "completed"
@@ -59,6 +56,10 @@ def test_a_task_survives_its_sidecar_and_no_process_of_it_does(tmp_path: Path) -
     assert ended["retries_left"] == 3, "a lost machine costs no retry"
 
 
+MOST = 150
+"""Commands that two slots get done in time, on whatever machine."""
+
+
 def test_nothing_acknowledged_is_lost_when_the_hub_is_killed_under_load(tmp_path: Path) -> None:
     with mesh(tmp_path, "One", "Two", lease_s=10.0) as running:
         acknowledged: list[str] = []
@@ -66,7 +67,7 @@ def test_nothing_acknowledged_is_lost_when_the_hub_is_killed_under_load(tmp_path
         running.wait_state(long, "running")
         for _ in range(3):
             deadline = time.monotonic() + 0.5
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and len(acknowledged) < MOST:
                 acknowledged += running.submit_all([{"command": "true"}] * 5)
             running.kill(running.hub)
             running.start_hub()
@@ -80,13 +81,11 @@ def test_nothing_acknowledged_is_lost_when_the_hub_is_killed_under_load(tmp_path
 
 
 def test_a_cancelled_task_leaves_no_process_and_stays_cancelled(tmp_path: Path) -> None:
-    marker = tmp_path / "pid"
     with mesh(tmp_path, "One") as running:
-        task = running.submit(command=f"trap '' TERM; echo $$ > {marker}; while :; do sleep 1; done")
-        until(lambda: marker.exists() and marker.read_text().strip(), "it runs")
+        task = running.submit(command="trap '' TERM; while :; do sleep 1; done")
+        until(lambda: work_of(task), "it runs")
         running.call("POST", f"/api/v1/tasks/{task}/cancel", {"reason": "not needed"})
-        pid = int(marker.read_text())
-        until(lambda: not _is_alive(pid), "its process is gone", timeout_s=10)
+        until(lambda: not work_of(task), "its process is gone", timeout_s=10)
         running.wait_agents("One")
         ended = running.task(task)
 
@@ -150,11 +149,3 @@ def test_red_becomes_green_on_a_branch_of_its_own(tmp_path: Path) -> None:
     assert result["branch"] == f"agentcom/one/repair-add-{task['id']}-e1"
     assert "a + b" in origin.show(result["branch"], "calc.py")
     assert origin.tip(result["branch"]) == result["commit"]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1][:3]
-    except (ProcessLookupError, FileNotFoundError):
-        return False

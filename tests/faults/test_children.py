@@ -71,6 +71,8 @@ def test_t35_a_child_that_holds_the_output_open_holds_nobody_up(running: Mesh, p
 
 # --- T37 --------------------------------------------------------------------------------------------------------------
 
+PYTHON = Path(sys.executable).resolve()
+"""The interpreter itself: a virtual environment of ours is nothing that work sees."""
 EATER = "import sys; held = []\nwhile True: held.append(b'x' * (8 << 20)); sys.stdout.write('.'); sys.stdout.flush()"
 FORKER = "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(600)"
 
@@ -87,7 +89,7 @@ def failed_as(running: Mesh, command: str) -> str:
 def test_t37_work_that_a_limit_of_its_own_ends_says_so(tmp_path: Path) -> None:
     """RLIMIT_AS and a SIGKILL from nowhere: classified, the sidecar lives."""
     with mesh(tmp_path, "Host", lease_s=30.0) as running:
-        eats = failed_as(running, f'ulimit -v 400000; exec {sys.executable} -c "{EATER}"')
+        eats = failed_as(running, f'ulimit -v 400000; exec {PYTHON} -c "{EATER}"')
         killed = failed_as(running, "kill -9 $$")
 
         assert (eats, killed) == ("out_of_memory", "killed")
@@ -119,7 +121,7 @@ def test_t37_work_that_takes_all_the_machine_has_is_ended_and_its_sidecar_is_not
             script = tmp_path / "eats.py"
             script.write_text(program)
 
-            assert failed_as(running, f"exec {sys.executable} {script}") == expected
+            assert failed_as(running, f"exec {PYTHON} {script}") == expected
             assert running.sidecars["Host"].poll() is None
             (after,) = running.wait(running.submit(command="echo well"))
             assert after["state"] == "completed"

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.support.history import assert_nothing_lost, wait_ended
-from tests.support.mesh import FINAL, LOOK_S, Mesh, mesh, until
+from tests.support.mesh import FINAL, LOOK_S, Mesh, mesh, until, work_of
 from tests.support.remote import remote
 from tests.support.weather import Weather
 
@@ -120,26 +120,20 @@ def test_t13_heartbeats_are_not_starved_by_output_on_a_narrow_line(running: Mesh
     bury_in_output(running, weather, tasks=4, megabytes=25, pause_s=1.0)
 
 
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 def part_for_too_long(folder: Path, *, lease_s: float, heartbeat_s: float, work_s: float, away_s: float) -> None:
     with mesh(folder, lease_s=lease_s, heartbeat_s=heartbeat_s) as running:
         weather = Weather(running.url.removeprefix("http://"), seed=1)
         try:
             running.start_sidecar("One", hub=weather.url)
             running.wait_agents("One")
-            pids = folder / "pid"
-            task = running.submit(command=f"echo $$ > {pids}-$AGENTCOM_EPOCH; sleep {work_s}; echo $AGENTCOM_EPOCH")
-            first = Path(f"{pids}-1")
-            until(lambda: first.exists() and first.read_text().strip(), "it runs")
+            task = running.submit(command=f"sleep {work_s}; echo $AGENTCOM_EPOCH")
+            until(lambda: work_of(task, 1), "it runs")
             began = time.monotonic()
             weather.drop()
             running.start_sidecar("Two")
-            until(lambda: Path(f"{pids}-2").exists(), "it runs elsewhere", timeout_s=lease_s + 60)
+            until(lambda: work_of(task, 2), "it runs elsewhere", timeout_s=lease_s + 60)
             moved_s = time.monotonic() - began
-            was_alive = is_alive(int(first.read_text()))
+            was_alive = bool(work_of(task, 1))
             time.sleep(max(0.0, away_s - moved_s))  # how long the line is gone is the fault
             weather.fair()
             running.wait_agents("One", timeout_s=60)

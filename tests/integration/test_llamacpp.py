@@ -15,6 +15,8 @@ from protocol.loads import Answering, AnswerPhase
 from protocol.model import EndpointKind
 from sidecar.llm.base import ChatMessage, ChatRequest
 from sidecar.llm.config import EndpointSettings
+from sidecar.llm.flow import Traffic
+from sidecar.llm.looking import look
 from sidecar.llm.openai_compatible import OpenAIProvider
 
 pytestmark = pytest.mark.skipif(not local_model.is_installed(), reason="no local model installed: ./run _local")
@@ -37,8 +39,9 @@ def server() -> Iterator[str]:
 @pytest.fixture
 async def provider(server: str) -> AsyncIterator[OpenAIProvider]:
     settings = EndpointSettings("cpp", EndpointKind.OPENAI, f"{server}/v1", default_model=local_model.NAME)
-    provider = OpenAIProvider(settings)
-    await provider.models()
+    traffic = Traffic("cpp", stall_s=settings.stall_s)
+    traffic.listed = await look(settings, {})
+    provider = OpenAIProvider(settings, traffic)
     yield provider
     await provider.close()
 

@@ -291,6 +291,30 @@ async def test_metrics_are_prometheus_text(hub: RunningHub) -> None:
     assert "agentcom_agents" in await answer.text()
 
 
+async def test_a_tier_that_looks_wrong_counts_and_what_was_found_is_kept(hub: RunningHub) -> None:
+    race = {"prompt": "Fix the race"}
+    _, task, _ = await submit(hub, {**race, "complexity": "trivial"}, Idempotency_Key="k")
+    await submit(hub, {**race, "complexity": "trivial"}, Idempotency_Key="k")  # the same task again
+    await submit(hub, {**race, "complexity": "complex"})
+    await submit(hub, race)
+
+    tier = (await (await hub.ask("GET", f"/api/v1/tasks/{task['id']}")).json())["routing"]["tier"]
+    assert tier == {
+        "explicit": "trivial",
+        "inferred": "complex",
+        "effective": "trivial",
+        "confidence": 1.0,
+        "inferred_confidence": 0.8,
+        "signals": ["complex words: race"],
+    }
+    told = (await (await hub.ask("GET", "/metrics")).text()).splitlines()
+    assert [line for line in told if line.startswith("agentcom_tier") and "_total{" in line] == [
+        'agentcom_tiers_named_total{explicit="complex",inferred="complex"} 1.0',
+        'agentcom_tiers_named_total{explicit="trivial",inferred="complex"} 1.0',
+        'agentcom_tier_disagreements_total{explicit="trivial",inferred="complex"} 1.0',
+    ]
+
+
 async def test_a_hub_that_is_ready_says_so(hub: RunningHub) -> None:
     assert (await hub.ask("GET", "/readyz", role=None)).status == 200
     assert json.loads(await (await hub.ask("GET", "/healthz", role=None)).text()) == {"status": "ok"}

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision, Usage
+from sidecar.environment import minimal_env
 from sidecar.executors.base import Work
-from sidecar.process import Processes, minimal_env
+from sidecar.process import Processes
+from sidecar.sandbox.cell import Cell, Level, Sandbox
+from sidecar.sandbox.policy import Place, Rules
 
 ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
 
@@ -28,6 +31,12 @@ class Bench:
         """Keep a piece of output."""
         self.logged.append((stream, text))
         self._news.set()
+
+    @property
+    def cell(self) -> Cell:
+        """Where its programs run: with all rights of whoever runs the tests, because this is not about the sandbox."""
+        place = Place(self.workspace, self.scratch)
+        return Sandbox(self.processes, self.scratch, Rules(), Level.UNSAFE).cell(ATTEMPT, place)
 
     @property
     def output(self) -> str:
@@ -65,7 +74,7 @@ class Bench:
             previous=previous,
             remaining=remaining or Budget(),
             deadline_s=deadline_s,
-            processes=self.processes,
+            cell=self.cell,
             log=self.log,
             spent=self.spent.append,
         )

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 START_S: Final = 30.0
 LOOK_S: Final = 0.02  # the hub is another process: its facts are asked for, not heard
 FINAL: Final = frozenset({"completed", "failed", "cancelled", "dead"})
@@ -104,6 +106,9 @@ class Mesh:
             str(self.folder / f"state-{name}"),
             "--name",
             name,
+            # What these tests and the work tell one another lies there; all else of the sandbox is as everybody has it.
+            "--sandbox-write",
+            str(self.folder.parent),
             *flags,
             env=env,
             under=under,
@@ -112,7 +117,7 @@ class Mesh:
     def _spawn(
         self, log: str, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
     ) -> subprocess.Popen[bytes]:
-        ours = ("AGENTCOM_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
+        ours = ("AGENTCOM_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OPENAI_", "OLLAMA_")
         clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         # A port that nothing listens on: these tests must not find the Ollama of whoever runs them.
         clean |= {"OLLAMA_HOST": "http://127.0.0.1:9", **(env or {})}
@@ -239,6 +244,17 @@ class Mesh:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
+
+
+def work_of(task: str, epoch: int = 0) -> list[psutil.Process]:
+    """The live processes of a task, or of one attempt at it, as this machine sees them."""
+    wanted = {"AGENTCOM_TASK": task} | ({"AGENTCOM_EPOCH": str(epoch)} if epoch else {})
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if wanted.items() <= process.environ().items() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def until(

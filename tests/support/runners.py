@@ -21,14 +21,17 @@ from protocol.model import (
     Usage,
 )
 from sidecar.clock import SystemClock
+from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.executors.base import Execution, Spending, Work
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
-from sidecar.process import Processes, minimal_env
+from sidecar.process import Processes
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
+from sidecar.sandbox.cell import Level, Sandbox
+from sidecar.sandbox.policy import Rules
 from sidecar.tails import Tails
 from sidecar.workspace import Workspaces
 
@@ -145,7 +148,8 @@ def make(folder: Path, slots: int = 2, grace_s: float = 0.2, leases: Leases | No
     processes = Processes(base_env=minimal_env(os.environ, home=home), grace_s=grace_s, drain_s=0.2)
     workspaces, endpoints = Workspaces(folder / "work", processes), Endpoints(())
     shop = executors(endpoints)
-    parts = Parts(processes, workspaces, shop, folder / "scratch", SystemClock(), endpoints)
+    sandbox = Sandbox(processes, folder, Rules(), Level.UNSAFE)
+    parts = Parts(processes, sandbox, workspaces, shop, folder / "scratch", SystemClock(), endpoints)
     sent = Sent()
     journal = Journal(folder / "journal.db")
     return Bench(

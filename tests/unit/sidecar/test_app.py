@@ -23,6 +23,7 @@ from sidecar.journal import StateDirInUse
 from sidecar.lifecycle import SidecarState
 from sidecar.settings import Settings
 from tests.support.hub_server import HubServer
+from tests.support.mesh import work_of
 from tests.support.repositories import make_remote
 
 ROOT = Path(__file__).parents[3]
@@ -238,8 +239,8 @@ async def test_kill_9_leaves_no_process_and_the_next_start_reports_the_loss(
 ) -> None:
     process = await spawn(hub, tmp_path / "state")
     await hub.until(lambda: hub.heartbeats)
-    pids = tmp_path / "pids"
-    await hub.say(assign(hub, f"setsid sleep 600 & echo $! $$ > {pids}; echo up; sleep 600"))
+    task = assign(hub, "setsid sleep 600 & echo up; sleep 600")
+    await hub.say(task)
     await hub.until(lambda: hub.of(Log))
     process.kill()
     await process.wait()
@@ -251,8 +252,7 @@ async def test_kill_9_leaves_no_process_and_the_next_start_reports_the_loss(
     for each in (process, again):
         await last_line(each)
     (report,) = hub.of(Report)
-    children = [psutil.Process(int(pid)) for pid in pids.read_text().split() if is_alive(int(pid))]
-    _, left = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    _, left = await asyncio.to_thread(psutil.wait_procs, work_of(task.attempt.task), 10)
 
     assert left == []
     assert second.boot > first.boot

@@ -8,8 +8,9 @@ import pytest
 
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
 from sidecar.cache import CONFIG, restore
+from sidecar.environment import minimal_env
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing, failure_of
-from sidecar.process import Processes, minimal_env
+from sidecar.process import Processes
 from sidecar.workspace import Workspaces
 from tests.support.repositories import Remote, git, make_remote
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.model import AttemptId, FailureClass
+from sidecar.environment import minimal_env
 from sidecar.errors import (
     GitFailed,
     RepositoryInvalid,
@@ -14,7 +15,7 @@ from sidecar.errors import (
     failure_of,
 )
 from sidecar.git import Git, checked_address, checked_branch, is_local
-from sidecar.process import Processes, minimal_env
+from sidecar.process import Processes
 
 ATTEMPT = AttemptId("sidecar", 1, "01j0000000000000000000000c", 1)
 

@@ -173,7 +173,8 @@ SIDECAR = textwrap.dedent("""
     from pathlib import Path
     from protocol.model import AttemptId
     from sidecar.guard import Guard
-    from sidecar.process import Processes, minimal_env
+    from sidecar.environment import minimal_env
+    from sidecar.process import Processes
 
     COMMANDS = (
         "sleep 600",

@@ -14,9 +14,10 @@ import pytest
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import AttemptId, FailureClass
 from sidecar.child import Tail
+from sidecar.environment import minimal_env
 from sidecar.errors import CannotStart, failure_of
 from sidecar.guard import attempt_mark, find
-from sidecar.process import Processes, become_subreaper, cookie, minimal_env
+from sidecar.process import Processes, become_subreaper, cookie
 
 ROOT = Path(__file__).parents[3]
 
@@ -383,7 +384,8 @@ def test_a_subreaper_ends_and_reaps_what_escaped_by_every_trick(tmp_path: Path) 
         from pathlib import Path
         from protocol.model import AttemptId
         from sidecar import guard
-        from sidecar.process import Processes, become_subreaper, minimal_env
+        from sidecar.environment import minimal_env
+        from sidecar.process import Processes, become_subreaper
 
         async def main():
             folder = Path(sys.argv[1])

@@ -96,6 +96,19 @@ def test_a_token_or_its_file_is_needed_and_the_file_must_be_there(tmp_path: Path
     assert settings.read_token() == "acm_second"
 
 
+@pytest.mark.parametrize(
+    "env, url",
+    [
+        ({"GEMINI_API_KEY": "AIza-1"}, "https://generativelanguage.googleapis.com/v1beta"),
+        ({"GOOGLE_API_KEY": "AIza-1", "GOOGLE_GEMINI_BASE_URL": "http://box:9/"}, "http://box:9/v1beta"),
+    ],
+)
+def test_a_key_for_gemini_is_found_under_both_of_its_names(env: dict[str, str], url: str) -> None:
+    settings, _ = load({"token": "acm_x"}, ENV | env)
+
+    assert EndpointSettings("gemini", EndpointKind.GEMINI, url, api_key="AIza-1") in (settings.endpoints or ())
+
+
 def test_endpoints_come_from_the_variables_of_their_own_tools() -> None:
     env = ENV | {"OLLAMA_HOST": "0.0.0.0:9", "ANTHROPIC_API_KEY": "sk-ant-1", "OPENAI_BASE_URL": "http://box:8000/v1"}
     settings, _ = load({"token": "acm_x"}, env)

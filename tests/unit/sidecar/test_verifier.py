@@ -10,9 +10,7 @@ from tests.support.attempts import ATTEMPT, Bench
 async def run(bench: Bench, *checks: Check, timeout_s: float = 20.0) -> tuple[Finding, ...]:
     return await verify(
         checks,
-        attempt=ATTEMPT,
-        workspace=bench.workspace,
-        processes=bench.processes,
+        cell=bench.cell,
         timeout_s=timeout_s,
         log=bench.log,
         uncommitted=bench.uncommitted,

@@ -7,8 +7,9 @@ import pytest
 
 from protocol.errors import WorkspaceFailed
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
+from sidecar.environment import minimal_env
 from sidecar.errors import BranchMissing, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
-from sidecar.process import Processes, minimal_env
+from sidecar.process import Processes
 from sidecar.workspace import KEPT_S, Workspaces
 from tests.support.repositories import Remote, git, make_remote
 

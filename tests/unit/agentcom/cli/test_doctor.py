@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from agentcom.cli import doctor
+from protocol.api import AgentView
+from protocol.model import AgentState
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -47,3 +49,35 @@ def test_a_data_directory_for_its_owner_only_is_fine(tmp_path: Path) -> None:
 
 def test_the_disk_is_judged_where_the_data_will_be(tmp_path: Path) -> None:
     assert str(tmp_path) in doctor._disk(tmp_path / "not" / "there").detail
+
+
+def agent(name: str, capability: str) -> AgentView:
+    return AgentView(
+        name=name,
+        state=AgentState.IDLE,
+        host="h",
+        slots=1,
+        busy=0,
+        capabilities=(capability,),
+        version="1",
+        boot_epoch=1,
+        last_seen_at=NOW,
+        tasks=(),
+        draining=False,
+    )
+
+
+def test_agents_that_confine_nothing_are_found() -> None:
+    levels = {"Good": "sandbox:bubblewrap", "Bare": "sandbox:none", "Open": "sandbox:unsafe", "Old": "gpu"}
+    agents = [agent(name, level) for name, level in levels.items()]
+
+    found = {each.detail: each for each in doctor._sandboxes(agents)}
+
+    assert {detail: each.state for detail, each in found.items()} == {
+        "bubblewrap: Good": "ok",
+        "none: Bare": "fail",
+        "unsafe: Open": "warn",
+        "unknown: Old": "warn",
+    }
+    assert "apt install bubblewrap" in found["none: Bare"].fix
+    assert found["bubblewrap: Good"].fix == ""

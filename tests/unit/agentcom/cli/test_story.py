@@ -127,11 +127,14 @@ def test_the_tier_says_who_has_named_it_and_what_it_looks_like() -> None:
     looks = TierDecision(
         explicit=None, inferred=Tier.STANDARD, effective=Tier.STANDARD, confidence=0.65, signals=("5 files",)
     )
-    said = structs.replace(looks, explicit=Tier.COMPLEX, effective=Tier.COMPLEX, confidence=1.0)
+    said = structs.replace(
+        looks, explicit=Tier.COMPLEX, effective=Tier.COMPLEX, confidence=1.0, inferred_confidence=0.65
+    )
 
-    assert story.tier_words(looks) == "standard by its looks, 65% sure (5 files)"
-    assert story.tier_words(said) == "complex, although it looks standard (5 files)"
-    assert story.tier_words(structs.replace(said, inferred=Tier.COMPLEX)) == "complex, as it looks too (5 files)"
+    assert story.tier_words(looks) == "standard by its looks (65% sure: 5 files)"
+    assert story.tier_words(said) == "complex, although it looks standard (65% sure: 5 files)"
+    same = structs.replace(said, inferred=Tier.COMPLEX)
+    assert story.tier_words(same) == "complex, as it looks too (65% sure: 5 files)"
 
 
 def test_a_rung_and_what_was_learnt_are_told() -> None:

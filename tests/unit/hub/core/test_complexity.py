@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.core.complexity import COMPLEX_WORDS, LONG_WORDS, SHORT_WORDS, TRIVIAL_WORDS, infer
 from protocol.model import CheckGitClean, Context, TaskSpec, Tier
@@ -61,7 +62,19 @@ def test_the_submitter_overrules_and_what_the_words_say_is_kept() -> None:
     decision = infer(TaskSpec(title="Fix the race", complexity=Tier.TRIVIAL))
 
     assert (decision.explicit, decision.inferred, decision.effective) == (Tier.TRIVIAL, Tier.COMPLEX, Tier.TRIVIAL)
-    assert decision.confidence == 1.0
+    assert (decision.confidence, decision.inferred_confidence) == (1.0, 0.8)
+    assert decision.signals == ("complex words: race",)
+    assert decision.disagrees
+
+
+@given(SPECS, st.sampled_from(Tier))
+def test_naming_a_tier_changes_nothing_of_what_the_heuristic_finds(spec: TaskSpec, tier: Tier) -> None:
+    named, unnamed = (infer(replace(spec, complexity=each)) for each in (tier, None))
+
+    assert (named.inferred, named.signals) == (unnamed.inferred, unnamed.signals)
+    assert named.inferred_confidence == unnamed.inferred_confidence == unnamed.confidence
+    assert named.disagrees == (tier is not unnamed.inferred)
+    assert not unnamed.disagrees
 
 
 @given(SPECS)
@@ -78,6 +91,7 @@ def test_a_decision_always_has_a_reason_and_an_honest_confidence(spec: TaskSpec)
 
     assert decision.signals
     assert 0.5 <= decision.confidence <= 1.0
+    assert 0.5 <= decision.inferred_confidence <= 0.95
     assert (decision.confidence == 1.0) == (spec.complexity is not None)
     assert decision.effective is (spec.complexity or decision.inferred)
 

@@ -96,6 +96,13 @@ def test_the_way_out_follows_from_what_is_missing(
     assert way_out in unblock
 
 
+def test_an_agent_that_can_confine_nothing_says_what_it_needs() -> None:
+    _, unblock, agents = waiting(fleet(a="executor:noop sandbox:none"), SHELL)
+
+    assert agents[0].reasons == ("lacks 'executor:shell'", "has no sandbox, so it runs no commands")
+    assert unblock == ("install bubblewrap on the agent's host (apt install bubblewrap) and start the agent again",)
+
+
 def test_every_strategy_that_fails_is_explained() -> None:
     _, unblock, agents = waiting(fleet(a="executor:chat"), Requirements(executor="chat", strategies=BOTH))
 

@@ -8,11 +8,11 @@ from sidecar.checks import CHECKS
 from sidecar.checks.base import Ground, kind_of, name_of
 from sidecar.checks.git import git_clean
 from sidecar.errors import GitFailed
-from tests.support.attempts import ATTEMPT, Bench
+from tests.support.attempts import Bench
 
 
 async def check(bench: Bench, wanted: Check, timeout_s: float = 20.0) -> Finding:
-    ground = Ground(ATTEMPT, bench.workspace, bench.processes, timeout_s, bench.log, bench.uncommitted)
+    ground = Ground(bench.cell, timeout_s, bench.log, bench.uncommitted)
     return await CHECKS[kind_of(wanted)](wanted, ground)
 
 
@@ -110,7 +110,7 @@ async def test_git_clean_fails_if_nobody_can_tell(bench: Bench) -> None:
         return ()
 
     for uncommitted, detail in ((broken, "git status: exit code 128"), (stuck, "took longer than 0.1 s and was ended")):
-        ground = Ground(ATTEMPT, bench.workspace, bench.processes, 20.0, bench.log, uncommitted)
+        ground = Ground(bench.cell, 20.0, bench.log, uncommitted)
         found = await git_clean(CheckGitClean(timeout_s=0.1), ground)
 
         assert not found.passed

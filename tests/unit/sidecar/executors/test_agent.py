@@ -48,9 +48,7 @@ async def test_a_model_with_tools_repairs_a_file_and_the_check_proves_it(
     done = await agent.execute(broken.work(TASK, endpoint="box"))
     (found,) = await verify(
         (CheckTestPasses(command="sh check.sh"),),
-        attempt=ATTEMPT,
-        workspace=broken.workspace,
-        processes=broken.processes,
+        cell=broken.cell,
         timeout_s=20,
         log=broken.log,
         uncommitted=broken.uncommitted,

@@ -24,10 +24,14 @@ def test_an_endpoint_on_this_machine_is_local_unless_told_otherwise(url: str, lo
 
 def test_every_problem_of_an_endpoint_is_named_at_once() -> None:
     with pytest.raises(BadInput) as caught:
-        EndpointSettings("bad/id", EndpointKind.GEMINI, "ftp://x", num_ctx=1)
+        EndpointSettings("bad/id", EndpointKind.OLLAMA, "ftp://x", num_ctx=1, stall_s=0.0)
 
-    assert [problem.path for problem in caught.value.problems] == ["id", "kind", "url", "num_ctx"]
-    assert "'gemini' is not supported by this version; supported: ollama, anthropic, openai" in str(caught.value)
+    assert [problem.path for problem in caught.value.problems] == ["id", "url", "num_ctx", "stall_s"]
+
+
+@pytest.mark.parametrize("kind", [EndpointKind.ANTHROPIC, EndpointKind.GEMINI])
+def test_a_hosted_service_is_not_local_behind_a_proxy_on_this_machine(kind: EndpointKind) -> None:
+    assert EndpointSettings("a", kind, "http://127.0.0.1:8080").is_local is False
 
 
 @pytest.mark.parametrize("url", ["", "11434", "http://", "http://host:99999", "http://[::1"])

@@ -1,3 +1,4 @@
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from aiohttp import web
 from protocol.errors import BadInput, EndpointBusy, EndpointRefused, WorkFailed
 from protocol.model import EndpointKind, EndpointReport, Residency
 from sidecar.llm.base import ChatMessage, ChatRequest
-from sidecar.llm.config import DEFAULT_CLAUDE_MODEL
+from sidecar.llm.config import USUAL_MODELS
 from sidecar.llm.endpoints import Endpoints, EndpointSettings
 from tests.support.ollama_server import Model, OllamaServer, Reply
 
@@ -30,7 +31,7 @@ async def test_what_answers_is_reported_and_what_does_not_is_in_trouble(ollama: 
 
     assert (box.id, box.local, box.default_model) == ("box", True, "qwen3:8b")
     assert [model.name for model in box.models] == ["qwen3:8b", "gemma:2b"]
-    assert (claude.id, claude.local, claude.default_model) == ("claude", False, DEFAULT_CLAUDE_MODEL)
+    assert (claude.id, claude.local, claude.default_model) == ("claude", False, USUAL_MODELS[EndpointKind.ANTHROPIC])
     assert claude.models[0].residency is Residency.WARM
     assert [(trouble.endpoint, trouble.refusals) for trouble in endpoints.troubles] == [("gone", 0), ("keyless", 0)]
     assert endpoints.troubles[1].problem == "it has no API key"
@@ -95,6 +96,24 @@ async def test_the_models_of_an_openai_server_are_listed(llmock: object) -> None
     assert report.models
     assert report.default_model == "gpt-5"
     await endpoints.close()
+
+
+async def test_a_model_on_its_way_into_memory_is_not_taken_for_one_that_is_there(ollama: OllamaServer) -> None:
+    ollama.script, ollama.memory.hold_loads = [Reply("here", repeat=True)], asyncio.Event()
+    endpoints = Endpoints([EndpointSettings("box", EndpointKind.OLLAMA, ollama.url)])
+    (before,) = await endpoints.discover()
+    request = ChatRequest((ChatMessage("user", "hello"),), model="qwen3:8b")
+    answering = asyncio.create_task(endpoints.provider("box").chat(request))
+    async with asyncio.timeout(30):
+        await ollama.until(lambda: bool(ollama.memory.residents))
+        (meanwhile,) = await endpoints.discover()
+        ollama.memory.hold_loads.set()
+        await answering
+    (after,) = await endpoints.discover()
+    await endpoints.close()
+
+    states = [report.models[0].residency for report in (before, meanwhile, after)]
+    assert states == [Residency.COLD, Residency.LOADING, Residency.WARM]
 
 
 def test_an_endpoint_that_is_not_known_is_refused_with_those_that_are() -> None:
@@ -196,12 +215,13 @@ async def test_no_key_of_ours_goes_to_an_address_that_a_message_names(
     assert CANARY not in "".join(stranger.heard)
 
 
-async def test_an_endpoint_of_claude_at_a_strange_address_is_refused_unasked(stranger: Stranger) -> None:
-    own = EndpointSettings("claude", EndpointKind.ANTHROPIC, "https://api.anthropic.com", api_key=CANARY)
+@pytest.mark.parametrize("kind", [EndpointKind.ANTHROPIC, EndpointKind.GEMINI])
+async def test_a_hosted_service_at_a_strange_address_is_refused_unasked(stranger: Stranger, kind: EndpointKind) -> None:
+    own = EndpointSettings("mine", kind, "https://api.example.org", api_key=CANARY)
     endpoints = Endpoints([own])
 
     with pytest.raises(BadInput, match="no API key for this address"):
-        endpoints.adopt(added(EndpointKind.ANTHROPIC, stranger.url))
+        endpoints.adopt(added(kind, stranger.url))
     with pytest.raises(EndpointRefused):
         endpoints.provider("added")
     assert stranger.heard == []
@@ -260,7 +280,7 @@ async def test_what_is_added_is_not_reported_as_found_here(ollama: OllamaServer)
 @pytest.mark.parametrize(
     "kind, url, why",
     [
-        (EndpointKind.GEMINI, "http://127.0.0.1:9", "not supported"),
+        (EndpointKind.GEMINI, "http://127.0.0.1:9", "no API key for this address"),
         (EndpointKind.OLLAMA, "file:///etc/passwd", "is no http or https address"),
         (EndpointKind.OLLAMA, "http://exa mple:80", "is no http or https address"),
         (EndpointKind.OPENAI, "http://user:secret@127.0.0.1:9", "no user or password"),

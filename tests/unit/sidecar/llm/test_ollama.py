@@ -13,7 +13,7 @@ from protocol.errors import (
     ToolsUnsupported,
 )
 from protocol.loads import Answering, AnswerPhase
-from protocol.model import EndpointKind, Residency
+from protocol.model import EndpointKind
 from sidecar.errors import AnswerEndless, EndpointStalled, PromptCut
 from sidecar.llm.base import ChatMessage, ChatRequest, ToolCall, ToolSpec
 from sidecar.llm.config import EndpointSettings
@@ -254,8 +254,6 @@ async def test_nobody_at_the_address_is_an_endpoint_that_is_down(ollama: OllamaS
     provider = OllamaProvider(EndpointSettings("box", EndpointKind.OLLAMA, ollama.url, default_model="m"))
 
     with pytest.raises(EndpointDown, match="endpoint box: "):
-        await provider.models()
-    with pytest.raises(EndpointDown):
         await provider.chat(ask())
 
     await provider.close()
@@ -287,21 +285,6 @@ async def test_cancelling_hangs_up(ollama: OllamaServer, provider: OllamaProvide
 async def until_hung_up(ollama: OllamaServer) -> None:
     async with asyncio.timeout(5):
         await ollama.until(lambda: ollama.hung_up > 0)
-
-
-async def test_models_in_memory_are_warm_and_cloud_models_left_out(
-    ollama: OllamaServer, provider: OllamaProvider
-) -> None:
-    ollama.models = [Model("qwen3:8b"), Model("gemma:2b"), Model("gpt-oss:120b-cloud")]
-    ollama.script = [Reply("hi")]
-    await provider.chat(ask())
-
-    warm, cold = await provider.models()
-
-    assert (warm.name, warm.residency, warm.context) == ("qwen3:8b", Residency.WARM, 8192)
-    assert warm.size_bytes == 5_200_000_000
-    assert warm.vram_bytes == 5_200_000_000 + 8192 * Model("any").kv_bytes_per_token
-    assert (cold.name, cold.residency, cold.vram_bytes) == ("gemma:2b", Residency.COLD, None)
 
 
 async def test_what_comes_is_heard_as_it_comes(ollama: OllamaServer, provider: OllamaProvider) -> None:

@@ -29,6 +29,7 @@ def test_the_wait_is_read_in_every_form_that_servers_use(headers: dict[str, str]
 @pytest.mark.parametrize(
     "status, kind",
     [
+        (302, EndpointDown),
         (400, ModelFailed),
         (401, EndpointRefused),
         (402, EndpointRefused),

@@ -4,7 +4,7 @@ import pytest
 
 from sidecar.tools.base import Tool
 from sidecar.tools.files import file_tools
-from tests.support.attempts import ATTEMPT, Bench
+from tests.support.attempts import Bench
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def files(bench: Bench) -> dict[str, Tool[Any]]:
     (bench.workspace / "src").mkdir()
     (bench.workspace / "src" / "a.py").write_text("one\ntwo\nthree\ntwo (again)\n")
     (bench.workspace / "raw.bin").write_bytes(b"\xff\xfe\0")
-    return {tool.name: tool for tool in file_tools(bench.workspace, bench.processes, ATTEMPT)}
+    return {tool.name: tool for tool in file_tools(bench.cell)}
 
 
 async def test_list_tells_directories_from_files(files: dict[str, Tool[Any]], bench: Bench) -> None:

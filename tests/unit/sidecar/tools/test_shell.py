@@ -4,12 +4,12 @@ import pytest
 
 from sidecar.tools import tools
 from sidecar.tools.base import Tool, clip
-from tests.support.attempts import ATTEMPT, Bench
+from tests.support.attempts import Bench
 
 
 @pytest.fixture
 def run(bench: Bench) -> Tool[Any]:
-    return tools(bench.workspace, bench.processes, ATTEMPT, seconds_left=lambda: 20.0, log=bench.log)["run"]
+    return tools(bench.cell, seconds_left=lambda: 20.0, log=bench.log)["run"]
 
 
 async def test_a_command_runs_in_the_workspace_and_shows_its_output(run: Tool[Any], bench: Bench) -> None:
@@ -26,7 +26,7 @@ async def test_a_command_that_takes_too_long_is_ended(run: Tool[Any]) -> None:
 
 
 async def test_no_command_outlives_the_attempt(bench: Bench) -> None:
-    short = tools(bench.workspace, bench.processes, ATTEMPT, seconds_left=lambda: 0.2, log=bench.log)["run"]
+    short = tools(bench.cell, seconds_left=lambda: 0.2, log=bench.log)["run"]
 
     assert (await short.call({"command": "sleep 60"})).startswith("ended after 0.2 s")
 

@@ -1,0 +1,246 @@
+"""The place where all programs of one attempt run, and the way they are kept in it.
+
+Nothing of an attempt is started but through a :class:`Cell`, so no executor, tool or check can forget the sandbox. It
+fails closed: a program of which the launcher does not say that everything holds has not run, and the attempt ends with
+:class:`sidecar.errors.SandboxFailed`. Only the owner of the host can do without (``sandbox = "unsafe"``), and then it
+stands in what the agent tells everybody. Callers: :mod:`sidecar.rounds` makes cells, :mod:`sidecar.app` the
+:class:`Sandbox`.
+"""
+
+import contextlib
+import marshal
+import os
+import platform
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import structlog
+
+from protocol.limits import MAX_OUTPUT_BYTES
+from protocol.model import AttemptId
+from sidecar.child import OnOutput
+from sidecar.errors import SandboxFailed
+from sidecar.process import Processes, ProcessOutcome
+from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
+from sidecar.sandbox.policy import Place, Rules, View, look, view, without
+
+log = structlog.get_logger(__name__)
+
+_LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+_PYTHON: Final = os.path.realpath(sys.executable)
+_TMP: Final = "/tmp"  # noqa: S108 - inside, and the attempt's own
+MOST_PROCESSES: Final = 4_096
+"""Of one program and its descendants; counted per namespace, so only where there is one."""
+MOST_FILE_BYTES: Final = 1 << 36
+"""Longest file that a program may write (64 GiB)."""
+_TRIAL: Final = AttemptId(task="sandbox", epoch=0, sidecar="trial", boot=0)
+
+
+class Level(StrEnum):
+    """How well programs are kept in, best first."""
+
+    BUBBLEWRAP = "bubblewrap"
+    LANDLOCK = "landlock"
+    SEATBELT = "seatbelt"
+    NONE = "none"
+    UNSAFE = "unsafe"
+
+
+_USUAL: Final = [Level.SEATBELT] if sys.platform == "darwin" else [Level.BUBBLEWRAP, Level.LANDLOCK]
+
+
+class Sandbox:
+    """How this sidecar confines what it runs.
+
+    Attributes:
+        level: what holds here. ``NONE``: nothing can be confined, so nothing is run; ``UNSAFE``: the owner wants it so.
+        why: of ``NONE``, the reasons.
+    """
+
+    def __init__(self, processes: Processes, state: Path, rules: Rules, level: Level = Level.UNSAFE) -> None:
+        self._processes, self.rules, self.level = processes, rules, level
+        self.why = ""
+        self._host = look(state, processes.path, [str(Path(_PYTHON).parent.parent), sys.base_prefix])
+        self._scratch = state / "scratch"
+
+    async def find(self, wanted: str) -> Level:
+        """Find out by trying what can be done here, and do that from now on.
+
+        Args:
+            wanted: ``auto`` or the name of a level.
+        """
+        levels = _USUAL if wanted == "auto" else [Level(wanted)]
+        reasons = []
+        for self.level in levels:
+            why = "" if self.level is Level.UNSAFE else await self._try()
+            if not why:
+                break
+            reasons.append(f"{self.level}: {why}")
+        else:
+            self.level, self.why = Level.NONE, "; ".join(reasons)
+            log.error("sandbox_missing", why=self.why, next="no commands run here; install bubblewrap")
+        if self.level is Level.UNSAFE:
+            log.warning("sandbox_off", next="work has all rights of this user: sandbox = 'auto' confines it")
+        return self.level
+
+    def cell(self, attempt: AttemptId, place: Place) -> "Cell":
+        """The cell of an attempt, at the place where it works; makes its scratch directories."""
+        for folder in (place.tmp, place.home):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Cell(self, self._processes, attempt, place)
+
+    async def _try(self) -> str:
+        """Run nothing at all in a cell; why that failed, empty if it did not."""
+        if self.level is Level.LANDLOCK and (known := landlock.version()) < landlock.LEAST:
+            return f"the kernel has version {known} of Landlock, {landlock.LEAST} is needed"
+        scratch = self._scratch / "trial"
+        place = Place(scratch / "work", scratch)
+        place.workspace.mkdir(parents=True, exist_ok=True)
+        try:
+            outcome = await self.cell(_TRIAL, place).run(["true"], timeout_s=30.0)
+        except SandboxFailed as exc:
+            return exc.reason
+        finally:
+            await self._processes.end_attempt(_TRIAL)
+        return "" if outcome.exit_code == 0 else f"exit code {outcome.exit_code}: {outcome.output.strip()[-300:]}"
+
+    def enclose(self, place: Place) -> tuple[list[str], dict[str, Any], dict[str, str]]:
+        """For a program at ``place``: what it is started through, what the launcher is ordered, and its variables."""
+        seen, network = view(place, self.rules, self._host), self.rules.network
+        isolated = self.level is Level.BUBBLEWRAP
+        orders: dict[str, Any] = {
+            "limits": _limits(isolated=isolated),
+            "filter": b"",
+            "handled": 0,
+        }
+        if sys.platform == "linux":
+            families = seccomp.families(isolated=isolated, network=network)
+            orders["filter"] = seccomp.program(platform.machine(), families)
+            orders |= _landlock(seen, isolated=isolated, network=network)
+        home = {"HOME": str(place.home)}
+        if isolated:
+            argv = bubblewrap.command(seen, place, _LAUNCHER, network=network)
+            return [*argv, _PYTHON, "-I", "-S", str(bubblewrap.LAUNCHER)], orders, home | {"TMPDIR": _TMP}
+        through = seatbelt.command(seen, network=network) if self.level is Level.SEATBELT else []
+        return [*through, _PYTHON, "-I", "-S", str(_LAUNCHER)], orders, home | {"TMPDIR": str(place.tmp)}
+
+
+class Cell:
+    """Where the programs of one attempt run; made by :meth:`Sandbox.cell`.
+
+    Attributes:
+        workspace: where each of them starts.
+        attempt: whose they are.
+    """
+
+    @property
+    def level(self) -> Level:
+        """How well they are kept in."""
+        return self._sandbox.level
+
+    def __init__(self, sandbox: Sandbox, processes: Processes, attempt: AttemptId, place: Place) -> None:
+        self._sandbox, self._processes, self._place = sandbox, processes, place
+        self.attempt, self.workspace = attempt, place.workspace
+        self._enclosed: tuple[list[str], dict[str, Any], dict[str, str]] | None = None
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] = _NOTHING,
+        timeout_s: float | None = None,
+        on_output: OnOutput | None = None,
+        stdin: bytes | None = None,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> ProcessOutcome:
+        """As :meth:`sidecar.process.Processes.run`, in the workspace and confined.
+
+        What a program leaves in the background ends with it where it has a process table of its own.
+
+        Raises:
+            SandboxFailed: the program could not be confined, so it has not run.
+            CannotStart, LeaseOver: as there.
+        """
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        level = self._sandbox.level
+        if level is Level.NONE:
+            raise SandboxFailed(self._sandbox.why)
+        with contextlib.ExitStack() as stack:
+            fds: tuple[int, ...] = ()
+            ready = -1
+            if level is not Level.UNSAFE:
+                # The same for all programs of an attempt: its place does not change, and looking costs.
+                self._enclosed = self._enclosed or self._sandbox.enclose(self._place)
+                through, orders, ours = self._enclosed
+                given, said, ready = stack.enter_context(_lines(orders | {"argv": argv}))
+                argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said)
+            outcome = await self._processes.run(
+                argv,
+                attempt=self.attempt,
+                cwd=self.workspace,
+                env=env,
+                timeout_s=timeout_s,
+                on_output=on_output,
+                stdin=stdin,
+                max_output_bytes=max_output_bytes,
+                fds=fds,
+            )
+            # Whoever was ended by us before it began is no failure of the sandbox.
+            if ready >= 0 and outcome.exit_code is not None and not _is_ready(ready):
+                raise SandboxFailed(outcome.output.strip()[-500:] or f"exit code {outcome.exit_code}")
+        return outcome
+
+
+@contextlib.contextmanager
+def _lines(orders: dict[str, Any]) -> Iterator[tuple[int, int, int]]:
+    """Descriptors: the orders to read, the pipe for the launcher's word, and our end of it."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        file.write(marshal.dumps(orders))
+        file.seek(0)
+        given = file.fileno()
+        ready, said = os.pipe()
+        stack.callback(os.close, ready)
+        stack.callback(os.close, said)
+        os.set_blocking(ready, False)
+        yield given, said, ready
+
+
+def _is_ready(ready: int) -> bool:
+    try:
+        return os.read(ready, 1) == b"1"
+    except BlockingIOError:
+        return False
+
+
+def _limits(*, isolated: bool) -> list[tuple[int, int]]:
+    limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE_BYTES)]
+    return [*limits, (resource.RLIMIT_NPROC, MOST_PROCESSES)] if isolated else limits
+
+
+def _landlock(seen: View, *, isolated: bool, network: bool) -> dict[str, Any]:
+    """The orders for Landlock; inside namespaces it is the second wall and looks at writing, signals and sockets."""
+    known = landlock.version()
+    every = landlock.accesses(known)
+    read = ["/"] if isolated else [*map(str, without(seen.read, seen.hidden)), *landlock.PROC]
+    write = [*map(str, seen.write), *(["/tmp", "/var/tmp"] if isolated else [])]  # noqa: S108 - inside, its own
+    devices = (
+        ["/dev"] if isolated else [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
+    )
+    return {
+        "handled": every,
+        "scoped": landlock.scopes(known),
+        "network": 0 if isolated or network else landlock.ports(known),
+        "paths": [
+            *((path, landlock.READ) for path in read),
+            *((path, landlock.DEVICES) for path in [*devices, *map(str, seen.devices)]),
+            *((path, every) for path in write),
+        ],
+    }

@@ -1,0 +1,111 @@
+"""The last step before a confined program: gives up the last rights, says so, and becomes the program.
+
+Run by a bare interpreter that sees none of our packages, inside the namespaces that bubblewrap has made or, where there
+is no bubblewrap, directly: ``python -I -S launcher.py ORDERS_FD READY_FD``. The orders are a marshalled dict, made by
+``sidecar/sandbox/cell.py`` from the pure parts of this package:
+
+``limits``
+    pairs of (resource, value): both the soft and the hard limit.
+``handled``, ``scoped``, ``network``
+    what Landlock takes charge of: bit masks of accesses to files, of scopes, of accesses to TCP ports.
+``paths``
+    pairs of (path, accesses that are allowed beneath it); a path that is not there is left out.
+``filter``
+    the seccomp program, or nothing.
+``argv``
+    the program and its arguments.
+
+A byte on READY_FD says that all of it holds. Without that byte nothing of the program has run: whatever goes wrong
+before is told on stderr and ends this process, never the protection.
+"""
+
+import ctypes
+import marshal
+import os
+import resource
+import stat
+import sys
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_BENEATH = 1
+_OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
+"""Accesses that a rule for a single file may name: execute, write, read, truncate, ioctl."""
+_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
+
+
+class _RulesetAttr(ctypes.Structure):
+    _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+
+
+class _PathBeneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("access", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+
+def main() -> None:
+    """Do as ordered; never returns."""
+    orders_fd, ready_fd = int(sys.argv[1]), int(sys.argv[2])
+    with open(orders_fd, "rb") as file:
+        orders = marshal.loads(file.read())  # noqa: S302 - from our own parent, through a descriptor nobody else has
+    os.set_inheritable(ready_fd, False)  # noqa: FBT003 - it takes nothing else
+    libc = ctypes.CDLL(None, use_errno=True)
+    for which, wanted in orders["limits"]:
+        hard = resource.getrlimit(which)[1]
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(which, (value, value))
+    if sys.platform == "linux":
+        _do(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    if orders["handled"]:
+        _restrict(libc, orders)
+    if orders["filter"]:
+        code = orders["filter"]
+        program = _Program(len(code) // 8, code)
+        _do(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "seccomp")
+    os.write(ready_fd, b"1")
+    _become(orders["argv"])
+
+
+def _restrict(libc: ctypes.CDLL, orders: dict) -> None:  # type: ignore[type-arg]  # as marshalled
+    attr = _RulesetAttr(orders["handled"], orders["network"], orders["scoped"])
+    ruleset = _do(libc.syscall(_CREATE_RULESET, ctypes.byref(attr), ctypes.sizeof(attr), 0), "landlock")
+    for path, wanted in orders["paths"]:
+        try:
+            parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        access = wanted if stat.S_ISDIR(os.fstat(parent).st_mode) else wanted & _OF_FILES
+        rule = _PathBeneath(access & orders["handled"], parent)
+        _do(libc.syscall(_ADD_RULE, ruleset, _BENEATH, ctypes.byref(rule), 0), f"landlock rule for {path}")
+        os.close(parent)
+    _do(libc.syscall(_RESTRICT_SELF, ruleset, 0), "landlock")
+    os.close(ruleset)
+
+
+def _do(result: int, what: str) -> int:
+    if result < 0:
+        sys.stderr.write(f"{what}: {os.strerror(ctypes.get_errno())}\n")
+        os._exit(_FAILED)
+    return result
+
+
+def _become(argv: list[str]) -> None:
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 - what all of this is for
+    except (FileNotFoundError, NotADirectoryError):
+        sys.stderr.write(f"{argv[0]}: command not found\n")
+        sys.stderr.flush()
+        os._exit(_NOT_FOUND)
+    except OSError as exc:
+        sys.stderr.write(f"{argv[0]}: cannot be executed: {exc.strerror}\n")
+        sys.stderr.flush()
+        os._exit(_NOT_EXECUTABLE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""What a program of work can reach, and what it cannot, tried by real programs on this kernel."""
+
+import asyncio
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from protocol.model import AttemptId
+from sidecar.environment import minimal_env
+from sidecar.errors import SandboxFailed
+from sidecar.process import Processes
+from sidecar.sandbox import landlock
+from sidecar.sandbox.cell import Cell, Level, Sandbox
+from sidecar.sandbox.policy import Place, Rules
+from tests.support.escapes import EVERYWHERE, ISOLATED, program
+
+ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
+LEVELS = [Level.BUBBLEWRAP, Level.LANDLOCK]
+
+
+@dataclass
+class Outside:
+    """What lies outside, and listens."""
+
+    folder: Path
+    bystander: subprocess.Popen[bytes]
+    tcp: socket.socket
+    udp: socket.socket
+    abstract: str
+
+    @property
+    def told(self) -> dict[str, str]:
+        return {
+            "OUTSIDE": str(self.folder),
+            "PID": str(self.bystander.pid),
+            "TCP": str(self.tcp.getsockname()[1]),
+            "UDP": str(self.udp.getsockname()[1]),
+            "ABSTRACT": self.abstract,
+        }
+
+    def heard(self) -> bytes:
+        try:
+            return self.udp.recv(100)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "secret").write_text("CANARY")
+    name = f"agentcom-{uuid.uuid4()}"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX) as door,
+        subprocess.Popen(
+            ["sleep", "600"], cwd=folder, env={"SECRET": "CANARY", "PATH": os.environ["PATH"]}
+        ) as bystander,
+    ):
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        abstract.bind(f"\0{name}")
+        abstract.listen()
+        door.bind(str(folder / "door"))
+        door.listen()
+        yield Outside(folder, bystander, tcp, udp, name)
+        bystander.kill()
+
+
+async def made(folder: Path, level: Level, rules: Rules | None = None) -> Cell:
+    """A cell whose sidecar's state is in ``folder``."""
+    processes = Processes(base_env=minimal_env(os.environ, home=folder / "nobody"), drain_s=0.2, grace_s=0.5)
+    sandbox = Sandbox(processes, folder, rules or Rules())
+    assert await sandbox.find(level) is level, sandbox.why
+    place = Place(folder / "work", folder / "scratch" / "one", fixed=(folder / "work" / ".git",))
+    place.workspace.mkdir(exist_ok=True)
+    (place.workspace / ".git").write_text("gitdir: ../alone\n")
+    return sandbox.cell(ATTEMPT, place)
+
+
+NOT_BY_LANDLOCK = {"repoint its repository", "write the shared memory of the host"}
+"""Landlock knows no exception inside what may be written, and its refusals need no file of their own to be seen."""
+
+
+@pytest.fixture(params=LEVELS)
+async def cell(request: pytest.FixtureRequest, tmp_path: Path) -> Cell:
+    return await made(tmp_path, request.param)
+
+
+async def test_there_is_no_way_out(cell: Cell, outside: Outside) -> None:
+    isolated = cell.level is Level.BUBBLEWRAP
+    ways = {*EVERYWHERE, *ISOLATED} if isolated else {*EVERYWHERE} - NOT_BY_LANDLOCK
+    outcome = await cell.run(program(sorted(ways)), env=outside.told, timeout_s=60)
+    codes = json.loads(outcome.output.splitlines()[-1])
+
+    assert {way for way, code in codes.items() if code == 0} == set()
+    assert {way: code for way, code in codes.items() if code != 1} == {}, outcome.output
+    assert set(codes) == ways
+    assert outside.heard() == b""
+    assert sorted(path.name for path in outside.folder.iterdir()) == ["door", "secret"]
+    assert not Path("/dev/shm/agentcom-was-here").exists()
+
+
+async def test_without_a_sandbox_most_of_them_are_ways_out(tmp_path: Path, outside: Outside) -> None:
+    cell = await made(tmp_path, Level.UNSAFE)
+    harmless = [way for way in EVERYWHERE if way.startswith(("read ", "list ", "connect ", "send ", "find "))]
+    outcome = await cell.run(program(harmless), env=outside.told, timeout_s=60)
+    codes = json.loads(outcome.output.splitlines()[-1])
+
+    assert sum(code == 0 for code in codes.values()) >= 6, "the corpus itself works"
+    assert codes["read a secret of the host"] == codes["connect to the host by TCP"] == 0
+    outside.heard()
+
+
+async def test_calls_of_another_table_are_the_end(cell: Cell) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("only this machine has other tables")
+    source = 'int main(void) { long r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(20)); return r > 0 ? 0 : 1; }'
+    outcome = await cell.run(f"echo '{source}' > t.c && cc -o t t.c && ./t", timeout_s=60)
+
+    assert outcome.exit_code in {-31, 159}, outcome.output
+
+
+async def test_what_work_needs_is_there(cell: Cell) -> None:
+    script = """
+        set -e
+        echo a > "$TMPDIR/a"; echo b > "$HOME/b"; mkdir -p sub/dir; echo c > sub/dir/c
+        test "$(cat "$TMPDIR/a" "$HOME/b" sub/dir/c | tr -d '\\n')" = abc
+        echo 'int main(void) { return 0; }' > main.c; cc -o main main.c; ./main
+        git init -q repo; cd repo; echo x > x; git add x; git commit -qm x; git log --oneline | grep -q x; cd ..
+        python3 -c 'import multiprocessing as m, threading; p = m.Process(target=print); p.start(); p.join()'
+        python3 -c 'import sqlite3; sqlite3.connect("db").execute("create table t(x)")'
+        seq 1000 | sort -R | sort -n | tail -1 | grep -q 1000
+        test -w /dev/null; head -c 8 /dev/urandom | wc -c | grep -q 8
+        sh -c 'kill -TERM $$' || true; sleep 0.01 & wait
+        echo fine
+    """
+    outcome = await cell.run(script, timeout_s=60)
+
+    assert outcome.output.splitlines()[-1:] == ["fine"], outcome.output
+    assert outcome.exit_code == 0
+
+
+async def test_a_program_may_serve_itself(tmp_path: Path) -> None:
+    cell = await made(tmp_path, Level.BUBBLEWRAP)
+    script = (
+        "python3 -m http.server -b 127.0.0.1 8765 2>/dev/null & for i in $(seq 100); do "
+        "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8765\").status)' 2>/dev/null "
+        "&& break; sleep 0.1; done"
+    )
+
+    assert (await cell.run(script, timeout_s=60)).output == "200\n"
+
+
+async def test_the_owner_of_the_host_can_open_directories_and_the_network(tmp_path: Path, outside: Outside) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for level in LEVELS:
+        state = tmp_path / level
+        state.mkdir()
+        cell = await made(state, level, Rules(read=(outside.folder,), write=(shared,), network=True))
+        outcome = await cell.run(
+            f"cat {outside.folder}/secret && echo {level} >> {shared}/said && touch {outside.folder}/x"
+        )
+        codes = json.loads((await cell.run(program(["connect to the host by TCP"]), env=outside.told)).output)
+
+        assert outcome.exit_code != 0
+        assert outcome.output.startswith("CANARY")
+        assert codes == {"connect to the host by TCP": 0}
+    assert (shared / "said").read_text().split() == LEVELS
+
+
+async def test_an_open_directory_does_not_open_the_state_of_the_sidecar_in_it(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "journal.db").write_text("CANARY")
+    for level in LEVELS:
+        cell = await made(state, level, Rules(read=(tmp_path,)))
+        outcome = await cell.run(f"cat {state}/journal.db")
+
+        assert outcome.exit_code == 1
+        assert "CANARY" not in outcome.output
+        assert (await cell.run("echo still > here && cat here")).output == "still\n"
+
+
+async def gone(command: list[str]) -> None:
+    while any(each.info["cmdline"] == command for each in psutil.process_iter(["cmdline"])):  # noqa: ASYNC110 - not ours
+        await asyncio.sleep(0.01)
+
+
+async def test_nothing_outlives_its_program_in_a_namespace(tmp_path: Path) -> None:
+    cell = await made(tmp_path, Level.BUBBLEWRAP)
+    outcome = await cell.run("setsid env -i sleep 611 >/dev/null 2>&1 & echo up")
+
+    assert outcome.output == "up\n"
+    await asyncio.wait_for(gone(["sleep", "611"]), 30)  # the kernel ends them with the first of them, a moment later
+
+
+async def test_a_program_gets_time_to_end_in_order(cell: Cell) -> None:
+    running = asyncio.create_task(
+        cell.run(
+            "trap 'echo bye > said; exit' TERM; echo up; while :; do sleep 0.05; done", on_output=lambda *_: up.set()
+        )
+    )
+    up = asyncio.Event()
+    await asyncio.wait_for(up.wait(), 30)
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert (cell.workspace / "said").read_text() == "bye\n"
+
+
+@pytest.mark.parametrize(
+    "command, code, said",
+    [
+        (["no-such-program"], 127, "no-such-program: command not found"),
+        (["/etc/passwd"], 126, "/etc/passwd: cannot be executed"),
+        ("exit 41", 41, ""),
+        ("echo text; false", 1, "text"),
+    ],
+)
+async def test_a_confined_program_ends_as_it_would_without(
+    cell: Cell, command: list[str], code: int, said: str
+) -> None:
+    outcome = await cell.run(command)
+
+    assert outcome.exit_code == code
+    assert outcome.output.startswith(said)
+
+
+async def test_what_cannot_be_confined_is_not_run(tmp_path: Path) -> None:
+    processes = Processes(base_env=minimal_env({"PATH": "/nowhere"}, home=tmp_path))
+    sandbox = Sandbox(processes, tmp_path, Rules(), Level.BUBBLEWRAP)
+    place = Place(tmp_path / "work", tmp_path / "scratch")
+    place.workspace.mkdir()
+    with pytest.raises(SandboxFailed, match="bwrap: command not found"):
+        await sandbox.cell(ATTEMPT, place).run("touch ran")
+
+    assert not (place.workspace / "ran").exists()
+    assert await sandbox.find("bubblewrap") is Level.NONE
+    with pytest.raises(SandboxFailed, match="bubblewrap: bwrap: command not found"):
+        await sandbox.cell(ATTEMPT, place).run("touch ran")
+    assert not (place.workspace / "ran").exists()
+
+
+def test_this_machine_has_all_of_it() -> None:
+    """The tests above mean nothing on a kernel without these; they fail there, they are not left out."""
+    assert landlock.version() >= landlock.LEAST
+    assert sys.platform == "linux"
