@@ -264,6 +264,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         machine=machine,
         trouble=lambda: membership.trouble,
         is_elsewhere=presence.is_elsewhere,
+        matcher=dispatch.matcher,
         speeds=speeds,
         rates=rates,
     )

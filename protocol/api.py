@@ -355,9 +355,11 @@ class Explanation(Struct, kw_only=True):
     summary: str
     unblock: tuple[str, ...]
     position: int | None
-    """Tasks of the same requirements that go first; ``None`` unless queued."""
+    """Ready tasks that go first by priority and age; ``None`` unless it is ready itself."""
     agents: tuple[HostExplanation, ...]
     routing: Routing
+    starts_in_s: float | None = None
+    """When it will probably begin, in seconds; ``None``: nobody can tell."""
 
 
 class ComponentHealth(Struct, kw_only=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from agentcom.cli import output
-from protocol.api import AttemptView, Explanation, TaskView
+from protocol.api import AttemptView, Explanation, HostExplanation, TaskView
 from protocol.choice import Choice, Rung
 from protocol.model import (
     FINAL_STATES,
@@ -91,10 +91,32 @@ def standing(found: Explanation) -> str:
     return f"{found.task} is {state}{'' if rest.strip(': ') == state else rest.rstrip(': ')}"
 
 
+def place_words(found: Explanation) -> str:
+    """Where a ready task stands in the queue, and when it will probably begin."""
+    place = f"{found.position} go first" if found.position else "first in the queue"
+    if found.starts_in_s is None:
+        return place
+    when = f"in {output.duration(found.starts_in_s)}" if found.starts_in_s >= 1 else "at once"
+    return f"{place}; it will probably begin {when}"
+
+
+def agent_words(agent: HostExplanation) -> str:
+    """What keeps an agent from a task, or what the task is expected to cost there."""
+    if why := "; ".join(filter(None, agent.reasons)):
+        return why
+    return f"could take it{f': {cost_words(agent.cost)}' if agent.cost else ''}"
+
+
+def cost_words(cost: dict[str, float]) -> str:
+    """The terms of a cost, the sum first."""
+    parts = ", ".join(f"{name.removesuffix('_s')} {value:.1f}" for name, value in cost.items() if name != "total_s")
+    return f"{cost.get('total_s', 0.0):.1f} s ({parts})" if parts else f"{cost.get('total_s', 0.0):.1f} s"
+
+
 def way_line(way: Candidate) -> str:
     """One way to do the task: whether it can be gone, what it is, and why."""
     name = " ".join(part for part in (way.strategy.value, way.agent, way.endpoint, way.model) if part)
-    why = "; ".join(filter(None, way.reasons))
+    why = "; ".join(filter(None, way.reasons)) or (cost_words(way.cost) if way.cost else "")
     return f"{'yes' if way.feasible else 'no '} {name}{f': {why}' if why else ''}"
 
 

@@ -130,14 +130,10 @@ def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - 
         return
     click.echo(output.printable(story.standing(found)))
     if found.position is not None:
-        click.echo(
-            f"{found.position} of the same kind go first" if found.position else "first of its kind in the queue"
-        )
+        click.echo(story.place_words(found))
     for way_out in found.unblock:
         click.echo(f"  -> {output.printable(way_out)}")
-    rows = [
-        (a.agent, a.state.value, a.host, "; ".join(filter(None, a.reasons)) or "could take it") for a in found.agents
-    ]
+    rows = [(a.agent, a.state.value, a.host, story.agent_words(a)) for a in found.agents]
     if rows:
         output.table(("agent", "state", "host", "why"), rows)
     click.echo(f"tier: {output.printable(story.tier_words(found.routing.tier))}")

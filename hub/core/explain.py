@@ -1,62 +1,83 @@
 """Why a task stands where it stands: the scheduler's own reasons, in words, with what would change them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from hub.core.agent import Agent
 from hub.core.board import Board
 from hub.core.fleet import Fleet
-from hub.core.matching import match, reasons_against, way_of
+from hub.core.matching import Match, failed_at, match, reasons_against, way_of
 from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
 from protocol.api import HostExplanation
 from protocol.model import Strategy, TaskState
 
+SIDECAR: Final = "agentcom sidecar --hub URL --token-file FILE"
+MAX_NAMED: Final = 3
+"""Agents and endpoints that a way out names."""
+
 
 def waiting(
-    fleet: Fleet, requirements: Requirements, board: Board | None = None, demand: Demand = OTHER_DEMAND
+    fleet: Fleet,
+    requirements: Requirements,
+    board: Board | None = None,
+    demand: Demand = OTHER_DEMAND,
+    known: Match | None = None,
 ) -> tuple[str, tuple[str, ...], tuple[HostExplanation, ...]]:
     """Why a ready task of this class is not running: a sentence, what would unblock it, and each agent's reasons.
 
     Args:
         fleet, requirements: who is there, and what the task needs.
         board, demand: for work that needs a model: the servers, and what it asks of them.
+        known: who can do it, if that was found out already.
     """
-    found = match(fleet, requirements)
+    found = known or match(fleet, requirements)
     weighed = _weighed(found.ways, board, demand) if board and requirements.needs_model else {}
     agents = tuple(
-        _agent(fleet, agent, requirements, weighed.get(name)) for name, agent in sorted(fleet.agents.items())
+        _agent(fleet, agent, requirements, found, weighed.get(name)) for name, agent in sorted(fleet.agents.items())
     )
-    if said := _by_cost(weighed):
+    if said := _by_cost(weighed, requirements) or _by_slots(fleet, found, requirements):
         return *said, agents
-    if found.ways:
-        names = sorted({way.agent for way in found.ways})
-        if requirements.alone:
-            return (
-                f"sidecars died while they ran it, so it waits for an agent without other work: {', '.join(names)}",
-                ("wait until one of them has nothing else to do", "add an agent"),
-                agents,
-            )
-        if any(fleet.agents[name].free_slots for name in names):
-            return "it is about to be assigned", (), agents
-        return (
-            f"all agents that can do it are busy: {', '.join(names)}",
-            ("wait for a free slot", "add an agent or give one more slots"),
-            agents,
-        )
     if not any(fleet.online()):
-        return "no agent is online", ("start a sidecar: agentcom sidecar --hub URL --token-file FILE",), agents
+        return "no agent is online", (f"start a sidecar: {SIDECAR}",), agents
     return f"no agent that is online can do it: {found.reason}", tuple(_ways_out(fleet, requirements, agents)), agents
 
 
-def _by_cost(weighed: Mapping[str, Weighed | str]) -> tuple[str, tuple[str, ...]] | None:
+def _by_slots(fleet: Fleet, found: Match, requirements: Requirements) -> tuple[str, tuple[str, ...]] | None:
+    """Why a task waits although there are agents that can do it; ``None``: there are none."""
+    names = sorted({way.agent for way in found.ways})
+    if not names:
+        return None
+    listed = _listed(names, 20)
+    if requirements.alone:
+        return (
+            f"sidecars died while they ran it, so it waits for an agent without other work: {listed}",
+            ("wait until one of them has nothing else to do", f"add an agent: {SIDECAR}"),
+        )
+    if any(fleet.agents[name].free_slots for name in names):
+        return "it is about to be assigned", ()
+    return (
+        f"all agents that can do it are busy: {listed}",
+        ("wait for a free slot", f"add an agent: {SIDECAR}", f"give one more slots: {SIDECAR} --slots N"),
+    )
+
+
+def _by_cost(weighed: Mapping[str, Weighed | str], requirements: Requirements) -> tuple[str, tuple[str, ...]] | None:
     """Why work for a model waits although its class has ways: it fits nowhere, or its turn comes elsewhere."""
     best = min((each for each in weighed.values() if isinstance(each, Weighed)), key=_total, default=None)
     if best is not None and best.terms.wait_s > 0:
         told = f"its turn comes on {best.way.agent} in about {best.terms.wait_s:.0f} s"
-        return f"{told}, where it is expected to end first, {best.terms.in_words}", ("wait for it",)
+        model = f"load it on another host, too: ollama pull {best.way.model}"
+        ways_out = ("wait for it", model) if best.way.strategy is Strategy.LOCAL_LLM else ("wait for it",)
+        if requirements.fallback is not None:
+            told += f" (after {requirements.patience_s:.0f} s it may go to {requirements.strategies[1].value})"
+        return f"{told}, where it is expected to end first, {best.terms.in_words}", ways_out
     if weighed and best is None:
-        return "its model fits on no server that could answer", ("use a smaller model, or free GPU memory",)
+        return (
+            "its model fits on no server that could answer",
+            ("submit it for a smaller model: agentcom submit --model NAME", "free GPU memory: agentcom hosts ls"),
+        )
     return None
 
 
@@ -75,11 +96,15 @@ def _weighed(ways: Iterable[Way], board: Board, demand: Demand) -> dict[str, Wei
     return best
 
 
-def _agent(fleet: Fleet, agent: Agent, requirements: Requirements, weighed: Weighed | str | None) -> HostExplanation:
+def _agent(
+    fleet: Fleet, agent: Agent, requirements: Requirements, found: Match, weighed: Weighed | str | None
+) -> HostExplanation:
     reasons = reasons_against(agent, requirements)
     ways = [way_of(fleet, agent, strategy, requirements) for strategy in requirements.strategies]
     if all(isinstance(way, str) for way in ways):
         reasons.extend(str(way) for way in ways)
+    elif not reasons and found.ways and all(way.agent != agent.name for way in found.ways):
+        reasons.append(_left_out(fleet, found, [way for way in ways if isinstance(way, Way)], requirements))
     if not reasons and not agent.free_slots:
         behind = "has not yet received what it was sent"
         reasons.append(behind if agent.is_behind else f"all {agent.slots} slots are in use")
@@ -89,12 +114,30 @@ def _agent(fleet: Fleet, agent: Agent, requirements: Requirements, weighed: Weig
     return HostExplanation(agent=agent.name, host=agent.host, state=agent.state, reasons=tuple(reasons), cost=cost)
 
 
+def _left_out(fleet: Fleet, found: Match, ways: Sequence[Way], requirements: Requirements) -> str:
+    """Why an agent that could do it is none of those that may."""
+    used = found.ways[0].strategy
+    if any(way.strategy is used and failed_at(fleet, way, requirements) for way in ways):
+        return "has failed this task before, and others are left"
+    return f"offers {ways[0].strategy.value} only, and {used.value} comes first"
+
+
+def _listed(names: Sequence[str], most: int = MAX_NAMED) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExplanation]) -> Iterable[str]:
     texts = " ".join(reason for agent in agents for reason in agent.reasons)
-    if "is offline" in texts:
-        yield "bring an offline agent back"
-    if "is draining" in texts:
-        yield "resume a draining agent: agentcom agents resume NAME"
+    # First what stands alone between the task and an agent.
+    if offline := _only(agents, "is offline"):
+        yield f"start {_listed(offline)} again: {SIDECAR} --name {offline[0]}"
+    if draining := _only(agents, "is draining"):
+        yield from (f"let it take work again: agentcom agents resume {name}" for name in draining[:MAX_NAMED])
+    if "is in cooldown" in texts:
+        yield "wait until the cooldown is over: agentcom endpoints ls"
+    if "the task needs more than" in texts:
+        yield "submit it for a model with more context: agentcom submit --model NAME"
     if "has no sandbox" in texts:
         yield "install bubblewrap on the agent's host (apt install bubblewrap) and start the agent again"
     if "LLM endpoint" in texts:
@@ -110,6 +153,11 @@ def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExp
         for name in requirements.needs
         if f"lacks {name!r}" in texts
     )
+
+
+def _only(agents: Iterable[HostExplanation], reason: str) -> list[str]:
+    """Agents that nothing but this keeps from the task."""
+    return [agent.agent for agent in agents if agent.reasons == (reason,)]
 
 
 def standing(state: TaskState, *, agent: str | None, reason: str, ready_in_s: float | None) -> str:

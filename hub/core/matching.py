@@ -6,6 +6,7 @@ Hard gates only: capabilities, executor, an endpoint with the model, drain. Who 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from hub.core.agent import Agent
@@ -13,6 +14,7 @@ from hub.core.fleet import Fleet
 from hub.core.lines import Line
 from hub.core.routing import ANSWER_TOKENS, Requirements, Way, model_on
 from hub.core.vram import most_tokens, overflow
+from protocol.endpoints import EndpointState
 from protocol.model import AgentState, Candidate, EndpointKind, EndpointReport, Strategy
 
 
@@ -69,7 +71,10 @@ def _shut(fleet: Fleet, agent: Agent, endpoint: EndpointReport) -> str:
     health = fleet.health_of(agent, endpoint)
     if health is None or health.takes_work:
         return ""
-    return f"its LLM endpoint {endpoint.id} is in {health.state.value}: {health.problem}"
+    until = ""
+    if health.until_ms is not None and health.state is EndpointState.COOLDOWN:
+        until = f" until {datetime.fromtimestamp(health.until_ms / 1000, UTC):%H:%M:%S} UTC"
+    return f"its LLM endpoint {endpoint.id} is in {health.state.value}{until}: {health.problem}"
 
 
 def _too_small(endpoint: EndpointReport, name: str, requirements: Requirements) -> str:

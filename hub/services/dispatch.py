@@ -62,7 +62,7 @@ class Dispatch:
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
         self._advisor, self._speeds, self._rates = advisor, speeds or Speeds(), rates
-        self._matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
+        self.matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
         self._shares, self._on_fallback = Shares(), on_fallback
 
     def run(self) -> None:
@@ -71,9 +71,7 @@ class Dispatch:
             return
         began = self._clock.monotonic()
         claims = 0
-        for assignment in plan(
-            self._window, self._fleet, self._matcher, self._speeds, began, self._rates, self._shares
-        ):
+        for assignment in plan(self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares):
             self._claim(assignment)
             claims += 1
         if claims:

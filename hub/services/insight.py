@@ -10,6 +10,8 @@ from hub.core import explain
 from hub.core.agent import Agent
 from hub.core.board import Board
 from hub.core.fleet import Fleet
+from hub.core.matching import Matcher
+from hub.core.outlook import Outlook
 from hub.core.recent import Recent
 from hub.core.routing import requirements_of, routing_of
 from hub.core.speeds import Speeds
@@ -52,6 +54,7 @@ class Insight:
         *,
         version: str,
         started_at: datetime,
+        matcher: Matcher | None = None,
         speeds: Speeds | None = None,
         rates: Rates = Rates(),  # noqa: B008 - frozen
         recent: Recent,
@@ -60,7 +63,7 @@ class Insight:
         is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
-        self._speeds, self._rates = speeds or Speeds(), rates
+        self._matcher, self._speeds, self._rates = matcher or Matcher(fleet), speeds or Speeds(), rates
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
         self._trouble, self._is_elsewhere = trouble, is_elsewhere
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
@@ -176,18 +179,20 @@ class Insight:
         tier: TierDecision = codec.decode_tier(stored[1])
         attempts = await self._store.attempts(task)
         routing = rows.attempt(attempts[-1], tier).routing if attempts else None
-        summary = ""
-        unblock: tuple[str, ...] = ()
-        agents: tuple[HostExplanation, ...] = ()
-        position = None
+        summary, unblock, agents = "", tuple[str, ...](), tuple[HostExplanation, ...]()
+        position, starts_in_s = None, None
         is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
+        ahead = await self._store.ahead(row) if is_ready else {}
         if row.state is TaskState.QUEUED:
-            requirements = requirements_of(row.class_text)
-            board = Board(self._fleet, self._speeds, self._clock.monotonic(), rates=self._rates)
+            now, requirements = self._clock.monotonic(), requirements_of(row.class_text)
+            board = Board(self._fleet, self._speeds, now, rates=self._rates)
             demand = self._speeds.asked(requirements, requirements.kind)
-            summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand)
+            found = self._matcher.match(requirements.place)
+            summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand, found)
+            outlook = Outlook(self._fleet, self._matcher, self._speeds, board, now)
+            starts_in_s = outlook.starts_in(requirements, ahead) if is_ready else None
         if is_ready:
-            position = await self._store.ahead(row)
+            position = sum(ahead.values())
         else:
             summary, unblock = await self._standing(row)
         return Explanation(
@@ -198,6 +203,7 @@ class Insight:
             position=position,
             agents=agents,
             routing=routing or routing_of(tier, None),
+            starts_in_s=None if starts_in_s is None else round(starts_in_s, 1),
         )
 
     async def _standing(self, row: TaskRow) -> tuple[str, tuple[str, ...]]:
@@ -206,11 +212,11 @@ class Insight:
         if row.state is TaskState.BLOCKED:
             blockers = await self._store.blockers(row.id)
             reason = ", ".join(f"{task} is {state.value}" for task, state in blockers)
-            unblock = tuple(f"complete task {task}" for task, _ in blockers)
+            unblock = tuple(f"look why it has not completed: agentcom tasks explain {task}" for task, _ in blockers)
         wait_s = None
         if row.state is TaskState.QUEUED and row.ready_ms is not None:
             wait_s = max(0.0, (row.ready_ms - self._clock.now_ms()) / 1000)
-            unblock = ("wait, or cancel it and submit it again",)
+            unblock = ("wait for its time", f"or cancel it, and submit it again: agentcom tasks cancel {row.id}")
         if row.state is TaskState.DEAD:
             unblock = (f"put it back by hand: agentcom tasks retry {row.id}",)
         return explain.standing(row.state, agent=row.agent, reason=reason, ready_in_s=wait_s), unblock

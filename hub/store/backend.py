@@ -183,9 +183,10 @@ class Backend(ABC):
         """Blocked tasks that wait for this one alone, with their classes; at most ``limit``."""
         return [(waiting, class_text) for waiting, class_text in await self._rows("soon", task, limit)]
 
-    async def ahead(self, row: TaskRow) -> int:
-        """Ready tasks of the same class that go first, counted to 10,000."""
-        return int((await self._rows("ahead", row.class_text, row.priority, row.id))[0][0])
+    async def ahead(self, row: TaskRow) -> dict[str, int]:
+        """Ready tasks that are more urgent or older, by class: each counted to 10,000, of 100 classes and its own."""
+        rows = await self._rows("ahead", row.class_text, row.priority, row.id)
+        return {class_text: int(tasks) for class_text, tasks in rows if tasks}
 
     async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:
         """Events behind ``after``, oldest first."""

@@ -241,8 +241,8 @@ class Store(Protocol):
         """Blocked tasks that wait for this one alone, with their classes; at most ``limit``."""
         ...
 
-    async def ahead(self, row: TaskRow) -> int:
-        """Ready tasks of the same class that go first (counted to 10,000)."""
+    async def ahead(self, row: TaskRow) -> dict[str, int]:
+        """Ready tasks that go first by priority and age, by class; counted to 10,000 of each of 100 classes."""
         ...
 
     async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:

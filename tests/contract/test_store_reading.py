@@ -41,7 +41,25 @@ async def test_the_best_ready_tasks_of_a_class_come_in_order_behind_a_place(rows
     assert await read(9, (0, task_id(2))) == [(2, task_id(1)), (2, task_id(3))]
     row = await rows.store.task(task_id(3))
     assert row is not None
-    assert await rows.store.ahead(row) == 2
+    assert await rows.store.ahead(row) == {CLASS: 2}
+
+
+async def test_what_goes_before_a_task_is_counted_in_all_classes(rows: Rows) -> None:
+    await rows.add(
+        new_task(1),
+        new_task(2, priority=0, class_text="{}"),
+        new_task(3, class_text="{}"),
+        new_task(4),
+        new_task(5, priority=0, class_text='{"a":1}'),
+        new_task(6, class_text='{"b":1}'),
+        new_task(7, priority=0, ready_ms=9_000),
+    )
+    row, first = await rows.store.task(task_id(4)), await rows.store.task(task_id(2))
+    assert row is not None
+    assert first is not None
+
+    assert await rows.store.ahead(row) == {CLASS: 1, "{}": 2, '{"a":1}': 1}
+    assert await rows.store.ahead(first) == {}
 
 
 async def test_tasks_are_listed_newest_first_page_by_page(rows: Rows) -> None:

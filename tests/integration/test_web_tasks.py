@@ -238,12 +238,15 @@ async def test_an_unknown_task_is_404_everywhere(hub: RunningHub, task: str, pat
 
 
 async def test_a_waiting_task_is_explained(hub: RunningHub) -> None:
+    await submit(hub, {"command": "true"})  # of another class, and before it all the same
+    await submit(hub, {"command": "true", "needs": ["gpu"], "priority": "low"})
     _, made, _ = await submit(hub, {"command": "true", "needs": ["gpu"]})
 
     told = await (await hub.ask("GET", f"/api/v1/tasks/{made['id']}/explain")).json()
 
     assert told["task"] == made["id"]
     assert told["summary"]
+    assert (told["position"], told["starts_in_s"]) == (1, None)
 
 
 async def test_an_unknown_path_says_what_is_near_and_a_wrong_method_what_works(hub: RunningHub) -> None:

@@ -35,7 +35,7 @@ async def test_copies_are_tasks_with_all_that_belongs_to_them(tmp_path: Path) ->
         assert await store.spec(queued.id) == await store.spec(task_id(2))
         assert [e.kind for e in await store.events(0, 9, done.id)] == ["task_queued", "task_completed"]
         assert await store.last_event() == store.newest_event > 2 * 25_001
-        assert await store.ahead(queued) == 10_000
+        assert await store.ahead(queued) == {queued.class_text: 10_000}
     connection = connect(str(tmp_path / "hub.sqlite"), 1.0)
     check_whole(connection, str(tmp_path), deep=True)
     connection.close()

@@ -94,10 +94,21 @@ WHERE state = 'queued' AND ready_ms IS NULL AND class = $1 AND (priority, id) > 
 ORDER BY priority, id LIMIT $4;
 
 -- name: ahead
-SELECT count(*) FROM (
-    SELECT 1 FROM tasks WHERE state = 'queued' AND ready_ms IS NULL AND class = $1 AND (priority, id) < ($2, $3)
-    LIMIT 10000
-) AS first;
+WITH RECURSIVE classes (class, number) AS (
+    SELECT min(class), 1 FROM tasks WHERE state = 'queued' AND ready_ms IS NULL
+    UNION ALL
+    SELECT (SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL AND class > classes.class), number + 1
+    FROM classes WHERE classes.class IS NOT NULL AND number < 100
+), known (class) AS (
+    SELECT $1::text UNION SELECT class FROM classes WHERE class IS NOT NULL
+)
+SELECT class, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM tasks
+        WHERE state = 'queued' AND ready_ms IS NULL AND class = known.class AND (priority, id) < ($2, $3)
+        LIMIT 10000
+    ) AS first
+) FROM known;
 
 -- name: first_class
 SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL;

@@ -7,9 +7,9 @@ import pytest
 from msgspec import structs
 
 from agentcom.cli import story
-from protocol.api import Explanation, TaskView
+from protocol.api import Explanation, HostExplanation, TaskView
 from protocol.choice import Choice, Effort, Estimate, Rung
-from protocol.model import Candidate, Finding, Strategy, Tier, TierDecision, Usage
+from protocol.model import AgentState, Candidate, Finding, Strategy, Tier, TierDecision, Usage
 from tests.unit.agentcom.conftest import view
 
 FINDINGS = [
@@ -121,6 +121,48 @@ def test_a_way_without_reasons_ends_with_its_name(reasons: tuple[str, ...], line
     way = Candidate(strategy=Strategy.TRIVIAL, agent="Boo", feasible=True, reasons=reasons)
 
     assert story.way_line(way) == line
+
+
+def test_a_way_that_was_weighed_ends_with_its_cost() -> None:
+    cost = {"wait_s": 5.0, "decode_s": 2.04, "total_s": 8.54}
+    way = Candidate(strategy=Strategy.LOCAL_LLM, agent="Boo", model="m", feasible=True, cost=cost)
+
+    assert story.way_line(way) == "yes local_llm Boo m: 8.5 s (wait 5.0, decode 2.0)"
+
+
+@pytest.mark.parametrize(
+    "position, starts_in_s, line",
+    [
+        (0, None, "first in the queue"),
+        (3, None, "3 go first"),
+        (0, 0.0, "first in the queue; it will probably begin at once"),
+        (12, 90.0, "12 go first; it will probably begin in 1m30s"),
+    ],
+)
+def test_the_place_in_the_queue_says_when_it_begins_if_anybody_knows(
+    position: int, starts_in_s: float | None, line: str
+) -> None:
+    facts = {"task": "T", "state": "queued", "summary": "", "unblock": (), "agents": (), "routing": view()["routing"]}
+    found = msgspec.convert({**facts, "position": position, "starts_in_s": starts_in_s}, Explanation)
+
+    assert story.place_words(found) == line
+
+
+@pytest.mark.parametrize(
+    "reasons, cost, line",
+    [
+        ((), {}, "could take it"),
+        ((), {"total_s": 0.0}, "could take it: 0.0 s"),
+        ((), {"load_s": 4.0, "total_s": 4.0}, "could take it: 4.0 s (load 4.0)"),
+        (("is offline", ""), {"total_s": 4.0}, "is offline"),
+    ],
+)
+def test_an_agent_says_what_keeps_it_from_a_task_or_what_it_costs_there(
+    reasons: tuple[str, ...], cost: dict[str, float], line: str
+) -> None:
+    agent = HostExplanation(agent="Boo", host="h", state=AgentState.IDLE, reasons=reasons, cost=cost)
+
+    assert story.agent_words(agent) == line
 
 
 def test_the_tier_says_who_has_named_it_and_what_it_looks_like() -> None:
