@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import structlog
 
 from protocol import logs, names
@@ -49,7 +50,7 @@ from sidecar.room import Room
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
-from sidecar.sandbox.policy import Rules
+from sidecar.sandbox.policy import Limits, Rules
 from sidecar.settings import Settings
 from sidecar.tails import Tails
 from sidecar.tasks import together
@@ -217,13 +218,18 @@ def _parts(
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = Workspaces(folder, processes, access)
-    rules = Rules(
-        tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write)), settings.sandbox_network
-    )
-    sandbox = Sandbox(processes, folder, rules)
+    sandbox = Sandbox(processes, folder, _rules(settings))
     return Parts(
         processes, sandbox, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases, depot
     )
+
+
+def _rules(settings: Settings) -> Rules:
+    """What the owner of this host lets work see and use."""
+    memory = settings.sandbox_memory_mb << 20 or psutil.virtual_memory().total * 4 // 5
+    limits = Limits(memory_bytes=memory, processes=settings.sandbox_processes, cpus=settings.sandbox_cpus)
+    read, write = tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write))
+    return Rules(read, write, settings.sandbox_network, limits)
 
 
 async def _watch_room(room: Room, journal: Journal, link: Link) -> None:
@@ -318,7 +324,7 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     """
     sandbox = parts.sandbox
     found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities, PREWARM}
-    found |= {f"sandbox:{sandbox.level}"}
+    found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
     found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
     found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}

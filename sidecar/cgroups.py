@@ -1,14 +1,17 @@
 """What the kernel counts for the control groups that we and our children are in: kills for memory, forks refused.
 
-Reads both versions of control groups; where there are none, nothing is ever counted. Our children share our groups, so
-a difference over a run may be another run's: it is taken for a hint and only where the program failed. Caller:
-``sidecar/process.py``.
+Reads both versions of control groups; where there are none, nothing is ever counted. Children that have no groups of
+their own share ours, so a difference over a run may be another run's: it is taken for a hint and only where the program
+failed. Callers: ``sidecar/process.py``, and ``sidecar/sandbox/groups.py``, which makes groups.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-_ROOT: Final = Path("/sys/fs/cgroup")
+ROOT: Final = Path("/sys/fs/cgroup")
+OURS: Final = Path("/proc/self/cgroup")
+"""Where the groups are shown, and which of them we are in."""
 
 
 class Counted(NamedTuple):
@@ -18,24 +21,31 @@ class Counted(NamedTuple):
     refused_forks: int = 0
 
 
-class Counters:
-    """The counters of the groups that this process is in."""
+def groups_of(membership: Path, root: Path) -> dict[str, Path]:
+    """Directories of the control groups in ``membership``, by controller; of version 2 under the name ""."""
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    found = {}
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        for controller in controllers.split(","):
+            here = root / controller / path.lstrip("/") if controller else root / path.lstrip("/")
+            if here.is_dir():
+                found[controller] = here
+    return found
 
-    def __init__(self, membership: Path = Path("/proc/self/cgroup"), root: Path = _ROOT) -> None:
+
+class Counters:
+    """The counters of some groups; of those that this process is in if none are named."""
+
+    def __init__(self, folders: Iterable[Path] | None = None) -> None:
         self._memory: tuple[Path, bytes] | None = None
         self._forks: tuple[Path, bytes] | None = None
-        try:
-            lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return
-        for line in lines:
-            _, controllers, path = [*line.split(":", 2), "", ""][:3]
-            for controller in controllers.split(","):
-                here = root / controller / path.lstrip("/") if controller else root / path.lstrip("/")
-                if controller in {"", "memory"}:
-                    self._memory = _first(here, ("memory.events", "memory.oom_control"), b"oom_kill") or self._memory
-                if controller in {"", "pids"}:
-                    self._forks = _first(here, ("pids.events",), b"max") or self._forks
+        for here in groups_of(OURS, ROOT).values() if folders is None else folders:
+            self._memory = _first(here, ("memory.events", "memory.oom_control"), b"oom_kill") or self._memory
+            self._forks = _first(here, ("pids.events",), b"max") or self._forks
 
     def read(self) -> Counted:
         """What is counted now."""

@@ -283,6 +283,7 @@ class Rounds:
         finally:
             try:
                 await parts.processes.end_attempt(self._attempt)  # git's
+                await parts.sandbox.close(self._attempt)
             finally:
                 await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 

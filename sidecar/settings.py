@@ -25,6 +25,10 @@ from sidecar.llm.config import EndpointSettings
 
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
 MAX_SLOTS: Final = 1_024
+LEAST_WORK_MB: Final = 64
+LEAST_PROCESSES: Final = 16
+LEAST_CPUS: Final = 0.05
+"""Less than these and not even a shell would get anywhere."""
 USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234", "vllm": "127.0.0.1:8000"}
 """Where servers of OpenAI's kind listen if nobody tells them otherwise."""
 _SIMILAR: Final = 0.8
@@ -52,6 +56,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             ``landlock``, ``seatbelt`` (macOS), or ``unsafe``: not at all.
         sandbox_read, sandbox_write: directories of this host that work may read, or change, besides its own.
         sandbox_network: whether work reaches the network of this host.
+        sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
+        sandbox_processes: processes and threads of an attempt.
+        sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
         drain_s: how long an orderly end waits for running work.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -69,6 +76,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_read: tuple[str, ...] = ()
     sandbox_write: tuple[str, ...] = ()
     sandbox_network: bool = False
+    sandbox_memory_mb: int = 0
+    sandbox_processes: int = 4_096
+    sandbox_cpus: float = 0.0
     drain_s: float = 300.0
     log: str = "auto"
     log_level: str = "info"
@@ -245,6 +255,12 @@ def _sandbox_problems(settings: Settings) -> Iterator[Problem]:
         for folder in getattr(settings, name):
             if not Path(folder).is_absolute() or not Path(folder).is_dir():
                 yield Problem(name, f"{folder[:100]!r} is no directory of this host, given from the root")
+    if settings.sandbox_memory_mb and settings.sandbox_memory_mb < LEAST_WORK_MB:
+        yield Problem("sandbox_memory_mb", f"{settings.sandbox_memory_mb}; 0 or at least {LEAST_WORK_MB} MiB")
+    if settings.sandbox_processes < LEAST_PROCESSES:
+        yield Problem("sandbox_processes", f"{settings.sandbox_processes}; at least {LEAST_PROCESSES}")
+    if not (settings.sandbox_cpus == 0 or settings.sandbox_cpus >= LEAST_CPUS):
+        yield Problem("sandbox_cpus", f"{settings.sandbox_cpus:g}; 0 or at least {LEAST_CPUS:g}")
 
 
 def _choice_problem(name: str, value: str, known: Sequence[str]) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ stands in what the agent tells everybody. Callers: :mod:`sidecar.rounds` makes c
 :class:`Sandbox`.
 """
 
+import asyncio
 import contextlib
 import marshal
 import os
@@ -15,6 +16,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -24,10 +26,12 @@ import structlog
 
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import AttemptId
+from sidecar.cgroups import Counted
 from sidecar.child import OnOutput
 from sidecar.errors import SandboxFailed
 from sidecar.process import Processes, ProcessOutcome
 from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
+from sidecar.sandbox.groups import Group, Groups
 from sidecar.sandbox.policy import Place, Rules, View, look, view, without
 
 log = structlog.get_logger(__name__)
@@ -36,10 +40,6 @@ _LAUNCHER: Final = Path(__file__).with_name("launcher.py")
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _PYTHON: Final = os.path.realpath(sys.executable)
 _TMP: Final = "/tmp"  # noqa: S108 - inside, and the attempt's own
-MOST_PROCESSES: Final = 4_096
-"""Of one program and its descendants; counted per namespace, so only where there is one."""
-MOST_FILE_BYTES: Final = 1 << 36
-"""Longest file that a program may write (64 GiB)."""
 _TRIAL: Final = AttemptId(task="sandbox", epoch=0, sidecar="trial", boot=0)
 
 
@@ -69,6 +69,13 @@ class Sandbox:
         self.why = ""
         self._host = look(state, processes.path, [str(Path(_PYTHON).parent.parent), sys.base_prefix])
         self._scratch = state / "scratch"
+        self._groups = Groups(rules.limits)
+        self._entered: dict[AttemptId, Group] = {}
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether limits hold for all programs of an attempt together, not for each by itself."""
+        return self._groups.works
 
     async def find(self, wanted: str) -> Level:
         """Find out by trying what can be done here, and do that from now on.
@@ -78,8 +85,13 @@ class Sandbox:
         """
         levels = _USUAL if wanted == "auto" else [Level(wanted)]
         reasons = []
+        if wanted != Level.UNSAFE:
+            await asyncio.to_thread(self._groups.find)
         for self.level in levels:
             why = "" if self.level is Level.UNSAFE else await self._try()
+            if why and self.has_groups:
+                self._groups.works = False  # it may be these that do not work as they should
+                why = await self._try()
             if not why:
                 break
             reasons.append(f"{self.level}: {why}")
@@ -96,6 +108,24 @@ class Sandbox:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Cell(self, self._processes, attempt, place)
 
+    def group(self, attempt: AttemptId) -> Group | None:
+        """The control group of an attempt, made when it is first asked for; ``None`` where there are none.
+
+        Raises:
+            SandboxFailed: it could be made when we looked for it, and now it cannot.
+        """
+        if not self._groups.works:
+            return None
+        try:
+            return self._entered.get(attempt) or self._entered.setdefault(attempt, self._groups.make())
+        except OSError as exc:
+            raise SandboxFailed(f"its control group: {exc}") from exc
+
+    async def close(self, attempt: AttemptId) -> None:
+        """Leave nothing of the attempt's control group; after all its processes are ended."""
+        if group := self._entered.pop(attempt, None):
+            await group.close()
+
     async def _try(self) -> str:
         """Run nothing at all in a cell; why that failed, empty if it did not."""
         if self.level is Level.LANDLOCK and (known := landlock.version()) < landlock.LEAST:
@@ -109,6 +139,7 @@ class Sandbox:
             return exc.reason
         finally:
             await self._processes.end_attempt(_TRIAL)
+            await self.close(_TRIAL)
         return "" if outcome.exit_code == 0 else f"exit code {outcome.exit_code}: {outcome.output.strip()[-300:]}"
 
     def enclose(self, place: Place) -> tuple[list[str], dict[str, Any], dict[str, str]]:
@@ -116,7 +147,7 @@ class Sandbox:
         seen, network = view(place, self.rules, self._host), self.rules.network
         isolated = self.level is Level.BUBBLEWRAP
         orders: dict[str, Any] = {
-            "limits": _limits(isolated=isolated),
+            "limits": self._limits(isolated=isolated),
             "filter": b"",
             "handled": 0,
         }
@@ -130,6 +161,16 @@ class Sandbox:
             return [*argv, _PYTHON, "-I", "-S", str(bubblewrap.LAUNCHER)], orders, home | {"TMPDIR": _TMP}
         through = seatbelt.command(seen, network=network) if self.level is Level.SEATBELT else []
         return [*through, _PYTHON, "-I", "-S", str(_LAUNCHER)], orders, home | {"TMPDIR": str(place.tmp)}
+
+    def _limits(self, *, isolated: bool) -> list[tuple[int, int]]:
+        limits = self.rules.limits
+        found = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, limits.file_bytes)]
+        found.append((resource.RLIMIT_NOFILE, limits.open_files))
+        if isolated:
+            # Counted in each namespace for itself; outside it would count all that this user runs.
+            found.append((resource.RLIMIT_NPROC, limits.processes))
+        # Not the address space: interpreters and drivers reserve far more of it than they use.
+        return found if self.has_groups else [*found, (resource.RLIMIT_DATA, limits.memory_bytes)]
 
 
 class Cell:
@@ -174,13 +215,15 @@ class Cell:
             raise SandboxFailed(self._sandbox.why)
         with contextlib.ExitStack() as stack:
             fds: tuple[int, ...] = ()
-            ready = -1
+            ready, group, before = -1, None, Counted()
             if level is not Level.UNSAFE:
+                if group := self._sandbox.group(self.attempt):
+                    fds, before = stack.enter_context(group.doors()), group.counted()
                 # The same for all programs of an attempt: its place does not change, and looking costs.
                 self._enclosed = self._enclosed or self._sandbox.enclose(self._place)
                 through, orders, ours = self._enclosed
-                given, said, ready = stack.enter_context(_lines(orders | {"argv": argv}))
-                argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said)
+                given, said, ready = stack.enter_context(_lines(orders | {"argv": argv, "groups": fds}))
+                argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said, *fds)
             outcome = await self._processes.run(
                 argv,
                 attempt=self.attempt,
@@ -195,7 +238,14 @@ class Cell:
             # Whoever was ended by us before it began is no failure of the sandbox.
             if ready >= 0 and outcome.exit_code is not None and not _is_ready(ready):
                 raise SandboxFailed(outcome.output.strip()[-500:] or f"exit code {outcome.exit_code}")
-        return outcome
+        if group is None:
+            return outcome
+        counted = group.counted()
+        return replace(
+            outcome,
+            oom_kills=outcome.oom_kills + counted.oom_kills - before.oom_kills,
+            refused_forks=outcome.refused_forks + counted.refused_forks - before.refused_forks,
+        )
 
 
 @contextlib.contextmanager
@@ -218,11 +268,6 @@ def _is_ready(ready: int) -> bool:
         return os.read(ready, 1) == b"1"
     except BlockingIOError:
         return False
-
-
-def _limits(*, isolated: bool) -> list[tuple[int, int]]:
-    limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE_BYTES)]
-    return [*limits, (resource.RLIMIT_NPROC, MOST_PROCESSES)] if isolated else limits
 
 
 def _landlock(seen: View, *, isolated: bool, network: bool) -> dict[str, Any]:

@@ -4,8 +4,10 @@ Run by a bare interpreter that sees none of our packages, inside the namespaces 
 is no bubblewrap, directly: ``python -I -S launcher.py ORDERS_FD READY_FD``. The orders are a marshalled dict, made by
 ``sidecar/sandbox/cell.py`` from the pure parts of this package:
 
+``groups``
+    descriptors of the control groups that it enters.
 ``limits``
-    pairs of (resource, value): both the soft and the hard limit.
+    pairs of (resource, value): what neither the soft nor the hard limit may be above.
 ``handled``, ``scoped``, ``network``
     what Landlock takes charge of: bit masks of accesses to files, of scopes, of accesses to TCP ports.
 ``paths``
@@ -55,10 +57,14 @@ def main() -> None:
         orders = marshal.loads(file.read())  # noqa: S302 - from our own parent, through a descriptor nobody else has
     os.set_inheritable(ready_fd, False)  # noqa: FBT003 - it takes nothing else
     libc = ctypes.CDLL(None, use_errno=True)
+    for door in orders["groups"]:
+        os.write(door, b"0")
+        os.close(door)
     for which, wanted in orders["limits"]:
-        hard = resource.getrlimit(which)[1]
-        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(which, (value, value))
+        soft, hard = (
+            wanted if now == resource.RLIM_INFINITY else min(wanted, now) for now in resource.getrlimit(which)
+        )
+        resource.setrlimit(which, (soft, hard))
     if sys.platform == "linux":
         _do(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     if orders["handled"]:

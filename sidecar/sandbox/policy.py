@@ -29,12 +29,32 @@ _BESIDE_BIN: Final = ("lib", "lib64", "libexec", "include", "pyvenv.cfg", "conda
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the programs of an attempt may use together; without a control group each of them for itself.
+
+    Attributes:
+        memory_bytes: memory, what is swapped out too.
+        processes: processes and threads.
+        cpus: processors, such as 1.5; 0: all there are.
+        file_bytes: length of a file.
+        open_files: descriptors of one process.
+    """
+
+    memory_bytes: int = 1 << 36
+    processes: int = 4_096
+    cpus: float = 0.0
+    file_bytes: int = 1 << 36
+    open_files: int = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
-    """What the owner of this host has said: more to read, more to write, and whether work reaches the network."""
+    """What the owner of this host has said: more to read, more to write, whether work reaches the network, limits."""
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     network: bool = False
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)

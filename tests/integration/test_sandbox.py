@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +79,23 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
         bystander.kill()
 
 
+OPEN: list[Sandbox] = []
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """Every attempt is over at the end of its test."""
+    yield
+    while OPEN:
+        await OPEN.pop().close(ATTEMPT)
+
+
 async def made(folder: Path, level: Level, rules: Rules | None = None) -> Cell:
     """A cell whose sidecar's state is in ``folder``."""
     processes = Processes(base_env=minimal_env(os.environ, home=folder / "nobody"), drain_s=0.2, grace_s=0.5)
     sandbox = Sandbox(processes, folder, rules or Rules())
     assert await sandbox.find(level) is level, sandbox.why
+    OPEN.append(sandbox)
     place = Place(folder / "work", folder / "scratch" / "one", fixed=(folder / "work" / ".git",))
     place.workspace.mkdir(exist_ok=True)
     (place.workspace / ".git").write_text("gitdir: ../alone\n")

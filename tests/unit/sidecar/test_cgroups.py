@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.cgroups import Counted, Counters
+from sidecar.cgroups import Counted, Counters, groups_of
 
 
 def made(folder: Path, membership: str, files: dict[str, str]) -> Counters:
@@ -12,7 +12,7 @@ def made(folder: Path, membership: str, files: dict[str, str]) -> Counters:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    return Counters(folder / "membership", folder)
+    return Counters(groups_of(folder / "membership", folder).values())
 
 
 def test_version_one_counts_by_controller(tmp_path: Path) -> None:
@@ -36,7 +36,8 @@ def test_version_two_counts_in_one_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("membership", ["", "0::/nowhere\n", "rubbish\n", "4:memory\n"])
 def test_where_nothing_counts_nothing_is_counted(tmp_path: Path, membership: str) -> None:
     assert made(tmp_path, membership, {}).read() == Counted()
-    assert Counters(tmp_path / "none").read() == Counted()
+    assert groups_of(tmp_path / "none", tmp_path) == {}
+    assert Counters([tmp_path / "none"]).read() == Counted()
 
 
 def test_a_group_that_is_gone_counts_nothing(tmp_path: Path) -> None:

@@ -238,3 +238,22 @@ def test_several_hubs_may_be_named_in_every_way(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         load({"token": "acm_x", "hub": ("http://one:1", "ftp://two", "three")}, env={})
     assert [problem.path for problem in caught.value.problems] == ["hub", "hub"]
+
+
+def test_every_setting_of_the_sandbox_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("acm_x")
+    wrong = {
+        "sandbox": "docker",
+        "sandbox_read": ("relative",),
+        "sandbox_write": (str(token),),
+        "sandbox_memory_mb": "1",
+        "sandbox_processes": "2",
+        "sandbox_cpus": "0.001",
+    }
+    with pytest.raises(BadInput) as told:
+        load({"token_file": str(token), **wrong}, {})
+
+    assert {problem.path for problem in told.value.problems} == set(wrong)
+    right, _ = load({"token_file": str(token), "sandbox_cpus": "1.5", "sandbox_read": (str(tmp_path),)}, {})
+    assert (right.sandbox, right.sandbox_cpus, right.sandbox_read) == ("auto", 1.5, (str(tmp_path),))

@@ -1,0 +1,92 @@
+"""What the programs of an attempt may use at most: whoever takes more is ended, told why, and harms nobody."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from protocol.model import AttemptId
+from sidecar.cgroups import OURS, ROOT, groups_of
+from sidecar.core.cause import cause
+from sidecar.environment import minimal_env
+from sidecar.process import Processes, ProcessOutcome
+from sidecar.sandbox.cell import Cell, Level, Sandbox
+from sidecar.sandbox.groups import Groups
+from sidecar.sandbox.policy import Limits, Place, Rules
+
+ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
+MIB = 1 << 20
+LIMITS = Limits(memory_bytes=96 * MIB, processes=40, file_bytes=8 * MIB, open_files=64)
+PYTHON = os.path.realpath(sys.executable)
+EATER = "held = []\nwhile True: held.append(b'x' * (4 << 20))"
+TOGETHER = f"import os, time\n[os.fork() for _ in range(3)]\nheld = b'x' * ({LIMITS.memory_bytes} // 5)\ntime.sleep(2)"
+BOMB = "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(600)"
+GENERATIONS = "import os\nfor _ in range(3): os.fork()\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()"
+
+
+@pytest.fixture(params=[Level.BUBBLEWRAP, Level.LANDLOCK])
+async def cell(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cell]:
+    processes = Processes(base_env=minimal_env(os.environ, home=tmp_path), drain_s=0.2, grace_s=0.5)
+    sandbox = Sandbox(processes, tmp_path, Rules(limits=LIMITS))
+    assert await sandbox.find(request.param) is request.param, sandbox.why
+    place = Place(tmp_path / "work", tmp_path / "scratch")
+    place.workspace.mkdir()
+    try:
+        yield sandbox.cell(ATTEMPT, place)
+    finally:
+        await processes.end_attempt(ATTEMPT)
+        await sandbox.close(ATTEMPT)
+    assert not [
+        left for group in groups_of(OURS, ROOT).values() for left in group.glob(f"agentcom-{os.getpid()}-[0-9]*")
+    ]
+
+
+async def ran(cell: Cell, program: str, timeout_s: float = 60.0) -> ProcessOutcome:
+    return await cell.run([PYTHON, "-c", program], timeout_s=timeout_s)
+
+
+def code(outcome: ProcessOutcome) -> str:
+    known = cause(outcome.exit_code, outcome.output, oom_kills=outcome.oom_kills, refused_forks=outcome.refused_forks)
+    return known[0] if known else f"exit code {outcome.exit_code}"
+
+
+async def test_what_eats_all_memory_is_ended_and_the_next_command_runs(cell: Cell) -> None:
+    assert code(await ran(cell, EATER)) == "out_of_memory"
+    assert (await cell.run("echo well")).output == "well\n"
+
+
+async def test_many_that_eat_some_memory_each_are_counted_together(cell: Cell, tmp_path: Path) -> None:
+    if not Groups(LIMITS).find():
+        assert cell.level is not Level.NONE  # this machine limits each program by itself: there is nothing together
+        return
+    outcome = await ran(cell, TOGETHER)
+
+    assert outcome.oom_kills > 0, outcome
+    assert not list(tmp_path.glob("core*"))
+
+
+async def test_what_forks_for_ever_is_refused_and_ended(cell: Cell) -> None:
+    is_limited = Groups(LIMITS).find() or (cell.level is Level.BUBBLEWRAP and os.getuid() != 0)
+    assert is_limited or os.getuid() != 0, "root can always make groups, or is in a container that has its own limit"
+    if is_limited:
+        assert code(await ran(cell, BOMB)) == "too_many_processes"
+        assert (await cell.run("echo well")).output == "well\n"
+
+
+async def test_what_forks_and_exits_for_ever_ends_with_its_time(cell: Cell) -> None:
+    outcome = await ran(cell, GENERATIONS, timeout_s=1.0)
+    after = await asyncio.wait_for(cell.run("echo well"), 30)
+
+    assert outcome.timed_out or outcome.exit_code == 0
+    assert after.output == "well\n"
+
+
+async def test_a_file_has_a_longest_length_and_a_process_a_number_of_files(cell: Cell) -> None:
+    long = await cell.run("head -c 9000000 /dev/zero > long; stat -c %s long")
+    many = await ran(cell, "held = [open('/dev/null') for _ in range(70)]")
+
+    assert int(long.output.splitlines()[-1]) == LIMITS.file_bytes
+    assert "Too many open files" in many.output
