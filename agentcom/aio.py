@@ -19,6 +19,7 @@ from msgspec import Struct
 from agentcom import settings
 from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
+from agentcom.projects import ProjectCalls
 from protocol import schema
 from protocol.api import (
     PREFIX,
@@ -68,7 +69,7 @@ class Ticket(Struct, kw_only=True):
     expires_at: datetime
 
 
-class AsyncClient(Files):
+class AsyncClient(Files, ProjectCalls):
     """A hub, seen from a program with an event loop.
 
     Args:

@@ -106,7 +106,7 @@ class Calls(ABC):
         shape: type[T],
         *,
         query: Mapping[str, Any] | None = None,
-        body: Any = None,  # noqa: ANN401 - any of the contract's bodies
+        body: Any = None,  # noqa: ANN401 - any of the contract's bodies, or bytes as they are
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = False,
         patience_s: float | None = None,
@@ -118,10 +118,10 @@ class Calls(ABC):
             HubUnreachable: it does not answer within the patience of this transport.
             AgentComError: it answers an error.
         """
-        raw = None if body is None else msgspec.json.encode(body)
+        raw = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         sent = {**self._headers, **(headers or {}), "Accept": "application/json"}
         if raw is not None:
-            sent["Content-Type"] = "application/json"
+            sent["Content-Type"] = "application/octet-stream" if raw is body else "application/json"
         asked = Asked(method, path, query, raw, sent, call_s)
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + (self.patience_s if patience_s is None else patience_s)

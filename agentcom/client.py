@@ -39,6 +39,18 @@ from protocol.api import (
     TokenList,
 )
 from protocol.model import Role, TaskSpec
+from protocol.projects import (
+    CommitView,
+    FileList,
+    FileView,
+    FileWritten,
+    ProjectBody,
+    ProjectList,
+    ProjectPatch,
+    ProjectView,
+    PushView,
+    RepositoryView,
+)
 
 T = TypeVar("T")
 
@@ -232,6 +244,76 @@ class Client:
     def models(self) -> ModelList:
         """All models on all endpoints."""
         return self._run(self._client.models())
+
+    # --- projects -------------------------------------------------------------------------------------------------
+
+    def projects(self) -> ProjectList:
+        """All projects."""
+        return self._run(self._client.projects())
+
+    def project(self, name: str) -> ProjectView:
+        """One project."""
+        return self._run(self._client.project(name))
+
+    def add_project(self, project: ProjectBody | Mapping[str, Any]) -> ProjectView:
+        """Register a repository or a directory; nothing is cloned yet."""
+        return self._run(self._client.add_project(project))
+
+    def change_project(self, name: str, patch: ProjectPatch) -> ProjectView:
+        """Change a project; what is ``None`` stays."""
+        return self._run(self._client.change_project(name, patch))
+
+    def remove_project(self, name: str, *, force: bool = False) -> None:
+        """Forget a project and remove the hub's clone; ``force``: also with work in it that is nowhere else."""
+        self._run(self._client.remove_project(name, force=force))
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def files(self, project: str, path: str = "", *, limit: int = 1_000, cursor: str = "") -> FileList:
+        """A page of what a directory of a project holds."""
+        return self._run(self._client.files(project, path, limit=limit, cursor=cursor))
+
+    def read_file(self, project: str, path: str) -> FileView:
+        """A file of a project, of at most 8 MiB."""
+        return self._run(self._client.read_file(project, path))
+
+    def write_file(self, project: str, path: str, content: bytes) -> FileWritten:
+        """Write a file of a project, whole."""
+        return self._run(self._client.write_file(project, path, content))
+
+    def delete_file(self, project: str, path: str) -> None:
+        """Remove a file or an empty directory of a project."""
+        self._run(self._client.delete_file(project, path))
+
+    # --- git ------------------------------------------------------------------------------------------------------
+
+    def clone(self, project: str) -> RepositoryView:
+        """Make the hub's clone, or fetch what is new; what is checked out stays."""
+        return self._run(self._client.clone(project))
+
+    def repository(self, project: str) -> RepositoryView:
+        """How the repository of a project stands."""
+        return self._run(self._client.repository(project))
+
+    def branch(self, project: str, name: str, start: str = "") -> RepositoryView:
+        """Make a branch."""
+        return self._run(self._client.branch(project, name, start))
+
+    def checkout(self, project: str, branch: str) -> RepositoryView:
+        """Check a branch out."""
+        return self._run(self._client.checkout(project, branch))
+
+    def add_files(self, project: str, paths: Sequence[str] = ()) -> RepositoryView:
+        """Put the changes of these files (none: of all) into the next commit."""
+        return self._run(self._client.add_files(project, paths))
+
+    def commit(self, project: str, message: str, author: str = "") -> CommitView:
+        """Commit what was added."""
+        return self._run(self._client.commit(project, message, author))
+
+    def push(self, project: str, branch: str = "") -> PushView:
+        """Push a branch (empty: what is checked out) to where the project comes from."""
+        return self._run(self._client.push(project, branch))
 
     # --- the hub itself -------------------------------------------------------------------------------------------
 

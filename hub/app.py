@@ -6,7 +6,6 @@ written, close the store. If the store can no longer promise durability, the hub
 
 import asyncio
 import contextlib
-import gc
 import importlib.metadata
 import json
 import logging
@@ -27,16 +26,19 @@ from aiohttp import web
 from hub import recovery
 from hub.assembly import assemble
 from hub.chance import Chance
+from hub.checkout import Checkouts
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.files import keeper
 from hub.gateway.connection import Links
 from hub.gateway.socket import Door
 from hub.lock import hold
-from hub.memory import Memory
+from hub.memory import Memory, spare_the_collector
 from hub.probe import probe
 from hub.services.access import Access
 from hub.services.backups import Backups
+from hub.services.projects import Projects
+from hub.services.repositories import Repositories
 from hub.services.retention import Retention, Terms
 from hub.services.watch import Watch
 from hub.settings import POSTGRES_SCHEMES, Settings, masked
@@ -204,14 +206,20 @@ async def _assemble(
     hub.mates.on_tokens = access.reload
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
+    checkouts = Checkouts(settings.folder / "projects", settings.project_roots, os.environ)
+    projects = Projects(store, clock, checkouts, hub.check_room)
+    hub.mates.on_projects = projects.reload
+    await projects.reload()
     loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run)
     if settings.read_only:
         loops = ()
     else:
         with _written_in(settings.folder):
             await access.ensure_first_tokens(settings.folder)
-        facts = {"version": VERSION, "hub": start.hub_boot}
-        await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts=facts)))
+        event = Event(
+            kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION, "hub": start.hub_boot}
+        )
+        await store.commit(Record(event))
 
     door = Door(
         hub.gateway,
@@ -222,7 +230,10 @@ async def _assemble(
         why_closed=lambda: hub.membership.trouble,
     )
     app = build(
-        Services(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
+        Services(
+            *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
+            *(projects, Repositories(store, clock, projects.find, checkouts, hub.check_room)),
+        ),
         sessions=Sessions(clock),
         metrics=hub.metrics.registry,
         settings=WebSettings(
@@ -246,8 +257,9 @@ async def _assemble(
         await running.stop()
         raise
     if settings.read_only:
-        way = recovery.steps(settings.folder)
-        log.warning("hub_read_only", damage=store.damage or "none found", next="; ".join(way))
+        log.warning(
+            "hub_read_only", damage=store.damage or "none found", next="; ".join(recovery.steps(settings.folder))
+        )
     log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.standing.held))
     return running
 
@@ -415,7 +427,7 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     running = await start_hub(settings)
-    _spare_the_collector()
+    spare_the_collector()
     waiting: asyncio.Future[Any] = asyncio.ensure_future(stopped.wait())
     ends: set[asyncio.Future[Any]] = {waiting, running.failed}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -433,14 +445,3 @@ async def _serve(settings: Settings) -> int:
     log.info("hub_stopping")
     await running.stop()
     return 0
-
-
-def _spare_the_collector() -> None:
-    """Look for cycles rarely, and never among what was there at the start.
-
-    A task passes as a few hundred objects that reference counts free. The collector would find nothing among them, and
-    walk through everything that a hub remembers to do so: it took a third of the time of a busy hub.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)

@@ -75,6 +75,15 @@ class Parts:
     prewarming: Prewarming
     watch: Watch | None
 
+    def check_room(self) -> None:
+        """Pass if the machine has room for more.
+
+        Raises:
+            StorageFull, Overloaded: it has not.
+        """
+        if self.watch is not None:
+            self.watch.check()
+
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """What has to run for as long as the hub does; one that ends with an error ends the hub."""

@@ -52,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         seconds_per_usd: how long one would wait to save a dollar, where money and time are weighed.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
+        project_roots: directories of this machine beneath which projects may lie; empty: none but its own clones.
         backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
         backup_keep: how many backups stay.
         keep_tasks_days, keep_dead_days: how long tasks stay after their end, and dead letters; 0: for ever.
@@ -90,6 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     seconds_per_usd: float = SECONDS_PER_USD
     origins: tuple[str, ...] = ()
     read_only: bool = False
+    project_roots: tuple[str, ...] = ()
     backup_every_s: float = 86_400.0
     backup_keep: int = 3
     keep_tasks_days: float = 30.0
@@ -191,6 +193,9 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     if settings.url and not settings.url.startswith(("http://", "https://")):
         yield Problem("url", f"not an address like https://hub.example.org:7420: {settings.url[:60]!r}")
     yield from _store(settings.store)
+    for root in settings.project_roots:
+        if not Path(root).is_absolute():
+            yield Problem("project_roots", f"{root[:100]!r} is no absolute path")
     if settings.log not in {"auto", "json", "pretty"}:
         yield Problem("log", f"{settings.log!r}; one of auto, json, pretty")
     if settings.log_level not in {"debug", "info", "warning", "error"}:

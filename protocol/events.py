@@ -60,6 +60,10 @@ class EventKind(StrEnum):
     TASK_ANSWERING = "task_answering"  # a model takes long to answer; told now and then
     ENDPOINT_COOLDOWN = "endpoint_cooldown"
     ARTIFACT_STORED = "artifact_stored"
+    PROJECT_ADDED = "project_added"
+    PROJECT_CHANGED = "project_changed"
+    PROJECT_REMOVED = "project_removed"
+    PROJECT_PUSHED = "project_pushed"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -17,6 +17,8 @@ _40_BITS: Final = (1 << 40) - 1
 TASK_ID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 """Names of agents and hosts: they end up in branch names, headers and terminals."""
+PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names of projects: they are part of paths, on disk and in addresses."""
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 

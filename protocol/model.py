@@ -198,6 +198,8 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """Where a ``chat`` task writes its answer, relative to the workspace; empty: the answer is only the output."""
     artifacts: tuple[str, ...] = ()
     """Files to keep when the work is done: paths in the workspace; ``*``, ``?`` and ``**`` stand for any names."""
+    project: str = ""
+    """The project it belongs to; when it is submitted it gets what it does not say itself from there."""
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------

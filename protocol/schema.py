@@ -16,7 +16,8 @@ from msgspec import Struct, inspect
 
 from protocol import codec, limits
 from protocol.errors import BadInput, Problem
-from protocol.ids import LABEL, TASK_ID
+from protocol.git import has_login
+from protocol.ids import LABEL, PROJECT, TASK_ID
 from protocol.model import Check, CheckCommandSucceeds, CheckFileExists, CheckTestPasses, TaskSpec
 
 T = TypeVar("T", bound=Struct)
@@ -102,6 +103,7 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
     is_short = _is_short(spec)
     if not is_short:
         yield from _sizes(spec)
+        yield from _repository(spec)
     yield from _executor(spec)
     for number, check in enumerate(spec.verification):
         yield from _check(check, f"verification[{number}]")
@@ -119,6 +121,8 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
         for number, name in enumerate(names):
             if not pattern.fullmatch(name):
                 yield Problem(f"{path}[{number}]", f"not {kind}: {name[:60]!r}")
+    if spec.project and not PROJECT.fullmatch(spec.project):
+        yield Problem("project", f"not the name of a project: {spec.project[:60]!r}")
     if spec.parent is not None and not TASK_ID.fullmatch(spec.parent):
         yield Problem("parent", f"not a task id: {spec.parent[:60]!r}")
     for key, value in spec.labels.items():
@@ -200,6 +204,12 @@ def _sizes(spec: TaskSpec) -> Iterator[Problem]:
     ):
         if "\0" in text:
             yield Problem(path, "contains a NUL character")
+
+
+def _repository(spec: TaskSpec) -> Iterator[Problem]:
+    if has_login(spec.context.repo):
+        why = "the address carries credentials, which everybody would see; put them into the sidecar user's ~/.netrc"
+        yield Problem("context.repo", why)
 
 
 def _executor(spec: TaskSpec) -> Iterator[Problem]:

@@ -18,8 +18,8 @@ import structlog
 from protocol.api import PREFIX, ArtifactView, ProblemDocument
 from protocol.limits import UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, FailureClass
+from protocol.tree import Tree
 from sidecar.errors import LeaseOver, UploadFailed
-from sidecar.tools.confined import Tree
 
 if TYPE_CHECKING:
     import aiohttp

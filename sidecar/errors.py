@@ -37,6 +37,7 @@ from protocol.errors import (
     WorkFailed,
     WorkspaceFailed,
 )
+from protocol.git import masked
 from protocol.model import AttemptId, FailureClass
 
 
@@ -213,7 +214,7 @@ class GitFailed(WorkspaceFailed):
     def __init__(self, action: str, exit_code: int | None, said: str) -> None:
         self.action, self.exit_code, self.said = action, exit_code, said
         ended = "ran out of time" if exit_code is None else f"exit code {exit_code}"
-        super().__init__(f"git {action}: {ended}: {said.strip()[-500:] or 'it said nothing'}")
+        super().__init__(f"git {action}: {ended}: {masked(said.strip())[-500:] or 'it said nothing'}")
 
 
 _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
@@ -236,5 +237,6 @@ def failure_of(error: WorkFailed) -> FailureClass:
 
 
 def shown(text: str, limit: int = 200) -> str:
-    """``text`` quoted for a message: escapes control characters, cuts what is too long."""
+    """``text`` quoted for a message: without credentials, control characters escaped, what is too long cut."""
+    text = masked(text)
     return repr(text if len(text) <= limit else text[:limit] + "...")

@@ -1,7 +1,7 @@
 """Find the files that a task wants kept, and bring them to where they are kept.
 
 What the names of a task stand for is looked up in the workspace without following a link or leaving it
-(:mod:`sidecar.tools.confined`). A name that stands for nothing is told in the output and fails nothing: whether a file
+(:mod:`protocol.tree`). A name that stands for nothing is told in the output and fails nothing: whether a file
 has to be there is for a check to say. The caller is ``sidecar/rounds.py``, when no process of the work is left; the way
 to the hub is ``sidecar/depot.py``.
 """
@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_ARTIFACTS, MAX_PATH_CHARS, UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, TaskSpec
+from protocol.tree import Tree, names_of
 from sidecar.errors import UploadFailed
-from sidecar.tools.confined import Tree, names_of
 from sidecar.workspace import Workspace
 
 MAX_LOOKED_AT: Final = 100_000

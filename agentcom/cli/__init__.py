@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "agents": ("agentcom.cli.agents", "List agents, take them out of service and back."),
     "hosts": ("agentcom.cli.hosts", "List machines and how busy they are."),
     "endpoints": ("agentcom.cli.endpoints", "List, add and remove LLM endpoints."),
+    "projects": ("agentcom.cli.projects", "Register projects, reach their files and git."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),
     "events": ("agentcom.cli.events", "Show what happened, and what happens."),
     "login-link": ("agentcom.cli.login_link", "Print a link that opens the dashboard."),

@@ -24,6 +24,9 @@ from agentcom.cli.parent import with_parent
 @click.option("--memory-limit-mb", metavar="MIB", help="Above this no new tasks are taken in; 0: half the machine.")
 @click.option("--origin", "origins", multiple=True, metavar="URL", help="How browsers may name this hub, repeatable.")
 @click.option("--read-only", is_flag=True, default=None, help="Show what a damaged store holds, take nothing in.")
+@click.option(
+    "--project-root", "project_roots", multiple=True, metavar="DIR", help="Where projects may be, repeatable."
+)
 @click.option("--backup-every-s", metavar="S", help="Seconds between two backups; 0: only with agentcom backup.")
 @click.option("--backup-keep", metavar="N", help="How many backups stay.")
 @click.option("--keep-tasks-days", metavar="D", help="How long tasks stay after their end; 0: for ever.")

@@ -19,6 +19,7 @@ from protocol.model import TaskSpec
 _FLAGS: Final = {
     "prompt": "prompt",
     "command": "--shell",
+    "project": "--project",
     "context.repo": "--repo",
     "context.branch": "--branch",
     "context.files": "--file",
@@ -127,6 +128,7 @@ def _given(flags: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
     found = {
         "prompt": flags["prompt"],
         "command": flags["shell"],
+        "project": flags["project"],
         "context": _present(context),
         "complexity": flags["tier"],
         "escalation": flags["escalation"],

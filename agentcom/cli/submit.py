@@ -20,6 +20,7 @@ _NAMED = 3
 @click.command(name="submit", cls=HubCommand)
 @click.argument("prompt", required=False)
 @click.option("--shell", metavar="CMD", help="Run this command; costs no tokens.")
+@click.option("--project", metavar="NAME", help="Project it belongs to; it inherits what the project says.")
 @click.option("--repo", metavar="URL|PATH", help="Git repository to work in; a path becomes absolute.")
 @click.option("--branch", metavar="B", help="Branch to start from.")
 @click.option("--file", "files", multiple=True, metavar="P", help="File of the repository to look at, repeatable.")

@@ -48,6 +48,7 @@ _ENDS: Final = frozenset(
 )
 _TOKENS: Final = frozenset({EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED})
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
+_PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
 _WILL: Final = frozenset({EventKind.AGENT_DRAINING, EventKind.AGENT_RESUMED})
 
 
@@ -86,7 +87,7 @@ class Mates:
     """Follows what the other hubs do.
 
     Attributes:
-        on_tokens, on_endpoints: read them again, another hub has changed them.
+        on_tokens, on_endpoints, on_projects: read them again, another hub has changed them.
     """
 
     def __init__(  # noqa: PLR0913 - the parts it is made of
@@ -116,6 +117,7 @@ class Mates:
         self._take, self._on_due = take, on_due
         self.on_tokens: Reload = _nothing
         self.on_endpoints: Reload = _nothing
+        self.on_projects: Reload = _nothing
         self._seen = newest
         self._own: deque[tuple[int, int]] = deque()  # numbers of our own events that lie before us
         self._news = asyncio.Event()
@@ -193,6 +195,8 @@ class Mates:
             await self.on_tokens()
         if kinds & _ENDPOINTS:
             await self.on_endpoints()
+        if kinds & _PROJECTS:
+            await self.on_projects()
         self._store.saw(events[-1].seq)
         self._readers.committed(events)
         self._store.wake()
@@ -313,6 +317,7 @@ class Mates:
             self._window.classes[text].has_more = True
         await self.on_tokens()
         await self.on_endpoints()
+        await self.on_projects()
         await self.audit()
         self._store.saw(newest)
         self._readers.committed([Event(kind=EventKind.HUB_STARTED, at_ms=self._clock.now_ms(), seq=newest)])

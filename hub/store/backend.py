@@ -15,6 +15,7 @@ from hub.store import listing, records
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
+from hub.store.project_changes import ProjectRow
 from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
@@ -258,6 +259,10 @@ class Backend(ABC):
     async def endpoints(self) -> tuple[EndpointRow, ...]:
         """Endpoints that people have added."""
         return tuple(records.endpoint(row) for row in await self._rows("endpoints"))
+
+    async def projects(self) -> tuple[ProjectRow, ...]:
+        """All projects, by name."""
+        return tuple(records.project(row) for row in await self._rows("projects"))
 
     async def measures(self) -> tuple[Measure, ...]:
         """What was learnt, of each kind the oldest first."""

@@ -23,6 +23,7 @@ from hub.store.hub_changes import (
     ReadHeld,
     RenewHub,
 )
+from hub.store.project_changes import PutProject, RemoveProject
 from protocol.errors import AgentComError
 from protocol.events import Event
 from protocol.messages import Carry
@@ -410,6 +411,8 @@ AnyChange = (
     | RemoveEndpoint
     | PutHealth
     | ForgetHealth
+    | PutProject
+    | RemoveProject
     | Record
     | ForgetTasks
     | ForgetLogs

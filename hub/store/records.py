@@ -13,6 +13,7 @@ from hub.core.health import Health
 from hub.store.changes import TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
+from hub.store.project_changes import ProjectRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
@@ -146,6 +147,11 @@ def health(r: Row) -> HealthRow:
     """How an endpoint does."""
     seen = msgspec.json.decode(bytes(r[1]), type=EndpointReport)
     return HealthRow(host=r[0], seen=seen, health=msgspec.json.decode(bytes(r[2]), type=Health))
+
+
+def project(r: Row) -> ProjectRow:
+    """A project."""
+    return ProjectRow(name=r[0], is_default=bool(r[1]), body=bytes(r[2]), created_ms=r[3], changed_ms=r[4])
 
 
 def token(r: Row) -> TokenRow:

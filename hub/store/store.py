@@ -14,6 +14,7 @@ from hub.core.window import Place
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import Standing, WaitingTask
+from hub.store.project_changes import ProjectRow
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
 
@@ -306,6 +307,10 @@ class Store(Protocol):
 
     async def healths(self) -> tuple[HealthRow, ...]:
         """How endpoints do, those that people have added and those that sidecars have told of."""
+        ...
+
+    async def projects(self) -> tuple[ProjectRow, ...]:
+        """All projects, by name."""
         ...
 
     async def measures(self) -> tuple[Measure, ...]:

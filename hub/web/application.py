@@ -46,10 +46,11 @@ def build(
     app[SETTINGS] = settings or WebSettings()
     app[LIVE] = Live(routes=routes, metrics=metrics)
     for route in routes:
+        place = route.path.replace("{path}", "{path:.+}")  # the only part of a path that has parts of its own
         if route.method == "GET":
-            app.router.add_get(route.path, route.handler, allow_head=SSE not in route.produces)
+            app.router.add_get(place, route.handler, allow_head=SSE not in route.produces)
         else:
-            app.router.add_route(route.method, route.path, route.handler)
+            app.router.add_route(route.method, place, route.handler)
     app.on_response_prepare.append(finish)
     app.on_shutdown.append(end_all)
     return app

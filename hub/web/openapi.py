@@ -27,7 +27,7 @@ _KNOWN_STATUS: Final = {
     "415": "The body is not JSON",
     "422": "Something that was sent cannot be accepted; `errors` lists every problem",
     "429": "You have more waiting (or open) than your share; see Retry-After",
-    "502": "An endpoint does not answer",
+    "502": "An endpoint, or a repository, does not answer",
     "503": "Not now; see Retry-After",
     "507": "The disk is nearly full: no new tasks for now; see Retry-After",
 }
@@ -124,23 +124,20 @@ def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 def _refusals(route: Route) -> dict[str, Any]:
     statuses = {"503"}
-    if route.permission is not None:
+    if route.permission is not None or route.path == "/session":
         statuses |= {"401", "403"}
-    if route.path == "/session":
-        statuses |= {"401", "403"}
-    if route.request is not None:
+    if route.request is not None or route.consumes:
         statuses |= {"400", "413", "415", "422"}
-    if route.params or route.method == "GET":
+    if route.params or route.method == "GET" or "{path}" in route.path:
         statuses.add("422")
     if "{" in route.path:
         statuses.add("404")
-    if route.method not in {"GET", "HEAD"} and route.permission is not None:
+    if (route.method not in {"GET", "HEAD"} or "{name}/" in route.path) and route.permission is not None:
         statuses.add("409")
-    if "/endpoints" in route.path and route.request is not None:
+    if ("/endpoints" in route.path and route.request is not None) or "/git/" in route.path:
         statuses.add("502")
-    if route.permission == "tasks:submit":
+    if route.permission == "tasks:submit" or route.consumes or route.path.endswith("/git/clone"):
         statuses |= {"429", "507"}
-    statuses |= {"413", "507"} if route.consumes else set()
     if SSE in route.produces:
         statuses.add("429")
     return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(statuses)}

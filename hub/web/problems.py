@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from hub.git import RemoteFailed
 from hub.web.services import IS_STREAMING, LIVE, REQUEST_ID
 from protocol import errors
 from protocol.api import PROBLEM_TYPE, ProblemDocument
@@ -101,6 +102,7 @@ STATUS: Final[dict[type[AgentComError], int]] = {
     errors.VersionMismatch: 400,
     errors.ProtocolViolation: 400,
     errors.EndpointDown: 502,
+    RemoteFailed: 502,
     AgentComError: 500,
 }
 _RETRY_S: Final = 2.0

@@ -17,6 +17,8 @@ from hub.web import (
     logs,
     metrics,
     models,
+    projects,
+    repositories,
     tasks,
     tokens,
 )
@@ -32,6 +34,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *hosts.ROUTES,
     *endpoints.ROUTES,
     *models.ROUTES,
+    *projects.ROUTES,
+    *repositories.ROUTES,
     *metrics.ROUTES,
     *health.ROUTES,
     *tokens.ROUTES,

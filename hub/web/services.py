@@ -19,7 +19,9 @@ from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.presence import Presence
+from hub.services.projects import Projects
 from hub.services.registry import Registry
+from hub.services.repositories import Repositories
 from hub.web.routing import Route
 from hub.web.sessions import Sessions
 
@@ -37,6 +39,8 @@ class Services:
     feed: Feed
     backups: Backups
     artifacts: Artifacts
+    projects: Projects
+    repositories: Repositories
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
     value = await requests.json_body(request)
     is_many = is_batch(value)
     digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
-    specs = read_specs(value)
+    specs = read_specs(request.app[SERVICES].projects.inherit(value))
     del value  # what waits for the disk shall cost no more than its stored form
     waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
     del specs

@@ -4,8 +4,8 @@ import asyncio
 
 from protocol.errors import BadInput
 from protocol.model import CheckFileExists, Finding
+from protocol.tree import Tree
 from sidecar.checks.base import Ground, finding
-from sidecar.tools.confined import Tree
 
 
 async def file_exists(check: CheckFileExists, ground: Ground) -> Finding:

@@ -7,6 +7,7 @@ from typing import Final
 from protocol.errors import BadInput, ModelFailed, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import FailureClass
+from protocol.tree import Tree
 from sidecar.core.outcome import tail
 from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Spending, Work, failed, summary
@@ -14,7 +15,6 @@ from sidecar.executors.prompt import task_text
 from sidecar.llm.base import ChatMessage
 from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
-from sidecar.tools.confined import Tree
 
 MAX_ANSWER_TOKENS: Final = 4096
 _SYSTEM: Final = "You do one task of a queue. Answer with the result alone: no preamble, no question back."

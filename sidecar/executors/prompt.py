@@ -4,10 +4,10 @@ import asyncio
 from typing import Final
 
 from protocol.errors import BadInput
+from protocol.tree import Tree
 from sidecar.core.verify import feedback
 from sidecar.executors.base import Work
 from sidecar.tools.base import clip
-from sidecar.tools.confined import Tree
 
 MAX_FILE_BYTES: Final = 16 << 10
 MAX_FILES_BYTES: Final = 48 << 10

@@ -1,6 +1,6 @@
 """Tools on the files of the workspace: list, read, search, edit, write.
 
-All confined by :mod:`sidecar.tools.confined`, all bounded. Searching is done by grep in a process of the attempt: a
+All confined by :mod:`protocol.tree`, all bounded. Searching is done by grep in a process of the attempt: a
 pattern that a model invents may run for ever, and a process can be ended.
 """
 
@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from protocol.errors import BadInput, Problem
+from protocol.tree import MAX_READ_BYTES, Tree, names_of
 from sidecar.sandbox.cell import Cell
 from sidecar.tools.base import Tool
-from sidecar.tools.confined import MAX_READ_BYTES, Tree, names_of
 
 MAX_ENTRIES: Final = 400
 MAX_HITS: Final = 200

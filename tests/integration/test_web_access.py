@@ -33,7 +33,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
 
 
 def place(route: Route) -> str:
-    return route.path.replace("{id}", TASK).replace("{name}", "nobody")
+    return route.path.replace("{id}", TASK).replace("{name}", "nobody").replace("{path}", "a.txt")
 
 
 async def status(hub: RunningHub, route: Route, role: str | None) -> int:

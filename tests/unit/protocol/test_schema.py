@@ -43,6 +43,7 @@ EVERYTHING: dict[str, Any] = {
     "labels": {"team/x": "a b"},
     "save_as": "out/answer.md",
     "artifacts": ["dist/*.whl", "logs/**"],
+    "project": "site",
     "escalation": "model",
     "learning": False,
 }

@@ -7,9 +7,9 @@ import pytest
 
 from protocol.errors import BadInput
 from protocol.model import Artifact, AttemptId, FailureClass, TaskSpec
+from protocol.tree import Tree
 from sidecar.errors import LeaseOver, UploadFailed
 from sidecar.keep import keep_files, matches
-from sidecar.tools.confined import Tree
 from sidecar.workspace import Workspace
 
 ATTEMPT = AttemptId("A", 1, f"{1:026}", 1)

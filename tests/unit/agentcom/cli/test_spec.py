@@ -19,6 +19,7 @@ NONE: dict[str, Any] = {
             *(
                 "prompt",
                 "shell",
+                "project",
                 "repo",
                 "branch",
                 "tier",

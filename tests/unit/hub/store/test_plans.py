@@ -10,7 +10,18 @@ from hub.store.migrate import migrate
 from hub.store.queries import queries
 
 SMALL: Final = {
-    *("agents", "hubs", "leaders", "counts", "endpoints", "endpoint_health", "tokens", "json_each", "CONSTANT"),
+    *(
+        "agents",
+        "hubs",
+        "projects",
+        "leaders",
+        "counts",
+        "endpoints",
+        "endpoint_health",
+        "tokens",
+        "json_each",
+        "CONSTANT",
+    ),
     "tasks_held",
 }
 """Tables that no history makes longer; and what is in hand."""

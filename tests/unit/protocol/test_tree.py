@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import BadInput
-from sidecar.tools.confined import Tree, names_of
+from protocol.tree import Tree, names_of
 
 
 @pytest.fixture

@@ -1,16 +1,24 @@
-"""Files of a workspace, reached so that no path leads out of it.
+"""Files below one directory (a workspace, a project), reached so that no path leads out of it.
 
-Every path is walked from the workspace's directory, one name at a time, and no symbolic link is followed; so neither
-``..``, nor an absolute path, nor a link that the work has planted reaches anything else, and a swap between check and
-use has nothing to gain. ``.git`` is refused: what stands there makes git run programs.
+Linux opens a path in one step that stays beneath the directory and meets no link (openat2); elsewhere it is walked from
+the directory, one name at a time, and no symbolic link is followed. So neither ``..``, nor an absolute path, nor a link
+that somebody has planted reaches anything else, and a swap between check and use has nothing to gain. ``.git`` is
+refused: what stands there makes git run programs.
+
+It is here because hub and sidecar both need it; no rule of the contract imports it.
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
 import stat
+import struct
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
@@ -41,16 +49,19 @@ def names_of(path: str) -> tuple[str, ...]:
 
 
 class Tree:
-    """The files below ``root``, which must be a directory."""
+    """The files below ``root``, which must be a directory; ``walks``: name by name, as on a kernel without openat2."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, walks: bool = False) -> None:
+        self.root, self._walks = root, walks
 
     @contextlib.contextmanager
     def _directory(self, names: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
         """A file descriptor of the directory that ``names`` lead to."""
         here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            if names and not (make or self._walks) and (there := _beneath(here, names)) is not None:
+                os.close(here)
+                here, names = there, ()
             for name in names:
                 if make:
                     with contextlib.suppress(FileExistsError):
@@ -116,23 +127,31 @@ class Tree:
         """A regular file, open for reading.
 
         Raises:
-            BadInput: the path leaves the workspace, or there is no regular file; the text says which.
+            BadInput: as :meth:`read_bytes`.
+        """
+        opened, _ = self.open(path)
+        with opened:
+            yield opened
+
+    def open(self, path: str) -> tuple[IO[bytes], int]:
+        """A regular file, open for reading (the caller closes it), and its length.
+
+        Raises:
+            BadInput: as :meth:`read_bytes`.
         """
         names = names_of(path)
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with self._directory(names[:-1]) as above:
-                # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                found = os.open(names[-1] if names else ".", flags, dir_fd=above)
+                file = os.open(names[-1] if names else ".", flags, dir_fd=above)
         except OSError as exc:
             raise _refusal(path, _why(exc)) from exc
-        try:
-            if not stat.S_ISREG(os.fstat(found).st_mode):
-                raise _refusal(path, "is no regular file")
-            with os.fdopen(found, "rb", closefd=False) as file:
-                yield file
-        finally:
-            os.close(found)
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(file)
+            raise _refusal(path, "is no regular file")
+        return os.fdopen(file, "rb"), found.st_size
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """Replace or create a file, directories included; whoever reads meanwhile sees the old or the new one whole.
@@ -160,6 +179,99 @@ class Tree:
                 return sorted((entry.name, _kind(entry)) for entry in listed if entry.name.lower() != ".git")
         except OSError as exc:
             raise _refusal(path, _why(exc)) from exc
+
+    def listing(self, path: str) -> list["Entry"]:
+        """What a directory holds, sorted by name.
+
+        Raises:
+            BadInput: the path leaves the workspace, or is no directory.
+        """
+        try:
+            with self._directory(names_of(path)) as here, os.scandir(here) as listed:
+                found = [_entry(entry) for entry in listed if entry.name.lower() != ".git"]
+        except OSError as exc:
+            raise _refusal(path, _why(exc)) from exc
+        return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.name)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, a link (never what it points to), or an empty directory.
+
+        Raises:
+            BadInput: the path leaves the workspace, or nothing there can be removed.
+        """
+        names = names_of(path)
+        if not names:
+            raise _refusal(path, "is the workspace itself")
+        try:
+            with self._directory(names[:-1]) as above:
+                if stat.S_ISDIR(os.stat(names[-1], dir_fd=above, follow_symlinks=False).st_mode):
+                    os.rmdir(names[-1], dir_fd=above)
+                else:
+                    os.unlink(names[-1], dir_fd=above)
+        except OSError as exc:
+            raise _refusal(path, _why(exc)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something in a directory; ``kind`` as in :meth:`Tree.entries`, time as Unix nanoseconds."""
+
+    name: str
+    kind: str
+    size_bytes: int
+    changed_ns: int
+
+
+def _entry(entry: os.DirEntry[str]) -> Entry | None:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None  # removed since the directory was read
+    return Entry(entry.name, _kind(entry), found.st_size, found.st_mtime_ns)
+
+
+_OPENAT2: Final = 437
+_RESOLVE: Final = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library, if this kernel has openat2 and lets us use it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    here = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        there = _openat2(libc, here, ".")
+    except OSError:
+        return None  # older than Linux 5.6, or a filter of system calls that does not know it
+    finally:
+        os.close(here)
+    os.close(there)
+    return libc
+
+
+def _openat2(libc: ctypes.CDLL, above: int, path: str) -> int:
+    """A descriptor of a directory beneath ``above``. https://man7.org/linux/man-pages/man2/openat2.2.html."""
+    how = struct.pack("=QQQ", _DIRECTORY, 0, _RESOLVE)
+    found: int = libc.syscall(_OPENAT2, above, os.fsencode(path), how, len(how))
+    if found < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return found
+
+
+def _beneath(above: int, names: tuple[str, ...]) -> int | None:
+    """The directory that ``names`` lead to, opened in one step; ``None`` if it has to be walked."""
+    libc = _libc()
+    if libc is None:
+        return None
+    try:
+        return _openat2(libc, above, "/".join(names))
+    except OSError as exc:
+        if exc.errno == errno.EAGAIN:
+            return None  # something was renamed meanwhile, so the kernel would not promise
+        raise
 
 
 def _replace(above: int, name: str, path: str, content: bytes) -> None:
@@ -208,5 +320,7 @@ def _why(exc: OSError) -> str:
             return "is no directory, or leads through a link or a file"
         case errno.EISDIR:
             return "is a directory"
+        case errno.ENOTEMPTY | errno.EEXIST:
+            return "is a directory that is not empty"
         case _:
             return f"cannot be used: {exc.strerror}"
