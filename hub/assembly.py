@@ -139,6 +139,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     speeds.recall(start.measures)
     learning = Learning(store, fleet, speeds, clock)
     endpoint_health = EndpointHealth(store, fleet, clock, chance)
+    endpoint_health.on_refusal = speeds.refused
 
     def used(held: Held, usage: Usage) -> None:
         learning.used(held, usage)

@@ -218,12 +218,16 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Timing(Struct, frozen=True, kw_only=True):
-    """Seconds spent with models: all of them, and what the server tells of its parts (else 0)."""
+    """Seconds spent with models: all of them, and what the server tells of its parts (else 0).
+
+    ``queue_s`` is what requests waited for a turn at the server; ``None``: nobody knows.
+    """
 
     model_s: float
     load_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    queue_s: float | None = None
 
     def plus(self, other: "Timing | None") -> "Timing":
         """Both together."""
@@ -234,6 +238,7 @@ class Timing(Struct, frozen=True, kw_only=True):
             load_s=self.load_s + other.load_s,
             prefill_s=self.prefill_s + other.prefill_s,
             decode_s=self.decode_s + other.decode_s,
+            queue_s=None if self.queue_s is None or other.queue_s is None else self.queue_s + other.queue_s,
         )
 
 

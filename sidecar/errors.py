@@ -6,6 +6,8 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
     ├── UploadFailed            a file could not be kept
     ├── CannotStart             a program could not be started at all
     ├── EndpointDown
+    │   ├── EndpointBusy
+    │   │   └── ServerFull      a server of ours takes no more requests for now; whoever waits gets a turn
     │   └── EndpointStalled     it took the request and then said nothing for too long
     ├── ModelFailed
     │   ├── AnswerEndless       it goes on far beyond what was asked for
@@ -31,6 +33,7 @@ from typing import Final
 from protocol.errors import (
     AgentComError,
     BudgetSpent,
+    EndpointBusy,
     EndpointDown,
     ModelFailed,
     PromptTooLong,
@@ -91,6 +94,12 @@ class LeaseOver(AgentComError):
 
     def __str__(self) -> str:
         return f"the lease of attempt {self.attempt.epoch} may be over, so it was stopped"
+
+
+class ServerFull(EndpointBusy):
+    """A server of ours has more requests than it lets wait, or is not up yet; no quota is used up."""
+
+    code = "server_full"
 
 
 class EndpointStalled(EndpointDown):

@@ -70,6 +70,8 @@ class Held(Struct, gc=False):
     server: tuple[str, str] | None = None
     """The LLM server that it uses (host and endpoint), if it uses one, with ``model``."""
     model: str = ""
+    crowd: int = 0
+    """Attempts that had that server when this one began, with it."""
     kind: str = ""
     """Under which name its task teaches (:attr:`hub.core.routing.Requirements.kind`)."""
     repo: str = ""

@@ -23,9 +23,6 @@ from hub.core.vram import SPLIT_BYTES, needed_bytes, overflow, room
 from protocol.machine import HostReport
 from protocol.model import EndpointKind, EndpointReport, ModelReport, Residency
 
-CLOUD_PARALLEL: Final = 16
-LOCAL_PARALLEL: Final = 1
-"""Requests that are answered at a time, where the endpoint does not say: Ollama's default is one a model."""
 OVERDUE: Final = 0.25
 """A request that takes longer than expected is expected to take this share of its whole time more."""
 UNKNOWN_REST_S: Final = 30.0
@@ -67,6 +64,8 @@ class Server:
     endpoint: EndpointReport
     host: HostReport | None
     parallel: int
+    """Requests that it is given at a time; ``proved``: that it is known to answer at a time, each with a cache."""
+    proved: int
     rooms: tuple[float, ...] | None
     """Memory for models, GPU by GPU; ``None``: unknown, so nothing is ever pushed out."""
     residents: dict[str, Resident] = field(default_factory=dict)
@@ -141,7 +140,7 @@ class Board:
         size_bytes, load_s, evict_s = 0.0, 0.0, 0.0
         evicted: tuple[str, ...] = ()
         if server.endpoint.local and not server.has_ready(way.model, demand.context):
-            size_bytes = needed_bytes(model, demand.context, server.parallel)
+            size_bytes = needed_bytes(model, demand.context, server.proved)
             made = self._make_room(server, way.model, size_bytes)
             if isinstance(made, str):
                 return made
@@ -243,11 +242,12 @@ class Board:
         return server
 
     def _made(self, key: ServerKey, report: EndpointReport, host: HostReport | None) -> Server:
-        parallel = report.parallel or (LOCAL_PARALLEL if report.local else CLOUD_PARALLEL)
+        turns = self._speeds.turns(key, report)
+        parallel = turns.most
         health = self._fleet.health.get(key)
         if health is not None and health.is_on_trial:
             parallel = 1
-        server = Server(key, report, host, parallel, room(report, host) if report.local else None)
+        server = Server(key, report, host, parallel, turns.proved, room(report, host) if report.local else None)
         if report.local:
             for number, model in enumerate(report.models):
                 if model.residency in {Residency.WARM, Residency.LOADING}:

@@ -68,6 +68,7 @@ class Fleet:
         self.health: dict[ServerKey, Health] = {}
         self.seen: dict[ServerKey, EndpointReport] = {}
         self.generation = 0
+        self._busy: dict[ServerKey, int] = {}  # attempts in hand, by the LLM server that they use
         self._given = 0
         self._open: dict[str, Agent] = {}  # all that have a free slot, and some that had one
         self._changed = Notes()
@@ -149,6 +150,8 @@ class Fleet:
         if held.alone:
             agent.runs_alone = held.task
         self.held[held.task] = held
+        if held.server is not None:
+            held.crowd = self._busy[held.server] = self._busy.get(held.server, 0) + 1
         if agent.state not in _GETS_NO_BUSIER:
             agent.fire("claim")
         self._given += 1
@@ -167,6 +170,8 @@ class Fleet:
         if held is None or held.epoch != epoch:
             return None
         del self.held[task]
+        if held.server is not None:
+            self._leave(held.server)
         agent = self.agents[held.agent]
         agent.held.pop(task, None)
         if agent.runs_alone == task:
@@ -175,6 +180,12 @@ class Fleet:
             agent.fire("free")
         self.freed(agent)
         return held
+
+    def _leave(self, server: ServerKey) -> None:
+        if (left := self._busy.get(server, 0) - 1) > 0:
+            self._busy[server] = left
+        else:
+            self._busy.pop(server, None)
 
     def give_away(self, task: str, agent: str) -> None:
         """The task is in hand at another hub."""

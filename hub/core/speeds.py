@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from hub.core.measures import Kept, Measure
 from hub.core.routing import Requirements
+from hub.core.turns import Turns, ended, first, refused
 from protocol.machine import GpuReport, HostReport
 from protocol.model import EndpointReport, ModelReport
 
@@ -135,9 +136,9 @@ class Speeds:
         self._demands = Kept("demand", Demand)
         self._lengths = Kept("length", float)
         self._prices = Kept("price", float)
-        self._all = {
-            kept.about: kept for kept in (self._speeds, self._disks, self._demands, self._lengths, self._prices)
-        }
+        self._turns = Kept("turns", Turns)
+        every = self._speeds, self._disks, self._demands, self._lengths, self._prices, self._turns
+        self._all = {kept.about: kept for kept in every}
         self._any_disk = DISK
 
     def changes(self) -> list[Measure]:
@@ -205,6 +206,23 @@ class Speeds:
             rate = cost_usd / weight
             known = self._prices.get(*server, name)
             self._prices.put(rate if known is None else _mixed(known, rate), *server, name)
+
+    def turns(self, server: ServerKey, endpoint: EndpointReport) -> Turns:
+        """How many requests at a time the server takes, as far as is known."""
+        known = self._turns.get(*server)
+        return known if known is not None and known.told == endpoint.parallel else first(endpoint)
+
+    def answered(
+        self, server: ServerKey, endpoint: EndpointReport, crowd: int, *, queue_s: float | None, model_s: float
+    ) -> None:
+        """An attempt has ended there; see :func:`hub.core.turns.ended`."""
+        before = self.turns(server, endpoint)
+        if (now := ended(before, endpoint, crowd, queue_s=queue_s, model_s=model_s)) != before:
+            self._turns.put(now, *server)
+
+    def refused(self, server: ServerKey, endpoint: EndpointReport) -> None:
+        """The server would not take a request."""
+        self._turns.put(refused(self.turns(server, endpoint)), *server)
 
     def took(
         self,

@@ -6,6 +6,7 @@ of state are stored and told at once; what is said of models in between is store
 """
 
 import asyncio
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
@@ -32,7 +33,7 @@ _TOLD: Final = {ONLINE: EventKind.ENDPOINT_UP, OFFLINE: EventKind.ENDPOINT_DOWN,
 
 
 class EndpointHealth:
-    """The use cases around what is seen of endpoints."""
+    """The use cases around what is seen of endpoints; :attr:`on_refusal` hears of each that has refused work."""
 
     def __init__(self, store: Store, fleet: Fleet, clock: Clock, chance: Random) -> None:
         self._store, self._fleet, self._clock, self._chance = store, fleet, clock, chance
@@ -40,6 +41,7 @@ class EndpointHealth:
         self._here: dict[str, dict[str, set[str]]] = {}  # by host and agent: the endpoints that it tells of
         self._unkept: set[ServerKey] = set()
         self._wake = asyncio.Event()
+        self.on_refusal: Callable[[ServerKey, EndpointReport], None] = lambda _key, _report: None
 
     def restore(self, start: Start) -> None:
         """What a previous hub knew."""
@@ -135,6 +137,7 @@ class EndpointHealth:
             if trouble.refusals > before.get(key, 0):
                 if key not in self._fleet.seen:
                     self._see(key, _named(trouble))
+                self.on_refusal(key, self._fleet.seen[key])
                 asked_s, chance = trouble.retry_after_s, self._chance.random()
                 health = self._health(key)
                 self._set(key, refused(health, now_ms, trouble.problem, retry_after_s=asked_s, chance=chance))

@@ -55,6 +55,7 @@ class Learning:
         model = model_of(endpoint, held.model)
         if usage.cost_usd is not None:
             self._speeds.paid(server, held.model, usage.cost_usd, (usage.input_tokens, usage.output_tokens))
+        self._speeds.answered(server, endpoint, held.crowd, queue_s=timing.queue_s, model_s=timing.model_s)
         before = self._speeds.of(server, endpoint, model, host)
         self._speeds.took(
             server,

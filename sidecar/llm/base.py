@@ -8,16 +8,17 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import structlog
+from msgspec import structs
 
 from protocol.choice import Effort
 from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused
 from protocol.loads import Answering
 from protocol.model import Usage
-from sidecar.errors import EndpointStalled
+from sidecar.errors import EndpointStalled, ServerFull
 
 CONNECT_TIMEOUT_S: Final = 5.0
 SILENCE_TIMEOUT_S: Final = 120.0
@@ -28,6 +29,8 @@ LONGEST_WAIT_S: Final = 10.0
 """The client libraries obey any ``Retry-After``, an hour too, and would sleep the budget away. What asks for longer
 than this goes back to the queue, where another endpoint may take it; so their own retries are switched off."""
 FIRST_WAIT_S: Final = 0.2
+FIRST_FULL_WAIT_S: Final = 0.25
+"""Before a server that is full is asked again: its next answer has to end first."""
 
 _BYTES_PER_TOKEN: Final = 3.5
 _TOKENS_PER_MESSAGE: Final = 8
@@ -223,30 +226,50 @@ class PartialCall:
         return ToolCall(self.id, self.name, arguments, problem)
 
 
-async def patiently(ask: Callable[[], Awaitable[ChatReply]], *, timeout_s: float) -> ChatReply:
+async def patiently(
+    ask: Callable[[], Awaitable[ChatReply]], *, timeout_s: float, full_wait_s: float = FIRST_FULL_WAIT_S
+) -> ChatReply:
     """The first whole answer of up to three tries, all within ``timeout_s``.
 
-    Asks again when the endpoint is busy or broke off, after the wait it names (at most 10 s, else not at all).
+    Asks again when the endpoint is busy or broke off, after the wait it names (at most 10 s, else not at all). A server
+    of ours that is full is waited for as long as there is time, ``full_wait_s`` first, then twice as long: that is no
+    try, as it has done nothing yet.
 
     Raises:
-        EndpointDown: the last try failed too, or asking again is no use.
+        EndpointDown: the last try failed too, or asking again is no use, or the time went by in the queue.
         BudgetSpent: the time went by.
     """
-    started = now_s()
+    started, queued_s, tries, refusals = now_s(), 0.0, 1, 0
+    full: EndpointDown | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            for number in range(1, TRIES):
+            while True:
                 try:
-                    return await ask()
+                    return _with_wait(await ask(), queued_s)
                 except EndpointDown as exc:
-                    wait_s = _wait_s(exc, number)
-                    if wait_s is None or now_s() - started + wait_s >= timeout_s:
+                    is_full = isinstance(exc, ServerFull)
+                    full = exc if is_full else None
+                    refusals, tries = (refusals + 1, tries) if is_full else (refusals, tries + 1)
+                    patience_s = min(LONGEST_WAIT_S, full_wait_s * 2.0 ** min(refusals - 1, 30))
+                    wait_s = patience_s if is_full else _wait_s(exc, tries - 1)
+                    if tries > TRIES or wait_s is None or now_s() - started + wait_s >= timeout_s:
                         raise
-                    log.warning("llm_retry", endpoint=exc.endpoint, code=exc.code, wait_s=wait_s, tries=number)
+                    log.warning("llm_retry", endpoint=exc.endpoint, code=exc.code, wait_s=wait_s, tries=tries)
                     await asyncio.sleep(wait_s)
-            return await ask()
+                    queued_s += wait_s if is_full else 0.0
     except TimeoutError as exc:
+        if full is not None and 2 * queued_s >= timeout_s:
+            raise full from exc  # the time went by in the queue: another server may have a turn
         raise BudgetSpent("seconds for one model answer", timeout_s, now_s() - started) from exc
+
+
+def _with_wait(reply: ChatReply, queued_s: float) -> ChatReply:
+    """The answer, with the time that it took until the server took the request."""
+    timing = reply.usage.timing
+    if not queued_s or timing is None:
+        return reply
+    timing = structs.replace(timing, model_s=timing.model_s + queued_s, queue_s=(timing.queue_s or 0.0) + queued_s)
+    return replace(reply, usage=structs.replace(reply.usage, timing=timing))
 
 
 def _wait_s(exc: EndpointDown, number: int) -> float | None:

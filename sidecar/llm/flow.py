@@ -44,11 +44,13 @@ class Traffic:
         """Prompt tokens a second, by model, as measured last."""
         self.listed = Listed(())
         """What the server has, as it was last looked at."""
+        self.first: dict[str, float] = {}
+        """Seconds to the first piece for each token of the prompt, by model, with no other request of ours beside."""
         self._flows: weakref.WeakSet[Flow] = weakref.WeakSet()
 
     def begin(self, request: ChatRequest, model: str) -> "Flow":
         """A flow for one try of a request."""
-        flow = Flow(self, request, model)
+        flow = Flow(self, request, model, is_alone=not any(other.is_open for other in self._flows))
         self._flows.add(flow)
         return flow
 
@@ -92,8 +94,8 @@ class Flow:
         first_s, last_s: seconds from the beginning to the first and the last of them; ``None``: none has.
     """
 
-    def __init__(self, traffic: Traffic, request: ChatRequest, model: str) -> None:
-        self._traffic, self._request, self.model = traffic, request, model
+    def __init__(self, traffic: Traffic, request: ChatRequest, model: str, *, is_alone: bool = True) -> None:
+        self._traffic, self._request, self.model, self._is_alone = traffic, request, model, is_alone
         self._phase, self._read = AnswerPhase.READING, None  # type: tuple[AnswerPhase, float | None]
         self._began_at = self._heard_at = self._armed_at = now_s()
         self._load_bytes = 0.0
@@ -114,6 +116,21 @@ class Flow:
     def is_loading(self) -> bool:
         """Whether the model was not in memory, and nothing has come since."""
         return self._phase is AnswerPhase.LOADING
+
+    def waited_s(self) -> float | None:
+        """What it waited for a turn, as far as the first piece tells: beyond twice what it takes without others.
+
+        ``None``: nothing has come, the model was loaded, or it was not measured without others yet. For servers that do
+        not tell themselves.
+        """
+        if self.first_s is None or self._load_bytes:
+            return None
+        per_token = self.first_s / estimate_tokens(self._request)
+        if self._is_alone:
+            self._traffic.first[self.model] = per_token
+            return 0.0
+        alone = self._traffic.first.get(self.model)
+        return None if alone is None else max(0.0, self.first_s * (1 - min(1.0, 2 * alone / per_token)))
 
     @property
     def took_s(self) -> float:

@@ -21,7 +21,7 @@ from protocol.errors import (
     ToolsUnsupported,
 )
 from protocol.model import Timing, Usage
-from sidecar.errors import PromptCut
+from sidecar.errors import PromptCut, ServerFull
 from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     import ollama  # only its names: the import itself is slow and waits for the first endpoint of this kind
 
 KEEP_ALIVE: Final = "5m"
+_FULL: Final = "maximum pending requests exceeded"
+"""What Ollama says when OLLAMA_MAX_QUEUE requests wait."""
 _COLD_NS: Final = 100_000_000
 """A load that took longer was one; a warm model reports a millisecond or two."""
 _SUSPICIOUS: Final = 0.5
@@ -215,6 +217,7 @@ class OllamaProvider:
                 load_s=_seconds(last.load_duration) if (last.load_duration or 0) > _COLD_NS else 0.0,
                 prefill_s=_seconds(last.prompt_eval_duration),
                 decode_s=_seconds(last.eval_duration),
+                queue_s=_waited_s(last),
             ),
         )
 
@@ -275,7 +278,7 @@ class OllamaProvider:
         status, text = exc.status_code, str(exc.error)
         match status:
             case 429 | 503:
-                return EndpointBusy(self._settings.id, text)
+                return (ServerFull if _FULL in text else EndpointBusy)(self._settings.id, text)
             case 401 | 403:
                 return EndpointRefused(self._settings.id, text)
             case 400 if "does not support tools" in text:
@@ -320,6 +323,14 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.tool_calls:
         shaped["tool_calls"] = [{"function": {"name": c.name, "arguments": c.arguments}} for c in message.tool_calls]
     return shaped
+
+
+def _waited_s(last: "ollama.ChatResponse") -> float | None:
+    """What the request waited for a turn: Ollama's total has it, and none of its parts."""
+    if not last.total_duration:
+        return None
+    parts = last.load_duration, last.prompt_eval_duration, last.eval_duration
+    return _seconds(max(0, last.total_duration - sum(part or 0 for part in parts)))
 
 
 def _seconds(nanoseconds: int | None) -> float:

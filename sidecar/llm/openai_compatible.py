@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from protocol.choice import Effort
-from protocol.errors import EndpointDown, ModelFailed, ModelMissing
+from protocol.errors import EndpointBusy, EndpointDown, ModelFailed, ModelMissing
 from protocol.listing import LLAMA_CPP
 from protocol.model import EndpointKind, Residency, Timing, Usage
+from sidecar.errors import ServerFull
 from sidecar.llm import effort
 from sidecar.llm.base import (
     CONNECT_TIMEOUT_S,
@@ -86,7 +87,10 @@ class OpenAIProvider:
                         answer.take(chunk, flow)
                 flow.is_whole = answer.finish_reason is not None
         except self._status_error as exc:
-            raise translated(self._settings.id, model, exc.status_code, exc.response.headers, exc.message) from exc
+            refused = translated(self._settings.id, model, exc.status_code, exc.response.headers, exc.message)
+            if isinstance(refused, EndpointBusy) and self._settings.is_local and refused.retry_after_s is None:
+                raise ServerFull(refused.endpoint, refused.problem) from exc
+            raise refused from exc
         except self._transport_errors as exc:
             raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
         finish = self._finish(answer, model)
@@ -173,10 +177,13 @@ class _Answer:
                 model_s=seconds,
                 prefill_s=told.get("prompt_ms", 0.0) / 1000,
                 decode_s=told.get("predicted_ms", 0.0) / 1000,
+                queue_s=max(0.0, seconds - (told.get("prompt_ms", 0.0) + told.get("predicted_ms", 0.0)) / 1000),
             )
         if flow is None:
             return Timing(model_s=seconds)
-        return msgspec.structs.replace(flow.timing(), prefill_s=0.0) if is_local else flow.timing()
+        if not is_local:
+            return flow.timing()
+        return msgspec.structs.replace(flow.timing(), prefill_s=0.0, queue_s=flow.waited_s())
 
     def _count(self, usage: Any) -> None:  # noqa: ANN401 - one of the client's usage types
         details = usage.prompt_tokens_details

@@ -87,16 +87,17 @@ class Memory:
         return sorted(self.residents.values(), key=lambda each: each.expires_at, reverse=True)
 
     @asynccontextmanager
-    async def turn(self, model: Model, context: int, keep_alive_s: float) -> AsyncIterator[int]:
-        """A slot of the model, loaded with that context; gives the nanoseconds that the load took.
+    async def turn(self, model: Model, context: int, keep_alive_s: float) -> AsyncIterator[tuple[int, int]]:
+        """A slot of the model, loaded with that context; gives the nanoseconds that the load and the wait took.
 
         Raises:
             QueueFull: too many wait for a load.
         """
         resident, load_ns = await self._taken(model, context, keep_alive_s)
+        came_at = asyncio.get_running_loop().time()
         try:
             async with resident.slots:
-                yield load_ns
+                yield load_ns, int((asyncio.get_running_loop().time() - came_at) * 1e9)
         finally:
             resident.users -= 1
             resident.keep_alive_s = keep_alive_s

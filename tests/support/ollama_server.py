@@ -166,10 +166,10 @@ class OllamaServer:
         self.requests.append(body)
         self._news.set()
         try:
-            async with self.memory.turn(model, context, stays_s) as load_ns:
+            async with self.memory.turn(model, context, stays_s) as took_ns:
                 if is_load:
                     return web.json_response(line(body, done=True, done_reason="load"))
-                return await self._said(request, body, context, load_ns)
+                return await self._said(request, body, context, took_ns)
         except QueueFull:
             return _error(503, BUSY)
         except (asyncio.CancelledError, ConnectionResetError):
@@ -207,21 +207,23 @@ class OllamaServer:
                 return reply if reply.repeat else self.script.pop(number)
         return Reply(status=500, error="the script has no reply for this request")
 
-    async def _said(self, request: web.Request, body: dict[str, Any], context: int, load_ns: int) -> web.StreamResponse:
+    async def _said(
+        self, request: web.Request, body: dict[str, Any], context: int, took_ns: tuple[int, int]
+    ) -> web.StreamResponse:
         reply = self._next(body)
         if reply.status != 200:
             return _error(reply.status, reply.error)
         read = prompt_tokens(body, context)
         if body.get("stream") is False:
             await self._write(reply, None, body)
-            return web.json_response(whole(body, reply, read, load_ns))
+            return web.json_response(whole(body, reply, read, *took_ns))
         async with self._lines(request) as send:
             if await self._write(reply, send, body):
                 for number, (name, arguments) in enumerate(reply.tool_calls):
                     call = {"id": f"call_{number}", "function": {"index": number, "name": name, "arguments": arguments}}
                     message = {"role": "assistant", "content": "", "tool_calls": [call]}
                     await send(line(body) | {"message": message})
-                await send(final(body, reply, read, load_ns))
+                await send(final(body, reply, read, *took_ns))
         return send.response
 
     async def _write(self, reply: Reply, send: "_Lines | None", body: dict[str, Any]) -> bool:

@@ -145,12 +145,12 @@ def is_chat(body: dict[str, Any]) -> bool:
     return "prompt" not in body
 
 
-def final(body: dict[str, Any], reply: Reply, read: int, load_ns: int) -> dict[str, Any]:
+def final(body: dict[str, Any], reply: Reply, read: int, load_ns: int, waited_ns: int = 0) -> dict[str, Any]:
     """The last line, with its counts; those that are zero are left out."""
     said = len(reply.text) + (len(json.dumps(reply.tool_calls)) if reply.tool_calls else 0)
     wrote = max(1, said // BYTES_PER_TOKEN) if said else 0
     counts = {
-        "total_duration": load_ns + 120_000_000 + wrote * 20_000_000,
+        "total_duration": waited_ns + load_ns + 120_000_000 + wrote * 20_000_000,
         "load_duration": load_ns,
         "prompt_eval_count": read,
         "prompt_eval_duration": 120_000_000,
@@ -161,9 +161,9 @@ def final(body: dict[str, Any], reply: Reply, read: int, load_ns: int) -> dict[s
     return line(body, done=True, done_reason=reply.done_reason) | context | {n: c for n, c in counts.items() if c}
 
 
-def whole(body: dict[str, Any], reply: Reply, read: int, load_ns: int) -> dict[str, Any]:
+def whole(body: dict[str, Any], reply: Reply, read: int, load_ns: int, waited_ns: int = 0) -> dict[str, Any]:
     """The answer to a request that wants no stream."""
-    last = final(body, reply, read, load_ns)
+    last = final(body, reply, read, load_ns, waited_ns)
     if not is_chat(body):
         return last | {"response": reply.text}
     message: dict[str, Any] = {"role": "assistant", "content": reply.text}

@@ -14,7 +14,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def use(memory: Memory, model: Model, *, context: int = 1024, keep_s: float = 300.0) -> int:
-    async with memory.turn(model, context, keep_s) as load_ns:
+    async with memory.turn(model, context, keep_s) as (load_ns, _):
         return load_ns
 
 

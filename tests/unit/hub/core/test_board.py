@@ -10,6 +10,7 @@ from hub.core.health import Health
 from hub.core.routing import Way
 from hub.core.speeds import Demand, Speeds
 from hub.core.terms import Rates, Terms, Weighed
+from hub.core.turns import PATIENCE
 from protocol.endpoints import EndpointState
 from protocol.model import EndpointKind, EndpointReport, ModelReport, Residency, Strategy
 from tests.support.machines import GB, add, gpu, host, model, ollama
@@ -275,3 +276,21 @@ def test_an_endpoint_on_trial_gets_one_request_at_a_time() -> None:
     board.reserve(weighed(board, way("a")))
 
     assert (first, board.has_turn(way("a"))) == (True, False)
+
+
+def test_a_server_is_given_as_much_at_a_time_as_it_was_seen_to_take() -> None:
+    fleet, speeds = Fleet(), Speeds()
+    add(fleet, "a", model("m", residency=WARM), slots=9, parallel=0)
+    report = fleet.agents["a"].endpoints[0]
+    for _ in range(PATIENCE):
+        speeds.answered(("a", "ollama"), report, 1, queue_s=0.0, model_s=4.0)
+    board = Board(fleet, speeds, NOW)
+    board.reserve(weighed(board, way("a")))
+    second = board.has_turn(way("a"))
+    board.reserve(weighed(board, way("a")))
+
+    assert (second, board.has_turn(way("a"))) == (True, False)
+    speeds.refused(("a", "ollama"), report)
+    less = Board(fleet, speeds, NOW)
+    less.reserve(weighed(less, way("a")))
+    assert not less.has_turn(way("a"))

@@ -198,3 +198,14 @@ async def test_machines_that_nobody_knows_any_more_are_forgotten(hub: Setting) -
 
     assert hub.fleet.health == {}
     assert (await hub.again()).fleet.health == {}
+
+
+async def test_each_new_refusal_is_told_to_who_counts_turns(hub: Setting) -> None:
+    told = list[tuple[tuple[str, str], str]]()
+    hub.care.on_refusal = lambda key, seen: told.append((key, seen.id))
+    hub.beat(endpoints=(report(),), troubles=(trouble(refusals=1),))
+    hub.beat(troubles=(trouble(refusals=1),))
+    hub.beat(troubles=(trouble(refusals=2),))
+    hub.beat(troubles=(trouble(),))
+
+    assert told == [(KEY, "ollama")] * 2

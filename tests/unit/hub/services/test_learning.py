@@ -1,10 +1,12 @@
 """What a report teaches: speeds of the server that it used, and what its kind of task asks for."""
 
 import pytest
+from msgspec.structs import replace
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.speeds import FIRST_DEMAND, Speeds
+from hub.core.turns import PATIENCE
 from hub.services.learning import Learning
 from hub.store.sqlite import SqliteStore
 from protocol.clock import Clock
@@ -107,3 +109,43 @@ async def test_what_was_learnt_is_stored_and_found_by_the_next_hub() -> None:
     found = next_one.of(SERVER, fleet.agents["a"].endpoints[0], model("m", 4.0), None)
     assert (found.decode_tokens_per_s, found.is_measured) == (pytest.approx(5.0), True)
     await store.close()
+
+
+async def test_the_turns_of_a_server_are_learnt_and_kept_over_a_restart() -> None:
+    fleet, speeds = Fleet(), Speeds()
+    add(fleet, "a", model("m", 4.0), slots=9, parallel=0)
+    endpoint = fleet.agents["a"].endpoints[0]
+    store = SqliteStore(":memory:")
+    await store.open()
+    learn = Learning(store, fleet, speeds, Still())
+    for number in range(PATIENCE):
+        attempt = replace(held(), task=str(number))
+        fleet.take(attempt)
+        learn.used(attempt, Usage(model="m", output_tokens=5, timing=Timing(model_s=4.0, queue_s=0.0)))
+        fleet.release(attempt.task, attempt.epoch)
+    two = speeds.turns(SERVER, endpoint).most
+    learn.keep()
+    next_one = Speeds()
+    next_one.recall((await store.start(1)).measures)
+    await store.close()
+
+    assert two == 2
+    assert next_one.turns(SERVER, endpoint) == speeds.turns(SERVER, endpoint)
+    told = replace(endpoint, parallel=5)  # from now on the server says it itself
+    assert next_one.turns(SERVER, told).most == 5
+
+
+def test_who_waited_behind_others_of_ours_tells_that_they_were_too_many() -> None:
+    fleet, speeds, learn = learning()
+    add(fleet, "a", model("m", 4.0), slots=9, parallel=0)
+    endpoint = fleet.agents["a"].endpoints[0]
+    for _ in range(PATIENCE):
+        speeds.answered(SERVER, endpoint, 1, queue_s=0.0, model_s=4.0)
+    first, second = replace(held(), task="1"), replace(held(), task="2")
+    fleet.take(first)
+    fleet.take(second)
+    before = speeds.turns(SERVER, endpoint).most
+    learn.used(second, Usage(model="m", output_tokens=5, timing=Timing(model_s=8.0, queue_s=4.0)))
+
+    assert (first.crowd, second.crowd) == (1, 2)
+    assert (before, speeds.turns(SERVER, endpoint).most) == (2, 1)

@@ -4,7 +4,9 @@ import pytest
 
 from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused
 from protocol.model import Usage
+from sidecar.errors import ServerFull
 from sidecar.llm.base import (
+    TRIES,
     ChatMessage,
     ChatReply,
     ChatRequest,
@@ -38,6 +40,29 @@ async def test_a_busy_endpoint_is_asked_again_after_the_wait_it_names() -> None:
 
     assert await patiently(answers, timeout_s=5) is REPLY
     assert answers.asked == 3
+
+
+async def test_a_full_server_is_waited_for_and_uses_up_no_try() -> None:
+    full = [ServerFull("e", f"full {n}") for n in range(2 * TRIES)]
+    answers = Answers(*full, EndpointDown("e", "broke off"), ServerFull("e", "full"), EndpointDown("e", "broke off"))
+
+    assert await patiently(answers, timeout_s=60, full_wait_s=0.0001) is REPLY
+    assert answers.asked == 2 * TRIES + 4
+
+
+async def test_time_that_went_by_in_the_queue_of_a_server_is_no_spent_budget() -> None:
+    async def full_then_silent() -> ChatReply:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ServerFull("e", "full")
+        await asyncio.Event().wait()
+        return REPLY
+
+    asked = 0
+    with pytest.raises(ServerFull):
+        await patiently(full_then_silent, timeout_s=0.2, full_wait_s=0.15)
+    assert asked == 2
 
 
 async def test_the_third_failure_is_the_last() -> None:

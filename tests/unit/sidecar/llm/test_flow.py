@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import pytest
 
@@ -158,3 +159,31 @@ async def test_a_model_loads_until_the_first_word(traffic: Traffic) -> None:
         assert not traffic.loads("n")
         flow.take("word")
         assert not traffic.loads("m")
+
+
+async def test_a_wait_for_a_turn_shows_in_the_first_piece_once_it_was_measured_without_others(traffic: Traffic) -> None:
+    unmeasured = await _begun(traffic, first_s=1.0, beside=1)
+    alone = await _begun(traffic, first_s=1.0)
+    little, long = [await _begun(traffic, first_s=first_s, beside=1) for first_s in (1.8, 9.0)]
+
+    assert (unmeasured, alone, little) == (None, 0.0, 0.0)
+    assert long == pytest.approx(9.0 - 2 * 1.0)
+
+
+async def test_a_load_hides_how_long_a_turn_was_waited_for(traffic: Traffic) -> None:
+    flow = traffic.begin(REQUEST, "m")
+    flow.must_load(1e9)
+    before = flow.waited_s()
+    flow.take("word")
+
+    assert (before, flow.waited_s()) == (None, None)
+
+
+async def _begun(traffic: Traffic, *, first_s: float, beside: int = 0) -> float | None:
+    """What a request says that it waited, whose first piece came after so long, beside so many others."""
+    async with contextlib.AsyncExitStack() as others:
+        for _ in range(beside):
+            await others.enter_async_context(traffic.begin(REQUEST, "m").watched())
+        flow = traffic.begin(REQUEST, "m")
+        flow.first_s = first_s
+        return flow.waited_s()

@@ -5,7 +5,6 @@ import pytest
 
 from protocol.errors import (
     BudgetSpent,
-    EndpointBusy,
     EndpointDown,
     ModelFailed,
     ModelMissing,
@@ -13,11 +12,12 @@ from protocol.errors import (
     ToolsUnsupported,
 )
 from protocol.loads import Answering, AnswerPhase
-from protocol.model import EndpointKind
-from sidecar.errors import AnswerEndless, EndpointStalled, PromptCut
-from sidecar.llm.base import ChatMessage, ChatRequest, ToolCall, ToolSpec
+from protocol.model import EndpointKind, FailureClass
+from sidecar.errors import AnswerEndless, EndpointStalled, PromptCut, ServerFull, failure_of
+from sidecar.llm.base import FIRST_FULL_WAIT_S, ChatMessage, ChatRequest, ToolCall, ToolSpec
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.ollama import OllamaProvider
+from tests.support.ollama_memory import BUSY
 from tests.support.ollama_server import Model, OllamaServer, Reply
 
 LOOK = ToolSpec("look", "Look at a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
@@ -223,12 +223,38 @@ async def test_an_answer_that_just_ends_is_never_taken_for_whole(
     assert len(ollama.requests) == 3
 
 
-async def test_a_server_that_stays_busy_is_a_quota_failure(ollama: OllamaServer, provider: OllamaProvider) -> None:
-    busy = "server busy, please try again.  maximum pending requests exceeded"
-    ollama.script = [Reply(status=503, error=busy, repeat=True)]
+async def test_a_server_that_stays_full_is_a_quota_failure_when_the_time_is_over(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.script = [Reply(status=503, error=BUSY, repeat=True)]
 
-    with pytest.raises(EndpointBusy, match="maximum pending requests"):
-        await provider.chat(ask())
+    with pytest.raises(ServerFull, match="maximum pending requests") as refused:
+        await provider.chat(ask(timeout_s=1.0))
+    assert failure_of(refused.value) is FailureClass.QUOTA
+
+
+async def test_a_full_queue_is_waited_out_and_the_wait_told(ollama: OllamaServer, provider: OllamaProvider) -> None:
+    ollama.script = [Reply(status=503, error=BUSY), Reply("hi")]
+
+    reply = await provider.chat(ask())
+
+    assert (reply.text, len(ollama.requests)) == ("hi", 2)
+    assert reply.usage.timing is not None
+    assert (reply.usage.timing.queue_s or 0.0) >= FIRST_FULL_WAIT_S
+
+
+async def test_the_wait_for_a_turn_at_the_server_is_told(ollama: OllamaServer, provider: OllamaProvider) -> None:
+    hold, begun = asyncio.Event(), asyncio.Event()
+    ollama.script = [Reply("first", hold=hold), Reply("second")]
+    first = asyncio.create_task(provider.chat(ask(on_text=lambda _text: begun.set())))
+    await begun.wait()
+    second = asyncio.create_task(provider.chat(ask()))
+    await ollama.until(lambda: len(ollama.requests) == 2)
+    hold.set()
+    waits = [reply.usage.timing.queue_s for reply in await asyncio.gather(first, second) if reply.usage.timing]
+
+    assert waits[0] == pytest.approx(0.0, abs=0.01)
+    assert (waits[1] or 0.0) > 0.0
 
 
 async def test_a_server_that_breaks_is_down(ollama: OllamaServer, provider: OllamaProvider) -> None:
