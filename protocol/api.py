@@ -262,6 +262,8 @@ class ModelView(Struct, kw_only=True):
     resident_bytes: int | None = None
     expires_at: datetime | None = None
     max_context: int | None = None
+    health: str = ""
+    """How its endpoint does: ``online``, ``offline``, ``cooldown``, ``half_open`` or ``unknown``."""
 
 
 class ModelList(Struct, kw_only=True):

@@ -1,5 +1,6 @@
-"""``agentcom endpoints``: list, add and remove LLM endpoints."""
+"""``agentcom endpoints``: list, add, change and remove LLM endpoints."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -10,17 +11,18 @@ from protocol import schema
 
 if TYPE_CHECKING:
     from agentcom.client import Client
+    from protocol.api import EndpointView
 
 
 @click.group(name="endpoints", cls=NounGroup)
 def command() -> None:
-    """List, add and remove LLM endpoints. Without a verb: ls."""
+    """List, add, change and remove LLM endpoints. Without a verb: ls."""
 
 
 @command.command(name="ls", cls=HubCommand)
 @connected
 def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
-    """List LLM endpoints and what they have in memory."""
+    """List LLM endpoints: how they do, and what they have in memory."""
     found = hub.endpoints()
     if as_json:
         output.say_json(found)
@@ -29,6 +31,7 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
         (
             endpoint.id,
             endpoint.state,
+            health_of(endpoint),
             endpoint.kind.value,
             "local" if endpoint.local else "cloud",
             endpoint.host or "",
@@ -38,8 +41,14 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
         )
         for endpoint in found.endpoints
     ]
-    head = ("endpoint", "state", "kind", "where", "host", "url", "models", "detail")
+    head = ("endpoint", "state", "health", "kind", "where", "host", "url", "models", "detail")
     output.table(head, rows, empty="no endpoints; add one with: agentcom endpoints add KIND URL")
+
+
+def health_of(endpoint: "EndpointView", now: datetime | None = None) -> str:
+    """Its health, and for how long still if it is for a time: ``cooldown 42s``."""
+    left = output.left(endpoint.until, now)
+    return f"{endpoint.health} {left}" if left else endpoint.health
 
 
 @command.command(name="add", cls=HubCommand)
@@ -72,7 +81,11 @@ def add(
     if as_json:
         output.say_json(added)
     else:
-        click.echo(f"{added.id} is {added.state}{f': {added.detail}' if added.detail else ''}")
+        _say(added)
+
+
+def _say(endpoint: "EndpointView") -> None:
+    click.echo(f"{endpoint.id} is {endpoint.state}{f': {endpoint.detail}' if endpoint.detail else ''}")
 
 
 def _kind_and_url(words: tuple[str, ...], kind: str | None, url: str | None) -> tuple[str, str]:
@@ -85,6 +98,33 @@ def _kind_and_url(words: tuple[str, ...], kind: str | None, url: str | None) -> 
         raise click.UsageError(f"Missing argument '{missing[len(words)]}'; wanted: agentcom endpoints add KIND URL")
     wanted.update(zip(missing, words, strict=True))
     return str(wanted["KIND"]), str(wanted["URL"])
+
+
+@command.command(name="change", cls=HubCommand)
+@click.argument("endpoint")
+@click.option("--url", metavar="URL", help="Where it is now.")
+@click.option("--local/--cloud", "local", default=None, help="Whether it counts as local.")
+@click.option("--default-model", metavar="MODEL", help="Model for tasks that name none; '' for none.")
+@connected
+def change(
+    hub: "Client",
+    as_json: bool,  # noqa: FBT001 - click calls it
+    endpoint: str,
+    url: str | None,
+    local: bool | None,  # noqa: FBT001 - click calls it
+    default_model: str | None,
+) -> None:
+    """Change an LLM endpoint that was added; what is left out stays."""
+    from protocol.api import EndpointPatch
+
+    given = EndpointPatch(url=url, local=local, default_model=default_model)
+    if given == EndpointPatch():
+        raise click.UsageError("nothing to change: give --url, --local, --cloud or --default-model")
+    changed = hub.change_endpoint(endpoint, given)
+    if as_json:
+        output.say_json(changed)
+    else:
+        _say(changed)
 
 
 @command.command(name="rm", cls=HubCommand)

@@ -19,7 +19,7 @@ def command() -> None:
 @command.command(name="ls", cls=HubCommand)
 @connected
 def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
-    """List models: where they are, and whether they are in memory."""
+    """List models: where they are, in memory or not, and their health."""
     found = hub.models()
     if as_json:
         output.say_json(found)
@@ -31,10 +31,11 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
             model.host or "",
             "local" if model.local else "cloud",
             model.residency,
+            model.health,
             output.size(model.vram_bytes or model.size_bytes),
             "" if model.context is None else f"{model.context:,}",
         )
         for model in found.models
     ]
-    head = ("model", "endpoint", "host", "where", "residency", "size", "context")
+    head = ("model", "endpoint", "host", "where", "residency", "health", "size", "context")
     output.table(head, rows, empty="no models; an agent that reaches an LLM endpoint brings them")

@@ -117,7 +117,16 @@ def age(at: datetime | None, now: datetime | None = None) -> str:
     """How long ago: ``4s``, ``12m``, ``3h``, ``2d``; empty for ``None``."""
     if at is None:
         return ""
-    seconds = max(0, round(((now or datetime.now(UTC)) - at).total_seconds()))
+    return _short(((now or datetime.now(UTC)) - at).total_seconds())
+
+
+def left(until: datetime | None, now: datetime | None = None) -> str:
+    """How long still, as :func:`age` says it; empty for ``None``."""
+    return "" if until is None else _short((until - (now or datetime.now(UTC))).total_seconds())
+
+
+def _short(exactly_s: float) -> str:
+    seconds = max(0, round(exactly_s))
     for unit_s, unit in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "m")):
         if seconds >= unit_s:
             return f"{seconds // unit_s}{unit}"

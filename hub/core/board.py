@@ -275,7 +275,7 @@ def find(fleet: Fleet, agent: Agent, endpoint: str) -> tuple[ServerKey, Endpoint
     """
     for report in agent.endpoints:
         if report.id == endpoint:
-            return (agent.host or agent.name, endpoint), report, agent.report
+            return fleet.server_of(agent, endpoint, report.url), report, agent.report
     for report in fleet.endpoints:
         if report.id == endpoint:
             return ("", endpoint), report, None

@@ -138,8 +138,28 @@ class Fleet:
         """How an endpoint of this snapshot does, as ``agent`` would use it; ``None``: nothing is known against it."""
         if not self.health:
             return None
-        host = (agent.host or agent.name) if endpoint in agent.endpoints else ""
-        return self.health.get((host, endpoint.id))
+        is_own = endpoint in agent.endpoints
+        return self.health.get(self.server_of(agent, endpoint.id, endpoint.url) if is_own else ("", endpoint.id))
+
+    def server_of(self, agent: Agent, endpoint: str, url: str) -> ServerKey:
+        """Which server an endpoint is that ``agent`` has itself.
+
+        One for all sidecars on its machine, as they find the same one; but who calls another address by a name that is
+        taken there has a server of its own, ``endpoint@agent``.
+        """
+        host = agent.host or agent.name
+        usual, seen = (host, endpoint), self.seen.get((host, endpoint))
+        if seen is None or seen.url == url:
+            return usual
+        own = host, f"{endpoint}@{agent.name}"
+        known = self.seen.get(own)
+        if known is not None and known.url == url:
+            return own
+        beside = (other for other in self.agents.values() if other is not agent and (other.host or other.name) == host)
+        is_taken = any(
+            report.id == endpoint and report.url == seen.url for other in beside for report in other.endpoints
+        )
+        return own if is_taken else usual
 
     def take(self, held: Held) -> None:
         """``held.agent`` now holds the attempt."""

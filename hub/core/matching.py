@@ -186,8 +186,9 @@ def _elsewhere(fleet: Fleet, ways: list[Way], requirements: Requirements) -> lis
 def failed_at(fleet: Fleet, way: Way, requirements: Requirements) -> str:
     """Where on this way such a task has failed before (an agent or an endpoint); empty: nowhere."""
     agent = fleet.agents[way.agent]
-    is_own = any(report.id == way.endpoint for report in agent.endpoints)
-    places = f"agent:{way.agent}", f"endpoint:{agent.host or agent.name if is_own else ''}/{way.endpoint}"
+    own = (fleet.server_of(agent, each.id, each.url) for each in agent.endpoints if each.id == way.endpoint)
+    host, name = next(own, ("", way.endpoint))
+    places = f"agent:{way.agent}", f"endpoint:{host}/{name}"
     return next((place for place in places if place in requirements.avoid), "")
 
 

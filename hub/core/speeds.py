@@ -5,6 +5,7 @@ of two and still tells a T4 from an H200. Pure memory: what agents report goes i
 of the scheduler (``hub/core/board.py``) and ``hub/services/results.py``, which reports what attempts have used.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -59,9 +60,18 @@ OUTPUT_PRICE: Final = 5.0
 """Price of a token that is written, in tokens that are read: so it is with all makers, more or less."""
 UNKNOWN_LENGTH: Final = 1.0
 UNKNOWN_SIZE: Final = 5 * GIGA
+BYTES_PER_PARAMETER: Final = 0.6
+"""Of weights as local servers usually have them: four to five bits each."""
+_PARAMETERS: Final = re.compile(r"(?<![a-z0-9.])(?:(\d{1,2})x)?(\d{1,4}(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 
 ServerKey = tuple[str, str]
-"""The host that reports an endpoint (empty: people have added it), and the endpoint's id."""
+"""The host that reports an endpoint (empty: people have added it), and the endpoint's id; ``id@agent`` for a second
+server under that id on the same host (:meth:`hub.core.fleet.Fleet.server_of`)."""
+
+
+def endpoint_of(server: ServerKey) -> str:
+    """What the agents call it that have it."""
+    return server[1].partition("@")[0]
 
 
 class Speed(Struct, frozen=True):
@@ -118,7 +128,16 @@ def expected(
 
 def size_of(model: ModelReport | None) -> float:
     """Bytes of a model on disk, or a guess."""
-    return float(model.size_bytes or UNKNOWN_SIZE) if model else UNKNOWN_SIZE
+    return float(model.size_bytes or guessed_size(model.name)) if model else UNKNOWN_SIZE
+
+
+def guessed_size(name: str) -> float:
+    """Bytes of weights by what the name of a model says of its parameters: ``qwen3:8b``, ``smollm2:135m``."""
+    found = _PARAMETERS.search(name)
+    if found is None:
+        return UNKNOWN_SIZE
+    times, number, unit = found.groups()
+    return float(times or 1) * float(number) * (1e9 if unit in "bB" else 1e6) * BYTES_PER_PARAMETER
 
 
 def _bandwidth(gpus: tuple[GpuReport, ...]) -> float:

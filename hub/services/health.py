@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
@@ -111,26 +112,29 @@ class EndpointHealth:
         self._told[agent.name] = agent.boot, refusals
         host = agent.host or agent.name
         reports = agent.endpoints if heartbeat.endpoints is None else heartbeat.endpoints
+        named = set()
         for report in reports:
-            self.answered((host, report.id), report)
-        silent_here = {key[1] for key in self._silent(host, heartbeat.troubles)}
-        self._refusals(host, heartbeat.troubles, refusals)
-        self._find_lost(host, agent.name, {report.id for report in reports} | silent_here, heartbeat.troubles)
+            key = self._fleet.server_of(agent, report.id, report.url)
+            named.add(key[1])
+            self.answered(key, report)
+        troubles = None if heartbeat.troubles is None else {self._key(agent, each): each for each in heartbeat.troubles}
+        for key, trouble in (troubles or {}).items():
+            if key[0] and not trouble.refusals:
+                self.silent(key, _named(trouble), trouble.problem)
+        self._refusals(troubles, refusals)
+        self._find_lost(host, agent.name, named, troubles)
 
-    def _silent(self, host: str, troubles: tuple[EndpointTrouble, ...] | None) -> list[ServerKey]:
-        keys = []
-        for trouble in troubles or ():
-            if not trouble.added and not trouble.refusals:
-                keys.append((host, trouble.endpoint))
-                self.silent(keys[-1], _named(trouble), trouble.problem)
-        return keys
+    def _key(self, agent: Agent, trouble: EndpointTrouble) -> ServerKey:
+        if trouble.added:
+            return "", trouble.endpoint
+        return self._fleet.server_of(agent, trouble.endpoint, trouble.url)
 
-    def _refusals(self, host: str, troubles: tuple[EndpointTrouble, ...] | None, before: dict[ServerKey, int]) -> None:
+    def _refusals(self, troubles: dict[ServerKey, EndpointTrouble] | None, before: dict[ServerKey, int]) -> None:
         """Endpoints that have refused work since they were last told of, and those that have taken it again."""
         if troubles is None:
             return
         now_ms = self._clock.now_ms()
-        listed = {("" if t.added else host, t.endpoint): t for t in troubles if t.refusals}
+        listed = {key: trouble for key, trouble in troubles.items() if trouble.refusals}
         for key, trouble in listed.items():
             if key not in self._fleet.seen and trouble.added:
                 continue  # people have removed it meanwhile
@@ -142,16 +146,18 @@ class EndpointHealth:
                 health = self._health(key)
                 self._set(key, refused(health, now_ms, trouble.problem, retry_after_s=asked_s, chance=chance))
             before[key] = trouble.refusals
-        gone = {("" if t.added else host, t.endpoint) for t in troubles if not t.refusals}
+        gone = troubles.keys() - listed.keys()
         for key in [key for key in before if key not in listed]:
             del before[key]
             if key in self._fleet.health and key not in gone:
                 self._set(key, succeeded(self._health(key), now_ms))
 
-    def _find_lost(self, host: str, agent: str, named: set[str], troubles: tuple[EndpointTrouble, ...] | None) -> None:
+    def _find_lost(
+        self, host: str, agent: str, named: set[str], troubles: dict[ServerKey, EndpointTrouble] | None
+    ) -> None:
         """An endpoint of this machine that no sidecar on it tells of any more, neither good nor bad, is gone."""
         here = self._here.setdefault(host, {})
-        named |= here.get(agent, set()) if troubles is None else {t.endpoint for t in troubles if not t.added}
+        named |= here.get(agent, set()) if troubles is None else {key[1] for key in troubles if key[0]}
         here[agent] = named
         if troubles is None:
             return  # a sidecar that tells only of what is well, or has not told all yet
@@ -194,7 +200,7 @@ class EndpointHealth:
                 self._store.post(PutHealth(self._row(key)))
 
     def _row(self, key: ServerKey) -> HealthRow:
-        return HealthRow(host=key[0], seen=self._fleet.seen[key], health=self._fleet.health[key])
+        return HealthRow(host=key[0], seen=replace(self._fleet.seen[key], id=key[1]), health=self._fleet.health[key])
 
 
 def _named(trouble: EndpointTrouble) -> EndpointReport:

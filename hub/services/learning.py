@@ -11,7 +11,7 @@ from hub.core.agent import Held
 from hub.core.board import find, model_of
 from hub.core.fleet import Fleet
 from hub.core.measures import MAX_KEPT
-from hub.core.speeds import Speeds, size_of
+from hub.core.speeds import Speeds, endpoint_of, size_of
 from hub.store.hub_changes import KeepMeasures
 from hub.store.store import Store
 from protocol.clock import Clock
@@ -49,7 +49,7 @@ class Learning:
         beside_s = max(0.0, usage.seconds - timing.model_s)
         self._speeds.used(held.kind, usage.input_tokens, usage.output_tokens, beside_s)
         try:
-            server, endpoint, host = find(self._fleet, self._fleet.agents[held.agent], held.server[1])
+            server, endpoint, host = find(self._fleet, self._fleet.agents[held.agent], endpoint_of(held.server))
         except LookupError:
             return  # the endpoint went while the attempt was under way
         model = model_of(endpoint, held.model)

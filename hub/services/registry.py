@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import asdict
 
+from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.health import HALF_OPEN, OFFLINE, UNKNOWN, Health
 from hub.core.speeds import ServerKey
@@ -246,17 +247,19 @@ class Registry:
     def _keys(self) -> Iterator[ServerKey]:
         """Every endpoint that is known: added, told of now, or seen before."""
         yield from (("", name) for name in self._added)
-        told = {
-            (agent.host or agent.name, report.id) for agent in self._fleet.agents.values() for report in agent.endpoints
-        }
+        told = {key for agent in self._fleet.agents.values() for key, _ in self._own_of(agent)}
         yield from sorted(told | {key for key in self._fleet.seen if key[0]})
+
+    def _own_of(self, agent: Agent) -> Iterator[tuple[ServerKey, EndpointReport]]:
+        """What the agent reports, and which servers that are."""
+        return ((self._fleet.server_of(agent, report.id, report.url), report) for report in agent.endpoints)
 
     def _view(self, key: ServerKey) -> EndpointView:
         host, name = key
         health, seen = self._fleet.health.get(key, Health()), self._fleet.seen.get(key)
         agents = [agent for agent in self._fleet.agents.values() if not host or (agent.host or agent.name) == host]
         if host:  # what its sidecar told last is the newest
-            seen = next((r for agent in agents for r in agent.endpoints if r.id == name), seen)
+            seen = next((report for agent in agents for own, report in self._own_of(agent) if own == key), seen)
         else:
             seen = _report(self._added[name], Listed(seen.models, seen.parallel, seen.remark) if seen else Listed(()))
         assert seen is not None, "a key comes from what was told or seen"
@@ -264,7 +267,7 @@ class Registry:
         users = [
             agent.name
             for agent in agents
-            if agent.name in online and (not host or any(report.id == name for report in agent.endpoints))
+            if agent.name in online and (not host or any(own == key for own, _ in self._own_of(agent)))
         ]
         state, detail = _shown(health, bool(host), [agent.name for agent in agents], bool(online))
         last_seen_ms = max((agent.last_seen_ms or 0 for agent in agents if host), default=0)
@@ -317,6 +320,7 @@ def _model(endpoint: EndpointView, name: str, among: tuple[EndpointModel, ...]) 
         resident_bytes=model.resident_bytes,
         expires_at=model.expires_at,
         max_context=model.max_context,
+        health=endpoint.health,
     )
 
 

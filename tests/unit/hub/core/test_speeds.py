@@ -4,7 +4,7 @@ import pytest
 
 from hub.core.measures import MAX_KEPT, Measure
 from hub.core.routing import Requirements
-from hub.core.speeds import CLOUD_USD, FIRST_DEMAND, OTHER_DEMAND, Demand, Speeds, expected
+from hub.core.speeds import CLOUD_USD, FIRST_DEMAND, GIGA, OTHER_DEMAND, Demand, Speeds, expected, guessed_size
 from protocol.machine import GpuReport, HostReport
 from protocol.model import EndpointKind, EndpointReport, ModelReport, Strategy
 from tests.support.machines import host
@@ -36,6 +36,22 @@ def test_a_speed_that_the_endpoint_tells_counts_more_than_a_guess() -> None:
     told = ModelReport(name="m", size_bytes=6 * GB, tokens_per_s=33.0)
 
     assert expected(OLLAMA, told, None).decode_tokens_per_s == 33.0
+
+
+@pytest.mark.parametrize(
+    "name, size_gb",
+    [
+        ("qwen3:8b", 4.8),
+        ("smollm2:135m", 0.081),
+        ("Llama-3.1-70B-Instruct-Q4_K_M", 42.0),
+        ("mixtral:8x7b", 33.6),
+        ("qwen3-30b-a3b", 18.0),
+        ("phi4", 5.0),  # says nothing
+        ("gpt-4b1t", 5.0),
+    ],
+)
+def test_a_model_of_unknown_size_is_as_large_as_its_name_says(name: str, size_gb: float) -> None:
+    assert guessed_size(name) == pytest.approx(size_gb * GIGA)
 
 
 def test_a_cloud_model_is_never_loaded() -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from hub.core.fleet import Fleet
 from hub.services.health import LOST, EndpointHealth
@@ -143,6 +144,31 @@ async def test_a_success_that_only_its_report_tells_of_ends_a_trial(hub: Setting
     hub.care.used(("", "big"), Usage(model="m", output_tokens=3))
 
     assert (trial, hub.state(("", "big"))) == ("half_open", "online")
+
+
+async def test_two_servers_of_one_name_on_one_machine_are_told_apart(hub: Setting) -> None:
+    other = replace(report(), url="v")
+    hub.beat(agent="a", endpoints=(report(),), troubles=())
+    hub.beat(agent="b", endpoints=(other,), troubles=())
+    hub.beat(agent="c", endpoints=(report(),), troubles=())  # the same as the first
+    hub.beat(agent="b", troubles=(replace(trouble(refusals=1), url="v"),))
+    both = (hub.state(), hub.state(("box", "ollama@b")))
+    hub.beat(agent="b", endpoints=(), troubles=(replace(trouble(), url="v"),))
+    after = await hub.again()
+    after.beat(agent="b", endpoints=(other,), troubles=())  # the first to come back
+
+    assert both == ("online", "cooldown")
+    assert (hub.state(), hub.state(("box", "ollama@b"))) == ("online", "offline")
+    assert set(hub.fleet.health) == {KEY, ("box", "ollama@b")}
+    assert (after.state(("box", "ollama@b")), after.fleet.seen[KEY].url) == ("cooldown", "u")
+
+
+async def test_a_server_that_has_moved_is_the_same_one(hub: Setting) -> None:
+    hub.beat(endpoints=(report(),), troubles=())
+    hub.beat(endpoints=(replace(report(), url="v"),), troubles=())
+
+    assert set(hub.fleet.health) == {KEY}
+    assert hub.fleet.seen[KEY].url == "v"
 
 
 async def test_another_hub_knows_all_of_it(hub: Setting) -> None:
