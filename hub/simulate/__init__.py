@@ -7,7 +7,8 @@ is used by a running hub.
 from pathlib import Path
 from typing import Final
 
-from hub.simulate.engine import run
+from hub.simulate.checked import ALWAYS_HOSTED, AlwaysHosted, Checked, Checking
+from hub.simulate.engine import Rule, run
 from hub.simulate.fleet import FleetPlan, read_fleet
 from hub.simulate.ours import Ours
 from hub.simulate.report import Report, report
@@ -17,6 +18,8 @@ from protocol.errors import BadInput, Problem
 
 OURS: Final = "ours"
 POLICIES: Final = (OURS, *RULES)
+CHECKED: Final = (OURS, ALWAYS_HOSTED)
+"""Policies for work whose answers are checked."""
 
 
 def simulate(
@@ -28,6 +31,7 @@ def simulate(
     limit: int | None = None,
     load: float | None = None,
     deadline_s: float = 0.0,
+    checking: Checking | None = None,
 ) -> Report:
     """Run a trace on a fleet; the same arguments give the same report.
 
@@ -38,16 +42,28 @@ def simulate(
         limit: only the first so many requests.
         load: stretch the arrivals to this share of the fleet's capacity.
         deadline_s: count the requests that took longer.
+        checking: requests name no model, answers are checked, and what fails climbs (``checked.py``).
     Raises:
         BadInput: a file or the policy is wrong.
     """
-    if policy not in POLICIES:
-        raise BadInput([Problem("policy", f"{policy!r}; one of {', '.join(POLICIES)}")], "simulation")
+    known = POLICIES if checking is None else CHECKED
+    if policy not in known:
+        raise BadInput([Problem("policy", f"{policy!r}; one of {', '.join(known)}")], "simulation")
     plan = read_fleet(fleet)
+    if checking is not None and not plan.hosted:
+        raise BadInput([Problem("hosted", "none; checked work needs at least one [[hosted]] table")], "fleet")
     jobs = read_trace(trace, plan, seed=seed, limit=limit, load=load)
-    rule = Ours(plan) if policy == OURS else RULES[policy](seed)
-    done, machines = run(jobs, plan.hosts, rule)
-    return report(policy, plan, done, machines, deadline_s=deadline_s)
+    hosts = plan.hosts if checking is None else (*plan.hosts, *plan.makers)
+    done, machines = run(jobs, hosts, _rule(policy, plan, seed, checking))
+    return report(policy, plan, done, machines, deadline_s=deadline_s, is_checked=checking is not None)
 
 
-__all__ = ["OURS", "POLICIES", "FleetPlan", "Report", "simulate"]
+def _rule(policy: str, plan: FleetPlan, seed: int, checking: Checking | None) -> Rule:
+    if policy == ALWAYS_HOSTED:
+        return AlwaysHosted(plan, seed)
+    if policy != OURS:
+        return RULES[policy](seed)
+    return Ours(plan) if checking is None else Checked(plan, seed, checking)
+
+
+__all__ = ["CHECKED", "OURS", "POLICIES", "Checking", "FleetPlan", "Report", "simulate"]

@@ -47,6 +47,7 @@ class Machine:
     waiting: deque[Request] = field(default_factory=deque)
     loads: int = 0
     busy_s: float = 0.0
+    usd: float = 0.0
     _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -67,7 +68,7 @@ class Machine:
         if model.name not in self.residents:
             self._make_room(model)
             request.load_s = self.plan.load_s(model)
-            self.loads += 1
+            self.loads += request.load_s > 0
         self.residents.pop(model.name, None)
         self.residents[model.name] = model  # now the most recently used
         known = _common(self._prompts.get(model.name, ()), job.blocks)
@@ -78,6 +79,7 @@ class Machine:
         self.running.append(request)
         took_s = request.load_s + request.prefill_s + request.decode_s
         self.busy_s += took_s
+        self.usd += self.plan.usd(took_s, job.input_tokens, job.output_tokens)
         return now + took_s
 
     def _make_room(self, model: ModelPlan) -> None:
@@ -104,7 +106,10 @@ class Rule(Protocol):
 
 
 def run(jobs: Sequence[Job], hosts: Sequence[HostPlan], rule: Rule) -> tuple[list[Request], list[Machine]]:
-    """All requests, answered, and the machines that have done it."""
+    """All attempts in the order in which they ended, and the machines that have made them.
+
+    A rule may place a job again that has ended, as another request.
+    """
     machines = [Machine(host) for host in hosts]
     done: list[Request] = []
     happens: list[tuple[float, int, int, Request, Machine | None]] = [
@@ -130,7 +135,7 @@ def run(jobs: Sequence[Job], hosts: Sequence[HostPlan], rule: Rule) -> tuple[lis
                 begun = each.waiting.popleft()
                 count += 1
                 heapq.heappush(happens, (each.begin(begun, now), _ENDS, count, begun, each))
-    assert len(done) == len(jobs), "every request has an answer"
+    assert {request.job.number for request in done} == {job.number for job in jobs}, "every request has an answer"
     return done, machines
 
 

@@ -14,8 +14,9 @@ from hub.core.fleet import Fleet
 from hub.core.hosts import USABLE
 from hub.core.matching import Matcher
 from hub.core.routing import Requirements, context_bucket
-from hub.core.scheduling import plan
+from hub.core.scheduling import Assignment, plan
 from hub.core.speeds import Speeds
+from hub.core.terms import Rates
 from hub.core.window import Window
 from hub.simulate.engine import Machine, Request
 from hub.simulate.fleet import OVERHEAD, FleetPlan, HostPlan, ModelPlan
@@ -25,17 +26,17 @@ from protocol.model import AgentState, EndpointKind, EndpointReport, ModelReport
 
 ENDPOINT: Final = "llm"
 _GB: Final = 10**9
-_EPOCH_MS: Final = 1_700_000_000_000
+EPOCH_MS: Final = 1_700_000_000_000
 _RANDOM_BITS: Final = 80
 
 
 class Ours:
     """The plan, asked whenever something has changed."""
 
-    def __init__(self, fleet: FleetPlan) -> None:
+    def __init__(self, fleet: FleetPlan, *, is_wide: bool = False) -> None:
         self._models = fleet.models
         self._fleet, self._window, self._speeds = Fleet(), Window(limit=10**9), Speeds()
-        self._matcher = Matcher(self._fleet)
+        self._matcher, self._rates = Matcher(self._fleet, is_wide=is_wide), Rates()
         self._waiting: dict[str, Request] = {}
         self._classes: dict[tuple[str, int], Requirements] = {}
         self._placed: dict[Request, tuple[str, str]] = {}
@@ -47,10 +48,13 @@ class Ours:
 
     def came(self, request: Request, machines: Sequence[Machine], now: float) -> Iterable[tuple[Request, Machine]]:
         """See :class:`hub.simulate.engine.Rule`."""
-        task = encode(((_EPOCH_MS + int(request.job.at_s * 1000)) << _RANDOM_BITS) | request.job.number)
-        self._waiting[task] = request
-        self._window.add(self._class_of(request).text, (2, task))
+        self._queue(request, self._class_of(request).text)
         return self._planned(machines, now)
+
+    def _queue(self, request: Request, text: str) -> None:
+        task = encode(((EPOCH_MS + int(request.job.at_s * 1000)) << _RANDOM_BITS) | request.job.number)
+        self._waiting[task] = request
+        self._window.add(text, (2, task))
 
     def ended(
         self, request: Request, machine: Machine, machines: Sequence[Machine], now: float
@@ -58,9 +62,14 @@ class Ours:
         """See :class:`hub.simulate.engine.Rule`."""
         task, _ = self._placed.pop(request)
         self._fleet.release(task, 1)
-        job, agent = request.job, self._fleet.agents[machine.plan.name]
-        self._speeds.used(self._class_of(request).kind, job.input_tokens, job.output_tokens)
-        server, endpoint, host = find(self._fleet, agent, ENDPOINT)
+        self._learn(request, machine.plan.name, ENDPOINT, self._class_of(request).kind, now)
+        return self._planned(machines, now)
+
+    def _learn(self, request: Request, name: str, endpoint_id: str, kind: str, now: float) -> None:
+        """What a sidecar would report of an attempt of ``kind``."""
+        job = request.job
+        self._speeds.used(kind, job.input_tokens, job.output_tokens)
+        server, endpoint, host = find(self._fleet, self._fleet.agents[name], endpoint_id)
         self._speeds.took(
             server,
             job.model.name,
@@ -71,7 +80,6 @@ class Ours:
             prefill=(job.input_tokens, request.prefill_s),
             decode=(job.output_tokens, request.decode_s),
         )
-        return self._planned(machines, now)
 
     def _class_of(self, request: Request) -> Requirements:
         key = request.job.model.name, context_bucket(request.job.input_tokens)
@@ -85,20 +93,26 @@ class Ours:
     def _planned(self, machines: Sequence[Machine], now: float) -> Iterator[tuple[Request, Machine]]:
         by_name = {machine.plan.name: machine for machine in machines}
         self._report(machines)
-        for chosen in plan(self._window, self._fleet, self._matcher, self._speeds, now):
+        for chosen in plan(self._window, self._fleet, self._matcher, self._speeds, now, self._rates):
             task, weighed = chosen.place[1], chosen.weighed
             assert weighed is not None, "every request needs a model"
             held = Held(task, 1, chosen.agent.name, 1, now, is_committed=True)
-            take_turn(held, weighed, (chosen.agent.name, ENDPOINT), now)
+            take_turn(held, weighed, find(self._fleet, chosen.agent, chosen.way.endpoint)[0], now)
             self._fleet.take(held)
-            request = self._waiting.pop(task)
+            request, where = self._placement(chosen, self._waiting.pop(task))
             self._placed[request] = (task, chosen.agent.name)
-            yield request, by_name[chosen.agent.name]
+            yield request, by_name[where]
+
+    def _placement(self, chosen: Assignment, request: Request) -> tuple[Request, str]:
+        """The request as it is made, and the host that it goes to."""
+        return request, chosen.agent.name
 
     def _report(self, machines: Sequence[Machine]) -> None:
         """What the endpoints would say of themselves now."""
         for machine in machines:
-            agent = self._fleet.agents[machine.plan.name]
+            agent = self._fleet.agents.get(machine.plan.name)
+            if agent is None:
+                continue  # hosted: it says nothing of itself
             models = tuple(_model(machine, model) for model in self._models if machine.plan.holds(model))
             report = EndpointReport(
                 id=ENDPOINT,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from hub.simulate.engine import Machine, Request
-from hub.simulate.fleet import FleetPlan
+from hub.simulate.fleet import FleetPlan, HostedPlan, MakerPlan
 from hub.simulate.trace import Job, ideal_s
 
 
@@ -13,10 +13,14 @@ class Report(Struct, frozen=True, kw_only=True):
     """Figures of one run; seconds are virtual.
 
     Attributes:
-        lower_bound_s: no rule ends all requests earlier than this (see :func:`lower_bound_s`).
+        lower_bound_s: no rule ends all requests earlier than this (see :func:`lower_bound_s`); where work is checked
+            and any model may do it, only the last arrival bounds it.
         deadline_misses: requests whose answer took longer than the deadline that was asked for; 0 without one.
         verified_rate: share of the answers that pass their checks, by the success of the models (drawn a request).
         busy: share of the machines' time up to the last answer in which they loaded, read or wrote.
+        attempts: requests that were made; more than jobs where work is checked and tried again.
+        hosted: attempts that went to hosted models.
+        usd_per_verified: what was spent for each answer that has passed; ``None`` if none has.
     """
 
     policy: str
@@ -32,31 +36,45 @@ class Report(Struct, frozen=True, kw_only=True):
     cost_usd: float
     busy: float
     verified_rate: float
+    attempts: int
+    hosted: int
+    usd_per_verified: float | None
 
 
 def report(
-    policy: str, fleet: FleetPlan, done: Sequence[Request], machines: Sequence[Machine], *, deadline_s: float
+    policy: str,
+    fleet: FleetPlan,
+    done: Sequence[Request],
+    machines: Sequence[Machine],
+    *,
+    deadline_s: float,
+    is_checked: bool,
 ) -> Report:
-    """The figures of a run in which every request was answered."""
-    jobs = sorted((request.job for request in done), key=lambda job: (job.at_s, job.number))
-    took = sorted(request.completion_s for request in done)
+    """The figures of a run in which every job was answered; of several attempts at a job the last one counts."""
+    last = {request.job.number: request for request in done}.values()
+    jobs = sorted((request.job for request in last), key=lambda job: (job.at_s, job.number))
+    took = sorted(request.completion_s for request in last)
     makespan_s = max(request.ended_at for request in done)
-    hours = sum(machine.plan.usd_per_hour * machine.busy_s for machine in machines) / 3600
-    places = sum(machine.plan.parallel for machine in machines)
+    ours = [machine for machine in machines if not isinstance(machine.plan, MakerPlan)]
+    usd, good = sum(machine.usd for machine in machines), sum(job.is_good for job in jobs)
+    places = sum(machine.plan.parallel for machine in ours)
     return Report(
         policy=policy,
-        jobs=len(done),
+        jobs=len(jobs),
         makespan_s=makespan_s,
-        lower_bound_s=lower_bound_s(jobs, fleet),
+        lower_bound_s=jobs[-1].at_s if is_checked else lower_bound_s(jobs, fleet),
         mean_completion_s=sum(took) / len(took),
         p50_completion_s=_at(took, 0.50),
         p95_completion_s=_at(took, 0.95),
         p99_completion_s=_at(took, 0.99),
         deadline_misses=sum(seconds > deadline_s for seconds in took) if deadline_s else 0,
         model_loads=sum(machine.loads for machine in machines),
-        cost_usd=hours,
-        busy=sum(machine.busy_s for machine in machines) / (makespan_s * places),
-        verified_rate=sum(job.is_good for job in jobs) / len(jobs),
+        cost_usd=usd,
+        busy=sum(machine.busy_s for machine in ours) / (makespan_s * places),
+        verified_rate=good / len(jobs),
+        attempts=len(done),
+        hosted=sum(isinstance(request.job.model, HostedPlan) for request in done),
+        usd_per_verified=usd / good if good else None,
     )
 
 

@@ -3,6 +3,8 @@
 Everything runs in turns, round after round, so that a machine whose disk or neighbours change treats all alike; the
 table shows medians and their ratios. What a fleet and a long queue cost is measured once after that
 (``agentcom bench connections``, ``backlog``, and over more and more of each ``growth``). Machines differ: quote ratios.
+
+``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``).
 """
 
 import argparse
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcom.bench.probe import fsync_ms
+from tests.bench import placement
 from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
 from tests.support.postgres import PostgresServer
 
@@ -138,4 +141,4 @@ def _median(runs: Figures, name: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(placement.main(sys.argv[2:]) if sys.argv[1:2] == ["placement"] else main())

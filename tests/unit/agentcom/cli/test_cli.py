@@ -172,3 +172,16 @@ def test_simulate_prints_a_line_a_policy_and_json_a_report(tmp_path: Path) -> No
     assert [line.split()[0] for line in table.stdout.splitlines()[1:]][:2] == ["ours", "round_robin"]
     assert json.loads(report.stdout)["jobs"] == 1
     assert (wrong.returncode, json.loads(wrong.stderr)["code"]) == (2, "bad_input")
+
+
+def test_simulate_checks_the_answers_if_asked(tmp_path: Path) -> None:
+    fleet, trace = tmp_path / "fleet.toml", tmp_path / "trace.jsonl"
+    fleet.write_text('[[models]]\nname = "m"\nsize_gb = 4\n[[hosts]]\nname = "h"\n[[hosted]]\nname = "claude"\n')
+    trace.write_text('{"timestamp": 0, "input_length": 100, "output_length": 10}\n')
+    arguments = ("simulate", "--fleet", str(fleet), "--trace", str(trace))
+
+    table = agentcom(*arguments, "--checked", "--policy", "all", "--learning", "on")
+    needless = agentcom(*arguments, "--learning", "on")
+
+    assert [line.split()[0] for line in table.stdout.splitlines()[1:]] == ["ours", "always_hosted"]
+    assert (needless.returncode, "need --checked" in needless.stderr) == (2, True)
