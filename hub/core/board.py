@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
+from hub.core.hosts import gpu_silence
 from hub.core.routing import Way
 from hub.core.speeds import Demand, ServerKey, Speeds
 from hub.core.terms import Rates, Terms, Weighed
@@ -178,7 +179,8 @@ class Board:
         if needed > max(server.rooms, default=0.0):
             needed += SPLIT_BYTES * (len(server.rooms) - 1)
         if needed > whole:
-            return f"has {whole / 1e9:.1f} GB for models, it needs {needed / 1e9:.1f} GB"
+            why = f" (its GPU: {silence})" if (silence := gpu_silence(server.host)) else ""
+            return f"has {whole / 1e9:.1f} GB for models, it needs {needed / 1e9:.1f} GB{why}"
         free = whole - sum(each.size_bytes for each in server.residents.values())
         begins, cost_s = self._now, 0.0
         if own := server.residents.get(model):  # in memory with too little context: it makes room for itself

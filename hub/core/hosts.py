@@ -63,7 +63,8 @@ def rooms_for_models(host: HostReport, resident_bytes: float) -> tuple[float, ..
 
     All memory of the GPUs but what the driver keeps and others hold. Used memory that no program owns up to counts as
     theirs too, except for what the servers say that their models take (``resident_bytes``): a driver may name no
-    processes, and a server in a container is not seen. Without a GPU it is a share of main memory.
+    processes, and a server in a container is not seen. Without a GPU it is a share of main memory. A driver that does
+    not answer has told nothing of what is taken, so there is room only for what the servers have loaded already.
     """
     if not host.gpus:
         return (RAM_FOR_MODELS * host.ram.total_bytes,)
@@ -71,6 +72,8 @@ def rooms_for_models(host: HostReport, resident_bytes: float) -> tuple[float, ..
     counted = own or list(host.gpus[:1])  # GPUs without memory of their own all have the same
     if any(gpu.vram_total_bytes is None for gpu in counted):
         return None
+    if any(_is_silent(gpu, host) for gpu in counted):
+        return (resident_bytes,)
     named = sum(gpu.vram_ours_bytes or 0 for gpu in counted)
     return tuple(_rooms(counted, max(0.0, resident_bytes - named)))
 
@@ -80,9 +83,21 @@ def _rooms(gpus: Iterable[GpuReport], unnamed: float) -> Iterable[float]:
     for gpu in gpus:
         ours = min(unnamed, _unowned(gpu))
         unnamed -= ours
-        share = RAM_FOR_MODELS if gpu.unified else USABLE
-        whole = share * ((gpu.vram_total_bytes or 0) - (gpu.vram_reserved_bytes or 0))
-        yield max(0.0, whole - (gpu.vram_foreign_bytes or 0) - (_unowned(gpu) - ours))
+        whole = (gpu.vram_total_bytes or 0) - (gpu.vram_reserved_bytes or 0)
+        left = USABLE * whole - (gpu.vram_foreign_bytes or 0) - (_unowned(gpu) - ours)
+        # Memory that is shared is in use by all that runs; models get their share of it as long as that is left.
+        yield max(0.0, min(left, RAM_FOR_MODELS * whole) if gpu.unified else left)
+
+
+def gpu_silence(host: HostReport | None) -> str:
+    """Why nobody knows what is free on the GPUs of a machine now; empty: it is known, or never was."""
+    silent = (host.notes[gpu.vendor] for gpu in host.gpus if _is_silent(gpu, host)) if host else ()
+    return next(iter(silent), "")
+
+
+def _is_silent(gpu: GpuReport, host: HostReport) -> bool:
+    """Whether the driver has told of the GPU once and does not say now what is taken of it."""
+    return gpu.vram_used_bytes is None and gpu.vendor in host.notes
 
 
 def free_bytes(gpu: GpuReport) -> int | None:

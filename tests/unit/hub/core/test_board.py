@@ -294,3 +294,22 @@ def test_a_server_is_given_as_much_at_a_time_as_it_was_seen_to_take() -> None:
     less = Board(fleet, speeds, NOW)
     less.reserve(weighed(less, way("a")))
     assert not less.has_turn(way("a"))
+
+
+def test_a_model_is_loaded_nowhere_while_the_driver_of_the_gpu_hangs_and_one_that_is_there_is_used() -> None:
+    fleet = Fleet()
+    add(fleet, "a", model("m", 8.0, WARM), model("n", 4.0))
+    hung = replace(gpu(24), vram_used_bytes=None, vendor="nvidia")
+    notes = {"nvidia": "the driver has not answered for 30 s"}
+    fleet.agents["a"].report = replace(host(hung), notes=notes)
+    board = Board(fleet, Speeds(), NOW)
+    found = board.weigh(way("a", "n"), DEMAND)
+    swapped = [weighed(board, way("a"))]
+
+    assert isinstance(found, Weighed)
+    assert found.evicted == ("m",)  # only into memory that is known to be ours
+    assert swapped[0].terms.load_s == 0.0
+    fleet.agents["a"].endpoints = (ollama(model("n", 4.0)),)
+    assert Board(fleet, Speeds(), NOW).weigh(way("a", "n"), DEMAND) == (
+        "has 0.0 GB for models, it needs 4.0 GB (its GPU: the driver has not answered for 30 s)"
+    )

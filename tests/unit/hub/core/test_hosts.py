@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hub.core.hosts import USABLE, free_bytes, report_of, rooms_for_models
+from hub.core.hosts import USABLE, free_bytes, gpu_silence, report_of, rooms_for_models
 from protocol.machine import GpuCard, GpuGauge, GpuHolder, GpuReport, HostReading, Owner, SpaceReport
 from tests.support.machines import GB, gpu, host
 
@@ -112,6 +112,10 @@ def card(total: float, used: float = 0, **more: Any) -> GpuReport:
         ([card(16, unified=True)], 0, 0.7 * 16),
         ([card(16, unified=True), card(16, unified=True)], 0, 0.7 * 16),  # one memory, whoever uses it
         ([card(24), card(16, unified=True)], 0, 24 * USABLE),
+        ([card(16, used=4, unified=True)], 0, 0.7 * 16),  # what others use is not taken off the share of models
+        ([card(16, used=12, unified=True)], 8, 0.7 * 16),
+        ([card(16, used=9, unified=True)], 0, 16 * USABLE - 9),  # until it is what is left
+        ([card(16, used=9, ours=6, foreign=2, unified=True)], 6, 0.7 * 16),
     ],
 )
 def test_models_have_what_driver_and_others_leave(gpus: list[GpuReport], resident_gb: float, room_gb: float) -> None:
@@ -120,6 +124,24 @@ def test_models_have_what_driver_and_others_leave(gpus: list[GpuReport], residen
 
 def test_a_gpu_whose_memory_nobody_knows_leaves_the_room_unknown() -> None:
     assert rooms_for_models(host(gpu(24), GpuReport(name="?")), 0) is None
+
+
+@pytest.mark.parametrize("resident_gb", [0, 8])
+def test_a_gpu_whose_driver_hangs_is_not_an_empty_one(resident_gb: float) -> None:
+    hung = replace(gpu(24), vram_used_bytes=None, vendor="nvidia")
+    notes = {"nvidia": "the driver has not answered for 30 s"}
+
+    assert rooms_for_models(replace(host(hung), notes=notes), resident_gb * GB) == (resident_gb * GB,)
+    assert rooms_for_models(replace(host(gpu(24), hung), notes=notes), resident_gb * GB) == (resident_gb * GB,)
+    assert gpu_silence(replace(host(hung), notes=notes)) == notes["nvidia"]
+
+
+def test_a_gpu_that_never_tells_what_is_taken_counts_as_its_size() -> None:
+    quiet = replace(gpu(24), vram_used_bytes=None, vendor="intel")
+
+    assert rooms_for_models(host(quiet), 0) == pytest.approx((24 * USABLE * GB,))
+    assert gpu_silence(host(quiet)) == ""
+    assert gpu_silence(None) == ""
 
 
 def test_what_is_free_is_what_nobody_has_taken() -> None:
