@@ -229,7 +229,7 @@ def _rules(settings: Settings) -> Rules:
     memory = settings.sandbox_memory_mb << 20 or psutil.virtual_memory().total * 4 // 5
     limits = Limits(memory_bytes=memory, processes=settings.sandbox_processes, cpus=settings.sandbox_cpus)
     read, write = tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write))
-    return Rules(read, write, settings.sandbox_network, limits)
+    return Rules(read, write, settings.sandbox_network, limits, settings.sandbox_domains)
 
 
 async def _watch_room(room: Room, journal: Journal, link: Link) -> None:
@@ -325,6 +325,7 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     sandbox = parts.sandbox
     found = {f"executor:{name}" for name in parts.executors} | {*settings.capabilities, PREWARM}
     found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
+    found |= {"egress"} if sandbox.has_egress else set()
     found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
     found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}

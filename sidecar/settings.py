@@ -21,6 +21,7 @@ from protocol.config import ENV_PREFIX, merge
 from protocol.errors import BadInput, Problem
 from protocol.ids import LABEL, NAME
 from protocol.model import EndpointKind
+from sidecar.core.egress import is_name
 from sidecar.llm.config import EndpointSettings
 
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
@@ -56,6 +57,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             ``landlock``, ``seatbelt`` (macOS), or ``unsafe``: not at all.
         sandbox_read, sandbox_write: directories of this host that work may read, or change, besides its own.
         sandbox_network: whether work reaches the network of this host.
+        sandbox_domains: names that work reaches through the sidecar's proxy: ``example.org``, ``*.example.org``, or
+            either with ``:PORT``; nobody else then. Needs bubblewrap.
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
@@ -76,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_read: tuple[str, ...] = ()
     sandbox_write: tuple[str, ...] = ()
     sandbox_network: bool = False
+    sandbox_domains: tuple[str, ...] = ()
     sandbox_memory_mb: int = 0
     sandbox_processes: int = 4_096
     sandbox_cpus: float = 0.0
@@ -255,6 +259,13 @@ def _sandbox_problems(settings: Settings) -> Iterator[Problem]:
         for folder in getattr(settings, name):
             if not Path(folder).is_absolute() or not Path(folder).is_dir():
                 yield Problem(name, f"{folder[:100]!r} is no directory of this host, given from the root")
+    if settings.sandbox_network and settings.sandbox_domains:
+        yield Problem("sandbox_domains", "sandbox_network gives work all of the network; set one of them")
+    for name in settings.sandbox_domains:
+        if not is_name(name):
+            yield Problem(
+                "sandbox_domains", f"{name[:100]!r} is no name like example.org, *.example.org or example.org:8443"
+            )
     if settings.sandbox_memory_mb and settings.sandbox_memory_mb < LEAST_WORK_MB:
         yield Problem("sandbox_memory_mb", f"{settings.sandbox_memory_mb}; 0 or at least {LEAST_WORK_MB} MiB")
     if settings.sandbox_processes < LEAST_PROCESSES:

@@ -28,9 +28,11 @@ from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import AttemptId
 from sidecar.cgroups import Counted
 from sidecar.child import OnOutput
+from sidecar.core.egress import Allowed
 from sidecar.errors import SandboxFailed
 from sidecar.process import Processes, ProcessOutcome
-from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
+from sidecar.sandbox import bubblewrap, egress, landlock, seatbelt, seccomp
+from sidecar.sandbox.egress import Egress
 from sidecar.sandbox.groups import Group, Groups
 from sidecar.sandbox.policy import Place, Rules, View, look, view, without
 
@@ -62,15 +64,30 @@ class Sandbox:
     Attributes:
         level: what holds here. ``NONE``: nothing can be confined, so nothing is run; ``UNSAFE``: the owner wants it so.
         why: of ``NONE``, the reasons.
+        egress: the proxy for work that may reach listed names.
     """
 
-    def __init__(self, processes: Processes, state: Path, rules: Rules, level: Level = Level.UNSAFE) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        state: Path,
+        rules: Rules,
+        level: Level = Level.UNSAFE,
+        *,
+        way_out: Egress | None = None,
+    ) -> None:
         self._processes, self.rules, self.level = processes, rules, level
         self.why = ""
         self._host = look(state, processes.path, [str(Path(_PYTHON).parent.parent), sys.base_prefix])
         self._scratch = state / "scratch"
         self._groups = Groups(rules.limits)
         self._entered: dict[AttemptId, Group] = {}
+        self.egress = way_out or Egress(Allowed(rules.domains))
+
+    @property
+    def has_egress(self) -> bool:
+        """Whether work reaches the names that the owner has listed: only from a network of its own."""
+        return bool(self.rules.domains) and not self.rules.network and self.level is Level.BUBBLEWRAP
 
     @property
     def has_groups(self) -> bool:
@@ -213,7 +230,7 @@ class Cell:
         level = self._sandbox.level
         if level is Level.NONE:
             raise SandboxFailed(self._sandbox.why)
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             fds: tuple[int, ...] = ()
             ready, group, before = -1, None, Counted()
             if level is not Level.UNSAFE:
@@ -222,7 +239,11 @@ class Cell:
                 # The same for all programs of an attempt: its place does not change, and looking costs.
                 self._enclosed = self._enclosed or self._sandbox.enclose(self._place)
                 through, orders, ours = self._enclosed
-                given, said, ready = stack.enter_context(_lines(orders | {"argv": argv, "groups": fds}))
+                orders = orders | {"argv": argv, "groups": fds, "door": ()}
+                if self._sandbox.has_egress:
+                    line = await stack.enter_async_context(self._sandbox.egress.line())
+                    orders["door"], ours, fds = (line, egress.PORT), ours | egress.VARIABLES, (*fds, line)
+                given, said, ready = stack.enter_context(_lines(orders))
                 argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said, *fds)
             outcome = await self._processes.run(
                 argv,

@@ -6,6 +6,8 @@ is no bubblewrap, directly: ``python -I -S launcher.py ORDERS_FD READY_FD``. The
 
 ``groups``
     descriptors of the control groups that it enters.
+``door``
+    a descriptor and a port, or nothing: it listens there and hands the socket over, the only way out.
 ``limits``
     pairs of (resource, value): what neither the soft nor the hard limit may be above.
 ``handled``, ``scoped``, ``network``
@@ -60,6 +62,8 @@ def main() -> None:
     for door in orders["groups"]:
         os.write(door, b"0")
         os.close(door)
+    if orders["door"]:
+        _hand_over(*orders["door"])
     for which, wanted in orders["limits"]:
         soft, hard = (
             wanted if now == resource.RLIM_INFINITY else min(wanted, now) for now in resource.getrlimit(which)
@@ -75,6 +79,19 @@ def main() -> None:
         _do(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "seccomp")
     os.write(ready_fd, b"1")
     _become(orders["argv"])
+
+
+def _hand_over(line_fd: int, port: int) -> None:
+    import _socket  # most programs need it not, and the module above it takes a third of our time
+
+    with_rights = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
+    door = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    line = _socket.socket(fileno=line_fd)
+    door.bind(("127.0.0.1", port))
+    door.listen(64)
+    line.sendmsg([b"1"], [(*with_rights, door.fileno().to_bytes(4, sys.byteorder))])
+    line.close()
+    door.close()
 
 
 def _restrict(libc: ctypes.CDLL, orders: dict) -> None:  # type: ignore[type-arg]  # as marshalled

@@ -49,12 +49,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the owner of this host has said: more to read, more to write, whether work reaches the network, limits."""
+    """What the owner of this host has said: more to read, more to write, the network or names in it, and limits."""
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     network: bool = False
     limits: Limits = Limits()
+    domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

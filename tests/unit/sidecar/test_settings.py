@@ -250,6 +250,7 @@ def test_every_setting_of_the_sandbox_that_makes_no_sense_is_named(tmp_path: Pat
         "sandbox_memory_mb": "1",
         "sandbox_processes": "2",
         "sandbox_cpus": "0.001",
+        "sandbox_domains": ("*",),
     }
     with pytest.raises(BadInput) as told:
         load({"token_file": str(token), **wrong}, {})
