@@ -106,13 +106,12 @@ class Mesh:
 
     # --- sidecars -----------------------------------------------------------------------------------------------------
 
-    async def start_sidecars(self, count: int, slots: int) -> tuple[str, ...]:
-        """Start sidecars with these slots each and wait until they are idle; their names."""
-        for number in range(1, count + 1):
-            name = f"bench-{number}"
-            state, token = str(self.folder / name), str(self.data_dir / "agent.token")
-            flags = ["--hub", self.url, "--token-file", token, "--state-dir", state, "--name", name]
-            self._sidecars[name] = await self._spawn(name, "sidecar", *flags, "--slots", str(slots))
+    async def start_sidecars(self, count: int, slots: int, name: str = "bench") -> tuple[str, ...]:
+        """Start sidecars with these slots each and wait until they are idle; their names (``bench-1`` and so on)."""
+        for each in (f"{name}-{number}" for number in range(1, count + 1)):
+            state, token = str(self.folder / each), str(self.data_dir / "agent.token")
+            flags = ["--hub", self.url, "--token-file", token, "--state-dir", state, "--name", each]
+            self._sidecars[each] = await self._spawn(each, "sidecar", *flags, "--slots", str(slots))
         names = tuple(self._sidecars)
         transport = Transport(self.url, self.token(), patience_s=READY_S)
         try:

@@ -165,6 +165,19 @@ class Submitter:
         finally:
             _hang_up({*lines, *free})
 
+    async def one_after_another_ms(self, count: int) -> list[float]:
+        """Milliseconds from sending a task to the event of its end, each sent when the one before it has ended."""
+        line = await wire(self._url, self._token)
+        took_ms = []
+        try:
+            for _ in range(count):
+                asked = perf_counter()
+                task = await self._submit_one(line)
+                took_ms += waits_ms({task: asked}, await self.until_ended())
+        finally:
+            line.close()
+        return took_ms
+
     async def _submit(self, specs: Sequence[dict[str, str]]) -> None:
         self._expect(await self._post(specs))
 

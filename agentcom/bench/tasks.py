@@ -32,7 +32,7 @@ class Load(Struct, frozen=True, kw_only=True):
         sidecars, slots: sidecar processes, and attempts that each holds at a time.
         batch, in_flight: tasks in one request, and requests at a time.
         callers: for single submissions, each waiting for its answer; they submit ``count`` tasks together.
-        idle: tasks sent one by one, :data:`IDLE_PER_S` a second.
+        idle: tasks through an idle mesh: :data:`IDLE_PER_S` a second, and as many each after the end of the one before.
         store: ``postgresql://...``; empty for SQLite.
     """
 
@@ -77,6 +77,9 @@ class TasksReport(Struct, frozen=True, kw_only=True):
     commits: Commits
     singles: Singles | None
     idle_round_trip_ms: Quantiles | None
+    """From when a task was due; so rare that nothing of the mesh is in the processor's caches any more."""
+    serial_round_trip_ms: Quantiles | None
+    """Each from the end of the one before: as other queues are measured."""
     memory: dict[str, dict[str, int]]
     ends: dict[str, int]
     """How all tasks ended, as the submitter heard of them."""
@@ -118,8 +121,9 @@ async def _measured(mesh: Mesh, submitter: Submitter, load: Load, *, disk_before
         per_s, took_ms = await submitter.singles(load.count, load.callers)
         singles = Singles(callers=load.callers, submitted_per_s=per_s, answered_ms=quantiles(took_ms))
     idle = quantiles(await submitter.round_trips_ms(load.idle, IDLE_PER_S)) if load.idle else None
+    serial = quantiles(await submitter.one_after_another_ms(load.idle)) if load.idle else None
     mesh.check()
-    asked = warm_up + load.count * (load.runs + (1 if load.callers else 0)) + load.idle
+    asked = warm_up + load.count * (load.runs + (1 if load.callers else 0)) + 2 * load.idle
     if submitter.ends != {"completed": asked}:
         raise WorkFailed(f"{asked:,} tasks were submitted, and they ended so: {dict(submitter.ends)}")
     return TasksReport(
@@ -132,6 +136,7 @@ async def _measured(mesh: Mesh, submitter: Submitter, load: Load, *, disk_before
         commits=_commits(runs, sizes),
         singles=singles,
         idle_round_trip_ms=idle,
+        serial_round_trip_ms=serial,
         memory=mesh.memory(),
         ends=dict(submitter.ends),
     )

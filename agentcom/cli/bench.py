@@ -199,6 +199,7 @@ def _run(measure: Callable[[], Awaitable[T]]) -> T:
 
 def _lines(report: "TasksReport") -> dict[str, str]:
     singles, idle, commits = report.singles, report.idle_round_trip_ms, report.commits
+    serial = report.serial_round_trip_ms
     return {
         "disk": f"{report.disk.filesystem}, one fsync {_quantiles(report.disk.fsync_ms)}",
         "warning": "" if report.disk.is_durable else "this file system is in memory: nothing here is durable",
@@ -210,6 +211,7 @@ def _lines(report: "TasksReport") -> dict[str, str]:
         if singles is None
         else f"{singles.submitted_per_s:,.0f} /s from {singles.callers} callers, {_quantiles(singles.answered_ms)}",
         "idle": "" if idle is None else f"round trip {_quantiles(idle)}",
+        "one by one": "" if serial is None else f"round trip {_quantiles(serial)}",
         "memory": ", ".join(
             f"{who} {used['peak_rss_bytes'] / _MIB:.0f} MiB at most" for who, used in report.memory.items()
         ),

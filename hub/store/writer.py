@@ -8,6 +8,7 @@ report and the next assignment, share one commit. Backends apply a batch off the
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -33,6 +34,7 @@ class Writer:
         self._apply = apply
         self.waiting = Waiting()
         self._in_flight: list[Item] = []  # what is not answered of the batch that is being written, last first
+        self._told: list[tuple[asyncio.Future[Outcome], Outcome]] = []  # that have their outcome, and do not know yet
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._refusal: AgentComError | None = None  # what everybody gets who wants something written
@@ -71,16 +73,23 @@ class Writer:
         if self.waiting.is_full:
             raise Overloaded(f"{self.waiting.unanswered} changes wait for the disk", self.waiting.retry_after_s)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        self.post(change, done)
+        self.post(change, partial(self._answer, future))
         outcome = await future
         if isinstance(outcome, AgentComError):
             raise outcome
         return outcome
+
+    def _answer(self, future: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+        """Let whoever waits go on a turn of the loop later: the assignments of the same commit leave before answers."""
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._told.append((future, outcome))
+
+    def _tell(self) -> None:
+        told, self._told = self._told, []
+        for future, outcome in told:
+            if not future.done():
+                future.set_result(outcome)
 
     async def close(self) -> None:
         """Write what waits, then stop. A writer that has failed has said so; closing it is no second failure."""

@@ -1,8 +1,11 @@
-"""``./run bench``: what the mesh does on this machine, beside the floor and other queues.
+"""``./run bench``: what the mesh does on this machine, beside the floor and other queues, and which goals it holds.
 
 Everything runs in turns, round after round, so that a machine whose disk or neighbours change treats all alike; the
-table shows medians and their ratios. What a fleet and a long queue cost is measured once after that
-(``agentcom bench connections``, ``backlog``, and over more and more of each ``growth``). Machines differ: quote ratios.
+tables show medians and their ratios. What a crowd of sidecars, a long queue, a fleet that comes back and a command cost
+is measured once after that. Machines differ: quote ratios. With the usual numbers it takes about a quarter of an hour.
+
+Other queues are installed into ``.cache/bench`` from the package index, with their servers from the system's packages;
+one that cannot be had here is named, and its rows say that they were not measured.
 
 ``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``).
 """
@@ -13,55 +16,84 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentcom.bench.probe import fsync_ms
-from tests.bench import placement
+from tests.bench import goals, once, placement
 from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
 from tests.support.postgres import PostgresServer
 
+T = TypeVar("T")
 DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB"}
 Figures = list[dict[str, Any]]
 
 
 def main() -> int:
     """Measure and print; the exit status."""
-    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often everyone runs (default 5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of tasks (default 1)")
-    parser.add_argument("--only", default="", metavar="WORDS", help="only those whose name has one of these, by comma")
-    parser.add_argument("--crowd", default="100,1000", help="connections to measure; empty: none")
-    parser.add_argument("--queue", default="1000,10000,100000", help="queue lengths to measure; empty: none")
-    parser.add_argument("--growth", default="queue,agents,history", help="what is to grow; empty: nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    asked = parser.parse_args()
+    asked = _asked()
     words = [word for word in asked.only.split(",") if word]
     chosen = [c for c in CONTESTANTS if not words or any(word in c.name for word in words)]
     found, missing = _rounds(chosen, asked.rounds, asked.scale)
-    asked_for = {"connections": ("--count", asked.crowd), "backlog": ("--count", asked.queue)}
-    asked_for["growth"] = ("--of", asked.growth)
-    more = {kind: _more(kind, flag, values) for kind, (flag, values) in asked_for.items()}
+    seen = goals.Once(
+        crowd=_once(missing, asked.crowd, once.crowd, "idle sidecars"),
+        queue=_once(missing, asked.queue, once.queue, "queued tasks"),
+        back=_once(missing, asked.back, once.back, "sidecars that come back"),
+        starts_ms=_once(missing, once.STARTS, lambda _count: once.starts_ms(), "starts of commands"),
+    )
+    rows = goals.rows(chosen, found, seen)
     if asked.json:
-        print(json.dumps({"contestants": found, "missing": missing, **more}, indent=1))
+        table = [row._asdict() for row in rows]
+        print(json.dumps({"goals": table, "contestants": found, "once": seen._asdict(), "missing": missing}, indent=1))
         return 0
     _print(chosen, found)
+    print()
+    held = {True: "yes", False: "no", None: ""}
+    _align([("goal", "", "seen", "holds"), *((row.what, row.goal, row.seen, held[row.holds]) for row in rows)])
     for text in missing:
         print(f"not measured: {text}")
-    for kind, text in more.items():
-        if text:
-            print(f"\nagentcom bench {kind}\n{text}", end="")
+    if asked.growth:
+        _curves(asked.growth)
     return 0
+
+
+def _asked() -> argparse.Namespace:
+    usual = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__, formatter_class=usual)
+    parser.add_argument("--rounds", type=int, default=5, help="how often everyone runs (default 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of tasks (default 1)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only those whose name has one of these, by comma")
+    parser.add_argument("--crowd", type=int, default=5_000, help="idle sidecars (default 5000; 0: not measured)")
+    parser.add_argument(
+        "--queue", type=int, default=1_000_000, help="queued tasks (default a million; 0: not measured)"
+    )
+    parser.add_argument(
+        "--back", type=int, default=2_000, help="sidecars that come back (default 2000; 0: not measured)"
+    )
+    parser.add_argument("--growth", default="", metavar="WORDS", help="curves too: queue, agents, history, by comma")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    return parser.parse_args()
+
+
+def _once(missing: list[str], count: int, measure: Callable[[int], T], what: str) -> T | None:
+    if not count:
+        return None
+    print(f"once: {count:,} {what}", file=sys.stderr)
+    try:
+        return measure(count)
+    except once.Failed as exc:
+        missing.append(str(exc))
+        return None
 
 
 def _rounds(chosen: Sequence[Contestant], rounds: int, scale: float) -> tuple[dict[str, Figures], list[str]]:
     ready, missing = [], []
-    for contestant in chosen:
+    for contestant in chosen if rounds else ():
         try:
             ready.append((contestant, *prepare(contestant)))
         except Missing as exc:
-            missing.append(str(exc))
+            missing.append(f"{contestant.name}: {exc}")
     found: dict[str, Figures] = {contestant.name: [] for contestant, _, _ in ready}
     for number in range(rounds):
         for contestant, python, env in ready:
@@ -69,7 +101,7 @@ def _rounds(chosen: Sequence[Contestant], rounds: int, scale: float) -> tuple[di
             try:
                 found[contestant.name].append(_measured(contestant, python, env, round(contestant.tasks * scale)))
             except Missing as exc:
-                missing.append(str(exc))
+                missing.append(f"round {number + 1}: {exc}")
     return found, missing
 
 
@@ -85,37 +117,24 @@ def _measured(contestant: Contestant, python: str, env: dict[str, str], tasks: i
         server.destroy()
 
 
-def _more(kind: str, flag: str, values: str) -> str:
-    if not values:
-        return ""
-    flags = [part for value in values.split(",") for part in (flag, value)]
-    command = [sys.executable, "-m", "agentcom", "bench", kind, *flags]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    return done.stdout or f"failed with status {done.returncode}\n"
+def _curves(kinds: str) -> None:
+    flags = [part for kind in kinds.split(",") for part in ("--of", kind)]
+    print("\nagentcom bench growth", flush=True)
+    subprocess.run([sys.executable, "-m", "agentcom", "bench", "growth", *flags], check=False)
 
 
 def _print(chosen: Sequence[Contestant], found: Mapping[str, Figures]) -> None:
-    ours = _median(found.get("agentcom", []), "ended_per_s")
-    head = (
-        "",
-        "D",
-        "runs",
-        "submitted/s",
-        "ended/s",
-        "min",
-        "max",
-        "idle p50 ms",
-        "CPU us/task",
-        "fsync ms",
-        "ours is",
-    )
-    lines = [head]
+    ours = _median(found.get(goals.OURS, []), "ended_per_s")
+    lines = [
+        ("", "D", "runs", "submitted/s", "ended/s", "min", "max", "idle p50", "CPU us/task", "fsync ms", "ours is")
+    ]
     for contestant in chosen:
         runs = found.get(contestant.name, [])
         if not runs:
             continue
         rate = _median(runs, "ended_per_s")
         used = statistics.median(sum(run["cpu_us_per_task"].values()) for run in runs)
+        idle = _median(runs, "idle_p50_ms")
         lines.append(
             (
                 contestant.name,
@@ -125,19 +144,25 @@ def _print(chosen: Sequence[Contestant], found: Mapping[str, Figures]) -> None:
                 f"{rate:,.0f}",
                 f"{min(run['ended_per_s'] for run in runs):,.0f}",
                 f"{max(run['ended_per_s'] for run in runs):,.0f}",
-                f"{_median(runs, 'idle_p50_ms'):.2f}",
+                f"{idle:.2f} ms" if idle else "",
                 f"{used:,.0f}",
                 f"{_median(runs, 'fsync_ms'):.2f}",
                 f"{ours / rate:.2f} x" if ours and rate else "",
             )
         )
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    _align(lines)
+
+
+def _align(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
     for line in lines:
-        print("  ".join(cell.ljust(widths[0]) if n == 0 else cell.rjust(widths[n]) for n, cell in enumerate(line)))
+        cells = [cell.ljust(widths[0]) if n == 0 else cell.rjust(widths[n]) for n, cell in enumerate(line)]
+        print("  ".join(cells).rstrip())
 
 
 def _median(runs: Figures, name: str) -> float:
-    return float(statistics.median(run[name] for run in runs)) if runs else 0.0
+    there = [run[name] for run in runs if run[name] is not None]
+    return float(statistics.median(there)) if there else 0.0
 
 
 if __name__ == "__main__":

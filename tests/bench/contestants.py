@@ -49,7 +49,9 @@ def _peer(name: str, mode: str, durability: str, tasks: int, *packages: str, **m
     return Contestant(name, durability, tasks, script, packages=packages, **more)
 
 
-OURS: Final = ("-m", "agentcom", "bench", "tasks", "--json", "--runs", "1", "--callers", "0")
+OURS: Final = ("-m", "agentcom", "bench", "tasks", "--json", "--runs", "1")
+NO_SINGLES: Final = (*OURS, "--callers", "0")
+TWO_HUBS: Final = (str(Path(__file__).parent / "two_hubs.py"),)
 FLOOR: Final = (str(Path(__file__).parent / "floor.py"),)
 SAQ: Final = ("saq[hiredis]==0.26.4", "typing-extensions", "psutil")
 DRAMATIQ: Final = ("dramatiq[redis]==2.2.1", "psutil")
@@ -63,8 +65,9 @@ CONTESTANTS: Final = (
     _peer("dramatiq+redis", "default", "R", 3_000, *DRAMATIQ, **REDIS),
     _peer("dramatiq+redis aof", "aof", "D", 2_000, *DRAMATIQ, **REDIS),
     _peer("procrastinate+postgresql", "", "D", 1_000, *PROCRASTINATE, needs_postgres=True),
-    Contestant("agentcom+postgresql", "D", 5_000, OURS, needs_postgres=True, is_ours=True),
-    Contestant("agentcom slow disk", "D", 10_000, OURS, programs=("gcc",), is_slow=True, is_ours=True),
+    Contestant("agentcom+postgresql", "D", 5_000, NO_SINGLES, needs_postgres=True, is_ours=True),
+    Contestant("agentcom+postgresql, two hubs", "D", 5_000, TWO_HUBS, needs_postgres=True, is_ours=True),
+    Contestant("agentcom slow disk", "D", 10_000, NO_SINGLES, programs=("gcc",), is_slow=True, is_ours=True),
     Contestant("floor slow disk", "D", 20_000, FLOOR, programs=("gcc",), is_slow=True),
 )
 
@@ -90,7 +93,8 @@ def run(chosen: Contestant, python: str, env: dict[str, str], tasks: int, store:
     Raises:
         Missing: it failed; the text is what it said last.
     """
-    command = [python, *chosen.command, "--count" if chosen.is_ours else "--tasks", str(tasks)]
+    is_command = chosen.command[:2] == OURS[:2]
+    command = [python, *chosen.command, "--count" if is_command else "--tasks", str(tasks)]
     if store:
         command += ["--store", store]
     try:
@@ -103,15 +107,20 @@ def run(chosen: Contestant, python: str, env: dict[str, str], tasks: int, store:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise Missing(f"{chosen.name} failed: {said[-1] if said else done.returncode}")
     found = json.loads(done.stdout)
-    return _ours(found) if chosen.is_ours else dict(found)
+    return _ours(found) if is_command else dict(found)
 
 
 def _ours(found: dict[str, Any]) -> dict[str, Any]:
+    singles = found["singles"]
     return {
         "tasks": found["load"]["count"],
         "submitted_per_s": found["submitted_per_s"]["median"],
         "ended_per_s": found["ended_per_s"]["median"],
-        "idle_p50_ms": found["idle_round_trip_ms"]["p50"],
+        "idle_p50_ms": found["serial_round_trip_ms"]["p50"],
+        "idle_p99_ms": found["serial_round_trip_ms"]["p99"],
+        "rare_p50_ms": found["idle_round_trip_ms"]["p50"],
+        "singles_per_s": singles and singles["submitted_per_s"],
+        "singles_p99_ms": singles and singles["answered_ms"]["p99"],
         "cpu_us_per_task": {who: used["median"] for who, used in found["cpu_us_per_task"].items()},
     }
 

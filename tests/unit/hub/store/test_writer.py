@@ -49,6 +49,25 @@ def started(disk: Disk) -> Writer:
     return writer
 
 
+async def test_what_a_commit_sets_in_motion_comes_before_the_answers_to_those_who_wait_for_it() -> None:
+    writer = Writer((disk := Disk()).apply)
+    order: list[str] = []
+
+    async def caller() -> None:
+        await writer.commit(change(1))
+        order.append("answered")
+
+    waiting = asyncio.create_task(caller())
+    await asyncio.sleep(0)  # its change waits before the other one
+    writer.post(change(2), lambda _outcome: asyncio.get_running_loop().call_soon(order.append, "assigned"))
+    writer.start()
+    await waiting
+
+    assert disk.batches == [[1, 2]]
+    assert order == ["assigned", "answered"]
+    await writer.close()
+
+
 async def test_an_idle_writer_commits_at_once_and_answers_afterwards() -> None:
     writer = started(disk := Disk())
 

@@ -1,0 +1,135 @@
+"""The goals of this project's speed, and whether a run of ``./run bench`` shows them. Pure: figures in, rows out.
+
+A goal that was not measured is shown as such, never left out. Ratios are taken between medians of the same rounds.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from tests.bench.contestants import Contestant
+
+OURS: Final = "agentcom"
+FLOOR: Final = "floor"
+Figures = Sequence[Mapping[str, Any]]
+
+
+class Row(NamedTuple):
+    """One goal; ``holds`` is ``None`` if there is nothing to judge it by."""
+
+    what: str
+    goal: str
+    seen: str
+    holds: bool | None
+
+
+class Once(NamedTuple):
+    """What is measured once, after the rounds; ``None``: it was not.
+
+    Attributes:
+        crowd: figures of ``agentcom bench connections``.
+        queue: figures of ``agentcom bench growth`` at the longest queue.
+        back: ``after_s``, ``peak`` and ``mean_per_s`` of a fleet that came back.
+        starts_ms: wall time of commands, by command.
+    """
+
+    crowd: Mapping[str, Any] | None = None
+    queue: Mapping[str, Any] | None = None
+    back: Mapping[str, float] | None = None
+    starts_ms: Mapping[str, float] | None = None
+
+
+def rows(contestants: Iterable[Contestant], found: Mapping[str, Figures], once: Once) -> list[Row]:
+    """Every goal with what was seen of it."""
+    contestants = list(contestants)
+    return [*_of_rounds(contestants, found), *_of_ours(found.get(OURS, ())), *_of_once(once)]
+
+
+def _of_rounds(contestants: Sequence[Contestant], found: Mapping[str, Figures]) -> list[Row]:
+    ours, slow = _median(found, OURS), _median(found, "agentcom slow disk")
+    peers = [c for c in contestants if not c.is_ours and not c.name.startswith(FLOOR)]
+    durable, durable_name = _best((c for c in peers if c.durability == "D"), found)
+    fastest, fastest_name = _best(peers, found)
+    database, database_name = _best((c for c in peers if c.needs_postgres), found)
+    made = [
+        _least("tasks/s end to end, SQLite, batches of 100", 10_000, ours, "{:,.0f}"),
+        _ratio("  beside the best durable peer", 5, ours, durable, durable_name),
+        _ratio("  beside the fastest peer, durable or not", 3, ours, fastest, fastest_name),
+        _ratio("  beside the floor", 0.25, ours, _median(found, FLOOR), FLOOR),
+        _ratio("  every fsync 3.8 ms slower, beside our own", 0.6, slow, ours, "fast disk"),
+    ]
+    for words, name in (("one hub", "agentcom+postgresql"), ("two hubs", "agentcom+postgresql, two hubs")):
+        seen = _median(found, name)
+        made.append(_ratio(f"  PostgreSQL, {words}, beside its fastest peer", 8, seen, database, database_name))
+    return made
+
+
+def _of_ours(runs: Figures) -> list[Row]:
+    hub = _middle(run["cpu_us_per_task"].get("hub") for run in runs)
+    over_ms = _over_ms(runs, "idle_p50_ms")
+    tail = _middle(None if not run["idle_p50_ms"] else run["idle_p99_ms"] / run["idle_p50_ms"] for run in runs)
+    return [
+        _most("processor time of the hub a task, us", 80, hub, "{:.0f}"),
+        _most("idle round trip, p50 less two fsyncs, ms", 1.5, over_ms, "{:.2f}"),
+        _most("  of tasks that come rarely, 20 a second", 1.5, _over_ms(runs, "rare_p50_ms"), "{:.2f}"),
+        _most("  its p99 by its p50", 3, tail, "{:.1f}"),
+        _least("single submissions/s, 64 callers", 4_000, _middle(run.get("singles_per_s") for run in runs), "{:,.0f}"),
+        _most("  their p99, ms", 60, _middle(run.get("singles_p99_ms") for run in runs), "{:.0f}"),
+    ]
+
+
+def _over_ms(runs: Figures, name: str) -> float | None:
+    """What a round trip takes beyond two fsyncs of the same round."""
+    return _middle(run[name] - 2 * run["fsync_ms"] for run in runs if run.get(name) is not None)
+
+
+def _of_once(once: Once) -> list[Row]:
+    queue, crowd, back, starts = once.queue or {}, once.crowd or {}, once.back or {}, once.starts_ms or {}
+    length, agents = queue.get("size", 1_000_000), queue.get("agents", 1_000)
+    many = crowd.get("connections", 5_000)
+    each = crowd.get("bytes_per_connection")
+    fleet = int(back.get("sidecars", 2_000))
+    over_mean = back["peak"] / back["mean_per_s"] if back else None
+    memory = queue.get("busy_pss_bytes")
+    return [
+        _most(f"a decision, {length:,} queued, {agents:,} agents, us", 50, queue.get("decision_us"), "{:.1f}"),
+        _most(f"hub memory with {length:,} queued, MB", 250, memory and memory / 1e6, "{:.0f}"),
+        _most("  restart to serving, s", 3, queue.get("ready_s"), "{:.2f}"),
+        _most(f"{many:,} idle sidecars, % of a core", 15, crowd.get("hub_cpu_percent"), "{:.1f}"),
+        _most("  memory of each, kB", 30, each and each / 1e3, "{:.1f}"),
+        _most(f"{fleet:,} sidecars back after a restart, s", 30, back.get("back_s"), "{:.1f}"),
+        _most("  busiest second by the mean one", 3, over_mean, "{:.1f}"),
+        _most("agentcom --help, ms", 150, starts.get("--help"), "{:.0f}"),
+        _most("agentcom tasks ls, ms", 150, starts.get("tasks ls"), "{:.0f}"),
+    ]
+
+
+def _least(what: str, goal: float, seen: float | None, form: str) -> Row:
+    return Row(what, f"{goal:,g}", _shown(seen, form), None if seen is None else seen >= goal)
+
+
+def _most(what: str, goal: float, seen: float | None, form: str) -> Row:
+    return Row(what, f"at most {goal:,g}", _shown(seen, form), None if seen is None else seen <= goal)
+
+
+def _ratio(what: str, goal: float, ours: float | None, theirs: float | None, name: str) -> Row:
+    seen = ours / theirs if ours and theirs else None
+    return Row(what, f"{goal:g} x", _shown(seen, "{:.2f} x") + (f" ({name})" if seen else ""), seen and seen >= goal)
+
+
+def _shown(seen: float | None, form: str) -> str:
+    return "not measured" if seen is None else form.format(seen)
+
+
+def _best(contestants: Iterable[Contestant], found: Mapping[str, Figures]) -> tuple[float | None, str]:
+    rates = [(rate, c.name) for c in contestants if (rate := _median(found, c.name)) is not None]
+    return max(rates, default=(None, ""))
+
+
+def _median(found: Mapping[str, Figures], name: str) -> float | None:
+    return _middle(run["ended_per_s"] for run in found.get(name, ()))
+
+
+def _middle(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(statistics.median(there)) if there else None
