@@ -19,7 +19,7 @@ import structlog
 
 from protocol.model import AttemptId
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing
-from sidecar.folders import claim, remove_tree
+from sidecar.folders import claim, remove_tree, write_afresh
 from sidecar.git import Git, is_local
 
 log = structlog.get_logger(__name__)
@@ -131,10 +131,9 @@ def restore(git_dir: Path, config: str) -> None:
     """Set a repository back to ours, if work has changed it: its configuration, and what git obeys beside it."""
     file = git_dir / "config"
     if file.is_symlink() or not file.is_file() or file.read_bytes() != config.encode():
-        file.unlink(missing_ok=True)
-        file.write_text(config, encoding="utf-8")
-    (git_dir / "config.worktree").unlink(missing_ok=True)
-    for name in ("info", "hooks"):  # ignore rules and attributes; and hooks, which the next attempt's own git would run
+        write_afresh(file, config)
+    # Ignore rules and attributes; and hooks, which the next attempt's own git would run.
+    for name in ("config.worktree", "info", "hooks"):
         if os.path.lexists(git_dir / name):
             remove_tree(git_dir / name)
 

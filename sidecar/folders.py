@@ -43,6 +43,16 @@ def remove_tree(path: Path) -> bool:
     return not path.exists()
 
 
+def write_afresh(path: Path, text: str) -> None:
+    """Put a file of ours where work can write, whatever it has put there: a link is replaced, never followed."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def write_lasting(path: Path, text: str) -> None:
     """Write a small file so that a crash or a power cut leaves either all of it or what was there before."""
     draft = path.with_name(f".{path.name}.new")

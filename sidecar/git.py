@@ -8,13 +8,14 @@ Commands that reach the network, and only those, see ``network_env`` (``HOME`` f
 environment without any access.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from protocol import git
 from protocol.model import AttemptId
+from sidecar.child import OnOutput
 from sidecar.errors import (
     GitFailed,
     RepositoryInvalid,
@@ -67,6 +68,22 @@ def checked_branch(repository: str, branch: str) -> str:
     return branch
 
 
+class Walls(Protocol):
+    """Starts a program of an attempt where it can reach nothing but the attempt's own (``sidecar/sandbox/cell.py``)."""
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] = ...,
+        timeout_s: float | None = ...,
+        on_output: OnOutput | None = ...,
+        stdin: bytes | None = ...,
+    ) -> ProcessOutcome:
+        """How it ended."""
+        ...
+
+
 class Git:
     """Runs git commands of one attempt.
 
@@ -86,13 +103,20 @@ class Git:
         self._network_env = dict(network_env)
         self._most_said_chars = most_said_chars
 
-    async def run(self, *arguments: str, attempt: AttemptId, cwd: Path, stdin: bytes | None = None) -> str:
-        """What a local git command said on stdout.
+    async def run(
+        self,
+        *arguments: str,
+        attempt: AttemptId,
+        cwd: Path,
+        stdin: bytes | None = None,
+        walls: Walls | None = None,
+    ) -> str:
+        """What a local git command said on stdout; it runs within ``walls`` if there are some.
 
         Raises:
             GitFailed: it failed, took longer than ``LOCAL_S``, or said more than anybody could want to hold.
         """
-        outcome, said = await self._run(arguments, attempt, cwd, stdin=stdin)
+        outcome, said = await self._run(arguments, attempt, cwd, stdin=stdin, walls=walls)
         if outcome.exit_code != 0:
             raise GitFailed(git.action(arguments), outcome.exit_code, outcome.output)
         return said
@@ -126,6 +150,7 @@ class Git:
         *,
         network: bool = False,
         stdin: bytes | None = None,
+        walls: Walls | None = None,
     ) -> tuple[ProcessOutcome, str]:
         env = git.ENV | ({"GIT_SSH_COMMAND": git.SSH} | self._network_env if network else {})
         said: list[str] = []
@@ -141,6 +166,10 @@ class Git:
                     )
                 said.append(text)
 
+        if walls is not None:
+            command = git.command(*arguments)
+            outcome = await walls.run(command, env=env, timeout_s=LOCAL_S, on_output=keep, stdin=stdin)
+            return outcome, "".join(said)
         outcome = await self._processes.run(
             git.command(*arguments),
             attempt=attempt,

@@ -41,7 +41,7 @@ from sidecar.keep import Depot, keep_files
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes
-from sidecar.sandbox.cell import Cell, Sandbox
+from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
 
@@ -219,6 +219,8 @@ class Rounds:
             self._attempt, self._spec, self._attempt.sidecar, self._carry
         )
         cell = parts.sandbox.cell(self._attempt, workspace.place(self._scratch))
+        if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
+            workspace.walls = cell
         ending = await self._iterate(workspace, cell)
         await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.

@@ -36,8 +36,8 @@ from protocol.model import AttemptId, TaskSpec
 from sidecar.cache import CONFIG, Caches, restore
 from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused
-from sidecar.folders import claim, remove_tree
-from sidecar.git import Git, checked_address, checked_branch
+from sidecar.folders import claim, remove_tree, write_afresh
+from sidecar.git import Git, Walls, checked_address, checked_branch
 from sidecar.process import Processes
 from sidecar.sandbox.policy import Place
 
@@ -74,6 +74,8 @@ class Workspace:
     pushed_commit: str = ""
     is_continued: bool = False
     """It holds what an earlier attempt has left."""
+    walls: Walls | None = None
+    """Where git runs on the files that the work has written; ``None``: nothing but us has written any."""
 
     def place(self, scratch: Path) -> Place:
         """What the programs of the attempt get of this disk.
@@ -173,8 +175,9 @@ class Workspaces:
             GitFailed: git could not.
         """
         await self._look_again(workspace)
-        await self._in(workspace, "add", "--all", "--", ".")
-        staged = await self._in(workspace, "status", "--porcelain=v1", "-z", "--untracked-files=no")
+        await self._in(workspace, "add", "--all", "--", ".", *await self._strangers(workspace))
+        only = ("--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all")
+        staged = await self._in(workspace, "status", *only)
         if any(entry[:1] not in {" ", "?"} for entry in staged.split("\0") if entry):
             who = author if _AUTHOR.fullmatch(author) else f"{slug(author)} <agentcom@localhost>"
             options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", f"--author={who}", "--file=-")
@@ -290,6 +293,7 @@ class Workspaces:
                 start, commit = left, (await self._caches.run(cache, attempt, "merge-base", commit, left)).strip()
             options = ("--quiet", "--no-track", "--force", "-B", branch, "--end-of-options")
             await self._caches.run(cache, attempt, "worktree", "add", *options, str(path), start)
+        (cache / "logs").mkdir(exist_ok=True)  # the work's own git writes there, and may not make it
         pointer = (path / ".git").read_text(encoding="utf-8")
         git_dir = Path(pointer.removeprefix("gitdir:").strip())
         made = Workspace(path, commit, branch, True, attempt, git_dir, cache, address, fd)  # noqa: FBT003 - has_repo
@@ -359,13 +363,14 @@ class Workspaces:
 
     async def _in(self, workspace: Workspace, *arguments: str, stdin: bytes | None = None) -> str:
         where = (f"--git-dir={workspace.git_dir}", f"--work-tree={workspace.path}")
-        return await self._git.run(*where, *arguments, attempt=workspace.attempt, cwd=workspace.path, stdin=stdin)
+        attempt, walls = workspace.attempt, workspace.walls
+        return await self._git.run(*where, *arguments, attempt=attempt, cwd=workspace.path, stdin=stdin, walls=walls)
 
     async def _restore(self, workspace: Workspace) -> None:
         """Have git obey us again, whatever the work has written into the repository."""
         await asyncio.to_thread(restore, workspace.home, CONFIG if workspace.has_repo else _CONFIG_ALONE)
         if workspace.has_repo:
-            (workspace.git_dir / "commondir").write_text("../..\n", encoding="utf-8")
+            await asyncio.to_thread(write_afresh, workspace.git_dir / "commondir", "../..\n")
 
     async def _look_again(self, workspace: Workspace) -> None:
         """Have git see every change: its index can be told to take changed files for unchanged ones."""
@@ -382,8 +387,16 @@ class Workspaces:
                 names = "\0".join(paths).encode()
                 await self._in(workspace, "update-index", flag, "-z", "--stdin", stdin=names)
 
+    async def _strangers(self, workspace: Workspace) -> list[str]:
+        """What keeps git out of other repositories in the tree: it would start a git there that obeys them."""
+        listed = (await self._in(workspace, "ls-files", "--stage", "-z")).split("\0")
+        return [
+            f":(top,exclude,literal){entry.partition(chr(9))[2]}" for entry in listed if entry.startswith("160000 ")
+        ]
+
     async def _status(self, workspace: Workspace) -> set[str]:
-        tree = await self._in(workspace, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+        options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")
+        tree = await self._in(workspace, "status", *options)
         return {entry[3:] for entry in tree.split("\0") if entry}
 
     def _kept(self, name: str) -> Path:
