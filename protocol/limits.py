@@ -33,6 +33,9 @@ MAX_COMMAND_BYTES: Final = 64 << 10
 MAX_TITLE_CHARS: Final = 200
 MAX_NAME_CHARS: Final = 64
 MAX_PATH_CHARS: Final = 1_024
+MAX_PATTERN_CHARS: Final = 4_096
+"""What a check looks for in a file."""
+
 MAX_CHECKS: Final = 50
 MAX_CRITERIA: Final = 50
 MAX_FILES: Final = 500

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
+from protocol.checks import Check
 from protocol.choice import Choice, Escalation, Rung
 from protocol.endpoints import EndpointKind as EndpointKind  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import EndpointReport as EndpointReport  # noqa: PLC0414 - it was here first, and is passed on
@@ -116,38 +117,6 @@ class FailureClass(StrEnum):
 
 
 # --- what people submit -----------------------------------------------------------------------------------------------
-
-
-class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
-    """What every check may say about itself."""
-
-    name: str = ""
-    timeout_s: float | None = None
-
-
-class CheckFileExists(CheckBase, frozen=True, kw_only=True, tag="file_exists"):
-    """Passes if ``path`` (relative to the workspace) is there after the work."""
-
-    path: str
-
-
-class CheckTestPasses(CheckBase, frozen=True, kw_only=True, tag="test_passes"):
-    """Passes if the test ``command`` exits 0."""
-
-    command: str
-
-
-class CheckGitClean(CheckBase, frozen=True, kw_only=True, tag="git_clean"):
-    """Passes if the workspace has no change that is not committed."""
-
-
-class CheckCommandSucceeds(CheckBase, frozen=True, kw_only=True, tag="command_succeeds"):
-    """Passes if ``command`` exits 0."""
-
-    command: str
-
-
-Check = CheckFileExists | CheckTestPasses | CheckGitClean | CheckCommandSucceeds
 
 
 class Context(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -8,8 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.checks import Check
 from protocol.choice import Escalation
-from protocol.model import Check, Priority, Tier
+from protocol.model import Priority, Tier
 
 MAX_PROJECTS: Final = 1_000
 MAX_LISTED: Final = 1_000

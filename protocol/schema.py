@@ -15,10 +15,11 @@ import msgspec
 from msgspec import Struct, inspect
 
 from protocol import codec, limits
+from protocol.checking import check_problems, path_problems
 from protocol.errors import BadInput, Problem
 from protocol.git import has_login
 from protocol.ids import LABEL, PROJECT, TASK_ID
-from protocol.model import Check, CheckCommandSucceeds, CheckFileExists, CheckTestPasses, TaskSpec
+from protocol.model import TaskSpec
 
 T = TypeVar("T", bound=Struct)
 _STEP: Final = re.compile(r"[^.\[\]]+")
@@ -106,7 +107,7 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
         yield from _repository(spec)
     yield from _executor(spec)
     for number, check in enumerate(spec.verification):
-        yield from _check(check, f"verification[{number}]")
+        yield from check_problems(check, f"verification[{number}]")
     yield from _numbers(spec)
     yield from _names(spec)
     if not is_short:
@@ -221,37 +222,16 @@ def _executor(spec: TaskSpec) -> Iterator[Problem]:
     if spec.executor in {"chat", "agent"} and not (spec.prompt.strip() or spec.title.strip()):
         yield Problem("prompt", f"executor {spec.executor!r} needs a prompt")
     if spec.save_as:
-        yield from _path(spec.save_as, "save_as")
+        yield from path_problems(spec.save_as, "save_as")
     for number, name in enumerate(spec.context.files):
-        yield from _path(name, f"context.files[{number}]")
+        yield from path_problems(name, f"context.files[{number}]")
     for number, name in enumerate(spec.artifacts):
-        yield from _path(name, f"artifacts[{number}]")
-
-
-def _check(check: Check, path: str) -> Iterator[Problem]:
-    if isinstance(check, CheckFileExists):
-        yield from _path(check.path, f"{path}.path")
-    if isinstance(check, CheckTestPasses | CheckCommandSucceeds):
-        if not check.command.strip():
-            yield Problem(f"{path}.command", "is empty")
-        elif "\0" in check.command or len(check.command) > limits.MAX_COMMAND_BYTES:
-            yield Problem(f"{path}.command", f"at most {limits.MAX_COMMAND_BYTES:,} characters, none of them NUL")
-    if check.timeout_s is not None and not 0 < check.timeout_s <= 86_400:  # noqa: PLR2004 - one day
-        yield Problem(f"{path}.timeout_s", f"{check.timeout_s:g}; more than 0 and at most 86400 seconds")
+        yield from path_problems(name, f"artifacts[{number}]")
 
 
 def path_problem(name: str) -> str:
     """Why ``name`` is no path inside a workspace; empty: it is one."""
-    return next((problem.problem for problem in _path(name, "path")), "")
-
-
-def _path(name: str, path: str) -> Iterator[Problem]:
-    if not name.strip():
-        yield Problem(path, "is empty")
-    elif "\0" in name or len(name) > limits.MAX_PATH_CHARS:
-        yield Problem(path, f"at most {limits.MAX_PATH_CHARS} characters, none of them NUL")
-    elif name.startswith(("/", "~")) or "\\" in name or ".." in name.split("/"):
-        yield Problem(path, f"{name[:100]!r} leaves the workspace; give a path inside it, like src/a.py")
+    return next((problem.problem for problem in path_problems(name, "path")), "")
 
 
 def _numbers(spec: TaskSpec) -> Iterator[Problem]:

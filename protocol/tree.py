@@ -26,6 +26,7 @@ from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_PATH_CHARS
 
 MAX_READ_BYTES: Final = 8 << 20
+_KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -82,15 +83,13 @@ class Tree:
         return self.kind(path) in {"file", "directory"}
 
     def kind(self, path: str) -> str:
-        """``file`` or ``directory``; empty for anything else, also for what is behind a link.
+        """What is there: ``file``, ``directory``, ``link`` or ``other``; empty for nothing, or what is behind a link.
 
         Raises:
             BadInput: the path leaves the workspace.
         """
         found = self._stat(names_of(path))
-        if found is None:
-            return ""
-        return "file" if stat.S_ISREG(found.st_mode) else "directory" if stat.S_ISDIR(found.st_mode) else ""
+        return "" if found is None else _KINDS.get(stat.S_IFMT(found.st_mode), "other")
 
     def size_bytes(self, path: str) -> int:
         """How large a regular file is; 0 if there is none.
@@ -109,6 +108,17 @@ class Tree:
                 return os.stat(names[-1], dir_fd=above, follow_symlinks=False)
         except OSError:
             return None
+
+    def read_whole(self, path: str, limit_bytes: int) -> bytes:
+        """All of a regular file.
+
+        Raises:
+            BadInput: the path leaves the workspace, there is no regular file, or it holds more than ``limit_bytes``.
+        """
+        content = self.read_bytes(path, limit_bytes + 1)
+        if len(content) > limit_bytes:
+            raise _refusal(path, f"holds more than {limit_bytes >> 20} MiB")
+        return content
 
     def read_bytes(self, path: str, limit_bytes: int = MAX_READ_BYTES) -> bytes:
         """At most ``limit_bytes`` from the beginning of a regular file.

@@ -9,6 +9,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,10 @@ from protocol.model import (
     TaskSpec,
     Usage,
 )
-from sidecar.core.outcome import commit_message, draft_message, fit_result, tail
+from sidecar.baseline import Baselines
+from sidecar.changes import changes_of
+from sidecar.checks.base import Ground
+from sidecar.core.outcome import Ending, commit_message, draft_message, fit_result, tail
 from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, inherited, lead, verdict
 from sidecar.errors import LeaseOver, failure_of
 from sidecar.executors.base import Execution, Executor, Work
@@ -77,6 +81,10 @@ class Parts:
     endpoints: Endpoints
     leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
     depot: Depot | None = None
+    baselines: Baselines = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "baselines", Baselines(self.workspaces, self.sandbox))
 
     def begin(
         self,
@@ -107,15 +115,6 @@ class Parts:
             BadInput: it cannot be used here.
         """
         self.endpoints.adopt(endpoint)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the work ended: the event of the attempt's table (``pass``, ``fail``, ``lose``), the result, and why."""
-
-    event: str
-    result: TaskResult
-    failure: FailureClass | None = None
 
 
 class Rounds:
@@ -345,13 +344,16 @@ class Rounds:
             return ()
         # What the work has left running could change what is being checked, or what was.
         await self._parts.processes.end_attempt(self._attempt)
-        return await verify(
-            self._spec.verification,
+        parts = self._parts
+        ground = Ground(
             cell=cell,
             timeout_s=max(self._remaining().seconds, CHECKS_S),
             log=self._log,
-            uncommitted=lambda: self._parts.workspaces.uncommitted(workspace),
+            uncommitted=partial(parts.workspaces.uncommitted, workspace),
+            changes=partial(changes_of, parts.workspaces, workspace),
+            before=partial(parts.baselines.before, workspace, self._scratch),
         )
+        return await verify(self._spec.verification, ground)
 
     def _judge(self, execution: Execution, findings: tuple[Finding, ...]) -> Verdict:
         self._record(execution, findings)

@@ -20,11 +20,10 @@ from protocol.loads import Answering
 from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Prewarm, Progress, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
 from sidecar.core.attempt import Standing, after, step
-from sidecar.core.outcome import fit_result
+from sidecar.core.outcome import Ending, fit_result
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
-from sidecar.rounds import Ending
 from sidecar.tails import Tail, Tails
 from sidecar.workshop import Work, Workshop
 

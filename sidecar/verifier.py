@@ -4,39 +4,34 @@ Returns findings and decides nothing: what follows from them is ``sidecar/core/v
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from protocol.model import Check, Finding
+from protocol.checks import Check
+from protocol.model import Finding
 from sidecar.checks import CHECKS
 from sidecar.checks.base import Ground, finding, kind_of
-from sidecar.sandbox.cell import Cell
 
 
-async def verify(
-    checks: Sequence[Check],
-    *,
-    cell: Cell,
-    timeout_s: float,
-    log: Callable[[str, str], None],
-    uncommitted: Callable[[], Awaitable[tuple[str, ...]]],
-) -> tuple[Finding, ...]:
+async def verify(checks: Sequence[Check], ground: Ground) -> tuple[Finding, ...]:
     """One finding per check, in the order of ``checks``.
 
-    ``timeout_s`` bounds all of them together; a check that has no time left fails and says so. ``log`` gets the output
-    as it comes, and one line per finding on the stream ``check``. ``uncommitted`` tells the paths with changes that no
-    commit holds. Nothing that the work has started may run any more: it could change what was just checked.
+    The time of ``ground`` bounds all of them together; a check that has no time left fails and says so. Its log gets
+    the output as it comes, and one line per finding on the stream ``check``. Nothing that the work has started may run
+    any more: it could change what was just checked.
     """
     clock = asyncio.get_running_loop().time
-    ends = clock() + timeout_s
+    ends = clock() + ground.timeout_s
     findings: list[Finding] = []
     for check in checks:
         left_s = ends - clock()
         if left_s > 0:
-            ground = Ground(cell, left_s, log, uncommitted)
-            found = await CHECKS[kind_of(check)](check, ground)
+            found = await CHECKS[kind_of(check)](check, replace(ground, timeout_s=left_s))
         else:
-            found = finding(check, passed=False, detail=f"not run: the {timeout_s:g} s for all checks are used up")
-        log("check", _line(found))
+            found = finding(
+                check, passed=False, detail=f"not run: the {ground.timeout_s:g} s for all checks are used up"
+            )
+        ground.log("check", _line(found))
         findings.append(found)
     return tuple(findings)
 

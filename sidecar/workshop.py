@@ -5,7 +5,8 @@ from typing import Protocol
 
 from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
-from sidecar.rounds import Answers, Ending
+from sidecar.core.outcome import Ending
+from sidecar.rounds import Answers
 
 
 class Work(Protocol):

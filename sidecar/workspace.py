@@ -34,6 +34,7 @@ from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
 from sidecar.cache import CONFIG, Caches, restore
+from sidecar.core.diff import PATCH
 from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused
 from sidecar.folders import claim, remove_tree, write_afresh
@@ -162,6 +163,30 @@ class Workspaces:
             done = await self._in(workspace, "diff", "--name-only", "-z", *quiet, workspace.base_commit, head, "--")
             touched.update(path for path in done.split("\0") if path)
         return tuple(sorted(touched))
+
+    async def patch(self, workspace: Workspace) -> tuple[str, tuple[str, ...]]:
+        """How tracked files differ from the base, committed or not, and the paths that are not tracked.
+
+        The patch is for :func:`sidecar.core.diff.read_patch`; without a base it is empty and all paths are named.
+
+        Raises:
+            GitFailed: git could not, or there is more than anybody could want to look at.
+        """
+        if not workspace.base_commit:
+            return "", await self.uncommitted(workspace)
+        await self._look_again(workspace)
+        patch = await self._in(workspace, "diff", *PATCH, workspace.base_commit, "--")
+        listed = await self._in(workspace, "ls-files", "--others", "--exclude-standard", "-z")
+        return patch, tuple(path for path in listed.split("\0") if path)
+
+    async def archive(self, workspace: Workspace, file: Path) -> None:
+        """Write the files of the base to ``file``, a tar archive.
+
+        Raises:
+            GitFailed: git could not.
+        """
+        await self._restore(workspace)
+        await self._in(workspace, "archive", "--format=tar", f"--output={file}", workspace.base_commit)
 
     async def commit(self, workspace: Workspace, message: str, author: str) -> str:
         """Commit everything that is not ignored and put it on the branch of the attempt.

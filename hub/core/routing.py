@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from hub.core.complexity import infer
 from hub.core.outcomes import topic_of
+from protocol.checks import capability_for
 from protocol.choice import Choice, Rung
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.loads import LoadPlan
@@ -196,7 +197,9 @@ def route(
     """
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
-    wanted = (*spec.needs, ARTIFACTS) if spec.artifacts else spec.needs  # an older sidecar would keep none
+    checking = capability_for(spec.verification) if spec.verification else ""
+    # An older sidecar would run no such check, and keep no files.
+    wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *((checking,) if checking else ()))
     needs = tuple(sorted(set(wanted))) if wanted else ()
     if executor in {"noop", "shell"}:
         return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs, by=by)

@@ -17,6 +17,8 @@ from protocol.api import PROBLEM_TYPE, ProblemDocument
 
 _REF: Final = "#/components/schemas/{name}"
 _PLACE: Final = re.compile(r"\{(\w+)\}")
+_EVENT: Final = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
+"""One event of a stream; OpenAPI 3.1 has no word for the stream itself."""
 _KNOWN_STATUS: Final = {
     "400": "The body is not JSON",
     "401": "No token, or one that is not valid",
@@ -117,7 +119,8 @@ def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     if route.produces:
         schema = {} if route.response is None else {"schema": _any_of(route.response, schema_of)}
         answer["content"] = {
-            kind: schema if kind == JSON else {"schema": {"type": "string"}} for kind in route.produces
+            kind: schema if kind == JSON else {"schema": _EVENT if kind == SSE else {"type": "string"}}
+            for kind in route.produces
         }
     return answer
 

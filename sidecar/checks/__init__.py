@@ -5,16 +5,23 @@ from typing import Any, Final
 
 from protocol.model import Finding
 from sidecar.checks.base import Ground
-from sidecar.checks.commands import command_passes
-from sidecar.checks.files import file_exists
+from sidecar.checks.changes import diff_limits, no_placeholders, protected_paths
+from sidecar.checks.commands import command_passes, test_passes
+from sidecar.checks.files import file_absent, file_contains, file_exists, json_schema
 from sidecar.checks.git import git_clean
 
 CheckRunner = Callable[[Any, Ground], Awaitable[Finding]]
 
 CHECKS: Final[Mapping[str, CheckRunner]] = {
     "file_exists": file_exists,
-    "test_passes": command_passes,
+    "file_absent": file_absent,
+    "file_contains": file_contains,
+    "json_schema": json_schema,
+    "test_passes": test_passes,
     "command_succeeds": command_passes,
     "git_clean": git_clean,
+    "no_placeholders": no_placeholders,
+    "diff_limits": diff_limits,
+    "protected_paths": protected_paths,
 }
-"""Every key is the tag of a check in :data:`protocol.model.Check`."""
+"""Every key is the tag of a check in :data:`protocol.checks.Check`."""

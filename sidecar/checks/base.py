@@ -7,11 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.checks import Check
 from protocol.limits import MAX_FINDING_BYTES
-from protocol.model import Check, Finding
+from protocol.model import Finding
+from sidecar.core.diff import Change
 from sidecar.core.outcome import tail
+from sidecar.core.tallies import Tally
 from sidecar.errors import CannotStart
 from sidecar.sandbox.cell import Cell
+
+MAX_READ_BYTES: Final = 1 << 20
+"""The end of a command's output in which its tests are looked for."""
 
 _NAME_CHARS: Final = 80
 _NO_TESTS: Final = 5
@@ -26,13 +32,17 @@ _MEANINGS: Final = {
 class Ground:
     """Where a check runs, and how long it may: ``timeout_s`` is what is left for it at most.
 
-    ``uncommitted`` tells the paths with changes that no commit holds; it raises :class:`WorkFailed` if it cannot.
+    ``uncommitted`` tells the paths with changes that no commit holds, ``changes`` what differs from the commit that the
+    work began from, ``before`` what a test command said there (``None`` if that cannot be known); the first two raise
+    :class:`WorkFailed` if they cannot tell.
     """
 
     cell: Cell
     timeout_s: float
     log: Callable[[str, str], None]
     uncommitted: Callable[[], Awaitable[tuple[str, ...]]]
+    changes: Callable[[], Awaitable[tuple[Change, ...]]]
+    before: Callable[[str, float], Awaitable[Tally | None]]
 
 
 def kind_of(check: Check) -> str:
@@ -52,20 +62,25 @@ def finding(check: Check, *, passed: bool, detail: str = "", seconds: float = 0.
     return Finding(name=name_of(check), type=kind_of(check), passed=passed, detail=detail, seconds=seconds)
 
 
-async def run_command(check: Check, command: str, ground: Ground) -> Finding:
-    """The finding of a check that passes if ``command`` exits 0 in time."""
-    timeout_s = ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
+def time_for(check: Check, ground: Ground) -> float:
+    """Seconds that a check may take: its own limit, and what is left for all of them."""
+    return ground.timeout_s if check.timeout_s is None else min(check.timeout_s, ground.timeout_s)
+
+
+async def run_command(check: Check, command: str, ground: Ground) -> tuple[Finding, str]:
+    """The finding of a check that passes if ``command`` exits 0 in time, and the end of all that the command said."""
+    timeout_s = time_for(check, ground)
     try:
         outcome = await ground.cell.run(
             command,
             timeout_s=timeout_s,
             on_output=ground.log,
-            max_output_bytes=MAX_FINDING_BYTES,
+            max_output_bytes=MAX_READ_BYTES,
         )
     except CannotStart as exc:
-        return finding(check, passed=False, detail=str(exc))
+        return finding(check, passed=False, detail=str(exc)), ""
     passed = outcome.exit_code == 0 and not outcome.timed_out
-    return Finding(
+    found = Finding(
         name=name_of(check),
         type=kind_of(check),
         passed=passed,
@@ -76,6 +91,7 @@ async def run_command(check: Check, command: str, ground: Ground) -> Finding:
         exit_code=outcome.exit_code,
         seconds=outcome.seconds,
     )
+    return found, outcome.output
 
 
 def _meaning(exit_code: int | None, check: Check) -> str:

@@ -1,9 +1,60 @@
-"""The checks ``test_passes`` and ``command_succeeds``: a command that must exit 0."""
+"""The checks ``test_passes`` and ``command_succeeds``: a command that must exit 0.
 
-from protocol.model import CheckCommandSucceeds, CheckTestPasses, Finding
-from sidecar.checks.base import Ground, run_command
+Of tests that is not enough. What the command says about them is compared with what it said before the work, tests that
+failed are run once more, and tests that the work itself has changed prove nothing (``sidecar/core/judging.py``).
+"""
+
+import dataclasses
+from typing import Final
+
+from msgspec.structs import replace
+
+from protocol.checks import CheckCommandSucceeds, CheckTestPasses
+from protocol.errors import WorkFailed
+from protocol.model import Finding
+from sidecar.checks.base import Ground, run_command, time_for
+from sidecar.core.judging import Judgement, judge, tampering
+from sidecar.core.tallies import Tally, tally
+
+_SHOWN: Final = 5
 
 
-async def command_passes(check: CheckTestPasses | CheckCommandSucceeds, ground: Ground) -> Finding:
+async def command_passes(check: CheckCommandSucceeds, ground: Ground) -> Finding:
     """Passes if the shell command exits 0 in time; its output's end goes into the finding."""
-    return await run_command(check, check.command, ground)
+    found, _ = await run_command(check, check.command, ground)
+    return found
+
+
+async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
+    """Passes if the tests do, no fewer of them than before the work, and the work has not changed what proves it."""
+    found, now, judgement = await _run(check, ground)
+    left_s = time_for(check, ground) - found.seconds
+    if judgement.may_be_flaky and left_s > found.seconds:
+        again, _, second = await _run(check, dataclasses.replace(ground, timeout_s=left_s))
+        if second.passed:
+            failed = ", ".join(sorted(now.failing)[:_SHOWN]) if now else ""
+            found = replace(again, detail=f"flaky: {failed} failed once and passed when run again")
+    if not found.passed:
+        return found
+    try:
+        reasons = tampering(check, await ground.changes())
+    except WorkFailed as exc:
+        return replace(found, passed=False, detail=str(exc))
+    if not reasons:
+        return found
+    more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+    said = f"the tests pass, but the work has changed what proves it: {'; '.join(reasons[:_SHOWN])}{more}"
+    return replace(found, passed=False, detail=said)
+
+
+async def _run(check: CheckTestPasses, ground: Ground) -> tuple[Finding, Tally | None, Judgement]:
+    """One run of the tests, what it said, and what that is worth."""
+    found, said = await run_command(check, check.command, ground)
+    now = tally(said)
+    is_over = found.exit_code is not None and found.exit_code >= 0
+    if not is_over or (now is None and found.exit_code != 0):
+        return found, now, Judgement(found.passed)
+    left_s = time_for(check, ground) - found.seconds
+    before = await ground.before(check.command, left_s) if left_s > 0 else None
+    judgement = judge(check, found.exit_code, now, before)
+    return replace(found, passed=judgement.passed, detail=judgement.detail or found.detail), now, judgement

@@ -8,8 +8,9 @@ another repository in its place), so the workspace's owner is asked, who looks f
 import asyncio
 from typing import Final
 
+from protocol.checks import CheckGitClean
 from protocol.errors import WorkFailed
-from protocol.model import CheckGitClean, Finding
+from protocol.model import Finding
 from sidecar.checks.base import Ground, finding
 
 _SHOWN: Final = 5

@@ -4,17 +4,27 @@ Pure. The caller is ``sidecar/rounds.py``.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
 from protocol.codec import encode_result
 from protocol.limits import MAX_OUTPUT_BYTES, MAX_RESULT_BYTES
-from protocol.model import AttemptId, Finding, Iteration, TaskResult, TaskSpec
+from protocol.model import AttemptId, FailureClass, Finding, Iteration, TaskResult, TaskSpec
 
 _CUT: Final = "[... the beginning is cut to fit ...]\n"
 _TAIL_CHARS: Final = 1_000
 _FIRST_AND_LAST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the work ended: the event of the attempt's table (``pass``, ``fail``, ``lose``), the result, and why."""
+
+    event: str
+    result: TaskResult
+    failure: FailureClass | None = None
 
 
 def tail(text: str, limit_bytes: int) -> str:

@@ -9,11 +9,11 @@ from hub.core.ladder import Ladder, Offer
 from hub.core.routing import DEFAULT_CHAINS, Placement, encode_placement, requirements_of, route
 from hub.store.changes import Claimed, Finished
 from protocol import codec
+from protocol.checks import CheckGitClean
 from protocol.choice import Effort, Escalation, Rung
 from protocol.errors import StaleAttempt
 from protocol.model import (
     AttemptState,
-    CheckGitClean,
     FailureClass,
     Finding,
     Iteration,

@@ -22,6 +22,7 @@ from protocol.machine import HostReading
 from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, FailureClass, Finding, Iteration, Routing, TaskResult, TaskSpec
 from sidecar.app import Running
+from sidecar.core.outcome import Ending
 from sidecar.dial import EVICTED, Connection, HubRefused
 from sidecar.errors import failure_of
 from sidecar.identity import EVICTED_FILE, INSTANCE_FILE, check_not_evicted, instance_of, note_eviction
@@ -30,7 +31,7 @@ from sidecar.leases import NEVER, Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.process import GRACE_S
-from sidecar.rounds import Answers, Ending
+from sidecar.rounds import Answers
 from sidecar.runner import Runner
 from tests.simulation.history import History, Span
 from tests.simulation.hub import Hub

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision, Usage
+from sidecar.checks.base import Ground
+from sidecar.core.diff import Change
+from sidecar.core.tallies import Tally
 from sidecar.environment import minimal_env
 from sidecar.executors.base import Work
 from sidecar.process import Processes
@@ -25,6 +28,8 @@ class Bench:
     logged: list[tuple[str, str]] = field(default_factory=list)
     spent: list[Usage] = field(default_factory=list)
     changed: tuple[str, ...] = ()
+    change: tuple[Change, ...] = ()
+    tally_before: Tally | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def log(self, stream: str, text: str) -> None:
@@ -52,6 +57,18 @@ class Bench:
     async def uncommitted(self) -> tuple[str, ...]:
         """What the owner of the workspace says when it is asked."""
         return self.changed
+
+    async def changes(self) -> tuple[Change, ...]:
+        """What the owner of the workspace says has changed since the base."""
+        return self.change
+
+    async def before(self, _command: str, _timeout_s: float) -> Tally | None:
+        """What the tests said at the base."""
+        return self.tally_before
+
+    def ground(self, timeout_s: float = 20.0) -> Ground:
+        """Where a check runs."""
+        return Ground(self.cell, timeout_s, self.log, self.uncommitted, self.changes, self.before)
 
     def work(
         self,

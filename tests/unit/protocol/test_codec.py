@@ -8,10 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol import codec
+from protocol.checks import CheckGitClean
 from protocol.errors import BadInput, FrameTooLarge, MalformedFrame
 from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
 from protocol.messages import Ack, Log, Ping
-from protocol.model import AttemptId, CheckGitClean, TaskResult, TaskSpec, Tier, TierDecision
+from protocol.model import AttemptId, TaskResult, TaskSpec, Tier, TierDecision
 
 ME = AttemptId("a", 1, "t", 1)
 

@@ -228,6 +228,47 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"success_criteria": ["ok", "\ud800"]}, "success_criteria[1]", "contains a half of a character pair"),
     ({"context": {"notes": "\ud800"}}, "context.notes", "contains a half of a character pair"),
     ({"labels": {"a": "\ud800"}}, "labels.a", "contains a half of a character pair"),
+    ({"verification": [{"type": "file_absent", "path": "../x"}]}, "verification[0].path", "leaves the workspace"),
+    ({"verification": [{"type": "file_contains", "path": "a"}]}, "verification[0]", "nothing to look for"),
+    (
+        {"verification": [{"type": "file_contains", "path": "a", "pattern": "a\nb"}]},
+        "verification[0].pattern",
+        "is for one line",
+    ),
+    (
+        {"verification": [{"type": "file_contains", "path": "a", "text": "x" * 4_097}]},
+        "verification[0].text",
+        "at most 4,096",
+    ),
+    (
+        {"verification": [{"type": "json_schema", "path": "a", "schema": {"type": "nonsense"}}]},
+        "verification[0].schema",
+        'is no JSON schema: "nonsense"',
+    ),
+    (
+        {"verification": [{"type": "json_schema", "path": "a", "schema": {"$ref": "http://example.org/s"}}]},
+        "verification[0].schema",
+        "is no JSON schema",
+    ),
+    (
+        {"verification": [{"type": "json_schema", "path": "a", "schema": {"const": 10**30}}]},
+        "verification[0].schema",
+        "is no JSON schema",
+    ),
+    (
+        {"verification": [{"type": "json_schema", "path": "a", "schema": {"const": "\0"}}]},
+        "verification[0].schema",
+        "contains a NUL character",
+    ),
+    ({"verification": [{"type": "diff_limits"}]}, "verification[0]", "no limit: give one of max_files"),
+    ({"verification": [{"type": "diff_limits", "max_files": -1}]}, "verification[0].max_files", "-1; 0 to"),
+    ({"verification": [{"type": "protected_paths", "paths": []}]}, "verification[0].paths", "is empty"),
+    (
+        {"verification": [{"type": "test_passes", "command": "x", "may_edit": ["/etc/**"]}]},
+        "verification[0].may_edit[0]",
+        "leaves the workspace",
+    ),
+    ({"verification": [{"type": "no_placeholders", "ignore": [""]}]}, "verification[0].ignore[0]", "is empty"),
     ({"verification": [{"type": "git_clean", "name": "\ud800"}]}, "verification[0].name", "half of a character pair"),
 ]
 
@@ -250,6 +291,11 @@ def test_each_rule_names_the_place_and_the_way_out(value: dict[str, Any], path: 
         {"title": "x", "max_retries": 0, "budget": {"tokens": 1, "usd": 0, "seconds": 0.1, "fix_attempts": 0}},
         {"title": "x", "max_retries": 20, "ttl_s": 0.001},
         {"title": "x", "verification": [{"type": "git_clean", "timeout_s": 86_400}]},
+        {"title": "x", "verification": [{"type": "file_contains", "path": "a", "pattern": "^x$"}]},
+        {"title": "x", "verification": [{"type": "json_schema", "path": "a", "schema": {"type": "object"}}]},
+        {"title": "x", "verification": [{"type": "test_passes", "command": "x", "may_edit": ["tests/**"]}]},
+        {"title": "x", "verification": [{"type": "diff_limits", "max_files": 0}, {"type": "no_placeholders"}]},
+        {"title": "x", "verification": [{"type": "protected_paths", "paths": ["*.lock"]}]},
         {"title": "x", "context": {"files": ["a..b", "..a", ".hidden", "a/b/c"]}},
     ],
 )

@@ -9,19 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from protocol import codec
+from protocol.checks import CheckCommandSucceeds, CheckFileExists, CheckGitClean
 from protocol.limits import MAX_RESULT_BYTES
 from protocol.messages import Accept, Cancel, Log, Progress, Report
-from protocol.model import (
-    AttemptState,
-    Budget,
-    CheckCommandSucceeds,
-    CheckFileExists,
-    CheckGitClean,
-    Context,
-    FailureClass,
-    TaskSpec,
-    Usage,
-)
+from protocol.model import AttemptState, Budget, Context, FailureClass, TaskSpec, Usage
 from tests.support.repositories import git, make_remote
 from tests.support.runners import Bench, Spender, assign, attempt, make
 

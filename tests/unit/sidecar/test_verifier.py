@@ -2,19 +2,14 @@ import asyncio
 
 import pytest
 
-from protocol.model import Check, CheckCommandSucceeds, CheckFileExists, Finding
+from protocol.checks import Check, CheckCommandSucceeds, CheckFileExists
+from protocol.model import Finding
 from sidecar.verifier import verify
 from tests.support.attempts import ATTEMPT, Bench
 
 
 async def run(bench: Bench, *checks: Check, timeout_s: float = 20.0) -> tuple[Finding, ...]:
-    return await verify(
-        checks,
-        cell=bench.cell,
-        timeout_s=timeout_s,
-        log=bench.log,
-        uncommitted=bench.uncommitted,
-    )
+    return await verify(checks, bench.ground(timeout_s))
 
 
 async def test_all_checks_run_in_order_whatever_the_first_one_finds(bench: Bench) -> None:

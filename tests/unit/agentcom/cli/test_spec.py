@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from agentcom.cli.spec import from_flags, looks_like_tests, repo
+from protocol.checks import CheckCommandSucceeds, CheckGitClean, CheckTestPasses
 from protocol.errors import BadInput
-from protocol.model import CheckCommandSucceeds, CheckGitClean, CheckTestPasses, Priority, TaskSpec, Tier
+from protocol.model import Priority, TaskSpec, Tier
 
 TASK = "01m7ychhzmsefnyay68aqh999n"
 NONE: dict[str, Any] = {

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hub.core.complexity import COMPLEX_WORDS, LONG_WORDS, SHORT_WORDS, TRIVIAL_WORDS, infer
-from protocol.model import CheckGitClean, Context, TaskSpec, Tier
+from protocol.checks import CheckGitClean
+from protocol.model import Context, TaskSpec, Tier
 
 WORDS = st.sampled_from(
     [*sorted(COMPLEX_WORDS)[:6], *sorted(TRIVIAL_WORDS)[:6], "the", "parser", "please", "adds", "x"]

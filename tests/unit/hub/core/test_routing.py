@@ -19,18 +19,9 @@ from hub.core.routing import (
     route,
     routing_of,
 )
+from protocol.checks import Check, CheckGitClean, CheckNoPlaceholders, CheckTestPasses
 from protocol.limits import ALONE_FROM_DEATHS
-from protocol.model import (
-    Candidate,
-    CheckGitClean,
-    Context,
-    EndpointKind,
-    EndpointReport,
-    ModelReport,
-    Strategy,
-    TaskSpec,
-    Tier,
-)
+from protocol.model import Candidate, Context, EndpointKind, EndpointReport, ModelReport, Strategy, TaskSpec, Tier
 
 LOCAL_FIRST = (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM)
 CLOUD_FIRST = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
@@ -179,3 +170,18 @@ def test_what_is_of_one_repository_or_one_suspect_teaches_under_the_same_name() 
 def test_an_answer_needs_room_in_the_context_too() -> None:
     assert Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,)).tokens == 0
     assert Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), context=8_192).tokens == 16_384
+
+
+@pytest.mark.parametrize(
+    "check, needs",
+    [
+        (CheckGitClean(), ()),
+        (CheckTestPasses(command="x"), ()),
+        (CheckTestPasses(command="x", may_edit=("tests/**",)), ("checks:2",)),
+        (CheckNoPlaceholders(), ("checks:2",)),
+    ],
+)
+def test_newer_checks_go_only_to_sidecars_that_know_them(check: Check, needs: tuple[str, ...]) -> None:
+    _, requirements = route(TaskSpec(command="x", verification=(check,)))
+
+    assert requirements.needs == needs

@@ -1,19 +1,20 @@
 import asyncio
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
-from protocol.model import Check, CheckCommandSucceeds, CheckFileExists, CheckGitClean, CheckTestPasses, Finding
+from protocol.checks import Check, CheckCommandSucceeds, CheckFileExists, CheckGitClean, CheckTestPasses
+from protocol.model import Finding
 from sidecar.checks import CHECKS
-from sidecar.checks.base import Ground, kind_of, name_of
+from sidecar.checks.base import kind_of, name_of
 from sidecar.checks.git import git_clean
 from sidecar.errors import GitFailed
 from tests.support.attempts import Bench
 
 
 async def check(bench: Bench, wanted: Check, timeout_s: float = 20.0) -> Finding:
-    ground = Ground(bench.cell, timeout_s, bench.log, bench.uncommitted)
-    return await CHECKS[kind_of(wanted)](wanted, ground)
+    return await CHECKS[kind_of(wanted)](wanted, bench.ground(timeout_s))
 
 
 def test_every_check_of_the_contract_can_be_run() -> None:
@@ -110,7 +111,7 @@ async def test_git_clean_fails_if_nobody_can_tell(bench: Bench) -> None:
         return ()
 
     for uncommitted, detail in ((broken, "git status: exit code 128"), (stuck, "took longer than 0.1 s and was ended")):
-        ground = Ground(bench.cell, 20.0, bench.log, uncommitted)
+        ground = replace(bench.ground(), uncommitted=uncommitted)
         found = await git_clean(CheckGitClean(timeout_s=0.1), ground)
 
         assert not found.passed

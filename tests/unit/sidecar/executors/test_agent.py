@@ -3,7 +3,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from protocol.model import Budget, CheckTestPasses, Context, EndpointKind, FailureClass, TaskSpec
+from protocol.checks import CheckTestPasses
+from protocol.model import Budget, Context, EndpointKind, FailureClass, TaskSpec
 from sidecar.executors.agent import AgentExecutor
 from sidecar.llm.endpoints import Endpoints, EndpointSettings
 from sidecar.verifier import verify
@@ -46,13 +47,7 @@ async def test_a_model_with_tools_repairs_a_file_and_the_check_proves_it(
     ]
 
     done = await agent.execute(broken.work(TASK, endpoint="box"))
-    (found,) = await verify(
-        (CheckTestPasses(command="sh check.sh"),),
-        cell=broken.cell,
-        timeout_s=20,
-        log=broken.log,
-        uncommitted=broken.uncommitted,
-    )
+    (found,) = await verify((CheckTestPasses(command="sh check.sh"),), broken.ground())
 
     assert done.ok
     assert done.summary == "add subtracted; now it adds"

@@ -1,0 +1,117 @@
+"""What a task can be checked for: one struct a type, tagged with ``type``. :mod:`protocol.schema` looks at sizes.
+
+A check is data and is frozen with the spec at submission: the work may read it, and cannot change what the hub keeps.
+Who runs it is ``sidecar/checks``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+GENERATION_2: Final = "checks:2"
+"""Capability of a sidecar that knows more than the first four types of checks."""
+
+
+class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every check may say about itself."""
+
+    name: str = ""
+    timeout_s: float | None = None
+
+
+class CheckFileExists(CheckBase, frozen=True, kw_only=True, tag="file_exists"):
+    """Passes if ``path`` (relative to the workspace) is there after the work."""
+
+    path: str
+
+
+class CheckFileAbsent(CheckBase, frozen=True, kw_only=True, tag="file_absent"):
+    """Passes if nothing is at ``path`` (relative to the workspace) after the work, not even a link."""
+
+    path: str
+
+
+class CheckFileContains(CheckBase, frozen=True, kw_only=True, tag="file_contains"):
+    """Passes if the file at ``path`` holds ``text``, and if a line of it matches ``pattern`` (a regular expression)."""
+
+    path: str
+    text: str = ""
+    pattern: str = ""
+
+
+class CheckJsonSchema(CheckBase, frozen=True, kw_only=True, tag="json_schema"):
+    """Passes if the file at ``path`` is JSON that fits ``schema`` (JSON Schema 2020-12 unless it names another)."""
+
+    path: str
+    schema: dict[str, Any]
+
+
+class CheckTestPasses(CheckBase, frozen=True, kw_only=True, tag="test_passes"):
+    """Passes if the test ``command`` exits 0, and what it says about its tests is no worse than before the work."""
+
+    command: str
+    may_edit: tuple[str, ...] = ()
+    """Tests and settings of tests that the work is asked to change, as patterns like ``tests/**``."""
+    old_failures: bool = False
+    """Whether tests may fail that failed before the work, too."""
+
+
+class CheckGitClean(CheckBase, frozen=True, kw_only=True, tag="git_clean"):
+    """Passes if the workspace has no change that is not committed."""
+
+
+class CheckCommandSucceeds(CheckBase, frozen=True, kw_only=True, tag="command_succeeds"):
+    """Passes if ``command`` exits 0."""
+
+    command: str
+
+
+class CheckNoPlaceholders(CheckBase, frozen=True, kw_only=True, tag="no_placeholders"):
+    """Passes if the work has added no line that puts the work off (TODO, PLACEHOLDER, an empty function)."""
+
+    ignore: tuple[str, ...] = ()
+    """Paths that are not looked at, as patterns like ``docs/**``."""
+
+
+class CheckDiffLimits(CheckBase, frozen=True, kw_only=True, tag="diff_limits"):
+    """Passes if the work has changed no more than this; what is left out has no limit."""
+
+    max_files: int | None = None
+    max_added: int | None = None
+    """Lines that were not there before."""
+    max_removed: int | None = None
+    """Lines that are no longer there."""
+
+
+class CheckProtectedPaths(CheckBase, frozen=True, kw_only=True, tag="protected_paths"):
+    """Passes if the work has changed nothing at ``paths``, patterns like ``.github/**`` or ``*.lock``."""
+
+    paths: tuple[str, ...]
+
+
+Check = (
+    CheckFileExists
+    | CheckFileAbsent
+    | CheckFileContains
+    | CheckJsonSchema
+    | CheckTestPasses
+    | CheckGitClean
+    | CheckCommandSucceeds
+    | CheckNoPlaceholders
+    | CheckDiffLimits
+    | CheckProtectedPaths
+)
+
+
+def capability_for(checks: Sequence[Check]) -> str:
+    """The capability that a sidecar needs to run these checks, empty for those that every sidecar knows."""
+    for check in checks:
+        match check:
+            case CheckFileExists() | CheckGitClean() | CheckCommandSucceeds():
+                continue
+            case CheckTestPasses(may_edit=(), old_failures=False):
+                continue
+            case _:
+                return GENERATION_2
+    return ""

@@ -1,0 +1,78 @@
+"""Run a test command at the commit that the work began from, so that old failures are told from new ones.
+
+The files of that commit are laid out beside the workspace, without a repository, and are gone when the command has
+ended. What it said is kept for other attempts from the same commit. Its caller is :mod:`sidecar.rounds`.
+"""
+
+import asyncio
+import shutil
+import tarfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from protocol.errors import WorkFailed
+from sidecar.core.tallies import Tally, tally
+from sidecar.errors import CannotStart
+from sidecar.sandbox.cell import Sandbox
+from sidecar.sandbox.policy import Place
+from sidecar.workspace import Workspace, Workspaces
+
+log = structlog.get_logger(__name__)
+
+MOST_KEPT: Final = 500
+"""Commands and commits whose tests are remembered."""
+MAX_SAID_BYTES: Final = 1 << 20
+
+
+class Baselines:
+    """What test commands said before the work, by repository, commit and command."""
+
+    def __init__(self, workspaces: Workspaces, sandbox: Sandbox) -> None:
+        self._workspaces, self._sandbox = workspaces, sandbox
+        self._known: OrderedDict[tuple[str, str, str], Tally | None] = OrderedDict()
+
+    async def before(self, workspace: Workspace, scratch: Path, command: str, timeout_s: float) -> Tally | None:
+        """What ``command`` says about its tests at the base of ``workspace``.
+
+        Returns:
+            ``None`` without a repository, if it says nothing that is understood, or if it takes too long: then nothing
+            is compared.
+        """
+        if not workspace.base_commit:
+            return None
+        key = workspace.address, workspace.base_commit, command
+        if key not in self._known:
+            try:
+                self._known[key] = await self._run(workspace, scratch / "base", command, timeout_s)
+            except (WorkFailed, CannotStart, OSError, tarfile.TarError) as exc:  # TimeoutError is an OSError
+                log.info("no_baseline", commit=workspace.base_commit, command=command[:200], why=str(exc))
+                return None
+        self._known.move_to_end(key)
+        while len(self._known) > MOST_KEPT:
+            self._known.popitem(last=False)
+        return self._known[key]
+
+    async def _run(self, workspace: Workspace, folder: Path, command: str, timeout_s: float) -> Tally | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                archive = folder.with_suffix(".tar")
+                await self._workspaces.archive(workspace, archive)
+                await asyncio.to_thread(_unpack, archive, folder)
+                cell = self._sandbox.cell(workspace.attempt, Place(folder, folder.parent))
+                outcome = await cell.run(command, timeout_s=timeout_s, max_output_bytes=MAX_SAID_BYTES)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if outcome.timed_out:
+            raise TimeoutError(f"the tests take longer than {timeout_s:g} s")
+        return tally(outcome.output)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Links that lead out of the folder, devices and the like are refused: the commit is somebody's."""
+    folder.mkdir(parents=True)
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    archive.unlink()

@@ -1,0 +1,134 @@
+"""Judge a test command by more than its exit code: did tests run, as many as before the work, and the same ones?
+
+Pure. A command that exits 0 because a test was deleted, skipped or never collected proves nothing, so what it says is
+compared with what the same command said at the commit that the work began from, and the tests that the work itself has
+changed are named. Facts about how agents make tests pass: decision 0016.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.checks import CheckTestPasses
+from sidecar.core.diff import Change, matches
+from sidecar.core.tallies import Tally
+
+_SHOWN: Final = 5
+FEW: Final = 10
+"""Failing tests up to which a run is repeated: more than that is no test that fails now and then."""
+
+TESTS: Final = (
+    "test_*.py", "*_test.py", "tests.py", "**/tests/**", "**/test/**", "**/spec/**", "**/__tests__/**", "*_test.go",
+    "*.test.js", "*.test.ts", "*.test.jsx", "*.test.tsx", "*.test.mjs", "*.spec.js", "*.spec.ts", "*_spec.rb",
+    "*Test.java", "*Tests.cs",
+)  # fmt: skip
+"""Where tests are, in the languages whose runners are understood."""
+
+SETTINGS: Final = (
+    "conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "sitecustomize.py", "usercustomize.py", "*.pth",
+    "pytest.py", "_pytest/**", "pluggy.py", "unittest.py", "unittest/**",
+    "jest.config.*", "vitest.config.*", "karma.conf.*", ".mocharc.*", "nextest.toml",
+)  # fmt: skip
+"""What can make a runner leave tests out, or make them pass."""
+
+_MIXED: Final = ("pyproject.toml", "setup.cfg", "package.json", "Cargo.toml", "Makefile", "justfile")
+_ABOUT_TESTS: Final = re.compile(
+    r"pytest|testpaths|addopts|python_(?:files|classes|functions)|deselect|norecursedirs|unittest|jest|vitest|mocha"
+    r"|\btests?\b",
+    re.IGNORECASE,
+)
+_SKIPS: Final = re.compile(
+    r"\bpytest\.(?:mark\.)?(?:skip|skipif|xfail|importorskip)\b|\bunittest\.(?:skip\w*|expectedFailure)\b"
+    r"|\bself\.skipTest\(|\bcollect_ignore|\bt\.Skip(?:f|Now)?\(|#\[ignore|\b(?:it|test|describe)\.(?:skip|only|todo)\b|\bx(?:it|describe)\("
+    r"|@(?:Disabled|Ignore)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``passed``, and why, for people and for the next iteration; ``may_be_flaky``: worth another run."""
+
+    passed: bool
+    detail: str = ""
+    may_be_flaky: bool = False
+
+
+def judge(check: CheckTestPasses, exit_code: int | None, now: Tally | None, before: Tally | None) -> Judgement:
+    """What a finished run of a test command is worth.
+
+    Args:
+        check: says what is allowed.
+        exit_code: of the command; ``None`` if it was ended.
+        now: what it said about its tests, ``None`` if that was not understood.
+        before: the same at the commit that the work began from; ``None`` if that is not known.
+    """
+    if now is None:
+        silent = exit_code == 0 and before is not None and before.ran > 0
+        detail = f"it says nothing about its tests any more; before the work: {before}" if silent else ""
+        return Judgement(exit_code == 0 and not silent, detail)
+    if now.ran == 0 and exit_code == 0:
+        skipped = f", {now.skipped} were skipped" if now.skipped else ""
+        return Judgement(passed=False, detail=f"no test ran{skipped}")
+    comparable = before is not None and before.runner == now.runner
+    fewer = _fewer(now, before) if comparable and before is not None else ""
+    if fewer:
+        return Judgement(passed=False, detail=fewer)
+    if exit_code == 0:
+        return Judgement(passed=True, detail=str(now))
+    old = before.failing if comparable and before is not None else frozenset()
+    new = now.failing - old
+    is_old = bool(old) and bool(now.failing) and not new
+    if is_old and check.old_failures:
+        return Judgement(passed=True, detail=f"{now}; these failed before the work, too: {_some(now.failing)}")
+    detail = str(now)
+    detail += f"; fails since the work: {_some(new)}" if new and before is not None else ""
+    detail += f"; failed before the work, too: {_some(now.failing & old)}" if now.failing & old else ""
+    return Judgement(passed=False, detail=detail, may_be_flaky=0 < len(new) <= FEW)
+
+
+def _fewer(now: Tally, before: Tally) -> str:
+    """How there are fewer tests than before the work, empty if there are not."""
+    said = []
+    if now.ran < before.ran:
+        said.append(f"{now.ran} tests ran, {before.ran} before the work")
+    if now.skipped > before.skipped:
+        said.append(f"{now.skipped} were skipped, {before.skipped} before the work")
+    return "; ".join(said)
+
+
+def tampering(check: CheckTestPasses, changes: Sequence[Change]) -> tuple[str, ...]:
+    """What the work has changed of the tests that are to prove it, one reason each, without what ``may_edit`` allows.
+
+    New test files, and lines added to old ones, are what good work does: they count only where they skip something.
+    """
+    judged = (change for change in changes if not matches(change.path, check.may_edit))
+    return tuple(reason for change in judged for reason in _reasons(change, check.command))
+
+
+def _reasons(change: Change, command: str) -> Iterator[str]:
+    path = change.path
+    name = path.rpartition("/")[2]
+    if matches(path, SETTINGS):
+        yield f"{path} decides which tests run, and was {_verb(change)}"
+    elif name in _MIXED:
+        lines = [*change.removed, *(line for _, line in change.added)]
+        if any(_ABOUT_TESTS.search(line) for line in lines):
+            yield f"{path} was {_verb(change)} where it is about tests"
+    elif matches(path, TESTS) or (not change.is_new and path in command.split()):
+        if change.is_gone or change.is_opaque or change.removed:
+            yield f"{path} was {_verb(change)}"
+        skips = [f"{path}:{number}" for number, line in change.added if _SKIPS.search(line)]
+        if skips:
+            yield f"tests are left out at {_some(skips)}"
+
+
+def _verb(change: Change) -> str:
+    return "deleted" if change.is_gone else "added" if change.is_new else "changed"
+
+
+def _some(names: Sequence[str] | frozenset[str]) -> str:
+    """The first names, and how many more there are."""
+    listed = sorted(names) if isinstance(names, frozenset) else list(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return f"{', '.join(listed[:_SHOWN])}{more}"

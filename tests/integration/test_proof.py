@@ -1,0 +1,122 @@
+"""Work that makes its own tests green is not verified: real git, real test runners, the whole of an attempt."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from protocol.checks import CheckDiffLimits, CheckNoPlaceholders, CheckProtectedPaths, CheckTestPasses
+from protocol.messages import Report
+from protocol.model import AttemptState, Budget, Context, TaskSpec
+from tests.support.repositories import make_remote
+from tests.support.runners import Bench, make
+
+ADD = "def add(a, b):\n    return a - b\n"
+TESTS = """import unittest
+from calc import add, twice
+
+class TestCalc(unittest.TestCase):
+    def test_add(self): self.assertEqual(add(2, 3), 5)
+    def test_twice(self): self.assertEqual(twice(4), 8)
+"""
+FIX = "printf 'def add(a, b):\\n    return a + b\\n\\ndef twice(a):\\n    return 2 * a\\n' > calc.py"
+COMMAND = "python3 -m unittest -q 2>&1"
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = make(tmp_path)
+    yield bench
+    await bench.runner.stop()
+    bench.journal.close()
+
+
+async def done(bench: Bench, tmp_path: Path, command: str, *more: object, **how: object) -> Report:
+    """The report of ``command`` on a repository with one broken function and its tests."""
+    files = {"calc.py": f"{ADD}\ndef twice(a):\n    return 2 * a\n", "test_calc.py": TESTS}
+    remote = make_remote(tmp_path, files).path
+    check = CheckTestPasses(command=COMMAND, **how)  # type: ignore[arg-type]  # fields of the check by name
+    spec = TaskSpec(
+        command=command,
+        context=Context(repo=str(remote), branch="main"),
+        verification=(check, *more),  # type: ignore[arg-type]  # checks, one and all
+        budget=Budget(fix_attempts=0),
+    )
+    return await bench.report(spec)
+
+
+async def test_a_repair_is_verified_and_the_tests_are_counted(bench: Bench, tmp_path: Path) -> None:
+    report = await done(bench, tmp_path, FIX)
+
+    assert (report.state, report.result.verified) == (AttemptState.PASSED, True)
+    assert report.result.report[0].detail == "unittest: 2 passed"
+
+
+CHEATS = {
+    "says so": ("echo all tests pass", "1 failed"),
+    "deletes the test": (
+        "sed -i /test_add/d test_calc.py",
+        "1 tests ran, 2 before the work",
+    ),
+    "deletes all tests": ("rm test_calc.py", "NO TESTS RAN|no test ran|exit code 5|tests ran, 2 before"),
+    "weakens the test": ("sed -i 's/add(2, 3), 5/add(2, 3), -1/' test_calc.py", "test_calc.py was changed"),
+    "skips the test": (
+        "sed -i 's/^    def test_add/    @unittest.skip(\"later\")\\n    def test_add/' test_calc.py",
+        "1 tests ran, 2 before the work; 1 were skipped, 0 before the work",
+    ),
+    "replaces the runner": (
+        "echo > unittest.py",
+        "it says nothing about its tests any more; before the work: unittest",
+    ),
+    "pretends to be the runner": (
+        "printf 'print(\"Ran 2 tests in 0.001s\\\\n\\\\nOK\")\\n' > unittest.py",
+        "unittest.py decides which tests run, and was added",
+    ),
+    "hooks the interpreter": (
+        f"{FIX}; echo 'import os' > sitecustomize.py",
+        "sitecustomize.py decides which tests run",
+    ),
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+async def test_work_that_cheats_is_not_verified(bench: Bench, tmp_path: Path, cheat: str) -> None:
+    command, why = CHEATS[cheat]
+    report = await done(bench, tmp_path, command)
+
+    assert report.state is AttemptState.FAILED
+    assert report.result.verified is False
+    assert any(part in report.result.report[0].detail for part in why.split("|")), report.result.report[0]
+
+
+async def test_old_failures_are_told_from_new_ones(bench: Bench, tmp_path: Path) -> None:
+    report = await done(bench, tmp_path, "sed -i 's/2 . a/3 * a/' calc.py")
+
+    (found,) = report.result.report
+    assert "fails since the work: test_twice (test_calc.TestCalc.test_twice)" in found.detail
+    assert "failed before the work, too: test_add (test_calc.TestCalc.test_add)" in found.detail
+
+
+async def test_old_failures_may_be_allowed(bench: Bench, tmp_path: Path) -> None:
+    report = await done(bench, tmp_path, "echo more > notes", old_failures=True)
+
+    assert report.result.verified is True
+    assert "these failed before the work, too" in report.result.report[0].detail
+
+
+async def test_the_whole_change_is_judged_also_what_git_is_told_not_to_show(bench: Bench, tmp_path: Path) -> None:
+    hide = "printf '*.py -diff\\n' > .gitattributes; echo '# TODO' >> calc.py; git add calc.py; echo x > new.lock"
+    report = await done(
+        bench,
+        tmp_path,
+        f"{FIX}; {hide}",
+        CheckNoPlaceholders(),
+        CheckDiffLimits(max_files=2, max_added=100),
+        CheckProtectedPaths(paths=("*.lock",)),
+    )
+
+    tests, put_off, size, protected = report.result.report
+    assert tests.passed
+    assert put_off.detail == "calc.py:6: TODO"
+    assert size.detail == "3 files changed, at most 2; the lines of calc.py cannot be counted"
+    assert protected.detail == "new.lock is protected by '*.lock'"

@@ -1,0 +1,151 @@
+"""The checks of what files hold, and of what was changed."""
+
+import pytest
+
+from protocol.checks import (
+    Check,
+    CheckDiffLimits,
+    CheckFileAbsent,
+    CheckFileContains,
+    CheckJsonSchema,
+    CheckNoPlaceholders,
+    CheckProtectedPaths,
+    CheckTestPasses,
+)
+from protocol.model import Finding
+from sidecar.checks import CHECKS
+from sidecar.checks.base import kind_of
+from sidecar.core.diff import Change
+from sidecar.core.tallies import Tally
+from tests.support.attempts import Bench
+
+
+async def check(bench: Bench, wanted: Check) -> Finding:
+    return await CHECKS[kind_of(wanted)](wanted, bench.ground())
+
+
+async def test_nothing_may_be_where_nothing_shall_be_not_even_a_link(bench: Bench) -> None:
+    (bench.workspace / "file").touch()
+    (bench.workspace / "link").symlink_to("nowhere")
+
+    assert (await check(bench, CheckFileAbsent(path="gone"))).passed
+    assert (await check(bench, CheckFileAbsent(path="deep/gone"))).passed
+    assert (await check(bench, CheckFileAbsent(path="file"))).detail == "'file' is there, a file"
+    assert (await check(bench, CheckFileAbsent(path="link"))).detail == "'link' is there, a link"
+    assert not (await check(bench, CheckFileAbsent(path="../x"))).passed
+
+
+@pytest.mark.parametrize(
+    "text, pattern, detail",
+    [
+        ("version = 2", "", ""),
+        ("", "^version = [0-9]+$", ""),
+        ("name", "^version", ""),
+        ("2\nname", "", ""),
+        ("version = 3", "", "does not hold 'version = 3'"),
+        ("", "^name$", "no line of 'a.toml' matches '^name$'"),
+        ("", "(", "grep: "),
+        ("", "-e x --help", "no line"),
+    ],
+)
+async def test_a_file_holds_a_text_and_a_line_that_matches(bench: Bench, text: str, pattern: str, detail: str) -> None:
+    (bench.workspace / "a.toml").write_text("version = 2\nname = 'x'\n")
+    found = await check(bench, CheckFileContains(path="a.toml", text=text, pattern=pattern))
+
+    assert found.passed is (not detail)
+    assert detail in found.detail
+
+
+async def test_only_files_of_the_workspace_are_searched(bench: Bench) -> None:
+    (bench.workspace / "link").symlink_to("/etc/passwd")
+    (bench.workspace / "huge").write_bytes(b"x" * ((8 << 20) + 1))
+
+    linked = await check(bench, CheckFileContains(path="link", text="root"))
+    huge = await check(bench, CheckFileContains(path="huge", text="x"))
+    assert not linked.passed
+    assert "'link' is a link; links are not followed" in linked.detail
+    assert not huge.passed
+    assert "'huge' holds more than 8 MiB" in huge.detail
+
+
+SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}, "s": {"pattern": "^(a+)+$"}}}
+
+
+@pytest.mark.parametrize(
+    "content, detail",
+    [
+        ('{"n": 1}', ""),
+        ('{"n": "1"}', 'n: "1" is not of type "integer"'),
+        ("{}", 'the document: "n" is a required property'),
+        ("{", "'a.json' is no JSON"),
+        (f'{{"n": 1, "s": "{"a" * 50}b"}}', "s: "),
+    ],
+)
+async def test_json_fits_its_schema_or_says_where_not(bench: Bench, content: str, detail: str) -> None:
+    (bench.workspace / "a.json").write_text(content)
+    found = await check(bench, CheckJsonSchema(path="a.json", schema=SCHEMA))
+
+    assert found.passed is (not detail)
+    assert detail in found.detail
+
+
+CHANGES = (
+    Change("src/a.py", ((1, "x = 1"), (2, "# TODO: more")), ("x = 0",)),
+    Change("docs/b.md", ((1, "TODO"),), is_new=True),
+    Change("logo.png", is_opaque=True),
+)
+
+
+@pytest.mark.parametrize(
+    "wanted, detail",
+    [
+        (CheckNoPlaceholders(), "docs/b.md:1: TODO"),
+        (CheckNoPlaceholders(ignore=("docs/**",)), "src/a.py:2: TODO"),
+        (CheckNoPlaceholders(ignore=("*.py", "*.md")), ""),
+        (CheckDiffLimits(max_files=3), ""),
+        (CheckDiffLimits(max_files=2), "3 files changed, at most 2"),
+        (CheckDiffLimits(max_added=2), "3 lines added, at most 2; the lines of logo.png cannot be counted"),
+        (CheckDiffLimits(max_removed=0), "1 lines removed, at most 0"),
+        (CheckProtectedPaths(paths=(".github/**", "*.lock")), ""),
+        (CheckProtectedPaths(paths=("src/",)), "src/a.py is protected by 'src/'"),
+    ],
+)
+async def test_a_change_is_judged(bench: Bench, wanted: Check, detail: str) -> None:
+    bench.change = CHANGES
+    found = await check(bench, wanted)
+
+    assert found.passed is (not detail)
+    assert detail in found.detail
+
+
+def failing_once(bench: Bench) -> str:
+    """A test command of which the first run fails."""
+    return (
+        f"test -e {bench.scratch}/ran && echo '2 passed in 0.1s' && exit 0; touch {bench.scratch}/ran;"
+        " echo 'FAILED t.py::now_and_then'; echo '1 failed, 1 passed in 0.1s'; exit 1"
+    )
+
+
+async def test_a_test_that_fails_now_and_then_is_named(bench: Bench) -> None:
+    found = await check(bench, CheckTestPasses(command=failing_once(bench)))
+
+    assert found.passed
+    assert found.detail == "flaky: t.py::now_and_then failed once and passed when run again"
+
+
+async def test_fewer_tests_than_before_are_no_pass(bench: Bench) -> None:
+    bench.tally_before = Tally("pytest", 3)
+    found = await check(bench, CheckTestPasses(command="echo '2 passed in 0.1s'"))
+
+    assert (found.passed, found.exit_code) == (False, 0)
+    assert found.detail == "2 tests ran, 3 before the work"
+
+
+async def test_tests_that_the_work_has_changed_prove_nothing(bench: Bench) -> None:
+    bench.change = (Change("tests/test_a.py", removed=("assert f() == 2",)),)
+    found = await check(bench, CheckTestPasses(command="echo '2 passed in 0.1s'"))
+    allowed = await check(bench, CheckTestPasses(command="echo '2 passed in 0.1s'", may_edit=("tests/**",)))
+
+    assert not found.passed
+    assert found.detail == ("the tests pass, but the work has changed what proves it: tests/test_a.py was changed")
+    assert allowed.passed

@@ -1,0 +1,100 @@
+import pytest
+
+from protocol.checks import CheckTestPasses
+from sidecar.core.diff import Change
+from sidecar.core.judging import judge, tampering
+from sidecar.core.tallies import Tally
+
+CHECK = CheckTestPasses(command="pytest -q")
+LENIENT = CheckTestPasses(command="pytest -q", old_failures=True)
+
+
+def failing(*names: str, passed: int = 3, skipped: int = 0) -> Tally:
+    return Tally("pytest", passed, len(names), skipped, frozenset(names))
+
+
+@pytest.mark.parametrize(
+    "check, exit_code, now, before, passed, detail",
+    [
+        (CHECK, 0, None, None, True, ""),
+        (CHECK, 1, None, None, False, ""),
+        (
+            CHECK,
+            0,
+            None,
+            Tally("pytest", 3),
+            False,
+            "says nothing about its tests any more; before the work: pytest: 3",
+        ),
+        (CHECK, 0, Tally("pytest", 3), None, True, "pytest: 3 passed"),
+        (CHECK, 0, Tally("pytest", 3), Tally("pytest", 2, 1), True, "pytest: 3 passed"),
+        (CHECK, 0, Tally("pytest"), None, False, "no test ran"),
+        (CHECK, 0, Tally("pytest", skipped=4), Tally("pytest", 4), False, "no test ran, 4 were skipped"),
+        (CHECK, 0, Tally("pytest", 3), Tally("pytest", 3, 1), False, "3 tests ran, 4 before the work"),
+        (CHECK, 0, Tally("pytest", 3, skipped=1), Tally("pytest", 3), False, "1 were skipped, 0 before the work"),
+        (CHECK, 0, Tally("pytest", 3), Tally("unittest", 9), True, "pytest: 3 passed"),
+        (CHECK, 1, failing("a", "b"), failing("a", passed=4), False, "fails since the work: b; failed before the work"),
+        (CHECK, 1, failing("a"), None, False, "pytest: 3 passed, 1 failed"),
+        (CHECK, 1, failing("a"), failing("a"), False, "failed before the work, too: a"),
+        (LENIENT, 1, failing("a"), failing("a", "b", passed=2), True, "these failed before the work, too: a"),
+        (LENIENT, 1, failing("a", "b"), failing("a", passed=4), False, "fails since the work: b"),
+        (LENIENT, 1, Tally("pytest", 3, 1), failing("a"), False, "1 failed"),
+    ],
+)
+def test_tests_are_worth_what_they_say_beside_what_they_said(
+    check: CheckTestPasses, exit_code: int, now: Tally | None, before: Tally | None, passed: bool, detail: str
+) -> None:
+    judgement = judge(check, exit_code, now, before)
+
+    assert judgement.passed is passed
+    assert detail in judgement.detail
+
+
+def test_only_a_few_new_failures_are_worth_another_run() -> None:
+    assert judge(CHECK, 1, failing("a"), None).may_be_flaky
+    assert not judge(CHECK, 1, failing("a"), failing("a")).may_be_flaky
+    assert not judge(CHECK, 1, failing(*map(str, range(11))), None).may_be_flaky
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (Change("tests/test_a.py", is_gone=True, removed=("x",)), "tests/test_a.py was deleted"),
+        (Change("tests/test_a.py", ((1, "    assert True"),), ("    assert f() == 2",)), "tests/test_a.py was changed"),
+        (Change("test_a.py", ((7, "@pytest.mark.skip"),)), "tests are left out at test_a.py:7"),
+        (Change("pkg/a_test.go", ((7, '\tt.Skip("later")'),)), "tests are left out at pkg/a_test.go:7"),
+        (Change("new.test.js", ((2, "it.only('one', f)"),), is_new=True), "tests are left out at new.test.js:2"),
+        (
+            Change("conftest.py", ((1, "collect_ignore = ['a']"),), is_new=True),
+            "decides which tests run, and was added",
+        ),
+        (Change("sub/pytest.ini", ((1, "x"),)), "decides which tests run, and was changed"),
+        (Change("pyproject.toml", ((9, 'addopts = "-k good"'),)), "pyproject.toml was changed where it is about tests"),
+        (Change("tests/data.bin", is_opaque=True), "tests/data.bin was changed"),
+        (Change("check.sh", ((1, "exit 0"),)), None),
+        (Change("src/a.py", ((1, "x = 1"),), ("x = 2",)), None),
+        (Change("tests/test_new.py", ((1, "def test_x(): assert f()"),), is_new=True), None),
+        (Change("tests/test_a.py", ((90, "def test_more(): assert f()"),)), None),
+        (Change("pyproject.toml", ((9, '  "httpx",'),)), None),
+    ],
+)
+def test_what_the_work_does_to_its_own_tests_is_told(change: Change, reason: str | None) -> None:
+    found = tampering(CHECK, [change])
+
+    assert len(found) == (reason is not None)
+    assert reason is None or reason in found[0]
+
+
+def test_a_program_that_the_command_names_is_part_of_the_test_unless_the_work_has_made_it() -> None:
+    check = CheckTestPasses(command="sh check.sh")
+    edited = Change("check.sh", ((1, "exit 0"),), ("exit 1",))
+
+    assert tampering(check, [edited]) == ("check.sh was changed",)
+    assert tampering(check, [Change("check.sh", ((1, "exit 0"),), is_new=True)]) == ()
+
+
+def test_what_may_be_edited_is_left_out() -> None:
+    check = CheckTestPasses(command="pytest", may_edit=("tests/unit/**",))
+    changes = [Change("tests/unit/test_a.py", removed=("x",)), Change("tests/e2e/test_b.py", removed=("x",))]
+
+    assert tampering(check, changes) == ("tests/e2e/test_b.py was changed",)
