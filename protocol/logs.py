@@ -13,6 +13,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from protocol.redaction import Redactor
+
 _SECRET: Final = re.compile(
     r"""
       \bacm_[A-Za-z0-9_-]{6,}                  # our tokens
@@ -30,7 +32,16 @@ MASK: Final = "***"
 
 def masked(text: str) -> str:
     """``text`` without the secrets that can be told by their shape."""
-    return _SECRET.sub(MASK, text) if any(hint in text for hint in _HINTS) else text
+    text = _SECRET.sub(MASK, text) if any(hint in text for hint in _HINTS) else text
+    return _known[0].text(text, shapes=False)
+
+
+_known: Final = [Redactor()]
+
+
+def hide(redactor: Redactor) -> None:
+    """Mask from now on what ``redactor`` knows, too, in every line of this process."""
+    _known[0] = redactor
 
 
 def redact(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

@@ -30,6 +30,7 @@ from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated,
 from protocol.ids import NAME
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
+from protocol.redaction import Redactor
 from sidecar.clock import SystemClock
 from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
@@ -52,7 +53,7 @@ from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Limits, Rules
-from sidecar.settings import Settings
+from sidecar.settings import Settings, secrets_of
 from sidecar.tails import Tails
 from sidecar.tasks import together
 from sidecar.workspace import Workspaces
@@ -160,7 +161,9 @@ async def start(
         stack.callback(guard.stop)
         leases = Leases(clock.monotonic)
         leases.on_change = guard.feed
-        depot = HubDepot(lambda: link.hub, settings.read_token, leases.check)
+        redactor = Redactor(secrets_of(settings))
+        logs.hide(redactor)
+        depot = HubDepot(lambda: link.hub, settings.read_token, leases.check, redactor=redactor)
         stack.push_async_callback(depot.close)
         parts = _parts(settings, endpoints, guard, clock, leases, depot, adopts_orphans=adopts_orphans)
         await parts.sandbox.find(settings.sandbox)
@@ -177,7 +180,8 @@ async def start(
         )
         warmer = Warmer(endpoints)
         stack.push_async_callback(warmer.close)
-        runner = Runner(name, settings.slots, parts, journal, link, leases, Tails(folder / "tails"))
+        tails = Tails(folder / "tails", redactor=redactor)
+        runner = Runner(name, settings.slots, parts, journal, link, leases, tails, redactor)
         runner.on_prewarm = warmer.hear
         link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.

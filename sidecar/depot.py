@@ -7,7 +7,7 @@ the line to it beats on beside. The caller is ``sidecar/keep.py``.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ import structlog
 from protocol.api import PREFIX, ArtifactView, ProblemDocument
 from protocol.limits import UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, FailureClass
+from protocol.redaction import Redactor
 from protocol.tree import Tree
 from sidecar.errors import LeaseOver, UploadFailed
 
@@ -33,6 +34,7 @@ CONNECT_S: Final = 10.0
 STALL_S: Final = 60.0
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504, 507})
 _CHANGED: Final = 422
+_LOOKED_AT_BYTES: Final = 8 << 10
 _MAX_PROBLEM_BYTES: Final = 64 << 10
 
 
@@ -43,6 +45,7 @@ class HubDepot:
         hub: the address of the hub that this sidecar is at now.
         token: the token that it joins with.
         check: raises if nothing may happen for an attempt any more.
+        redactor: knows the secrets of this machine, which no file takes along.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class HubDepot:
         token: Callable[[], str],
         check: Callable[[AttemptId], None] = lambda _attempt: None,
         patience_s: float = PATIENCE_S,
+        redactor: Redactor | None = None,
     ) -> None:
+        self._redactor = redactor or Redactor()
         self._hub, self._token, self._check, self._patience_s = hub, token, check, patience_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -61,9 +66,10 @@ class HubDepot:
         while True:
             self._check(attempt)
             with tree.opened(path) as file:
-                size_bytes, sha256 = await asyncio.to_thread(_measure, file)
+                size_bytes, sha256 = await asyncio.to_thread(_measure, content(file, self._redactor))
                 hub = self._hub()
-                answer = await self._send(attempt, path, file, size_bytes, sha256)
+                file.seek(0)
+                answer = await self._send(attempt, path, content(file, self._redactor), size_bytes, sha256)
             if isinstance(answer, ArtifactView):
                 return Artifact(path=path, size_bytes=size_bytes, sha256=sha256, id=answer.id)
             status, why, after_s = answer
@@ -86,7 +92,7 @@ class HubDepot:
             self._session = None
 
     async def _send(
-        self, attempt: AttemptId, path: str, file: IO[bytes], size_bytes: int, sha256: str
+        self, attempt: AttemptId, path: str, pieces: Iterator[bytes], size_bytes: int, sha256: str
     ) -> "ArtifactView | tuple[int, str, float]":
         """What the hub keeps it as; else its status (0: it did not answer), why, and when to come back, in seconds."""
         import aiohttp  # only a sidecar that has something to bring pays for it
@@ -113,7 +119,7 @@ class HubDepot:
         try:
             async with (
                 asyncio.timeout(2 * STALL_S + size_bytes / UPLOAD_BYTES_S),
-                self._session.post(url, data=_pieces(file, size_bytes), allow_redirects=False, **asked) as response,
+                self._session.post(url, data=_pieces(pieces), allow_redirects=False, **asked) as response,
             ):
                 body = await response.content.read(_MAX_PROBLEM_BYTES)
                 return _understood(response.status, body, response.headers.get("Retry-After", ""))
@@ -121,22 +127,37 @@ class HubDepot:
             return 0, f"the hub does not answer ({str(exc) or type(exc).__name__})", 0.0
 
 
-def _measure(file: IO[bytes]) -> tuple[int, str]:
-    """Size and SHA-256 of a file, which is at its beginning again after that."""
+def content(file: IO[bytes], redactor: Redactor) -> Iterator[bytes]:
+    """What a file holds, piece by piece; in text the known secrets are masked.
+
+    Only values are looked for here, not shapes: an example of a token is no secret, and a file should stay what it is.
+    Bytes that are no text (they hold a NUL) stay as they are: masking would break them.
+    """
+    piece = file.read(PIECE_BYTES)
+    if b"\0" in piece[:_LOOKED_AT_BYTES]:
+        while piece:
+            yield piece
+            piece = file.read(PIECE_BYTES)
+        return
+    stream = redactor.stream(shapes=False)  # of Latin-1, in which every byte is a character
+    while piece:
+        if clean := stream.feed(piece.decode("latin-1")):
+            yield clean.encode("latin-1")
+        piece = file.read(PIECE_BYTES)
+    if clean := stream.flush():
+        yield clean.encode("latin-1")
+
+
+def _measure(pieces: Iterator[bytes]) -> tuple[int, str]:
     digest, size_bytes = hashlib.sha256(), 0
-    while piece := file.read(PIECE_BYTES):
+    for piece in pieces:
         digest.update(piece)
         size_bytes += len(piece)
-    file.seek(0)
     return size_bytes, digest.hexdigest()
 
 
-async def _pieces(file: IO[bytes], size_bytes: int) -> AsyncIterator[bytes]:
-    while size_bytes:
-        piece = await asyncio.to_thread(file.read, min(PIECE_BYTES, size_bytes))
-        if not piece:
-            return  # it has become shorter: the hub says what is missing
-        size_bytes -= len(piece)
+async def _pieces(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(next, pieces, b""):
         yield piece
 
 

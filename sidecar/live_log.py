@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
 from protocol.messages import Log, Message
 from protocol.model import AttemptId
+from protocol.redaction import Redactor, Stream
 
 BATCH_S: Final = 0.1
 BATCH_BYTES: Final = 8 << 10
@@ -34,8 +35,15 @@ class Outlet(Protocol):
 class LiveLog:
     """The output of one attempt on its way to the hub."""
 
-    def __init__(self, attempt: AttemptId, outlet: Outlet, keep: Callable[[str], None] = lambda _text: None) -> None:
-        """Prepare; ``keep`` hears all output, also what the hub is never sent."""
+    def __init__(
+        self,
+        attempt: AttemptId,
+        outlet: Outlet,
+        keep: Callable[[str], None] = lambda _text: None,
+        redactor: Redactor | None = None,
+    ) -> None:
+        """Prepare; ``keep`` hears all output as it comes, also what the hub is never sent; the hub hears no secret."""
+        self._redactor, self._clean = redactor or Redactor(), dict[str, Stream]()
         self._attempt, self._outlet, self._keep = attempt, outlet, keep
         self._waiting: list[tuple[str, str]] = []
         self._waiting_bytes = 0
@@ -49,6 +57,16 @@ class LiveLog:
         if not text:
             return
         self._keep(text)
+        if self._is_full:
+            self._dropped_bytes += len(text)  # nothing of it is sent: what it holds need not be looked at
+            return
+        if stream not in self._clean:
+            self._clean[stream] = self._redactor.stream()
+        self._take(stream, self._clean[stream].feed(text))
+
+    def _take(self, stream: str, text: str) -> None:
+        if not text:
+            return
         if self._waiting and self._waiting[-1][0] == stream:
             self._waiting[-1] = (stream, self._waiting[-1][1] + text)
         else:
@@ -87,6 +105,8 @@ class LiveLog:
 
     def close(self) -> None:
         """There will be no more output: send what waits, and say what was left out."""
+        for stream, clean in self._clean.items():
+            self._take(stream, clean.flush())
         self.flush()
         if not self._is_full:
             self._confess("stderr")

@@ -19,6 +19,7 @@ from protocol.errors import BadInput, MalformedFrame
 from protocol.loads import Answering
 from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Prewarm, Progress, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
+from protocol.redaction import Redactor
 from sidecar.core.attempt import Standing, after, step
 from sidecar.core.outcome import Ending, fit_result
 from sidecar.journal import Journal
@@ -91,6 +92,7 @@ class Runner:
         outlet: Outlet,
         leases: Leases | None = None,
         tails: Tails | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         """Prepare for work; :meth:`recover` comes first.
 
@@ -100,10 +102,12 @@ class Runner:
             workshop: does the work.
             journal, outlet: remember, and tell the hub.
             leases: until when each may be worked at; without them :meth:`fence` stops everything.
+            redactor: takes secrets out of all that is told of the work; without it those that are known by their shape.
             tails: keep the last output of what is in work; without them a crash of this sidecar loses it.
         """
         self._name, self._slots, self._workshop = name, slots, workshop
         self._journal, self._outlet, self._leases, self._tails = journal, outlet, leases, tails
+        self._redactor = redactor or Redactor()
         self._held: dict[Key, _Held] = {}
         self._rejected: dict[Key, None] = {}
         self._told: list[Tail] = []  # of ended work; each goes when its report stands
@@ -304,7 +308,7 @@ class Runner:
         self._rejected[_key(attempt)] = None
         while len(self._rejected) > MAX_REJECTED:
             del self._rejected[next(iter(self._rejected))]
-        self._outlet.send(Reject(attempt=attempt, code=code, reason=reason))
+        self._outlet.send(Reject(attempt=attempt, code=code, reason=self._redactor.text(reason)))
 
     def _confirm(self, held: _Held) -> None:
         self._outlet.send(Accept(attempt=held.attempt))
@@ -329,7 +333,7 @@ class Runner:
         self._outlet.send(Accept(attempt=attempt))
         if self._tails is not None:
             held.tail = self._tails.begin(attempt)
-        held.live = LiveLog(attempt, self._outlet, held.tail.add if held.tail else lambda _text: None)
+        held.live = LiveLog(attempt, self._outlet, held.tail.add if held.tail else lambda _text: None, self._redactor)
         held.rounds = self._workshop.begin(
             attempt,
             spec,
@@ -408,7 +412,7 @@ class Runner:
 
     def _finish(self, held: _Held, ending: Ending) -> None:
         held.standing = step(held.standing, ending.event)
-        state, result = held.standing.state, ending.result
+        state, result = held.standing.state, self._redactor.value(ending.result)
         held.report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
         self._journal.finished(held.attempt, state, held.standing.iteration, codec.encode(held.report))
         self._outlet.send(held.report)

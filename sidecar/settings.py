@@ -8,6 +8,7 @@ wrong at once. Caller: ``sidecar/app.py``.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,10 @@ USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234
 """Where servers of OpenAI's kind listen if nobody tells them otherwise."""
 _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
+_SECRET_NAME: Final = re.compile(
+    r"(?i)(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$"
+)
+"""Variables whose values are secrets, by what their names end in."""
 _LOGS: Final = ("auto", "json", "pretty")
 _SANDBOXES: Final = ("auto", "bubblewrap", "landlock", "seatbelt", "unsafe")
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -104,6 +109,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             OSError: the file cannot be read.
         """
         return self.token or Path(self.token_file).read_text(encoding="utf-8").strip()
+
+
+def secrets_of(settings: Settings, env: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """What nothing that leaves this machine may hold: our token, the keys of endpoints, secrets in the environment.
+
+    Args:
+        settings: those of this sidecar.
+        env: the environment; the process's own if left out.
+    """
+    env = os.environ if env is None else env
+    found = [endpoint.api_key for endpoint in settings.endpoints or ()]
+    found += [value for name, value in env.items() if _SECRET_NAME.search(name)]
+    try:
+        found.append(settings.read_token())
+    except OSError:
+        found.append(settings.token)  # it is read again whenever it is shown, and told by its shape
+    return tuple(dict.fromkeys(secret for secret in found if secret))
 
 
 class Setting(Struct, frozen=True):

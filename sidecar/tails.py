@@ -15,6 +15,7 @@ import structlog
 
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.model import AttemptId
+from protocol.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 
@@ -25,12 +26,13 @@ WRITE_S: Final = 0.1
 class Tail:
     """The tail of one attempt's output; made by :meth:`Tails.begin`."""
 
-    def __init__(self, path: Path, limit_bytes: int) -> None:
+    def __init__(self, path: Path, limit_bytes: int, redactor: Redactor) -> None:
         self._path, self._limit = path, limit_bytes
+        self._redactor, self._clean = redactor, redactor.stream()
         self._waiting: list[bytes] = []
         self._waiting_bytes = self._file_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._is_failing = False
+        self._is_failing = self._is_cut = False
 
     def add(self, text: str) -> None:
         """Take a piece of output."""
@@ -40,6 +42,7 @@ class Tail:
         if self._waiting_bytes > 2 * self._limit:
             self._waiting = [b"".join(self._waiting)[-self._limit :]]
             self._waiting_bytes = len(self._waiting[0])
+            self._is_cut = True
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WRITE_S, self.write)
 
@@ -48,7 +51,11 @@ class Tail:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waiting, self._waiting, self._waiting_bytes = b"".join(self._waiting), [], 0
+        said = b"".join(self._waiting).decode("utf-8", "replace")
+        if self._is_cut:  # what stood before is gone, so it may begin in the middle of a secret
+            self._clean, said = self._redactor.stream(), self._redactor.rest(said)
+        waiting = self._clean.feed(said).encode("utf-8", "replace")
+        self._waiting, self._waiting_bytes, self._is_cut = [], 0, False
         try:
             self._append(waiting)
         except OSError as exc:
@@ -79,14 +86,14 @@ class Tail:
 class Tails:
     """The tails under ``folder``, which is made if it is not there."""
 
-    def __init__(self, folder: Path, limit_bytes: int = MAX_OUTPUT_BYTES) -> None:
-        self._folder, self._limit = folder, limit_bytes
+    def __init__(self, folder: Path, limit_bytes: int = MAX_OUTPUT_BYTES, redactor: Redactor | None = None) -> None:
+        self._folder, self._limit, self._redactor = folder, limit_bytes, redactor or Redactor()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def begin(self, attempt: AttemptId) -> Tail:
         """The tail of an attempt that begins."""
         _remove(self._path(attempt))
-        return Tail(self._path(attempt), self._limit)
+        return Tail(self._path(attempt), self._limit, self._redactor)
 
     def left(self, attempt: AttemptId) -> str:
         """What an attempt of an earlier start had said at last; empty if nothing is known."""

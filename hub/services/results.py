@@ -25,11 +25,15 @@ from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, Stor
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
+from protocol.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 
 _AT_WORK: Final = frozenset({AttemptState.RUNNING, AttemptState.VERIFYING})
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
+
+_REDACTOR: Final = Redactor()
+"""Sidecars take their secrets out before they send anything; other agents may not know how."""
 
 Answer = Callable[[AgentComError | None], None]
 """Called when the message's effect is stored (``None``), or with why it has none."""
@@ -99,7 +103,7 @@ class Results:
             epoch=attempt.epoch,
             state=message.state,
             iteration=message.iteration,
-            detail=message.detail[:500],
+            detail=_REDACTOR.text(message.detail)[:500] if message.detail else "",
             hub=self._hub,
         )
         self._store.post(change, partial(_tell, answer))
@@ -117,7 +121,7 @@ class Results:
             held.log_missing_bytes += size_bytes
             answer(None)
             return
-        text = message.text[:MAX_LOG_CHUNK_BYTES]
+        text = _REDACTOR.text(message.text[:MAX_LOG_CHUNK_BYTES])
         if held.log_missing_bytes:
             text = f"\n[... {held.log_missing_bytes} bytes of output were not stored, the disk was behind ...]\n{text}"
             held.log_missing_bytes = 0
@@ -145,7 +149,7 @@ class Results:
             answer(self._stale(attempt))
             return
         now_ms = self._clock.now_ms()
-        reason = f"{message.code}: {message.reason}"[:500]
+        reason = _REDACTOR.text(f"{message.code}: {message.reason}")[:500]
         log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar, why=reason)
         event = Event(
             kind=EventKind.ATTEMPT_REJECTED,
@@ -232,7 +236,7 @@ class Results:
             retries=after.retries,
             infra_failures=after.infra_failures,
             failure=failure,
-            reason=reason[:2_000],
+            reason=_REDACTOR.text(reason)[:2_000] if reason else "",
             result=codec.encode_result(result) if result is not None else None,
             execution_ok=result.execution_ok if result is not None else None,
             verified=result.verified if result is not None else None,

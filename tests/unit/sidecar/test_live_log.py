@@ -30,18 +30,18 @@ async def test_small_pieces_travel_together_soon() -> None:
     live = LiveLog(ATTEMPT, sent)
     for text in ("one ", "two ", ""):
         live.write("stdout", text)
-    live.write("stderr", "oops")
+    live.write("stderr", "oops\n")
 
     assert sent.messages == []
 
     await sent.arrived.wait()
 
-    assert [(m.stream, m.text, m.offset) for m in sent.messages] == [("stdout", "one two ", 0), ("stderr", "oops", 8)]
+    assert [(m.stream, m.text, m.offset) for m in sent.messages] == [("stdout", "one two ", 0), ("stderr", "oops\n", 8)]
 
 
 async def test_a_full_batch_does_not_wait() -> None:
     sent = Sent()
-    LiveLog(ATTEMPT, sent).write("stdout", "x" * BATCH_BYTES)
+    LiveLog(ATTEMPT, sent).write("stdout", "y" * BATCH_BYTES)
 
     assert len(sent.messages) == 1
 

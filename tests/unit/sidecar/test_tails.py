@@ -29,9 +29,9 @@ async def test_what_was_said_is_left_for_the_next_start(tmp_path: Path) -> None:
 async def test_it_is_written_by_itself_soon(tmp_path: Path) -> None:
     tails = Tails(tmp_path)
     tail = tails.begin(ATTEMPT)
-    tail.add("soon")
+    tail.add("soon\n")
     async with asyncio.timeout(20):
-        while tails.left(ATTEMPT) != "soon":  # noqa: ASYNC110 - what is on disk cannot be awaited
+        while tails.left(ATTEMPT) != "soon\n":  # noqa: ASYNC110 - what is on disk cannot be awaited
             await asyncio.sleep(0.01)
     tail.close()
 

@@ -1,0 +1,177 @@
+"""The promises of redaction: no form of a secret gets through however it is cut up, and nothing else is touched."""
+
+import base64
+import json
+import re
+import string
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.model import Finding, TaskResult, Usage
+from protocol.redaction import MASK, Redactor
+
+SECRET = "hunter2/ü+key=with&all sorts"
+PEM = (
+    "-----BEGIN RSA PRIVATE KEY-----\n"
+    + "\n".join(["MIIEow" + "IBAAKCAQEA" * 5] * 6)
+    + "\n-----END RSA PRIVATE KEY-----"
+)
+TOKENS = (
+    "ghp_" + "a1B2" * 9, "github_pat_" + "A1_b" * 8, "glpat-" + "x-Y_" * 6, "sk-ant-api03-" + "q7" * 20,
+    "AKIA" + "ABCD" * 4, "AIza" + "a" * 35, "xoxb-1234567890-abc", "hf_" + "Zz9" * 12, "npm_" + "a" * 36,
+    "acm_0123456789ab_" + "A" * 49, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmnop",
+)  # fmt: skip
+
+
+def written(secret: str) -> list[str]:
+    raw = secret.encode()
+    return [
+        secret,
+        json.dumps(secret),
+        json.dumps(secret, ensure_ascii=False),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        quote(secret, safe="").lower(),
+        raw.hex(),
+        raw.hex().upper(),
+    ]
+
+
+@pytest.mark.parametrize("form", written(SECRET))
+def test_a_known_secret_is_found_however_a_program_writes_it(form: str) -> None:
+    assert form.strip('"') not in Redactor([SECRET]).text(f"before {form} after")
+    assert MASK in Redactor([SECRET]).text(f"before {form} after")
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:"])
+@pytest.mark.parametrize("secret", [SECRET, "correct-horse", "x" * 200 + "end"])
+def test_a_known_secret_is_found_in_base64_at_every_alignment(before: str, secret: str) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        text = encode(f"{before}{secret}, and more".encode()).decode()
+        clean = Redactor([secret]).text(text)
+
+        first, last = -(-len(before.encode()) * 8 // 6) + 1, (len(before.encode()) + len(secret.encode())) * 8 // 6 - 1
+        inside = text[first:last]
+        assert inside[:9] not in clean
+        assert inside[-9:] not in clean
+        assert MASK in clean
+
+
+def test_a_secret_of_many_lines_is_found_line_by_line_and_in_wrapped_base64() -> None:
+    body = PEM.splitlines()[2]
+    indented = "\n".join(f"    {line}" for line in PEM.splitlines())
+    wrapped = base64.encodebytes(PEM.encode()).decode()
+
+    clean = Redactor([PEM]).text(f"{indented}\n{wrapped}")
+
+    assert body not in clean
+    assert not any(line in clean for line in wrapped.splitlines()[:-1] if len(line) > 60)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_a_token_is_known_by_its_shape(token: str) -> None:
+    assert Redactor().text(f"export KEY={token}; x") == f"export KEY={MASK}; x"
+
+
+def test_a_private_key_and_a_password_in_an_address_are_known_by_their_shape() -> None:
+    assert Redactor().text(f"a\n{PEM}\nb") == f"a\n{MASK}\nb"
+    assert Redactor().text("git clone https://me:pass@host/x") == f"git clone https://{MASK}@host/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task sk-learn, risk-averse, desk-top-publishing-software-suite-2024",
+        "AKIA and ASIA are prefixes; hf_short; ghp_short; eyJ",
+        "a b c pass key secret token",
+        "https://host:8080/a@b and mailto:me@host",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        "The PRIVATE KEY is not here",
+    ],
+)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    stream = Redactor(["short", "", "   ", "1234567"]).stream()
+
+    assert Redactor(["short", "", "   ", "1234567"]).text(text) == text
+    assert stream.feed(text) + stream.flush() == text
+
+
+def test_the_end_of_a_secret_at_the_beginning_of_a_tail_is_found() -> None:
+    redactor = Redactor(["correct-horse-battery"])
+
+    assert redactor.rest("horse-battery and more") == f"{MASK} and more"
+    assert redactor.rest("[... 9 bytes cut ...]\nhorse-battery") == f"[... 9 bytes cut ...]\n{MASK}"
+    assert redactor.rest("ery nice") == "ery nice"
+
+
+def test_every_text_of_a_result_is_looked_at_and_all_else_stays() -> None:
+    secret = "correct-horse"
+    finding = Finding(name="n", type="t", passed=False, detail=f"got {secret}", output=secret, seconds=1.5)
+    result = TaskResult(
+        execution_ok=False,
+        verified=False,
+        output=f"x {secret}",
+        report=(finding,),
+        error=secret,
+        usage=Usage(seconds=2),
+    )
+
+    clean = Redactor([secret]).value(result)
+
+    assert secret not in repr(clean)
+    assert (clean.report[0].seconds, clean.usage, clean.verified) == (1.5, result.usage, False)
+    assert Redactor(["another-one"]).value(result) is result
+
+
+ALPHABET = "ab-_= \n" + string.ascii_letters[:4]
+PIECES = st.one_of(
+    st.text(ALPHABET, max_size=30),
+    st.sampled_from(
+        [SECRET, "correct-horse", *TOKENS, PEM, "https://me:pass@host/", "gh", "sk-", "-----BEGIN ", "corre"]
+    ),
+)
+
+
+def one_mask(text: str) -> str:
+    """Secrets side by side count as one: pieces of text may show them as one or as two."""
+    return re.sub(rf"({re.escape(MASK)})+", MASK, text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=8), st.data())
+def test_a_stream_gives_what_the_whole_gives_however_it_is_cut(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(parts)
+    redactor = Redactor([SECRET, "correct-horse"])
+    stream, out, at = redactor.stream(), [], 0
+    while at < len(text):
+        size = data.draw(st.integers(1, 40))
+        out.append(stream.feed(text[at : at + size]))
+        at += size
+    out.append(stream.flush())
+
+    found = "".join(out)
+    assert one_mask(found) == one_mask(redactor.text(text))
+    assert SECRET not in found
+    assert "correct-horse" not in found
+
+
+def test_a_private_key_that_never_ends_does_not_swallow_everything() -> None:
+    stream = Redactor().stream()
+    out = [stream.feed("-----BEGIN PRIVATE KEY-----\n")]
+    out += [stream.feed("A" * 1_000 + "\n") for _ in range(200)]
+    out += [stream.feed("the end\n"), stream.flush()]
+
+    found = "".join(out)
+    assert found.startswith(MASK)
+    assert found.endswith("the end\n")
+
+
+def test_what_is_safe_is_not_held_back() -> None:
+    stream = Redactor([SECRET]).stream()
+
+    assert stream.feed("a whole line\n") == "a whole line\n"
+    assert stream.feed("a prompt> ") == "a prompt> "
