@@ -25,6 +25,8 @@ from sidecar.git import Git, is_local
 log = structlog.get_logger(__name__)
 
 CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+CONFIG_ALONE: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
+"""Of the repository of a workspace that has no cache behind it."""
 _HEAD: Final = "refs/agentcom/head"
 _HEADS: Final = "refs/remotes/origin/"
 _STALE_LOCK_S: Final = 5.0
@@ -149,3 +151,16 @@ def _remove_stale_locks(cache: Path) -> None:
             if time.time() - lock.stat().st_mtime > _STALE_LOCK_S:
                 lock.unlink()
                 log.warning("git_lock_removed", path=str(lock))
+
+
+def make_empty(path: Path, git_dir: Path, branch: str) -> None:
+    """An empty directory with a repository beside it, as ``git init --separate-git-dir`` makes it.
+
+    Written by hand because most tasks without a repository never use git, and starting it costs more than such a task.
+    """
+    remove_tree(git_dir)
+    for folder in (path, git_dir, git_dir / "objects", git_dir / "refs", git_dir / "refs" / "heads"):
+        folder.mkdir(mode=0o700)
+    (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
+    (git_dir / "config").write_text(CONFIG_ALONE, encoding="utf-8")
+    (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")

@@ -213,15 +213,13 @@ class Rounds:
     # --- rounds -----------------------------------------------------------------------------------------------------
 
     async def _in_workspace(self) -> Ending:
-        parts = self._parts
-        self._workspace = workspace = await parts.workspaces.open(
-            self._attempt, self._spec, self._attempt.sidecar, self._carry
-        )
-        cell = parts.sandbox.cell(self._attempt, workspace.place(self._scratch))
+        parts, attempt = self._parts, self._attempt
+        self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, self._carry)
+        cell = parts.sandbox.cell(attempt, workspace.place(self._scratch))
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
         ending = await self._iterate(workspace, cell)
-        await parts.processes.end_attempt(self._attempt)  # nothing in the background changes what is delivered
+        await parts.processes.end_attempt(attempt)  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
         ending = await self._keep_files(workspace, ending)

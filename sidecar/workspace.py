@@ -33,7 +33,7 @@ import structlog
 from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
-from sidecar.cache import CONFIG, Caches, restore
+from sidecar.cache import CONFIG, CONFIG_ALONE, Caches, make_empty, restore
 from sidecar.core.diff import PATCH
 from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused
@@ -44,7 +44,6 @@ from sidecar.sandbox.policy import Place
 
 log = structlog.get_logger(__name__)
 
-_CONFIG_ALONE: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}-e[0-9]+")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 KEPT_S: Final = 7 * 24 * 3600.0
@@ -329,7 +328,7 @@ class Workspaces:
         git_dir = self._alone / f"{path.name}.git"
         is_continued = carry is not None and await asyncio.to_thread(self._take_over, carry, path, git_dir, branch)
         if not is_continued:
-            await asyncio.to_thread(_make_empty, path, git_dir, branch)
+            await asyncio.to_thread(make_empty, path, git_dir, branch)
         made = Workspace(path, "", branch, False, attempt, git_dir, git_dir, "", fd)  # noqa: FBT003 - has_repo
         if is_continued and (left := await self._left(git_dir, attempt, carry)):
             await self._caches.run(git_dir, attempt, "update-ref", f"refs/heads/{branch}", left)
@@ -360,7 +359,7 @@ class Workspaces:
             self._kept(old).unlink()
         finally:
             self._release(old, fd)
-        restore(git_dir, _CONFIG_ALONE)
+        restore(git_dir, CONFIG_ALONE)
         (git_dir / "HEAD").unlink(missing_ok=True)
         (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
         remove_tree(path / ".git")
@@ -393,7 +392,7 @@ class Workspaces:
 
     async def _restore(self, workspace: Workspace) -> None:
         """Have git obey us again, whatever the work has written into the repository."""
-        await asyncio.to_thread(restore, workspace.home, CONFIG if workspace.has_repo else _CONFIG_ALONE)
+        await asyncio.to_thread(restore, workspace.home, CONFIG if workspace.has_repo else CONFIG_ALONE)
         if workspace.has_repo:
             await asyncio.to_thread(write_afresh, workspace.git_dir / "commondir", "../..\n")
 
@@ -448,16 +447,3 @@ def _is_young(kept: Path) -> bool:
         return time.time() - kept.stat().st_mtime < KEPT_S
     except FileNotFoundError:
         return False
-
-
-def _make_empty(path: Path, git_dir: Path, branch: str) -> None:
-    """An empty directory with a repository beside it, as ``git init --separate-git-dir`` makes it.
-
-    Written by hand because most tasks without a repository never use git, and starting it costs more than such a task.
-    """
-    remove_tree(git_dir)
-    for folder in (path, git_dir, git_dir / "objects", git_dir / "refs", git_dir / "refs" / "heads"):
-        folder.mkdir(mode=0o700)
-    (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
-    (git_dir / "config").write_text(_CONFIG_ALONE, encoding="utf-8")
-    (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")
