@@ -14,7 +14,7 @@ from msgspec import Struct
 from protocol.choice import SECONDS_PER_USD, Escalation, LearningMode
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
-from protocol.limits import HEARTBEAT_S, HUB_LEASE_S, LEASE_S
+from protocol.limits import CHECK_S, HEARTBEAT_S, HUB_LEASE_S, LEASE_S, LEAST_CHECK_S, MOST_CHECK_S
 from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
         hub_lease_s: how long other hubs of the same database wait for a sign of life of this one, then take its work.
         heartbeat_s, lease_s: how often sidecars report, and how long an attempt stays theirs without a report.
+        check_s: seconds between two looks at the LLM endpoints that people have added.
         window: queued tasks of one class that are kept in memory.
         disk_reserve_mb: free space in MiB that is kept for the results of running work; a small disk keeps an eighth.
         memory_limit_mb: above this no new tasks are taken in; 0 is half of what the machine has.
@@ -73,6 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     tls_key: str = ""
     plaintext: bool = False
     heartbeat_s: float = HEARTBEAT_S
+    check_s: float = CHECK_S
     lease_s: float = LEASE_S
     hub_lease_s: float = HUB_LEASE_S
     window: int = 1_000
@@ -249,6 +251,8 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
     heartbeat_s, lease_s = settings.heartbeat_s, settings.lease_s
     if not 0.05 <= heartbeat_s <= 60:  # noqa: PLR2004 - a fast test and a slow link
         yield Problem("heartbeat_s", f"{heartbeat_s:g}; from 0.05 to 60 seconds")
+    if not LEAST_CHECK_S <= settings.check_s <= MOST_CHECK_S:
+        yield Problem("check_s", f"{settings.check_s:g}; from {LEAST_CHECK_S:g} to {MOST_CHECK_S:g} seconds")
     if not 3 * heartbeat_s <= lease_s <= MAX_LEASE_S:
         yield Problem("lease_s", f"{lease_s:g}; from three heartbeats ({3 * heartbeat_s:g} s) to {MAX_LEASE_S:g} s")
     if not 1 <= settings.hub_lease_s <= 60:  # noqa: PLR2004 - a commit of a busy database, and a patient person

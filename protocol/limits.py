@@ -105,3 +105,7 @@ MAX_UNACKED: Final = 10_000
 
 MAX_UNACKED_BYTES: Final = 64 << 20
 """And their size."""
+CHECK_S: Final = 15.0
+"""How often an LLM endpoint is looked at; also the longest that nobody knows that it has died, or is back."""
+LEAST_CHECK_S: Final = 0.2
+MOST_CHECK_S: Final = 3_600.0

@@ -60,7 +60,6 @@ from sidecar.workspace import Workspaces
 
 log = structlog.get_logger(__name__)
 
-DISCOVER_S: Final = 15.0
 SWEEP_S: Final = 3600.0
 ROOM_S: Final = 1.0
 GOODBYE_S: Final = 5.0
@@ -307,7 +306,7 @@ class _Seen:
             self._reports = await self._endpoints.discover()
             self._tell()
             try:
-                async with asyncio.timeout(DISCOVER_S):
+                async with asyncio.timeout(self._settings.check_s):
                     await self._look_again.wait()
             except TimeoutError:
                 continue

@@ -21,6 +21,7 @@ from msgspec import Struct
 from protocol.config import ENV_PREFIX, merge
 from protocol.errors import BadInput, Problem
 from protocol.ids import LABEL, NAME
+from protocol.limits import CHECK_S, LEAST_CHECK_S, MOST_CHECK_S
 from protocol.model import EndpointKind
 from sidecar.core.egress import is_name
 from sidecar.llm.config import EndpointSettings
@@ -67,6 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
+        check_s: seconds between two looks at them.
         drain_s: how long an orderly end waits for running work.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
@@ -88,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_memory_mb: int = 0
     sandbox_processes: int = 4_096
     sandbox_cpus: float = 0.0
+    check_s: float = CHECK_S
     drain_s: float = 300.0
     log: str = "auto"
     log_level: str = "info"
@@ -245,6 +248,8 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     for number, capability in enumerate(settings.capabilities):
         if not LABEL.fullmatch(capability):
             yield Problem(f"capabilities[{number}]", f"{capability[:70]!r} is no label like gpu or os:linux")
+    if not LEAST_CHECK_S <= settings.check_s <= MOST_CHECK_S:
+        yield Problem("check_s", f"{settings.check_s:g}; from {LEAST_CHECK_S:g} to {MOST_CHECK_S:g} seconds")
     if not settings.drain_s >= 0:
         yield Problem("drain_s", f"{settings.drain_s:g}; 0 or more seconds")
     yield from _sandbox_problems(settings)

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from msgspec.structs import asdict
@@ -26,11 +26,11 @@ from protocol.endpoints import EndpointKind, EndpointReport, Residency
 from protocol.errors import BadInput, Conflict, EndpointDown, NotFound, Problem, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.ids import NAME
+from protocol.limits import CHECK_S
 from protocol.listing import Listed
 from protocol.model import AgentState
 
 Probe = Callable[[EndpointKind, str], Awaitable[Listed]]
-CHECK_S: Final = 15.0
 
 
 class HealthPort(Protocol):
@@ -72,7 +72,10 @@ class EndpointExists(Conflict):
 class Registry:
     """The use cases around endpoints."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock: Clock, probe: Probe, health: HealthPort) -> None:
+    def __init__(
+        self, store: Store, fleet: Fleet, clock: Clock, probe: Probe, health: HealthPort, *, check_s: float = CHECK_S
+    ) -> None:
+        self._check_s = check_s
         self._store, self._fleet, self._clock, self._probe, self._care = store, fleet, clock, probe, health
         self._added: dict[str, EndpointRow] = {}
         self._look_now = asyncio.Event()
@@ -98,7 +101,7 @@ class Registry:
                 return  # the hub is ending
             self._look_now.clear()
             try:
-                async with asyncio.timeout(CHECK_S):
+                async with asyncio.timeout(self._check_s):
                     await self._look_now.wait()
             except TimeoutError:
                 continue

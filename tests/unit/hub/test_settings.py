@@ -53,6 +53,8 @@ def test_an_address_that_others_can_reach_needs_tls_or_a_decision(listen: str) -
         ({"tls_key": "k"}, "tls_cert"),
         ({"store": "mysql://x"}, "store"),
         ({"heartbeat_s": 0.01}, "heartbeat_s"),
+        ({"check_s": 0.1}, "check_s"),
+        ({"check_s": float("inf")}, "check_s"),
         ({"heartbeat_s": float("nan")}, "heartbeat_s"),
         ({"heartbeat_s": 61, "lease_s": 600}, "heartbeat_s"),
         ({"heartbeat_s": 20.0, "lease_s": 59.9}, "lease_s"),

@@ -67,11 +67,21 @@ def test_every_value_that_cannot_work_is_told(tmp_path: Path) -> None:
     found = problems(
         {
             "hub": "mesh.example", "token": "acm_x", "token_file": str(tmp_path / "none"), "name": "-x", "slots": 0,
-            "capabilities": ("gpu", "a b"), "drain_s": -1.0, "log": "xml", "log_level": "loud",
+            "capabilities": ("gpu", "a b"), "drain_s": -1.0, "check_s": 0.0, "log": "xml", "log_level": "loud",
         }
     )  # fmt: skip
 
-    assert set(found) == {"hub", "token_file", "name", "slots", "capabilities[1]", "drain_s", "log", "log_level"}
+    assert set(found) == {
+        "hub",
+        "token_file",
+        "name",
+        "slots",
+        "capabilities[1]",
+        "check_s",
+        "drain_s",
+        "log",
+        "log_level",
+    }
 
 
 @pytest.mark.parametrize("hub", ["ftp://x", "http://", "http://[::1", "http://x:99999", "http://me:secret@hub", ""])
