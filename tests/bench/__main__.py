@@ -36,6 +36,8 @@ def main() -> int:
     words = [word for word in asked.only.split(",") if word]
     chosen = [c for c in CONTESTANTS if not words or any(word in c.name for word in words)]
     found, missing = _rounds(chosen, asked.rounds, asked.scale)
+    if not asked.json:
+        _print(chosen, found)  # now, so that whoever does not want to wait for the rest has it
     seen = goals.Once(
         crowd=_once(missing, asked.crowd, once.crowd, "idle sidecars"),
         queue=_once(missing, asked.queue, once.queue, "queued tasks"),
@@ -47,7 +49,6 @@ def main() -> int:
         table = [row._asdict() for row in rows]
         print(json.dumps({"goals": table, "contestants": found, "once": seen._asdict(), "missing": missing}, indent=1))
         return 0
-    _print(chosen, found)
     print()
     held = {True: "yes", False: "no", None: ""}
     _align([("goal", "", "seen", "holds"), *((row.what, row.goal, row.seen, held[row.holds]) for row in rows)])
@@ -83,6 +84,7 @@ def _once(missing: list[str], count: int, measure: Callable[[int], T], what: str
     try:
         return measure(count)
     except once.Failed as exc:
+        print(f"failed: {exc}", file=sys.stderr)
         missing.append(str(exc))
         return None
 
@@ -151,6 +153,7 @@ def _print(chosen: Sequence[Contestant], found: Mapping[str, Figures]) -> None:
             )
         )
     _align(lines)
+    sys.stdout.flush()
 
 
 def _align(lines: Sequence[Sequence[str]]) -> None:
