@@ -170,7 +170,7 @@ class Sandbox:
         }
         if sys.platform == "linux":
             families = seccomp.families(isolated=isolated, network=network)
-            orders["filter"] = seccomp.program(platform.machine(), families)
+            orders["filter"] = seccomp.program(platform.machine(), families, isolated=isolated)
             orders |= _landlock(seen, isolated=isolated, network=network)
         home = {"HOME": str(place.home)}
         if isolated:

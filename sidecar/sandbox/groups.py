@@ -56,7 +56,8 @@ class Groups:
         """Find out by trying whether groups with these limits can be made; sweeps up what dead sidecars have left."""
         found = groups_of(self._membership, self._root)
         own = found.pop("", None)
-        self._parents = {name: found[name] for name in _WANTED if name in found}
+        wanted = _WANTED if self._limits.cpus else _WANTED[:2]
+        self._parents = {name: found[name] for name in wanted if name in found}
         if not self._parents and own and self._take(own):
             self._parents = dict.fromkeys(_WANTED, own)
         for folder in {*self._parents.values()}:

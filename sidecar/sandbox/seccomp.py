@@ -28,12 +28,19 @@ _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 
 
 class _Numbers(NamedTuple):
+    """The calls of one machine.
+
+    ``of_others``: prlimit64, sched_setscheduler, sched_setparam, sched_setattr, sched_setaffinity, setpriority and
+    ioprio_set, each with the place of the argument that says whose: 0 is the caller itself.
+    """
+
     machine: int
     clone: int
     clone3: int
     unshare: int
     ioctl: int
     socket: int
+    of_others: tuple[tuple[int, int], ...]
     refused: tuple[int, ...]
 
 
@@ -48,6 +55,7 @@ _X86_64: Final = _Numbers(
     unshare=272,
     ioctl=16,
     socket=41,
+    of_others=((302, 0), (144, 0), (142, 0), (314, 0), (203, 0), (141, 1), (251, 1)),
     refused=(
         *(101, 310, 311, 312),  # ptrace, process_vm_readv, process_vm_writev, kcmp
         *(
@@ -72,6 +80,7 @@ _AARCH64: Final = _Numbers(
     unshare=97,
     ioctl=29,
     socket=198,
+    of_others=((261, 0), (119, 0), (118, 0), (274, 0), (122, 0), (140, 1), (30, 1)),
     refused=(
         *(117, 270, 271, 272),
         *(217, 218, 219, 280, 282, 241, 262),
@@ -97,12 +106,14 @@ def families(*, isolated: bool, network: bool) -> tuple[int, ...]:
     return (_INET, _INET6) if network else ()
 
 
-def program(machine: str, sockets: tuple[int, ...]) -> bytes:
+def program(machine: str, sockets: tuple[int, ...], *, isolated: bool = True) -> bytes:
     """The filter for ``machine`` (as ``platform.machine()`` says it), empty if its numbers are not known here.
 
     Args:
         machine: the processor.
         sockets: families that ``socket`` may be asked for.
+        isolated: it has a process table of its own. Where it has not, it may change limits and priorities of itself
+            only: Landlock does not look at those calls, and a limit can end whoever is given it.
     """
     numbers = _MACHINES.get(machine)
     if numbers is None:
@@ -116,6 +127,8 @@ def program(machine: str, sockets: tuple[int, ...]) -> bytes:
     code += [_jump(_EQUAL, numbers.clone3, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     for number in (numbers.clone, numbers.unshare):
         code += _when(number, 0, [_jump(_ANY_BIT, _NAMESPACES, 0, 1), _return(refuse)])
+    for number, place in () if isolated else numbers.of_others:
+        code += _when(number, place, [_jump(_EQUAL, 0, 1, 0), _return(refuse)])
     terminal = [part for request in _TERMINAL for part in (_jump(_EQUAL, request, 0, 1), _return(refuse))]
     code += _when(numbers.ioctl, 1, terminal)
     known = [part for family in sockets for part in (_jump(_EQUAL, family, 0, 1), _return(_ALLOW))]

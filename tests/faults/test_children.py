@@ -59,6 +59,29 @@ def test_t35_no_child_survives_its_cancellation_whatever_it_does(running: Mesh, 
     until(lambda: not survivors(program), "nothing is left at all")
 
 
+@pytest.mark.parametrize("ending", ["its time is up", "its sidecar is killed", "its hub is killed"])
+def test_t35_no_child_survives_another_end_of_its_attempt(tmp_path: Path, program: Path, ending: str) -> None:
+    """Fault: all kinds of work that escape at once; their time is up, kill -9 of the sidecar, kill -9 of the hub.
+
+    Invariant: nothing of them is left. The namespace of a program ends with it, so not even what forks and calls setsid
+    in every generation outlives a sidecar that could not say goodbye.
+    """
+    budget = {"budget": {"seconds": 5}} if ending == "its time is up" else {}
+    flags = ["--slots", str(len(TRICKS))]
+    with mesh(tmp_path, "Host", flags=flags, lease_s=8.0, heartbeat_s=1.0) as running:
+        tasks = [running.submit(command=f"exec {program} {trick} 120", max_retries=0, **budget) for trick in TRICKS]
+        until(lambda: survivors(program, "bomb"), "the bomb has gone off")
+        if not budget:
+            until(lambda: all(running.task(task)["state"] == "running" for task in tasks), "all run")
+            running.kill(running.hub if ending == "its hub is killed" else running.sidecars["Host"])
+        began = time.monotonic()
+        until(lambda: not survivors(program), "nothing is left", timeout_s=60)
+        print(f"{ending}: nothing left after {time.monotonic() - began:.1f} s")
+        if budget:
+            codes = {task["attempts"][0]["result"]["error_code"] for task in running.wait(*tasks)}
+            assert codes == {"budget_spent"}
+
+
 def test_t35_a_child_that_holds_the_output_open_holds_nobody_up(running: Mesh, program: Path) -> None:
     """Fault: the command ends, a deaf process of it keeps stdout open. Invariant: the task ends, and so does that."""
     task = running.submit(command=f"{program} holder 120")

@@ -46,6 +46,7 @@ class Outside:
             "TCP": str(self.tcp.getsockname()[1]),
             "UDP": str(self.udp.getsockname()[1]),
             "ABSTRACT": self.abstract,
+            "USERS": str(next((path for path in Path.home().iterdir() if path.is_file()), "/nowhere")),
         }
 
     def heard(self) -> bytes:
@@ -114,7 +115,9 @@ async def cell(request: pytest.FixtureRequest, tmp_path: Path) -> Cell:
 async def test_there_is_no_way_out(cell: Cell, outside: Outside) -> None:
     isolated = cell.level is Level.BUBBLEWRAP
     ways = {*EVERYWHERE, *ISOLATED} if isolated else {*EVERYWHERE} - NOT_BY_LANDLOCK
-    outcome = await cell.run(program(sorted(ways)), env=outside.told, timeout_s=60)
+    state = cell.workspace.parent
+    (state / "agent.token").write_text("CANARY")
+    outcome = await cell.run(program(sorted(ways)), env={**outside.told, "STATE": str(state)}, timeout_s=60)
     codes = json.loads(outcome.output.splitlines()[-1])
 
     assert {way for way, code in codes.items() if code == 0} == set()

@@ -1,9 +1,9 @@
 """Ways out of a sandbox, each a program that exits 0 only if it has got out, and 1 if it was refused.
 
 What lies outside is told in the environment: ``OUTSIDE`` (a directory with a file ``secret`` and a socket ``door``),
-``PID`` (a process of the host), ``TCP`` and ``UDP`` (ports that the test listens on), ``ABSTRACT`` (the name of a
-socket without a file). Every program is Python, because that is always there, and uses raw system calls where
-no module has them.
+``PID`` (a process of the host), ``USERS`` (a file of whoever runs this, at home), ``STATE`` (the state of the sidecar),
+``TCP`` and ``UDP`` (ports that the test listens on), ``ABSTRACT`` (the name of a socket without a file). Every program
+is Python, because that is always there, and uses raw system calls where no module has them.
 """
 
 from collections.abc import Iterable
@@ -62,6 +62,17 @@ buffer = ctypes.create_string_buffer(8)
 here = struct.pack('QQ', ctypes.addressof(buffer), 8)
 out(call(310, 270, int(E['PID']), here, 1, here, 1, 0) >= 0)""",
     "signal a process of the host": "os.kill(int(E['PID']), 0)",
+    "signal it by its descriptor": """
+pidfd = call(434, 434, int(E['PID']), 0)
+out(pidfd >= 0 and call(424, 424, pidfd, 0, 0, 0) == 0)""",
+    "limit a process of the host": "import resource; resource.prlimit(int(E['PID']), resource.RLIMIT_CORE, (0, 0))",
+    "slow a process of the host": "os.setpriority(os.PRIO_PROCESS, int(E['PID']), 19)",
+    "move a process of the host": "os.sched_setaffinity(int(E['PID']), os.sched_getaffinity(0))",
+    "reschedule a process of the host": "os.sched_setscheduler(int(E['PID']), os.SCHED_BATCH, os.sched_param(0))",
+    "starve a process of the host of its disk": "out(call(251, 30, 1, int(E['PID']), 3 << 13) == 0)",
+    "see what a process of the host has mapped": "open(f\"/proc/{E['PID']}/maps\").read()",
+    "read what the user has at home": "open(E['USERS'], 'rb').read()",
+    "read the token of the sidecar": "open(E['STATE'] + '/agent.token').read()",
     "take a descriptor of a process": """
 pidfd = call(434, 434, int(E['PID']), 0)
 out(pidfd >= 0 and call(438, 438, pidfd, 0, 0) >= 0)""",

@@ -68,6 +68,16 @@ def test_only_the_named_families_of_sockets_are_given(machine: str) -> None:
     assert judge(none, arch, SOCKET[machine], 1) == REFUSED
 
 
+def test_without_namespaces_nobody_elses_limits_and_priorities_are_changed(machine: str) -> None:
+    bare, arch = seccomp.program(machine, (), isolated=False), ARCH[machine]
+    inside = seccomp.program(machine, ())
+    prlimit, setpriority = {"x86_64": (302, 141), "aarch64": (261, 140)}[machine]
+
+    assert [judge(bare, arch, prlimit, pid) for pid in (0, 1, 4000)] == [ALLOW, REFUSED, REFUSED]
+    assert [judge(bare, arch, setpriority, 0, pid) for pid in (0, 4000)] == [ALLOW, REFUSED]
+    assert judge(inside, arch, prlimit, 4000) == ALLOW
+
+
 def test_another_table_of_calls_is_the_end(machine: str) -> None:
     code = seccomp.program(machine, ())
 
