@@ -185,7 +185,7 @@ class Backend(ABC):
         return [(waiting, class_text) for waiting, class_text in await self._rows("soon", task, limit)]
 
     async def ahead(self, row: TaskRow) -> dict[str, int]:
-        """Ready tasks that are more urgent or older, by class: each counted to 10,000, of 100 classes and its own."""
+        """Ready tasks that are more urgent or older, by class: 10,000 of its own, 1,000 of each of 100 more."""
         rows = await self._rows("ahead", row.class_text, row.priority, row.id)
         return {class_text: int(tasks) for class_text, tasks in rows if tasks}
 

@@ -243,7 +243,7 @@ class Store(Protocol):
         ...
 
     async def ahead(self, row: TaskRow) -> dict[str, int]:
-        """Ready tasks that go first by priority and age, by class; counted to 10,000 of each of 100 classes."""
+        """Ready tasks that go first by priority and age, by class: 10,000 of its own, 1,000 of each of 100 more."""
         ...
 
     async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:

@@ -99,16 +99,19 @@ WITH RECURSIVE classes (class, number) AS (
     UNION ALL
     SELECT (SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL AND class > classes.class), number + 1
     FROM classes WHERE classes.class IS NOT NULL AND number < 100
-), known (class) AS (
-    SELECT $1::text UNION SELECT class FROM classes WHERE class IS NOT NULL
 )
+SELECT $1::text, count(*) FROM (
+    SELECT 1 FROM tasks WHERE state = 'queued' AND ready_ms IS NULL AND class = $1 AND (priority, id) < ($2, $3)
+    LIMIT 10000
+) AS first
+UNION ALL
 SELECT class, (
     SELECT count(*) FROM (
         SELECT 1 FROM tasks
-        WHERE state = 'queued' AND ready_ms IS NULL AND class = known.class AND (priority, id) < ($2, $3)
-        LIMIT 10000
+        WHERE state = 'queued' AND ready_ms IS NULL AND class = classes.class AND (priority, id) < ($2, $3)
+        LIMIT 1000
     ) AS first
-) FROM known;
+) FROM classes WHERE class <> $1;
 
 -- name: first_class
 SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL;
