@@ -277,6 +277,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         matcher=dispatch.matcher,
         speeds=speeds,
         rates=rates,
+        told=advisor.told,
     )
     metrics.watch = watch
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from hub.core.fleet import Fleet
 from hub.core.ladder import Chains, Offer, offers_of, tier_of, tries
 from hub.core.outcomes import LEAST_SUCCESS, Odds, Outcomes, ToResult, Try, risk_s
@@ -96,17 +98,27 @@ class Advisor:
         return risk_s(terms.attempt_s + terms.price_s, success, plan.rest, self._usd_s)
 
     def choice(self, requirements: Requirements, way: Way) -> Choice | None:
-        """What was learnt about a task that begins ``way``; ``None``: nothing is to be said."""
+        """What was learnt about a task that begins ``way``; ``None``: nothing is to be said.
+
+        To be asked once a task: it counts what may be spent on trying.
+        """
+        told = self.told(requirements)
+        if told is None:
+            return None
+        topic, chosen = told.topic, self._of(told.topic).get(way.model)
+        explores = self.is_on and way.model != told.model and chosen is not None and self._may_explore(topic, chosen)
+        self._count(topic, chosen.first.usd if explores and chosen else 0.0, explores=explores)
+        return replace(told, explores=explores)
+
+    def told(self, requirements: Requirements) -> Choice | None:
+        """What a verified result is expected to cost with each model; ``None``: nothing is to be said."""
         topic = requirements.topic
-        if self.mode is LearningMode.OFF or not topic or requirements.model or requirements.rung is not None:
+        if self.mode is LearningMode.OFF or not requirements.is_open:
             return None
         plans = self._of(topic)
         if not plans:
             return None
         ranked = sorted(plans.items(), key=lambda item: item[1].whole.cost_s(self._usd_s))
-        best, chosen = ranked[0][0], plans.get(way.model)
-        explores = self.is_on and way.model != best and chosen is not None and self._may_explore(topic, chosen)
-        self._count(topic, chosen.first.usd if explores and chosen else 0.0, explores=explores)
         shown = tuple(
             Estimate(
                 model=name,
@@ -118,7 +130,7 @@ class Advisor:
             )
             for name, plan in ranked[:MAX_SHOWN]
         )
-        return Choice(mode=self.mode, topic=topic, model=best, estimates=shown, explores=explores)
+        return Choice(mode=self.mode, topic=topic, model=ranked[0][0], estimates=shown)
 
     # --- trying -------------------------------------------------------------------------------------------------------
 

@@ -194,6 +194,7 @@ class Outcomes:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._records: dict[tuple[str, str, str], Record] = {}
+        self._topics: dict[str, dict[tuple[str, str], Record]] = {}
         self._everywhere: dict[tuple[str, str], tuple[float, float]] = {}
         self.generation = 0
         for record in records:
@@ -207,12 +208,15 @@ class Outcomes:
             passes, fails = passes - was.passes, fails - was.fails
         self._everywhere[record.key[1:]] = max(0.0, passes + record.passes), max(0.0, fails + record.fails)
         self._records[record.key] = record
+        self._topics.setdefault(record.topic, {})[record.key[1:]] = record
         self.generation += 1
         if len(self._records) > MAX_RECORDS:
             self._forget(min(self._records.values(), key=lambda each: each.at_ms))
 
     def _forget(self, record: Record) -> None:
-        del self._records[record.key]
+        del self._records[record.key], self._topics[record.topic][record.key[1:]]
+        if not self._topics[record.topic]:
+            del self._topics[record.topic]
         passes, fails = self._everywhere[record.key[1:]]
         self._everywhere[record.key[1:]] = max(0.0, passes - record.passes), max(0.0, fails - record.fails)
 
@@ -226,19 +230,38 @@ class Outcomes:
         now = known.faded(now_ms)
         passes, fails = self._everywhere.get((one.model, one.stage), (0.0, 0.0))
         passes, fails = max(0.0, passes - known.passes), max(0.0, fails - known.fails)  # in the other topics
+        if one.stage == FIRST:  # what it passes after others have failed it would have passed at first
+            climbed = self.record(topic, one.model, CLIMBED).faded(now_ms)
+            passes, fails = passes + climbed.passes, fails + climbed.fails
         guess = GUESSES.get((one.strategy, one.tier), 1.0)
+        if one.stage != FIRST:  # who fails at first seldom does better with what others have failed
+            first = self.record(topic, one.model, FIRST).faded(now_ms)
+            guess = min(guess, (first.passes + GUESS_WEIGHT * guess) / (first.weight + GUESS_WEIGHT))
         mean = (passes + GUESS_WEIGHT * guess) / (passes + fails + GUESS_WEIGHT)
         weight = GUESS_WEIGHT + min(BORROWED_WEIGHT, passes + fails)
         a, b = now.passes + weight * mean, now.fails + weight * (1.0 - mean)
         success = a / (a + b)
-        is_free = one.strategy is not Strategy.CLOUD_LLM
+        seconds, usd = self._takes(topic, one)
         return Odds(
             success=success,
             spread=(success * (1.0 - success) / (a + b + 1.0)) ** 0.5,
-            seconds=known.seconds if known.weight else GUESSED_SECONDS,
-            usd=known.usd if known.weight else 0.0 if is_free else GUESSED_USD,
+            seconds=seconds,
+            usd=usd,
             weight=now.weight,
         )
+
+    def _takes(self, topic: str, one: Try) -> tuple[float, float]:
+        """Seconds and money of a try: as seen, else as at another stage; the time else as with other models."""
+        here = self._topics.get(topic, {})
+        stages = (one.stage, FIRST, CLIMBED, HARDER)
+        known = next((found for stage in stages if (found := here.get((one.model, stage))) and found.weight), None)
+        if known is not None:
+            return known.seconds, known.usd
+        usd = GUESSED_USD if one.strategy is Strategy.CLOUD_LLM else 0.0
+        weight = sum(each.weight for each in here.values())
+        if not weight:
+            return GUESSED_SECONDS, usd
+        return sum(each.weight * each.seconds for each in here.values()) / weight, usd
 
     def to_result(self, topic: str, tries: Sequence[Try], now_ms: int) -> ToResult:
         """What these tries cost together: each is made only if all before it have failed."""

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from hub.core import explain
 from hub.core.agent import Agent
@@ -13,7 +14,7 @@ from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
 from hub.core.outlook import Outlook
 from hub.core.recent import Recent
-from hub.core.routing import requirements_of, routing_of
+from hub.core.routing import Requirements, requirements_of, routing_of
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
 from hub.store import rows
@@ -29,6 +30,7 @@ from protocol.api import (
     TaskList,
     TaskView,
 )
+from protocol.choice import Choice
 from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, Unavailable
 from protocol.ids import TASK_ID
@@ -57,6 +59,7 @@ class Insight:
         matcher: Matcher | None = None,
         speeds: Speeds | None = None,
         rates: Rates = Rates(),  # noqa: B008 - frozen
+        told: Callable[[Requirements], Choice | None] = lambda _requirements: None,
         recent: Recent,
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
         trouble: Callable[[], str] = str,
@@ -65,7 +68,7 @@ class Insight:
         self._store, self._fleet, self._clock = store, fleet, clock
         self._matcher, self._speeds, self._rates = matcher or Matcher(fleet), speeds or Speeds(), rates
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
-        self._trouble, self._is_elsewhere = trouble, is_elsewhere
+        self._trouble, self._is_elsewhere, self._told = trouble, is_elsewhere, told
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
 
     def watch(self, part: str, health: Callable[[], ComponentHealth]) -> None:
@@ -178,7 +181,7 @@ class Insight:
         assert stored is not None, "a task is stored with its spec"
         tier: TierDecision = codec.decode_tier(stored[1])
         attempts = await self._store.attempts(task)
-        routing = rows.attempt(attempts[-1], tier).routing if attempts else None
+        routing = (rows.attempt(attempts[-1], tier).routing if attempts else None) or routing_of(tier, None)
         summary, unblock, agents = "", tuple[str, ...](), tuple[HostExplanation, ...]()
         position, starts_in_s = None, None
         is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
@@ -191,6 +194,7 @@ class Insight:
             summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand, found)
             outlook = Outlook(self._fleet, self._matcher, self._speeds, board, now)
             starts_in_s = outlook.starts_in(requirements, ahead) if is_ready else None
+            routing = replace(routing, learnt=self._told(requirements) or routing.learnt)
         if is_ready:
             position = sum(ahead.values())
         else:
@@ -202,7 +206,7 @@ class Insight:
             unblock=unblock,
             position=position,
             agents=agents,
-            routing=routing or routing_of(tier, None),
+            routing=routing,
             starts_in_s=None if starts_in_s is None else round(starts_in_s, 1),
         )
 

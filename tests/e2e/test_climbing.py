@@ -1,14 +1,11 @@
 """A task whose checks keep failing climbs, from process to process: the report and the work so far go along."""
 
 import contextlib
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.mesh import Mesh, until
+from tests.support.mesh import Mesh, ollama_process, until
 from tests.support.repositories import CALC, TEST_OF_CALC, git, make_remote
 
 FINISH: Final = {"tool_calls": [["finish", {"summary": "done, I think"}]]}
@@ -16,30 +13,8 @@ SMALL, LARGE = "small:1b", "large:8b"
 SIZES_GB: Final = {SMALL: 1.0, LARGE: 8.0}  # the small one is expected to answer first
 
 
-@contextlib.contextmanager
-def _ollama(folder: Path, model: str, script: Sequence[dict[str, Any]]) -> Iterator[str]:
-    file = folder / f"{model.partition(':')[0]}.json"
-    file.write_text(json.dumps(script))
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.support.ollama_server",
-            "--script",
-            str(file),
-            "--model",
-            f"{model}={SIZES_GB[model]}",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().split()[-1]
-    finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
+def _ollama(folder: Path, model: str, script: Sequence[dict[str, Any]]) -> contextlib.AbstractContextManager[str]:
+    return ollama_process(folder / f"{model.partition(':')[0]}.json", script, {model: SIZES_GB[model]})
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -280,3 +280,28 @@ def mesh(folder: Path, *names: str, flags: Iterable[str] = (), **more: Any) -> I
         yield running
     finally:
         running.stop()
+
+
+@contextlib.contextmanager
+def ollama_process(script: Path, replies: Sequence[dict[str, Any]], sizes_gb: Mapping[str, float]) -> Iterator[str]:
+    """The address of an Ollama server in a process of its own, with these models, that answers what it is told.
+
+    Args:
+        script: file to keep ``replies`` in.
+        replies: see :func:`tests.support.ollama_shapes.read_script`.
+        sizes_gb: of the models, by name.
+    """
+    script.write_text(json.dumps(replies))
+    models = [part for name, size in sizes_gb.items() for part in ("--model", f"{name}={size}")]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.ollama_server", "--script", str(script), *models],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        yield server.stdout.readline().split()[-1]
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()

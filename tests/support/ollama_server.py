@@ -203,7 +203,7 @@ class OllamaServer:
             return self.script(body)
         said = prompt_text(body)
         for number, reply in enumerate(self.script):
-            if reply.when in said:
+            if reply.when in said and reply.model in {"", body.get("model")}:
                 return reply if reply.repeat else self.script.pop(number)
         return Reply(status=500, error="the script has no reply for this request")
 

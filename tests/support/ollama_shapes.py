@@ -52,15 +52,16 @@ class Model:
 class Reply:
     """What the server does with one request.
 
-    ``when``: only for requests whose text contains this. ``repeat``: stays in the script after use. ``status``
-    with ``error``: an HTTP error instead of an answer. ``fail_midway``: the answer breaks off with an error line;
-    ``drop_midway``: it just ends. ``hold``: the rest of the answer waits until this is set.
+    ``when``: only for requests whose text contains this; ``model``: only for this one. ``repeat``: stays in the script
+    after use. ``status`` with ``error``: an HTTP error instead of an answer. ``fail_midway``: it breaks off with
+    an error line; ``drop_midway``: it just ends. ``hold``: the rest of the answer waits until this is set.
     """
 
     text: str = ""
     tool_calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     done_reason: str = "stop"
     when: str = ""
+    model: str = ""
     repeat: bool = False
     status: int = 200
     error: str = ""

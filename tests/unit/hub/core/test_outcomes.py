@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.core.outcomes import (
     CLIMBED,
@@ -106,6 +107,29 @@ def test_costs_are_means_of_what_attempts_took() -> None:
 
     assert odds.seconds == pytest.approx(10.0)
     assert odds.usd == pytest.approx(0.01)
+
+
+def test_what_was_not_tried_takes_as_long_as_another_stage_of_the_model_or_as_the_other_models() -> None:
+    outcomes = Outcomes([seen(5, 0)])
+    harder = outcomes.odds(TOPIC, replace(LOCAL, stage=HARDER), 0)
+    other = outcomes.odds(TOPIC, replace(LOCAL, model="other"), 0)
+    cloud = outcomes.odds(TOPIC, CLOUD, 0)
+
+    assert (harder.seconds, harder.usd) == pytest.approx((10.0, 0.01))
+    assert (other.seconds, other.usd) == pytest.approx((10.0, 0.0))
+    assert (cloud.seconds, cloud.usd) == pytest.approx((10.0, 0.02))
+    assert outcomes.odds("chat/standard/any", replace(LOCAL, model="other"), 0).seconds == 60.0
+
+
+def test_the_stages_of_a_model_say_something_of_one_another() -> None:
+    climbed = replace(seen(8, 0), stage=CLIMBED)
+    failing = Outcomes([seen(0, 20)])
+
+    assert Outcomes([climbed]).odds(TOPIC, LOCAL, 0).success > Outcomes().odds(TOPIC, LOCAL, 0).success
+    assert failing.odds(TOPIC, replace(LOCAL, stage=HARDER), 0).success < 0.1
+    assert Outcomes([seen(20, 0)]).odds(TOPIC, replace(LOCAL, stage=HARDER), 0).success == pytest.approx(
+        GUESSES[Strategy.LOCAL_LLM, Tier.STANDARD]
+    )
 
 
 def test_a_later_try_costs_only_if_those_before_it_fail() -> None:
