@@ -56,7 +56,7 @@ def test_a_task_survives_its_sidecar_and_no_process_of_it_does(tmp_path: Path) -
     assert ended["retries_left"] == 3, "a lost machine costs no retry"
 
 
-MOST = 150
+MOST = 60
 """Commands that two slots get done in time, on whatever machine."""
 
 
