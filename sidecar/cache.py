@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import stat
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -25,8 +26,8 @@ from sidecar.git import Git, is_local
 log = structlog.get_logger(__name__)
 
 CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
-CONFIG_ALONE: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
-"""Of the repository of a workspace that has no cache behind it."""
+OWN: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
+"""Configuration of an attempt's own repository."""
 _HEAD: Final = "refs/agentcom/head"
 _HEADS: Final = "refs/remotes/origin/"
 _STALE_LOCK_S: Final = 5.0
@@ -67,6 +68,15 @@ class Caches:
         commit = await self._fetch(cache, attempt, address, branch)
         await self.prune(cache, attempt)
         return commit
+
+    async def take(self, cache: Path, attempt: AttemptId, source: Path, *refs: str) -> None:
+        """Take commits of an attempt's own repository, which has been tidied, into a cache that is held.
+
+        Raises:
+            GitFailed: git could not: something is missing or broken there.
+        """
+        quiet = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
+        await self.run(cache, attempt, "fetch", *quiet, "--end-of-options", str(source), *refs)
 
     async def prune(self, home: Path, attempt: AttemptId) -> None:
         """Forget worktrees whose directory is gone."""
@@ -140,6 +150,34 @@ def restore(git_dir: Path, config: str) -> None:
             remove_tree(git_dir / name)
 
 
+def tidy(git_dir: Path, cache: Path | None) -> None:
+    """Set an attempt's own repository back to ours before git of the host reads it.
+
+    No link in it leads elsewhere any more, it finds missing objects in ``cache`` and nowhere else, and nothing stands
+    in for what it holds.
+    """
+    for folder, names, files in os.walk(git_dir):
+        for name in (*names, *files):
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                path.unlink()
+                log.warning("link_removed", path=str(path))
+    restore(git_dir, OWN)
+    for name in ("commondir", "gitdir", "shallow", "worktrees", "modules"):
+        if os.path.lexists(git_dir / name):
+            remove_tree(git_dir / name)
+    for name in ("objects", "refs"):
+        if not (git_dir / name).is_dir():
+            (git_dir / name).unlink(missing_ok=True)
+            (git_dir / name).mkdir()
+    if (git_dir / "objects" / "info").exists():
+        remove_tree(git_dir / "objects" / "info")
+    (git_dir / "objects" / "info").mkdir()
+    if cache is not None:
+        write_afresh(git_dir / "objects" / "info" / "alternates", f"{cache}/objects\n")
+
+
 def _remove_stale_locks(cache: Path) -> None:
     """Remove ref locks that a killed git left; the caller holds the cache."""
     for lock in (
@@ -162,5 +200,5 @@ def make_empty(path: Path, git_dir: Path, branch: str) -> None:
     for folder in (path, git_dir, git_dir / "objects", git_dir / "refs", git_dir / "refs" / "heads"):
         folder.mkdir(mode=0o700)
     (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
-    (git_dir / "config").write_text(CONFIG_ALONE, encoding="utf-8")
+    (git_dir / "config").write_text(OWN, encoding="utf-8")
     (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")

@@ -4,15 +4,16 @@ Holds, under one root::
 
     cache/<sha256 of the address>.git    one bare repository per address, fetched before every attempt
     cache/<sha256 of the address>.lock   held while that cache changes; several sidecars may share a root
-    work/<task>-e<epoch>/                the working directory of an attempt: a git worktree of the cache
+    work/<task>-e<epoch>/                the working directory of an attempt
     work/<task>-e<epoch>.lock            held while the attempt lives, so nobody sweeps it
     work/<task>-e<epoch>.kept            says that the directory was kept on purpose when the attempt ended
-    alone/<task>-e<epoch>.git            the repository of a task that has none of its own
+    alone/<task>-e<epoch>.git            the attempt's own repository; what is in the cache it reads there
+    alone/<task>-e<epoch>.cache          names that cache
 
-The working directory belongs to the attempt, which may write anything into it, also into what looks like git's files.
-So git never looks for its repository there: it is always told where repository and tree are, and the configuration of
-the repository is set back to ours before git obeys it (:mod:`sidecar.cache`). Attributes in the tree may name filters
-and drivers, but no configuration defines them; what the index was told to overlook is looked at.
+The working directory and its repository belong to the attempt, which may write anything into them; the cache does not:
+work only reads the objects in it, and what is delivered is fetched into it and goes from there. Git runs on the files
+within the walls of the attempt (:mod:`sidecar.sandbox`), is always told where repository and tree are, and before git
+of the host reads the repository everything in it that git obeys is set back to ours (:func:`sidecar.cache.tidy`).
 
 The branch of an attempt is ``agentcom/<agent>/<what it is about>-<task>-e<epoch>``: the epoch keeps a late attempt from
 ever touching a newer one's branch. The caller is :mod:`sidecar.runner`.
@@ -23,7 +24,6 @@ import os
 import re
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -33,14 +33,14 @@ import structlog
 from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
-from sidecar.cache import CONFIG, CONFIG_ALONE, Caches, make_empty, restore
+from sidecar.cache import Caches, make_empty, tidy
 from sidecar.core.diff import PATCH
 from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused
 from sidecar.folders import claim, remove_tree, write_afresh
-from sidecar.git import Git, Walls, checked_address, checked_branch
+from sidecar.git import Git, checked_address, checked_branch
 from sidecar.process import Processes
-from sidecar.sandbox.policy import Place
+from sidecar.workplace import Workspace as Workspace  # noqa: PLC0414 - it was here first, and is passed on
 
 log = structlog.get_logger(__name__)
 
@@ -49,48 +49,6 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 KEPT_S: Final = 7 * 24 * 3600.0
 """How long a working directory that was kept on purpose survives the sweeps."""
 _AUTHOR: Final = re.compile(r"[^<>\x00-\x1f]+ <[^<>\s]*>")
-
-
-@dataclass(eq=False)
-class Workspace:
-    """The working directory of one attempt.
-
-    ``base_commit`` is the commit it started from, empty without a repository; ``branch`` is where its work goes.
-    """
-
-    path: Path
-    base_commit: str
-    branch: str
-    has_repo: bool
-    attempt: AttemptId
-    git_dir: Path
-    """Its repository (of a worktree: its part in the cache), outside of ``path``."""
-    home: Path
-    """The repository whose configuration counts, and whose branches they are."""
-    address: str
-    """Where it came from and where it is pushed to; empty without a repository."""
-    claim: int
-    """Descriptor of the lock that says this attempt lives."""
-    pushed_commit: str = ""
-    is_continued: bool = False
-    """It holds what an earlier attempt has left."""
-    walls: Walls | None = None
-    """Where git runs on the files that the work has written; ``None``: nothing but us has written any."""
-
-    def place(self, scratch: Path) -> Place:
-        """What the programs of the attempt get of this disk.
-
-        Args:
-            scratch: the attempt's directory for what is no result.
-        """
-        shared = tuple(self.home / name for name in ("objects", "refs", "logs")) if self.has_repo else ()
-        return Place(
-            workspace=self.path,
-            scratch=scratch,
-            read=(self.home,),
-            write=(self.git_dir, *shared),
-            fixed=(self.path / ".git", self.git_dir / "config"),
-        )
 
 
 class Workspaces:
@@ -131,7 +89,7 @@ class Workspaces:
         try:
             await asyncio.to_thread(remove_tree, path)
             if address:
-                workspace = await self._open_worktree(attempt, address, base, branch, path, fd, carry)
+                workspace = await self._open_clone(attempt, address, base, branch, path, fd, carry)
             else:
                 workspace = await self._open_alone(attempt, branch, path, fd, carry)
             if workspace.is_continued:
@@ -139,6 +97,9 @@ class Workspaces:
         except BaseException:
             try:
                 await asyncio.shield(asyncio.to_thread(remove_tree, path))
+                if address:
+                    await asyncio.shield(asyncio.to_thread(remove_tree, self._alone / f"{name}.git"))
+                    self._cache_of(name).unlink(missing_ok=True)
             finally:
                 self._release(name, fd)
             raise
@@ -156,7 +117,7 @@ class Workspaces:
     async def changes(self, workspace: Workspace) -> tuple[str, ...]:
         """Paths that differ from the base, committed or not, in order."""
         touched = set(await self.uncommitted(workspace))
-        head = await self._head(workspace) if workspace.base_commit else ""
+        head = await self._resolve(workspace, "HEAD") if workspace.base_commit else ""
         if head != workspace.base_commit:
             quiet = ("--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all")
             done = await self._in(workspace, "diff", "--name-only", "-z", *quiet, workspace.base_commit, head, "--")
@@ -206,7 +167,7 @@ class Workspaces:
             who = author if _AUTHOR.fullmatch(author) else f"{slug(author)} <agentcom@localhost>"
             options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", f"--author={who}", "--file=-")
             await self._in(workspace, "commit", *options, stdin=message.encode())
-        head = await self._head(workspace)
+        head = await self._resolve(workspace, "HEAD")
         if not head or head == workspace.base_commit:
             return ""
         # The work may have left the branch, or stand on a commit without one: the name must mean what is delivered.
@@ -221,21 +182,27 @@ class Workspaces:
             PushRefused: the remote has other commits on that branch, or its rules forbid it.
             RepositoryMissing, RepositoryRefused, RepositoryUnreachable: the remote could not be talked to.
         """
+        cache = workspace.cache
+        if cache is None:
+            return False
         await self._restore(workspace)
-        commit = await self._resolve(workspace, f"refs/heads/{workspace.branch}") if workspace.has_repo else ""
+        ref = f"refs/heads/{workspace.branch}"
+        commit = await self._resolve(workspace, ref)
         if not commit or commit == workspace.base_commit:
             return False
+        # Not held: nobody else writes this branch, and another attempt may fetch for minutes.
+        await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
         outcome = await self._git.reach(
             workspace.address,
-            f"--git-dir={workspace.home}",
+            f"--git-dir={cache}",
             "push",
             "--porcelain",
             "--no-verify",
             "--end-of-options",
             workspace.address,
-            f"{commit}:refs/heads/{workspace.branch}",
+            f"{commit}:{ref}",
             attempt=workspace.attempt,
-            cwd=workspace.home,
+            cwd=cache,
         )
         if outcome.exit_code != 0:
             refused = [
@@ -259,21 +226,28 @@ class Workspaces:
                 return
             if not await asyncio.to_thread(remove_tree, workspace.path):
                 log.warning("workspace_left", path=str(workspace.path), next="removed at the next start")
-                return
-            if not workspace.has_repo:
-                await asyncio.to_thread(remove_tree, workspace.git_dir)
-                return
-            async with self._caches.held(workspace.home):
-                await self._restore(workspace)
-                await self._caches.prune(workspace.home, workspace.attempt)
-                ref = f"refs/heads/{workspace.branch}"
-                commit = await self._resolve(workspace, ref)
-                if commit in {workspace.base_commit, workspace.pushed_commit}:
-                    await self._caches.run(workspace.home, workspace.attempt, "update-ref", "-d", ref, commit)
-                else:
-                    log.info("branch_kept", branch=workspace.branch, commit=commit, cache=str(workspace.home))
+            if workspace.cache is not None:
+                await self._keep_commits(workspace, workspace.cache)
+            await asyncio.to_thread(remove_tree, workspace.git_dir)
+            self._cache_of(name).unlink(missing_ok=True)
         finally:
             self._release(name, workspace.claim)
+
+    async def _keep_commits(self, workspace: Workspace, cache: Path) -> None:
+        """Take into the cache what is nowhere else: the branch, and under ``salvage/`` where the work stood instead."""
+        await self._restore(workspace)
+        ref = f"refs/heads/{workspace.branch}"
+        commit, head = await self._resolve(workspace, ref), await self._resolve(workspace, "HEAD")
+        known = {"", workspace.base_commit, workspace.pushed_commit}
+        wanted = [f"+{ref}:{ref}"] if commit not in known else []
+        if head not in known | {commit}:
+            wanted.append(f"+HEAD:refs/heads/salvage/{_name(workspace.attempt)}")
+        async with self._caches.held(cache):
+            if wanted:
+                await self._caches.take(cache, workspace.attempt, workspace.git_dir, *wanted)
+                log.info("branch_kept", branch=workspace.branch, commit=commit, head=head, cache=str(cache))
+            elif there := await self._caches.commit_of(cache, workspace.attempt, ref):
+                await self._caches.run(cache, workspace.attempt, "update-ref", "-d", ref, there)
 
     async def sweep(self, held: Collection[AttemptId]) -> int:
         """Remove what earlier runs of this sidecar left: working directories of attempts that are no longer held.
@@ -289,7 +263,7 @@ class Workspaces:
         spared = {_name(attempt) for attempt in held}
         removed = 0
         for path in sorted([*self._work.iterdir(), *self._alone.iterdir()]):
-            name = path.name.removesuffix(".lock").removesuffix(".kept").removesuffix(".git")
+            name = path.name.removesuffix(".lock").removesuffix(".kept").removesuffix(".git").removesuffix(".cache")
             if name in spared or _is_young(self._kept(name)):
                 continue
             if not _NAME.fullmatch(name):
@@ -298,29 +272,47 @@ class Workspaces:
             fd = claim(self._lock_of(name))
             if fd is None:
                 continue
-            if path.suffix == ".kept":
+            if path.suffix == ".kept" or (path.suffix == ".cache" and not path.with_suffix(".git").exists()):
                 path.unlink()
-            elif path.suffix != ".lock":
+            elif path.suffix not in {".lock", ".cache"}:
+                if path.suffix == ".git":
+                    await self._salvage(path, name)
+                    self._cache_of(name).unlink(missing_ok=True)
                 gone = await asyncio.to_thread(remove_tree, path)
                 removed += gone and path.parent == self._work
                 log.info("workspace_swept", path=str(path), removed=gone)
             self._release(name, fd)
         return removed
 
-    async def _open_worktree(
+    async def _salvage(self, git_dir: Path, name: str) -> None:
+        """Take into the cache what an attempt has left whose sidecar died. What cannot be read is lost, and told."""
+        try:
+            cache = Path(self._cache_of(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return  # a task without a repository: its files are all there is
+        task, _, epoch = name.rpartition("-e")
+        attempt = AttemptId("sweep", 0, task, int(epoch))
+        try:
+            await asyncio.to_thread(tidy, git_dir, cache)
+            async with self._caches.held(cache):
+                await self._caches.take(cache, attempt, git_dir, "+refs/heads/agentcom/*:refs/heads/agentcom/*")
+        except (GitFailed, OSError) as exc:
+            log.warning("branch_lost", repository=str(git_dir), why=str(exc))
+
+    async def _open_clone(
         self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, fd: int, carry: Carry | None
     ) -> Workspace:
         cache = self._caches.of(address)
+        git_dir = self._alone / f"{path.name}.git"
         async with self._caches.held(cache):
             start = commit = await self._caches.update(cache, attempt, address, base)
             if left := await self._left(cache, attempt, carry):
                 start, commit = left, (await self._caches.run(cache, attempt, "merge-base", commit, left)).strip()
-            options = ("--quiet", "--no-track", "--force", "-B", branch, "--end-of-options")
-            await self._caches.run(cache, attempt, "worktree", "add", *options, str(path), start)
-        (cache / "logs").mkdir(exist_ok=True)  # the work's own git writes there, and may not make it
-        pointer = (path / ".git").read_text(encoding="utf-8")
-        git_dir = Path(pointer.removeprefix("gitdir:").strip())
-        made = Workspace(path, commit, branch, True, attempt, git_dir, cache, address, fd)  # noqa: FBT003 - has_repo
+        self._cache_of(path.name).write_text(str(cache), encoding="utf-8")
+        await asyncio.to_thread(make_empty, path, git_dir, branch)
+        await asyncio.to_thread(tidy, git_dir, cache)
+        made = Workspace(path, commit, branch, True, attempt, git_dir, address, fd, cache)  # noqa: FBT003 - has_repo
+        await self._in(made, "reset", "--quiet", "--hard", start)
         made.is_continued = bool(left)
         return made
 
@@ -329,7 +321,7 @@ class Workspaces:
         is_continued = carry is not None and await asyncio.to_thread(self._take_over, carry, path, git_dir, branch)
         if not is_continued:
             await asyncio.to_thread(make_empty, path, git_dir, branch)
-        made = Workspace(path, "", branch, False, attempt, git_dir, git_dir, "", fd)  # noqa: FBT003 - has_repo
+        made = Workspace(path, "", branch, False, attempt, git_dir, "", fd)  # noqa: FBT003 - has_repo
         if is_continued and (left := await self._left(git_dir, attempt, carry)):
             await self._caches.run(git_dir, attempt, "update-ref", f"refs/heads/{branch}", left)
             made.is_continued = True
@@ -359,9 +351,8 @@ class Workspaces:
             self._kept(old).unlink()
         finally:
             self._release(old, fd)
-        restore(git_dir, CONFIG_ALONE)
-        (git_dir / "HEAD").unlink(missing_ok=True)
-        (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
+        tidy(git_dir, None)
+        write_afresh(git_dir / "HEAD", f"ref: refs/heads/{branch}\n")
         remove_tree(path / ".git")
         (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")
         return True
@@ -377,13 +368,9 @@ class Workspaces:
             await self._in(workspace, "update-ref", "-d", "HEAD")
             await self._in(workspace, "read-tree", "--empty")
 
-    async def _head(self, workspace: Workspace) -> str:
-        return await self._resolve(workspace, "HEAD")
-
     async def _resolve(self, workspace: Workspace, ref: str) -> str:
         """The commit that ``ref`` means in this workspace, empty if none."""
-        git_dir = workspace.git_dir if ref == "HEAD" else workspace.home
-        return await self._caches.commit_of(git_dir, workspace.attempt, ref)
+        return await self._caches.commit_of(workspace.git_dir, workspace.attempt, ref)
 
     async def _in(self, workspace: Workspace, *arguments: str, stdin: bytes | None = None) -> str:
         where = (f"--git-dir={workspace.git_dir}", f"--work-tree={workspace.path}")
@@ -392,9 +379,7 @@ class Workspaces:
 
     async def _restore(self, workspace: Workspace) -> None:
         """Have git obey us again, whatever the work has written into the repository."""
-        await asyncio.to_thread(restore, workspace.home, CONFIG if workspace.has_repo else CONFIG_ALONE)
-        if workspace.has_repo:
-            await asyncio.to_thread(write_afresh, workspace.git_dir / "commondir", "../..\n")
+        await asyncio.to_thread(tidy, workspace.git_dir, workspace.cache)
 
     async def _look_again(self, workspace: Workspace) -> None:
         """Have git see every change: its index can be told to take changed files for unchanged ones."""
@@ -425,6 +410,9 @@ class Workspaces:
 
     def _kept(self, name: str) -> Path:
         return self._work / f"{name}.kept"
+
+    def _cache_of(self, name: str) -> Path:
+        return self._alone / f"{name}.cache"
 
     def _lock_of(self, name: str) -> Path:
         return self._work / f"{name}.lock"

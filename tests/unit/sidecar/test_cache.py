@@ -11,7 +11,7 @@ from sidecar.cache import CONFIG, restore
 from sidecar.environment import minimal_env
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing, failure_of
 from sidecar.process import Processes
-from sidecar.workspace import Workspaces
+from sidecar.workspace import Workspace, Workspaces
 from tests.support.repositories import Remote, git, make_remote
 
 TASK = "01j0000000000000000000000a"
@@ -25,6 +25,11 @@ def attempt(task: str = TASK, epoch: int = 1) -> AttemptId:
 def spec_of(remote: Remote | str, title: str = "Fix the thing", **context: object) -> TaskSpec:
     repo = remote if isinstance(remote, str) else str(remote.path)
     return TaskSpec(title=title, context=Context(repo=repo, **context))  # type: ignore[arg-type]  # any field
+
+
+def cache_of(opened: Workspace) -> Path:
+    assert opened.cache is not None
+    return opened.cache
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ async def test_a_rewritten_and_a_renamed_branch_do_not_stop_the_next_fetch(
 
 async def test_a_lock_that_a_killed_fetch_left_is_removed(workspaces: Workspaces, remote: Remote, root: Path) -> None:
     first = await workspaces.open(attempt(), spec_of(remote), "agent")
-    lock = first.home / "refs" / "remotes" / "origin" / "main.lock"
+    lock = cache_of(first) / "refs" / "remotes" / "origin" / "main.lock"
     lock.touch()
     os.utime(lock, (0, 0))
     pushed = remote.commit({"a.txt": "newer\n"})
@@ -74,7 +79,7 @@ async def test_a_lock_of_a_git_at_work_stays_and_the_attempt_may_be_retried(
     workspaces: Workspaces, remote: Remote
 ) -> None:
     first = await workspaces.open(attempt(), spec_of(remote), "agent")
-    lock = first.home / "refs" / "remotes" / "origin" / "main.lock"
+    lock = cache_of(first) / "refs" / "remotes" / "origin" / "main.lock"
     lock.touch()
     remote.commit({"a.txt": "newer\n"})
 

@@ -13,6 +13,7 @@ import pytest
 
 from protocol.model import AttemptId, Context, TaskSpec
 from sidecar.environment import minimal_env
+from sidecar.folders import remove_tree
 from sidecar.process import Processes
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Rules
@@ -61,7 +62,7 @@ def textconv(opened: Workspace, trap: Path) -> None:
 
 def hooks(opened: Workspace, trap: Path) -> None:
     names = ("pre-commit", "commit-msg", "post-commit", "pre-push", "reference-transaction", "post-index-change")
-    for folder in (opened.path / "hooks", opened.git_dir / "hooks", opened.home / "hooks"):
+    for folder in (opened.path / "hooks", opened.git_dir / "hooks"):
         folder.mkdir(exist_ok=True)
         for name in names:
             (folder / name).symlink_to(trap)
@@ -71,7 +72,6 @@ def hooks(opened: Workspace, trap: Path) -> None:
 def worktree_config(opened: Workspace, trap: Path) -> None:
     text = f'[core]\n\tfsmonitor = {trap}\n[filter "t"]\n\tclean = {trap}\n'
     (opened.git_dir / "config.worktree").write_text(text)
-    (opened.home / "config.worktree").write_text(text)
     config("extensions.worktreeConfig=true")(opened, trap)
     (opened.path / ".gitattributes").write_text("* filter=t\n")
 
@@ -205,7 +205,9 @@ async def test_the_host_runs_nothing_that_a_repository_names(
     assert remote.show(opened.branch, "a.txt") == "changed"
 
 
-@pytest.mark.parametrize("name", ["commondir", "config", "config.worktree", "info", "hooks"])
+@pytest.mark.parametrize(
+    "name", ["commondir", "config", "config.worktree", "info", "hooks", "logs", "packed-refs", "index"]
+)
 async def test_a_link_in_the_repository_makes_the_host_write_nowhere_else(
     tmp_path: Path, remote: Remote, processes: Processes, name: str
 ) -> None:
@@ -215,9 +217,9 @@ async def test_a_link_in_the_repository_makes_the_host_write_nowhere_else(
     outside = tmp_path / "outside" / "file"
     outside.write_text("not yours")
     (opened.path / "a.txt").write_text("changed\n")
-    for place in (opened.git_dir / name, *([opened.home / name] if name != "commondir" else [])):
-        place.unlink(missing_ok=True)
-        place.symlink_to(outside)
+    place = opened.git_dir / name
+    remove_tree(place)
+    place.symlink_to(outside)
 
     await everything(workspaces, opened)
 

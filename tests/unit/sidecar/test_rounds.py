@@ -319,7 +319,7 @@ async def test_a_budget_of_no_money_lets_work_that_costs_none_be_repaired(bench:
 
 
 async def test_work_that_was_delivered_has_passed_though_its_place_cannot_be_tidied(bench: Bench, repo: Path) -> None:
-    command = 'echo x > new; touch "$(git rev-parse --git-common-dir)/packed-refs.lock"'
+    command = 'echo x > new; touch "$(cat "$(git rev-parse --git-dir)/objects/info/alternates")/../packed-refs.lock"'
     with capture_logs() as lines:
         report = await bench.report(TaskSpec(command=command, context=Context(repo=str(repo))))
 

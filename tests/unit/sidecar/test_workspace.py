@@ -10,7 +10,7 @@ from protocol.model import AttemptId, Context, FailureClass, TaskSpec
 from sidecar.environment import minimal_env
 from sidecar.errors import BranchMissing, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
 from sidecar.process import Processes
-from sidecar.workspace import KEPT_S, Workspaces
+from sidecar.workspace import KEPT_S, Workspace, Workspaces
 from tests.support.repositories import Remote, git, make_remote
 
 TASK = "01j0000000000000000000000a"
@@ -24,6 +24,11 @@ def attempt(task: str = TASK, epoch: int = 1) -> AttemptId:
 def spec_of(remote: Remote | str, title: str = "Fix the thing", **context: object) -> TaskSpec:
     repo = remote if isinstance(remote, str) else str(remote.path)
     return TaskSpec(title=title, context=Context(repo=repo, **context))  # type: ignore[arg-type]  # any field
+
+
+def cache_of(opened: Workspace) -> Path:
+    assert opened.cache is not None
+    return opened.cache
 
 
 @pytest.fixture
@@ -325,8 +330,7 @@ async def test_closing_removes_the_directory_and_a_branch_that_was_pushed(
     await workspaces.close(opened, keep=False)
 
     assert list((root / "work").iterdir()) == []
-    assert git(opened.home, "for-each-ref", "refs/heads/") == ""
-    assert git(opened.home, "worktree", "list").count("\n") == 0
+    assert git(cache_of(opened), "for-each-ref", "refs/heads/") == ""
 
 
 async def test_a_branch_with_commits_that_were_not_pushed_stays(workspaces: Workspaces, remote: Remote) -> None:
@@ -337,7 +341,7 @@ async def test_a_branch_with_commits_that_were_not_pushed_stays(workspaces: Work
     await workspaces.close(opened, keep=False)
     await workspaces.open(attempt(epoch=2), spec_of(remote), "agent")
 
-    assert git(opened.home, "rev-parse", opened.branch) == commit
+    assert git(cache_of(opened), "rev-parse", opened.branch) == commit
 
 
 async def test_a_kept_directory_stays_until_it_is_old(workspaces: Workspaces, root: Path) -> None:
@@ -379,3 +383,59 @@ async def test_a_cancelled_opening_leaves_nothing(workspaces: Workspaces, remote
         await opening
     assert list((root / "work").iterdir()) == []
     assert (await workspaces.open(attempt(), spec_of(remote), "agent")).path.is_dir()
+
+
+# --- what is nowhere else ---------------------------------------------------------------------------------------------
+
+
+async def test_commits_of_an_attempt_whose_sidecar_died_are_in_the_cache_after_the_sweep(
+    workspaces: Workspaces, remote: Remote, root: Path, tmp_path: Path
+) -> None:
+    opened = await workspaces.open(attempt(), spec_of(remote), "agent")
+    (opened.path / "a.txt").write_text("changed\n")
+    commit = await workspaces.commit(opened, "Changed", "agent")
+    os.close(opened.claim)  # as when the process is gone
+
+    assert await another(root, tmp_path).sweep([]) == 1
+    assert git(cache_of(opened), "rev-parse", opened.branch) == commit
+    assert list((root / "work").iterdir()) == list((root / "alone").iterdir()) == []
+
+
+async def test_where_the_work_stood_instead_of_its_branch_is_salvaged(workspaces: Workspaces, remote: Remote) -> None:
+    opened = await workspaces.open(attempt(), spec_of(remote), "agent")
+    git(opened.path, "checkout", "--quiet", "--detach")
+    git(opened.path, "commit", "--quiet", "--allow-empty", "--message", "Elsewhere")
+    stood = git(opened.path, "rev-parse", "HEAD")
+    await workspaces.close(opened, keep=False)
+
+    assert git(cache_of(opened), "rev-parse", f"salvage/{TASK}-e1") == stood
+
+
+async def test_the_work_cannot_reach_the_cache_and_not_what_its_repository_is_pointed_to(
+    workspaces: Workspaces, remote: Remote, tmp_path: Path
+) -> None:
+    other = make_remote(tmp_path, {"secret": "not yours"}, name="other")
+    opened = await workspaces.open(attempt(), spec_of(remote), "agent")
+    stolen = other.tip("main")
+    (opened.git_dir / "objects" / "info" / "alternates").write_text(f"{other.path}/objects\n")
+    (opened.git_dir / "refs" / "heads" / opened.branch).write_text(f"{stolen}\n")
+
+    assert not await workspaces.push(opened)
+    assert remote.branches() == ["main"]
+    place = opened.place(tmp_path / "scratch")
+    assert not [path for path in place.write if cache_of(opened) in (path, *path.parents)]
+
+
+async def test_many_attempts_leave_nothing_behind(workspaces: Workspaces, remote: Remote, root: Path) -> None:
+    fds = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
+    for epoch in range(1, 13):
+        opened = await workspaces.open(attempt(epoch=epoch), spec_of(remote), "agent")
+        (opened.path / "a.txt").write_text(f"{epoch}\n")
+        if epoch % 3:
+            await workspaces.commit(opened, "Changed", "agent")
+            assert await workspaces.push(opened)
+        await workspaces.close(opened, keep=False)
+
+    assert list((root / "work").iterdir()) == list((root / "alone").iterdir()) == []
+    assert git(cache_of(opened), "for-each-ref", "refs/heads/") == ""
+    assert not fds or len(list(Path("/proc/self/fd").iterdir())) == fds

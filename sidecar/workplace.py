@@ -1,0 +1,48 @@
+"""What there is of an attempt on this disk: its directory, its repository, and what its programs get of them.
+
+Made and given back by ``sidecar/workspace.py``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.model import AttemptId
+from sidecar.git import Walls
+from sidecar.sandbox.policy import Place
+
+
+@dataclass(eq=False)
+class Workspace:
+    """The working directory of one attempt.
+
+    ``base_commit`` is the commit it started from, empty without a repository; ``branch`` is where its work goes.
+    """
+
+    path: Path
+    base_commit: str
+    branch: str
+    has_repo: bool
+    attempt: AttemptId
+    git_dir: Path
+    """Its own repository, outside of ``path``."""
+    address: str
+    """Where it came from and where it is pushed to; empty without a repository."""
+    claim: int
+    """Descriptor of the lock that says this attempt lives."""
+    cache: Path | None = None
+    """Where its repository finds what it has not itself; what is delivered goes from there."""
+    pushed_commit: str = ""
+    is_continued: bool = False
+    """It holds what an earlier attempt has left."""
+    walls: Walls | None = None
+    """Where git runs on the files that the work has written; ``None``: nothing but us has written any."""
+
+    def place(self, scratch: Path) -> Place:
+        """What the programs of the attempt get of this disk.
+
+        Args:
+            scratch: the attempt's directory for what is no result.
+        """
+        fixed = (self.path / ".git", self.git_dir / "config", self.git_dir / "objects" / "info")
+        read = (self.cache / "objects",) if self.cache is not None else ()
+        return Place(workspace=self.path, scratch=scratch, read=read, write=(self.git_dir,), fixed=fixed)
