@@ -50,8 +50,10 @@ class Member(NamedTuple):
     is_executable: bool
 
 
-def extract(archive: Path, folder: Path, limits: Limits | None = None) -> tuple[str, ...]:
+def extract(archive: Path, folder: Path, limits: Limits | None = None, *, force: bool = False) -> tuple[str, ...]:
     """Unpack a tar (plain, gz, bz2, xz) or zip into ``folder``; paths of the files. Empty: it is no archive.
+
+    Files that were there before are replaced only with ``force``.
 
     Raises:
         BadInput: it is broken, tries to leave the folder, or is too large; what was written before stays.
@@ -59,7 +61,7 @@ def extract(archive: Path, folder: Path, limits: Limits | None = None) -> tuple[
     members = _members(archive)
     if members is None:
         return ()
-    unpacker = _Unpacker(folder, archive.stat().st_size, limits or Limits())
+    unpacker = _Unpacker(folder, archive.stat().st_size, limits or Limits(), force=force)
     try:
         for member in members:
             unpacker.take(member)
@@ -96,12 +98,13 @@ def _is_bad(part: str) -> bool:
         is_long = len(part.encode()) > MAX_NAME_BYTES
     except UnicodeEncodeError:
         return True
-    return part in {".", ".."} or "\\" in part or "\0" in part or is_drive or is_long
+    is_git = part.lower() == ".git"  # what stands there makes git run programs
+    return part in {".", ".."} or "\\" in part or "\0" in part or is_drive or is_long or is_git
 
 
 class _Unpacker:
-    def __init__(self, folder: Path, archive_bytes: int, limits: Limits) -> None:
-        self._folder, self._limits = folder, limits
+    def __init__(self, folder: Path, archive_bytes: int, limits: Limits, *, force: bool) -> None:
+        self._folder, self._limits, self._force = folder, limits, force
         self._most = min(limits.size_bytes, max(limits.free_bytes, archive_bytes * limits.ratio))
         self._count = self._size_bytes = 0
         self.files: dict[str, None] = {}
@@ -119,6 +122,8 @@ class _Unpacker:
             return
         if target.is_symlink() or (target.exists() and not target.is_file()):
             raise _refused(path, "is there already and is no regular file")
+        if target.exists() and path not in self.files and not self._force:
+            raise _refused(path, "is there already: unpack into another folder, or replace it with --force")
         target.unlink(missing_ok=True)  # a hard link to something outside keeps its content
         with target.open("xb") as file:
             while piece := member.content.read(_PIECE_BYTES):

@@ -297,7 +297,8 @@ class Checkout:
             GitRefused: git knows no such file.
         """
         self._assert_cloned()
-        await self._in(self.tree, "add", "--all", "--", *(paths or (".",)))
+        named = "\0".join(paths or (".",)).encode()
+        await self._in(self.tree, "add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=named)
 
     async def commit(self, message: str, author: str) -> CommitView:
         """Commit what was added.

@@ -83,6 +83,13 @@ def encode_spec(spec: TaskSpec) -> bytes:
     return _encoder.encode(spec)
 
 
+def without_project(encoded: bytes) -> bytes:
+    """An encoded spec without the name of its project: the hub has used it, and an older sidecar does not know it."""
+    if b"\xa7project" not in encoded:  # the key as it is encoded; fields at their default are left out
+        return encoded
+    return encode_spec(msgspec.structs.replace(decode_spec(encoded), project=""))
+
+
 def decode_spec(raw: bytes | msgspec.Raw) -> TaskSpec:
     """The spec of :func:`encode_spec`.
 

@@ -60,9 +60,10 @@ _BRANCH: Final = re.compile(
     r"[^\x00-\x20\x7f~^:?*\[\\/.-]"
     r"(?:[^\x00-\x20\x7f~^:?*\[\\]*[^\x00-\x20\x7f~^:?*\[\\/.])?"
 )
-_LOGIN: Final = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*)://(?P<login>[^\s/'\"<>]*)@")
+_LOGIN: Final = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30})://(?P<login>[^\s/'\"<>]{0,2048})@")
 _MISSING: Final = re.compile(
-    r"does not appear to be a git repository|repository '.*' not found|repository not found|not found: did you run"
+    r"does not appear to be a git repository|repository '[^'\n]{0,1100}' not found|repository not found"
+    r"|not found: did you run"
     r"|HTTP 404|returned error: 404|does not exist|project you were looking for could not be found",
     re.IGNORECASE,
 )

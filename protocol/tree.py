@@ -198,7 +198,9 @@ class Tree:
         """
         try:
             with self._directory(names_of(path)) as here, os.scandir(here) as listed:
-                found = [_entry(entry) for entry in listed if entry.name.lower() != ".git"]
+                # A name that cannot be printed is no path that anybody could ask for.
+                names = (entry for entry in listed if entry.name.lower() != ".git" and entry.name.isprintable())
+                found = [_entry(entry) for entry in names]
         except OSError as exc:
             raise _refusal(path, _why(exc)) from exc
         return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.name)

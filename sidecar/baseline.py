@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from collections import OrderedDict
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import structlog
@@ -46,7 +47,8 @@ class Baselines:
         key = workspace.address, workspace.base_commit, command
         if key not in self._known:
             try:
-                self._known[key] = await self._run(workspace, scratch / "base", command, timeout_s)
+                # A room that the work has never seen: what it has put into its own home says nothing about the base.
+                self._known[key] = await self._run(workspace, scratch / f"base-{token_hex(8)}", command, timeout_s)
             except (WorkFailed, CannotStart, OSError, tarfile.TarError) as exc:  # TimeoutError is an OSError
                 log.info("no_baseline", commit=workspace.base_commit, command=command[:200], why=str(exc))
                 return None
@@ -60,8 +62,8 @@ class Baselines:
             async with asyncio.timeout(timeout_s):
                 archive = folder.with_suffix(".tar")
                 await self._workspaces.archive(workspace, archive)
-                await asyncio.to_thread(_unpack, archive, folder)
-                cell = self._sandbox.cell(workspace.attempt, Place(folder, folder.parent))
+                await asyncio.to_thread(_unpack, archive, folder / "tree")
+                cell = self._sandbox.cell(workspace.attempt, Place(folder / "tree", folder))
                 outcome = await cell.run(command, timeout_s=timeout_s, max_output_bytes=MAX_SAID_BYTES)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

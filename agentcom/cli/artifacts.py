@@ -64,7 +64,7 @@ def get(
     for artifact in wanted:
         target = _target(folder, artifact.path, force=force)
         hub.download(artifact, target)
-        unpacked = unpack(target, folder) if extract else ()
+        unpacked = unpack(target, folder, force=force) if extract else ()
         if as_json:
             output.say_line_of_json({"artifact": artifact, "file": str(target), "unpacked": list(unpacked)})
         else:

@@ -122,7 +122,10 @@ class Board:
     def weigh(self, way: Way, demand: Demand) -> Weighed | str:
         """The terms of a way for a task that asks for so much, or why it can never work there."""
         agent = self._fleet.agents[way.agent]
-        server = self.server(agent, way.endpoint)
+        try:
+            server = self.server(agent, way.endpoint)
+        except LookupError:
+            return f"endpoint {way.endpoint} is gone"
         key = (way.agent, way.model, demand)
         found = server.weighed.get(key)
         if found is None:
@@ -132,7 +135,10 @@ class Board:
     def has_turn(self, way: Way) -> bool:
         """Whether something could begin this way now."""
         agent = self._fleet.agents[way.agent]
-        return agent.free_slots > 0 and self.server(agent, way.endpoint).has_turn
+        try:
+            return agent.free_slots > 0 and self.server(agent, way.endpoint).has_turn
+        except LookupError:
+            return False
 
     def _weigh(self, way: Way, demand: Demand, agent: Agent, server: Server) -> Weighed | str:
         model = model_of(server.endpoint, way.model)

@@ -135,7 +135,7 @@ class _Plan:
         queue, found, needs_model, _ = self._able[text]
         chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
         if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
-            if self._left:
+            if self._left > 0:
                 self._promise(queue, ahead, chosen)
                 self._queue_up(queue, ahead + 1)
             return None

@@ -126,6 +126,10 @@ def expected(
     return Speed(size / (disk_gb_s * GIGA), decode * PREFILL_FACTOR, decode)
 
 
+LONGEST_S: Final = 1e7
+"""Seconds of work that can be true; more is what a server has made up."""
+
+
 def size_of(model: ModelReport | None) -> float:
     """Bytes of a model on disk, or a guess."""
     return float(model.size_bytes or guessed_size(model.name)) if model else UNKNOWN_SIZE
@@ -137,7 +141,8 @@ def guessed_size(name: str) -> float:
     if found is None:
         return UNKNOWN_SIZE
     times, number, unit = found.groups()
-    return float(times or 1) * float(number) * (1e9 if unit in "bB" else 1e6) * BYTES_PER_PARAMETER
+    named = float(times or 1) * float(number) * (1e9 if unit in "bB" else 1e6) * BYTES_PER_PARAMETER
+    return named or UNKNOWN_SIZE
 
 
 def _bandwidth(gpus: tuple[GpuReport, ...]) -> float:
@@ -281,7 +286,7 @@ class Speeds:
 
 
 def _rate(was: Speed, rate: float, measured: tuple[int, float] | None) -> float:
-    if measured is None or measured[0] <= 0 or measured[1] <= 0:
+    if measured is None or measured[0] <= 0 or not 0 < measured[1] < LONGEST_S:
         return rate
     # Means of seconds a token, not of tokens a second: one slow answer costs what it costs.
     return 1.0 / _learnt(was, 1.0 / rate, measured[1] / measured[0])

@@ -199,7 +199,7 @@ class Dispatch:
         by_hand = placement.endpoint and next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None)
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
-            spec=codec.raw(spec),
+            spec=codec.raw(codec.without_project(spec)),
             routing=routing_of(codec.decode_tier(tier), placement, is_whole=False),
             lease_s=self._lease_s,
             endpoint=by_hand or None,

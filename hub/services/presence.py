@@ -150,6 +150,7 @@ class Presence:
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
         agent.is_behind = False
+        self._fleet.changed(agent)  # before anything is awaited: ways name endpoints that it may no longer have
         facts = {"host": agent.host, "slots": agent.slots, "boot": agent.boot, "new_boot": is_new_boot}
         try:
             joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))

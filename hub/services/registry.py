@@ -95,11 +95,11 @@ class Registry:
     async def run(self) -> None:
         """Probe the added endpoints until cancelled, all at once: one that is slow delays no other."""
         while True:
+            self._look_now.clear()
             try:
                 await asyncio.gather(*(self._check(row) for row in list(self._added.values())))
             except StoreFailed:
                 return  # the hub is ending
-            self._look_now.clear()
             try:
                 async with asyncio.timeout(self._check_s):
                     await self._look_now.wait()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from protocol.checks import CheckCommandSucceeds, CheckTestPasses
 from protocol.errors import WorkFailed
 from protocol.model import Finding
-from sidecar.checks.base import Ground, run_command, time_for
+from sidecar.checks.base import Ground, finding, run_command, time_for
 from sidecar.core.judging import Judgement, judge, tampering
 from sidecar.core.tallies import Tally, tally
 
@@ -27,6 +27,10 @@ async def command_passes(check: CheckCommandSucceeds, ground: Ground) -> Finding
 
 async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     """Passes if the tests do, no fewer of them than before the work, and the work has not changed what proves it."""
+    try:
+        early = tampering(check, await ground.changes())  # before anything of the work runs, and could put it back
+    except WorkFailed as exc:
+        return finding(check, passed=False, detail=str(exc))
     found, now, judgement = await _run(check, ground)
     left_s = time_for(check, ground) - found.seconds
     if judgement.may_be_flaky and left_s > found.seconds:
@@ -37,7 +41,7 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     if not found.passed:
         return found
     try:
-        reasons = tampering(check, await ground.changes())
+        reasons = tuple(dict.fromkeys((*early, *tampering(check, await ground.changes()))))
     except WorkFailed as exc:
         return replace(found, passed=False, detail=str(exc))
     if not reasons:

@@ -5,6 +5,7 @@ held against a schema in linear time.
 """
 
 import asyncio
+import itertools
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,8 @@ from sidecar.checks.base import Ground, finding, time_for
 from sidecar.errors import CannotStart
 
 _SHOWN: Final = 5
+_MOST_MISFITS: Final = 1_000
+"""Looked for at most; a document may have millions."""
 
 
 async def file_exists(check: CheckFileExists, ground: Ground) -> Finding:
@@ -66,7 +69,7 @@ async def json_schema(check: CheckJsonSchema, ground: Ground) -> Finding:
         problems = await asyncio.to_thread(_misfits, check.schema, content)
     except BadInput as exc:
         return finding(check, passed=False, detail=str(exc))
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         return finding(check, passed=False, detail=f"{check.path!r} is no JSON: {exc}")
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return finding(check, passed=not problems, detail="; ".join(problems[:_SHOWN]) + more)
@@ -86,5 +89,5 @@ def _misfits(schema: dict[str, Any], content: bytes) -> list[str]:
     document = msgspec.json.decode(content)
     return [
         f"{'/'.join(map(str, error.instance_path)) or 'the document'}: {error.message[:200]}"
-        for error in validator_of(schema).iter_errors(document)
+        for error in itertools.islice(validator_of(schema).iter_errors(document), _MOST_MISFITS)
     ]

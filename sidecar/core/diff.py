@@ -7,6 +7,7 @@ nowhere.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 PATCH: Final = (
@@ -112,6 +113,7 @@ def matches(path: str, patterns: Iterable[str]) -> str:
     return next((pattern for pattern in patterns if _glob(pattern).fullmatch(path)), "")
 
 
+@lru_cache(4_096)
 def _glob(pattern: str) -> re.Pattern[str]:
     text = pattern.removeprefix("./")
     if text.endswith("/"):

@@ -19,7 +19,7 @@ FEW: Final = 10
 """Failing tests up to which a run is repeated: more than that is no test that fails now and then."""
 
 TESTS: Final = (
-    "test_*.py", "*_test.py", "tests.py", "**/tests/**", "**/test/**", "**/spec/**", "**/__tests__/**", "*_test.go",
+    "test_*.py", "*_test.py", "tests.py", "**/tests/**", "**/test/**", "**/__tests__/**", "*_test.go",
     "*.test.js", "*.test.ts", "*.test.jsx", "*.test.tsx", "*.test.mjs", "*.spec.js", "*.spec.ts", "*_spec.rb",
     "*Test.java", "*Tests.cs",
 )  # fmt: skip
@@ -28,7 +28,7 @@ TESTS: Final = (
 SETTINGS: Final = (
     "conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "sitecustomize.py", "usercustomize.py", "*.pth",
     "pytest.py", "_pytest/**", "pluggy.py", "unittest.py", "unittest/**",
-    "jest.config.*", "vitest.config.*", "karma.conf.*", ".mocharc.*", "nextest.toml",
+    ".gitattributes", "jest.config.*", "vitest.config.*", "karma.conf.*", ".mocharc.*", "nextest.toml",
 )  # fmt: skip
 """What can make a runner leave tests out, or make them pass."""
 
@@ -70,15 +70,13 @@ def judge(check: CheckTestPasses, exit_code: int | None, now: Tally | None, befo
     if now.ran == 0 and exit_code == 0:
         skipped = f", {now.skipped} were skipped" if now.skipped else ""
         return Judgement(passed=False, detail=f"no test ran{skipped}")
-    comparable = before is not None and before.runner == now.runner
-    fewer = _fewer(now, before) if comparable and before is not None else ""
-    if fewer:
+    if before is not None and (fewer := _fewer(now, before)):
         return Judgement(passed=False, detail=fewer)
     if exit_code == 0:
         return Judgement(passed=True, detail=str(now))
-    old = before.failing if comparable and before is not None else frozenset()
+    old = before.failing if before is not None else frozenset()
     new = now.failing - old
-    is_old = bool(old) and bool(now.failing) and not new
+    is_old = bool(old) and not new and len(now.failing) >= now.failed > 0
     if is_old and check.old_failures:
         return Judgement(passed=True, detail=f"{now}; these failed before the work, too: {_some(now.failing)}")
     detail = str(now)
@@ -88,7 +86,9 @@ def judge(check: CheckTestPasses, exit_code: int | None, now: Tally | None, befo
 
 
 def _fewer(now: Tally, before: Tally) -> str:
-    """How there are fewer tests than before the work, empty if there are not."""
+    """How these are other or fewer tests than before the work, empty if they are not."""
+    if before.runner != now.runner:
+        return f"{now.runner} speaks, before the work it was {before.runner}" if before.ran else ""
     said = []
     if now.ran < before.ran:
         said.append(f"{now.ran} tests ran, {before.ran} before the work")
@@ -115,8 +115,10 @@ def _reasons(change: Change, command: str) -> Iterator[str]:
         lines = [*change.removed, *(line for _, line in change.added)]
         if any(_ABOUT_TESTS.search(line) for line in lines):
             yield f"{path} was {_verb(change)} where it is about tests"
-    elif matches(path, TESTS) or (not change.is_new and path in command.split()):
-        if change.is_gone or change.is_opaque or change.removed:
+    elif not change.is_new and path in {word.removeprefix("./") for word in command.split()}:
+        yield f"{path} is what the command runs, and was {_verb(change)}"
+    elif matches(path, TESTS):
+        if change.is_gone or change.removed or (change.is_opaque and not change.is_new):
             yield f"{path} was {_verb(change)}"
         skips = [f"{path}:{number}" for number, line in change.added if _SKIPS.search(line)]
         if skips:

@@ -16,6 +16,8 @@ _MARKERS: Final = re.compile(
     r"|(?:existing|remaining|other) code (?:here|unchanged|stays|remains))\b"
 )
 _DEF: Final = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w+)\s*\(.*\)\s*(?:->.*)?:\s*(.*)$")
+_LONGEST_CHARS: Final = 1_000
+"""A head of a function that is longer is nobody's."""
 _EMPTY: Final = re.compile(r"^(?:\.\.\.|pass)\s*(?:#.*)?$")
 _DECORATED: Final = re.compile(r"^\s*@(?:\w+\.)*(?:abstractmethod|overload)\b")
 _DOC: Final = re.compile(r'^\s*[rR]?(?:"""|\'\'\')')
@@ -34,7 +36,7 @@ def _empty_functions(change: Change) -> Iterator[tuple[int, str]]:
     """Functions of Python that were added with nothing but ``pass`` or ``...`` in them, abstract ones left out."""
     lines = dict(change.added)
     for number, line in change.added:
-        head = _DEF.match(line)
+        head = _DEF.match(line) if len(line) <= _LONGEST_CHARS else None
         if head is None or _DECORATED.match(lines.get(number - 1, "")):
             continue
         body = head[3] or _first_of_body(lines, number + 1)

@@ -47,11 +47,9 @@ def tally(text: str) -> Tally | None:
 
 # --- pytest -----------------------------------------------------------------------------------------------------------
 
-_PYTEST: Final = re.compile(
-    r"^=*\s*((?:\d+ [a-z]+(?:, )?)+|no tests ran)(?:, \d+ warnings?)? in [\d.]+s.*$", re.MULTILINE
-)
-_PYTEST_FAILING: Final = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
-_COUNT: Final = re.compile(r"(\d+) ([a-z]+)")
+_PYTEST: Final = re.compile(r"^=*[ ]?((?:\d{1,9} [a-z]+(?:, )?)+|no tests ran) in [\d.]{1,12}s.*$", re.MULTILINE)
+_PYTEST_FAILING: Final = re.compile(r"^(?:FAILED|ERROR) ([^\n]{1,2000}?)(?: - [^\n]*)?$", re.MULTILINE)
+_COUNT: Final = re.compile(r"(\d{1,9}) ([a-z]+)")
 
 
 def _pytest(text: str) -> Tally | None:
@@ -74,9 +72,11 @@ def _pytest(text: str) -> Tally | None:
 
 # --- unittest ---------------------------------------------------------------------------------------------------------
 
-_UNITTEST: Final = re.compile(r"^Ran (\d+) tests? in [\d.]+s\n\n(OK|FAILED|NO TESTS RAN)(?: \((.*)\))?$", re.MULTILINE)
+_UNITTEST: Final = re.compile(
+    r"^Ran (\d{1,9}) tests? in [\d.]+s\n\n(OK|FAILED|NO TESTS RAN)(?: \(([^\n]{0,500})\))?$", re.MULTILINE
+)
 _UNITTEST_FAILING: Final = re.compile(r"^(?:FAIL|ERROR): (\S+ \([^)\n]+\))", re.MULTILINE)
-_NAMED: Final = re.compile(r"([a-z ]+)=(\d+)")
+_NAMED: Final = re.compile(r"\b([a-z][a-z ]{0,30})=(\d{1,9})")
 
 
 def _unittest(text: str) -> Tally | None:
@@ -95,7 +95,7 @@ def _unittest(text: str) -> Tally | None:
 
 # --- go ---------------------------------------------------------------------------------------------------------------
 
-_GO: Final = re.compile(r"^\s*--- (PASS|FAIL|SKIP): (\S+) \([\d.]+s\)$", re.MULTILINE)
+_GO: Final = re.compile(r"^[ \t]{0,200}--- (PASS|FAIL|SKIP): (\S+) \([\d.]+s\)$", re.MULTILINE)
 _GO_PACKAGE: Final = re.compile(r"^(ok|FAIL|\?)\s+(\S+)\s+(?:[\d.]+s|\(cached\)|\[.*\])", re.MULTILINE)
 
 
@@ -114,7 +114,7 @@ def _go(text: str) -> Tally | None:
 
 # --- cargo ------------------------------------------------------------------------------------------------------------
 
-_CARGO: Final = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;", re.MULTILINE)
+_CARGO: Final = re.compile(r"^test result: \w+\. (\d{1,9}) passed; (\d{1,9}) failed; (\d{1,9}) ignored;", re.MULTILINE)
 _CARGO_FAILING: Final = re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE)
 
 
@@ -128,8 +128,10 @@ def _cargo(text: str) -> Tally | None:
 
 # --- node, TAP --------------------------------------------------------------------------------------------------------
 
-_NODE: Final = re.compile(r"^(?:#|\u2139) (tests|pass|fail|cancelled|skipped|todo) (\d+)$", re.MULTILINE)
-_NODE_FAILING: Final = re.compile(r"^\s*(?:not ok \d+ - (.*?)(?: # .*)?|\u2716 (.*?) \([\d.]+m?s\))$", re.MULTILINE)
+_NODE: Final = re.compile(r"^(?:#|\u2139) (tests|pass|fail|cancelled|skipped|todo) (\d{1,9})$", re.MULTILINE)
+_NODE_FAILING: Final = re.compile(
+    r"^[ \t]{0,200}(?:not ok \d+ - (.*?)(?: # .*)?|\u2716 (.*?) \([\d.]+m?s\))$", re.MULTILINE
+)
 _TAP: Final = re.compile(r"^(not )?ok \d+(?: - )?(.*)$", re.MULTILINE)
 _TAP_PLAN: Final = re.compile(r"^1\.\.\d+", re.MULTILINE)
 
@@ -156,24 +158,28 @@ def _tap(text: str) -> Tally | None:
             failing.append(name.strip())
         else:
             passed += 1
+    if not (passed or skipped or failing):
+        return None  # a line like 1..5 is not TAP's alone
     return Tally("TAP", passed, len(failing), skipped, frozenset(failing))
 
 
 # --- JUnit ------------------------------------------------------------------------------------------------------------
 
-_SUITE: Final = re.compile(r"<testsuite\b([^>]*)>")
-_CASE: Final = re.compile(r"<testcase\b([^>]*?)(?:/>|>(.*?)</testcase>)", re.DOTALL)
-_ATTRIBUTE: Final = re.compile(r'([\w.-]+)\s*=\s*"([^"]*)"')
+_ATTRIBUTE: Final = re.compile(r'\b([\w.-]{1,40})="([^"]{0,2000})"')
+_HEAD_CHARS: Final = 4_000
+"""Of a test case, where its name is looked for."""
 
 
 def _junit(text: str) -> Tally | None:
-    """By patterns and not by a parser of XML: the text is the work's, and an entity in it may not grow in here."""
-    if not _SUITE.search(text):
+    """By hand and not by a parser of XML: the text is the work's, and an entity in it may not grow in here."""
+    if "<testsuite" not in text:
         return None
     passed = skipped = 0
     failing: list[str] = []
-    for attributes, inside in _CASE.findall(text):
-        named = dict(_ATTRIBUTE.findall(attributes))
+    for case in text.split("<testcase")[1:]:
+        head, closed, rest = case.partition(">")
+        inside = "" if head.endswith("/") or not closed else rest.partition("</testcase>")[0]
+        named = dict(_ATTRIBUTE.findall(head[:_HEAD_CHARS]))
         if "<failure" in inside or "<error" in inside:
             failing.append(f"{named.get('classname', '')}.{named.get('name', '')}".strip("."))
         elif "<skipped" in inside:

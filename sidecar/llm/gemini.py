@@ -236,7 +236,7 @@ class _Answer:
     def _add(self, part: _Part, flow: Flow) -> None:
         if part.function_call is not None:
             self.calls.append(_called(part.function_call, part.thought_signature, len(self.calls) + 1))
-            flow.take(part.function_call.name, is_shown=False)
+            flow.take(f"{part.function_call.name} {part.function_call.args} {part.thought_signature}", is_shown=False)
         elif part.thought:
             flow.take(part.text, is_shown=False)
         else:

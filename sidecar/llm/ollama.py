@@ -308,7 +308,7 @@ class _Answer:
             self.calls.append(
                 ToolCall(f"call-{len(self.calls) + 1}", call.function.name, dict(call.function.arguments))
             )
-            flow.take(call.function.name, is_shown=False)
+            flow.take(f"{call.function.name} {call.function.arguments}", is_shown=False)
         if message.content:
             self.text.append(message.content)
             flow.take(message.content)

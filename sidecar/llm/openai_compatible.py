@@ -4,7 +4,7 @@ Always streams. The client accepts a stream that simply ends; here an answer wit
 """
 
 import json
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -194,11 +194,16 @@ class _Answer:
         self.cost_usd = float(cost) if isinstance(cost, int | float) else None
 
 
+_HUGE: Final = 1e15
+"""What no server has counted or measured."""
+
+
 def _numbers(found: object) -> dict[str, float]:
     """The numbers of an object that a server has added to the protocol; empty if it is none."""
     if not isinstance(found, dict):
         return {}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    known = ((name, value) for name, value in found.items() if isinstance(value, int | float))
+    return {name: float(value) for name, value in known if abs(value) < _HUGE}
 
 
 def _parameters(request: ChatRequest, model: str, limit_name: str) -> dict[str, Any]:

@@ -40,6 +40,6 @@ def cost_usd(tokens: TokenCounts, model: str, *, kind: EndpointKind, url: str, l
             price = calc_price(usage, model, provider_id=_PRICED[kind])
         else:
             price = calc_price(usage, model, provider_api_url=url)
-    except LookupError:
-        return None
+    except (LookupError, ValueError, ArithmeticError):
+        return None  # no price for it, or counts that cannot be
     return float(price.total_price)

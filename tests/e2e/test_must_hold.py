@@ -61,7 +61,7 @@ MOST = 60
 
 
 def test_nothing_acknowledged_is_lost_when_the_hub_is_killed_under_load(tmp_path: Path) -> None:
-    with mesh(tmp_path, "One", "Two", lease_s=10.0) as running:
+    with mesh(tmp_path, "One", "Two", flags=("--sandbox", "unsafe"), lease_s=10.0) as running:
         acknowledged: list[str] = []
         long = running.submit(command="sleep 3; echo survived")
         running.wait_state(long, "running")

@@ -8,6 +8,18 @@ import os
 
 import pytest
 
+from tests.support.mesh import Mesh
+
+CONFINED = ("test_children", "test_cancel")
+"""Rows about what becomes of programs; the others start thousands of them, and are about something else."""
+
+
+@pytest.fixture(autouse=True)
+def confinement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox of the sidecars: as everybody has it where it matters, none where only its time would be felt."""
+    if request.module.__name__.rpartition(".")[2] not in CONFINED:
+        monkeypatch.setattr(Mesh, "sandbox", "unsafe")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long rows out unless they were asked for, and the rows of root where we are not."""

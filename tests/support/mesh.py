@@ -34,6 +34,9 @@ class Refused(Exception):
 class Mesh:
     """One hub and its sidecars under ``folder``; :meth:`stop` ends them all."""
 
+    sandbox = ""
+    """How sidecars confine work; empty: as everybody has it."""
+
     def __init__(
         self,
         folder: Path,
@@ -109,6 +112,7 @@ class Mesh:
             # What these tests and the work tell one another lies there; all else of the sandbox is as everybody has it.
             "--sandbox-write",
             str(self.folder.parent),
+            *(("--sandbox", self.sandbox) if self.sandbox else ()),
             *flags,
             env=env,
             under=under,

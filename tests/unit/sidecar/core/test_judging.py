@@ -32,7 +32,9 @@ def failing(*names: str, passed: int = 3, skipped: int = 0) -> Tally:
         (CHECK, 0, Tally("pytest", skipped=4), Tally("pytest", 4), False, "no test ran, 4 were skipped"),
         (CHECK, 0, Tally("pytest", 3), Tally("pytest", 3, 1), False, "3 tests ran, 4 before the work"),
         (CHECK, 0, Tally("pytest", 3, skipped=1), Tally("pytest", 3), False, "1 were skipped, 0 before the work"),
-        (CHECK, 0, Tally("pytest", 3), Tally("unittest", 9), True, "pytest: 3 passed"),
+        (CHECK, 0, Tally("pytest", 3), Tally("unittest", 9), False, "pytest speaks, before the work it was unittest"),
+        (CHECK, 0, Tally("pytest", 3), Tally("unittest"), True, "pytest: 3 passed"),
+        (LENIENT, 1, Tally("pytest", 3, 2, 0, frozenset({"a"})), failing("a", passed=4), False, "2 failed"),
         (CHECK, 1, failing("a", "b"), failing("a", passed=4), False, "fails since the work: b; failed before the work"),
         (CHECK, 1, failing("a"), None, False, "pytest: 3 passed, 1 failed"),
         (CHECK, 1, failing("a"), failing("a"), False, "failed before the work, too: a"),
@@ -71,6 +73,8 @@ def test_only_a_few_new_failures_are_worth_another_run() -> None:
         (Change("sub/pytest.ini", ((1, "x"),)), "decides which tests run, and was changed"),
         (Change("pyproject.toml", ((9, 'addopts = "-k good"'),)), "pyproject.toml was changed where it is about tests"),
         (Change("tests/data.bin", is_opaque=True), "tests/data.bin was changed"),
+        (Change("tests/new.png", is_new=True, is_opaque=True), None),
+        (Change(".gitattributes", ((1, "*.py -diff"),), is_new=True), "decides which tests run, and was added"),
         (Change("check.sh", ((1, "exit 0"),)), None),
         (Change("src/a.py", ((1, "x = 1"),), ("x = 2",)), None),
         (Change("tests/test_new.py", ((1, "def test_x(): assert f()"),), is_new=True), None),
@@ -89,7 +93,10 @@ def test_a_program_that_the_command_names_is_part_of_the_test_unless_the_work_ha
     check = CheckTestPasses(command="sh check.sh")
     edited = Change("check.sh", ((1, "exit 0"),), ("exit 1",))
 
-    assert tampering(check, [edited]) == ("check.sh was changed",)
+    more = Change("check.sh", ((1, "exit 0"),))
+
+    assert tampering(check, [edited]) == ("check.sh is what the command runs, and was changed",)
+    assert tampering(CheckTestPasses(command="./check.sh -q"), [more]) == tampering(check, [edited])
     assert tampering(check, [Change("check.sh", ((1, "exit 0"),), is_new=True)]) == ()
 
 

@@ -51,6 +51,11 @@ def test_a_function_that_was_added_empty_is_found(text: str, lines: list[tuple[i
     assert found(text) == lines
 
 
+@pytest.mark.timeout(20)
+def test_a_line_without_end_is_read_in_no_time() -> None:
+    assert found("def f(" + ")->" * 300_000) == []
+
+
 def test_only_added_lines_are_the_works() -> None:
     assert list(placeholders(Change("a.py", removed=("# TODO",)))) == []
     assert list(placeholders(Change("a.py", ((7, "def f():"),)))) == []

@@ -139,6 +139,30 @@ def test_a_claim_is_no_tally(text: str) -> None:
     assert tally(text) is None
 
 
+HOSTILE = {
+    "blank lines": "\n" * 1_000_000,
+    "signs": "=" * 1_000_000,
+    "lines of signs": "=\n" * 500_000,
+    "counts": "1 a" * 300_000,
+    "suites": "<testsuite " * 90_000,
+    "cases": "<testsuite><testcase>" + "<testcase>" * 90_000,
+    "attributes": "<testsuite><testcase " + "a" * 1_000_000,
+    "unittest": f"Ran 1 test in 1s\n\nOK ({'a' * 1_000_000})",
+    "digits": "9" * 1_000_000 + " passed in 1s",
+    "node": "# tests 1\n# pass 1\n# fail 0\n" + "not ok 1 - " * 90_000,
+    "TAP": "1..1\n" + "ok 1 " * 200_000,
+    "go": "ok  \tx\t1s\n" + " " * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.timeout(20)
+def test_no_text_of_a_megabyte_takes_long_to_read(kind: str) -> None:
+    found = tally(HOSTILE[kind])
+
+    assert found is None or found.ran < 1_000_000
+
+
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_can_be_read(text: str) -> None:
     found = tally(text)
