@@ -49,6 +49,7 @@ async def test_every_operation_tells_its_permission_and_its_problems(hub: Runnin
         assert ("x-permission" in one) != (one.get("security") == [])
 
 
+@pytest.mark.timeout(330)  # thousands of requests: what a slow machine needs, not what is hoped for
 async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) -> None:
     """schemathesis makes requests from the document, good and bad ones; none may be answered with 5xx or another
     shape."""
@@ -61,7 +62,7 @@ async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) ->
         "--checks",
         "not_a_server_error,content_type_conformance,response_schema_conformance,status_code_conformance",
         "--max-examples",
-        "15",
+        "8",
         "--seed",
         "7",
         "--generation-deterministic",
@@ -79,7 +80,7 @@ async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) ->
         env={**os.environ, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
 
