@@ -209,7 +209,7 @@ async def _assemble(
     checkouts = Checkouts(settings.folder / "projects", settings.project_roots, os.environ)
     projects = Projects(store, clock, checkouts, hub.check_room)
     hub.mates.on_projects = projects.reload
-    await projects.reload()
+    await projects.load()
     loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run)
     if settings.read_only:
         loops = ()

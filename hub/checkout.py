@@ -4,7 +4,8 @@ Under one folder that only the hub writes::
 
     git/     the repository, with a configuration of ours
     tree/    the files that are checked out; people and agents read and write them through the API
-    login    user and password for the repository, if it was registered with them (0600)
+    logins/  user and password for the repository, if it was registered with them (0600), in a file by the address that
+             they are for: they are of no use for another one
 
 There is no ``.git`` in ``tree``, and the API refuses to make one: nothing in the tree can tell git what to do.
 Attributes in it may name filters and drivers, but no configuration defines them. The callers,
@@ -12,8 +13,10 @@ Attributes in it may name filters and drivers, but no configuration defines them
 """
 
 import asyncio
+import hashlib
 import os
 import re
+import secrets
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -102,6 +105,24 @@ class Checkouts:
         """There is no such project any more."""
         self._locks.pop(project, None)
 
+    def forget_logins(self, addresses: Mapping[str, str]) -> None:
+        """Forget user and password for what no project comes from any more.
+
+        Args:
+            addresses: where each project comes from, by its name.
+        """
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            self.of(folder.name).forget_logins(addresses.get(folder.name, ""))
+
+    async def source(self, address: str) -> str:
+        """The address of a repository as git gets it: a path on this disk only where its owner has opened it.
+
+        Raises:
+            NotOpen, BadInput: as :meth:`opened`.
+        """
+        address = address.removeprefix("file://")
+        return str(await asyncio.to_thread(self.opened, address)) if address.startswith("/") else address
+
     def opened(self, path: str) -> Path:
         """A directory of this machine, if the hub's owner has opened it to projects.
 
@@ -127,28 +148,38 @@ class Checkout:
 
     def __init__(self, project: str, folder: Path, git: Git) -> None:
         self._project, self._folder, self._git = project, folder, git
-        self.tree, self._dir, self._login = folder / "tree", folder / "git", folder / "login"
+        self.tree, self._dir, self._logins = folder / "tree", folder / "git", folder / "logins"
 
     @property
     def is_cloned(self) -> bool:
         """Whether its files are here."""
         return self.tree.is_dir()
 
-    @property
-    def has_login(self) -> bool:
-        """Whether user and password are kept for it."""
-        return self._login.exists()
+    def login(self, address: str) -> Login | None:
+        """User and password that are kept for the repository at ``address``; those for another one are not meant."""
+        file = self._login_of(address)
+        return Login(file, address) if address.startswith("https://") and file.exists() else None
 
-    def keep_login(self, user: str, password: str) -> None:
-        """Keep user and password; both empty: forget them."""
-        self._login.unlink(missing_ok=True)
-        if user or password:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self._login, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(f"username={user}\npassword={password}\n")
-                file.flush()
-                os.fsync(file.fileno())
+    def keep_login(self, address: str, user: str, password: str) -> None:
+        """Keep user and password for the repository at ``address``."""
+        self._logins.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self._logins / f".{secrets.token_hex(8)}"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(f"username={user}\npassword={password}\n")
+            file.flush()
+            os.fsync(fd)
+        draft.replace(self._login_of(address))
+
+    def forget_logins(self, but: str = "") -> None:
+        """Forget user and password for all addresses, ``but`` this one."""
+        spared = self._login_of(but) if but else None
+        for file in self._logins.iterdir() if self._logins.is_dir() else ():
+            if file != spared:
+                file.unlink(missing_ok=True)
+
+    def _login_of(self, address: str) -> Path:
+        return self._logins / hashlib.sha256(address.encode()).hexdigest()
 
     def remove(self) -> None:
         """Remove all of it."""
@@ -166,7 +197,6 @@ class Checkout:
             NotFound: it has no such branch.
         """
         await self._make()
-        address = address.removeprefix("file://")
         wanted = branch or await self._default(address)
         refs = (f"+{_OURS}*:{_THEIRS}*", "+refs/tags/*:refs/tags/*")
         options = (*_QUIET, "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance")
@@ -196,16 +226,14 @@ class Checkout:
         commit = await self._commit_of(f"{_OURS}{name}") if rules.is_branch(name) else ""
         if not commit:
             raise NotFound("branch with a commit", name or "HEAD")
-        target = address.removeprefix("file://")
-        options = ("--porcelain", "--no-verify", "--end-of-options", target, f"{commit}:{_OURS}{name}")
-        await self._reach(target, "push", *options, name=name)
+        options = ("--porcelain", "--no-verify", *rules.receiving(address), "--end-of-options")
+        await self._reach(address, "push", *options, address, f"{commit}:{_OURS}{name}", name=name)
         await self._in(self.tree, "update-ref", f"{_THEIRS}{name}", commit)
         return PushView(branch=name, commit=commit, repository=rules.masked(address))
 
     async def _reach(self, address: str, action: str, *arguments: str, name: str = "") -> str:
-        login = Login(self._login, address) if self.has_login else None
         command = (f"--git-dir={self._dir}", action, *arguments)
-        done = await self._git.reach(address, *command, cwd=self._dir, login=login)
+        done = await self._git.reach(address, *command, cwd=self._dir, login=self.login(address))
         if done.exit_code and name:
             refused = [line for line in (done.out + done.error).splitlines() if line.startswith(("!", "remote:"))]
             raise PushRejected(name, rules.one_line("\n".join(refused) or done.error)[-500:])

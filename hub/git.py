@@ -21,6 +21,8 @@ from protocol.errors import AgentComError, Conflict
 LOCAL_S: Final = 120.0
 NETWORK_S: Final = 600.0
 MOST_SAID_BYTES: Final = 16 << 20
+MOST_COMPLAINED_BYTES: Final = 8 << 10
+"""Of what git says on stderr only the last of it is kept: a remote decides how much that is."""
 _SHOWN_CHARS: Final = 500
 _OURS: Final = ("PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _ACCESS: Final = ("HOME", "SSH_AUTH_SOCK")
@@ -136,7 +138,7 @@ class Git:
         try:
             async with asyncio.timeout(longest_s):
                 out, error, _ = await asyncio.gather(
-                    _read(process.stdout), _read(process.stderr), _write(process.stdin, stdin)
+                    _read(process.stdout), _read_end(process.stderr), _write(process.stdin, stdin)
                 )
                 await process.wait()
         except TimeoutError:
@@ -159,6 +161,14 @@ async def _read(stream: asyncio.StreamReader | None) -> str:
             raise GitRefused("command", f"it says more than {MOST_SAID_BYTES >> 20} MiB")
         pieces.append(piece)
     return b"".join(pieces).decode("utf-8", "replace")
+
+
+async def _read_end(stream: asyncio.StreamReader | None) -> str:
+    assert stream is not None, "it is a pipe"
+    last = b""
+    while piece := await stream.read(64 << 10):
+        last = (last + piece)[-MOST_COMPLAINED_BYTES:]
+    return last.decode("utf-8", "replace")
 
 
 async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:

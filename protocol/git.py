@@ -38,6 +38,18 @@ SWITCHES: Final = (
     "http.lowSpeedLimit=1000",
     f"http.lowSpeedTime={STALL_S}",
 )
+_RECEIVING: Final = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.alternateRefsCommand=true",
+    "core.sshCommand=false",
+    "receive.autogc=false",
+    "receive.denyCurrentBranch=refuse",  # updateInstead would check files out, through filters that it defines
+    "gc.auto=0",
+    "maintenance.auto=false",
+)
+"""What a repository on this disk is told that we push to. Git starts another git there, which forgets our switches and
+obeys that repository's own configuration and hooks; and whoever can write files can have made that repository."""
 ENV: Final = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -81,6 +93,14 @@ _UNREACHABLE: Final = re.compile(
 def command(*arguments: str) -> list[str]:
     """The command line for git with our switches before ``arguments``."""
     return ["git", "--no-pager", *(part for switch in SWITCHES for part in ("-c", switch)), *arguments]
+
+
+def receiving(address: str) -> tuple[str, ...]:
+    """What ``git push`` has to be given besides, so that a repository on this disk makes it run nothing."""
+    if not address.startswith("/"):
+        return ()  # elsewhere it would be a command for the remote
+    switches = " ".join(f"-c {switch}" for switch in _RECEIVING)
+    return (f"--receive-pack=git {switches} receive-pack",)
 
 
 def action(arguments: tuple[str, ...]) -> str:

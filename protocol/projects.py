@@ -90,6 +90,8 @@ class ProjectView(Struct, kw_only=True):
     """Its files are here: always for a directory, for a repository once it was cloned."""
     created_at: datetime
     changed_at: datetime
+    version: int = 0
+    """Counts its changes; the ``ETag`` of its answers, for ``If-Match``."""
 
 
 class ProjectList(Struct, kw_only=True):

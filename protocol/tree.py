@@ -22,11 +22,12 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
-from protocol.errors import BadInput, Problem
+from protocol.errors import BadInput, Problem, StorageFull
 from protocol.limits import MAX_PATH_CHARS
 
 MAX_READ_BYTES: Final = 8 << 20
 _KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,7 +57,7 @@ class Tree:
         self.root, self._walks = root, walks
 
     @contextlib.contextmanager
-    def _directory(self, names: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
+    def _directory(self, names: tuple[str, ...], *, make: bool = False, lasting: bool = False) -> Iterator[int]:
         """A file descriptor of the directory that ``names`` lead to."""
         here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -67,6 +68,8 @@ class Tree:
                 if make:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, dir_fd=here)
+                        if lasting:
+                            os.fsync(here)
                 there = os.open(name, _DIRECTORY, dir_fd=here)
                 os.close(here)
                 here = there
@@ -163,19 +166,26 @@ class Tree:
             raise _refusal(path, "is no regular file")
         return os.fdopen(file, "rb"), found.st_size
 
-    def write_bytes(self, path: str, content: bytes) -> None:
+    def write_bytes(self, path: str, content: bytes, *, lasting: bool = False) -> None:
         """Replace or create a file, directories included; whoever reads meanwhile sees the old or the new one whole.
+
+        Args:
+            path, content: the file.
+            lasting: only return when it survives a power cut.
 
         Raises:
             BadInput: the path leaves the workspace, or something that is no regular file stands there.
+            StorageFull: the disk has no room for it, or its owner may have no more.
         """
         names = names_of(path)
         if not names:
             raise _refusal(path, "is the workspace itself")
         try:
-            with self._directory(names[:-1], make=True) as above:
-                _replace(above, names[-1], path, content)
+            with self._directory(names[:-1], make=True, lasting=lasting) as above:
+                _replace(above, names[-1], path, content, lasting=lasting)
         except OSError as exc:
+            if exc.errno in _FULL:
+                raise StorageFull(f"{path[:100]!r} was not written: {exc.strerror}") from exc
             raise _refusal(path, _why(exc)) from exc
 
     def entries(self, path: str) -> list[tuple[str, str]]:
@@ -286,7 +296,7 @@ def _beneath(above: int, names: tuple[str, ...]) -> int | None:
         raise
 
 
-def _replace(above: int, name: str, path: str, content: bytes) -> None:
+def _replace(above: int, name: str, path: str, content: bytes, *, lasting: bool) -> None:
     try:
         found = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -303,7 +313,12 @@ def _replace(above: int, name: str, path: str, content: bytes) -> None:
             if mode is not None:
                 os.fchmod(file, mode)
             opened.write(content)
+            if lasting:
+                opened.flush()
+                os.fsync(file)
         os.rename(fresh, name, src_dir_fd=above, dst_dir_fd=above)
+        if lasting:
+            os.fsync(above)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh, dir_fd=above)

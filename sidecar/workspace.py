@@ -30,6 +30,7 @@ from typing import Final
 
 import structlog
 
+from protocol.git import receiving
 from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
@@ -198,6 +199,7 @@ class Workspaces:
             "push",
             "--porcelain",
             "--no-verify",
+            *receiving(workspace.address),
             "--end-of-options",
             workspace.address,
             f"{commit}:{ref}",

@@ -39,6 +39,8 @@ class Project(Struct, frozen=True, kw_only=True, omit_defaults=True):
     default: bool = False
     created_ms: int = 0
     changed_ms: int = 0
+    version: int = 0
+    """Counts its changes, from 1; the row of the store has it, not its body."""
 
 
 def problems_of(body: ProjectBody) -> Iterator[Problem]:

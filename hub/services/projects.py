@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO, Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from msgspec.structs import asdict, replace
 
 from hub.checkout import Checkouts, NotCloned
 from hub.core.projects import Project, fill, parted
-from hub.store.project_changes import ProjectRow, PutProject, RemoveProject
+from hub.store.project_changes import ProjectRow, PutProject, RemoveProject, StaleProject
 from hub.store.rows import moment
 from hub.store.store import Store
 from protocol.clock import Clock
@@ -56,6 +57,19 @@ class ProjectExists(Conflict):
         return f"there is a project {self.project!r} already; change it, or give another name"
 
 
+class ChangedSince(Conflict):
+    """The caller has asked to change a version of the project that is not the one that counts."""
+
+    code = "changed_since"
+
+    def __init__(self, project: str, found: int) -> None:
+        self.project, self.found = project, found
+        super().__init__(project, found)
+
+    def __str__(self) -> str:
+        return f"project {self.project} was changed since you read it, it is at version {self.found}; read it again"
+
+
 class Projects:
     """The use cases of projects.
 
@@ -73,9 +87,20 @@ class Projects:
     ) -> None:
         self._store, self._clock, self._room, self.checkouts = store, clock, room, checkouts
         self._projects: dict[str, Project] = {}
+        self._changing = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Read all projects, at the start."""
+        await self._read_again()
 
     async def reload(self) -> None:
-        """Read all projects: at the start, and when another hub has changed some."""
+        """Another hub has changed some: read them all, and forget user and password for where none comes from now."""
+        async with self._changing:
+            await self._read_again()
+            sources = {project.name: project.repository for project in self._projects.values()}
+            await asyncio.to_thread(self.checkouts.forget_logins, sources)
+
+    async def _read_again(self) -> None:
         self._projects = {row.name: _project(row) for row in await self._store.projects()}
 
     # --- tasks --------------------------------------------------------------------------------------------------------
@@ -143,57 +168,87 @@ class Projects:
         now_ms = self._clock.now_ms()
         fields = {field: getattr(body, field) for field in body.__struct_fields__}
         project = Project(**fields, created_ms=now_ms, changed_ms=now_ms)
-        await self._keep(project, EventKind.PROJECT_ADDED, by)
-        if user or password:
-            await asyncio.to_thread(self.checkouts.of(body.name).keep_login, user, password)
-        return self._view(project)
+        async with self._changing:
+            try:
+                return await self._keep(project, EventKind.PROJECT_ADDED, by, (user, password))
+            except StaleProject as exc:
+                raise ProjectExists(body.name) from exc  # somebody was quicker, perhaps at another hub
 
-    async def change(self, name: str, patch: ProjectPatch, by: str) -> ProjectView:
+    async def change(self, name: str, patch: ProjectPatch, by: str, version: int | None = None) -> ProjectView:
         """Change a project. A new address replaces user and password, too.
 
+        Args:
+            name, patch, by: what, how and who.
+            version: the one that was read; ``None``: whichever there is, and what the patch leaves out stays.
         Raises:
             NotFound: there is no such project.
             BadInput: something about it cannot be.
+            ChangedSince: the version is not the one that counts.
         """
-        old = self.find(name)
         wanted = {field: value for field, value in asdict(patch).items() if value is not None}
-        known = {field: getattr(old, field) for field in ProjectBody.__struct_fields__}
-        body, user, password = parted(ProjectBody(**known | wanted))
-        fields = {field: getattr(body, field) for field in body.__struct_fields__}
-        project = replace(old, **fields, changed_ms=self._clock.now_ms())
-        await self._keep(project, EventKind.PROJECT_CHANGED, by)
-        if "repository" in wanted:
-            await asyncio.to_thread(self.checkouts.of(name).keep_login, user, password)
-        return self._view(project)
+        async with self._changing:
+            while True:
+                old = self._as_read(name, version)
+                known = {field: getattr(old, field) for field in ProjectBody.__struct_fields__}
+                body, user, password = parted(ProjectBody(**known | wanted))
+                fields = {field: getattr(body, field) for field in body.__struct_fields__}
+                project = replace(old, **fields, changed_ms=self._clock.now_ms())
+                login = (user, password) if "repository" in wanted else None
+                try:
+                    return await self._keep(project, EventKind.PROJECT_CHANGED, by, login)
+                except StaleProject:
+                    await self._read_again()  # another hub was quicker: this change goes on top of that one
 
-    async def _keep(self, project: Project, kind: EventKind, by: str) -> None:
+    def _as_read(self, name: str, version: int | None) -> Project:
+        project = self.find(name)
+        if version not in {None, project.version}:
+            raise ChangedSince(name, project.version)
+        return project
+
+    async def _keep(self, project: Project, kind: EventKind, by: str, login: tuple[str, str] | None) -> ProjectView:
+        """Keep a project, and user and password if they have changed: none are kept that belong to another address."""
+        checkout = self.checkouts.of(project.name)
+        if login is not None and any(login):
+            await asyncio.to_thread(checkout.keep_login, project.repository, *login)
         row = ProjectRow(
             name=project.name,
             is_default=project.default,
             body=msgspec.json.encode(project),
             created_ms=project.created_ms,
             changed_ms=project.changed_ms,
+            version=project.version,
         )
-        await self._store.commit(PutProject(row, self._event(kind, project, by)))
+        version = await self._store.commit(PutProject(row, self._event(kind, project, by)))
         if project.default:
-            self._projects = {name: replace(other, default=False) for name, other in self._projects.items()}
-        self._projects[project.name] = project
+            await self._read_again()  # another one may have been it, and has a new version now
+        self._projects[project.name] = project = replace(project, version=version)
+        if login is not None:
+            await asyncio.to_thread(checkout.forget_logins, project.repository if any(login) else "")
+        return self._view(project)
 
-    async def remove(self, name: str, by: str, *, force: bool) -> None:
+    async def remove(self, name: str, by: str, *, force: bool, version: int | None = None) -> None:
         """Forget a project and remove its clone; a directory is left as it is.
 
         Args:
+            name, by: what and who.
             force: also if the clone holds work that is nowhere else.
+            version: the one that was read; ``None``: whichever there is.
         Raises:
             NotFound: there is no such project.
             Conflict: its clone holds work that is nowhere else.
+            ChangedSince: the version is not the one that counts.
         """
-        project = self.find(name)
-        async with self.checkouts.lock(name):
-            checkout = self.checkouts.of(name)
+        self._as_read(name, version)
+        async with self.checkouts.lock(name), self._changing:
+            project, checkout = self._as_read(name, version), self.checkouts.of(name)
             if not project.directory and not force and (lost := await checkout.holds_alone()):
                 raise Conflict(f"project {name}: {lost}; push them first, or remove it with force=true")
-            await self._store.commit(RemoveProject(name, self._event(EventKind.PROJECT_REMOVED, project, by)))
+            event = self._event(EventKind.PROJECT_REMOVED, project, by)
+            try:
+                await self._store.commit(RemoveProject(name, project.version, event))
+            except StaleProject as exc:
+                await self._read_again()
+                raise ChangedSince(name, exc.found) if exc.found else NotFound("project", name) from exc
             self._projects.pop(name, None)
             await asyncio.to_thread(checkout.remove)
         self.checkouts.forget(name)
@@ -253,7 +308,7 @@ class Projects:
         tree = await self._tree(name)
         async with self.checkouts.lock(name):
             was_there = await asyncio.to_thread(tree.exists, path)
-            await asyncio.to_thread(tree.write_bytes, path, content)
+            await asyncio.to_thread(partial(tree.write_bytes, path, content, lasting=True))
         sha256 = hashlib.sha256(content).hexdigest()
         clean = "/".join(names_of(path))
         return FileWritten(path=clean, size_bytes=len(content), sha256=sha256, created=not was_there)
@@ -294,7 +349,8 @@ class Projects:
         known = {field: getattr(project, field) for field in ProjectBody.__struct_fields__}
         return ProjectView(
             **known,
-            has_credential=checkout.has_login,
+            version=project.version,
+            has_credential=checkout.login(project.repository) is not None,
             is_cloned=bool(project.directory) or checkout.is_cloned,
             created_at=moment(project.created_ms),
             changed_at=moment(project.changed_ms),
@@ -309,7 +365,8 @@ class Projects:
 def _project(row: ProjectRow) -> Project:
     """As it is kept; who is the default is a matter of the row, of which there is one at most."""
     project = msgspec.json.decode(row.body, type=Project)
-    return replace(project, default=row.is_default, created_ms=row.created_ms, changed_ms=row.changed_ms)
+    kept = {"created_ms": row.created_ms, "changed_ms": row.changed_ms, "version": row.version}
+    return replace(project, default=row.is_default, **kept)
 
 
 def _entry(above: str, entry: Entry) -> FileEntry:

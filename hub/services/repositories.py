@@ -4,7 +4,6 @@ Each works on this hub's own clone, one at a time. Nobody but the hub writes whe
 so nothing that people or agents put into a project makes the hub run anything.
 """
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -52,9 +51,7 @@ class Repositories:
         """
         self._room()
         project = self._repository(name)
-        address = project.repository.removeprefix("file://")
-        if address.startswith("/"):
-            address = str(await asyncio.to_thread(self._checkouts.opened, address))
+        address = await self._checkouts.source(project.repository)
         async with self._checkouts.lock(name):
             checkout = self._checkouts.of(name)
             await checkout.clone(address, project.branch)
@@ -138,11 +135,12 @@ class Repositories:
         project = self._repository(name)
         if branch:
             check_branch("branch", branch)
+        address = await self._checkouts.source(project.repository)
         async with self._checkouts.lock(name):
             checkout = self._checkouts.of(name)
             if not checkout.is_cloned:
                 raise NotCloned(name)
-            pushed = await checkout.push(project.repository, branch)
+            pushed = await checkout.push(address, branch)
         log.info("project_pushed", project=name, branch=pushed.branch, by=by)
         facts = {
             "project": name,

@@ -151,7 +151,9 @@ def health(r: Row) -> HealthRow:
 
 def project(r: Row) -> ProjectRow:
     """A project."""
-    return ProjectRow(name=r[0], is_default=bool(r[1]), body=bytes(r[2]), created_ms=r[3], changed_ms=r[4])
+    return ProjectRow(
+        name=r[0], is_default=bool(r[1]), body=bytes(r[2]), created_ms=r[3], changed_ms=r[4], version=r[5]
+    )
 
 
 def token(r: Row) -> TokenRow:

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from hub.services.artifacts import Upload
 from hub.web import requests
-from hub.web.replies import json_reply
+from hub.web.replies import STALL_S, json_reply, write_piece
 from hub.web.routing import Param, Route
 from hub.web.services import IS_STREAMING, SERVICES
 from protocol.api import PREFIX, ArtifactList, ArtifactView
@@ -24,8 +24,6 @@ from protocol.limits import MAX_NAME_CHARS, MAX_PATH_CHARS
 from protocol.model import AttemptId
 
 _BYTES: Final = "application/octet-stream"
-_STALL_S: Final = 60.0
-"""A sender, or a reader, that does nothing for so long is gone."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -58,10 +56,10 @@ async def receive(request: web.Request) -> web.StreamResponse:
 async def _pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
     while True:
         try:
-            async with asyncio.timeout(_STALL_S):
+            async with asyncio.timeout(STALL_S):
                 piece = await request.content.readany()
         except TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"nothing came for {_STALL_S:g} s") from None
+            raise web.HTTPRequestTimeout(text=f"nothing came for {STALL_S:g} s") from None
         if not piece:
             return
         yield piece
@@ -97,16 +95,11 @@ async def download(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         request[IS_STREAMING] = True
         if request.method != "HEAD":
-            await _write(response, first)
+            await write_piece(response, first)
             async for piece in pieces:
-                await _write(response, piece)
+                await write_piece(response, piece)
     await response.write_eof()
     return response
-
-
-async def _write(response: web.StreamResponse, piece: bytes) -> None:
-    async with asyncio.timeout(_STALL_S):
-        await response.write(piece)
 
 
 def _names(header: str, tag: str) -> bool:

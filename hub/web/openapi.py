@@ -12,7 +12,7 @@ import msgspec
 
 from hub.core.access import roles_with
 from hub.web.problems import STATUS
-from hub.web.routing import JSON, SSE, Param, Route
+from hub.web.routing import IF_MATCH, JSON, SSE, Param, Route
 from protocol.api import PROBLEM_TYPE, ProblemDocument
 
 _REF: Final = "#/components/schemas/{name}"
@@ -25,6 +25,7 @@ _KNOWN_STATUS: Final = {
     "403": "The role of the token may not do this",
     "404": "There is no such thing",
     "409": "It is not in a state that allows this",
+    "412": "It was changed since you read it",
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "Something that was sent cannot be accepted; `errors` lists every problem",
@@ -143,6 +144,8 @@ def _refusals(route: Route) -> dict[str, Any]:
         statuses |= {"429", "507"}
     if SSE in route.produces:
         statuses.add("429")
+    if any(param.name == IF_MATCH for param in route.params):
+        statuses.add("412")
     return {status: {"$ref": f"#/components/responses/Problem{status}"} for status in sorted(statuses)}
 
 

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from hub.git import RemoteFailed
+from hub.services.projects import ChangedSince
 from hub.web.services import IS_STREAMING, LIVE, REQUEST_ID
 from protocol import errors
 from protocol.api import PROBLEM_TYPE, ProblemDocument
@@ -95,6 +96,7 @@ STATUS: Final[dict[type[AgentComError], int]] = {
     WrongHost: 421,
     Refused: 403,
     errors.NotFound: 404,
+    ChangedSince: 412,
     errors.Conflict: 409,
     errors.Throttled: 429,
     errors.StorageFull: 507,

@@ -1,5 +1,6 @@
 """Answers in JSON, and which form of an answer the caller wants."""
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -7,12 +8,24 @@ from aiohttp import hdrs, web
 
 from hub.web.routing import JSON, SSE
 
+STALL_S: Final = 60.0
+"""A sender, or a reader, that does nothing for so long is gone."""
 _encoder: Final = msgspec.json.Encoder()
 
 
 def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:  # noqa: ANN401 - any view
     """``value`` as JSON."""
     return web.Response(body=_encoder.encode(value), status=status, content_type=JSON, headers=headers)
+
+
+async def write_piece(response: web.StreamResponse, piece: bytes) -> None:
+    """Send a piece of a long answer.
+
+    Raises:
+        TimeoutError: the reader takes nothing.
+    """
+    async with asyncio.timeout(STALL_S):
+        await response.write(piece)
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 - any view

@@ -13,6 +13,7 @@ from aiohttp import web
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON: Final = "application/json"
 SSE: Final = "text/event-stream"
+IF_MATCH: Final = "If-Match"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from protocol.errors import BadInput
+from protocol.errors import BadInput, StorageFull
 from protocol.schema import read
 from sidecar.errors import CannotStart
 
@@ -41,7 +41,7 @@ class Tool(Generic[Arguments]):
         try:
             read_arguments = read(dict(arguments), self.arguments, "arguments")
             return clip(await self.work(read_arguments))
-        except (BadInput, CannotStart) as exc:
+        except (BadInput, CannotStart, StorageFull) as exc:
             return f"error: {exc}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.repositories import Remote, make_remote
+from tests.support.repositories import Remote, arm, make_remote
 from tests.support.running_hub import RunningHub, running_hub
 
 API = "/api/v1/projects"
@@ -117,12 +117,65 @@ async def test_credentials_go_in_and_never_come_out(hub: RunningHub, tmp_path: P
     assert made["has_credential"]
     assert secret not in str(failed) + events + str(submitted)
     assert "project_added" in events
-    login = tmp_path / "hub" / "projects" / "p" / "login"
+    (login,) = (tmp_path / "hub" / "projects" / "p" / "logins").iterdir()
     assert login.stat().st_mode & 0o777 == 0o600
     store = [file for file in (tmp_path / "hub").glob("hub.sqlite*") if secret.encode() in file.read_bytes()]
     assert store == []
     changed = await ask(hub, "PATCH", f"{API}/p", json={"repository": "https://127.0.0.1:1/r.git"})
     assert not changed["has_credential"]
+
+
+async def test_credentials_are_for_one_address_and_never_go_to_another(hub: RunningHub, tmp_path: Path) -> None:
+    """Also when another hub has changed the address, or this one died between the change and what follows it."""
+    body = {"name": "p", "repository": "https://someone:s3cr3t@example.org/r.git"}
+    await ask(hub, "POST", API, 201, json=body)
+    kept = tmp_path / "hub" / "projects" / "p" / "logins"
+    (login,) = kept.iterdir()
+    changed = await ask(hub, "PATCH", f"{API}/p", json={"repository": "https://elsewhere.example/r.git"})
+    forgotten = list(kept.iterdir())
+    login.write_text("username=someone\npassword=s3cr3t\n")  # as if nobody had come to forget it
+
+    assert not changed["has_credential"]
+    assert forgotten == []
+    assert not (await ask(hub, "GET", f"{API}/p"))["has_credential"]
+    back = await ask(hub, "PATCH", f"{API}/p", json={"repository": "https://a:b@elsewhere.example/r.git"})
+    assert back["has_credential"]
+    assert [file.read_text() for file in kept.iterdir()] == ["username=a\npassword=b\n"]
+
+
+async def test_changes_at_the_same_time_all_count_and_none_fails(hub: RunningHub) -> None:
+    await ask(hub, "POST", API, 201, json={"name": "p", "repository": "https://example.org/r.git"})
+    secret = {"repository": "https://u:p@example.org/r.git"}
+    patches: list[dict[str, Any]] = [secret, {"branch": "dev"}, secret, {"description": "x"}, {"priority": "high"}]
+    answers = await asyncio.gather(*(hub.ask("PATCH", f"{API}/p", json=patch) for patch in patches))
+
+    assert [answer.status for answer in answers] == [200] * 5
+    now = await ask(hub, "GET", f"{API}/p")
+    assert (now["branch"], now["description"], now["priority"], now["has_credential"]) == ("dev", "x", "high", True)
+    assert now["version"] == 6
+
+
+async def test_a_change_of_what_was_read_is_refused_when_it_was_changed_since(hub: RunningHub) -> None:
+    await ask(hub, "POST", API, 201, json={"name": "p", "repository": "https://example.org/r.git"})
+    read = (await hub.ask("GET", f"{API}/p")).headers["ETag"]
+    first = await hub.ask("PATCH", f"{API}/p", json={"branch": "a"}, headers={"If-Match": read})
+    late = await ask(hub, "PATCH", f"{API}/p", 412, json={"branch": "b"}, headers={"If-Match": read})
+    odd = await ask(hub, "DELETE", f"{API}/p", 412, headers={"If-Match": "W/odd"})
+
+    assert (read, first.status, first.headers["ETag"]) == ('"1"', 200, '"2"')
+    assert (late["code"], odd["code"]) == ("changed_since", "changed_since")
+    assert (await ask(hub, "GET", f"{API}/p"))["branch"] == "a"
+    await ask(hub, "DELETE", f"{API}/p", 204, headers={"If-Match": '"2"'})
+
+
+async def test_of_two_that_register_one_name_at_once_one_is_told_that_it_is_taken(hub: RunningHub) -> None:
+    bodies = [{"name": "p", "repository": f"https://u:{n}@example.org/{n}.git"} for n in range(5)]
+    answers = await asyncio.gather(*(hub.ask("POST", API, json=body) for body in bodies))
+
+    assert sorted(answer.status for answer in answers) == [201, 409, 409, 409, 409]
+    (kept,) = (await ask(hub, "GET", API))["projects"]
+    winner = next(n for n, answer in enumerate(answers) if answer.status == 201)
+    assert (kept["repository"], kept["has_credential"]) == (f"https://example.org/{winner}.git", True)
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------
@@ -283,6 +336,33 @@ async def test_an_empty_repository_gets_its_first_commit(hub: RunningHub, tmp_pa
     await ask(hub, "POST", f"{place}/git/push", json={"branch": "main"})
 
     assert remote.show("main", "README.md") == "hello"
+
+
+async def test_a_repository_that_somebody_wrote_makes_no_push_run_anything(
+    hub: RunningHub, remote: Remote, tmp_path: Path
+) -> None:
+    """Whoever may write files of a directory project can have made the repository that another project names."""
+    place = await cloned(hub, remote)
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
+    trap.chmod(0o755)
+    arm(remote.path, trap)
+    await ask(hub, "PUT", f"{place}/files/x", 201, data=b"x")
+    await ask(hub, "POST", f"{place}/git/add")
+    await ask(hub, "POST", f"{place}/git/commit", 201, json={"message": "x"})
+    await ask(hub, "POST", f"{place}/git/push")
+
+    assert remote.show("main", "x") == "x"
+    assert not (tmp_path / "sprung").exists()
+
+
+async def test_nothing_is_pushed_where_the_disk_is_not_open_any_more(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    remote = make_remote(tmp_path / "open")
+    async with running_hub(tmp_path / "hub", project_roots=[str(tmp_path / "open")]) as hub:
+        await cloned(hub, remote)
+    async with running_hub(tmp_path / "hub") as hub:
+        assert (await ask(hub, "POST", f"{API}/p/git/push", 409))["code"] == "not_open"
 
 
 @pytest.mark.parametrize(

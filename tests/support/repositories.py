@@ -74,6 +74,22 @@ class Remote:
         return git(self.path, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").split()
 
 
+def arm(repository: Path, trap: Path) -> None:
+    """Have a bare repository name ``trap`` wherever git that receives a push would run something."""
+    hooks = ("pre-receive", "update", "post-receive", "post-update", "reference-transaction", "proc-receive")
+    for name in hooks:
+        (repository / "hooks").mkdir(exist_ok=True)
+        (repository / "hooks" / name).unlink(missing_ok=True)
+        (repository / "hooks" / name).symlink_to(trap)
+    other = repository.with_name("other.git")
+    git(repository.parent, "init", "--quiet", "--bare", str(other))
+    (repository / "objects" / "info" / "alternates").write_text(f"{other}/objects\n")
+    git(repository, "config", "core.alternateRefsCommand", str(trap))
+    git(repository, "config", "core.fsmonitor", str(trap))
+    git(repository, "config", "receive.autogc", "true")
+    git(repository, "config", "gc.auto", "1")
+
+
 def make_remote(folder: Path, files: Mapping[str, str] | None = None, name: str = "remote") -> Remote:
     """A bare repository ``<folder>/<name>.git`` with one commit of ``files`` on main; with ``{}`` it has no commit."""
     remote = Remote(folder / f"{name}.git", folder / f"{name}-clone")

@@ -18,7 +18,7 @@ from sidecar.process import Processes
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Rules
 from sidecar.workspace import Workspace, Workspaces
-from tests.support.repositories import Remote, git, make_remote
+from tests.support.repositories import Remote, arm, git, make_remote
 
 ATTEMPT = AttemptId("sidecar", 1, "01j0000000000000000000000a", 1)
 Trick = Callable[[Workspace, Path], None]
@@ -203,6 +203,23 @@ async def test_the_host_runs_nothing_that_a_repository_names(
 
     assert not (tmp_path / "sprung").exists()
     assert remote.show(opened.branch, "a.txt") == "changed"
+
+
+async def test_a_repository_on_this_host_makes_no_push_run_anything(
+    remote: Remote, processes: Processes, tmp_path: Path, trap: Path
+) -> None:
+    """Work can have made it: a task may name any path as its repository."""
+    workspaces = Workspaces(tmp_path / "sidecar", processes)
+    arm(remote.path, trap)
+    spec = TaskSpec(title="x", context=Context(repo=str(remote.path)))
+    opened = await workspaces.open(ATTEMPT, spec, "agent")
+    (opened.path / "new").write_text("x")
+    commit = await workspaces.commit(opened, "Work", "agent")
+    assert await workspaces.push(opened)
+    await workspaces.close(opened, keep=False)
+
+    assert remote.tip(opened.branch) == commit
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,22 @@
--- name: no_default_project
-UPDATE projects SET is_default = false WHERE is_default AND name <> $1;
+-- name: add_project
+INSERT INTO projects (name, is_default, body, created_ms, changed_ms, version)
+VALUES ($1, false, $2, $3, $4, 1) ON CONFLICT (name) DO NOTHING;
 
--- name: put_project
-INSERT INTO projects (name, is_default, body, created_ms, changed_ms) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (name) DO UPDATE SET is_default = $2, body = $3, changed_ms = $5;
+-- name: change_project
+UPDATE projects SET is_default = false, body = $3, changed_ms = $4, version = version + 1
+WHERE name = $1 AND version = $2;
+
+-- name: no_default_project
+UPDATE projects SET is_default = false, version = version + 1 WHERE is_default AND name <> $1;
+
+-- name: default_project
+UPDATE projects SET is_default = true WHERE name = $1;
+
+-- name: project_version
+SELECT version FROM projects WHERE name = $1;
 
 -- name: remove_project
-DELETE FROM projects WHERE name = $1;
+DELETE FROM projects WHERE name = $1 AND version = $2;
 
 -- name: projects
-SELECT name, is_default, body, created_ms, changed_ms FROM projects ORDER BY name;
+SELECT name, is_default, body, created_ms, changed_ms, version FROM projects ORDER BY name;
