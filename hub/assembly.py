@@ -13,7 +13,7 @@ from typing import Any
 from hub.core.advice import Advisor, Bounds
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
-from hub.core.ladder import Ladder, offers_of
+from hub.core.ladder import ladder_of
 from hub.core.recent import Recent
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
@@ -169,14 +169,13 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_ended=metrics.ended,
         on_used=used,
         on_checked=Teaching(store, outcomes, is_on=settings.learning is not LearningMode.OFF).checked,
-        ladder=lambda: Ladder(chains=settings.chains, offers=offers_of(fleet), ceiling=settings.escalation),
+        ladder=lambda: ladder_of(fleet, settings.chains, settings.escalation),
     )
     hub, lease_s = start.hub_boot, settings.lease_s
     sweeper = Sweeper(
         store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
     )
     hosts, answers = Hosts(store, fleet, clock), Answers(store, clock)
-    prewarming = Prewarming(store, fleet, window, speeds, links, clock)
 
     def heard(agent: Agent, heartbeat: Heartbeat) -> None:
         hosts.heard(agent, heartbeat)
@@ -234,6 +233,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )
+    prewarming = Prewarming(store, fleet, window, speeds, links, clock, matcher=dispatch.matcher, rates=rates)
     intake = Intake(
         store,
         fleet,
@@ -284,9 +284,9 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     store.on_failure = on_failure
     mates.on_endpoints = registry.reload
     store.on_commit = _teller(mates, prewarming, recent, feed)
+    endpoint_health.restore(start)  # first: what was seen of endpoints tells which servers the attempts use
     presence.restore(start)
     hosts.restore(start)
-    endpoint_health.restore(start)
     registry.restore(start)
     for at_ms in (start.next_ready_ms, start.next_deadline_ms):
         if at_ms is not None:

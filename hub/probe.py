@@ -5,12 +5,13 @@ from typing import Final
 import aiohttp
 
 from protocol.endpoints import EndpointKind
-from protocol.errors import EndpointDown
+from protocol.errors import EndpointBusy, EndpointDown
 from protocol.listing import Ask, Facts, Listed, Odd, asked, bounded, headers, listing
 
 TIMEOUT_S: Final = 4.0
 OPTIONAL_S: Final = 1.0
 _NEEDS_A_KEY: Final = frozenset({401, 403})
+_BUSY: Final = frozenset({429, 503, 529})
 _known: Final[dict[str, Facts]] = {}
 """Facts of models by digest: what a digest names never changes."""
 
@@ -23,7 +24,7 @@ async def probe(kind: EndpointKind, url: str) -> Listed:
     """What the endpoint has; nothing if it only says that it wants a key (the hub has none).
 
     Raises:
-        EndpointDown: it does not answer, or not in its protocol.
+        EndpointDown: it does not answer, or not in its protocol (``EndpointBusy``: it has no time to say what it has).
     """
     try:
         async with aiohttp.ClientSession(trust_env=False, headers=headers(kind, "")) as client:
@@ -50,6 +51,8 @@ async def _ask(client: aiohttp.ClientSession, kind: EndpointKind, question: Ask)
                 return None
             if answer.status in _NEEDS_A_KEY:
                 raise _KeyWanted
+            if answer.status in _BUSY:
+                raise EndpointBusy(question.url, f"{question.url} answers {answer.status}: it has no time for us")
             why = f"{question.url} answers {answer.status}, not 200; is it of kind {kind.value}?"
             raise EndpointDown(question.url, why)
     except (TimeoutError, aiohttp.ClientError, OSError, Odd):

@@ -13,8 +13,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from hub.core.fleet import Fleet
-from hub.core.ladder import Chains, Offer, offers_of, tier_of, tries
-from hub.core.outcomes import LEAST_SUCCESS, Odds, Outcomes, ToResult, Try, risk_s
+from hub.core.ladder import MAX_CLIMBS, Chains, Offer, offers_of, tier_of, tries
+from hub.core.outcomes import FIRST, LEAST_SUCCESS, Odds, Outcomes, ToResult, Try, risk_s
 from hub.core.routing import Requirements, Way
 from hub.core.speeds import Demand
 from hub.core.terms import Terms
@@ -26,6 +26,8 @@ FRESH_MS: Final = 60_000
 """How long what was worked out stays, if nothing new is learnt."""
 SUREST: Final = 0.99
 MAX_SHOWN: Final = 6
+MAX_COMPARED: Final = 32
+"""Models that are compared to tell which one to begin with: a fleet may offer hundreds, and this is asked a task."""
 MAX_TOPICS: Final = 10_000
 WELL_KNOWN: Final = 20.0
 """Outcomes from which on trying a model teaches little."""
@@ -47,6 +49,17 @@ class _Plan:
     first: Odds
     rest: ToResult
     whole: ToResult
+
+
+@dataclass(slots=True)
+class _Topic:
+    """The models for one class of tasks, weakest first, and what was worked out of them."""
+
+    tier: Tier
+    offers: tuple[Offer, ...]
+    firsts: dict[str, int]
+    """Where each model that a task may begin with stands in ``offers``."""
+    plans: dict[str, _Plan]
 
 
 class Advisor:
@@ -75,7 +88,8 @@ class Advisor:
     ) -> None:
         self._fleet, self.outcomes, self._chains, self._escalation = fleet, outcomes, chains, escalation
         self.mode, self._bounds, self._usd_s, self._now_ms = mode, bounds, usd_s, now_ms
-        self._plans: dict[str, dict[str, _Plan]] = {}
+        self._topics: dict[str, _Topic] = {}
+        self._offers: tuple[int, tuple[Offer, ...]] = (-1, ())
         self._known: tuple[int, int, int] = (-1, -1, -1)
         self._counts: dict[str, tuple[float, float]] = {}
         self._day, self._spent_usd = 0, 0.0
@@ -89,7 +103,7 @@ class Advisor:
         """What is expected to follow a way that fails, in seconds; see :class:`hub.core.terms.Rates`."""
         if not self.is_on or not demand.topic:
             return 0.0
-        plan = self._of(demand.topic).get(way.model)
+        plan = self._plan(demand.topic, way.model)
         if plan is None:
             return 0.0
         success = plan.first.success
@@ -105,7 +119,7 @@ class Advisor:
         told = self.told(requirements)
         if told is None:
             return None
-        topic, chosen = told.topic, self._of(told.topic).get(way.model)
+        topic, chosen = told.topic, self._plan(told.topic, way.model)
         explores = self.is_on and way.model != told.model and chosen is not None and self._may_explore(topic, chosen)
         self._count(topic, chosen.first.usd if explores and chosen else 0.0, explores=explores)
         return replace(told, explores=explores)
@@ -115,7 +129,7 @@ class Advisor:
         topic = requirements.topic
         if self.mode is LearningMode.OFF or not requirements.is_open:
             return None
-        plans = self._of(topic)
+        plans = {name: plan for name in self._compared(topic) if (plan := self._plan(topic, name)) is not None}
         if not plans:
             return None
         ranked = sorted(plans.items(), key=lambda item: item[1].whole.cost_s(self._usd_s))
@@ -158,26 +172,46 @@ class Advisor:
 
     # --- what each model would lead to --------------------------------------------------------------------------------
 
-    def _of(self, topic: str) -> dict[str, _Plan]:
-        """By the model to begin with; kept until something changes."""
-        now_ms = self._now_ms()
-        known = (self._fleet.generation, self.outcomes.generation, now_ms // FRESH_MS)
-        if known != self._known or len(self._plans) > MAX_TOPICS:
-            self._known, self._plans = known, {}
-        found = self._plans.get(topic)
+    def _of(self, topic: str) -> _Topic:
+        """The models of a topic; kept until something changes."""
+        known = (self._fleet.generation, self.outcomes.generation, self._now_ms() // FRESH_MS)
+        if known != self._known or len(self._topics) > MAX_TOPICS:
+            self._known, self._topics = known, {}
+        if self._offers[0] != self._fleet.generation:
+            self._offers = self._fleet.generation, offers_of(self._fleet)
+        found = self._topics.get(topic)
         if found is None:
-            found = self._plans[topic] = self._made(topic, now_ms)
+            tier = Tier(topic.split("/")[1])
+            offers = tuple(each for each in self._offers[1] if tier_of(each, tier, self._chains) is not None)
+            allowed = self._chains[tier]
+            firsts = {each.model: place for place, each in enumerate(offers) if each.strategy in allowed}
+            found = self._topics[topic] = _Topic(tier, offers, firsts, {})
         return found
 
-    def _made(self, topic: str, now_ms: int) -> dict[str, _Plan]:
-        tier = Tier(topic.split("/")[1])
-        allowed = self._chains[tier]
-        offers = tuple(each for each in offers_of(self._fleet) if tier_of(each, tier, self._chains) is not None)
-        return {
-            each.model: self._plan(topic, each, tier, offers, now_ms) for each in offers if each.strategy in allowed
-        }
+    def _compared(self, topic: str) -> list[str]:
+        """Models to compare: all; of very many those with outcomes, and some of the others, from weak to strong."""
+        names = list(self._of(topic).firsts)
+        if len(names) <= MAX_COMPARED:
+            return names
+        known = [name for name in names if self.outcomes.record(topic, name, FIRST).weight]
+        known.sort(key=lambda name: -self.outcomes.record(topic, name, FIRST).weight)
+        known = known[: MAX_COMPARED // 2]
+        others = [name for name in names if name not in known]
+        left = MAX_COMPARED - len(known) - 1
+        return [*known, *(others[place * (len(others) - 1) // left] for place in range(left + 1))]
 
-    def _plan(self, topic: str, first: Offer, tier: Tier, offers: tuple[Offer, ...], now_ms: int) -> _Plan:
+    def _plan(self, topic: str, model: str) -> _Plan | None:
+        """What follows if a task of the topic begins with a model; ``None``: it may not."""
+        found = self._of(topic)
+        plan, place = found.plans.get(model), found.firsts.get(model)
+        if plan is None and place is not None:
+            # A ladder is climbed so many rungs at most: what stands higher cannot come up.
+            near = found.offers[place : place + MAX_CLIMBS + 1]
+            plan = found.plans[model] = self._made(topic, near[0], found.tier, near)
+        return plan
+
+    def _made(self, topic: str, first: Offer, tier: Tier, offers: tuple[Offer, ...]) -> _Plan:
+        now_ms = self._now_ms()
         made = tries(first, tier, self._chains, offers, self._escalation)
         odds = self.outcomes.odds(topic, made[0], now_ms)
         rest, whole = (self.outcomes.to_result(topic, part, now_ms) for part in (made[1:], made))

@@ -161,6 +161,18 @@ class Fleet:
         )
         return own if is_taken else usual
 
+    def server_called(self, agent: Agent, endpoint: str) -> ServerKey:
+        """Which server an attempt uses that was given to ``agent`` for ``endpoint``, perhaps by an earlier hub.
+
+        Before the agent has introduced itself again, what was last seen on its machine tells.
+        """
+        for report in agent.endpoints:
+            if report.id == endpoint:
+                return self.server_of(agent, endpoint, report.url)
+        host = agent.host or agent.name
+        keys = (host, f"{endpoint}@{agent.name}"), (host, endpoint), ("", endpoint)
+        return next((key for key in keys if key in self.seen), keys[1])
+
     def take(self, held: Held) -> None:
         """``held.agent`` now holds the attempt."""
         agent = self.agents[held.agent]

@@ -52,6 +52,8 @@ JITTER: Final = 0.25
 TRIAL_S: Final = 300.0
 """A half-open endpoint that was given no work for so long and answers all the time counts as well again."""
 MAX_PROBLEM_CHARS: Final = 300
+MAX_TOLD: Final = 64
+"""Sidecars whose counts are kept with an endpoint; who is left out is counted once more by a hub that starts again."""
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -68,6 +70,8 @@ class Health(Struct, frozen=True, kw_only=True):
     """What is wrong, in words; may be set while it is online: an answer that is odd."""
     checked_ms: int | None = None
     """When it was last asked, or last told of."""
+    told: tuple[tuple[str, int, int], ...] = ()
+    """Sidecars that tell of refusals, with their boot and how many were counted: they say it again to the next hub."""
 
     @property
     def takes_work(self) -> bool:
@@ -118,6 +122,13 @@ def refused(
         until_ms = max(until_ms, health.until_ms)  # of several refusals the one that asks for most counts
     moved = _moved(health, "refusal", now_ms)
     return replace(moved, until_ms=until_ms, refusals=refusals, problem=problem[:MAX_PROBLEM_CHARS])
+
+
+def told(health: Health, sidecar: str, boot: int, refusals: int) -> Health:
+    """Note how many refusals of a sidecar were counted; 0: it tells of none any more."""
+    others = tuple(each for each in health.told if each[0] != sidecar)
+    one = ((sidecar, boot, refusals),) if refusals else ()
+    return replace(health, told=(*others, *one)[-MAX_TOLD:])
 
 
 def succeeded(health: Health, now_ms: int) -> Health:

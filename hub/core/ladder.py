@@ -6,14 +6,17 @@ failed is tried. Pure; the verb that asks is in ``hub/store/climbing.py``, insid
 attempt.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hub.core.fleet import Fleet
 from hub.core.outcomes import CLIMBED, FIRST, HARDER, Try
+from hub.core.speeds import named_size
 from protocol.choice import Effort, Escalation, Rung
+from protocol.endpoints import EndpointReport
 from protocol.model import AgentState, Budget, Strategy, Tier
 
 MAX_CLIMBS: Final = 8
@@ -40,11 +43,15 @@ class Offer(Struct, frozen=True, kw_only=True):
 
 
 class Ladder(Struct, frozen=True, kw_only=True):
-    """What there is to climb on: ``ceiling`` counts for tasks that do not say how far they may."""
+    """What there is to climb on: ``ceiling`` counts for tasks that do not say how far they may.
+
+    ``gone`` are models that were offered before: what has failed there is not forgotten.
+    """
 
     chains: Chains
     offers: tuple[Offer, ...]
     ceiling: Escalation = Escalation.TIER
+    gone: tuple[Offer, ...] = ()
 
 
 class Climber(Struct, frozen=True, kw_only=True):
@@ -56,6 +63,8 @@ class Climber(Struct, frozen=True, kw_only=True):
 
     tier: Tier
     tried: tuple[tuple[str, Effort], ...]
+    hosted: frozenset[str] = frozenset()
+    """Those of them that others host: of a model that is gone nobody else can tell."""
     pinned: bool = False
     """The submitter has named the model."""
     escalation: Escalation = Escalation.TIER
@@ -74,9 +83,21 @@ class Step(Struct, frozen=True, kw_only=True):
 
 def offers_of(fleet: Fleet) -> tuple[Offer, ...]:
     """The models that agents online, and the endpoints that people have added, offer; the weakest first."""
-    found: dict[tuple[str, Strategy], Offer] = {}
     endpoints = [each for agent in fleet.agents.values() if _is_there(agent.state) for each in agent.endpoints]
-    for endpoint in (*endpoints, *fleet.endpoints):
+    return _offered((*endpoints, *fleet.endpoints))
+
+
+def ladder_of(fleet: Fleet, chains: Chains, ceiling: Escalation) -> Ladder:
+    """What there is to climb on in a fleet, and what there was."""
+    offers, seen = offers_of(fleet), _offered(fleet.seen.values())
+    here = {(each.model, each.strategy) for each in offers}
+    gone = tuple(each for each in seen if (each.model, each.strategy) not in here)
+    return Ladder(chains=chains, offers=offers, ceiling=ceiling, gone=gone)
+
+
+def _offered(endpoints: Iterable[EndpointReport]) -> tuple[Offer, ...]:
+    found: dict[tuple[str, Strategy], Offer] = {}
+    for endpoint in endpoints:
         strategy = Strategy.LOCAL_LLM if endpoint.local else Strategy.CLOUD_LLM
         sizes = {model.name: model.size_bytes or 0 for model in endpoint.models}
         if endpoint.default_model:
@@ -100,7 +121,7 @@ def tier_of(offer: Offer, tier: Tier, chains: Chains) -> Tier | None:
     return next(iter((*firsts, *others)), None)
 
 
-def rungs(climber: Climber, chains: Chains, offers: Sequence[Offer]) -> Iterator[Step]:
+def rungs(climber: Climber, chains: Chains, offers: Sequence[Offer], gone: Sequence[Offer] = ()) -> Iterator[Step]:
     """Every rung above the one where the task stands, in order."""
     last, effort = climber.tried[-1]
     seen = {model for model, _ in climber.tried}
@@ -114,7 +135,8 @@ def rungs(climber: Climber, chains: Chains, offers: Sequence[Offer]) -> Iterator
             yield Step(rung=rung, strategy=offer.strategy, why=f"{last} tries again with more effort")
             number += 1
             break
-    floor = max((each.strength for each in tried), default=(False, -1, -1, ""))
+    missing = seen - {each.model for each in tried}
+    floor = max(each.strength for each in (*tried, *(_last_known(name, climber, gone) for name in missing)))
     for offer in sorted(offers, key=lambda each: each.strength):
         tier = tier_of(offer, climber.tier, chains)
         if tier is None or offer.strength <= floor:
@@ -127,9 +149,16 @@ def rungs(climber: Climber, chains: Chains, offers: Sequence[Offer]) -> Iterator
             number += 1
 
 
-def climb(climber: Climber, chains: Chains, offers: Sequence[Offer]) -> Step | str:
+def _last_known(name: str, climber: Climber, gone: Sequence[Offer]) -> Offer:
+    """A model that nobody offers now: as it was seen last, else what its name says."""
+    strategy = Strategy.CLOUD_LLM if name in climber.hosted else Strategy.LOCAL_LLM
+    guess = Offer(model="", strategy=strategy, size_bytes=int(named_size(name)), place=-1)
+    return max((each for each in gone if each.model == name), key=lambda each: each.strength, default=guess)
+
+
+def climb(climber: Climber, chains: Chains, offers: Sequence[Offer], gone: Sequence[Offer] = ()) -> Step | str:
     """The next rung, or why there is none."""
-    step = next(rungs(climber, chains, offers), None)
+    step = next(rungs(climber, chains, offers, gone), None)
     if step is None:
         return "there is no stronger model"
     return _against(climber, step) or step
@@ -162,14 +191,10 @@ def tries(
 ) -> tuple[Try, ...]:
     """All that a task of this tier would try, one after the other, if it began with ``first``."""
     made = [Try(model=first.model, strategy=first.strategy, tier=tier, stage=FIRST)]
-    climber = Climber(tier=tier, tried=((first.model, Effort.NORMAL),), escalation=escalation)
-    while len(made) <= MAX_CLIMBS and isinstance(step := climb(climber, chains, offers), Step):
+    begun = Climber(tier=tier, tried=((first.model, Effort.NORMAL),), escalation=escalation)
+    for climbs, step in enumerate(rungs(begun, chains, offers)):
+        if _against(replace(begun, climbs=climbs), step):
+            break
         stage = HARDER if step.rung.effort is Effort.HIGH else CLIMBED
         made.append(Try(model=step.rung.model, strategy=step.strategy, tier=tier, stage=stage))
-        climber = Climber(
-            tier=tier,
-            tried=(*climber.tried, (step.rung.model, step.rung.effort)),
-            escalation=escalation,
-            climbs=climber.climbs + 1,
-        )
     return tuple(made)

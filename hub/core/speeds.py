@@ -136,13 +136,17 @@ def size_of(model: ModelReport | None) -> float:
 
 
 def guessed_size(name: str) -> float:
-    """Bytes of weights by what the name of a model says of its parameters: ``qwen3:8b``, ``smollm2:135m``."""
+    """Bytes of weights by the name of a model, or a guess."""
+    return named_size(name) or UNKNOWN_SIZE
+
+
+def named_size(name: str) -> float:
+    """Bytes of weights by what the name says of the parameters: ``qwen3:8b``, ``smollm2:135m``; 0: it says nothing."""
     found = _PARAMETERS.search(name)
     if found is None:
-        return UNKNOWN_SIZE
+        return 0.0
     times, number, unit = found.groups()
-    named = float(times or 1) * float(number) * (1e9 if unit in "bB" else 1e6) * BYTES_PER_PARAMETER
-    return named or UNKNOWN_SIZE
+    return float(times or 1) * float(number) * (1e9 if unit in "bB" else 1e6) * BYTES_PER_PARAMETER
 
 
 def _bandwidth(gpus: tuple[GpuReport, ...]) -> float:

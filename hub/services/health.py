@@ -15,7 +15,19 @@ from msgspec.structs import replace
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
-from hub.core.health import COOLDOWN, OFFLINE, ONLINE, UNKNOWN, Health, answered, passed, refused, silent, succeeded
+from hub.core.health import (
+    COOLDOWN,
+    OFFLINE,
+    ONLINE,
+    UNKNOWN,
+    Health,
+    answered,
+    passed,
+    refused,
+    silent,
+    succeeded,
+    told,
+)
 from hub.core.speeds import ServerKey
 from hub.store.endpoint_changes import ForgetHealth, HealthRow, PutHealth
 from hub.store.store import Start, Store
@@ -44,11 +56,20 @@ class EndpointHealth:
         self._wake = asyncio.Event()
         self.on_refusal: Callable[[ServerKey, EndpointReport], None] = lambda _key, _report: None
 
+    @property
+    def sidecars(self) -> frozenset[str]:
+        """Those that something is kept of."""
+        return frozenset(self._told).union(*self._here.values())
+
     def restore(self, start: Start) -> None:
         """What a previous hub knew."""
         for row in start.healths:
             key = row.host, row.seen.id
             self._fleet.seen[key], self._fleet.health[key] = row.seen, row.health
+            for name, boot, refusals in row.health.told:
+                known, counts = self._told.get(name, (boot, {}))
+                if boot >= known:
+                    self._told[name] = boot, (counts if boot == known else {}) | {key: refusals}
 
     async def run(self) -> None:
         """Let time do its part, and store what is not stored, until cancelled."""
@@ -103,14 +124,14 @@ class EndpointHealth:
 
     def heard(self, agent: Agent, heartbeat: Heartbeat) -> None:
         """A sidecar lives, and perhaps tells something of its endpoints."""
+        host = agent.host or agent.name
         boot, refusals = self._told.get(agent.name, (None, {}))
-        is_first = boot != agent.boot
+        is_first = boot != agent.boot or agent.name not in self._here.get(host, {})
         if heartbeat.endpoints is None and heartbeat.troubles is None and not is_first:
             return
-        if is_first:
+        if boot != agent.boot:
             refusals = {}
         self._told[agent.name] = agent.boot, refusals
-        host = agent.host or agent.name
         reports = agent.endpoints if heartbeat.endpoints is None else heartbeat.endpoints
         named = set()
         for report in reports:
@@ -121,7 +142,7 @@ class EndpointHealth:
         for key, trouble in (troubles or {}).items():
             if key[0] and not trouble.refusals:
                 self.silent(key, _named(trouble), trouble.problem)
-        self._refusals(troubles, refusals)
+        self._refusals(agent, troubles, refusals)
         self._find_lost(host, agent.name, named, troubles)
 
     def _key(self, agent: Agent, trouble: EndpointTrouble) -> ServerKey:
@@ -129,7 +150,9 @@ class EndpointHealth:
             return "", trouble.endpoint
         return self._fleet.server_of(agent, trouble.endpoint, trouble.url)
 
-    def _refusals(self, troubles: dict[ServerKey, EndpointTrouble] | None, before: dict[ServerKey, int]) -> None:
+    def _refusals(
+        self, agent: Agent, troubles: dict[ServerKey, EndpointTrouble] | None, before: dict[ServerKey, int]
+    ) -> None:
         """Endpoints that have refused work since they were last told of, and those that have taken it again."""
         if troubles is None:
             return
@@ -143,14 +166,15 @@ class EndpointHealth:
                     self._see(key, _named(trouble))
                 self.on_refusal(key, self._fleet.seen[key])
                 asked_s, chance = trouble.retry_after_s, self._chance.random()
-                health = self._health(key)
+                health = told(self._health(key), agent.name, agent.boot, trouble.refusals)
                 self._set(key, refused(health, now_ms, trouble.problem, retry_after_s=asked_s, chance=chance))
             before[key] = trouble.refusals
         gone = troubles.keys() - listed.keys()
         for key in [key for key in before if key not in listed]:
             del before[key]
-            if key in self._fleet.health and key not in gone:
-                self._set(key, succeeded(self._health(key), now_ms))
+            if key in self._fleet.health:
+                health = told(self._health(key), agent.name, agent.boot, 0)
+                self._set(key, health if key in gone else succeeded(health, now_ms))
 
     def _find_lost(
         self, host: str, agent: str, named: set[str], troubles: dict[ServerKey, EndpointTrouble] | None
@@ -180,18 +204,45 @@ class EndpointHealth:
         before = self._fleet.health.get(key)
         self._fleet.health[key] = now
         if before is not None and (before.state, before.until_ms) == (now.state, now.until_ms):
-            if before.problem != now.problem:
+            if (before.problem, before.told) != (now.problem, now.told):
                 self._unkept.add(key)
             return
         self._unkept.discard(key)
         self._store.post(PutHealth(self._row(key), _event(key, before, now)))
-        self._fleet.changed()
+        self._concerns(key[0])
         self._store.wake()
         self._wake.set()
+
+    def _concerns(self, host: str) -> None:
+        """What those can do may have changed that reach the endpoints of a machine; without one: all."""
+        if not host:
+            self._fleet.changed()
+            return
+        for agent in self._fleet.agents.values():
+            if (agent.host or agent.name) == host:
+                self._fleet.changed(agent)
+
+    def _clean(self, hosts: set[str]) -> None:
+        """Forget what sidecars have told that nobody knows any more."""
+        for name in self._told.keys() - self._fleet.agents.keys():
+            boot, refusals = self._told.pop(name)
+            for key in refusals.keys() & self._fleet.health.keys():
+                self._set(key, told(self._health(key), name, boot, 0))
+        for host in list(self._here):
+            here = {name: keys for name, keys in self._here[host].items() if self._is_on(name, host)}
+            if here and host in hosts:
+                self._here[host] = here
+            else:
+                del self._here[host]
+
+    def _is_on(self, name: str, host: str) -> bool:
+        agent = self._fleet.agents.get(name)
+        return agent is not None and (agent.host or agent.name) == host
 
     def keep(self) -> None:
         """Store what has changed since the last time, and forget what was on machines that nobody knows any more."""
         hosts = {agent.host or agent.name for agent in self._fleet.agents.values()}
+        self._clean(hosts)
         for key in [key for key in self._fleet.health if key[0] and key[0] not in hosts]:
             self.forget(key)
         unkept, self._unkept = self._unkept, set()

@@ -97,8 +97,8 @@ class Presence:
             task, attempt = row.task, row.attempt
             if (known := self._fleet.held.get(task.id)) is not None:
                 self._fleet.release(task.id, known.epoch)
-            self._fleet.agent(attempt.agent)
-            requirements = requirements_of(task.class_text)
+            agent, requirements = self._fleet.agent(attempt.agent), requirements_of(task.class_text)
+            placement = decode_placement(attempt.placement) if requirements.needs_model else None
             held = Held(
                 task.id,
                 task.epoch,
@@ -111,9 +111,11 @@ class Presence:
                 max_retries=task.max_retries,
                 alone=requirements.alone,
                 kind=requirements.kind,
-                model=decode_placement(attempt.placement).model if requirements.needs_model else "",
+                repo=requirements.repo,
                 is_committed=True,
             )
+            if placement is not None:
+                held.model, held.server = placement.model, self._fleet.server_called(agent, placement.endpoint)
             self._fleet.take(held)
 
     # --- sidecars -----------------------------------------------------------------------------------------------------

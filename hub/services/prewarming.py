@@ -19,6 +19,7 @@ from hub.core.matching import Matcher
 from hub.core.prewarm import Near, Wish, best_way, wish_for
 from hub.core.routing import requirements_of
 from hub.core.speeds import Speeds
+from hub.core.terms import Rates
 from hub.core.window import Window
 from hub.store.changes import Record
 from hub.store.store import Store
@@ -45,10 +46,20 @@ class Prewarming:
     """The wishes of this hub; :meth:`run` is its loop."""
 
     def __init__(
-        self, store: Store, fleet: Fleet, window: Window, speeds: Speeds, agents: AgentPort, clock: Clock
+        self,
+        store: Store,
+        fleet: Fleet,
+        window: Window,
+        speeds: Speeds,
+        agents: AgentPort,
+        clock: Clock,
+        *,
+        matcher: Matcher | None = None,
+        rates: Rates = Rates(),  # noqa: B008 - frozen
     ) -> None:
         self._store, self._fleet, self._window, self._speeds = store, fleet, window, speeds
-        self._agents, self._clock, self._matcher = agents, clock, Matcher(fleet)
+        self._agents, self._clock, self._rates = agents, clock, rates
+        self._matcher = matcher or Matcher(fleet)  # the one that decides: a load ahead is to be where the work will go
         self._wishes: dict[str, Wish] = {}
         self._near: dict[str, bool] = {}
         self._wake = asyncio.Event()
@@ -130,7 +141,7 @@ class Prewarming:
         if near.task in self._wishes or near.task in self._fleet.held:
             return
         now = self._clock.monotonic()
-        board = Board(self._fleet, self._speeds, now, self._wanted)
+        board = Board(self._fleet, self._speeds, now, self._wanted, rates=self._rates)
         found = self._matcher.match(near.requirements.place)
         chosen = best_way(found, near.requirements, near.requirements.kind, board, self._speeds)
         if chosen is None:

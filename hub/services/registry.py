@@ -11,11 +11,11 @@ from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
-from hub.core.health import HALF_OPEN, OFFLINE, UNKNOWN, Health
+from hub.core.health import HALF_OPEN, MAX_PROBLEM_CHARS, OFFLINE, UNKNOWN, Health
 from hub.core.speeds import ServerKey
 from hub.store.endpoint_changes import EndpointRow, PutEndpoint, RemoveEndpoint
 from hub.store.rows import at
@@ -23,7 +23,7 @@ from hub.store.store import Start, Store
 from protocol.api import EndpointBody, EndpointList, EndpointModel, EndpointPatch, EndpointView, ModelList, ModelView
 from protocol.clock import Clock
 from protocol.endpoints import EndpointKind, EndpointReport, Residency
-from protocol.errors import BadInput, Conflict, EndpointDown, NotFound, Problem, StoreFailed
+from protocol.errors import BadInput, Conflict, EndpointBusy, EndpointDown, NotFound, Problem, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.ids import NAME
 from protocol.limits import CHECK_S
@@ -80,6 +80,7 @@ class Registry:
         self._added: dict[str, EndpointRow] = {}
         self._look_now = asyncio.Event()
         self._adding: set[str] = set()  # ids whose endpoint is being probed and stored
+        self._writing = asyncio.Lock()  # so that what is removed or changed meanwhile is not written back
 
     def restore(self, start: Start) -> None:
         """What a previous hub knew. What answered it counts as answering until the first round has asked."""
@@ -97,7 +98,7 @@ class Registry:
         while True:
             self._look_now.clear()
             try:
-                await asyncio.gather(*(self._check(row) for row in list(self._added.values())))
+                await self.look()
             except StoreFailed:
                 return  # the hub is ending
             try:
@@ -106,13 +107,22 @@ class Registry:
             except TimeoutError:
                 continue
 
+    async def look(self) -> None:
+        """Probe the added endpoints once."""
+        await asyncio.gather(*(self._check(row) for row in list(self._added.values())))
+
     async def _check(self, row: EndpointRow) -> None:
         try:
             report = _report(row, await self._probe(EndpointKind(row.kind), row.url))
         except EndpointDown as exc:
-            if self._added.get(row.id) is row:  # else it was changed or removed meanwhile
+            if self._added.get(row.id) is not row:
+                return  # it was changed or removed meanwhile
+            seen = self._fleet.seen.get(("", row.id))
+            if isinstance(exc, EndpointBusy) and seen is not None:  # it is there: what it had stands
+                self._care.answered(("", row.id), replace(seen, remark=exc.problem[:MAX_PROBLEM_CHARS]))
+            else:
                 self._care.silent(("", row.id), _report(row, Listed(())), exc.problem)
-                self._share()
+            self._share()
             return
         if self._added.get(row.id) is row:
             self._care.answered(("", row.id), report)
@@ -155,7 +165,7 @@ class Registry:
         )
         self._adding.add(endpoint)
         try:
-            return await self._keep(row, EventKind.ENDPOINT_ADDED, by)
+            return await self._keep(row, None, by)
         finally:
             self._adding.discard(endpoint)
 
@@ -164,24 +174,30 @@ class Registry:
 
         Raises:
             NotFound, BadInput, EndpointUnusable: nothing is changed.
+            Conflict: somebody else has changed it while it was probed; nor is it then.
         """
-        row = self._own(endpoint)
+        before = self._own(endpoint)
         wanted = {
             name: value for name in ("url", "local", "default_model") if (value := getattr(body, name)) is not None
         }
-        row = EndpointRow(**asdict(row) | wanted)
+        row = EndpointRow(**asdict(before) | wanted)
         problems = list(_problems(row.url, ""))
         if problems:
             raise BadInput(problems, "endpoint")
-        return await self._keep(row, EventKind.ENDPOINT_ADDED, by)
+        return await self._keep(row, before, by)
 
-    async def _keep(self, row: EndpointRow, kind: EventKind, by: str) -> EndpointView:
+    async def _keep(self, row: EndpointRow, before: EndpointRow | None, by: str) -> EndpointView:
+        """Probe it, and keep it unless it is no longer as it was ``before``."""
         try:
             report = _report(row, await self._probe(EndpointKind(row.kind), row.url))
         except EndpointDown as exc:
             raise EndpointUnusable(row.url, exc.problem) from exc
-        await self._store.commit(PutEndpoint(row, self._event(kind, row.id, url=row.url, by=by)))
-        self._added[row.id] = row
+        async with self._writing:
+            if before is not None and self._own(row.id) != before:
+                raise Conflict(f"endpoint {row.id} was changed by somebody else meanwhile; look at it and try again")
+            event = self._event(EventKind.ENDPOINT_ADDED, row.id, url=row.url, by=by)
+            await self._store.commit(PutEndpoint(row, event, is_new=before is None))
+            self._added[row.id] = row
         self._care.answered(("", row.id), report)
         self._share()
         return self._view(("", row.id))
@@ -194,8 +210,10 @@ class Registry:
         """
         gone = [key for key in self._keys() if key[0] and key[1] == endpoint and not self._view(key).agents]
         if endpoint in self._added:
-            await self._store.commit(RemoveEndpoint(endpoint, self._event(EventKind.ENDPOINT_REMOVED, endpoint, by=by)))
-            self._added.pop(endpoint, None)
+            async with self._writing:
+                event = self._event(EventKind.ENDPOINT_REMOVED, endpoint, by=by)
+                await self._store.commit(RemoveEndpoint(endpoint, event))
+                self._added.pop(endpoint, None)
             self._care.forget(("", endpoint))
             self._share()
         elif not gone:

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from hub.core.ladder import Climber, Ladder, Step, climb
-from hub.core.routing import class_on, decode_placement, requirements_of
+from hub.core.routing import Placement, class_on, decode_placement, requirements_of
 from hub.store import changes as c
 from hub.store import records
 from hub.store.drafts import Draft
@@ -22,7 +22,7 @@ from protocol.choice import Effort
 from protocol.events import EventKind
 from protocol.limits import MAX_FINDING_BYTES
 from protocol.messages import Carry
-from protocol.model import AttemptId, FailureClass, Finding, TaskResult, TaskState, Usage
+from protocol.model import AttemptId, FailureClass, Finding, Strategy, TaskResult, TaskState, Usage
 
 SHOWN_CHARS: Final = 3_000
 """Of each text that is carried: its end, where the reason stands."""
@@ -56,16 +56,18 @@ class Climbing(Verbs):
         attempts = [records.attempt(found) for found in await self._rows("attempts", change.task)]
         rung = requirements_of(row[3]).rung
         last = codec.decode_result(change.result) if change.result is not None else None
+        placements = _tried(attempts, change.epoch)
         climber = Climber(
             tier=tier.effective,
-            tried=tuple(_tried(attempts, change.epoch)),
+            tried=tuple((each.model, each.rung.effort if each.rung else Effort.NORMAL) for each in placements),
+            hosted=frozenset(each.model for each in placements if each.strategy is Strategy.CLOUD_LLM),
             pinned=bool(spec.model),
             escalation=spec.escalation or ladder.ceiling,
             budget=spec.budget,
             spent_usd=(_usage(attempts).cost_usd or 0.0) + (last.usage.cost_usd or 0.0 if last else 0.0),
             climbs=rung.number if rung else 0,
         )
-        step = climb(climber, ladder.chains, ladder.offers)
+        step = climb(climber, ladder.chains, ladder.offers, ladder.gone)
         if isinstance(step, Step):
             return replace(change, next=TaskState.QUEUED, ready_ms=None, step=step)
         return replace(change, reason=f"{change.reason}; {step}"[:2_000], facts={**change.facts, "ladder": step})
@@ -79,14 +81,13 @@ class Climbing(Verbs):
         return replace(claimed, carry=carry_of([records.attempt(row) for row in rows]))
 
 
-def _tried(attempts: Sequence[AttemptRow], epoch: int) -> list[tuple[str, Effort]]:
-    """Models and efforts of the attempts that did not pass their checks, the one that ends now last."""
-    tried = []
-    for attempt in attempts:
-        if attempt.epoch == epoch or attempt.failure is FailureClass.VERIFY:
-            placement = decode_placement(attempt.placement)
-            tried.append((placement.model, placement.rung.effort if placement.rung else Effort.NORMAL))
-    return tried
+def _tried(attempts: Sequence[AttemptRow], epoch: int) -> list[Placement]:
+    """How the attempts were placed that did not pass their checks, the one that ends now last."""
+    return [
+        decode_placement(attempt.placement)
+        for attempt in attempts
+        if attempt.epoch == epoch or attempt.failure is FailureClass.VERIFY
+    ]
 
 
 def _usage(attempts: Sequence[AttemptRow]) -> Usage:

@@ -26,10 +26,11 @@ class HealthRow(Struct, frozen=True, kw_only=True):
 
 
 class PutEndpoint(Struct, frozen=True):
-    """Keep an endpoint, new or changed. Outcome: ``None``."""
+    """Keep an endpoint, new or changed. Outcome: ``None``; NotFound if it is not new and was removed meanwhile."""
 
     endpoint: EndpointRow
     event: Event
+    is_new: bool = True
 
 
 class RemoveEndpoint(Struct, frozen=True):

@@ -21,6 +21,8 @@ class EndpointVerbs(Batches):
 
     async def _put_endpoint(self, change: e.PutEndpoint) -> None:
         row = change.endpoint
+        if not change.is_new and row.id not in {found[0] for found in await self._rows("endpoints")}:
+            raise NotFound("endpoint", row.id)
         await self._run("put_endpoint", row.id, row.kind, row.url, row.local, row.default_model)
         self._note(change.event)
 

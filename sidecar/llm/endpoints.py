@@ -96,8 +96,12 @@ class Endpoints:
             traffic.listed = listed
             report = _report(settings, listed, traffic)
         except EndpointBusy as exc:
-            self._met(settings, exc)  # it is there, it has no time: what it had stands
-            return self._seen.get(settings.id)
+            # That no work was refused by: it is there, and what it had stands.
+            seen = self._seen.get(settings.id)
+            remark = f"it does not list its models: {exc.problem}"[:_MAX_PROBLEM_CHARS]
+            still = None if seen is None else replace(seen, remark=remark)
+            self._turn(settings, still, exc.problem)
+            return still
         except EndpointDown as exc:
             self._turn(settings, None, exc.problem)
             return None

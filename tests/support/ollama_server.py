@@ -52,6 +52,7 @@ class OllamaServer:
         memory: what it can load; see :class:`Memory`.
         keep_alive_s: OLLAMA_KEEP_ALIVE in seconds.
         piece_s: how long it takes to write twelve characters.
+        listing_status: what it answers whoever asks which models it has.
     Attributes:
         requests: the bodies of all requests that were let in; ``pieces``: how many pieces of answers were written;
             ``hung_up``: how many clients left midway, which stops the writing.
@@ -63,6 +64,7 @@ class OllamaServer:
     library: Sequence[Model] = ()
     keep_alive_s: float = 300.0
     piece_s: float = 0.0
+    listing_status: int = 200
     requests: list[dict[str, Any]] = field(default_factory=list)
     hung_up: int = 0
     pieces: int = 0
@@ -111,6 +113,8 @@ class OllamaServer:
         return next((model for model in (self.models if among is None else among) if model.name == wanted), None)
 
     async def _tags(self, _: web.Request) -> web.Response:
+        if self.listing_status != 200:
+            return _error(self.listing_status, "server busy, please try again")
         return web.json_response({"models": [listed(model) | {"modified_at": now_text()} for model in self.models]})
 
     async def _ps(self, _: web.Request) -> web.Response:

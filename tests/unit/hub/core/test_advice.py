@@ -4,10 +4,11 @@ from typing import Final
 
 import pytest
 
-from hub.core.advice import DAY_MS, WELL_KNOWN, Advisor, Bounds
+from hub.core.advice import DAY_MS, MAX_COMPARED, WELL_KNOWN, Advisor, Bounds
 from hub.core.fleet import Fleet
+from hub.core.ladder import MAX_CLIMBS
 from hub.core.matching import match
-from hub.core.outcomes import FIRST, Outcome, Outcomes, Record
+from hub.core.outcomes import FIRST, Odds, Outcome, Outcomes, Record, Try
 from hub.core.routing import DEFAULT_CHAINS, Requirements, Way
 from hub.core.speeds import Demand
 from hub.core.terms import Terms
@@ -141,3 +142,32 @@ def test_a_wide_match_has_every_model_of_the_chain() -> None:
     assert [each.model for each in found.ways] == ["small", "large", "claude"]
     assert [each.model for each in narrow.ways] == ["small"]
     assert all(candidate.feasible for candidate in found.candidates)
+
+
+class Counted(Outcomes):
+    """Outcomes that count how often they are asked."""
+
+    asked = 0
+
+    def odds(self, topic: str, one: Try, now_ms: int) -> Odds:
+        self.asked += 1
+        return super().odds(topic, one, now_ms)
+
+
+def test_hundreds_of_models_cost_no_more_than_some() -> None:
+    made, outcomes = fleet(), Counted()
+    many = tuple(ModelReport(name=f"m{number:03}", size_bytes=1_000 + number) for number in range(400))
+    made.agents["one"].endpoints += (
+        EndpointReport(id="many", kind=EndpointKind.OLLAMA, url="", local=True, models=many),
+    )
+    outcomes.put(Record(topic=TOPIC, model="m377", stage=FIRST, passes=9.0, seconds=1.0))
+    asked = Advisor(made, outcomes, DEFAULT_CHAINS, now_ms=lambda: DAY_MS, mode=LearningMode.ON, bounds=NO_TRYING)
+    learnt = asked.choice(OPEN, way("m000"))
+    first = outcomes.asked
+    asked.choice(OPEN, way("m000"))
+
+    assert learnt is not None
+    assert learnt.model == "m377"  # what is known of is always compared
+    assert first <= (MAX_COMPARED + 1) * 2 * (MAX_CLIMBS + 2)
+    assert outcomes.asked == first
+    assert all(asked.risk_s(DEMAND, way(f"m{number:03}"), terms()) > 0 for number in (1, 200, 399))

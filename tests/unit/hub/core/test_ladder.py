@@ -3,9 +3,10 @@
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from hub.core.fleet import Fleet
-from hub.core.ladder import MAX_CLIMBS, Climber, Offer, Step, climb, offers_of, tier_of, tries
+from hub.core.ladder import MAX_CLIMBS, Climber, Offer, Step, climb, ladder_of, offers_of, tier_of, tries
 from hub.core.outcomes import CLIMBED, FIRST, HARDER
 from hub.core.routing import DEFAULT_CHAINS
 from protocol.choice import Effort, Escalation, Rung
@@ -131,3 +132,35 @@ def test_offers_are_the_models_of_those_who_are_there() -> None:
         ("large", Strategy.LOCAL_LLM),
         ("claude", Strategy.CLOUD_LLM),
     ]
+
+
+@pytest.mark.parametrize(
+    "name, hosted, seen, reaches",
+    [
+        ("gone:70b", False, (), "claude"),  # its name says that it was the largest
+        ("gone", False, (replace(LARGE, model="gone", size_bytes=21),), "claude"),  # so it was when it was seen last
+        ("gone", True, (), "claude"),  # a hosted one: no local model is stronger
+        ("gone", False, (replace(LARGE, model="gone", size_bytes=3),), "large"),
+    ],
+    ids=["named", "seen", "hosted", "between"],
+)
+def test_nothing_weaker_than_a_model_that_is_gone_is_tried(
+    name: str, hosted: bool, seen: tuple[Offer, ...], reaches: str
+) -> None:
+    tried = climber((name, NORMAL), (name, HIGH), hosted=frozenset({name} if hosted else ()))
+    step = climb(tried, DEFAULT_CHAINS, OFFERS, seen)
+
+    assert isinstance(step, Step)
+    assert step.rung.model == reaches
+
+
+def test_what_was_offered_before_is_known_to_the_ladder() -> None:
+    fleet = Fleet()
+    models = (ModelReport(name="m", size_bytes=5), ModelReport(name="here", size_bytes=3))
+    fleet.seen["box", "o"] = EndpointReport(id="o", kind=EndpointKind.OLLAMA, url="", local=True, models=models)
+    agent = fleet.agent("a")
+    agent.state, agent.endpoints = AgentState.IDLE, (replace(fleet.seen["box", "o"], models=models[1:]),)
+    made = ladder_of(fleet, DEFAULT_CHAINS, Escalation.TIER)
+
+    assert [offer.model for offer in made.offers] == ["here"]
+    assert [(offer.model, offer.size_bytes) for offer in made.gone] == [("m", 5)]

@@ -68,10 +68,11 @@ class Setting:
         endpoints: tuple[EndpointReport, ...] | None = None,
         troubles: tuple[EndpointTrouble, ...] | None = None,
         agent: str = "a",
+        boot: int = 1,
     ) -> None:
         known = self.fleet.agent(agent)
-        known.host, known.boot, known.state = "box", 1, AgentState.IDLE
-        self.care.heard(known, Heartbeat(sidecar=agent, boot=1, endpoints=endpoints, troubles=troubles))
+        known.host, known.boot, known.state = "box", boot, AgentState.IDLE
+        self.care.heard(known, Heartbeat(sidecar=agent, boot=boot, endpoints=endpoints, troubles=troubles))
         if endpoints is not None:
             known.endpoints = endpoints
 
@@ -235,3 +236,68 @@ async def test_each_new_refusal_is_told_to_who_counts_turns(hub: Setting) -> Non
     hub.beat(troubles=(trouble(),))
 
     assert told == [(KEY, "ollama")] * 2
+
+
+async def test_a_refusal_that_is_told_again_to_the_next_hub_is_not_counted_again(hub: Setting) -> None:
+    hub.beat(endpoints=(report(),), troubles=(trouble(refusals=1),))
+    hub.clock.ms += 1_000
+    hub.beat(troubles=(trouble(refusals=2),))
+    after, told = await hub.again(), list[str]()
+    after.care.on_refusal = lambda _key, seen: told.append(seen.id)
+    until_ms, after.clock.ms = hub.fleet.health[KEY].until_ms, hub.clock.ms + 2_000
+    after.beat(endpoints=(report(),), troubles=(trouble(refusals=2),))
+    same = after.fleet.health[KEY]
+    after.beat(troubles=(trouble(refusals=3),))
+
+    assert (same.refusals, same.until_ms, told) == (2, until_ms, ["ollama"])
+    assert after.fleet.health[KEY].refusals == 3
+
+
+async def test_a_sidecar_that_starts_again_counts_from_nothing(hub: Setting) -> None:
+    hub.beat(endpoints=(report(),), troubles=(trouble(refusals=2),))
+    hub.beat(endpoints=(report(),), troubles=(trouble(refusals=1),), boot=2)
+
+    assert hub.fleet.health[KEY].refusals == 2
+    assert hub.fleet.health[KEY].told == (("a", 2, 1),)
+
+
+async def test_a_refusal_that_ended_is_not_remembered(hub: Setting) -> None:
+    hub.beat(endpoints=(report(),), troubles=(trouble(refusals=1),))
+    hub.beat(troubles=(trouble(),))
+    hub.care.keep()
+
+    assert (await hub.again()).fleet.health[KEY].told == ()
+
+
+async def test_a_change_of_health_concerns_the_sidecars_of_its_machine(hub: Setting) -> None:
+    hub.beat(endpoints=(report(),), troubles=())
+    hub.fleet.agent("other").host = "elsewhere"
+    before = hub.fleet.generation
+    hub.beat(endpoints=(report(),), troubles=(trouble(refusals=1),))
+    near = hub.fleet.changed_since(before)
+    before = hub.fleet.generation
+    hub.care.answered(("", "big"), report("big"))
+
+    assert near == {"a"}
+    assert hub.fleet.changed_since(before) is None
+
+
+async def test_nothing_is_kept_of_sidecars_that_are_gone(hub: Setting) -> None:
+    hub.beat(endpoints=(report(),), troubles=())
+    for number in range(50):
+        hub.beat(agent=f"n{number}", endpoints=(report(),), troubles=(trouble(refusals=1),))
+        hub.fleet.forget(f"n{number}")
+    hub.care.keep()
+
+    assert hub.care.sidecars == {"a"}
+    assert hub.fleet.health[KEY].told == ()
+
+
+async def test_an_endpoint_that_only_a_forgotten_sidecar_told_of_is_gone(hub: Setting) -> None:
+    hub.beat(endpoints=(report("nas"),), troubles=(), agent="b")
+    hub.beat(endpoints=(report(),), troubles=())
+    hub.fleet.forget("b")
+    hub.care.keep()
+    hub.beat(endpoints=(report(),), troubles=())
+
+    assert (hub.state(("box", "nas")), hub.state()) == ("offline", "online")

@@ -6,10 +6,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hub.clock import SystemClock
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
+from hub.core.routing import Placement, Requirements, encode_placement
+from hub.core.speeds import ServerKey
 from hub.core.window import Window
 from hub.services.presence import MAX_AGENTS, Presence
 from hub.services.results import Results
@@ -18,7 +21,7 @@ from hub.store.refusals import Evicted, NameTaken
 from hub.store.sqlite import SqliteStore
 from protocol.errors import Overloaded
 from protocol.messages import Heartbeat, HeldAttempt, Hello
-from protocol.model import AgentState, AttemptId, AttemptState, TaskState
+from protocol.model import AgentState, AttemptId, AttemptState, EndpointKind, EndpointReport, Strategy, TaskState
 from tests.support.stores import Rows, new_task, task_id
 
 
@@ -272,3 +275,35 @@ async def test_more_names_than_a_hub_remembers_are_turned_away_and_known_ones_ar
     with pytest.raises(Overloaded, match="20000 agents are known"):
         await presence.hello(hello(1, sidecar="one more"))
     await presence.hello(hello(2))
+
+
+# --- what an earlier hub gave away ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "seen, server",
+    [
+        ((("h", "box"),), ("h", "box")),
+        ((("h", "box"), ("h", "box@a")), ("h", "box@a")),
+        ((("", "box"), ("other", "box")), ("", "box")),
+        ((), ("h", "box")),
+    ],
+    ids=["its own", "a second one of the name", "added by people", "never seen"],
+)
+async def test_an_attempt_of_an_earlier_hub_takes_its_turn_on_its_server(
+    presence: Presence, fleet: Fleet, store: SqliteStore, seen: tuple[ServerKey, ...], server: ServerKey
+) -> None:
+    rows = Rows(store)
+    asked = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM,), model="m", repo="r").text
+    await rows.add(new_task(1, class_text=asked))
+    placed = Placement(
+        strategy=Strategy.LOCAL_LLM, executor="chat", agent="a", reason="", at_ms=1, endpoint="box", model="m"
+    )
+    await store.commit(replace(rows.claim_change(1), placement=encode_placement(placed)))
+    fleet.agent("a").host = "h"
+    for key in seen:
+        fleet.seen[key] = EndpointReport(id=key[1], kind=EndpointKind.OLLAMA, url="u", local=True)
+    presence.take((await store.start()).standing.held)
+
+    held = fleet.held[task_id(1)]
+    assert (held.server, held.model, held.crowd, held.repo) == (server, "m", 1, "r")

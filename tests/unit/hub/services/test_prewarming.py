@@ -11,6 +11,7 @@ import pytest
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.speeds import Speeds
+from hub.core.terms import Rates
 from hub.core.window import Window
 from hub.services.dispatch import Dispatch
 from hub.services.intake import Intake
@@ -59,6 +60,7 @@ class Bench:
     intake: Intake
     prewarming: Prewarming
     events: list[Event]
+    dear: set[str]
 
     async def submit(self, *specs: TaskSpec) -> list[str]:
         made = await self.intake.submit(list(specs), key=None, digest=b"", by="x")
@@ -87,18 +89,20 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         add(fleet, name, model("m", 10.0), model("n", 10.0), slots=2)
         fleet.agents[name].capabilities |= {PREWARM} if name == "a" else set()
     fleet.agents["b"].endpoints = ()
-    speeds, events = Speeds(), list[Event]()
-    prewarming = Prewarming(store, fleet, window, speeds, line, clock)
+    speeds, events, dear = Speeds(), list[Event](), set[str]()
+    rates = Rates(risk=lambda _demand, way, _terms: 1_000.0 if way.agent in dear else 0.0)
+    dispatch = Dispatch(store, fleet, window, line, clock, lease_s=30.0, speeds=speeds, rates=rates)
+    prewarming = Prewarming(store, fleet, window, speeds, line, clock, matcher=dispatch.matcher, rates=rates)
 
     def committed(some: "list[Event] | tuple[Event, ...]") -> None:
         events.extend(some)
         prewarming.committed(some)
 
     store.on_commit = committed
-    store.on_seal = Dispatch(store, fleet, window, line, clock, lease_s=30.0, speeds=speeds).run
+    store.on_seal = dispatch.run
     intake = Intake(store, fleet, window, line, clock, IdMaker(Random(1).getrandbits))
     loop = asyncio.create_task(prewarming.run())
-    yield Bench(store, fleet, clock, line, intake, prewarming, events)
+    yield Bench(store, fleet, clock, line, intake, prewarming, events, dear)
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
     await store.close()
@@ -200,3 +204,16 @@ async def test_a_wish_goes_with_its_sidecar(bench: Bench) -> None:
 
     assert bench.prewarming.wishes == ()
     assert bench.line.wishes == [("a", "n", True)]
+
+
+async def test_a_model_is_loaded_where_its_work_will_go_all_things_counted(bench: Bench) -> None:
+    add(bench.fleet, "c", model("n", 10.0), slots=2)
+    bench.fleet.agents["c"].capabilities |= {PREWARM}
+    bench.dear.add("a")
+    [first] = await bench.submit(TaskSpec(command="make", executor="shell"))
+    await bench.submit(chat("n", first))
+    await bench.settle()
+    bench.prewarming.committed([Event(kind=EventKind.TASK_ITERATION, at_ms=1, task=first)])
+    await bench.until(1)
+
+    assert bench.line.wishes == [("c", "n", True)]

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -10,9 +12,11 @@ from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.services.health import EndpointHealth
 from hub.services.registry import EndpointExists, Registry
+from hub.store.endpoint_changes import RemoveEndpoint
 from hub.store.sqlite import SqliteStore
-from protocol.api import EndpointBody
-from protocol.errors import BadInput, NotFound
+from protocol.api import EndpointBody, EndpointPatch
+from protocol.errors import BadInput, EndpointBusy, EndpointDown, NotFound
+from protocol.events import Event, EventKind
 from protocol.listing import Listed
 from protocol.model import EndpointKind, ModelReport
 
@@ -80,3 +84,92 @@ async def test_an_endpoint_that_is_removed_while_all_are_looked_at_does_not_end_
     for loop in loops:
         loop.cancel()
     await asyncio.gather(*loops, return_exceptions=True)
+
+
+class Gate:
+    """A probe that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+        self.fault: EndpointDown | None = None
+
+    async def __call__(self, _kind: EndpointKind, _url: str) -> Listed:
+        self.asked.set()
+        await self.open.wait()
+        if self.fault is not None:
+            raise self.fault
+        return Listed((ModelReport(name="m"),))
+
+
+@dataclass
+class Gated:
+    """A hub whose endpoints answer when they are told to."""
+
+    store: SqliteStore
+    gate: Gate
+    registry: Registry
+
+    async def changing(self, **change: Any) -> "asyncio.Task[Any]":
+        """Somebody changes the endpoint; it is being probed."""
+        self.gate.asked.clear()
+        self.gate.open.clear()
+        task = asyncio.create_task(self.registry.change("big", EndpointPatch(**change), by="x"))
+        await self.gate.asked.wait()
+        return task
+
+    async def ids(self) -> list[str]:
+        return [row.id for row in await self.store.endpoints()]
+
+
+@pytest.fixture
+async def gated() -> AsyncIterator[Gated]:
+    store = SqliteStore(":memory:")
+    await store.open()
+    fleet, clock, gate = Fleet(), SystemClock(), Gate()
+    made = Gated(store, gate, Registry(store, fleet, clock, gate, EndpointHealth(store, fleet, clock, Random(1))))
+    gate.open.set()
+    await made.registry.add(EndpointBody(kind=EndpointKind.OLLAMA, url=URL, id="big"), by="x")
+    yield made
+    await store.close()
+
+
+async def test_an_endpoint_that_is_removed_while_it_is_changed_stays_removed(gated: Gated) -> None:
+    changing = await gated.changing(default_model="n")
+    await gated.registry.remove("big", by="y")
+    gated.gate.open.set()
+    with pytest.raises(NotFound):
+        await changing
+
+    assert await gated.ids() == []
+    assert gated.registry.endpoints().endpoints == ()
+
+
+async def test_an_endpoint_that_another_hub_has_removed_meanwhile_stays_removed(gated: Gated) -> None:
+    changing = await gated.changing(default_model="n")
+    await gated.store.commit(RemoveEndpoint("big", Event(kind=EventKind.ENDPOINT_REMOVED, at_ms=1)))
+    gated.gate.open.set()
+    with pytest.raises(NotFound):
+        await changing
+
+    assert await gated.ids() == []
+
+
+async def test_of_two_changes_at_once_none_undoes_the_other(gated: Gated) -> None:
+    first = await gated.changing(default_model="n")
+    second = await gated.changing(local=False)
+    gated.gate.open.set()
+    ends = await asyncio.gather(first, second, return_exceptions=True)
+
+    assert sorted(type(end).__name__ for end in ends) == ["Conflict", "EndpointView"]
+    kept = (await gated.store.endpoints())[0]
+    assert (kept.default_model, kept.local) in {("n", True), ("", False)}
+
+
+async def test_an_added_endpoint_that_has_no_time_to_list_its_models_stays_up(gated: Gated) -> None:
+    states = []
+    for gated.gate.fault in (EndpointBusy("big", "it answers 503"), EndpointDown("big", "it is gone")):
+        await gated.registry.look()
+        seen = gated.registry.endpoint("big")
+        states.append((seen.state, seen.detail, [model.name for model in seen.models]))
+
+    assert states == [("up", "it answers 503", ["m"]), ("down", "it is gone", ["m"])]

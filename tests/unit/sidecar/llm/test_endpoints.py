@@ -291,3 +291,19 @@ def test_an_added_endpoint_that_cannot_be_used_is_refused(kind: EndpointKind, ur
         Endpoints([]).adopt(added(kind, url))
 
     assert "secret" not in str(caught.value)
+
+
+async def test_a_server_that_has_no_time_to_list_its_models_has_refused_no_work(ollama: OllamaServer) -> None:
+    endpoints = Endpoints([EndpointSettings("box", EndpointKind.OLLAMA, ollama.url)])
+    ollama.listing_status = 503
+    unseen = (await endpoints.discover(), [trouble.refusals for trouble in endpoints.troubles])
+    ollama.listing_status = 200
+    (well,) = await endpoints.discover()
+    ollama.listing_status = 429
+    (busy,) = await endpoints.discover()
+    troubles = endpoints.troubles
+    await endpoints.close()
+
+    assert unseen == ((), [0])  # nobody knows what it has
+    assert (busy.models, troubles) == (well.models, ())
+    assert "answers 429" in busy.remark
