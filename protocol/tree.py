@@ -94,6 +94,30 @@ class Tree:
         found = self._stat(names_of(path))
         return "" if found is None else _KINDS.get(stat.S_IFMT(found.st_mode), "other")
 
+    def kind_for_sure(self, path: str) -> str:
+        """As :meth:`kind`, but only what is not there is nothing: what cannot be looked at may be anything.
+
+        Raises:
+            BadInput: the path leaves the workspace, leads through a link, or cannot be looked at.
+        """
+        names = names_of(path)
+        for above in range(1, len(names)):
+            kind = self._sure(names[:above], path)
+            if kind == "link":
+                raise _refusal(path, "leads through a link; links are not followed")
+            if kind != "directory":
+                return ""
+        return self._sure(names, path)
+
+    def _sure(self, names: tuple[str, ...], path: str) -> str:
+        try:
+            found = self._look(names)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as exc:
+            raise _refusal(path, _why(exc)) from exc
+        return _KINDS.get(stat.S_IFMT(found.st_mode), "other")
+
     def size_bytes(self, path: str) -> int:
         """How large a regular file is; 0 if there is none.
 
@@ -104,13 +128,16 @@ class Tree:
         return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
 
     def _stat(self, names: tuple[str, ...]) -> os.stat_result | None:
-        if not names:
-            return self.root.lstat()
         try:
-            with self._directory(names[:-1]) as above:
-                return os.stat(names[-1], dir_fd=above, follow_symlinks=False)
+            return self._look(names)
         except OSError:
             return None
+
+    def _look(self, names: tuple[str, ...]) -> os.stat_result:
+        if not names:
+            return self.root.lstat()
+        with self._directory(names[:-1]) as above:
+            return os.stat(names[-1], dir_fd=above, follow_symlinks=False)
 
     def read_whole(self, path: str, limit_bytes: int) -> bytes:
         """All of a regular file.

@@ -1,7 +1,7 @@
 """Run a test command at the commit that the work began from, so that old failures are told from new ones.
 
 The files of that commit are laid out beside the workspace, without a repository, and are gone when the command has
-ended. What it said is kept for other attempts from the same commit. Its caller is :mod:`sidecar.rounds`.
+ended. What it said is kept for other attempts from the same commit. Its caller is :mod:`sidecar.proof`.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from protocol.errors import WorkFailed
+from sidecar.checks.base import env_of
 from sidecar.core.tallies import Tally, tally
 from sidecar.errors import CannotStart
 from sidecar.sandbox.cell import Sandbox
@@ -35,7 +36,7 @@ class Baselines:
         self._workspaces, self._sandbox = workspaces, sandbox
         self._known: OrderedDict[tuple[str, str, str], Tally | None] = OrderedDict()
 
-    async def before(self, workspace: Workspace, scratch: Path, command: str, timeout_s: float) -> Tally | None:
+    async def before(self, workspace: Workspace, room: Path, command: str, timeout_s: float) -> Tally | None:
         """What ``command`` says about its tests at the base of ``workspace``.
 
         Returns:
@@ -48,7 +49,7 @@ class Baselines:
         if key not in self._known:
             try:
                 # A room that the work has never seen: what it has put into its own home says nothing about the base.
-                self._known[key] = await self._run(workspace, scratch / f"base-{token_hex(8)}", command, timeout_s)
+                self._known[key] = await self._run(workspace, room / f"base-{token_hex(8)}", command, timeout_s)
             except (WorkFailed, CannotStart, OSError, tarfile.TarError) as exc:  # TimeoutError is an OSError
                 log.info("no_baseline", commit=workspace.base_commit, command=command[:200], why=str(exc))
                 return None
@@ -64,12 +65,13 @@ class Baselines:
                 await self._workspaces.archive(workspace, archive)
                 await asyncio.to_thread(_unpack, archive, folder / "tree")
                 cell = self._sandbox.cell(workspace.attempt, Place(folder / "tree", folder))
-                outcome = await cell.run(command, timeout_s=timeout_s, max_output_bytes=MAX_SAID_BYTES)
+                env = env_of(cell)
+                outcome = await cell.run(command, env=env, timeout_s=timeout_s, max_output_bytes=MAX_SAID_BYTES)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if outcome.timed_out:
             raise TimeoutError(f"the tests take longer than {timeout_s:g} s")
-        return tally(outcome.output)
+        return await asyncio.to_thread(tally, outcome.output)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

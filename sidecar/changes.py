@@ -1,7 +1,7 @@
 """What work has changed, line by line: what git tells, completed with what only the files tell.
 
 Those are new files, and those that git takes for no text: attributes in the tree may call any file binary. Its caller
-is :mod:`sidecar.rounds`.
+is :mod:`sidecar.proof`.
 """
 
 import asyncio

@@ -21,6 +21,7 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
         ├── RepositoryRefused   it asks for credentials that this host lacks, or refuses them
         ├── RepositoryUnreachable   the network, or the server, does not answer; worth another try
         ├── PushRefused         the remote did not take the branch
+        ├── WorkUnreadable      what the work has left in its repository is in the way
         └── GitFailed           any other git command that failed
 
 :class:`LeaseOver` is none of them: it says that the work has to stop, whatever it is worth.
@@ -215,6 +216,16 @@ class PushRefused(WorkspaceFailed):
         )
 
 
+class WorkUnreadable(WorkspaceFailed):
+    """What the work has left where git works cannot be read or put away: its own doing, on any machine."""
+
+    code = "work_unreadable"
+
+    def __init__(self, why: str, path: str) -> None:
+        self.why, self.path = why, path
+        super().__init__(f"what the work has left in its repository is in the way: {why}: {shown(path)}")
+
+
 class GitFailed(WorkspaceFailed):
     """A git command failed for a reason that is none of the others; ``exit_code`` is ``None`` if it ran out of time."""
 
@@ -234,6 +245,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     PushRefused: FailureClass.INPUT,  # the work is done and kept: doing it again would be refused again
     EndpointDown: FailureClass.QUOTA,
     ModelFailed: FailureClass.AGENT,
+    WorkUnreadable: FailureClass.AGENT,
     BudgetSpent: FailureClass.BUDGET,
 }
 

@@ -9,7 +9,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +33,6 @@ from protocol.model import (
     TaskSpec,
     Usage,
 )
-from sidecar.baseline import Baselines
-from sidecar.changes import changes_of
-from sidecar.checks.base import Ground
 from sidecar.core.outcome import Ending, commit_message, draft_message, fit_result, tail
 from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, inherited, lead, verdict
 from sidecar.errors import LeaseOver, failure_of
@@ -45,8 +41,8 @@ from sidecar.keep import Depot, keep_files
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes
+from sidecar.proof import Proof
 from sidecar.sandbox.cell import Cell, Level, Sandbox
-from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
 
 OVERTIME_S: Final = 10.0
@@ -81,10 +77,10 @@ class Parts:
     endpoints: Endpoints
     leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
     depot: Depot | None = None
-    baselines: Baselines = field(init=False)
+    proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "baselines", Baselines(self.workspaces, self.sandbox))
+        object.__setattr__(self, "proof", Proof(self.workspaces, self.sandbox))
 
     def begin(
         self,
@@ -296,7 +292,7 @@ class Rounds:
                 self._record(execution, ())
                 return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)
             self._on_step("verify")
-            match self._judge(execution, await self._verify(workspace, cell)):
+            match self._judge(execution, await self._verify(workspace)):
                 case Pass():
                     return Ending("pass", self.result())
                 case GiveUp() as given_up:
@@ -337,21 +333,18 @@ class Rounds:
     def _spend(self, usage: Usage) -> None:
         self._underway = usage
 
-    async def _verify(self, workspace: Workspace, cell: Cell) -> tuple[Finding, ...]:
+    async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
         if not self._spec.verification:
             return ()
         # What the work has left running could change what is being checked, or what was.
         await self._parts.processes.end_attempt(self._attempt)
-        parts = self._parts
-        ground = Ground(
-            cell=cell,
+        return await self._parts.proof.findings(
+            self._spec.verification,
+            workspace,
+            self._scratch.with_name(f"{self._scratch.name}-checks"),
             timeout_s=max(self._remaining().seconds, CHECKS_S),
             log=self._log,
-            uncommitted=partial(parts.workspaces.uncommitted, workspace),
-            changes=partial(changes_of, parts.workspaces, workspace),
-            before=partial(parts.baselines.before, workspace, self._scratch),
         )
-        return await verify(self._spec.verification, ground)
 
     def _judge(self, execution: Execution, findings: tuple[Finding, ...]) -> Verdict:
         self._record(execution, findings)

@@ -4,17 +4,20 @@ Returns findings and decides nothing: what follows from them is ``sidecar/core/v
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from protocol.checks import Check
 from protocol.model import Finding
 from sidecar.checks import CHECKS
 from sidecar.checks.base import Ground, finding, kind_of
+from sidecar.sandbox.cell import Cell
 
 
-async def verify(checks: Sequence[Check], ground: Ground) -> tuple[Finding, ...]:
-    """One finding per check, in the order of ``checks``.
+async def verify(
+    checks: Sequence[Check], ground: Ground, room: Callable[[], Cell] | None = None
+) -> tuple[Finding, ...]:
+    """One finding per check, in the order of ``checks``; ``room`` gives each of them a place with a home of its own.
 
     The time of ``ground`` bounds all of them together; a check that has no time left fails and says so. Its log gets
     the output as it comes, and one line per finding on the stream ``check``. Nothing that the work has started may run
@@ -26,7 +29,8 @@ async def verify(checks: Sequence[Check], ground: Ground) -> tuple[Finding, ...]
     for check in checks:
         left_s = ends - clock()
         if left_s > 0:
-            found = await CHECKS[kind_of(check)](check, replace(ground, timeout_s=left_s))
+            cell = ground.cell if room is None else room()
+            found = await CHECKS[kind_of(check)](check, replace(ground, cell=cell, timeout_s=left_s))
         else:
             found = finding(
                 check, passed=False, detail=f"not run: the {ground.timeout_s:g} s for all checks are used up"

@@ -36,6 +36,19 @@ class Workspace:
     """It holds what an earlier attempt has left."""
     walls: Walls | None = None
     """Where git runs on the files that the work has written; ``None``: nothing but us has written any."""
+    eyes: Walls | None = None
+    """The same for git with a repository of ours, at :meth:`look`: nothing of the work reaches it there."""
+
+    @property
+    def sight_dir(self) -> Path:
+        """A repository of ours to look at the work with (``sidecar/sight.py``)."""
+        return self.git_dir.with_suffix(".sight")
+
+    def look(self, scratch: Path) -> Place:
+        """Where the work is looked at: beside its files only what is ours, in directories that it does not know."""
+        self.sight_dir.mkdir(mode=0o700, exist_ok=True)
+        read = (self.cache / "objects",) if self.cache is not None else ()
+        return Place(workspace=self.path, scratch=scratch, read=read, write=(self.sight_dir,))
 
     def place(self, scratch: Path) -> Place:
         """What the programs of the attempt get of this disk.

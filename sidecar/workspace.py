@@ -9,6 +9,7 @@ Holds, under one root::
     work/<task>-e<epoch>.kept            says that the directory was kept on purpose when the attempt ended
     alone/<task>-e<epoch>.git            the attempt's own repository; what is in the cache it reads there
     alone/<task>-e<epoch>.cache          names that cache
+    alone/<task>-e<epoch>.sight          ours, while somebody looks at what the attempt has changed
 
 The working directory and its repository belong to the attempt, which may write anything into them; the cache does not:
 work only reads the objects in it, and what is delivered is fetched into it and goes from there. Git runs on the files
@@ -20,10 +21,11 @@ ever touching a newer one's branch. The caller is :mod:`sidecar.runner`.
 """
 
 import asyncio
+import errno
 import os
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -35,12 +37,12 @@ from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
 from sidecar.cache import Caches, make_empty, tidy
-from sidecar.core.diff import PATCH
 from sidecar.core.outcome import DRAFT
-from sidecar.errors import GitFailed, PushRefused
+from sidecar.errors import GitFailed, PushRefused, WorkUnreadable
 from sidecar.folders import claim, remove_tree, write_afresh
 from sidecar.git import Git, checked_address, checked_branch
 from sidecar.process import Processes
+from sidecar.sight import Sight
 from sidecar.workplace import Workspace as Workspace  # noqa: PLC0414 - it was here first, and is passed on
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}-e[0-9]+")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 KEPT_S: Final = 7 * 24 * 3600.0
 """How long a working directory that was kept on purpose survives the sweeps."""
+_ILL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What the machine is to blame for."""
+_ENDS: Final = frozenset({".lock", ".kept", ".git", ".cache", ".sight"})
 _AUTHOR: Final = re.compile(r"[^<>\x00-\x1f]+ <[^<>\s]*>")
 
 
@@ -66,7 +71,7 @@ class Workspaces:
         cache, self._work, self._alone = root / "cache", root / "work", root / "alone"
         for folder in (cache, self._work, self._alone):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._caches = Caches(cache, self._git)
+        self._caches, self._sight = Caches(cache, self._git), Sight(self._git)
 
     async def open(self, attempt: AttemptId, spec: TaskSpec, agent: str, carry: Carry | None = None) -> Workspace:
         """The workspace of a new attempt, at the newest state of the branch that the task names.
@@ -126,19 +131,15 @@ class Workspaces:
         return tuple(sorted(touched))
 
     async def patch(self, workspace: Workspace) -> tuple[str, tuple[str, ...]]:
-        """How tracked files differ from the base, committed or not, and the paths that are not tracked.
+        """How files of the base differ from it, committed or not, and the paths that are new.
 
         The patch is for :func:`sidecar.core.diff.read_patch`; without a base it is empty and all paths are named.
 
         Raises:
             GitFailed: git could not, or there is more than anybody could want to look at.
         """
-        if not workspace.base_commit:
-            return "", await self.uncommitted(workspace)
         await self._look_again(workspace)
-        patch = await self._in(workspace, "diff", *PATCH, workspace.base_commit, "--")
-        listed = await self._in(workspace, "ls-files", "--others", "--exclude-standard", "-z")
-        return patch, tuple(path for path in listed.split("\0") if path)
+        return await self._sight.patch(workspace)
 
     async def archive(self, workspace: Workspace, file: Path) -> None:
         """Write the files of the base to ``file``, a tar archive.
@@ -146,8 +147,7 @@ class Workspaces:
         Raises:
             GitFailed: git could not.
         """
-        await self._restore(workspace)
-        await self._in(workspace, "archive", "--format=tar", f"--output={file}", workspace.base_commit)
+        await self._sight.archive(workspace, file)
 
     async def commit(self, workspace: Workspace, message: str, author: str) -> str:
         """Commit everything that is not ignored and put it on the branch of the attempt.
@@ -265,7 +265,7 @@ class Workspaces:
         spared = {_name(attempt) for attempt in held}
         removed = 0
         for path in sorted([*self._work.iterdir(), *self._alone.iterdir()]):
-            name = path.name.removesuffix(".lock").removesuffix(".kept").removesuffix(".git").removesuffix(".cache")
+            name = path.stem if path.suffix in _ENDS else path.name
             if name in spared or _is_young(self._kept(name)):
                 continue
             if not _NAME.fullmatch(name):
@@ -381,22 +381,14 @@ class Workspaces:
 
     async def _restore(self, workspace: Workspace) -> None:
         """Have git obey us again, whatever the work has written into the repository."""
-        await asyncio.to_thread(tidy, workspace.git_dir, workspace.cache)
+        await asyncio.to_thread(_by_the_work, tidy, workspace.git_dir, workspace.cache)
 
     async def _look_again(self, workspace: Workspace) -> None:
         """Have git see every change: its index can be told to take changed files for unchanged ones."""
         await self._restore(workspace)
-        (workspace.git_dir / "index.lock").unlink(missing_ok=True)  # of a git that was killed with the work's processes
-        listed = (await self._in(workspace, "ls-files", "-v", "-z")).split("\0")
-        assumed = [entry[2:] for entry in listed if entry[:1].islower()]
-        # A skipped file that is not there was left out on purpose (a sparse checkout), and is not deleted.
-        skipped = [
-            path for entry in listed if entry[:1] in {"S", "s"} if (workspace.path / (path := entry[2:])).exists()
-        ]
-        for flag, paths in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
-            if paths:
-                names = "\0".join(paths).encode()
-                await self._in(workspace, "update-index", flag, "-z", "--stdin", stdin=names)
+        # Of a git that was killed with the work's processes.
+        await asyncio.to_thread(_by_the_work, remove_tree, workspace.git_dir / "index.lock")
+        await self._sight.rebuild(workspace)
 
     async def _strangers(self, workspace: Workspace) -> list[str]:
         """What keeps git out of other repositories in the tree: it would start a git there that obeys them."""
@@ -429,6 +421,20 @@ def _name(attempt: AttemptId) -> str:
     name = f"{attempt.task}-e{attempt.epoch}"
     assert _NAME.fullmatch(name), f"task ids are made by the hub and safe in paths, found {name!r}"
     return name
+
+
+def _by_the_work(do: Callable[..., object], *arguments: object) -> None:
+    """Do something where the work may write; what stops us is what the work has put there, unless the disk is ill.
+
+    Raises:
+        WorkUnreadable: something is in the way.
+    """
+    try:
+        do(*arguments)
+    except OSError as exc:
+        if exc.errno in _ILL:
+            raise GitFailed("tidy", None, str(exc)) from exc
+        raise WorkUnreadable(exc.strerror or str(exc), str(exc.filename or "")) from exc
 
 
 def _is_young(kept: Path) -> bool:

@@ -43,6 +43,13 @@ class Ground:
     uncommitted: Callable[[], Awaitable[tuple[str, ...]]]
     changes: Callable[[], Awaitable[tuple[Change, ...]]]
     before: Callable[[str, float], Awaitable[Tally | None]]
+    has_base: bool = True
+    """Whether the work began from a commit; else it began with nothing."""
+
+
+def env_of(cell: Cell) -> dict[str, str]:
+    """What the commands of checks see: a home that the work has never seen, and no packages from one."""
+    return {"HOME": str(cell.home), "PYTHONNOUSERSITE": "1"}
 
 
 def kind_of(check: Check) -> str:
@@ -73,6 +80,7 @@ async def run_command(check: Check, command: str, ground: Ground) -> tuple[Findi
     try:
         outcome = await ground.cell.run(
             command,
+            env=env_of(ground.cell),
             timeout_s=timeout_s,
             on_output=ground.log,
             max_output_bytes=MAX_READ_BYTES,

@@ -4,6 +4,7 @@ The change is the one that the workspace's owner sees (``Workspaces.patch``), ag
 from; without a repository, all that is in the workspace.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -23,7 +24,7 @@ def _judging(judge: Callable[[_C, Sequence[Change]], list[str]]) -> Callable[[_C
 
     async def run(check: _C, ground: Ground) -> Finding:
         try:
-            wrong = judge(check, await ground.changes())
+            wrong = await asyncio.to_thread(judge, check, await ground.changes())
         except WorkFailed as exc:
             return finding(check, passed=False, detail=str(exc))
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

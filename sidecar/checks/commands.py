@@ -4,6 +4,7 @@ Of tests that is not enough. What the command says about them is compared with w
 failed are run once more, and tests that the work itself has changed prove nothing (``sidecar/core/judging.py``).
 """
 
+import asyncio
 import dataclasses
 from typing import Final
 
@@ -28,7 +29,7 @@ async def command_passes(check: CheckCommandSucceeds, ground: Ground) -> Finding
 async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     """Passes if the tests do, no fewer of them than before the work, and the work has not changed what proves it."""
     try:
-        early = tampering(check, await ground.changes())  # before anything of the work runs, and could put it back
+        early = await _tampering(check, ground)  # before anything of the work runs, and could put it back
     except WorkFailed as exc:
         return finding(check, passed=False, detail=str(exc))
     found, now, judgement = await _run(check, ground)
@@ -41,7 +42,7 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     if not found.passed:
         return found
     try:
-        reasons = tuple(dict.fromkeys((*early, *tampering(check, await ground.changes()))))
+        reasons = tuple(dict.fromkeys((*early, *await _tampering(check, ground))))
     except WorkFailed as exc:
         return replace(found, passed=False, detail=str(exc))
     if not reasons:
@@ -51,14 +52,19 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     return replace(found, passed=False, detail=said)
 
 
+async def _tampering(check: CheckTestPasses, ground: Ground) -> tuple[str, ...]:
+    """What the work has changed of its proof; how much there is to read is up to the work."""
+    return await asyncio.to_thread(tampering, check, await ground.changes(), has_base=ground.has_base)
+
+
 async def _run(check: CheckTestPasses, ground: Ground) -> tuple[Finding, Tally | None, Judgement]:
     """One run of the tests, what it said, and what that is worth."""
     found, said = await run_command(check, check.command, ground)
-    now = tally(said)
+    now = await asyncio.to_thread(tally, said)
     is_over = found.exit_code is not None and found.exit_code >= 0
     if not is_over or (now is None and found.exit_code != 0):
         return found, now, Judgement(found.passed)
     left_s = time_for(check, ground) - found.seconds
     before = await ground.before(check.command, left_s) if left_s > 0 else None
-    judgement = judge(check, found.exit_code, now, before)
+    judgement = await asyncio.to_thread(judge, check, found.exit_code, now, before)
     return replace(found, passed=judgement.passed, detail=judgement.detail or found.detail), now, judgement

@@ -35,7 +35,7 @@ async def file_exists(check: CheckFileExists, ground: Ground) -> Finding:
 async def file_absent(check: CheckFileAbsent, ground: Ground) -> Finding:
     """Passes if nothing is there: no file, no directory, and no link either."""
     try:
-        kind = await asyncio.to_thread(Tree(ground.cell.workspace).kind, check.path)
+        kind = await asyncio.to_thread(Tree(ground.cell.workspace).kind_for_sure, check.path)
     except BadInput as exc:
         return finding(check, passed=False, detail=str(exc))
     return finding(check, passed=not kind, detail=f"{check.path!r} is there, a {kind}" if kind else "")

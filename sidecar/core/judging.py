@@ -26,13 +26,27 @@ TESTS: Final = (
 """Where tests are, in the languages whose runners are understood."""
 
 SETTINGS: Final = (
-    "conftest.py", "pytest.ini", ".pytest.ini", "tox.ini", "sitecustomize.py", "usercustomize.py", "*.pth",
-    "pytest.py", "_pytest/**", "pluggy.py", "unittest.py", "unittest/**",
+    "conftest.py", "pytest.ini", ".pytest.ini", "tox.ini",
     ".gitattributes", "jest.config.*", "vitest.config.*", "karma.conf.*", ".mocharc.*", "nextest.toml",
 )  # fmt: skip
-"""What can make a runner leave tests out, or make them pass."""
+"""What can make a runner leave tests out; every project may have its own."""
+
+SHADOWS: Final = (
+    "sitecustomize.py", "usercustomize.py", "*.pth", "pytest.py", "_pytest/**", "pluggy.py", "unittest.py",
+    "unittest/**", "**/node_modules/.bin/*",
+)  # fmt: skip
+"""What takes the place of the runner, or gets in before it: no honest work needs that."""
 
 _MIXED: Final = ("pyproject.toml", "setup.cfg", "package.json", "Cargo.toml", "Makefile", "justfile")
+_FOREIGN: Final = frozenset({"node_modules", "site-packages"})
+"""Folders of installed packages, which hold settings of their own."""
+_ALWAYS: Final = frozenset({"sitecustomize.py", "usercustomize.py"})
+STEERING: Final = tuple(
+    pattern if "/" in pattern else f"**/{pattern}"
+    for pattern in (*SETTINGS, *SHADOWS, *_MIXED)
+    if pattern != "*.pth"  # counts only among installed packages; elsewhere it is the name of weights of models
+)
+"""Files that count even where git ignores them, as patterns of git; :func:`steers` has the last word."""
 _ABOUT_TESTS: Final = re.compile(
     r"pytest|testpaths|addopts|python_(?:files|classes|functions)|deselect|norecursedirs|unittest|jest|vitest|mocha"
     r"|\btests?\b",
@@ -97,19 +111,36 @@ def _fewer(now: Tally, before: Tally) -> str:
     return "; ".join(said)
 
 
-def tampering(check: CheckTestPasses, changes: Sequence[Change]) -> tuple[str, ...]:
+def steers(path: str, *, is_link: bool) -> bool:
+    """Whether a file that git ignores may decide what tests do.
+
+    Installed packages bring settings that decide nothing here; there only what every interpreter reads counts, and a
+    program of ``node_modules/.bin`` that is no link to a package.
+    """
+    folders = set(path.split("/")[:-1])
+    if path.endswith("/") or not folders & _FOREIGN:
+        return True
+    return path.rpartition("/")[2] in _ALWAYS or ("/.bin/" in f"/{path}" and not is_link)
+
+
+def tampering(check: CheckTestPasses, changes: Sequence[Change], *, has_base: bool = True) -> tuple[str, ...]:
     """What the work has changed of the tests that are to prove it, one reason each, without what ``may_edit`` allows.
 
     New test files, and lines added to old ones, are what good work does: they count only where they skip something.
+    Work that begins with nothing (not ``has_base``) makes its own settings, too.
     """
     judged = (change for change in changes if not matches(change.path, check.may_edit))
-    return tuple(reason for change in judged for reason in _reasons(change, check.command))
+    return tuple(reason for change in judged for reason in _reasons(change, check.command, has_base=has_base))
 
 
-def _reasons(change: Change, command: str) -> Iterator[str]:
+def _reasons(change: Change, command: str, *, has_base: bool) -> Iterator[str]:
     path = change.path
     name = path.rpartition("/")[2]
-    if matches(path, SETTINGS):
+    if matches(path, SHADOWS):
+        yield f"{path} decides which tests run, and was {_verb(change)}"
+    elif not has_base and (name in _MIXED or matches(path, SETTINGS)):
+        return
+    elif matches(path, SETTINGS):
         yield f"{path} decides which tests run, and was {_verb(change)}"
     elif name in _MIXED:
         lines = [*change.removed, *(line for _, line in change.added)]

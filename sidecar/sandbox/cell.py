@@ -203,6 +203,11 @@ class Cell:
         """How well they are kept in."""
         return self._sandbox.level
 
+    @property
+    def home(self) -> Path:
+        """What its programs take for home."""
+        return self._place.home
+
     def __init__(self, sandbox: Sandbox, processes: Processes, attempt: AttemptId, place: Place) -> None:
         self._sandbox, self._processes, self._place = sandbox, processes, place
         self.attempt, self.workspace = attempt, place.workspace

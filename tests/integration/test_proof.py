@@ -4,8 +4,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from protocol.checks import CheckDiffLimits, CheckNoPlaceholders, CheckProtectedPaths, CheckTestPasses
+from protocol.checks import (
+    CheckCommandSucceeds,
+    CheckDiffLimits,
+    CheckNoPlaceholders,
+    CheckProtectedPaths,
+    CheckTestPasses,
+)
 from protocol.messages import Report
 from protocol.model import AttemptState, Budget, Context, TaskSpec
 from tests.support.repositories import make_remote
@@ -116,7 +123,27 @@ async def test_the_whole_change_is_judged_also_what_git_is_told_not_to_show(benc
     )
 
     tests, put_off, size, protected = report.result.report
-    assert tests.passed
+    assert tests.detail.endswith("what proves it: .gitattributes decides which tests run, and was added")
     assert put_off.detail == "calc.py:6: TODO"
     assert size.detail == "3 files changed, at most 2; the lines of calc.py cannot be counted"
     assert protected.detail == "new.lock is protected by '*.lock'"
+
+
+async def test_what_the_work_leaves_in_its_home_is_not_there_for_the_checks(bench: Bench, tmp_path: Path) -> None:
+    plant = "echo planted > ~/.gitconfig; test -e ~/.gitconfig"
+    look = CheckCommandSucceeds(command='test ! -e ~/.gitconfig && test -n "$PYTHONNOUSERSITE" && touch ~/of-a-check')
+    again = CheckCommandSucceeds(command="test ! -e ~/of-a-check")
+    report = await done(bench, tmp_path, f"{FIX}; {plant}", look, again)
+
+    assert report.result.verified is True, report.result.report
+
+
+async def test_settings_of_work_that_begins_with_nothing_are_its_own(bench: Bench) -> None:
+    tests = "import unittest\nclass T(unittest.TestCase):\n    def test_x(self): pass\n"
+    make_all = f"printf '{tests}' > test_x.py; echo '{{}}' > package.json; echo > conftest.py"
+    spec = TaskSpec(command=make_all, verification=(CheckTestPasses(command=COMMAND),), budget=Budget(fix_attempts=0))
+    honest = await bench.report(spec)
+    shadow = await bench.report(replace(spec, command=f"{make_all}; echo > sitecustomize.py"), 2)
+
+    assert honest.result.verified is True, honest.result.report
+    assert "sitecustomize.py decides which tests run" in shadow.result.report[0].detail

@@ -33,6 +33,19 @@ async def test_nothing_may_be_where_nothing_shall_be_not_even_a_link(bench: Benc
     assert (await check(bench, CheckFileAbsent(path="file"))).detail == "'file' is there, a file"
     assert (await check(bench, CheckFileAbsent(path="link"))).detail == "'link' is there, a link"
     assert not (await check(bench, CheckFileAbsent(path="../x"))).passed
+    assert (await check(bench, CheckFileAbsent(path="file/x"))).passed
+
+
+async def test_what_cannot_be_looked_at_is_not_absent(bench: Bench) -> None:
+    (bench.workspace / "folder").mkdir()
+    (bench.workspace / "folder" / "file").touch()
+    (bench.workspace / "way").symlink_to("folder")
+    behind = await check(bench, CheckFileAbsent(path="way/file"))
+    too_long = await check(bench, CheckFileAbsent(path="x" * 300))
+
+    assert (behind.passed, too_long.passed) == (False, False)
+    assert "'way/file' leads through a link" in behind.detail
+    assert "cannot be used: File name too long" in too_long.detail
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 
 from protocol.checks import CheckTestPasses
 from sidecar.core.diff import Change
-from sidecar.core.judging import judge, tampering
+from sidecar.core.judging import judge, steers, tampering
 from sidecar.core.tallies import Tally
 
 CHECK = CheckTestPasses(command="pytest -q")
@@ -105,3 +105,27 @@ def test_what_may_be_edited_is_left_out() -> None:
     changes = [Change("tests/unit/test_a.py", removed=("x",)), Change("tests/e2e/test_b.py", removed=("x",))]
 
     assert tampering(check, changes) == ("tests/e2e/test_b.py was changed",)
+
+
+@pytest.mark.parametrize(
+    "path, is_link, counts",
+    [
+        ("conftest.py", False, True),
+        ("build/pytest.ini", False, True),
+        (".venv/lib/python3/site-packages/_pytest/a.py", False, False),
+        (".venv/lib/python3/site-packages/usercustomize.py", False, True),
+        ("node_modules/jest/package.json", False, False),
+        ("node_modules/.bin/jest", True, False),
+        ("node_modules/.bin/jest", False, True),
+        ("unittest/", False, True),
+    ],
+)
+def test_ignored_files_steer_tests_unless_they_come_with_packages(path: str, is_link: bool, counts: bool) -> None:
+    assert steers(path, is_link=is_link) is counts
+
+
+def test_only_work_with_a_base_has_settings_that_are_not_its_own() -> None:
+    first = [Change("conftest.py", is_new=True), Change("package.json", ((1, '"test": "jest"'),), is_new=True)]
+
+    assert len(tampering(CheckTestPasses(command="pytest"), first)) == 2
+    assert tampering(CheckTestPasses(command="pytest"), first, has_base=False) == ()

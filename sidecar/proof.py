@@ -1,0 +1,70 @@
+"""Have the checks of a task run on what an attempt has done, out of reach of what it has done.
+
+Every check gets a home that the work has never seen; what has changed is looked at from a place that the work cannot
+write to. All of it is in one folder beside the attempt's own, and gone afterwards. The caller is ``sidecar/rounds.py``.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from protocol.checks import Check
+from protocol.model import Finding
+from sidecar.baseline import Baselines
+from sidecar.changes import changes_of
+from sidecar.checks.base import Ground
+from sidecar.folders import remove_tree
+from sidecar.sandbox.cell import Cell, Level, Sandbox
+from sidecar.verifier import verify
+from sidecar.workspace import Workspace, Workspaces
+
+
+class Proof:
+    """Runs checks; the same for all attempts of a sidecar. What was learnt of base commits is kept here."""
+
+    def __init__(self, workspaces: Workspaces, sandbox: Sandbox) -> None:
+        self._workspaces, self._sandbox = workspaces, sandbox
+        self._baselines = Baselines(workspaces, sandbox)
+
+    async def findings(
+        self,
+        checks: Sequence[Check],
+        workspace: Workspace,
+        room: Path,
+        *,
+        timeout_s: float,
+        log: Callable[[str, str], None],
+    ) -> tuple[Finding, ...]:
+        """What the checks find, in their order; no process of the attempt runs any more.
+
+        Args:
+            checks: of the task.
+            workspace: what the work has left.
+            room: a folder of ours that the programs of the attempt do not see; gone afterwards.
+            timeout_s: for all checks together.
+            log: takes live output (stream, text).
+        """
+        numbers = count(1)
+
+        def fresh() -> Cell:
+            place = workspace.place(room / f"check-{next(numbers)}")
+            return self._sandbox.cell(workspace.attempt, place)
+
+        try:
+            first = fresh()
+            if first.level is not Level.NONE:
+                workspace.eyes = self._sandbox.cell(workspace.attempt, workspace.look(room / "sight"))
+            ground = Ground(
+                cell=first,
+                timeout_s=timeout_s,
+                log=log,
+                uncommitted=partial(self._workspaces.uncommitted, workspace),
+                changes=partial(changes_of, self._workspaces, workspace),
+                before=partial(self._baselines.before, workspace, room),
+                has_base=bool(workspace.base_commit),
+            )
+            return await verify(checks, ground, fresh)
+        finally:
+            await asyncio.to_thread(remove_tree, room)

@@ -1,0 +1,160 @@
+"""What work has changed is seen, whatever it has written into its own repository."""
+
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from protocol.model import AttemptId, Context, FailureClass, TaskSpec
+from sidecar.changes import changes_of
+from sidecar.environment import minimal_env
+from sidecar.errors import WorkUnreadable, failure_of
+from sidecar.folders import remove_tree
+from sidecar.process import Processes
+from sidecar.workspace import Workspace, Workspaces
+from tests.support.repositories import Remote, git, make_remote
+
+ATTEMPT = AttemptId("sidecar", 1, "01j0000000000000000000000a", 1)
+FILES = {"test_a.py": "assert f() == 1\n", "a.py": "def f(): ...\n", ".gitignore": "*.log\nconftest.py\n.venv\n"}
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    return make_remote(tmp_path, FILES)
+
+
+@pytest.fixture
+def workspaces(tmp_path: Path) -> Workspaces:
+    return Workspaces(tmp_path / "state", Processes(base_env=minimal_env(os.environ, home=tmp_path), grace_s=0.2))
+
+
+async def opened(workspaces: Workspaces, remote: Remote) -> Workspace:
+    return await workspaces.open(ATTEMPT, TaskSpec(title="x", context=Context(repo=str(remote.path))), "agent")
+
+
+def assumed(work: Workspace) -> None:
+    git(work.path, "update-index", "--assume-unchanged", "test_a.py")
+    (work.path / "test_a.py").write_text("assert True\n")
+
+
+def skipped(work: Workspace) -> None:
+    git(work.path, "update-index", "--skip-worktree", "test_a.py")
+    (work.path / "test_a.py").write_text("assert True\n")
+
+
+def same_stat(work: Workspace) -> None:
+    """The index says that it has seen the changed file, and holds the old content."""
+    file = work.path / "test_a.py"
+    file.write_text("assert True\n")
+    old = git(work.path, "rev-parse", "HEAD:test_a.py")
+    git(work.path, "add", "test_a.py")
+    new = git(work.path, "rev-parse", ":test_a.py")
+    index = work.git_dir / "index"
+    forged = index.read_bytes().replace(bytes.fromhex(new), bytes.fromhex(old))
+    index.write_bytes(forged)
+    git(work.path, "-c", "core.fsmonitor=false", "update-index", "--index-version=4")  # with a check sum that fits
+
+
+def other_objects(work: Workspace) -> None:
+    """The base's own content is said to be what the work has made of it."""
+    name = git(work.path, "rev-parse", "HEAD:test_a.py")
+    (work.path / "test_a.py").write_text("assert True\n")
+    forged = work.git_dir / "objects" / name[:2] / name[2:]
+    forged.parent.mkdir(parents=True, exist_ok=True)
+    forged.write_bytes(zlib.compress(b"blob 12\0assert True\n"))
+
+
+@pytest.mark.parametrize("hide", [assumed, skipped, same_stat, other_objects])
+async def test_no_index_and_no_object_of_the_work_hides_a_change(
+    workspaces: Workspaces, remote: Remote, hide: Callable[[Workspace], None]
+) -> None:
+    work = await opened(workspaces, remote)
+    hide(work)
+    (change,) = await changes_of(workspaces, work)
+
+    assert (change.path, change.removed) == ("test_a.py", ("assert f() == 1",))
+    assert not work.sight_dir.exists()
+
+
+@pytest.mark.parametrize("hide", [assumed, skipped, same_stat])
+async def test_what_is_delivered_is_what_lies_there(
+    workspaces: Workspaces, remote: Remote, hide: Callable[[Workspace], None]
+) -> None:
+    work = await opened(workspaces, remote)
+    hide(work)
+    await workspaces.commit(work, "Work", "agent")
+    await workspaces.push(work)
+
+    assert git(remote.path, "show", f"{work.branch}:test_a.py") == "assert True"
+
+
+async def test_the_base_that_tests_are_compared_with_is_the_one_of_the_remote(
+    workspaces: Workspaces, remote: Remote, tmp_path: Path
+) -> None:
+    work = await opened(workspaces, remote)
+    other_objects(work)
+    await workspaces.archive(work, tmp_path / "base.tar")
+
+    assert b"assert f() == 1" in (tmp_path / "base.tar").read_bytes()
+
+
+async def test_ignored_files_count_if_they_steer_tests_or_are_delivered(workspaces: Workspaces, remote: Remote) -> None:
+    work = await opened(workspaces, remote)
+    (work.path / "build.log").write_text("x")
+    (work.path / "forced.log").write_text("x")
+    (work.path / "deep").mkdir()
+    (work.path / "deep" / "conftest.py").write_text("collect_ignore = ['x']")
+    packages = work.path / ".venv" / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    for name in ("sitecustomize.py", "conftest.py", "some.pth"):
+        (packages / name).write_text("x")
+    git(work.path, "add", "--force", "forced.log")
+    found = [change.path for change in await changes_of(workspaces, work)]
+
+    assert found == [".venv/lib/site-packages/sitecustomize.py", "deep/conftest.py", "forced.log"]
+
+
+async def test_what_the_work_commits_without_a_repository_is_new(workspaces: Workspaces) -> None:
+    work = await workspaces.open(ATTEMPT, TaskSpec(title="x"), "agent")
+    (work.path / "a.py").write_text("# TODO\n")
+    git(work.path, "add", "a.py")
+    git(work.path, "commit", "--message=Done")
+    (change,) = await changes_of(workspaces, work)
+
+    assert (change.path, change.is_new, change.added) == ("a.py", True, ((1, "# TODO"),))
+
+
+async def test_a_file_that_is_only_in_the_index_is_not_delivered_unseen(workspaces: Workspaces, remote: Remote) -> None:
+    work = await opened(workspaces, remote)
+    (work.path / "pytest.ini").write_text("[pytest]\naddopts = --deselect x\n")
+    git(work.path, "add", "pytest.ini")
+    git(work.path, "update-index", "--skip-worktree", "pytest.ini")
+    (work.path / "pytest.ini").unlink()
+    (work.path / "a.py").write_text("def f(): return 1\n")
+
+    assert [change.path for change in await changes_of(workspaces, work)] == ["a.py"]
+    assert await workspaces.commit(work, "Work", "agent")
+    assert git(work.path, "ls-tree", "--name-only", "HEAD") == ".gitignore\na.py\ntest_a.py"
+
+
+async def test_files_that_a_sparse_checkout_leaves_out_are_not_deleted(workspaces: Workspaces, remote: Remote) -> None:
+    work = await opened(workspaces, remote)
+    git(work.path, "update-index", "--skip-worktree", "test_a.py")
+    (work.path / "test_a.py").unlink()
+    (work.path / "a.py").write_text("def f(): return 1\n")
+
+    assert await workspaces.commit(work, "Work", "agent")
+    assert git(work.path, "ls-tree", "--name-only", "HEAD") == ".gitignore\na.py\ntest_a.py"
+
+
+async def test_what_the_work_puts_in_our_way_is_its_own_failure(workspaces: Workspaces, remote: Remote) -> None:
+    work = await opened(workspaces, remote)
+    (work.git_dir / "index.lock").mkdir()
+    assert await workspaces.uncommitted(work) == ()
+    remove_tree(work.git_dir)
+    with pytest.raises(WorkUnreadable) as caught:
+        await workspaces.uncommitted(work)
+
+    assert failure_of(caught.value) is FailureClass.AGENT
