@@ -22,7 +22,8 @@ TASK: Final = {
 def mesh(folder: Path, learning: str) -> Iterator[Mesh]:
     """A hub, and a machine with a model that always fails, its default, and one that passes."""
     with ollama_process(folder / "replies.json", REPLIES, {SMALL: 1.0, LARGE: 8.0}) as address:
-        running = Mesh(folder, hub_env={"AGENTCOM_LEARNING": learning})
+        # Trying what is little known, which a new hub may do at once, would make the choice one of luck.
+        running = Mesh(folder, hub_env={"AGENTCOM_LEARNING": learning, "AGENTCOM_EXPLORE_SHARE": "0"})
         try:
             running.start_hub()
             config = folder / "one.toml"
