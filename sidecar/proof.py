@@ -5,10 +5,11 @@ write to. All of it is in one folder beside the attempt's own, and gone afterwar
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any, TypeVar
 
 from protocol.checks import Check
 from protocol.model import Finding
@@ -19,6 +20,8 @@ from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
+
+_T = TypeVar("_T")
 
 
 class Proof:
@@ -37,7 +40,7 @@ class Proof:
         timeout_s: float,
         log: Callable[[str, str], None],
     ) -> tuple[Finding, ...]:
-        """What the checks find, in their order; no process of the attempt runs any more.
+        """What the checks find, in their order. What runs of the attempt is ended before each, and before we look.
 
         Args:
             checks: of the task.
@@ -60,11 +63,17 @@ class Proof:
                 cell=first,
                 timeout_s=timeout_s,
                 log=log,
-                uncommitted=partial(self._workspaces.uncommitted, workspace),
-                changes=partial(changes_of, self._workspaces, workspace),
-                before=partial(self._baselines.before, workspace, room),
+                uncommitted=partial(_alone, first, partial(self._workspaces.uncommitted, workspace)),
+                changes=partial(_alone, first, partial(changes_of, self._workspaces, workspace)),
+                before=partial(_alone, first, partial(self._baselines.before, workspace, room)),
                 has_base=bool(workspace.base_commit),
             )
             return await verify(checks, ground, fresh)
         finally:
             await asyncio.to_thread(remove_tree, room)
+
+
+async def _alone(cell: Cell, look: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
+    """What the host sees when nothing of the attempt runs: not even what a check has left in the background."""
+    await cell.clear()
+    return await look(*arguments)

@@ -215,7 +215,7 @@ class Rounds:
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
         ending = await self._iterate(workspace, cell)
-        await parts.processes.end_attempt(attempt)  # nothing in the background changes what is delivered
+        await cell.clear()  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
         ending = await self._keep_files(workspace, ending)
@@ -336,8 +336,6 @@ class Rounds:
     async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
         if not self._spec.verification:
             return ()
-        # What the work has left running could change what is being checked, or what was.
-        await self._parts.processes.end_attempt(self._attempt)
         return await self._parts.proof.findings(
             self._spec.verification,
             workspace,

@@ -20,13 +20,14 @@ async def verify(
     """One finding per check, in the order of ``checks``; ``room`` gives each of them a place with a home of its own.
 
     The time of ``ground`` bounds all of them together; a check that has no time left fails and says so. Its log gets
-    the output as it comes, and one line per finding on the stream ``check``. Nothing that the work has started may run
-    any more: it could change what was just checked.
+    the output as it comes, and one line per finding on the stream ``check``. Before each of them whatever runs of the
+    attempt is ended, what the work has started and what the check before has: it could change what was just checked.
     """
     clock = asyncio.get_running_loop().time
     ends = clock() + ground.timeout_s
     findings: list[Finding] = []
     for check in checks:
+        await ground.cell.clear()
         left_s = ends - clock()
         if left_s > 0:
             cell = ground.cell if room is None else room()

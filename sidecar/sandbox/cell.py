@@ -78,7 +78,7 @@ class Sandbox:
     ) -> None:
         self._processes, self.rules, self.level = processes, rules, level
         self.why = ""
-        self._host = look(state, processes.path, [str(Path(_PYTHON).parent.parent), sys.base_prefix])
+        self._host = look(state, processes.path, [_PYTHON])
         self._scratch = state / "scratch"
         self._groups = Groups(rules.limits)
         self._entered: dict[AttemptId, Group] = {}
@@ -273,6 +273,15 @@ class Cell:
             refused_forks=outcome.refused_forks + counted.refused_forks - before.refused_forks,
         )
 
+    async def clear(self) -> None:
+        """End all that the programs of the attempt have left running.
+
+        To be called before the host looks at the files, and between programs that must not change one another's: where
+        there is no process table of their own, what runs in the background lives until then.
+        """
+        await self._processes.end_attempt(self.attempt)
+        await self._sandbox.close(self.attempt)
+
 
 @contextlib.contextmanager
 def _lines(orders: dict[str, Any]) -> Iterator[tuple[int, int, int]]:
@@ -301,7 +310,7 @@ def _landlock(seen: View, *, isolated: bool, network: bool) -> dict[str, Any]:
     known = landlock.version()
     every = landlock.accesses(known)
     read = ["/"] if isolated else [*map(str, without(seen.read, seen.hidden)), *landlock.PROC]
-    write = [*map(str, seen.write), *(["/tmp", "/var/tmp"] if isolated else [])]  # noqa: S108 - inside, its own
+    write = [*map(str, seen.write), "/tmp", "/var/tmp"] if isolated else [*map(str, without(seen.write, seen.hidden))]  # noqa: S108 - inside, its own
     devices = (
         ["/dev"] if isolated else [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
     )

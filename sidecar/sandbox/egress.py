@@ -31,7 +31,7 @@ _HEAD_BYTES: Final = 16 << 10
 _CHUNK_BYTES: Final = 64 << 10
 _HEAD_S: Final = 30.0
 _CONNECT_S: Final = 15.0
-_IDLE_S: Final = 300.0
+IDLE_S: Final = 300.0
 _MOST: Final = 64
 """Connections of one program at a time."""
 _ADDRESSES: Final = 4
@@ -55,6 +55,7 @@ class Egress:
         allowed: the names that work may reach.
         look_up: what a name stands for.
         may_reach: whether an address may be reached at all.
+        idle_s: after so long without a byte in either direction a connection is closed.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Egress:
         allowed: Allowed,
         look_up: Callable[[str], Awaitable[Sequence[str]]] = resolve,
         may_reach: Callable[[str], bool] = is_public,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._allowed, self._look_up, self._may_reach = allowed, look_up, may_reach
+        self._idle_s = idle_s
 
     @contextlib.asynccontextmanager
     async def line(self) -> AsyncIterator[int]:
@@ -111,7 +114,7 @@ class Egress:
                     far_writer.write(wanted.first)
                 else:
                     writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+                await relay((reader, far_writer), (far_reader, writer), idle_s=self._idle_s)
             finally:
                 far_writer.close()
         except Denied as exc:
@@ -140,13 +143,22 @@ class Egress:
         raise Denied(502, f"{wanted.host}:{wanted.port} does not answer")
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what comes until it ends."""
-    while True:
-        async with asyncio.timeout(_IDLE_S):
-            chunk = await reader.read(_CHUNK_BYTES)
-        if not chunk:
-            break
+async def relay(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter], idle_s: float) -> None:
+    """Pass on what comes, each way until it ends.
+
+    Raises:
+        TimeoutError: nothing came in either direction for ``idle_s``: who downloads for an hour says nothing meanwhile.
+    """
+    async with asyncio.timeout(idle_s) as idle:
+        await asyncio.gather(*(_copy(reader, writer, idle, idle_s) for reader, writer in ways))
+
+
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: asyncio.Timeout, idle_s: float
+) -> None:
+    clock = asyncio.get_running_loop().time
+    while chunk := await reader.read(_CHUNK_BYTES):
+        idle.reschedule(clock() + idle_s)
         writer.write(chunk)
         await writer.drain()
     if writer.can_write_eof():

@@ -24,8 +24,10 @@ SECRETS: Final = (
 """Hidden even if the sidecar's user could read them."""
 GPUS: Final = ("/dev/dri", "/dev/kfd", "/dev/dxg")
 _GPU_PREFIX: Final = "nvidia"
-_BESIDE_BIN: Final = ("lib", "lib64", "libexec", "include", "pyvenv.cfg", "conda-meta")
+_BESIDE_BIN: Final = ("lib", "lib64", "libexec", "include", "pyvenv.cfg")
 """What programs of ``X/bin`` need of ``X``; not all of ``X``, which may be ~/.local and hold keys."""
+_OF_INTERPRETER: Final = ("lib", "lib64")
+"""What the interpreter in ``X/bin`` needs of ``X``: ``pip.conf``, ``etc`` and such may hold credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,17 @@ def view(place: Place, rules: Rules, host: "Host") -> View:
         write=_sorted(write),
         devices=host.devices,
         fixed=_sorted(place.fixed),
-        hidden=_sorted([*host.secrets, *(host.state for _ in [1] if _is_within(host.state, [*read, *rules.write]))]),
+        hidden=_sorted([*host.secrets, *_inside(host.state, [*read, *rules.write])]),
     )
+
+
+def _inside(state: Path, folders: Iterable[Path]) -> Iterator[Path]:
+    """Where the state is found in these folders, each under the name by which work knows the folder."""
+    real = state.resolve()
+    for folder in folders:
+        there = folder.resolve()
+        if _is_within(real, [there]):
+            yield folder / real.relative_to(there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,7 @@ class Host:
         system: directories that every program may need.
         devices: of the GPUs.
         secrets: what of the system is hidden.
-        state: the sidecar's own directory, hidden but for the places of the attempt.
+        state: the sidecar's own directory, hidden but for the places of the attempt, whatever links lead to it.
     """
 
     system: tuple[Path, ...]
@@ -136,9 +147,11 @@ def look(state: Path, path: str, interpreters: Iterable[str]) -> Host:
     Args:
         state: the sidecar's state directory.
         path: the search path of the work.
-        interpreters: prefixes of the interpreters that the sidecar itself needs inside.
+        interpreters: programs that the sidecar itself needs inside, each seen with its libraries only.
     """
-    found = [Path(each) for each in SYSTEM] + [Path(each) for each in interpreters]
+    found = [Path(each) for each in SYSTEM]
+    for each in map(Path, interpreters):
+        found += [each, *(each.parent.parent / name for name in _OF_INTERPRETER)]
     found += [each for entry in map(Path, path.split(os.pathsep)) if entry.is_absolute() for each in _programs(entry)]
     devices = [Path(each) for each in GPUS] + sorted(Path("/dev").glob(f"{_GPU_PREFIX}*"))
     devices = [each for each in devices if each.exists()]

@@ -25,6 +25,8 @@ _NAMESPACES: Final = 0x7E020080
 _TERMINAL: Final = (0x5412, 0x541C, 0x5423)
 """ioctl TIOCSTI and TIOCLINUX type into a terminal, TIOCSETD loads line disciplines."""
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+_ONE_BY_PRIORITY, _ONE_BY_DISK = 0, 1
+"""PRIO_PROCESS and IOPRIO_WHO_PROCESS."""
 
 
 class _Numbers(NamedTuple):
@@ -32,6 +34,9 @@ class _Numbers(NamedTuple):
 
     ``of_others``: prlimit64, sched_setscheduler, sched_setparam, sched_setattr, sched_setaffinity, setpriority and
     ioprio_set, each with the place of the argument that says whose: 0 is the caller itself.
+    ``of_many``: setpriority and ioprio_set again, with the only first argument that means one process: of others, 0 is
+    the whole group of processes, or all that the user runs.
+    ``shared``: shared memory, semaphores and queues, of System V and of POSIX (mq_open, mq_unlink).
     """
 
     machine: int
@@ -41,6 +46,8 @@ class _Numbers(NamedTuple):
     ioctl: int
     socket: int
     of_others: tuple[tuple[int, int], ...]
+    of_many: tuple[tuple[int, int], ...]
+    shared: tuple[int, ...]
     refused: tuple[int, ...]
 
 
@@ -56,6 +63,8 @@ _X86_64: Final = _Numbers(
     ioctl=16,
     socket=41,
     of_others=((302, 0), (144, 0), (142, 0), (314, 0), (203, 0), (141, 1), (251, 1)),
+    of_many=((141, _ONE_BY_PRIORITY), (251, _ONE_BY_DISK)),
+    shared=(29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 220, 240, 241),
     refused=(
         *(101, 310, 311, 312),  # ptrace, process_vm_readv, process_vm_writev, kcmp
         *(
@@ -81,6 +90,8 @@ _AARCH64: Final = _Numbers(
     ioctl=29,
     socket=198,
     of_others=((261, 0), (119, 0), (118, 0), (274, 0), (122, 0), (140, 1), (30, 1)),
+    of_many=((140, _ONE_BY_PRIORITY), (30, _ONE_BY_DISK)),
+    shared=(186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 180, 181),
     refused=(
         *(117, 270, 271, 272),
         *(217, 218, 219, 280, 282, 241, 262),
@@ -112,8 +123,9 @@ def program(machine: str, sockets: tuple[int, ...], *, isolated: bool = True) ->
     Args:
         machine: the processor.
         sockets: families that ``socket`` may be asked for.
-        isolated: it has a process table of its own. Where it has not, it may change limits and priorities of itself
-            only: Landlock does not look at those calls, and a limit can end whoever is given it.
+        isolated: it has a process table and shared memory of its own. Where it has not, it may change limits and
+            priorities of itself only, and gets no shared memory, semaphores or queues that have a number or a name of
+            their own: Landlock does not look at those calls, and a limit can end whoever is given it.
     """
     numbers = _MACHINES.get(machine)
     if numbers is None:
@@ -122,13 +134,15 @@ def program(machine: str, sockets: tuple[int, ...], *, isolated: bool = True) ->
     code = [_load(_MACHINE), _jump(_EQUAL, numbers.machine, 1, 0), _return(_KILL), _load(_NUMBER)]
     if numbers is _X86_64:
         code += [_jump(_AT_LEAST, _X32, 0, 1), _return(_KILL)]
-    for number in numbers.refused:
+    for number in numbers.refused if isolated else (*numbers.refused, *numbers.shared):
         code += [_jump(_EQUAL, number, 0, 1), _return(refuse)]
     code += [_jump(_EQUAL, numbers.clone3, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     for number in (numbers.clone, numbers.unshare):
         code += _when(number, 0, [_jump(_ANY_BIT, _NAMESPACES, 0, 1), _return(refuse)])
     for number, place in () if isolated else numbers.of_others:
         code += _when(number, place, [_jump(_EQUAL, 0, 1, 0), _return(refuse)])
+    for number, one in () if isolated else numbers.of_many:
+        code += _when(number, 0, [_jump(_EQUAL, one, 1, 0), _return(refuse)])
     terminal = [part for request in _TERMINAL for part in (_jump(_EQUAL, request, 0, 1), _return(refuse))]
     code += _when(numbers.ioctl, 1, terminal)
     known = [part for family in sockets for part in (_jump(_EQUAL, family, 0, 1), _return(_ALLOW))]

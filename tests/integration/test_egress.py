@@ -16,6 +16,7 @@ from sidecar.process import Processes
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.egress import Egress
 from sidecar.sandbox.policy import Place, Rules
+from tests.support.levels import need
 
 ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
 ASK = """
@@ -59,6 +60,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def made(folder: Path, world: World) -> tuple[Sandbox, Cell]:
+    need(Level.BUBBLEWRAP)
     processes = Processes(base_env=minimal_env(os.environ, home=folder), drain_s=0.2, grace_s=0.5)
     domains = (f"listed.test:{world.port}", f"*.listed.test:{world.port}")
     # The server of the test is on this machine, which no name may lead to: here, and only here, it may.

@@ -16,6 +16,7 @@ from sidecar.process import Processes, ProcessOutcome
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.groups import Groups
 from sidecar.sandbox.policy import Limits, Place, Rules
+from tests.support.levels import LEVELS, need
 
 ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
 MIB = 1 << 20
@@ -27,8 +28,9 @@ BOMB = "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(600)"
 GENERATIONS = "import os\nfor _ in range(3): os.fork()\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()"
 
 
-@pytest.fixture(params=[Level.BUBBLEWRAP, Level.LANDLOCK])
+@pytest.fixture(params=LEVELS)
 async def cell(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cell]:
+    need(request.param)
     processes = Processes(base_env=minimal_env(os.environ, home=tmp_path), drain_s=0.2, grace_s=0.5)
     sandbox = Sandbox(processes, tmp_path, Rules(limits=LIMITS))
     assert await sandbox.find(request.param) is request.param, sandbox.why

@@ -2,7 +2,8 @@
 
 What lies outside is told in the environment: ``OUTSIDE`` (a directory with a file ``secret`` and a socket ``door``),
 ``PID`` (a process of the host), ``USERS`` (a file of whoever runs this, at home), ``STATE`` (the state of the sidecar),
-``TCP`` and ``UDP`` (ports that the test listens on), ``ABSTRACT`` (the name of a socket without a file). Every program
+``TCP`` and ``UDP`` (ports that the test listens on), ``ABSTRACT`` (the name of a socket without a file), ``MEMORY``,
+``SEMAPHORE``, ``QUEUE`` (numbers of objects of System V) and ``NAMED`` (a queue of POSIX). Every program
 is Python, because that is always there, and uses raw system calls where no module has them.
 """
 
@@ -13,6 +14,7 @@ _CALL: Final = """
 import ctypes, os, socket, sys, platform, struct, errno
 libc = ctypes.CDLL(None, use_errno=True)
 E = os.environ
+ALONE = not os.path.exists(f"/proc/{E.get('PID')}")  # our own process table: the user is nobody but us
 ARM = platform.machine() == "aarch64"
 def call(x86, arm, *args):
     return libc.syscall(arm if ARM else x86, *args)
@@ -69,6 +71,19 @@ out(pidfd >= 0 and call(424, 424, pidfd, 0, 0, 0) == 0)""",
     "slow a process of the host": "os.setpriority(os.PRIO_PROCESS, int(E['PID']), 19)",
     "move a process of the host": "os.sched_setaffinity(int(E['PID']), os.sched_getaffinity(0))",
     "reschedule a process of the host": "os.sched_setscheduler(int(E['PID']), os.SCHED_BATCH, os.sched_param(0))",
+    "share memory with the host": """
+libc.shmat.restype = ctypes.c_long
+out(libc.shmat(int(E['MEMORY']), None, 0) != -1)""",
+    "withdraw memory of the host": "out(libc.shmctl(int(E['MEMORY']), 0, None) == 0)",
+    "turn a semaphore of the host": "out(libc.semctl(int(E['SEMAPHORE']), 0, 16, 1) == 0)",
+    "send into a queue of the host": "out(libc.msgsnd(int(E['QUEUE']), struct.pack('q4s', 1, b'CANA'), 4, 2048) == 0)",
+    "open a named queue of the host": "out(call(240, 180, E['NAMED'].lstrip('/').encode(), os.O_RDWR, 0, 0) >= 0)",
+    "slow a whole group of processes": """
+if ALONE: out(False)
+os.setpriority(os.PRIO_PGRP, 0, os.getpriority(os.PRIO_PROCESS, 0))""",
+    "starve a whole group of processes of its disk": """
+if ALONE: out(False)
+out(call(251, 30, 2, 0, call(252, 31, 1, 0)) == 0)""",
     "starve a process of the host of its disk": "out(call(251, 30, 1, int(E['PID']), 3 << 13) == 0)",
     "see what a process of the host has mapped": "open(f\"/proc/{E['PID']}/maps\").read()",
     "read what the user has at home": "open(E['USERS'], 'rb').read()",

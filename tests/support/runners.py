@@ -37,7 +37,7 @@ from sidecar.workspace import Workspaces
 
 Kind = TypeVar("Kind", bound=Message)
 TIER: Final = TierDecision(explicit=None, inferred=Tier.TRIVIAL, effective=Tier.TRIVIAL, confidence=1, signals=())
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 
 
 @dataclass

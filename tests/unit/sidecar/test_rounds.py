@@ -112,6 +112,17 @@ async def test_git_clean_fails_if_the_command_leaves_its_changes_uncommitted(ben
     assert git(repo, "branch", "--list") == "* main"
 
 
+async def test_what_a_check_leaves_running_is_ended_before_the_host_looks(bench: Bench, repo: Path) -> None:
+    left = "setsid sh -c 'while :; do echo x > new; sleep 0.01; done' >/dev/null 2>&1 & until [ -e new ]; do :; done"
+    spec = TaskSpec(
+        command="true", context=Context(repo=str(repo)), budget=Budget(fix_attempts=0),
+        verification=(CheckCommandSucceeds(command=left), CheckCommandSucceeds(command="rm new"), CheckGitClean()),
+    )  # fmt: skip
+    result = (await bench.report(spec)).result
+
+    assert [finding.passed for finding in result.report] == [True, True, True]
+
+
 async def test_a_noop_with_checks_is_checked(bench: Bench) -> None:
     spec = TaskSpec(executor="noop", verification=(CheckFileExists(path="never"),), budget=Budget(fix_attempts=0))
     report = await bench.report(spec, executor="noop")

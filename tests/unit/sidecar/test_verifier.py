@@ -30,6 +30,18 @@ async def test_all_checks_run_in_order_whatever_the_first_one_finds(bench: Bench
     assert lines == ["FAIL first - exit code 1", "PASS second", "PASS third"]
 
 
+async def test_what_a_check_leaves_running_is_ended_before_the_next_one(bench: Bench) -> None:
+    left = "setsid sh -c 'echo $$ > left; while :; do echo again > made; sleep 0.01; done' >/dev/null 2>&1 & "
+    checks = (
+        CheckCommandSucceeds(command=left + "while [ ! -s left ]; do sleep 0.01; done", name="leaves"),
+        CheckCommandSucceeds(command='! grep -q "State:.[RSD]" /proc/$(cat left)/status', name="is alone"),
+    )
+
+    found = await run(bench, *checks)
+
+    assert [(finding.name, finding.passed) for finding in found] == [("leaves", True), ("is alone", True)]
+
+
 async def test_no_checks_no_findings(bench: Bench) -> None:
     assert await run(bench) == ()
 

@@ -42,6 +42,29 @@ def test_the_state_of_the_sidecar_is_hidden_where_it_would_be_seen(tmp_path: Pat
     assert view(place, Rules(write=(tmp_path,)), host(tmp_path)).hidden == (tmp_path / "state",)
 
 
+def test_no_link_leads_around_what_hides_the_state(tmp_path: Path, place: Place) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "up").symlink_to(tmp_path)
+    by_link = Host((), (), (), tmp_path / "link")
+
+    assert view(place, Rules(read=(tmp_path,)), by_link).hidden == (tmp_path / "state",)
+    assert view(place, Rules(write=(tmp_path,)), by_link).hidden == (tmp_path / "state",)
+    opened = view(place, Rules(read=(tmp_path / "disk" / "up",)), host(tmp_path))
+    assert opened.hidden == (tmp_path / "disk" / "up" / "state",)
+
+
+def test_of_the_interpreters_directory_only_itself_and_libraries_are_seen(tmp_path: Path) -> None:
+    prefix = tmp_path / "conda"
+    for name in ("bin", "lib", "etc", "share", "conda-meta"):
+        (prefix / name).mkdir(parents=True)
+    for name in ("bin/python3.11", "bin/other", "pip.conf", ".condarc"):
+        (prefix / name).touch()
+    found = look(tmp_path / "state", "", [str(prefix / "bin/python3.11")]).system
+
+    assert {path for path in found if tmp_path in path.parents} == {prefix / "lib", prefix / "bin/python3.11"}
+
+
 def test_a_directory_in_another_one_is_named_once(tmp_path: Path, place: Place) -> None:
     inner = tmp_path / "usr" / "bin"
     inner.mkdir(parents=True)

@@ -78,6 +78,27 @@ def test_without_namespaces_nobody_elses_limits_and_priorities_are_changed(machi
     assert judge(inside, arch, prlimit, 4000) == ALLOW
 
 
+def test_without_namespaces_no_priority_is_set_for_a_group_or_a_user(machine: str) -> None:
+    bare, arch = seccomp.program(machine, (), isolated=False), ARCH[machine]
+    setpriority, ioprio_set = {"x86_64": (141, 251), "aarch64": (140, 30)}[machine]
+
+    assert [judge(bare, arch, setpriority, which, 0) for which in (0, 1, 2)] == [ALLOW, REFUSED, REFUSED]
+    assert [judge(bare, arch, ioprio_set, which, 0) for which in (1, 2, 3)] == [ALLOW, REFUSED, REFUSED]
+
+
+def test_without_namespaces_there_is_no_memory_or_queue_to_share_with_others(machine: str) -> None:
+    bare, arch = seccomp.program(machine, (), isolated=False), ARCH[machine]
+    inside = seccomp.program(machine, ())
+    shmget, shmat, semop, msgsnd, msgrcv, mq_open = {
+        "x86_64": (29, 30, 65, 69, 70, 240),
+        "aarch64": (194, 196, 193, 189, 188, 180),
+    }[machine]
+    calls = (shmget, shmat, semop, msgsnd, msgrcv, mq_open)
+
+    assert {judge(bare, arch, call, 1) for call in calls} == {REFUSED}
+    assert {judge(inside, arch, call, 1) for call in calls} == {ALLOW}
+
+
 def test_another_table_of_calls_is_the_end(machine: str) -> None:
     code = seccomp.program(machine, ())
 
