@@ -260,6 +260,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         # A hub that is alone names nobody: its sidecars stay at the address they were given, a tunnel perhaps, and show
         # their token at no other.
         hubs=lambda: membership.urls.values() if len(membership.urls) > 1 else (),
+        artifact_bytes=settings.artifact_max_mb << 20,
+        artifacts_bytes=settings.artifacts_of_task_mb << 20,
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
     machine = watch.components if watch else dict

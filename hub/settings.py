@@ -14,7 +14,16 @@ from msgspec import Struct
 from protocol.choice import SECONDS_PER_USD, Escalation, LearningMode
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
-from protocol.limits import CHECK_S, HEARTBEAT_S, HUB_LEASE_S, LEASE_S, LEAST_CHECK_S, MOST_CHECK_S
+from protocol.limits import (
+    ARTIFACT_BYTES,
+    ARTIFACTS_BYTES,
+    CHECK_S,
+    HEARTBEAT_S,
+    HUB_LEASE_S,
+    LEASE_S,
+    LEAST_CHECK_S,
+    MOST_CHECK_S,
+)
 from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
@@ -103,8 +112,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_events_days: float = 30.0
     keep_events: int = 2_000_000
     keep_agents_days: float = 30.0
-    artifact_max_mb: int = 4_096
-    artifacts_of_task_mb: int = 16_384
+    artifact_max_mb: int = ARTIFACT_BYTES >> 20
+    artifacts_of_task_mb: int = ARTIFACTS_BYTES >> 20
     artifacts_mb: int = 0
     log: str = "auto"
     log_level: str = "info"

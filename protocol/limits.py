@@ -50,6 +50,12 @@ MAX_ARTIFACT_NAMES: Final = 100
 MAX_ARTIFACTS: Final = 1_000
 """Files that one attempt may keep."""
 
+ARTIFACT_BYTES: Final = 4 << 30
+"""The largest file that is kept for a task, unless the hub says otherwise."""
+
+ARTIFACTS_BYTES: Final = 16 << 30
+"""All files that are kept of one attempt, unless the hub says otherwise."""
+
 UPLOAD_BYTES_S: Final = 256 << 10
 """A line that is slower than this is none that files are uploaded over."""
 

@@ -97,6 +97,10 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     """The hub counts from 1, and so does the sidecar: it knows nothing of an earlier connection of this boot."""
     hubs: tuple[str, ...] = ()
     """Addresses of all hubs that live: any of them takes this sidecar."""
+    artifact_bytes: Count = 0
+    """The largest file that this hub keeps for a task; 0: it does not say."""
+    artifacts_bytes: Count = 0
+    """All files of one attempt together; 0: it does not say."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):

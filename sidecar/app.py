@@ -162,7 +162,7 @@ async def start(
         leases.on_change = guard.feed
         redactor = Redactor(secrets_of(settings))
         logs.hide(redactor)
-        depot = HubDepot(lambda: link.hub, settings.read_token, leases.check, redactor=redactor)
+        depot = HubDepot(lambda: link, settings.read_token, leases.check, redactor=redactor)
         stack.push_async_callback(depot.close)
         parts = _parts(settings, endpoints, guard, clock, leases, depot, adopts_orphans=adopts_orphans)
         await parts.sandbox.find(settings.sandbox)

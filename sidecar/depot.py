@@ -1,22 +1,23 @@
 """Bring files to the hub over HTTP, piece by piece, and again if the line breaks.
 
-A file is read twice, to know its digest and to send it, and never held in memory. The hub keeps it only for an attempt
-that counts and says so when it is on its disk for good. A hub that is away, or has no room, is waited for; the heart of
-the line to it beats on beside. The caller is ``sidecar/keep.py``.
+A file is read twice, to know its digest and to send it, and never held in memory; one that is larger than the hub keeps
+is not read at all. The hub keeps it only for an attempt that counts and says so when it is kept for good. A hub that is
+away, or has no room, is waited for; the heart of the line to it beats on beside. The caller is ``sidecar/keep.py``.
 """
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import structlog
 
 from protocol.api import PREFIX, ArtifactView, ProblemDocument
-from protocol.limits import UPLOAD_BYTES_S
+from protocol.limits import ARTIFACT_BYTES, ARTIFACTS_BYTES, UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, FailureClass
 from protocol.redaction import Redactor
 from protocol.tree import Tree
@@ -38,11 +39,27 @@ _LOOKED_AT_BYTES: Final = 8 << 10
 _MAX_PROBLEM_BYTES: Final = 64 << 10
 
 
+class Line(Protocol):
+    """What is to be known of the line to the hub (``sidecar/link.py``)."""
+
+    @property
+    def hub(self) -> str:
+        """The address of the hub that is dialled now."""
+        ...
+
+    connection: int
+    """The number of the connection on which a hub has welcomed us and still listens; 0: there is none now."""
+    artifact_bytes: int
+    """The largest file that the hub keeps; 0: it does not say."""
+    artifacts_bytes: int
+    """All files of one attempt; 0: it does not say."""
+
+
 class HubDepot:
     """The files that a hub keeps.
 
     Args:
-        hub: the address of the hub that this sidecar is at now.
+        line: tells of the line to the hub.
         token: the token that it joins with.
         check: raises if nothing may happen for an attempt any more.
         redactor: knows the secrets of this machine, which no file takes along.
@@ -50,15 +67,20 @@ class HubDepot:
 
     def __init__(
         self,
-        hub: Callable[[], str],
+        line: Callable[[], Line],
         token: Callable[[], str],
         check: Callable[[AttemptId], None] = lambda _attempt: None,
         patience_s: float = PATIENCE_S,
         redactor: Redactor | None = None,
     ) -> None:
         self._redactor = redactor or Redactor()
-        self._hub, self._token, self._check, self._patience_s = hub, token, check, patience_s
+        self._line, self._token, self._check, self._patience_s = line, token, check, patience_s
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def attempt_bytes(self) -> int:
+        """See :class:`sidecar.keep.Depot`."""
+        return self._line().artifacts_bytes or ARTIFACTS_BYTES
 
     async def bring(self, attempt: AttemptId, tree: Tree, path: str) -> Artifact | None:
         """See :class:`sidecar.keep.Depot`."""
@@ -66,8 +88,8 @@ class HubDepot:
         while True:
             self._check(attempt)
             with tree.opened(path) as file:
-                size_bytes, sha256 = await asyncio.to_thread(_measure, content(file, self._redactor))
-                hub = self._hub()
+                size_bytes, sha256 = await self._measure(path, file)
+                connection = self._line().connection
                 file.seek(0)
                 answer = await self._send(attempt, path, content(file, self._redactor), size_bytes, sha256)
             if isinstance(answer, ArtifactView):
@@ -75,7 +97,9 @@ class HubDepot:
             status, why, after_s = answer
             if status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
                 return None
-            if status == HTTPStatus.CONFLICT and hub == self._hub():
+            # A hub that has just begun, or that another one has just given way to, does not know yet what we hold: only
+            # one that had welcomed us before, and has not lost us since, can say that the attempt does not count.
+            if status == HTTPStatus.CONFLICT and connection and connection == self._line().connection:
                 raise LeaseOver(attempt)
             pause_s = max(PAUSE_S, after_s)
             if status not in {0, HTTPStatus.CONFLICT, _CHANGED, *_LATER}:
@@ -84,6 +108,16 @@ class HubDepot:
                 raise UploadFailed(path, why, FailureClass.QUOTA if status == 507 else FailureClass.INFRA)  # noqa: PLR2004 - RFC 4918
             log.warning("artifact_delayed", task=attempt.task, epoch=attempt.epoch, status=status, why=why)
             await asyncio.sleep(pause_s)
+
+    async def _measure(self, path: str, file: IO[bytes]) -> tuple[int, str]:
+        most = self._line().artifact_bytes or ARTIFACT_BYTES
+        measured = (os.fstat(file.fileno()).st_size, "")
+        if measured[0] <= most:
+            measured = await asyncio.to_thread(_measure, content(file, self._redactor), most)
+        if measured[0] > most:
+            why = f"{measured[0]:,} bytes or more; a file that is kept has at most {most:,} (artifact_max_mb)"
+            raise UploadFailed(path, why, FailureClass.INPUT)
+        return measured
 
     async def close(self) -> None:
         """End all connections."""
@@ -115,7 +149,7 @@ class HubDepot:
                 "Content-Length": str(size_bytes),
             },
         }
-        url = f"{self._hub()}{PREFIX}/tasks/{attempt.task}/artifacts"
+        url = f"{self._line().hub}{PREFIX}/tasks/{attempt.task}/artifacts"
         try:
             async with (
                 asyncio.timeout(2 * STALL_S + size_bytes / UPLOAD_BYTES_S),
@@ -148,11 +182,14 @@ def content(file: IO[bytes], redactor: Redactor) -> Iterator[bytes]:
         yield clean.encode("latin-1")
 
 
-def _measure(pieces: Iterator[bytes]) -> tuple[int, str]:
+def _measure(pieces: Iterator[bytes], most: int) -> tuple[int, str]:
+    """How much it is, and its digest; no further than a little beyond ``most``, for a file may still grow."""
     digest, size_bytes = hashlib.sha256(), 0
     for piece in pieces:
         digest.update(piece)
         size_bytes += len(piece)
+        if size_bytes > most:
+            break
     return size_bytes, digest.hexdigest()
 
 

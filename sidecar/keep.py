@@ -28,6 +28,11 @@ _ANY_DEPTH: Final = "**"
 class Depot(Protocol):
     """Where files are kept (``sidecar/depot.py``)."""
 
+    @property
+    def attempt_bytes(self) -> int:
+        """All files of one attempt have at most so many bytes together."""
+        ...
+
     async def bring(self, attempt: AttemptId, tree: Tree, path: str) -> Artifact | None:
         """Have a file of the attempt's workspace kept; ``None``: the hub keeps none.
 
@@ -67,7 +72,7 @@ async def keep_files(
         return ()
     paths, remarks = await asyncio.to_thread(_found, tree, wanted)
     sizes = await asyncio.to_thread(lambda: sum(tree.size_bytes(path) for path in paths))
-    allow_s(LEAST_S + sizes / UPLOAD_BYTES_S)
+    allow_s(LEAST_S + min(sizes, depot.attempt_bytes) / UPLOAD_BYTES_S)
     for remark in remarks:
         say(f"artifact {remark}")
     kept = []

@@ -104,6 +104,8 @@ class Link:
     Attributes:
         online: set while the hub has welcomed us on the connection that stands.
         leases: until when work may go on.
+        connection: the number of the connection that stands, if the hub has welcomed us on it; else 0.
+        artifact_bytes, artifacts_bytes: the largest file that the hub keeps, all of one attempt; 0: it does not say.
     """
 
     def __init__(  # noqa: PLR0913 - the parts it is made of
@@ -126,8 +128,7 @@ class Link:
             token: reads the token; asked before every dial, so a changed token file counts at once.
             identity: who we are.
             clock, chance: the time, and random numbers from 0 to 1.
-            pace: how fast to try.
-            dial: opens a connection; a WebSocket if left out.
+            pace, dial: how fast to try, and what opens a connection; a WebSocket if left out.
             leases: what is proven is told to them; of its own if left out.
             on_event: hears ``dial``, ``welcome`` and ``lose`` (``sidecar/lifecycle.py``).
         """
@@ -140,15 +141,14 @@ class Link:
         self._session = Session()
         self._outbox = Outbox(self._session)
         self._hub_boot = 0  # of the hub that our session counts with; 0: none
-        self._was_welcomed = False
         self._dials = 0  # hellos said
-        self._welcomed_at = float("-inf")
+        self._was_welcomed, self._welcomed_at = False, float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down or sent
         self._ready = asyncio.Event()  # something is written down and may be sent
         self._beat_now = asyncio.Event()
         self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
-        self._facts = Facts()
-        self._trouble = ""
+        self._facts, self._trouble = Facts(), ""
+        self.connection = self.artifact_bytes = self.artifacts_bytes = 0
 
     # --- what the owner says ----------------------------------------------------------------------------------------
 
@@ -223,8 +223,8 @@ class Link:
                     self._hub_boot = 0
                 if isinstance(exc, HubBusy):
                     asked_s = (exc.retry_after_s or 0.0) + self._chance()  # with many others, who were told the same
-                why = str(exc) or type(exc).__name__
-                self._tell_trouble("hub_lost" if self.online.is_set() else "hub_unreachable", why)
+                event = "hub_lost" if self.online.is_set() else "hub_unreachable"
+                self._tell_trouble(event, str(exc) or type(exc).__name__)
             lived_s = self._clock.monotonic() - self._welcomed_at if self.online.is_set() else 0.0
             self._close()
             rounds = self._addresses.turn(lived=lived_s >= self._pace.settled_s)
@@ -240,6 +240,7 @@ class Link:
     def _close(self) -> None:
         if self.online.is_set():
             self.online.clear()
+            self.connection = 0
             self._on_event("lose")
         self._session.disconnected()
 
@@ -249,8 +250,7 @@ class Link:
         return self._addresses.current
 
     async def _one_connection(self, owner: Owner) -> None:
-        hub, version = self._addresses.current, self.identity.version
-        async with self._dial(hub, self._token(), version, self._pace.handshake_s) as connection:
+        async with self._dial(self.hub, self._token(), self.identity.version, self._pace.handshake_s) as connection:
             self._act_on(await self._handshake(connection, owner), owner)
             try:
                 await together(
@@ -302,11 +302,12 @@ class Link:
             # Another boot of the hub, or one that has dropped what it knew of us: it counts from 1 again.
             self._outbox.start_again()
             self._taken.clear()
-        self._session.heartbeat_s = welcome.heartbeat_s
-        self._session.dead_after_s = DEAD_AFTER_HEARTBEATS * welcome.heartbeat_s
+        beat_s = welcome.heartbeat_s
+        self._session.heartbeat_s, self._session.dead_after_s = beat_s, DEAD_AFTER_HEARTBEATS * beat_s
         self._session.connected(welcome.received, now)
         self._hub_boot, self.leases.lease_s = welcome.hub_boot, welcome.lease_s
-        self._welcomed_at, self._was_welcomed = now, True
+        self.artifact_bytes, self.artifacts_bytes = welcome.artifact_bytes, welcome.artifacts_bytes
+        self._welcomed_at, self._was_welcomed, self.connection = now, True, self._dials
         self.leases.proven(hello_at)
         self._trouble = ""
         self.online.set()

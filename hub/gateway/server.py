@@ -131,10 +131,12 @@ class Gateway:
         resend: Callable[[Held], Awaitable[None]],
         hubs: Callable[[], Iterable[str]] = tuple,
         dead_after_s: float | None = None,
+        artifact_bytes: int = 0,
+        artifacts_bytes: int = 0,
     ) -> None:
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
-        self._hubs = hubs
+        self._hubs, self._most_bytes = hubs, (artifact_bytes, artifacts_bytes)
         self._dead_after_s = dead_after_s or max(DEAD_AFTER_HEARTBEATS * heartbeat_s, MIN_DEAD_AFTER_S)
         self._sockets = 0
 
@@ -187,6 +189,8 @@ class Gateway:
             draining=self._presence.is_draining(hello.sidecar),
             afresh=not knows_us,
             hubs=tuple(sorted(url for url in self._hubs() if url)),
+            artifact_bytes=self._most_bytes[0],
+            artifacts_bytes=self._most_bytes[1],
         )
         try:
             await line.send(codec.encode(welcome))

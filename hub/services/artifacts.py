@@ -6,6 +6,7 @@ good. What no row names any more (a task was forgotten, an upload came too late)
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
@@ -14,7 +15,7 @@ from msgspec import Struct
 
 from hub.core.fleet import Fleet
 from hub.store import rows
-from hub.store.blobs import Blobs, Draft, Drafts
+from hub.store.blobs import Blob, Blobs, Draft, Drafts
 from hub.store.hub_changes import PutArtifact
 from hub.store.space import Space
 from hub.store.store import ArtifactRow, Store
@@ -33,7 +34,7 @@ from protocol.errors import (
     Unavailable,
 )
 from protocol.ids import TASK_ID, IdMaker
-from protocol.limits import MAX_ARTIFACTS
+from protocol.limits import ARTIFACT_BYTES, ARTIFACTS_BYTES, MAX_ARTIFACTS
 from protocol.model import AttemptId
 
 log = structlog.get_logger(__name__)
@@ -50,8 +51,8 @@ _MIB: Final = 1 << 20
 class Allowance(Struct, frozen=True, kw_only=True):
     """How large a file may be, all files of one attempt, and all that are kept (0: as the disk allows), in bytes."""
 
-    file_bytes: int = 4_096 * _MIB
-    attempt_bytes: int = 16_384 * _MIB
+    file_bytes: int = ARTIFACT_BYTES
+    attempt_bytes: int = ARTIFACTS_BYTES
     all_bytes: int = 0
 
 
@@ -90,6 +91,10 @@ class Artifacts:
         self._ids, self._allowance = IdMaker(random_bits), allowance or Allowance()
         self._kept_bytes = 0
         self._arriving: dict[Draft, int] = {}
+        # Digests whose bytes are here, or nearly, and whose row is on its way: the sweep leaves them alone. Who enters
+        # and who removes hold the lock, so nothing is removed between the look at the rows and its end.
+        self._entering = Counter[str]()
+        self._sweeping = asyncio.Lock()
 
     # --- taking in ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class Artifacts:
         self._arriving[draft] = upload.size_bytes
         try:
             await self._take(upload, draft, pieces)
-            await self._blobs.keep(draft)
+            return await self._keep(upload, draft)
         except OSError as exc:
             if isinstance(exc, ConnectionError | TimeoutError):
                 raise  # the sender is gone
@@ -122,8 +127,18 @@ class Artifacts:
         finally:
             del self._arriving[draft]
             draft.drop()
-        self._kept_bytes += upload.size_bytes
-        return await self._enter(upload)
+
+    async def _keep(self, upload: Upload, draft: Draft) -> ArtifactView:
+        async with self._sweeping:
+            self._entering[upload.sha256] += 1
+        try:
+            await self._blobs.keep(draft)
+            self._kept_bytes += upload.size_bytes
+            return await self._enter(upload)
+        finally:
+            self._entering[upload.sha256] -= 1
+            if not self._entering[upload.sha256]:
+                del self._entering[upload.sha256]
 
     async def _take(self, upload: Upload, draft: Draft, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
@@ -248,9 +263,7 @@ class Artifacts:
         """Remove bytes that no row names and count the others; how many were removed."""
         kept_bytes = removed = 0
         for blob in await self._blobs.list():
-            is_old = blob.at_ms < self._clock.now_ms() - YOUNG_MS
-            if is_old and not await self._store.is_kept(blob.sha256):
-                await self._blobs.remove(blob.sha256)
+            if blob.at_ms < self._clock.now_ms() - YOUNG_MS and await self._remove_orphan(blob):
                 removed += 1
             else:
                 kept_bytes += blob.size_bytes
@@ -258,6 +271,13 @@ class Artifacts:
         if removed:
             log.info("artifacts_removed", count=removed, kept_mb=kept_bytes // _MIB)
         return removed
+
+    async def _remove_orphan(self, blob: Blob) -> bool:
+        async with self._sweeping:
+            if self._entering[blob.sha256] or await self._store.is_kept(blob.sha256):
+                return False
+            await self._blobs.remove(blob.sha256)
+            return True
 
     async def close(self) -> None:
         """End what is open."""

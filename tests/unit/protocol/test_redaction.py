@@ -2,8 +2,10 @@
 
 import base64
 import json
+import random
 import re
 import string
+import tracemalloc
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from protocol.model import Finding, TaskResult, Usage
 from protocol.redaction import MASK, Redactor
+from protocol.secret_text import PIECE_CHARS
 
 SECRET = "hunter2/ü+key=with&all sorts"
 PEM = (
@@ -175,3 +178,66 @@ def test_what_is_safe_is_not_held_back() -> None:
 
     assert stream.feed("a whole line\n") == "a whole line\n"
     assert stream.feed("a prompt> ") == "a prompt> "
+
+
+KEY = "-----BEGIN PRIVATE KEY-----"
+HOSTILE: dict[str, str] = {
+    "keys that never end": f"{KEY}\n",
+    "long keys that never end": f"{KEY}{'A' * 70_000}",
+    "keys and ends": f"{KEY}-----END PRIVATE KEY-----",
+    "ends": "-----END PRIVATE KEY-----",
+    "beginnings of no key": "-----BEGIN ",
+    "keys of a long kind": f"-----BEGIN {'A' * 39}PRIVATE KEY-----",
+    "one word of tokens": "sk-",
+    "web tokens in one run": "eyJ-",
+    "web tokens with dots": f"eyJ{'a' * 10}.",
+    "web tokens that lack the last part": f"eyJ{'a' * 10}-.eyJ{'b' * 10}-. ",
+    "addresses": "://",
+    "users without a host": "://a:a",
+    "one long word": "a",
+    "words, then one": f"{'b ' * 10}{'a' * 4_000}",
+    "short tokens": "ghp_ gho_ acm_ npm_ hf_ xoxb- AKIA ",
+    "a value that repeats": "z",
+    "values that begin alike": "common-beginning-",
+}
+HUGE = ["z" * 100_000, "\n".join(f"common-beginning-{number:06}" for number in range(2_000)), SECRET]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_looked_at_grows_with_the_text_and_not_with_its_square(name: str, is_stream: bool) -> None:
+    def seen(size: int) -> int:
+        redactor = Redactor(HUGE)
+        text = (HOSTILE[name] * (size // len(HOSTILE[name]) + 1))[:size]
+        if is_stream:
+            stream = redactor.stream()
+            for at in range(0, size, 4_096):
+                stream.feed(text[at : at + 4_096])
+            stream.flush()
+        else:
+            redactor.rest(text)
+        return redactor.seen
+
+    small, large = seen(30_000), seen(120_000)
+    assert large < 4 * small + 20 * 120_000  # of four times the text four times as much, and what a key may hide
+    assert large < 3 * PIECE_CHARS * 120_000
+
+
+def test_a_huge_value_is_found_and_costs_no_more_memory_than_a_few_of_it() -> None:
+    chance = random.Random(1)
+    value = "".join(chance.choice(string.ascii_letters) for _ in range(128 << 10))
+    tracemalloc.start()
+    redactor = Redactor([value])
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert set(redactor.text(f"a {value} b")) == set(f"a {MASK} b")
+    assert value[40_000:41_024] not in redactor.text(value[40_000:42_000])
+    assert peak_bytes < 300 * len(value)
+
+
+def test_the_rest_of_a_private_key_stays_hidden_whatever_else_begins_in_it() -> None:
+    stream = Redactor().stream()
+    fed = [f"{KEY}\nMIIEfirst\n-----BEGIN CERTIFICATE-----\n", "MIIEsecond\n", "-----END PRIVATE KEY-----\nafter\n"]
+
+    assert "".join(map(stream.feed, fed)) + stream.flush() == f"{MASK}\nafter\n"

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import BadInput
+from protocol.limits import UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, FailureClass, TaskSpec
 from protocol.tree import Tree
 from sidecar.errors import LeaseOver, UploadFailed
-from sidecar.keep import keep_files, matches
+from sidecar.keep import LEAST_S, keep_files, matches
 from sidecar.workspace import Workspace
 
 ATTEMPT = AttemptId("A", 1, f"{1:026}", 1)
@@ -66,6 +67,8 @@ def test_a_pattern_does_not_look_at_everything_for_ever(tree: Tree) -> None:
 class Shelf:
     """A depot that takes what it is told to take."""
 
+    attempt_bytes = 1 << 30
+
     def __init__(self, error: Exception | None = None, *, knows: bool = True) -> None:
         self.error, self.knows, self.brought = error, knows, list[str]()
 
@@ -102,6 +105,15 @@ def test_all_that_is_named_is_brought_once_and_what_is_missing_is_told(tree: Tre
     assert [artifact.path for artifact in kept] == shelf.brought
     assert said == ["artifact 'no' is not there"]
     assert said.seconds > 60
+
+
+def test_a_file_that_is_far_too_large_does_not_stretch_the_time_of_the_attempt(tree: Tree) -> None:
+    with (tree.root / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+
+    _, said = keep(Shelf(), tree, TaskSpec(command="x", artifacts=("sparse",)))
+
+    assert said.seconds == LEAST_S + Shelf.attempt_bytes / UPLOAD_BYTES_S
 
 
 def test_an_answer_that_lies_nowhere_else_is_kept(tree: Tree) -> None:

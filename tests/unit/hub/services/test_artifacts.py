@@ -1,5 +1,6 @@
 """The promises of kept files that take time: what nobody wants goes, what somebody wants stays."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from hub.core.agent import Held
 from hub.core.fleet import Fleet
-from hub.services.artifacts import YOUNG_MS, Artifacts
+from hub.services.artifacts import YOUNG_MS, Artifacts, Upload
 from hub.store.blobs import Drafts, LocalBlobs
 from hub.store.hub_changes import PutArtifact
 from hub.store.sqlite import SqliteStore
 from protocol.errors import NotFound, Unavailable
+from protocol.model import AttemptId
 from tests.support.stores import Rows, new_task, task_id
 
 ARTIFACT = "01hzy0m5k3v8f6c2q9w4e7r1t0"
@@ -69,6 +72,45 @@ async def test_what_no_row_names_is_removed_when_it_is_old_and_nothing_else(rows
     assert old == hashlib.sha256(b"old").hexdigest()
     found = await artifacts.find(ARTIFACT)
     assert [piece async for piece in artifacts.read(found, 1, 4)] == [b"ame"]
+
+
+class Pausing(LocalBlobs):
+    """Kept files on a disk that stands still while one is removed, until it is told to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.removes, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def remove(self, sha256: str) -> None:
+        self.removes.set()
+        await self.go_on.wait()
+        await super().remove(sha256)
+
+
+async def test_a_file_that_comes_while_the_same_bytes_are_swept_away_is_kept(rows: Rows, tmp_path: Path) -> None:
+    drafts, blobs, clock, fleet = Drafts(tmp_path / "incoming"), Pausing(tmp_path / "blobs"), Hand(), Fleet()
+    digest = await blob(blobs, drafts, b"same", 0, tmp_path / "blobs")  # of a task that is long forgotten
+    artifacts = Artifacts(rows.store, fleet, clock, drafts, blobs, random_bits=lambda _bits: 1)
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    fleet.held[task_id(1)] = Held(task_id(1), epoch, "A", 1, 0.0, is_committed=True)
+    upload = Upload(attempt=AttemptId("A", 1, task_id(1), epoch), path="a", size_bytes=4, sha256=digest)
+
+    async with asyncio.timeout(30):
+        sweep = asyncio.create_task(artifacts.sweep())
+        await blobs.removes.wait()
+        coming = asyncio.create_task(artifacts.receive(upload, one_piece(b"same")))
+        while not coming.done() and not artifacts._sweeping._waiters:  # noqa: ASYNC110 - no event tells that it waits for the sweep
+            await asyncio.sleep(0)
+        blobs.go_on.set()
+        kept, _ = await asyncio.gather(coming, sweep)
+
+        assert [piece async for piece in artifacts.read(kept, 0, 4)] == [b"same"]
+        assert await artifacts.sweep() == 0
+
+
+async def one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def test_bytes_that_lie_at_another_hub_are_told_as_such(rows: Rows, tmp_path: Path) -> None:
