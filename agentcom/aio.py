@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from agentcom import settings
+from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
 from agentcom.projects import ProjectCalls
@@ -69,7 +70,7 @@ class Ticket(Struct, kw_only=True):
     expires_at: datetime
 
 
-class AsyncClient(Files, ProjectCalls):
+class AsyncClient(Files, ProjectCalls, BudgetCalls):
     """A hub, seen from a program with an event loop.
 
     Args:

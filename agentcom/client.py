@@ -38,6 +38,7 @@ from protocol.api import (
     TokenCreated,
     TokenList,
 )
+from protocol.budgets import BudgetBody, BudgetList, BudgetView
 from protocol.model import Role, TaskSpec
 from protocol.projects import (
     CommitView,
@@ -314,6 +315,24 @@ class Client:
     def push(self, project: str, branch: str = "") -> PushView:
         """Push a branch (empty: what is checked out) to where the project comes from."""
         return self._run(self._client.push(project, branch))
+
+    # --- budgets --------------------------------------------------------------------------------------------------
+
+    def budgets(self) -> BudgetList:
+        """All budgets, and how they stand today."""
+        return self._run(self._client.budgets())
+
+    def budget(self, budget: str) -> BudgetView:
+        """One budget: ``hub``, ``submitter:TOKEN_ID`` or ``project:NAME``."""
+        return self._run(self._client.budget(budget))
+
+    def set_budget(self, budget: str, body: BudgetBody) -> BudgetView:
+        """Set a budget, new or changed; what is ``None`` has no limit."""
+        return self._run(self._client.set_budget(budget, body))
+
+    def remove_budget(self, budget: str) -> None:
+        """Forget a budget."""
+        self._run(self._client.remove_budget(budget))
 
     # --- the hub itself -------------------------------------------------------------------------------------------
 

@@ -210,6 +210,7 @@ async def _assemble(
     projects = Projects(store, clock, checkouts, hub.check_room)
     hub.mates.on_projects = projects.reload
     await projects.load()
+    hub.budgets.knows = {"submitter": access.knows, "project": projects.knows}
     loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run)
     if settings.read_only:
         loops = ()
@@ -232,7 +233,7 @@ async def _assemble(
     app = build(
         Services(
             *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
-            *(projects, Repositories(store, clock, projects.find, checkouts, hub.check_room)),
+            *(projects, Repositories(store, clock, projects.find, checkouts, hub.check_room), hub.budgets),
         ),
         sessions=Sessions(clock),
         metrics=hub.metrics.registry,

@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.core.advice import Advisor, Bounds
 from hub.core.agent import Agent, Held
+from hub.core.charging import Allowances, Charging
 from hub.core.fleet import Fleet
 from hub.core.ladder import ladder_of
 from hub.core.recent import Recent
@@ -23,6 +24,7 @@ from hub.gateway.server import Gateway
 from hub.metrics import Metrics
 from hub.services.admission import Admission
 from hub.services.answers import Answers
+from hub.services.budgets import Budgets
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.health import EndpointHealth
@@ -41,7 +43,7 @@ from hub.services.teaching import Teaching, remembered
 from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
-from hub.store.climbing import carry_of
+from hub.store.climbing import carry_of, spent_usd
 from hub.store.store import Start
 from protocol.choice import LearningMode
 from protocol.clock import Clock
@@ -73,6 +75,7 @@ class Parts:
     mates: Mates
     learning: Learning
     prewarming: Prewarming
+    budgets: Budgets
     watch: Watch | None
 
     def check_room(self) -> None:
@@ -96,6 +99,7 @@ class Parts:
             self.mates.run,
             self.learning.run,
             self.prewarming.run,
+            self.budgets.run,
             lambda: self.store.listen(self.mates.listen),
             *((self.watch.run,) if self.watch else ()),
         )
@@ -141,7 +145,10 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     endpoint_health = EndpointHealth(store, fleet, clock, chance)
     endpoint_health.on_refusal = speeds.refused
 
+    budgets = _budgets(store, start, settings, fleet, clock)
+
     def used(held: Held, usage: Usage) -> None:
+        budgets.charging.use(held.task, held.epoch, usage)
         learning.used(held, usage)
         endpoint_health.used(held.server, usage)
 
@@ -229,6 +236,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         speeds=speeds,
         rates=rates,
         advisor=advisor,
+        charging=budgets.charging,
         on_fallback=metrics.fell_back,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
@@ -280,11 +288,12 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         speeds=speeds,
         rates=rates,
         told=advisor.told,
+        waits=budgets.waits,
     )
     metrics.watch = watch
 
     store.on_failure = on_failure
-    mates.on_endpoints = registry.reload
+    mates.on_endpoints, mates.on_budgets = registry.reload, budgets.reload
     store.on_commit = _teller(mates, prewarming, recent, feed)
     endpoint_health.restore(start)  # first: what was seen of endpoints tells which servers the attempts use
     presence.restore(start)
@@ -313,8 +322,16 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         mates=mates,
         learning=learning,
         prewarming=prewarming,
+        budgets=budgets,
         watch=watch,
     )
+
+
+def _budgets(store: Backend, start: Start, settings: Settings, fleet: Fleet, clock: Clock) -> Budgets:
+    charging = Charging(Allowances(settings.attempt_tokens, settings.attempt_usd))
+    budgets = Budgets(store, fleet, clock, charging)
+    budgets.take(start.purses)
+    return budgets
 
 
 def _teller(mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
@@ -331,6 +348,6 @@ def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[
     async def resend(held: Held) -> None:
         stored, attempts = await store.spec(held.task), await store.attempts(held.task)
         if stored is not None and attempts:
-            dispatch.again(held, stored[0], stored[1], attempts[-1].placement, carry_of(attempts))
+            dispatch.again(held, *stored, attempts[-1].placement, carry_of(attempts), spent_usd(attempts))
 
     return resend

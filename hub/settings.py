@@ -60,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         learning: whether outcomes choose models: ``off``, ``shadow`` (kept and shown, deciding nothing) or ``on``.
         explore_share, explore_usd_a_day: how much of a class of tasks, and money a day, may try little known models.
         seconds_per_usd: how long one would wait to save a dollar, where money and time are weighed.
+        attempt_usd, attempt_tokens: what an attempt may use whose task names no limit, where a budget bounds that.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
         project_roots: directories of this machine beneath which projects may lie; empty: none but its own clones.
@@ -100,6 +101,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     explore_share: float = 0.05
     explore_usd_a_day: float = 1.0
     seconds_per_usd: float = SECONDS_PER_USD
+    attempt_usd: float = 1.0
+    attempt_tokens: int = 200_000
     origins: tuple[str, ...] = ()
     read_only: bool = False
     project_roots: tuple[str, ...] = ()
@@ -277,9 +280,11 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
 def _choosing(settings: Settings) -> Iterator[Problem]:
     if not 0 <= settings.explore_share <= 1:
         yield Problem("explore_share", f"{settings.explore_share:g}; a share from 0 to 1")
-    for name in ("explore_usd_a_day", "seconds_per_usd"):
+    for name in ("explore_usd_a_day", "seconds_per_usd", "attempt_usd"):
         if not 0 <= (value := getattr(settings, name)) <= 10**6:
             yield Problem(name, f"{value:g}; from 0 to 1000000")
+    if not 1 <= settings.attempt_tokens <= 10**9:
+        yield Problem("attempt_tokens", f"{settings.attempt_tokens}; from 1 to 1000000000")
     for name in ("wait_trivial_s", "wait_standard_s", "wait_complex_s"):
         if not 0 <= (value := getattr(settings, name)) <= YEAR_S:
             yield Problem(name, f"{value:g}; from 0 (for ever) to a year in seconds")

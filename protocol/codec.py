@@ -12,7 +12,7 @@ import msgspec
 from protocol.errors import FrameTooLarge, MalformedFrame
 from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
 from protocol.messages import AnyMessage, Message
-from protocol.model import TaskResult, TaskSpec, TierDecision
+from protocol.model import Budget, TaskResult, TaskSpec, TierDecision
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _one: Final = msgspec.msgpack.Decoder(AnyMessage)
@@ -88,6 +88,11 @@ def without_project(encoded: bytes) -> bytes:
     if b"\xa7project" not in encoded:  # the key as it is encoded; fields at their default are left out
         return encoded
     return encode_spec(msgspec.structs.replace(decode_spec(encoded), project=""))
+
+
+def with_budget(encoded: bytes, budget: Budget) -> bytes:
+    """An encoded spec with another budget: what an attempt may still use, instead of what its task may."""
+    return encode_spec(msgspec.structs.replace(decode_spec(encoded), budget=budget))
 
 
 def decode_spec(raw: bytes | msgspec.Raw) -> TaskSpec:

@@ -64,6 +64,8 @@ class EventKind(StrEnum):
     PROJECT_CHANGED = "project_changed"
     PROJECT_REMOVED = "project_removed"
     PROJECT_PUSHED = "project_pushed"
+    BUDGET_SET = "budget_set"
+    BUDGET_REMOVED = "budget_removed"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

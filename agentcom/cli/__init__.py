@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hosts": ("agentcom.cli.hosts", "List machines and how busy they are."),
     "endpoints": ("agentcom.cli.endpoints", "List, add and remove LLM endpoints."),
     "projects": ("agentcom.cli.projects", "Register projects, reach their files and git."),
+    "budgets": ("agentcom.cli.budgets", "Bound what may be used a day."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),
     "events": ("agentcom.cli.events", "Show what happened, and what happens."),
     "login-link": ("agentcom.cli.login_link", "Print a link that opens the dashboard."),

@@ -37,6 +37,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "projects:write": _SUBMIT,
         "projects:push": _OPERATE,
         "projects:manage": _OPERATE,
+        "budgets:read": _PEOPLE,
+        "budgets:write": _OPERATE,
         "events:read": _PEOPLE,
         "metrics:read": _PEOPLE,
         "health:read": _PEOPLE,

@@ -84,6 +84,8 @@ class Held(Struct, gc=False):
     """When an event last told how its model comes along, in seconds of the hub's monotonic clock."""
     is_committed: bool = False
     """The claim is in the store; until then the assignment has not left."""
+    is_charged: bool = True
+    """It may have reserved something of a budget."""
     log_bytes: int = 0
     """Output taken in from it by this hub; counted here, whatever its sidecar says."""
     log_missing_bytes: int = 0

@@ -12,14 +12,16 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from hub.core.budgets import micro
 from hub.core.complexity import infer
 from hub.core.outcomes import topic_of
 from protocol.checks import capability_for
 from protocol.choice import Choice, Rung
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.loads import LoadPlan
-from protocol.model import Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
+from protocol.model import Budget, Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
 
 DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
     Tier.TRIVIAL: (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM),
@@ -37,8 +39,12 @@ ARTIFACTS: Final = "artifacts"
 ANSWER_TOKENS: Final = 1_024
 """Room in a context that an answer needs beside its prompt, at least."""
 
+_PLAIN: Final = Budget()
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _placements: Final = msgspec.msgpack.Encoder()
+
+
+Cap = tuple[int | None, int | None, int]
 
 
 class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +70,10 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Agents (``agent:NAME``) and endpoints (``endpoint:HOST/ID``) where the task has failed, oldest first."""
     patience_s: float = 0.0
     """How long to wait for the first strategy of the chain before the next one will do; 0: as long as it is there."""
+    project: str = ""
+    """The project whose budget its attempts draw on."""
+    cap: Cap | None = None
+    """What an attempt may use: tokens, millionths of a dollar, milliseconds; ``None``: as one that says nothing."""
 
     @property
     def needs_model(self) -> bool:
@@ -88,7 +98,7 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def place(self) -> "Requirements":
         """What decides who could do such tasks."""
-        return msgspec.structs.replace(self, by="", alone=False)
+        return msgspec.structs.replace(self, by="", alone=False, project="", cap=None)
 
     @property
     def fallback(self) -> "Requirements | None":
@@ -112,6 +122,13 @@ class Way(Struct, frozen=True, kw_only=True):
     model: str = ""
 
 
+class Allowance(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits that come from budgets, not from the task; ``None``: none."""
+
+    tokens: int | None = None
+    usd: float | None = None
+
+
 class Placement(Struct, frozen=True, kw_only=True):
     """A routing decision without the tier, as an attempt keeps it. ``at_ms`` is Unix time in milliseconds."""
 
@@ -126,6 +143,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
     learnt: Choice | None = None
     load: LoadPlan | None = None
+    allowance: Allowance | None = None
+    """What budgets allow an attempt whose task names no limit of its own."""
 
 
 def encode_placement(placement: Placement) -> bytes:
@@ -202,7 +221,11 @@ def route(
     wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *((checking,) if checking else ()))
     needs = tuple(sorted(set(wanted))) if wanted else ()
     if executor in {"noop", "shell"}:
-        return tier, Requirements(executor=executor, strategies=(Strategy.TRIVIAL,), needs=needs, by=by)
+        cap = _cap(replace(_PLAIN, seconds=spec.budget.seconds))
+        trivial = (Strategy.TRIVIAL,)
+        return tier, Requirements(
+            executor=executor, strategies=trivial, needs=needs, by=by, project=spec.project, cap=cap
+        )
     return tier, Requirements(
         executor=executor,
         strategies=tuple(chains.get(tier.effective) or DEFAULT_CHAINS[tier.effective]),
@@ -213,7 +236,16 @@ def route(
         repo=repo_digest(spec.context.repo),
         by=by,
         patience_s=patience.get(tier.effective, 0.0),
+        project=spec.project,
+        cap=_cap(spec.budget),
     )
+
+
+def _cap(budget: Budget) -> Cap | None:
+    if (budget.tokens, budget.usd, budget.seconds) == (_PLAIN.tokens, _PLAIN.usd, _PLAIN.seconds):
+        return None
+    usd = None if budget.usd is None else micro(budget.usd)
+    return budget.tokens, usd, int(budget.seconds * 1000)
 
 
 def class_on(text: str, rung: Rung, strategy: Strategy) -> str:

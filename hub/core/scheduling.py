@@ -19,7 +19,7 @@ comes later in the order, so that it will be.
 """
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -74,6 +74,7 @@ def plan(
     now: float = 0.0,
     rates: Rates = Rates(),  # noqa: B008 - frozen
     shares: Shares | None = None,
+    may_spend: Callable[[Requirements, Way, str], bool] | None = None,
 ) -> Iterator[Assignment]:
     """Assignments to make now, best first.
 
@@ -86,9 +87,12 @@ def plan(
         now: seconds of the hub's monotonic clock.
         rates: what money and failures count.
         shares: what each submitter has had so far; takes note of what is given away now.
+        may_spend: whether budgets allow an attempt of a task of a class; left out: there are none.
     """
     if fleet.has_free_slot:
-        yield from _Plan(window, fleet, matcher, speeds or Speeds(), now, rates, shares or Shares()).assignments()
+        planned = _Plan(window, fleet, matcher, speeds or Speeds(), now, rates, shares or Shares())
+        planned.may_spend = may_spend
+        yield from planned.assignments()
 
 
 class _Plan:
@@ -109,6 +113,7 @@ class _Plan:
         self._handicaps: dict[str, int] = {}
         self._left = LOOK_AHEAD
         self._looked_at: tuple[Weighed, ...] = ()
+        self.may_spend: Callable[[Requirements, Way, str], bool] | None = None
 
     def assignments(self) -> Iterator[Assignment]:
         for queue in self._window.classes.values():
@@ -142,6 +147,8 @@ class _Plan:
         if chosen is None:
             return None  # everyone who could is busy; the next class may have others
         agent, way, weighed = chosen
+        if self.may_spend is not None and not self.may_spend(queue.requirements, way, (queue.head or (0, ""))[1]):
+            return None  # equal tasks would not fit, either; other classes may
         others = self._looked_at if weighed else ()
         place = queue.take()
         self._queue_up(queue, ahead)

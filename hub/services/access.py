@@ -49,6 +49,10 @@ class Access:
         """The service, with all tokens of the store."""
         return cls(store, clock, await store.tokens())
 
+    def knows(self, token_id: str) -> bool:
+        """Whether there is such a token, valid or not."""
+        return token_id in self._rows
+
     async def reload(self) -> None:
         """Read all tokens again: another hub has made or revoked some."""
         self._rows = {row.id: row for row in await self._store.tokens()}

@@ -13,17 +13,19 @@ import structlog
 from hub.core.advice import Advisor
 from hub.core.agent import Held
 from hub.core.board import find, take_turn
+from hub.core.charging import PLAIN_CAP, Charging, granted
 from hub.core.decision import candidates, is_lower, why
 from hub.core.ending import AgentPort
 from hub.core.fleet import Fleet
 from hub.core.loads import load_plan
 from hub.core.matching import Matcher
-from hub.core.routing import Placement, decode_placement, encode_placement, routing_of
+from hub.core.routing import Placement, Requirements, Way, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
 from hub.core.shares import Shares
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
 from hub.core.window import ClassQueue, Window
+from hub.store.budget_changes import Spent, Unfunded
 from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Record, Unwilling
 from hub.store.store import Store
 from protocol import codec
@@ -54,6 +56,7 @@ class Dispatch:
         speeds: Speeds | None = None,
         rates: Rates = Rates(),  # noqa: B008 - frozen
         advisor: Advisor | None = None,
+        charging: Charging | None = None,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
         on_fallback: Callable[[Strategy, Strategy], None] = lambda _wanted, _used: None,
@@ -64,6 +67,7 @@ class Dispatch:
         self._advisor, self._speeds, self._rates = advisor, speeds or Speeds(), rates
         self.matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
         self._shares, self._on_fallback = Shares(), on_fallback
+        self._charging = charging or Charging()
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -71,7 +75,9 @@ class Dispatch:
             return
         began = self._clock.monotonic()
         claims = 0
-        for assignment in plan(self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares):
+        budgets = self._may_spend if self._charging.is_on else None
+        parts = self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares, budgets
+        for assignment in plan(*parts):
             self._claim(assignment)
             claims += 1
         if claims:
@@ -79,10 +85,17 @@ class Dispatch:
         for queue in self._window.dry():
             self._refill(queue)
 
+    def _may_spend(self, requirements: Requirements, way: Way, task: str) -> bool:
+        return self._charging.may_spend(requirements, way, self._clock.now_ms(), task)
+
     def _claim(self, chosen: Assignment) -> None:
         _, task = chosen.place
         agent, way = chosen.agent, chosen.way
         now_ms = self._clock.now_ms()
+        charge, allowance = None, None
+        if self._charging.is_on:
+            charge, allowance = self._charging.charge(chosen.queue.requirements, way, now_ms, task)
+            self._charging.plan(task, charge)
         placement = Placement(
             strategy=way.strategy,
             executor=chosen.queue.requirements.executor,
@@ -95,11 +108,12 @@ class Dispatch:
             load=self._load(chosen),
             rung=chosen.queue.requirements.rung,
             learnt=self._advisor.choice(chosen.queue.requirements, way) if chosen.weighed and self._advisor else None,
+            allowance=allowance,
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
         held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.kind)
-        held.repo = chosen.queue.requirements.repo
+        held.repo, held.is_charged = chosen.queue.requirements.repo, charge is not None
         if chosen.weighed is not None:
             take_turn(held, chosen.weighed, find(self._fleet, agent, way.endpoint)[0], now)
         self._fleet.take(held)
@@ -112,6 +126,8 @@ class Dispatch:
             placement=encode_placement(placement),
             hub=self._hub,
             carries=chosen.queue.requirements.rung is not None,
+            charge=charge,
+            own_micro=(chosen.queue.requirements.cap or PLAIN_CAP)[1],
         )
 
         self._store.post(claim, partial(self._claimed, held, placement, self._first(chosen)))
@@ -154,15 +170,24 @@ class Dispatch:
         told = Event(kind=kind, at_ms=at_ms, task=held.task, agent=held.agent, epoch=held.epoch, facts=facts)
         self._store.post(Record(told))
 
-    def again(self, held: Held, spec: bytes, tier: bytes, placement: bytes, carry: Carry | None = None) -> None:
+    def again(
+        self,
+        held: Held,
+        spec: bytes,
+        tier: bytes,
+        placement: bytes,
+        carry: Carry | None = None,
+        spent_usd: float = 0.0,
+    ) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
         placed = decode_placement(placement)
-        self._assign(held, spec, tier, placed, carry if placed.rung else None)
+        self._assign(held, spec, tier, placed, carry if placed.rung else None, spent_usd)
 
     def _claimed(self, held: Held, placement: Placement, first: Strategy, outcome: Outcome) -> None:
         if not isinstance(outcome, Claimed):
             self._fleet.release(held.task, held.epoch)
-            if isinstance(outcome, Unwilling | Buried):
+            self._charging.drop(held.task)
+            if isinstance(outcome, Unwilling | Buried | Unfunded | Spent):
                 self._refused(held, outcome)
                 return
             if not isinstance(outcome, AgentComError):
@@ -171,17 +196,25 @@ class Dispatch:
             self._store.wake()
             return
         held.epoch = outcome.epoch
+        self._charging.grant(held.task, held.epoch)
         held.lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
         held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
         held.max_retries, held.is_committed = outcome.max_retries, True
-        self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry)
+        self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry, outcome.spent_usd)
         self._tell(held, placement, first)
 
-    def _refused(self, held: Held, outcome: Unwilling | Buried) -> None:
+    def _refused(self, held: Held, outcome: Unwilling | Buried | Unfunded | Spent) -> None:
         """The claim found out what nobody here had known."""
         if isinstance(outcome, Buried):
             log.error("task_buried", task=held.task, deaths=len(outcome.deaths), why=outcome.reason)
             self._on_ended(TaskState.DEAD)
+        elif isinstance(outcome, Spent):
+            log.info("task_spent", task=held.task, why=outcome.reason)
+            self._on_ended(TaskState.FAILED)
+        elif isinstance(outcome, Unfunded):
+            self._charging.refuse()
+            self._window.add(outcome.class_text, outcome.place)
+            return  # a look at the purses comes before the next claim
         else:
             log.info("claim_refused", task=held.task, agent=held.agent, why="the agent takes no new work")
             agent = self._fleet.agents[held.agent]
@@ -195,8 +228,20 @@ class Dispatch:
             self._window.add(outcome.ready.class_text, outcome.ready.place)
         self._store.wake()
 
-    def _assign(self, held: Held, spec: bytes, tier: bytes, placement: Placement, carry: Carry | None) -> None:
+    def _assign(
+        self,
+        held: Held,
+        spec: bytes,
+        tier: bytes,
+        placement: Placement,
+        carry: Carry | None,
+        spent_usd: float = 0.0,
+    ) -> None:
         by_hand = placement.endpoint and next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None)
+        if spent_usd or placement.allowance is not None:
+            carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0
+            if budget := granted(codec.decode_spec(spec), placement.allowance, spent_usd, carried_usd):
+                spec = codec.with_budget(spec, budget)
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
             spec=codec.raw(codec.without_project(spec)),

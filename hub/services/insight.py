@@ -11,7 +11,7 @@ from hub.core import explain
 from hub.core.agent import Agent
 from hub.core.board import Board
 from hub.core.fleet import Fleet
-from hub.core.matching import Matcher
+from hub.core.matching import Match, Matcher
 from hub.core.outlook import Outlook
 from hub.core.recent import Recent
 from hub.core.routing import Requirements, requirements_of, routing_of
@@ -45,6 +45,9 @@ ALARM_SHOWN_MS: Final = 3_600_000
 """How long a name that was used twice counts against the hub's health."""
 
 
+Waits = Callable[[Requirements, Match, str], tuple[str, tuple[str, ...], float | None] | None]
+
+
 class Insight:
     """The use cases of a reader."""
 
@@ -60,6 +63,7 @@ class Insight:
         speeds: Speeds | None = None,
         rates: Rates = Rates(),  # noqa: B008 - frozen
         told: Callable[[Requirements], Choice | None] = lambda _requirements: None,
+        waits: Waits = lambda _requirements, _found, _task: None,
         recent: Recent,
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
         trouble: Callable[[], str] = str,
@@ -68,7 +72,7 @@ class Insight:
         self._store, self._fleet, self._clock = store, fleet, clock
         self._matcher, self._speeds, self._rates = matcher or Matcher(fleet), speeds or Speeds(), rates
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
-        self._trouble, self._is_elsewhere, self._told = trouble, is_elsewhere, told
+        self._trouble, self._is_elsewhere, self._told, self._waits = trouble, is_elsewhere, told, waits
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
 
     def watch(self, part: str, health: Callable[[], ComponentHealth]) -> None:
@@ -194,6 +198,8 @@ class Insight:
             summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand, found)
             outlook = Outlook(self._fleet, self._matcher, self._speeds, board, now)
             starts_in_s = outlook.starts_in(requirements, ahead) if is_ready else None
+            if (waits := self._waits(requirements, found, task)) is not None:
+                summary, unblock, starts_in_s = waits
             routing = replace(routing, learnt=self._told(requirements) or routing.learnt)
         if is_ready:
             position = sum(ahead.values())

@@ -49,6 +49,7 @@ _ENDS: Final = frozenset(
 _TOKENS: Final = frozenset({EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED})
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
 _PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
+_BUDGETS: Final = frozenset({EventKind.BUDGET_SET, EventKind.BUDGET_REMOVED})
 _WILL: Final = frozenset({EventKind.AGENT_DRAINING, EventKind.AGENT_RESUMED})
 
 
@@ -87,7 +88,7 @@ class Mates:
     """Follows what the other hubs do.
 
     Attributes:
-        on_tokens, on_endpoints, on_projects: read them again, another hub has changed them.
+        on_tokens, on_endpoints, on_projects, on_budgets: read them again, another hub has changed them.
     """
 
     def __init__(  # noqa: PLR0913 - the parts it is made of
@@ -118,6 +119,7 @@ class Mates:
         self.on_tokens: Reload = _nothing
         self.on_endpoints: Reload = _nothing
         self.on_projects: Reload = _nothing
+        self.on_budgets: Reload = _nothing
         self._seen = newest
         self._own: deque[tuple[int, int]] = deque()  # numbers of our own events that lie before us
         self._news = asyncio.Event()
@@ -197,6 +199,8 @@ class Mates:
             await self.on_endpoints()
         if kinds & _PROJECTS:
             await self.on_projects()
+        if kinds & _BUDGETS:
+            await self.on_budgets()
         self._store.saw(events[-1].seq)
         self._readers.committed(events)
         self._store.wake()
@@ -318,6 +322,7 @@ class Mates:
         await self.on_tokens()
         await self.on_endpoints()
         await self.on_projects()
+        await self.on_budgets()
         await self.audit()
         self._store.saw(newest)
         self._readers.committed([Event(kind=EventKind.HUB_STARTED, at_ms=self._clock.now_ms(), seq=newest)])

@@ -334,6 +334,10 @@ class Projects:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
+    def knows(self, name: str) -> bool:
+        """Whether there is such a project."""
+        return name in self._projects
+
     def find(self, name: str) -> Project:
         """A project.
 

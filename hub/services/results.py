@@ -17,6 +17,7 @@ from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
 from hub.core.policy import Next, after_failure, avoided
 from hub.core.window import Window
+from hub.store.budget_changes import Settle
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
 from hub.store.store import Store
 from protocol import codec, messages
@@ -174,6 +175,7 @@ class Results:
             if result.verified is False:
                 failure = FailureClass.VERIFY
         elif state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
+            self._settle(attempt, message)
             answer(None)  # it stopped, as it was told to: the task has ended without it
             return
         elif state not in _ENDED:
@@ -188,6 +190,10 @@ class Results:
         attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
         log.warning("lease_lost", task=held.task, epoch=held.epoch, agent=held.agent, why=reason, next="requeued")
         self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, lambda _error: None, orderly=False)
+
+    def _settle(self, attempt: AttemptId, report: messages.Report) -> None:
+        """What was presumed of an attempt that ended without a word is known now."""
+        self._store.post(Settle(task=attempt.task, epoch=attempt.epoch, usage=report.result.usage))
 
     def exonerate(self, attempt: AttemptId) -> None:
         """The sidecar has outlived the attempt after all: whatever ended it, it was no killer."""
@@ -215,6 +221,8 @@ class Results:
         held = self._current(attempt)
         if held is None:
             self._record_stale(attempt)
+            if report is not None:
+                self._settle(attempt, report)
             if report is not None and _has_outlived(report):
                 self.exonerate(attempt)
             answer(self._stale(attempt))
@@ -243,6 +251,7 @@ class Results:
             ready_ms=ready_ms,
             facts=_facts(report),
             orderly=orderly,
+            is_charged=held.is_charged,
             avoid=avoided(held, failure) if is_counted else "",
             hub=self._hub,
             ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,

@@ -10,8 +10,10 @@ from typing import Any
 
 import structlog
 
+from hub.core.budgets import DAY_MS
 from hub.core.measures import Measure
 from hub.store import listing, records
+from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
@@ -19,6 +21,7 @@ from hub.store.project_changes import ProjectRow
 from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
+from protocol.budgets import BudgetScope
 from protocol.errors import StoreDamaged
 from protocol.events import Event
 from protocol.model import TaskState
@@ -264,6 +267,16 @@ class Backend(ABC):
         """All projects, by name."""
         return tuple(records.project(row) for row in await self._rows("projects"))
 
+    async def budgets(self) -> tuple[BudgetRow, ...]:
+        """All budgets."""
+        return tuple(records.budget(row) for row in await self._rows("budgets"))
+
+    async def purses(self, day: int) -> Purses:
+        """All budgets and how they stand on a day (counted since 1970)."""
+        rows = await self._rows("purses", day)
+        purses = {(BudgetScope(row[0]), row[1]): records.purse(row) for row in rows}
+        return Purses(budgets=await self.budgets(), day=day, purses=purses)
+
     async def measures(self) -> tuple[Measure, ...]:
         """What was learnt, of each kind the oldest first."""
         return tuple(Measure(about, name, bytes(value)) for about, name, value in await self._rows("measures"))
@@ -294,6 +307,7 @@ class Backend(ABC):
             agents=await self.agents(),
             endpoints=await self.endpoints(),
             measures=await self.measures(),
+            purses=await self.purses(now_ms // DAY_MS),
             healths=await self.healths(),
             next_ready_ms=(await self._rows("next_ready"))[0][0],
             next_deadline_ms=(await self._rows("next_deadline"))[0][0],

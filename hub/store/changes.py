@@ -9,8 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from hub.core.budgets import Charge
 from hub.core.ladder import Ladder, Step
 from hub.core.window import Place
+from hub.store.budget_changes import PutBudget, RemoveBudget, Settle
 from hub.store.endpoint_changes import ForgetHealth, PutEndpoint, PutHealth, RemoveEndpoint
 from hub.store.hub_changes import (
     EnterHub,
@@ -78,7 +80,8 @@ class Added(Struct, frozen=True, kw_only=True):
 class Claim(Change, frozen=True, kw_only=True):
     """Give a queued task to an agent of ``hub``.
 
-    Outcome: :class:`Claimed`, :class:`Unwilling`, :class:`Buried`, or StaleTask.
+    Outcome: :class:`Claimed`, :class:`Unwilling`, :class:`Buried`, :class:`hub.store.budget_changes.Unfunded`,
+    :class:`hub.store.budget_changes.Spent`, or StaleTask.
     """
 
     task: str
@@ -89,6 +92,9 @@ class Claim(Change, frozen=True, kw_only=True):
     hub: int = 0
     carries: bool = False
     """The task has climbed: what its last attempt has left is wanted."""
+    charge: Charge | None = None
+    """What the attempt may use, where budgets count; ``own_micro``: all the money that the task itself may use."""
+    own_micro: int | None = None
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -101,6 +107,8 @@ class Claimed(Struct, frozen=True, kw_only=True):
     infra_failures: int
     max_retries: int
     carry: Carry | None = None
+    spent_usd: float = 0.0
+    """What earlier attempts have used of the task's own money."""
 
 
 class Unwilling(Struct, frozen=True, kw_only=True):
@@ -188,6 +196,8 @@ class Finish(Change, frozen=True, kw_only=True):
     hub: int = 0
     ladder: Ladder | None = None
     step: Step | None = None
+    is_charged: bool = True
+    """The attempt may have reserved something."""
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -413,6 +423,9 @@ AnyChange = (
     | ForgetHealth
     | PutProject
     | RemoveProject
+    | PutBudget
+    | RemoveBudget
+    | Settle
     | Record
     | ForgetTasks
     | ForgetLogs

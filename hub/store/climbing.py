@@ -98,6 +98,12 @@ def _usage(attempts: Sequence[AttemptRow]) -> Usage:
     return used
 
 
+def spent_usd(attempts: Sequence[AttemptRow]) -> float:
+    """The money that these have used, as far as prices are known."""
+    used = (codec.decode_result(attempt.result).usage for attempt in attempts if attempt.result is not None)
+    return sum(usage.cost_usd or 0.0 for usage in used)
+
+
 def carry_of(attempts: Sequence[AttemptRow]) -> Carry | None:
     """What the last attempt that did not pass its checks has left; ``None``: there is no such attempt."""
     left = next((a for a in reversed(attempts) if a.failure is FailureClass.VERIFY and a.result is not None), None)

@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 
+from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.health import Health
+from hub.store.budget_changes import BudgetRow
 from hub.store.changes import TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
+from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -168,3 +171,18 @@ def token(r: Row) -> TokenRow:
         last_used_ms=r[6],
         revoked_ms=r[7],
     )
+
+
+def budget(r: Row) -> BudgetRow:
+    """A budget."""
+    return BudgetRow(scope=(BudgetScope(r[0]), r[1]), limits=Limits(r[2], r[3], r[4]), changed_ms=r[5], changed_by=r[6])
+
+
+def purse(r: Row) -> Purse:
+    """What a scope has used of a day."""
+    return Purse(Amount(r[2], r[3], r[4]), Amount(r[5], r[6], r[7]))
+
+
+def charge(r: Row) -> tuple[Charge, bool]:
+    """What an attempt has reserved, and whether its use is only presumed."""
+    return Charge(r[0], r[1], r[2], Amount(r[3], r[4], r[5])), bool(r[6])

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hub.core.measures import Measure
 from hub.core.window import Place
+from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import Standing, WaitingTask
@@ -149,6 +150,7 @@ class Start(Struct, frozen=True, kw_only=True):
     next_deadline_ms: int | None
     measures: tuple[Measure, ...] = ()
     """What was learnt."""
+    purses: Purses = Purses()
 
 
 def nothing_known(last_event: int) -> Start:
@@ -311,6 +313,14 @@ class Store(Protocol):
 
     async def projects(self) -> tuple[ProjectRow, ...]:
         """All projects, by name."""
+        ...
+
+    async def budgets(self) -> tuple[BudgetRow, ...]:
+        """All budgets."""
+        ...
+
+    async def purses(self, day: int) -> Purses:
+        """All budgets and how they stand on a day (counted since 1970)."""
         ...
 
     async def measures(self) -> tuple[Measure, ...]:

@@ -14,6 +14,7 @@ from hub.core.access import Principal
 from hub.services.access import Access
 from hub.services.artifacts import Artifacts
 from hub.services.backups import Backups
+from hub.services.budgets import Budgets
 from hub.services.feed import Feed
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
@@ -41,6 +42,7 @@ class Services:
     artifacts: Artifacts
     projects: Projects
     repositories: Repositories
+    budgets: Budgets
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ SMALL: Final = {
         "agents",
         "hubs",
         "projects",
+        "budgets",
         "leaders",
         "counts",
         "endpoints",
