@@ -1,12 +1,20 @@
-"""The layer below the checksums: it ties each page of a store to its place in the file.
+"""The layer below the checksums: it ties each page of a store to its place, and keeps the disk from holding up others.
 
 SQLite's checksum is one of the bytes of a page alone. A page of zeros (a hole in a file, a sector that was wiped) has
 the checksum zero, and a page that was written to the wrong place has a right one. So the checksum lies in the file
-mixed with the number of its page: neither fits any more. Only pages of stores with checksums are touched, and nothing
-but the file itself; logs have checksums and places of their own. Caller: ``sqlite_file.py``.
+mixed with the number of its page: neither fits any more. Only pages of stores with checksums are touched.
+
+A call that passes through here holds the interpreter for as long as it takes, and with it the event loop: a slow sync
+would stop the whole hub. So files are synced, and logs written, over handles of our own, by calls that let go of it
+(``_Handle``). What a transaction adds to the log leaves in one piece, when it is synced. Caller: ``sqlite_file.py``.
 """
 
-from typing import Final
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import apsw
 
@@ -15,6 +23,15 @@ CHECKSUM_BYTES: Final = 8
 _MAGIC: Final = b"SQLite format 3\0"
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """An odd number without a pattern: neighbouring pages differ in all bits (Knuth, TAOCP 6.4)."""
+_SYSTEMS_OWN: Final = "unix"
+"""What SQLite calls the way to open files with nothing between it and the system."""
+_MOST_BYTES: Final = 1 << 20
+"""What is kept back of a log; a longer transaction leaves in pieces."""
+_FRAME_HEAD_BYTES: Final = 24
+"""Before each page in a log."""
+_NO_COMMIT: Final = bytes(4)
+"""Fifth to eighth byte of such a head, unless its page is the last one of a transaction."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Pages(apsw.VFS):
@@ -28,10 +45,96 @@ class Pages(apsw.VFS):
         """A file; the store itself with its pages mixed."""
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
             return _Store(self._below, name, flags)
+        if flags[0] & apsw.SQLITE_OPEN_WAL:
+            return _Log(self._below, name, flags)
         return apsw.VFSFile(self._below, name, flags)
 
 
-class _Store(apsw.VFSFile):
+class _Handle:
+    """A handle of our own on a file that SQLite has open, shared by all who have it open.
+
+    Closing one drops every lock that this process has on its file, whoever took it. So it is closed with the last of
+    them, when SQLite has closed its own.
+    """
+
+    _guard: Final = threading.Lock()
+    _known: ClassVar[dict[tuple[int, int], "_Handle"]] = {}
+
+    def __init__(self, path: str, file: tuple[int, int]) -> None:
+        self._number, self._file, self._users = os.open(path, os.O_RDWR | os.O_CLOEXEC), file, 0
+
+    @classmethod
+    def of(cls, path: str) -> "_Handle":
+        """The handle on the file at ``path``."""
+        with cls._guard:
+            found = Path(path).stat()
+            file = found.st_dev, found.st_ino
+            handle = cls._known.get(file)
+            if handle is None:
+                handle = cls._known[file] = cls(path, file)
+            handle._users += 1
+            return handle
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Write all of it."""
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(self._number, left, offset)
+            left, offset = left[written:], offset + written
+
+    def sync(self) -> None:
+        """Have on the disk what was written to the file, over whatever handle."""
+        getattr(os, "fdatasync", os.fsync)(self._number)
+
+    def close(self) -> None:
+        """One of those who have it lets go of it; SQLite has closed its own."""
+        with self._guard:
+            self._users -= 1
+            if not self._users:
+                del self._known[self._file]
+                os.close(self._number)
+
+
+class _File(apsw.VFSFile):
+    """One open file that is synced without holding up others."""
+
+    def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        super().__init__(below, name, flags)
+        # What lies below in a test is to see everything that is done.
+        is_ours = path and below == _SYSTEMS_OWN and not flags[1] & apsw.SQLITE_OPEN_READONLY
+        self._handle = _Handle.of(path) if path and is_ours else None
+        self._is_new = True
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        if self._handle is None or self._is_new:
+            super().xSync(flags)  # the first one also makes the name of a new file last
+            self._is_new = False
+        else:
+            _try(apsw.SQLITE_IOERR_FSYNC, self._handle.sync)
+
+    def xClose(self) -> None:  # noqa: N802 - SQLite's name
+        super().xClose()
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+
+def _try(trouble: int, call: Callable[..., None], *values: Any) -> None:
+    """Do it.
+
+    Raises:
+        apsw.FullError: there is no room.
+        apsw.IOError: it went wrong in another way, called ``trouble``.
+    """
+    try:
+        call(*values)
+    except OSError as exc:
+        is_full = exc.errno in _FULL and trouble == apsw.SQLITE_IOERR_WRITE
+        raise apsw.exception_for(apsw.SQLITE_FULL if is_full else trouble) from exc
+
+
+class _Store(_File):
     """One open store."""
 
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
@@ -57,3 +160,61 @@ class _Store(apsw.VFSFile):
             return data
         mixed = int.from_bytes(data[-CHECKSUM_BYTES:]) ^ ((offset // PAGE_BYTES + 1) * _SPREAD & 0xFFFFFFFFFFFFFFFF)
         return bytes(data[:-CHECKSUM_BYTES]) + mixed.to_bytes(CHECKSUM_BYTES)
+
+
+class _Log(_File):
+    """One open write-ahead log: the pages of a transaction leave together, when the one that commits it is there.
+
+    Before that nobody asks for them but the connection itself (https://sqlite.org/walformat.html).
+    """
+
+    def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._kept: list[bytes] = []
+        self._begin = self._end = 0
+        self._commits = False
+        super().__init__(below, name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+        if offset != self._end or self._end - self._begin >= _MOST_BYTES:
+            self._let_go()
+            self._begin = offset
+        self._kept.append(data)
+        self._end = offset + len(data)
+        if len(data) == _FRAME_HEAD_BYTES:
+            self._commits = data[4:8] != _NO_COMMIT
+        elif self._commits:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Write what was kept back. If that fails it is SQLite's to write again, like everything that it has lost."""
+        kept, self._kept = self._kept, []
+        begin, self._begin = self._begin, self._end
+        if self._handle is not None:
+            if kept:
+                _try(apsw.SQLITE_IOERR_WRITE, self._handle.write, b"".join(kept), begin)
+            return
+        for piece in kept:
+            super().xWrite(piece, begin)
+            begin += len(piece)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        self._let_go()
+        super().xSync(flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
+        self._let_go()
+        return super().xRead(amount, offset)
+
+    def xFileSize(self) -> int:  # noqa: N802 - SQLite's name
+        self._let_go()
+        return super().xFileSize()
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
+        self._let_go()
+        super().xTruncate(newsize)
+
+    def xClose(self) -> None:  # noqa: N802 - SQLite's name
+        try:
+            self._let_go()
+        finally:
+            super().xClose()

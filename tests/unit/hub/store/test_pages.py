@@ -1,7 +1,12 @@
 """The promises of the layer below the checksums: a page counts in its own place only, other files are left alone."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -9,6 +14,7 @@ import pytest
 from hub.store.pages import PAGE_BYTES
 from hub.store.sqlite_file import check_whole, connect
 from protocol.errors import StoreDamaged
+from tests.support.bad_disk import BadDisk
 
 
 @pytest.fixture
@@ -74,3 +80,96 @@ def test_a_file_without_checksums_is_left_as_it_is(tmp_path: Path) -> None:
 
     assert read(tmp_path / "w.sqlite") == 0
     assert (tmp_path / "w.sqlite").read_bytes() == before
+
+
+def test_a_transaction_that_is_longer_than_memory_finds_what_it_has_written_itself(tmp_path: Path) -> None:
+    connection = connect(str(tmp_path / "x.sqlite"), 1.0)
+    other = connect(str(tmp_path / "x.sqlite"), 1.0)
+    connection.execute("PRAGMA cache_size = 5")
+    connection.execute("CREATE TABLE t (a)")
+    with connection:
+        connection.executemany("INSERT INTO t VALUES (?)", [(bytes([number % 256]) * 3_000,) for number in range(900)])
+        connection.execute("UPDATE t SET a = zeroblob(3001) WHERE rowid % 2 = 0")
+        inside = connection.execute("SELECT count(*), sum(length(a)) FROM t").fetchall()
+        outside = other.execute("SELECT count(*) FROM t").fetchall()
+
+    assert inside == [(900, 900 * 3_000 + 450)]
+    assert outside == [(0,)]
+    assert other.execute("SELECT count(*), sum(length(a)) FROM t").fetchall() == inside
+    connection.close()
+    other.close()
+    assert read_whole(tmp_path / "x.sqlite") == inside
+
+
+def read_whole(path: Path) -> list[tuple[Any, ...]]:
+    connection = connect(str(path), 1.0)
+    try:
+        check_whole(connection, str(path), deep=True)
+        return connection.execute("SELECT count(*), sum(length(a)) FROM t").fetchall()
+    finally:
+        connection.close()
+
+
+def test_a_connection_that_closes_takes_no_lock_of_another_one_along(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite"
+    stays, goes = connect(str(path), 1.0), connect(str(path), 1.0)
+    stays.execute("CREATE TABLE t (a)")
+    goes.execute("INSERT INTO t VALUES (1), (2), (3)")
+    goes.close()
+    takes_all = f"""
+import apsw
+other = apsw.Connection({str(path)!r}, vfs="unix")
+try:
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("PRAGMA journal_mode = DELETE")
+    print("alone")
+except apsw.BusyError:
+    print("busy")
+"""
+
+    found = subprocess.run([sys.executable, "-c", takes_all], capture_output=True, text=True, check=True, timeout=60)
+
+    assert found.stdout.split() == ["busy"]
+    assert stays.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
+    stays.close()
+
+
+COUNTS_DURING_A_SYNC = """
+import sys, threading, time
+from hub.store.sqlite_file import connect
+connection = connect(sys.argv[1], 1.0)
+connection.execute("CREATE TABLE t (a)")
+connection.execute("INSERT INTO t VALUES (1)")
+print("ready", flush=True)
+sys.stdin.readline()
+many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 45) "
+insert = many + "INSERT INTO t SELECT randomblob(3000) FROM n"
+writer = threading.Thread(target=lambda: connection.execute(insert))
+writer.start()
+turns = 0
+while writer.is_alive():
+    time.sleep(0.01)
+    turns += 1
+print(turns, flush=True)
+connection.close()
+"""
+
+
+def test_a_commit_leaves_in_one_piece_and_others_go_on_while_it_waits_for_the_disk(tmp_path: Path) -> None:
+    disk = BadDisk(tmp_path / "control", "x.sqlite-wal$")
+    command = [sys.executable, "-c", COUNTS_DURING_A_SYNC, str(tmp_path / "x.sqlite")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | disk.env
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        disk.arm("delay", calls=["sync"], delay_ms=1_500)
+        began_ns = time.time_ns()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        turns = int(process.stdout.readline())
+
+    calls = [(call.kind, call.size_bytes > 40 * 3_000) for call in disk.seen() if call.at_ns > began_ns]
+    assert calls[:2] == [("write", True), ("sync", False)], "all of a commit in one piece, and then it waits"
+    assert turns > 10
