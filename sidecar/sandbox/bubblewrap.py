@@ -14,17 +14,14 @@ from typing import Final
 from sidecar.sandbox.policy import Place, View
 
 PROGRAM: Final = "bwrap"
-LAUNCHER: Final = Path("/run/agentcom/launcher.py")
-"""Where the launcher is found inside."""
 _NOTHING: Final = "/dev/null"
 
 
-def command(view: View, place: Place, launcher: Path, *, network: bool) -> list[str]:
+def command(view: View, place: Place, *, network: bool) -> list[str]:
     """The command line up to the program that is to run inside.
 
     Args:
         view, place: what is seen; the program starts in the workspace.
-        launcher: the file that is shown as :data:`LAUNCHER`.
         network: leave the program in the host's network.
     """
     argv = [PROGRAM, "--die-with-parent", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
@@ -35,7 +32,7 @@ def command(view: View, place: Place, launcher: Path, *, network: bool) -> list[
         argv += ["--dev-bind-try", str(device), str(device)]
     for option, source, target in _mounts(view, place, network=network):
         argv += [option, str(source), str(target)] if option != "--tmpfs" else [option, str(target)]
-    argv += ["--ro-bind", str(launcher), str(LAUNCHER), "--remount-ro", "/", "--chdir", str(place.workspace), "--"]
+    argv += ["--remount-ro", "/", "--chdir", str(place.workspace), "--"]
     return argv
 
 
@@ -43,7 +40,10 @@ def _mounts(view: View, place: Place, *, network: bool) -> Iterator[tuple[str, P
     """What is mounted where, a directory before what lies in it."""
     tmp = place.tmp
     mounts = [("--bind", tmp, Path("/tmp")), ("--bind", tmp, Path("/var/tmp"))]  # noqa: S108 - inside, and its own
-    mounts += [("--ro-bind", path, path) for path in view.read]
+    # A mount costs more the more there are of them; a link costs nothing.
+    mounts += [
+        ("--symlink", path.readlink(), path) if path in view.links else ("--ro-bind", path, path) for path in view.read
+    ]
     mounts += [("--tmpfs" if path.is_dir() else "--ro-bind", Path(_NOTHING), path) for path in view.hidden]
     mounts += [("--bind", path, path) for path in view.write]
     mounts += [("--ro-bind", path, path) for path in view.fixed]

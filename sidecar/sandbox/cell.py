@@ -9,6 +9,7 @@ stands in what the agent tells everybody. Callers: :mod:`sidecar.rounds` makes c
 
 import asyncio
 import contextlib
+import functools
 import marshal
 import os
 import platform
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -39,8 +40,17 @@ from sidecar.sandbox.policy import Place, Rules, View, look, view, without
 log = structlog.get_logger(__name__)
 
 _LAUNCHER: Final = Path(__file__).with_name("launcher.py")
+_START: Final = (
+    "import marshal, sys\n"
+    "with open(int(sys.argv[1]), 'rb') as file: code, orders = marshal.load(file)\n"
+    "names = {'__name__': 'launcher'}\n"
+    "exec(code, names)\n"
+    "names['main'](orders, int(sys.argv[2]))"
+)
+"""What the bare interpreter is told: to read a launcher that is compiled already, and its orders."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _PYTHON: Final = os.path.realpath(sys.executable)
+_BARE: Final = (_PYTHON, "-I", "-S", "-c", _START)
 _TMP: Final = "/tmp"  # noqa: S108 - inside, and the attempt's own
 _TRIAL: Final = AttemptId(task="sandbox", epoch=0, sidecar="trial", boot=0)
 
@@ -174,10 +184,10 @@ class Sandbox:
             orders |= _landlock(seen, isolated=isolated, network=network)
         home = {"HOME": str(place.home)}
         if isolated:
-            argv = bubblewrap.command(seen, place, _LAUNCHER, network=network)
-            return [*argv, _PYTHON, "-I", "-S", str(bubblewrap.LAUNCHER)], orders, home | {"TMPDIR": _TMP}
+            argv = bubblewrap.command(seen, place, network=network)
+            return [*argv, *_BARE], orders, home | {"TMPDIR": _TMP}
         through = seatbelt.command(seen, network=network) if self.level is Level.SEATBELT else []
-        return [*through, _PYTHON, "-I", "-S", str(_LAUNCHER)], orders, home | {"TMPDIR": str(place.tmp)}
+        return [*through, *_BARE], orders, home | {"TMPDIR": str(place.tmp)}
 
     def _limits(self, *, isolated: bool) -> list[tuple[int, int]]:
         limits = self.rules.limits
@@ -244,10 +254,10 @@ class Cell:
                 # The same for all programs of an attempt: its place does not change, and looking costs.
                 self._enclosed = self._enclosed or self._sandbox.enclose(self._place)
                 through, orders, ours = self._enclosed
-                orders = orders | {"argv": argv, "groups": fds, "door": ()}
+                orders = orders | {"argv": argv, "groups": fds, "doors": ()}
                 if self._sandbox.has_egress:
                     line = await stack.enter_async_context(self._sandbox.egress.line())
-                    orders["door"], ours, fds = (line, egress.PORT), ours | egress.VARIABLES, (*fds, line)
+                    orders["doors"], ours, fds = ((line, egress.PORT),), ours | egress.VARIABLES, (*fds, line)
                 given, said, ready = stack.enter_context(_lines(orders))
                 argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said, *fds)
             outcome = await self._processes.run(
@@ -283,12 +293,18 @@ class Cell:
         await self._sandbox.close(self.attempt)
 
 
+@functools.cache
+def _launcher() -> CodeType:
+    """The launcher, compiled once for all commands: it is run by the interpreter that we are."""
+    return compile(_LAUNCHER.read_bytes(), _LAUNCHER.name, "exec", dont_inherit=True, optimize=2)
+
+
 @contextlib.contextmanager
 def _lines(orders: dict[str, Any]) -> Iterator[tuple[int, int, int]]:
     """Descriptors: the orders to read, the pipe for the launcher's word, and our end of it."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(tempfile.TemporaryFile())
-        file.write(marshal.dumps(orders))
+        file.write(marshal.dumps((_launcher(), orders)))
         file.seek(0)
         given = file.fileno()
         ready, said = os.pipe()

@@ -1,13 +1,14 @@
 """The last step before a confined program: gives up the last rights, says so, and becomes the program.
 
 Run by a bare interpreter that sees none of our packages, inside the namespaces that bubblewrap has made or, where there
-is no bubblewrap, directly: ``python -I -S launcher.py ORDERS_FD READY_FD``. The orders are a marshalled dict, made by
-``sidecar/sandbox/cell.py`` from the pure parts of this package:
+is no bubblewrap, directly: ``python -I -S -c START ORDERS_FD READY_FD``. It is handed over compiled, beside its orders,
+and imports next to nothing: whatever it does first is part of what every command costs. The orders are a marshalled
+dict, made by ``sidecar/sandbox/cell.py`` from the pure parts of this package:
 
 ``groups``
     descriptors of the control groups that it enters.
-``door``
-    a descriptor and a port, or nothing: it listens there and hands the socket over, the only way out.
+``doors``
+    pairs of (descriptor, port): it listens there and hands the sockets over, the only ways out.
 ``limits``
     pairs of (resource, value): what neither the soft nor the hard limit may be above.
 ``handled``, ``scoped``, ``network``
@@ -23,8 +24,7 @@ A byte on READY_FD says that all of it holds. Without that byte nothing of the p
 before is told on stderr and ends this process, never the protection.
 """
 
-import ctypes
-import marshal
+import _ctypes  # the half of ctypes that is written in C: the other half takes as long to import as all else here
 import os
 import resource
 import stat
@@ -39,46 +39,55 @@ _OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 _FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 
 
-class _RulesetAttr(ctypes.Structure):
-    _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+class _Short(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 - as ctypes itself does it
+    _type_ = "H"
 
 
-class _PathBeneath(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("access", ctypes.c_uint64), ("parent", ctypes.c_int32))
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 - as above
+    _type_ = "l"
 
 
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+class _Text(_ctypes._SimpleCData):  # type: ignore[type-arg]  # noqa: SLF001 - as above
+    _type_ = "z"
 
 
-def main() -> None:
+class _Program(_ctypes.Structure):
+    _fields_ = (("length", _Short), ("code", _Text))
+
+
+class _Function(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+def main(orders: dict, ready_fd: int) -> None:  # type: ignore[type-arg]  # as marshalled
     """Do as ordered; never returns."""
-    orders_fd, ready_fd = int(sys.argv[1]), int(sys.argv[2])
-    with open(orders_fd, "rb") as file:
-        orders = marshal.loads(file.read())  # noqa: S302 - from our own parent, through a descriptor nobody else has
     os.set_inheritable(ready_fd, False)  # noqa: FBT003 - it takes nothing else
-    libc = ctypes.CDLL(None, use_errno=True)
     for door in orders["groups"]:
         os.write(door, b"0")
         os.close(door)
-    if orders["door"]:
-        _hand_over(*orders["door"])
+    for line_fd, port in orders["doors"]:
+        _hand_over(line_fd, port)
     for which, wanted in orders["limits"]:
         soft, hard = (
             wanted if now == resource.RLIM_INFINITY else min(wanted, now) for now in resource.getrlimit(which)
         )
         resource.setrlimit(which, (soft, hard))
     if sys.platform == "linux":
-        _do(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    if orders["handled"]:
-        _restrict(libc, orders)
-    if orders["filter"]:
-        code = orders["filter"]
-        program = _Program(len(code) // 8, code)
-        _do(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0), "seccomp")
+        _close_off(orders)
     os.write(ready_fd, b"1")
     _become(orders["argv"])
+
+
+def _close_off(orders: dict) -> None:  # type: ignore[type-arg]  # as marshalled
+    libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # it takes it: what is loaded already
+    prctl, syscall = _Function(_ctypes.dlsym(libc, "prctl")), _Function(_ctypes.dlsym(libc, "syscall"))
+    _do(prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    if orders["handled"]:
+        _restrict(syscall, orders)
+    if code := orders["filter"]:
+        program = _Program(len(code) // 8, code)
+        _do(prctl(_PR_SET_SECCOMP, _MODE_FILTER, _ctypes.byref(program), 0, 0), "seccomp")
 
 
 def _hand_over(line_fd: int, port: int) -> None:
@@ -94,25 +103,26 @@ def _hand_over(line_fd: int, port: int) -> None:
     door.close()
 
 
-def _restrict(libc: ctypes.CDLL, orders: dict) -> None:  # type: ignore[type-arg]  # as marshalled
-    attr = _RulesetAttr(orders["handled"], orders["network"], orders["scoped"])
-    ruleset = _do(libc.syscall(_CREATE_RULESET, ctypes.byref(attr), ctypes.sizeof(attr), 0), "landlock")
+def _restrict(syscall: "_Function", orders: dict) -> None:  # type: ignore[type-arg]  # as marshalled
+    # struct landlock_ruleset_attr and, packed, struct landlock_path_beneath_attr
+    attr = b"".join(orders[each].to_bytes(8, sys.byteorder) for each in ("handled", "network", "scoped"))
+    ruleset = _do(syscall(_CREATE_RULESET, attr, len(attr), 0), "landlock")
     for path, wanted in orders["paths"]:
         try:
             parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
         access = wanted if stat.S_ISDIR(os.fstat(parent).st_mode) else wanted & _OF_FILES
-        rule = _PathBeneath(access & orders["handled"], parent)
-        _do(libc.syscall(_ADD_RULE, ruleset, _BENEATH, ctypes.byref(rule), 0), f"landlock rule for {path}")
+        rule = (access & orders["handled"]).to_bytes(8, sys.byteorder) + parent.to_bytes(4, sys.byteorder)
+        _do(syscall(_ADD_RULE, ruleset, _BENEATH, rule, 0), f"landlock rule for {path}")
         os.close(parent)
-    _do(libc.syscall(_RESTRICT_SELF, ruleset, 0), "landlock")
+    _do(syscall(_RESTRICT_SELF, ruleset, 0), "landlock")
     os.close(ruleset)
 
 
 def _do(result: int, what: str) -> int:
     if result < 0:
-        sys.stderr.write(f"{what}: {os.strerror(ctypes.get_errno())}\n")
+        sys.stderr.write(f"{what}: {os.strerror(_ctypes.get_errno())}\n")
         os._exit(_FAILED)
     return result
 
@@ -128,7 +138,3 @@ def _become(argv: list[str]) -> None:
         sys.stderr.write(f"{argv[0]}: cannot be executed: {exc.strerror}\n")
         sys.stderr.flush()
         os._exit(_NOT_EXECUTABLE)
-
-
-if __name__ == "__main__":
-    main()

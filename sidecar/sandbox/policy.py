@@ -92,7 +92,8 @@ class Place:
 class View:
     """What there is for a program: paths to read, to write, devices, files that stay, and what is hidden in between.
 
-    All exist, and each list is sorted so that a directory comes before what it holds.
+    All exist, and each list is sorted so that a directory comes before what it holds. ``links`` are those to read that
+    are only links to what is seen anyway (``/bin``).
     """
 
     read: tuple[Path, ...]
@@ -100,14 +101,17 @@ class View:
     devices: tuple[Path, ...]
     fixed: tuple[Path, ...]
     hidden: tuple[Path, ...]
+    links: frozenset[Path] = frozenset()
 
 
 def view(place: Place, rules: Rules, host: "Host") -> View:
     """What the programs of an attempt see on this host."""
     read = [*host.system, *rules.read, *place.read]
     write = [place.workspace, place.scratch, *rules.write, *place.write]
+    topmost = _topmost(_sorted(read))
     return View(
-        read=_topmost(_sorted(read)),
+        read=topmost,
+        links=frozenset(path for path in topmost if path.is_symlink() and _is_within(path.resolve(), topmost)),
         write=_sorted(write),
         devices=host.devices,
         fixed=_sorted(place.fixed),
