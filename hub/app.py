@@ -206,6 +206,7 @@ async def _assemble(
     hub.mates.on_tokens = access.reload
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
+    hub.progress.read = files.read
     checkouts = Checkouts(settings.folder / "projects", settings.project_roots, os.environ)
     projects = Projects(store, clock, checkouts, hub.check_room)
     hub.mates.on_projects = projects.reload
@@ -233,6 +234,7 @@ async def _assemble(
     app = build(
         Services(
             *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
+            hub.progress,
             *(projects, Repositories(store, clock, projects.find, checkouts, hub.check_room), hub.budgets),
         ),
         sessions=Sessions(clock),

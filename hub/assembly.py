@@ -36,6 +36,7 @@ from hub.services.mates import Mates
 from hub.services.membership import Membership
 from hub.services.presence import Presence
 from hub.services.prewarming import Prewarming
+from hub.services.progress import Progress
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
@@ -66,6 +67,7 @@ class Parts:
     intake: Intake
     insight: Insight
     presence: Presence
+    progress: Progress
     hosts: Hosts
     registry: Registry
     endpoint_health: EndpointHealth
@@ -200,6 +202,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         hubs=lambda: membership.urls,
         on_heartbeat=heard,
     )
+    progress = Progress(store, presence.holds)
     mates = Mates(
         store,
         fleet,
@@ -272,7 +275,6 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         artifacts_bytes=settings.artifacts_of_task_mb << 20,
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
-    machine = watch.components if watch else dict
     recent = Recent()
     insight = Insight(
         store,
@@ -281,7 +283,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         version=version,
         started_at=started_at,
         recent=recent,
-        machine=machine,
+        machine=watch.components if watch else dict,
         trouble=lambda: membership.trouble,
         is_elsewhere=presence.is_elsewhere,
         matcher=dispatch.matcher,
@@ -289,6 +291,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         rates=rates,
         told=advisor.told,
         waits=budgets.waits,
+        saved=progress.view,
     )
     metrics.watch = watch
 
@@ -313,6 +316,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         intake=intake,
         insight=insight,
         presence=presence,
+        progress=progress,
         hosts=hosts,
         registry=registry,
         endpoint_health=endpoint_health,

@@ -25,6 +25,7 @@ from protocol.model import (
     TaskState,
     Usage,
 )
+from protocol.progress import ProgressView
 
 PREFIX: Final = "/api/v1"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -96,6 +97,8 @@ class TaskView(TaskSummary, kw_only=True):
     retries_left: int
     ready_at: datetime | None
     """When a delayed or retried task may start; ``None``: now."""
+    progress: ProgressView | None = None
+    """How far the work had come when it was last kept, while the task has not ended."""
 
 
 class EndpointPatch(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated,
 from protocol.ids import NAME
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
+from protocol.progress import PAUSE
 from protocol.redaction import Redactor
 from sidecar.clock import SystemClock
 from sidecar.depot import HubDepot
@@ -54,9 +55,10 @@ from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Limits, Rules
 from sidecar.settings import Settings, secrets_of
+from sidecar.shelf import HubShelf
 from sidecar.tails import Tails
 from sidecar.tasks import together
-from sidecar.workspace import Workspaces
+from sidecar.wip import WipWorkspaces
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +166,9 @@ async def start(
         logs.hide(redactor)
         depot = HubDepot(lambda: link, settings.read_token, leases.check, redactor=redactor)
         stack.push_async_callback(depot.close)
-        parts = _parts(settings, endpoints, guard, clock, leases, depot, adopts_orphans=adopts_orphans)
+        shelf = HubShelf(lambda: link, settings.read_token, leases.check, patience_s=0.0, redactor=redactor)
+        stack.push_async_callback(shelf.close)
+        parts = _parts(settings, endpoints, guard, clock, leases, (depot, shelf), adopts_orphans=adopts_orphans)
         await parts.sandbox.find(settings.sandbox)
         lifecycle = Lifecycle()
         link = Link(
@@ -208,7 +212,7 @@ def _parts(
     guard: Guard,
     clock: Clock,
     leases: Leases,
-    depot: HubDepot,
+    kept: tuple[HubDepot, HubShelf],
     *,
     adopts_orphans: bool,
 ) -> Parts:
@@ -221,11 +225,10 @@ def _parts(
     )
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
-    workspaces = Workspaces(folder, processes, access)
+    workspaces = WipWorkspaces(folder, processes, access)
     sandbox = Sandbox(processes, folder, _rules(settings))
-    return Parts(
-        processes, sandbox, workspaces, executors(endpoints), folder / "scratch", clock, endpoints, leases, depot
-    )
+    shop, scratch = executors(endpoints), folder / "scratch"
+    return Parts(processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -333,6 +336,7 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
     found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
+    found |= {PAUSE}
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git"} if shutil.which("git") else set()
     found |= {"gpu"} if has_gpu else set()

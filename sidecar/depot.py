@@ -125,16 +125,22 @@ class HubDepot:
             await self._session.close()
             self._session = None
 
-    async def _send(
-        self, attempt: AttemptId, path: str, pieces: Iterator[bytes], size_bytes: int, sha256: str
-    ) -> "ArtifactView | tuple[int, str, float]":
-        """What the hub keeps it as; else its status (0: it did not answer), why, and when to come back, in seconds."""
+    def _opened(self) -> "aiohttp.ClientSession":
         import aiohttp  # only a sidecar that has something to bring pays for it
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S), trust_env=False
             )
+        return self._session
+
+    async def _send(
+        self, attempt: AttemptId, path: str, pieces: Iterator[bytes], size_bytes: int, sha256: str
+    ) -> "ArtifactView | tuple[int, str, float]":
+        """What the hub keeps it as; else its status (0: it did not answer), why, and when to come back, in seconds."""
+        import aiohttp
+
+        session = self._opened()
         asked: dict[str, Any] = {
             "params": {
                 "sidecar": attempt.sidecar,
@@ -153,7 +159,7 @@ class HubDepot:
         try:
             async with (
                 asyncio.timeout(2 * STALL_S + size_bytes / UPLOAD_BYTES_S),
-                self._session.post(url, data=_pieces(pieces), allow_redirects=False, **asked) as response,
+                session.post(url, data=_pieces(pieces), allow_redirects=False, **asked) as response,
             ):
                 body = await response.content.read(_MAX_PROBLEM_BYTES)
                 return _understood(response.status, body, response.headers.get("Retry-After", ""))

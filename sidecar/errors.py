@@ -237,6 +237,10 @@ class GitFailed(WorkspaceFailed):
         super().__init__(f"git {action}: {ended}: {masked(said.strip())[-500:] or 'it said nothing'}")
 
 
+class Paused(Exception):
+    """The work stops here, to go on later, perhaps on another machine."""
+
+
 _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     RepositoryInvalid: FailureClass.INPUT,
     RepositoryMissing: FailureClass.INPUT,

@@ -110,13 +110,16 @@ class Git:
         cwd: Path,
         stdin: bytes | None = None,
         walls: Walls | None = None,
+        index: Path | None = None,
     ) -> str:
         """What a local git command said on stdout; it runs within ``walls`` if there are some.
+
+        ``index`` is used instead of the repository's own.
 
         Raises:
             GitFailed: it failed, took longer than ``LOCAL_S``, or said more than anybody could want to hold.
         """
-        outcome, said = await self._run(arguments, attempt, cwd, stdin=stdin, walls=walls)
+        outcome, said = await self._run(arguments, attempt, cwd, stdin=stdin, walls=walls, index=index)
         if outcome.exit_code != 0:
             raise GitFailed(git.action(arguments), outcome.exit_code, outcome.output)
         return said
@@ -151,8 +154,10 @@ class Git:
         network: bool = False,
         stdin: bytes | None = None,
         walls: Walls | None = None,
+        index: Path | None = None,
     ) -> tuple[ProcessOutcome, str]:
         env = git.ENV | ({"GIT_SSH_COMMAND": git.SSH} | self._network_env if network else {})
+        env |= {"GIT_INDEX_FILE": str(index)} if index is not None else {}
         said: list[str] = []
         left = self._most_said_chars
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_ARTIFACTS, MAX_PATH_CHARS, UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, TaskSpec
+from protocol.progress import is_for_machines
 from protocol.tree import Tree, names_of
 from sidecar.errors import UploadFailed
 from sidecar.workspace import Workspace
@@ -106,7 +107,7 @@ def _found(tree: Tree, wanted: Iterable[str]) -> tuple[list[str], list[str]]:
             continue
         if not found:
             remarks.append(f"{name[:100]!r} is not there")
-        paths |= dict.fromkeys(found)
+        paths |= dict.fromkeys(path for path in found if not is_for_machines(path))
     if len(paths) > MAX_ARTIFACTS:
         remarks.append(f"names stand for {len(paths):,} files; the first {MAX_ARTIFACTS:,} are kept")
     return list(paths)[:MAX_ARTIFACTS], remarks

@@ -9,8 +9,9 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -22,7 +23,6 @@ from protocol.loads import Answering
 from protocol.messages import Carry
 from protocol.model import (
     AttemptId,
-    Budget,
     EndpointReport,
     FailureClass,
     Finding,
@@ -33,17 +33,24 @@ from protocol.model import (
     TaskSpec,
     Usage,
 )
-from sidecar.core.outcome import Ending, commit_message, draft_message, fit_result, tail
+from protocol.progress import PAUSED
+from sidecar.core.outcome import Ending, fit_result, tail
+from sidecar.core.purse import Purse
 from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, inherited, lead, verdict
-from sidecar.errors import LeaseOver, failure_of
+from sidecar.delivery import Delivery
+from sidecar.errors import LeaseOver, Paused, failure_of
 from sidecar.executors.base import Execution, Executor, Work
-from sidecar.keep import Depot, keep_files
+from sidecar.executors.transcript import Transcript
+from sidecar.keep import Depot
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.process import Processes
+from sidecar.progress import Before, Progress, saved
 from sidecar.proof import Proof
 from sidecar.sandbox.cell import Cell, Level, Sandbox
-from sidecar.workspace import Workspace, Workspaces
+from sidecar.shelf import Shelf
+from sidecar.wip import WipWorkspaces
+from sidecar.workspace import Workspace
 
 OVERTIME_S: Final = 10.0
 """Executors and checks end in time by themselves, with what they have; one that does not is cut off this long after."""
@@ -59,6 +66,8 @@ MORE_FIXES: Final = 2
 
 _MAX_SUMMARY_CHARS: Final = 4_000
 
+_LOST: Final = "An earlier attempt at this task was cut off. Its files are not here: do the task, and mind what failed."
+
 log = structlog.get_logger(__name__)
 
 Answers = Callable[[Callable[[], Answering] | None], None]
@@ -70,13 +79,14 @@ class Parts:
 
     processes: Processes
     sandbox: Sandbox
-    workspaces: Workspaces
+    workspaces: WipWorkspaces
     executors: Mapping[str, Executor]
     scratch: Path
     clock: Clock
     endpoints: Endpoints
     leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
     depot: Depot | None = None
+    shelf: Shelf | None = None
     proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,14 +158,18 @@ class Rounds:
         self._executor, self._on_step, self._log = executor, on_step, log
         self.ending: Ending | None = None
         self.answering: Answers = lambda _ask: None
-        self._iterations: list[Iteration] = []
         self._last: Execution | None = None
-        self._underway: Usage | None = None  # of the iteration that is not among the others yet
-        self._began_at = parts.clock.monotonic()
+        # The whole ladder costs no more than the budget.
+        carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0
+        self._purse = Purse(spec.budget, parts.clock.monotonic(), carried_usd)
+        self._before, self._lost = Before(), ""
         self._workspace: Workspace | None = None
         self._scratch = parts.scratch / f"{attempt.task}-e{attempt.epoch}"
+        documents = self._scratch.with_name(f"{self._scratch.name}.wip")
+        self._progress = Progress(parts.shelf, parts.workspaces, attempt, spec, documents)
+        self._progress.say = self._remark
         self._is_kept = False
-        self._delivered: dict[str, Any] = {}
+        self._delivery = Delivery(parts.workspaces, parts.depot, attempt, spec)
         self._limit = asyncio.timeout(None)
 
     async def work(self) -> Ending:
@@ -179,7 +193,9 @@ class Rounds:
         except TimeoutError:
             if not limit.expired():
                 raise
-            return self._failed(BudgetSpent("seconds", budget_s, round(self._elapsed_s(), 1)))
+            return self._failed(BudgetSpent("seconds", budget_s, round(self._purse.elapsed_s(self._now()), 1)))
+        except Paused as exc:
+            return Ending("cancel", self.result(str(exc), PAUSED), FailureClass.CANCELLED)
         except WorkFailed as exc:
             return self._failed(exc)
         except LeaseOver as exc:
@@ -187,11 +203,10 @@ class Rounds:
 
     def result(self, error: str = "", error_code: str = "") -> TaskResult:
         """What there is so far, as a result that fits the line."""
-        last, done = self._last, self._iterations
+        last, done = self._last, self._purse.iterations
         report = done[-1].findings if done else ()
-        usage = self._used()
         verified = all(finding.passed for finding in report) if report else None
-        if verified and self._underway is not None:
+        if verified and self._purse.underway is not None:
             verified = None  # more has been done since, and nobody has looked at that
         result = TaskResult(
             execution_ok=last is not None and last.ok,
@@ -199,18 +214,21 @@ class Rounds:
             output=last.output if last else "",
             report=report,
             iterations=tuple(done),
-            usage=replace(usage, seconds=round(self._elapsed_s(), 6)),
+            usage=self._purse.to_report(self._now()),
             exit_code=last.exit_code if last else None,
             error_code=error_code,
             error=tail(error, 4_000),
         )
-        return fit_result(replace(result, **self._delivered))
+        return fit_result(replace(result, **self._delivery.done))
 
     # --- rounds -----------------------------------------------------------------------------------------------------
 
     async def _in_workspace(self) -> Ending:
         parts, attempt = self._parts, self._attempt
-        self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, self._carry)
+        before = await self._progress.before(is_wanted=self._routing.executor != "noop")
+        carry = before.carry or self._carry
+        self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, carry)
+        self._take_up(before, workspace)
         cell = parts.sandbox.cell(attempt, workspace.place(self._scratch))
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
@@ -219,21 +237,22 @@ class Rounds:
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
         ending = await self._keep_files(workspace, ending)
+        await self._progress.forget(workspace)
         if ending.event == "pass":
             return await self._deliver(workspace)
         if ending.failure is FailureClass.VERIFY and self._may_climb:
-            return Ending(ending.event, await self._with_draft(workspace, ending.result), ending.failure)
+            await self._delivery.draft(workspace, self._routing.model)
+            return self._with_delivered(ending)
         return ending
 
     async def _keep_files(self, workspace: Workspace, ending: Ending) -> Ending:
         """Bring the files that the task wants kept; of work that did not pass only what can be brought."""
-        if (depot := self._parts.depot) is None:
-            return ending
         is_passed = ending.event == "pass"
-        self._delivered["artifacts"] = await keep_files(
-            depot, self._attempt, self._spec, workspace, say=self._remark, allow_s=self._allow, must=is_passed
-        )
-        return Ending(ending.event, fit_result(replace(ending.result, **self._delivered)), ending.failure)
+        await self._delivery.files(workspace, say=self._remark, allow_s=self._allow, must=is_passed)
+        return self._with_delivered(ending)
+
+    def _with_delivered(self, ending: Ending) -> Ending:
+        return dataclasses.replace(ending, result=fit_result(replace(ending.result, **self._delivery.done)))
 
     def _remark(self, line: str) -> None:
         self._log("stderr", f"{line}\n")
@@ -247,21 +266,6 @@ class Rounds:
         """Whether a stronger model may go on from what is here."""
         needs_model = self._routing.strategy in {Strategy.LOCAL_LLM, Strategy.CLOUD_LLM}
         return needs_model and self._spec.escalation is not Escalation.OFF
-
-    async def _with_draft(self, workspace: Workspace, result: TaskResult) -> TaskResult:
-        """Put the work so far on the attempt's branch. What cannot be kept is only missing: the report stands."""
-        workspaces = self._parts.workspaces
-        try:
-            message = draft_message(self._spec, self._attempt, self._routing.model)
-            commit = await workspaces.commit(workspace, message, self._attempt.sidecar)
-            if not commit:
-                return result
-            self._delivered |= {"branch": workspace.branch, "commit": commit}
-            if self._spec.context.repo:
-                self._delivered["pushed"] = await workspaces.push(workspace)
-        except WorkFailed as exc:
-            log.warning("draft_not_kept", task=self._attempt.task, epoch=self._attempt.epoch, why=str(exc))
-        return fit_result(replace(result, **self._delivered))
 
     async def _tidy(self) -> None:
         """End every process, give the workspace back, remove the scratch files."""
@@ -281,6 +285,7 @@ class Rounds:
                 await parts.sandbox.close(self._attempt)
             finally:
                 await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+                await self._progress.close()
 
     async def _iterate(self, workspace: Workspace, cell: Cell) -> Ending:
         event = "start"
@@ -298,12 +303,15 @@ class Rounds:
                 case GiveUp() as given_up:
                     return self._given_up(given_up, execution)
                 case Fix():
-                    if (spent := self._spent()) is not None:
+                    if (spent := self._purse.spent(self._now())) is not None:
                         return self._failed(spent)
+                    await self._reached(workspace)
 
     async def _execute(self, workspace: Workspace, cell: Cell) -> Execution:
-        began_at = self._parts.clock.monotonic()
-        remaining, self._underway = self._remaining(), Usage()
+        began_at, done = self._now(), self._purse.iterations
+        before, self._before = self._before, Before()
+        self._purse.underway = None
+        remaining, self._purse.underway = self._purse.remaining(began_at), before.underway
         execution = await self._executor.execute(
             Work(
                 attempt=self._attempt,
@@ -311,9 +319,9 @@ class Rounds:
                 routing=self._routing,
                 workspace=workspace.path,
                 scratch=self._scratch,
-                iteration=len(self._iterations) + 1,
-                previous=self._iterations[-1] if self._iterations else inherited(self._carry),
-                lead=lead(self._carry, has_files=self._has_files) if not self._iterations else "",
+                iteration=len(done) + 1,
+                previous=done[-1] if done else inherited(self._carry),
+                lead=lead(self._carry, has_files=self._has_files) if not done else self._lost,
                 remaining=remaining,
                 deadline_s=remaining.seconds,
                 cell=cell,
@@ -321,17 +329,24 @@ class Rounds:
                 spent=self._spend,
                 check=lambda: self._parts.leases.check(self._attempt),
                 answering=self.answering,
+                resume=before.transcript,
+                prior=before.underway,
+                note=before.note,
+                turned=partial(self._reached, workspace),
             )
         )
-        took_s = round(self._parts.clock.monotonic() - began_at, 6)
+        took_s = round(self._now() - began_at, 6)
         if not execution.usage.seconds:  # an executor that does not say how long it took is told by our clock
             execution = dataclasses.replace(execution, usage=replace(execution.usage, seconds=took_s))
         self._last = execution
-        self._underway = self._last.usage
+        self._purse.underway = self._last.usage
         return self._last
 
     def _spend(self, usage: Usage) -> None:
-        self._underway = usage
+        self._purse.underway = usage
+
+    def _now(self) -> float:
+        return self._parts.clock.monotonic()
 
     async def _verify(self, workspace: Workspace) -> tuple[Finding, ...]:
         if not self._spec.verification:
@@ -340,7 +355,7 @@ class Rounds:
             self._spec.verification,
             workspace,
             self._scratch.with_name(f"{self._scratch.name}-checks"),
-            timeout_s=max(self._remaining().seconds, CHECKS_S),
+            timeout_s=max(self._purse.remaining(self._now()).seconds, CHECKS_S),
             log=self._log,
         )
 
@@ -349,7 +364,7 @@ class Rounds:
         return verdict(
             execution_ok=execution.ok,
             findings=findings,
-            iteration=len(self._iterations),
+            iteration=len(self._purse.iterations),
             fix_attempts=self._spec.budget.fix_attempts + (MORE_FIXES if self._is_hard else 0),
         )
 
@@ -363,9 +378,9 @@ class Rounds:
         return self._workspace is not None and self._workspace.is_continued
 
     def _record(self, execution: Execution, findings: tuple[Finding, ...]) -> None:
-        self._iterations.append(
+        self._purse.iterations.append(
             Iteration(
-                number=len(self._iterations) + 1,
+                number=len(self._purse.iterations) + 1,
                 execution_ok=execution.ok,
                 passed=all(finding.passed for finding in findings) if findings else None,
                 summary=(execution.summary or execution.error)[:_MAX_SUMMARY_CHARS],
@@ -373,22 +388,42 @@ class Rounds:
                 usage=execution.usage,
             )
         )
-        self._underway = None
+        self._purse.underway = None
+
+    # --- work in progress -------------------------------------------------------------------------------------------
+
+    def pause(self, reason: str) -> bool:
+        """Stop at the end of the turn; whether this work has such an end."""
+        self._progress.asked = reason
+        return self._executor.has_turns
+
+    def go_on(self) -> None:
+        """Do not stop after all."""
+        self._progress.asked = ""
+
+    def _take_up(self, before: Before, workspace: Workspace) -> None:
+        """Go on where an earlier attempt was, if its files are here; what it has used counts in any case."""
+        self._before = before
+        if (was := before.saved) is None:
+            return
+        self._purse.inherit(before.iterations, seconds=was.seconds, carried_usd=was.carried_usd, told=before.told)
+        if workspace.is_continued:
+            self._remark(f"[goes on behind turn {was.turn} of iteration {was.iteration}]")
+        else:
+            self._before = dataclasses.replace(before, transcript=None)
+            self._lost = _LOST
+            self._remark("[the work so far cannot be had here: it begins anew, with what is left of the budget]")
+
+    async def _reached(self, workspace: Workspace, transcript: Transcript | None = None) -> None:
+        """The end of a turn, or of an iteration: keep the work as it stands, and stop if somebody wants that."""
+        await self._progress.keep(workspace, saved(self._purse, self._now(), self._routing.model, transcript))
+        self._progress.stop_if_asked()
 
     # --- ends -------------------------------------------------------------------------------------------------------
 
     async def _deliver(self, workspace: Workspace) -> Ending:
-        """Commit the work, and push it where it came from. Work that changed nothing has no branch to show."""
-        workspaces = self._parts.workspaces
-        commit = ""
         if workspace.has_repo or self._is_kept:
-            model = self._last.usage.model if self._last else "none"
-            message = commit_message(self._spec, self._attempt, model)
-            commit = await workspaces.commit(workspace, message, self._attempt.sidecar)
-        if commit:
-            self._delivered |= {"branch": workspace.branch, "commit": commit}
-            if self._spec.context.repo:
-                self._delivered["pushed"] = await workspaces.push(workspace)
+            await self._delivery.work(workspace, self._last.usage.model if self._last else "none")
         return Ending("pass", self.result())
 
     def _given_up(self, given_up: GiveUp, execution: Execution) -> Ending:
@@ -400,42 +435,3 @@ class Rounds:
 
     def _failed(self, error: WorkFailed) -> Ending:
         return Ending("fail", self.result(str(error), error.code), failure_of(error))
-
-    # --- budget -----------------------------------------------------------------------------------------------------
-
-    def _elapsed_s(self) -> float:
-        return self._parts.clock.monotonic() - self._began_at
-
-    def _used(self) -> Usage:
-        used = Usage()
-        for usage in (*(iteration.usage for iteration in self._iterations), self._underway or Usage()):
-            used = used.plus(usage)
-        return used
-
-    def _remaining(self) -> Budget:
-        budget, used = self._spec.budget, self._used()
-        tokens = None if budget.tokens is None else max(0, budget.tokens - used.input_tokens - used.output_tokens)
-        usd = None if budget.usd is None else max(0.0, budget.usd - self._spent_usd(used))
-        return Budget(
-            tokens=tokens,
-            usd=usd,
-            seconds=max(0.0, budget.seconds - self._elapsed_s()),
-            fix_attempts=max(0, budget.fix_attempts - max(0, len(self._iterations) - 1)),
-        )
-
-    def _spent_usd(self, used: Usage) -> float:
-        """Money of this attempt and of those that it goes on from: the whole ladder costs no more than the budget."""
-        before = self._carry.usage.cost_usd if self._carry is not None else 0.0
-        return (used.cost_usd or 0.0) + (before or 0.0)
-
-    def _spent(self) -> BudgetSpent | None:
-        """Which budget leaves no room for another iteration."""
-        budget, used = self._spec.budget, self._used()
-        tokens, usd = used.input_tokens + used.output_tokens, self._spent_usd(used)
-        if budget.tokens is not None and tokens >= budget.tokens:
-            return BudgetSpent("tokens", budget.tokens, tokens)
-        if budget.usd is not None and usd > 0 and usd >= budget.usd:  # no money at all is enough for work that is free
-            return BudgetSpent("USD", budget.usd, usd)
-        if self._remaining().seconds == 0:
-            return BudgetSpent("seconds", budget.seconds, round(self._elapsed_s(), 1))
-        return None

@@ -365,7 +365,7 @@ class Workspaces:
         if said[-1] != DRAFT:
             return
         if said[0]:
-            await self._in(workspace, "reset", "--quiet", "--mixed", said[0])
+            await self._in(workspace, "reset", "--quiet", "--mixed", said[0].split()[0])
         else:
             await self._in(workspace, "update-ref", "-d", "HEAD")
             await self._in(workspace, "read-tree", "--empty")
@@ -374,10 +374,12 @@ class Workspaces:
         """The commit that ``ref`` means in this workspace, empty if none."""
         return await self._caches.commit_of(workspace.git_dir, workspace.attempt, ref)
 
-    async def _in(self, workspace: Workspace, *arguments: str, stdin: bytes | None = None) -> str:
+    async def _in(
+        self, workspace: Workspace, *arguments: str, stdin: bytes | None = None, index: Path | None = None
+    ) -> str:
         where = (f"--git-dir={workspace.git_dir}", f"--work-tree={workspace.path}")
-        attempt, walls = workspace.attempt, workspace.walls
-        return await self._git.run(*where, *arguments, attempt=attempt, cwd=workspace.path, stdin=stdin, walls=walls)
+        attempt, cwd, walls = workspace.attempt, workspace.path, workspace.walls
+        return await self._git.run(*where, *arguments, attempt=attempt, cwd=cwd, stdin=stdin, walls=walls, index=index)
 
     async def _restore(self, workspace: Workspace) -> None:
         """Have git obey us again, whatever the work has written into the repository."""

@@ -42,6 +42,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "attempts": str(len(task.attempts)) if len(task.attempts) > 1 else "",
         "tier": tier_words(task.routing.tier),
         "routing": _routing(task),
+        "progress": _progress(task),
         "cost": cost(task.usage),
         "branch": _branch(task.result),
         "commit": task.result.commit[:12] if task.result else "",
@@ -185,6 +186,16 @@ def _routing(task: TaskView) -> str:
     routing = task.routing
     what = " ".join(part for part in (routing.executor, routing.model, routing.endpoint) if part)
     return f"{what} ({routing.reason})" if routing.reason and what else routing.reason or what
+
+
+def _progress(task: TaskView) -> str:
+    """How far the work had come when it was last kept."""
+    kept = task.progress
+    if kept is None:
+        return ""
+    turn = f"turn {kept.turn} of iteration {kept.iteration}" if kept.turn else f"before iteration {kept.iteration}"
+    used = f"{kept.usage.input_tokens + kept.usage.output_tokens:,} tokens"
+    return f"kept at {turn}, {used}{f', {kept.ref}' if kept.ref else ''}"
 
 
 def _branch(result: TaskResult | None) -> str:

@@ -48,6 +48,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "tokens:manage": frozenset({Role.ADMIN}),
         "backups:manage": frozenset({Role.ADMIN}),
         "artifacts:write": frozenset({Role.ADMIN, Role.AGENT}),
+        "progress:read": frozenset({Role.ADMIN, Role.AGENT}),
         "mesh:join": frozenset({Role.ADMIN, Role.AGENT}),
     }
 )

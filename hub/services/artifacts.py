@@ -36,6 +36,7 @@ from protocol.errors import (
 from protocol.ids import TASK_ID, IdMaker
 from protocol.limits import ARTIFACT_BYTES, ARTIFACTS_BYTES, MAX_ARTIFACTS
 from protocol.model import AttemptId
+from protocol.progress import is_for_machines
 
 log = structlog.get_logger(__name__)
 MAX_AT_ONCE: Final = 32
@@ -210,14 +211,15 @@ class Artifacts:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def list(self, task: str) -> ArtifactList:
-        """Files of a task, those of all its attempts.
+        """Files of a task, those of all its attempts, without what machines keep of work in progress.
 
         Raises:
             NotFound: there is no such task.
         """
         if not TASK_ID.fullmatch(task) or await self._store.task(task) is None:
             raise NotFound("task", task)
-        return ArtifactList(artifacts=tuple(_view(row) for row in await self._store.artifacts(task)))
+        kept = [row for row in await self._store.artifacts(task) if not is_for_machines(row.path)]
+        return ArtifactList(artifacts=tuple(_view(row) for row in kept))
 
     async def find(self, artifact: str) -> ArtifactView:
         """One file.

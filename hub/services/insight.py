@@ -1,6 +1,6 @@
 """What people ask about tasks and the hub: reads only, from the rows and from what is in memory."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +18,7 @@ from hub.core.routing import Requirements, requirements_of, routing_of
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
 from hub.store import rows
-from hub.store.store import Cursor, LogRow, Store, TaskQuery, TaskRow
+from hub.store.store import AttemptRow, Cursor, LogRow, Store, TaskQuery, TaskRow
 from protocol import codec
 from protocol.api import (
     ComponentHealth,
@@ -35,6 +35,7 @@ from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, Unavailable
 from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
+from protocol.progress import ProgressView
 
 log = structlog.get_logger(__name__)
 LOG_PAGE_CHARS: Final = 1 << 20
@@ -46,6 +47,12 @@ ALARM_SHOWN_MS: Final = 3_600_000
 
 
 Waits = Callable[[Requirements, Match, str], tuple[str, tuple[str, ...], float | None] | None]
+Saved = Callable[[str, Sequence[AttemptRow]], Awaitable[ProgressView | None]]
+"""How far the work on a task had come when it was last kept."""
+
+
+async def _nothing_saved(_task: str, _attempts: Sequence[AttemptRow]) -> ProgressView | None:
+    return None
 
 
 class Insight:
@@ -68,11 +75,13 @@ class Insight:
         machine: Callable[[], dict[str, ComponentHealth]] = dict,
         trouble: Callable[[], str] = str,
         is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
+        saved: Saved = _nothing_saved,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
         self._matcher, self._speeds, self._rates = matcher or Matcher(fleet), speeds or Speeds(), rates
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
         self._trouble, self._is_elsewhere, self._told, self._waits = trouble, is_elsewhere, told, waits
+        self._saved = saved
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
 
     def watch(self, part: str, health: Callable[[], ComponentHealth]) -> None:
@@ -104,6 +113,10 @@ class Insight:
         held = self._fleet.held.get(task)
         if held is not None and view.attempts and view.attempts[-1].epoch == held.epoch:
             view.attempts[-1].answering = self._fleet.agents[held.agent].answering.get(task)
+        if attempts and row.state not in FINAL_STATES and requirements_of(row.class_text).executor != "noop":
+            view.progress = await self._saved(task, attempts)
+            if view.progress is not None and len(view.progress.iterations) > len(view.iterations):
+                view.iterations = view.progress.iterations
         return view
 
     async def tasks(

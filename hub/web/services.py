@@ -20,6 +20,7 @@ from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.presence import Presence
+from hub.services.progress import Progress
 from hub.services.projects import Projects
 from hub.services.registry import Registry
 from hub.services.repositories import Repositories
@@ -40,6 +41,7 @@ class Services:
     feed: Feed
     backups: Backups
     artifacts: Artifacts
+    progress: Progress
     projects: Projects
     repositories: Repositories
     budgets: Budgets

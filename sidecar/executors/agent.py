@@ -20,6 +20,7 @@ from sidecar.executors.base import Execution, Spending, Work, failed, summary
 from sidecar.executors.calls import calls_in_text, instructions
 from sidecar.executors.prompt import task_text
 from sidecar.executors.refit import refit
+from sidecar.executors.transcript import Transcript, with_note
 from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec
 from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
@@ -65,6 +66,7 @@ class AgentExecutor:
     """Lets a model work with tools."""
 
     name = "agent"
+    has_turns = True
 
     def __init__(self, endpoints: Endpoints, max_turns: int = MAX_TURNS) -> None:
         self._endpoints = endpoints
@@ -119,7 +121,7 @@ class _Loop:
             log=work.log,
         )
         self._tools[_FINISH] = Tool(_FINISH, "Say that the task is done.", FinishArguments, _finished)
-        self._messages = [ChatMessage("user", self.task)]
+        self._begin()
         while True:
             if self.turns >= max_turns:
                 raise BudgetSpent("turns", max_turns, self.turns)
@@ -130,6 +132,29 @@ class _Loop:
             done = await self._take(reply)
             if done is not None:
                 return done
+            await work.turned(self._transcript())
+
+    def _begin(self) -> None:
+        """Put the task to the model, or go on with the conversation of an earlier attempt."""
+        found = self.work.resume
+        if found is None:
+            self._messages = [ChatMessage("user", self.task)]
+            return
+        self._messages = list(with_note(found, self.work.note).messages)
+        self.turns, self._in_text, self._nudged = found.turns, found.in_text, found.nudged
+        self._last_call, self._repeats = found.last_call, found.repeats
+        self.said.extend(found.said)
+
+    def _transcript(self) -> Transcript:
+        return Transcript(
+            turns=self.turns,
+            messages=tuple(self._messages),
+            said=(tail("".join(self.said), MAX_OUTPUT_BYTES),),
+            in_text=self._in_text,
+            last_call=self._last_call,
+            repeats=self._repeats,
+            nudged=self._nudged,
+        )
 
     async def _ask(self) -> ChatReply:
         while True:

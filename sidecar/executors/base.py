@@ -19,6 +19,7 @@ from protocol.model import AttemptId, Budget, FailureClass, Iteration, Routing, 
 from sidecar.core.outcome import tail
 from sidecar.core.verify import report_json
 from sidecar.errors import failure_of
+from sidecar.executors.transcript import Transcript, Turned, nobody
 from sidecar.sandbox.cell import Cell
 
 _SUMMARY_CHARS: Final = 500
@@ -33,7 +34,9 @@ class Work:
     are what is left of the budget. ``log`` takes (stream, text). ``spent`` hears what the iteration has used so far, so
     it is known even if the work is cut off. ``check`` raises if nothing that others can notice may happen any more.
     ``answering`` is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
-    Programs of the work run in ``cell`` and nowhere else.
+    Programs of the work run in ``cell`` and nowhere else. ``resume`` is the conversation of an earlier attempt that
+    this one goes on with, which has used ``prior``; ``turned`` hears of every turn; ``note`` is a word of a person who
+    has handed the task back.
     """
 
     attempt: AttemptId
@@ -51,6 +54,10 @@ class Work:
     check: Callable[[], None] = lambda: None
     answering: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
     lead: str = ""
+    resume: Transcript | None = None
+    prior: Usage = Usage()  # noqa: RUF009 - frozen
+    turned: Turned = nobody
+    note: str = ""
 
     @property
     def effort(self) -> Effort:
@@ -76,6 +83,10 @@ class Executor(Protocol):
     """Does one iteration of a task."""
 
     name: str
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether it can be stopped between two turns, and gone on with there."""
 
     async def execute(self, work: Work) -> Execution:
         """Do it; failures of the work are in the result, not raised."""
@@ -120,7 +131,7 @@ class Spending:
         self._clock = asyncio.get_running_loop().time
         self._seconds = work.deadline_s
         self._started = self._clock()
-        self.usage = Usage()
+        self.usage = work.prior
 
     @property
     def seconds_left(self) -> float:

@@ -29,6 +29,7 @@ class ChatExecutor:
     """Asks a model once."""
 
     name = "chat"
+    has_turns = False
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints

@@ -8,6 +8,7 @@ class NoopExecutor:
     """Does nothing."""
 
     name = "noop"
+    has_turns = False
 
     async def execute(self, work: Work) -> Execution:  # noqa: ARG002 - the interface gives it
         """Succeed at once."""

@@ -35,6 +35,8 @@ async def task_text(work: Work, *, with_files: bool) -> str:
         parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in spec.success_criteria))
     if work.previous is not None:
         parts.append(feedback(work.previous, work.lead))
+    if work.note:
+        parts.append(work.note)
     return "\n\n".join(parts)
 
 

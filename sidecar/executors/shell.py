@@ -23,6 +23,7 @@ class ShellExecutor:
     """
 
     name = "shell"
+    has_turns = False
 
     async def execute(self, work: Work) -> Execution:
         """Run the command to its end, or to the end of its time."""

@@ -33,7 +33,7 @@ from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Rules
 from sidecar.tails import Tails
-from sidecar.workspace import Workspaces
+from sidecar.wip import WipWorkspaces
 
 Kind = TypeVar("Kind", bound=Message)
 TIER: Final = TierDecision(explicit=None, inferred=Tier.TRIVIAL, effective=Tier.TRIVIAL, confidence=1, signals=())
@@ -86,6 +86,7 @@ class Spender:
     """An executor that uses up what it is told to, and then fails as it is told to, or stays until it is stopped."""
 
     name = "spender"
+    has_turns = False
 
     def __init__(
         self, usage: Usage, failure: FailureClass | None = None, bug: Exception | None = None, *, stays: bool = False
@@ -146,7 +147,7 @@ def make(folder: Path, slots: int = 2, grace_s: float = 0.2, leases: Leases | No
     home = folder / "home"
     home.mkdir(exist_ok=True)
     processes = Processes(base_env=minimal_env(os.environ, home=home), grace_s=grace_s, drain_s=0.2)
-    workspaces, endpoints = Workspaces(folder / "work", processes), Endpoints(())
+    workspaces, endpoints = WipWorkspaces(folder / "work", processes), Endpoints(())
     shop = executors(endpoints)
     sandbox = Sandbox(processes, folder, Rules(), Level.UNSAFE)
     parts = Parts(processes, sandbox, workspaces, shop, folder / "scratch", SystemClock(), endpoints)

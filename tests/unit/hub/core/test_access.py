@@ -21,11 +21,13 @@ def test_the_admin_may_do_everything() -> None:
 def test_an_operator_may_do_everything_people_do_but_manage_tokens_and_backups() -> None:
     not_theirs = {p for p in access.PERMISSIONS if not access.may(Role.OPERATOR, p)}
 
-    assert not_theirs == {"tokens:manage", "backups:manage", "mesh:join", "artifacts:write"}
+    assert not_theirs == {"tokens:manage", "backups:manage", "mesh:join", "artifacts:write", "progress:read"}
 
 
-def test_an_agent_may_only_join_the_mesh_and_bring_files() -> None:
-    assert [p for p in access.PERMISSIONS if access.may(Role.AGENT, p)] == ["artifacts:write", "mesh:join"]
+def test_an_agent_may_only_join_the_mesh_bring_files_and_go_on() -> None:
+    assert [p for p in access.PERMISSIONS if access.may(Role.AGENT, p)] == [
+        "artifacts:write", "progress:read", "mesh:join",
+    ]  # fmt: skip
 
 
 def test_a_viewer_changes_nothing() -> None:

@@ -1,0 +1,157 @@
+"""Work in progress of attempts: what the next attempt at a task may go on from, and what people see of it.
+
+Sidecars bring it as files of the attempt (``hub/services/artifacts.py``); nothing is stored here. An attempt that
+failed leaves nothing to go on from: whoever tries again begins anew. One that was lost, or stopped on purpose, does,
+and so do those before it, as far as no failure lies between.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+import msgspec
+import structlog
+
+from hub.store import rows
+from hub.store.store import ArtifactRow, AttemptRow, Store
+from protocol import codec
+from protocol.api import ArtifactView
+from protocol.errors import NotFound, StaleAttempt, Unavailable
+from protocol.model import AttemptId, AttemptState
+from protocol.progress import DOCUMENT, FOLDER, MAX_DOCUMENT_BYTES, Left, ProgressView, Saved
+
+log = structlog.get_logger(__name__)
+
+Read = Callable[[ArtifactView, int, int], AsyncGenerator[bytes, None]]
+"""The bytes of a kept file from the first number up to the second."""
+
+
+class Progress:
+    """The use cases of work in progress.
+
+    Attributes:
+        read: the bytes of a kept file.
+    """
+
+    def __init__(self, store: Store, holds: Callable[[AttemptId], bool]) -> None:
+        """``holds`` tells whether an attempt is the current one of its task, and its sidecar's."""
+        self._store, self._holds = store, holds
+        self.read: Read = _no_file
+
+    async def left(self, attempt: AttemptId) -> Left:
+        """What earlier attempts have left for this one.
+
+        Raises:
+            StaleAttempt: it does not count, or is in other hands.
+        """
+        self._check(attempt)
+        attempts = [row for row in await self._store.attempts(attempt.task) if row.epoch < attempt.epoch]
+        kept = {(row.epoch, row.path): row for row in await self._store.artifacts(attempt.task)}
+        found = _newest(attempts, kept)
+        if found is None:
+            return Left()
+        saved = await self._saved(kept[found.epoch, DOCUMENT])
+        return Left(
+            epoch=found.epoch,
+            sidecar=found.agent,
+            boot=found.boot,
+            reported=any(_tells(row) for row in attempts if row.epoch >= found.epoch),
+            saved=saved,
+        )
+
+    async def bundle(self, attempt: AttemptId, path: str) -> tuple[ArtifactView, AsyncGenerator[bytes, None]]:
+        """A file of what was left, and its bytes.
+
+        Raises:
+            StaleAttempt: the attempt that asks does not count, or is in other hands.
+            NotFound: there is no such file.
+        """
+        self._check(attempt)
+        attempts = [row for row in await self._store.attempts(attempt.task) if row.epoch < attempt.epoch]
+        kept = {(row.epoch, row.path): row for row in await self._store.artifacts(attempt.task)}
+        found = _newest(attempts, kept)
+        row = kept.get((found.epoch, path)) if found is not None and path.startswith(f"{FOLDER}/") else None
+        if row is None:
+            raise NotFound("file of the work in progress", path[:100])
+        view = _view(row)
+        return view, self.read(view, 0, view.size_bytes)
+
+    async def view(self, task: str, attempts: Sequence[AttemptRow]) -> ProgressView | None:
+        """How far the work on a task had come when it was last kept; ``None``: nothing is kept that counts."""
+        kept = {(row.epoch, row.path): row for row in await self._store.artifacts(task)}
+        found = _newest(attempts, kept)
+        if found is None:
+            return None
+        document = kept[found.epoch, DOCUMENT]
+        try:
+            saved = await self._saved(document)
+        except Unavailable:
+            return None  # its bytes are at another hub
+        if saved is None:
+            return None
+        bundle = kept.get((found.epoch, saved.bundle))
+        return ProgressView(
+            epoch=found.epoch,
+            iteration=saved.iteration,
+            turn=saved.turn,
+            ref=saved.ref,
+            commit=saved.commit,
+            usage=saved.used,
+            iterations=saved.iterations,
+            transcript=document.id,
+            bundle=bundle.id if bundle is not None else "",
+            at=rows.moment(document.at_ms),
+        )
+
+    def _check(self, attempt: AttemptId) -> None:
+        if not self._holds(attempt):
+            raise StaleAttempt(attempt.task, attempt.epoch, None, None)
+
+    async def _saved(self, row: ArtifactRow) -> Saved | None:
+        if row.size_bytes > MAX_DOCUMENT_BYTES:
+            return None
+        raw = b"".join([piece async for piece in self.read(_view(row), 0, row.size_bytes)])
+        try:
+            return msgspec.json.decode(raw, type=Saved)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            log.warning("progress_unreadable", task=row.task, epoch=row.epoch, why=str(exc))
+            return None
+
+
+async def _no_file(artifact: ArtifactView, _start: int, _stop: int) -> AsyncGenerator[bytes, None]:
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
+        yield piece
+    raise Unavailable(f"this hub keeps no files, and so not {artifact.path}")
+
+
+_LEAVE: frozenset[AttemptState] = frozenset({AttemptState.LOST, AttemptState.CANCELLED})
+
+
+def _newest(attempts: Sequence[AttemptRow], kept: dict[tuple[int, str], ArtifactRow]) -> AttemptRow | None:
+    """The last attempt that has left something, if none that failed came after it."""
+    for row in reversed(attempts):
+        if row.ended_ms is not None and row.state not in _LEAVE:
+            return None
+        if (row.epoch, DOCUMENT) in kept:
+            return row
+    return None
+
+
+def _tells(row: AttemptRow) -> bool:
+    """Whether the attempt's report says what was used."""
+    if row.result is None:
+        return False
+    usage = codec.decode_result(row.result).usage
+    return usage.input_tokens + usage.output_tokens > 0
+
+
+def _view(row: ArtifactRow) -> ArtifactView:
+    return ArtifactView(
+        id=row.id,
+        task=row.task,
+        epoch=row.epoch,
+        path=row.path,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        at=rows.moment(row.at_ms),
+        accepted=row.accepted,
+    )

@@ -1,0 +1,56 @@
+"""Brings what an attempt has made to where it belongs: commits on its branch, pushed, and the files that are kept.
+
+What was brought stands in :attr:`Delivery.done`, field by field of the result. The caller is ``sidecar/rounds.py``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from protocol.errors import WorkFailed
+from protocol.model import AttemptId, TaskSpec
+from sidecar.core.outcome import commit_message, draft_message
+from sidecar.keep import Depot, keep_files
+from sidecar.workspace import Workspace, Workspaces
+
+log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """What one attempt delivers."""
+
+    def __init__(self, workspaces: Workspaces, depot: Depot | None, attempt: AttemptId, spec: TaskSpec) -> None:
+        self._workspaces, self._depot, self._attempt, self._spec = workspaces, depot, attempt, spec
+        self.done: dict[str, Any] = {}
+
+    async def files(
+        self, workspace: Workspace, *, say: Callable[[str], None], allow_s: Callable[[float], None], must: bool
+    ) -> None:
+        """Bring the files that the task wants kept; see :func:`sidecar.keep.keep_files`."""
+        if self._depot is not None:
+            self.done["artifacts"] = await keep_files(
+                self._depot, self._attempt, self._spec, workspace, say=say, allow_s=allow_s, must=must
+            )
+
+    async def work(self, workspace: Workspace, model: str) -> None:
+        """Commit the work, and push it where it came from. Work that changed nothing has no branch to show.
+
+        Raises:
+            WorkFailed: it cannot be done.
+        """
+        await self._commit(workspace, commit_message(self._spec, self._attempt, model))
+
+    async def draft(self, workspace: Workspace, model: str) -> None:
+        """Put the work so far on the attempt's branch. What cannot be kept is only missing: the report stands."""
+        try:
+            await self._commit(workspace, draft_message(self._spec, self._attempt, model))
+        except WorkFailed as exc:
+            log.warning("draft_not_kept", task=self._attempt.task, epoch=self._attempt.epoch, why=str(exc))
+
+    async def _commit(self, workspace: Workspace, message: str) -> None:
+        commit = await self._workspaces.commit(workspace, message, self._attempt.sidecar)
+        if commit:
+            self.done |= {"branch": workspace.branch, "commit": commit}
+            if self._spec.context.repo:
+                self.done["pushed"] = await self._workspaces.push(workspace)
