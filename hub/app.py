@@ -26,7 +26,6 @@ from aiohttp import web
 from hub import recovery
 from hub.assembly import assemble
 from hub.chance import Chance
-from hub.checkout import Checkouts
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.files import keeper
@@ -35,10 +34,9 @@ from hub.gateway.socket import Door
 from hub.lock import hold
 from hub.memory import Memory, spare_the_collector
 from hub.probe import probe
+from hub.projects import project_parts
 from hub.services.access import Access
 from hub.services.backups import Backups
-from hub.services.projects import Projects
-from hub.services.repositories import Repositories
 from hub.services.retention import Retention, Terms
 from hub.services.watch import Watch
 from hub.settings import POSTGRES_SCHEMES, Settings, masked
@@ -207,11 +205,10 @@ async def _assemble(
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
     hub.progress.read = files.read
-    checkouts = Checkouts(settings.folder / "projects", settings.project_roots, os.environ)
-    projects = Projects(store, clock, checkouts, hub.check_room)
-    hub.mates.on_projects = projects.reload
-    await projects.load()
-    hub.budgets.knows = {"submitter": access.knows, "project": projects.knows}
+    kept = project_parts(settings, store, hub.fleet, clock, room=hub.check_room, env=os.environ, random_bits=bits)
+    hub.mates.on_projects = kept.projects.reload
+    await kept.projects.load()
+    hub.budgets.knows = {"submitter": access.knows, "project": kept.projects.knows}
     loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run)
     if settings.read_only:
         loops = ()
@@ -235,7 +232,7 @@ async def _assemble(
         Services(
             *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
             hub.progress,
-            *(projects, Repositories(store, clock, projects.find, checkouts, hub.check_room), hub.budgets),
+            *(kept.projects, kept.repositories, hub.budgets, kept.gate),
         ),
         sessions=Sessions(clock),
         metrics=hub.metrics.registry,
@@ -251,7 +248,7 @@ async def _assemble(
     tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
-    running._stop.append(files.close)  # noqa: SLF001 - as above
+    running._stop.extend((files.close, kept.remotes.close))  # noqa: SLF001 - as above
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
     running._stop.append(_ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:

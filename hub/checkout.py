@@ -86,10 +86,11 @@ class Checkouts:
         folder: where clones lie; made when the first one is. What is beside it is the hub's own data.
         roots: directories of this machine beneath which projects, and repositories to clone, may lie.
         env: the hub's environment, for git.
+        ca_file: certificates that git trusts, empty for the machine's.
     """
 
-    def __init__(self, folder: Path, roots: Sequence[str], env: Mapping[str, str]) -> None:
-        self._folder, self._closed, self._git = folder, folder.parent.resolve(), Git(env)
+    def __init__(self, folder: Path, roots: Sequence[str], env: Mapping[str, str], ca_file: str = "") -> None:
+        self._folder, self._closed, self._git = folder, folder.parent.resolve(), Git(env, ca_file)
         self._roots = tuple(Path(root).resolve() for root in roots)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 

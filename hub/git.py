@@ -69,6 +69,11 @@ class Login(NamedTuple):
     file: Path
     address: str
 
+    def read(self) -> tuple[str, str]:
+        """User and password."""
+        lines = dict(line.partition("=")[::2] for line in self.file.read_text(encoding="utf-8").splitlines())
+        return lines["username"], lines["password"]
+
     def switch(self) -> str:
         """The switch that lets git ask for them: for this host only, and by the name of the file."""
         parts = urlsplit(self.address)
@@ -81,14 +86,16 @@ class Git:
 
     Args:
         env: the environment of the hub; a few of its variables are passed on.
+        ca_file: certificates to trust instead of the machine's, empty for those.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], ca_file: str = "") -> None:
         self._env = {name: env[name] for name in _OURS if name in env} | dict(git.ENV)
         self._env |= {f"GIT_{who}_NAME": "AgentCom" for who in ("AUTHOR", "COMMITTER")}
         self._env |= {f"GIT_{who}_EMAIL": "agentcom@localhost" for who in ("AUTHOR", "COMMITTER")}
         self._env |= {"GIT_LITERAL_PATHSPECS": "1"}
         self._access = {name: env[name] for name in _ACCESS if name in env} | {"GIT_SSH_COMMAND": git.SSH}
+        self._access |= {"GIT_SSL_CAINFO": ca_file} if ca_file else {}
 
     async def run(self, *arguments: str, cwd: Path, stdin: bytes = b"") -> str:
         """What a local command said on stdout.
@@ -174,6 +181,7 @@ async def _read_end(stream: asyncio.StreamReader | None) -> str:
 async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:
     assert stream is not None, "it is a pipe"
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it read all; its status tells
-        stream.write(data)
-        await stream.drain()
+        if not stream.is_closing():  # some event loops raise something else when they know already that it ended
+            stream.write(data)
+            await stream.drain()
     stream.close()

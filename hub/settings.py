@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
         project_roots: directories of this machine beneath which projects may lie; empty: none but its own clones.
+        git_ca_file: PEM file of certificates to trust when git speaks with servers; empty: those of the machine.
         backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
         backup_keep: how many backups stay.
         keep_tasks_days, keep_dead_days: how long tasks stay after their end, and dead letters; 0: for ever.
@@ -106,6 +107,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     read_only: bool = False
     project_roots: tuple[str, ...] = ()
+    git_ca_file: str = ""
     backup_every_s: float = 86_400.0
     backup_keep: int = 3
     keep_tasks_days: float = 30.0
@@ -210,6 +212,8 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     for root in settings.project_roots:
         if not Path(root).is_absolute():
             yield Problem("project_roots", f"{root[:100]!r} is no absolute path")
+    if settings.git_ca_file and not Path(settings.git_ca_file).is_file():
+        yield Problem("git_ca_file", f"there is no file {settings.git_ca_file[:100]!r}")
     if settings.log not in {"auto", "json", "pretty"}:
         yield Problem("log", f"{settings.log!r}; one of auto, json, pretty")
     if settings.log_level not in {"debug", "info", "warning", "error"}:

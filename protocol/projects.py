@@ -138,6 +138,16 @@ class FileWritten(Struct, kw_only=True):
     created: bool
 
 
+class GitAccess(Struct, kw_only=True):
+    """What git of one attempt uses instead of user and password: where below the hub, and a credential.
+
+    It fetches, and pushes the attempt's own branch, and ends with the attempt's lease.
+    """
+
+    path: str
+    token: str
+
+
 # --- git --------------------------------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
+from sidecar.gate import HubGate
 from sidecar.gpus.owners import Owners
 from sidecar.guard import Guard
 from sidecar.identity import NameLost, check_not_evicted, instance_of, note_eviction
@@ -168,7 +169,8 @@ async def start(
         stack.push_async_callback(depot.close)
         shelf = HubShelf(lambda: link, settings.read_token, leases.check, patience_s=0.0, redactor=redactor)
         stack.push_async_callback(shelf.close)
-        parts = _parts(settings, endpoints, guard, clock, leases, (depot, shelf), adopts_orphans=adopts_orphans)
+        gate = HubGate(lambda: link.hub, settings.read_token, leases.check)
+        parts = _parts(settings, endpoints, guard, clock, leases, (depot, shelf), gate, adopts_orphans=adopts_orphans)
         await parts.sandbox.find(settings.sandbox)
         lifecycle = Lifecycle()
         link = Link(
@@ -213,6 +215,7 @@ def _parts(
     clock: Clock,
     leases: Leases,
     kept: tuple[HubDepot, HubShelf],
+    gate: HubGate,
     *,
     adopts_orphans: bool,
 ) -> Parts:
@@ -225,7 +228,7 @@ def _parts(
     )
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
-    workspaces = WipWorkspaces(folder, processes, access)
+    workspaces = WipWorkspaces(folder, processes, access, gate)
     sandbox = Sandbox(processes, folder, _rules(settings))
     shop, scratch = executors(endpoints), folder / "scratch"
     return Parts(processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept)

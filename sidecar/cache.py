@@ -21,6 +21,7 @@ import structlog
 from protocol.model import AttemptId
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing
 from sidecar.folders import claim, remove_tree, write_afresh
+from sidecar.gate import Way
 from sidecar.git import Git, is_local
 
 log = structlog.get_logger(__name__)
@@ -56,7 +57,7 @@ class Caches:
             finally:
                 os.close(fd)
 
-    async def update(self, cache: Path, attempt: AttemptId, address: str, branch: str) -> str:
+    async def update(self, cache: Path, attempt: AttemptId, address: str, branch: str, way: Way | None = None) -> str:
         """Bring a cache that is held up to date; the commit at the tip of ``branch``, or of the default branch.
 
         Raises:
@@ -65,7 +66,7 @@ class Caches:
             GitFailed: git could not.
         """
         await self._make(cache, attempt, address)
-        commit = await self._fetch(cache, attempt, address, branch)
+        commit = await self._fetch(cache, attempt, address, branch, way)
         await self.prune(cache, attempt)
         return commit
 
@@ -107,7 +108,7 @@ class Caches:
             os.rename(new, cache)  # noqa: PTH104 - at once, so a cache that exists is whole
         await asyncio.to_thread(restore, cache, CONFIG)
 
-    async def _fetch(self, cache: Path, attempt: AttemptId, address: str, branch: str) -> str:
+    async def _fetch(self, cache: Path, attempt: AttemptId, address: str, branch: str, way: Way | None) -> str:
         """Bring the cache up to date; the commit at the tip of ``branch``, or of the remote's default branch.
 
         Only what the remote has is pruned: ``refs/remotes`` and tags. Our own branches are in ``refs/heads``.
@@ -121,11 +122,11 @@ class Caches:
             "--no-write-fetch-head",
             "--no-auto-maintenance",
         )
-        command = (f"--git-dir={cache}", "fetch", *quiet, "--end-of-options", address, *wanted)
-        outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache)
+        command = (f"--git-dir={cache}", "fetch", *quiet, "--end-of-options", way.address if way else address, *wanted)
+        outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)
         if outcome.exit_code != 0 and ".lock': File exists" in outcome.output:
             await asyncio.to_thread(_remove_stale_locks, cache)
-            outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache)
+            outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)
         if outcome.exit_code != 0 and not ("remote ref HEAD" in outcome.output and not branch):
             raise GitFailed("fetch", outcome.exit_code, outcome.output)
         ref = f"{_HEADS}{branch}" if branch else _HEAD

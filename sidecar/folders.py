@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def remove_tree(path: Path) -> bool:
     if path.is_symlink() or path.is_file():
         path.unlink()
     return not path.exists()
+
+
+def is_young(path: Path, most_s: float) -> bool:
+    """Whether there is a file that was written no longer ago than that."""
+    try:
+        return time.time() - path.stat().st_mtime < most_s
+    except FileNotFoundError:
+        return False
 
 
 def write_afresh(path: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from sidecar.errors import (
     RepositoryRefused,
     RepositoryUnreachable,
 )
+from sidecar.gate import Way
 from sidecar.process import Processes, ProcessOutcome
 
 NETWORK_S: Final = 600.0
@@ -66,6 +67,13 @@ def checked_branch(repository: str, branch: str) -> str:
     if not git.is_branch(branch):
         raise RepositoryInvalid(repository, f"{branch[:100]!r} is no branch name")
     return branch
+
+
+def refusal(outcome: ProcessOutcome) -> str:
+    """Why a remote did not take a push, in its own words."""
+    told = ("!", "remote:", "fatal:", "error:")
+    lines = [line for line in outcome.output.splitlines() if line.startswith(told)]
+    return "; ".join(lines)[-500:] or f"git push: exit code {outcome.exit_code}"
 
 
 class Walls(Protocol):
@@ -129,13 +137,19 @@ class Git:
         outcome, _ = await self._run(arguments, attempt, cwd)
         return outcome.exit_code == 0
 
-    async def reach(self, address: str, *arguments: str, attempt: AttemptId, cwd: Path) -> ProcessOutcome:
+    async def reach(
+        self, address: str, *arguments: str, attempt: AttemptId, cwd: Path, way: Way | None = None
+    ) -> ProcessOutcome:
         """Run a command that talks to the repository at ``address``; the caller looks at the exit code for the rest.
 
+        Args:
+            address: where it is; the arguments name ``way.address`` if there is a way.
+            arguments, attempt, cwd: the command.
+            way: through the hub; then git sees nothing of what the host's user has.
         Raises:
             RepositoryMissing, RepositoryRefused, RepositoryUnreachable: the repository could not be talked to.
         """
-        outcome, _ = await self._run(arguments, attempt, cwd, network=True)
+        outcome, _ = await self._run(arguments, attempt, cwd, network=True, way=way)
         said = outcome.output.strip()[-500:]
         if outcome.timed_out:
             raise RepositoryUnreachable(address, f"git {git.action(arguments)} took longer than {NETWORK_S:g} s")
@@ -152,11 +166,14 @@ class Git:
         cwd: Path,
         *,
         network: bool = False,
+        way: Way | None = None,
         stdin: bytes | None = None,
         walls: Walls | None = None,
         index: Path | None = None,
     ) -> tuple[ProcessOutcome, str]:
         env = git.ENV | ({"GIT_SSH_COMMAND": git.SSH} | self._network_env if network else {})
+        if way is not None:
+            env = git.ENV | way.env()
         env |= {"GIT_INDEX_FILE": str(index)} if index is not None else {}
         said: list[str] = []
         left = self._most_said_chars

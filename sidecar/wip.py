@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from protocol.messages import Carry
 from protocol.model import AttemptId
 from protocol.progress import wip_ref
-from sidecar.errors import GitFailed, PushRefused
+from sidecar.errors import GitFailed
 from sidecar.workspace import Workspace, Workspaces
 
 _INDEX: Final = "agentcom-wip-index"
@@ -72,7 +72,7 @@ class WipWorkspaces(Workspaces):
         ref = _ref(workspace)
         await self._restore(workspace)
         await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
-        await self._push(workspace, cache, f"+{snapshot.commit}:{ref}")
+        await self._push(workspace, cache, ref, f"+{snapshot.commit}:{ref}")
         return ref
 
     async def forget_wip(self, workspace: Workspace, *refs: str) -> None:
@@ -83,14 +83,7 @@ class WipWorkspaces(Workspaces):
             RepositoryMissing, RepositoryRefused, RepositoryUnreachable: the remote could not be talked to.
         """
         if workspace.cache is not None and refs:
-            await self._push(workspace, workspace.cache, *(f":{ref}" for ref in refs))
-
-    async def _push(self, workspace: Workspace, cache: Path, *specs: str) -> None:
-        address = workspace.address
-        push = (f"--git-dir={cache}", "push", "--porcelain", "--no-verify", "--end-of-options", address, *specs)
-        outcome = await self._git.reach(address, *push, attempt=workspace.attempt, cwd=cache)
-        if outcome.exit_code != 0:
-            raise PushRefused(address, _ref(workspace), outcome.output.strip()[-300:])
+            await self._push(workspace, workspace.cache, _ref(workspace), *(f":{ref}" for ref in refs))
 
     async def bundle(self, workspace: Workspace, file: Path) -> None:
         """Write the newest snapshot, with what the base lacks, to ``file`` within the attempt's scratch directory.
@@ -104,17 +97,17 @@ class WipWorkspaces(Workspaces):
 
     # --- taking up ----------------------------------------------------------------------------------------------------
 
-    async def _open_clone(
-        self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, fd: int, carry: Carry | None
-    ) -> Workspace:
+    async def _open_clone(self, made: Workspace, base: str, carry: Carry | None) -> Workspace:
         if carry is not None and carry.branch.startswith(_REFS):
+            attempt, address = made.attempt, made.address
+            way = await self._way(attempt, address)
             async with self._caches.held(cache := self._caches.of(address)):
-                await self._caches.update(cache, attempt, address, base)
-                fetch = (f"--git-dir={cache}", "fetch", *_QUIET, "--end-of-options", address)
-                ref = carry.branch
-                outcome = await self._git.reach(address, *fetch, f"+{ref}:{ref}", attempt=attempt, cwd=cache)
+                await self._caches.update(cache, attempt, address, base, way)
+                ref, place = carry.branch, way.address if way else address
+                fetch = (f"--git-dir={cache}", "fetch", *_QUIET, "--end-of-options", place, f"+{ref}:{ref}")
+                outcome = await self._git.reach(address, *fetch, attempt=attempt, cwd=cache, way=way)
                 carry = await self._tip(cache, attempt, carry) if outcome.exit_code == 0 else carry
-        return await super()._open_clone(attempt, address, base, branch, path, fd, carry)
+        return await super()._open_clone(made, base, carry)
 
     async def _tip(self, cache: Path, attempt: AttemptId, carry: Carry) -> Carry:
         """What a person has put on top of the snapshot counts as well."""

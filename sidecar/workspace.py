@@ -24,7 +24,6 @@ import asyncio
 import errno
 import os
 import re
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -39,8 +38,9 @@ from protocol.model import AttemptId, TaskSpec
 from sidecar.cache import Caches, make_empty, tidy
 from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused, WorkUnreadable
-from sidecar.folders import claim, remove_tree, write_afresh
-from sidecar.git import Git, checked_address, checked_branch
+from sidecar.folders import claim, is_young, remove_tree, write_afresh
+from sidecar.gate import Gate, Way
+from sidecar.git import Git, checked_address, checked_branch, refusal
 from sidecar.process import Processes
 from sidecar.sight import Sight
 from sidecar.workplace import Workspace as Workspace  # noqa: PLC0414 - it was here first, and is passed on
@@ -64,9 +64,17 @@ class Workspaces:
         root: directory of ours; made if it is not there.
         processes: starts git.
         network_env: what git sees besides when it talks to a remote, see :class:`sidecar.git.Git`.
+        gate: knows ways through the hub to the repositories of projects; ``None``: there are none.
     """
 
-    def __init__(self, root: Path, processes: Processes, network_env: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        root: Path,
+        processes: Processes,
+        network_env: Mapping[str, str] = MappingProxyType({}),
+        gate: Gate | None = None,
+    ) -> None:
+        self._gate = gate
         self._git = Git(processes, network_env)
         cache, self._work, self._alone = root / "cache", root / "work", root / "alone"
         for folder in (cache, self._work, self._alone):
@@ -95,7 +103,9 @@ class Workspaces:
         try:
             await asyncio.to_thread(remove_tree, path)
             if address:
-                workspace = await self._open_clone(attempt, address, base, branch, path, fd, carry)
+                git_dir = self._alone / f"{name}.git"
+                made = Workspace(path, "", branch, True, attempt, git_dir, address, fd)  # noqa: FBT003 - has_repo
+                workspace = await self._open_clone(made, base, carry)
             else:
                 workspace = await self._open_alone(attempt, branch, path, fd, carry)
             if workspace.is_continued:
@@ -193,27 +203,24 @@ class Workspaces:
             return False
         # Not held: nobody else writes this branch, and another attempt may fetch for minutes.
         await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
-        outcome = await self._git.reach(
-            workspace.address,
-            f"--git-dir={cache}",
-            "push",
-            "--porcelain",
-            "--no-verify",
-            *receiving(workspace.address),
-            "--end-of-options",
-            workspace.address,
-            f"{commit}:{ref}",
-            attempt=workspace.attempt,
-            cwd=cache,
-        )
-        if outcome.exit_code != 0:
-            refused = [
-                line for line in outcome.output.splitlines() if line.startswith(("!", "remote:", "fatal:", "error:"))
-            ]
-            why = "; ".join(refused)[-500:] or f"git push: exit code {outcome.exit_code}"
-            raise PushRefused(workspace.address, workspace.branch, why)
+        await self._push(workspace, cache, workspace.branch, f"{commit}:{ref}")
         workspace.pushed_commit = commit
         return True
+
+    async def _push(self, workspace: Workspace, cache: Path, what: str, *specs: str) -> None:
+        attempt, address = workspace.attempt, workspace.address
+        way = await self._way(attempt, address)
+        options = ("--porcelain", "--no-verify", *receiving(address), "--end-of-options")
+        command = (f"--git-dir={cache}", "push", *options, way.address if way else address, *specs)
+        outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)
+        if outcome.exit_code != 0:
+            raise PushRefused(address, what, refusal(outcome))
+
+    async def _way(self, attempt: AttemptId, address: str) -> Way | None:
+        """How git gets there through the hub; ``None``: with what the user of this host has."""
+        if self._gate is None or not address.startswith("https://"):
+            return None  # only addresses of that kind come with user and password
+        return await self._gate.way(attempt, address)
 
     async def close(self, workspace: Workspace, *, keep: bool) -> None:
         """Remove the working directory, unless ``keep``; then it stays for ``KEPT_S`` at least.
@@ -266,7 +273,7 @@ class Workspaces:
         removed = 0
         for path in sorted([*self._work.iterdir(), *self._alone.iterdir()]):
             name = path.stem if path.suffix in _ENDS else path.name
-            if name in spared or _is_young(self._kept(name)):
+            if name in spared or is_young(self._kept(name), KEPT_S):
                 continue
             if not _NAME.fullmatch(name):
                 log.warning("workspace_unknown", path=str(path), next="left alone")
@@ -301,19 +308,18 @@ class Workspaces:
         except (GitFailed, OSError) as exc:
             log.warning("branch_lost", repository=str(git_dir), why=str(exc))
 
-    async def _open_clone(
-        self, attempt: AttemptId, address: str, base: str, branch: str, path: Path, fd: int, carry: Carry | None
-    ) -> Workspace:
-        cache = self._caches.of(address)
-        git_dir = self._alone / f"{path.name}.git"
+    async def _open_clone(self, made: Workspace, base: str, carry: Carry | None) -> Workspace:
+        attempt, address, cache = made.attempt, made.address, self._caches.of(made.address)
+        way = await self._way(attempt, address)
         async with self._caches.held(cache):
-            start = commit = await self._caches.update(cache, attempt, address, base)
+            start = commit = await self._caches.update(cache, attempt, address, base, way)
             if left := await self._left(cache, attempt, carry):
                 start, commit = left, (await self._caches.run(cache, attempt, "merge-base", commit, left)).strip()
-        self._cache_of(path.name).write_text(str(cache), encoding="utf-8")
-        await asyncio.to_thread(make_empty, path, git_dir, branch)
-        await asyncio.to_thread(tidy, git_dir, cache)
-        made = Workspace(path, commit, branch, True, attempt, git_dir, address, fd, cache)  # noqa: FBT003 - has_repo
+            # Before it is let go: what an attempt names is not cleaned.
+            self._cache_of(made.path.name).write_text(str(cache), encoding="utf-8")
+        made.cache, made.base_commit = cache, commit
+        await asyncio.to_thread(make_empty, made.path, made.git_dir, made.branch)
+        await asyncio.to_thread(tidy, made.git_dir, cache)
         await self._in(made, "reset", "--quiet", "--hard", start)
         made.is_continued = bool(left)
         return made
@@ -437,11 +443,3 @@ def _by_the_work(do: Callable[..., object], *arguments: object) -> None:
         if exc.errno in _ILL:
             raise GitFailed("tidy", None, str(exc)) from exc
         raise WorkUnreadable(exc.strerror or str(exc), str(exc.filename or "")) from exc
-
-
-def _is_young(kept: Path) -> bool:
-    """Whether a directory was kept on purpose, and not too long ago."""
-    try:
-        return time.time() - kept.stat().st_mtime < KEPT_S
-    except FileNotFoundError:
-        return False

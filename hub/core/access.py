@@ -49,6 +49,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "backups:manage": frozenset({Role.ADMIN}),
         "artifacts:write": frozenset({Role.ADMIN, Role.AGENT}),
         "progress:read": frozenset({Role.ADMIN, Role.AGENT}),
+        "git:access": frozenset({Role.ADMIN, Role.AGENT}),
+        "git:exchange": frozenset(),  # nobody's: an attempt shows the credential that it was given
         "mesh:join": frozenset({Role.ADMIN, Role.AGENT}),
     }
 )

@@ -11,7 +11,8 @@ from typing import Final
 from hub.core.agent import Agent, Held
 from hub.core.health import Health
 from hub.core.speeds import ServerKey
-from protocol.model import AgentState, AttemptState, EndpointReport
+from protocol.errors import StaleAttempt
+from protocol.model import AgentState, AttemptId, AttemptState, EndpointReport
 
 MAX_REPOS: Final = 200
 """Repositories that are remembered for a host; sidecars keep fewer."""
@@ -245,6 +246,24 @@ class Fleet:
             else:
                 held.lease_until = until
         return stale
+
+    def counts(self, attempt: AttemptId, now: float) -> bool:
+        """Whether what the attempt does counts: it is the current one of its task, and its lease lasts."""
+        held = self.held.get(attempt.task)
+        if held is None or not held.is_committed or held.lease_until <= now:
+            return False
+        return (held.agent, held.boot, held.epoch) == (attempt.sidecar, attempt.boot, attempt.epoch)
+
+    def check_counts(self, attempt: AttemptId, now: float) -> None:
+        """Pass if what the attempt does counts.
+
+        Raises:
+            StaleAttempt: it does not.
+        """
+        if not self.counts(attempt, now):
+            held = self.held.get(attempt.task)
+            state = held.state.value if held is not None else None
+            raise StaleAttempt(attempt.task, attempt.epoch, held.epoch if held is not None else None, state)
 
     def has_repo(self, host: str, repo: str) -> bool:
         """Whether work in a repository has ended on this host not long ago."""

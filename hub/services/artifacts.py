@@ -28,7 +28,6 @@ from protocol.errors import (
     NotFound,
     Overloaded,
     Problem,
-    StaleAttempt,
     StorageFull,
     StoreFailed,
     Unavailable,
@@ -177,11 +176,7 @@ class Artifacts:
         )
 
     def _check_counts(self, attempt: AttemptId) -> None:
-        held = self._fleet.held.get(attempt.task)
-        found = (held.agent, held.boot, held.task, held.epoch) if held is not None and held.is_committed else ()
-        if found != (attempt.sidecar, attempt.boot, attempt.task, attempt.epoch):
-            state = held.state.value if held is not None else None
-            raise StaleAttempt(attempt.task, attempt.epoch, held.epoch if held is not None else None, state)
+        self._fleet.check_counts(attempt, self._clock.monotonic())
 
     def _check_size(self, upload: Upload, kept: list[ArtifactRow]) -> None:
         most = self._allowance

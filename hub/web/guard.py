@@ -75,7 +75,7 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let the request pass if its route is known and its caller may ask for it."""
     route = _route(request)
-    if route is not None and route.permission is None:
+    if route is not None and (route.permission is None or route.by_attempt):
         return await handler(request)
     if request.path == "/" and "ticket" in request.query:
         return login.redeem(request, request.query["ticket"])

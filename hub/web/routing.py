@@ -45,6 +45,7 @@ class Route:
         consumes: media type of a body that is no JSON and of any size; empty: there is none.
         status: status of the answer when all is well.
         is_listed: whether the OpenAPI document tells of it.
+        by_attempt: its callers show the credential of an attempt and no token; the handler looks at it.
     """
 
     method: str
@@ -59,3 +60,4 @@ class Route:
     status: int = 200
     is_listed: bool = True
     consumes: str = ""
+    by_attempt: bool = False

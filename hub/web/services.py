@@ -16,6 +16,7 @@ from hub.services.artifacts import Artifacts
 from hub.services.backups import Backups
 from hub.services.budgets import Budgets
 from hub.services.feed import Feed
+from hub.services.gate import Gate
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
@@ -45,6 +46,7 @@ class Services:
     projects: Projects
     repositories: Repositories
     budgets: Budgets
+    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
