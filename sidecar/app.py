@@ -47,6 +47,7 @@ from sidecar.leases import Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
+from sidecar.llm.passage import NEED, Passages
 from sidecar.llm.warmer import Warmer
 from sidecar.process import Processes, become_subreaper
 from sidecar.resources import HostProbe
@@ -230,8 +231,9 @@ def _parts(
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = WipWorkspaces(folder, processes, access, gate)
     sandbox = Sandbox(processes, folder, _rules(settings))
+    passages = Passages(settings.endpoints or (), settings.sandbox_endpoints, leases.check)
     shop, scratch = executors(endpoints), folder / "scratch"
-    return Parts(processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept)
+    return Parts(processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept, passages=passages)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -336,6 +338,7 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     found = {f"executor:{name}" for name in parts.executors} | {GENERATION_2, PREWARM, *settings.capabilities}
     found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
     found |= {"egress"} if sandbox.has_egress else set()
+    found |= {NEED} if parts.passages.are_open and sandbox.has_doors else set()
     found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
     found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}

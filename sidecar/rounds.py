@@ -44,6 +44,7 @@ from sidecar.executors.transcript import Transcript
 from sidecar.keep import Depot
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
+from sidecar.llm.passage import Passages
 from sidecar.process import Processes
 from sidecar.progress import Before, Progress, saved
 from sidecar.proof import Proof
@@ -87,6 +88,7 @@ class Parts:
     leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
     depot: Depot | None = None
     shelf: Shelf | None = None
+    passages: Passages = field(default_factory=Passages)
     proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:
@@ -229,7 +231,8 @@ class Rounds:
         carry = before.carry or self._carry
         self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, carry)
         self._take_up(before, workspace)
-        cell = parts.sandbox.cell(attempt, workspace.place(self._scratch))
+        doors = parts.passages.open(attempt, self._spec.needs)
+        cell = parts.sandbox.cell(attempt, workspace.place(self._scratch), *doors)
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
         ending = await self._iterate(workspace, cell)
@@ -272,6 +275,7 @@ class Rounds:
         parts = self._parts
         parts.leases.drop(self._attempt)  # what is still started only tidies up, under names of this attempt's own
         try:
+            await parts.passages.close(self._attempt)
             await parts.processes.end_attempt(self._attempt)
             if self._workspace is not None:
                 async with asyncio.timeout(TIDY_S):

@@ -24,6 +24,7 @@ from protocol.ids import LABEL, NAME
 from protocol.limits import CHECK_S, LEAST_CHECK_S, MOST_CHECK_S
 from protocol.model import EndpointKind
 from sidecar.core.egress import is_name
+from sidecar.core.model_calls import KINDS
 from sidecar.llm.config import EndpointSettings
 
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
@@ -65,6 +66,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         sandbox_network: whether work reaches the network of this host.
         sandbox_domains: names that work reaches through the sidecar's proxy: ``example.org``, ``*.example.org``, or
             either with ``:PORT``; nobody else then. Needs bubblewrap.
+        sandbox_endpoints: ids of LLM endpoints (Anthropic's kind or OpenAI's) that work may ask through the sidecar,
+            which adds the key. Needs bubblewrap.
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
@@ -87,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_write: tuple[str, ...] = ()
     sandbox_network: bool = False
     sandbox_domains: tuple[str, ...] = ()
+    sandbox_endpoints: tuple[str, ...] = ()
     sandbox_memory_mb: int = 0
     sandbox_processes: int = 4_096
     sandbox_cpus: float = 0.0
@@ -293,12 +297,23 @@ def _sandbox_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 "sandbox_domains", f"{name[:100]!r} is no name like example.org, *.example.org or example.org:8443"
             )
+    yield from _opened_problems(settings)
     if settings.sandbox_memory_mb and settings.sandbox_memory_mb < LEAST_WORK_MB:
         yield Problem("sandbox_memory_mb", f"{settings.sandbox_memory_mb}; 0 or at least {LEAST_WORK_MB} MiB")
     if settings.sandbox_processes < LEAST_PROCESSES:
         yield Problem("sandbox_processes", f"{settings.sandbox_processes}; at least {LEAST_PROCESSES}")
     if not (settings.sandbox_cpus == 0 or settings.sandbox_cpus >= LEAST_CPUS):
         yield Problem("sandbox_cpus", f"{settings.sandbox_cpus:g}; 0 or at least {LEAST_CPUS:g}")
+
+
+def _opened_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.sandbox_network and settings.sandbox_endpoints:
+        yield Problem("sandbox_endpoints", "work has no network of its own with sandbox_network; set one of them")
+    can = [entry.id for entry in settings.endpoints or () if entry.kind in KINDS]
+    for name in settings.sandbox_endpoints:
+        if name not in can:
+            there = ", ".join(can) or "none"
+            yield Problem("sandbox_endpoints", f"{name[:100]!r} is no endpoint here that work can ask; those: {there}")
 
 
 def _choice_problem(name: str, value: str, known: Sequence[str]) -> Iterator[Problem]:

@@ -24,6 +24,9 @@ from agentcom.cli.parent import with_parent
 @click.option(
     "--sandbox-domain", "sandbox_domains", multiple=True, metavar="NAME", help="A host that work may reach, repeatable."
 )
+@click.option(
+    "--sandbox-endpoint", "sandbox_endpoints", multiple=True, metavar="ID", help="An LLM endpoint that work may ask."
+)
 @click.option("--sandbox-memory-mb", metavar="MIB", help="Memory of one attempt; 0: four fifths of the machine's.")
 @click.option("--sandbox-processes", metavar="N", help="Processes and threads of one attempt.")
 @click.option("--sandbox-cpus", metavar="X", help="Processors for one attempt, such as 1.5; 0: all.")

@@ -32,7 +32,8 @@ from sidecar.child import OnOutput
 from sidecar.core.egress import Allowed
 from sidecar.errors import SandboxFailed
 from sidecar.process import Processes, ProcessOutcome
-from sidecar.sandbox import bubblewrap, egress, landlock, seatbelt, seccomp
+from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
+from sidecar.sandbox.door import Door
 from sidecar.sandbox.egress import Egress
 from sidecar.sandbox.groups import Group, Groups
 from sidecar.sandbox.policy import Place, Rules, View, look, view, without
@@ -97,7 +98,7 @@ class Sandbox:
     @property
     def has_egress(self) -> bool:
         """Whether work reaches the names that the owner has listed: only from a network of its own."""
-        return bool(self.rules.domains) and not self.rules.network and self.level is Level.BUBBLEWRAP
+        return bool(self.rules.domains) and self.has_doors
 
     @property
     def has_groups(self) -> bool:
@@ -129,11 +130,22 @@ class Sandbox:
             log.warning("sandbox_off", next="work has all rights of this user: sandbox = 'auto' confines it")
         return self.level
 
-    def cell(self, attempt: AttemptId, place: Place) -> "Cell":
-        """The cell of an attempt, at the place where it works; makes its scratch directories."""
+    @property
+    def has_doors(self) -> bool:
+        """Whether programs have a network of their own, in which something can be opened for them."""
+        return self.level is Level.BUBBLEWRAP and not self.rules.network
+
+    def cell(self, attempt: AttemptId, place: Place, *doors: Door) -> "Cell":
+        """The cell of an attempt, at the place where it works; makes its scratch directories.
+
+        Args:
+            attempt, place: whose it is, and where.
+            doors: what its programs reach besides, if they have a network of their own.
+        """
         for folder in (place.tmp, place.home):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Cell(self, self._processes, attempt, place)
+        doors = (*((self.egress,) if self.has_egress else ()), *(doors if self.has_doors else ()))
+        return Cell(self, self._processes, attempt, place, doors)
 
     def group(self, attempt: AttemptId) -> Group | None:
         """The control group of an attempt, made when it is first asked for; ``None`` where there are none.
@@ -218,8 +230,10 @@ class Cell:
         """What its programs take for home."""
         return self._place.home
 
-    def __init__(self, sandbox: Sandbox, processes: Processes, attempt: AttemptId, place: Place) -> None:
-        self._sandbox, self._processes, self._place = sandbox, processes, place
+    def __init__(
+        self, sandbox: Sandbox, processes: Processes, attempt: AttemptId, place: Place, doors: tuple[Door, ...] = ()
+    ) -> None:
+        self._sandbox, self._processes, self._place, self._doors = sandbox, processes, place, doors
         self.attempt, self.workspace = attempt, place.workspace
         self._enclosed: tuple[list[str], dict[str, Any], dict[str, str]] | None = None
 
@@ -255,9 +269,10 @@ class Cell:
                 self._enclosed = self._enclosed or self._sandbox.enclose(self._place)
                 through, orders, ours = self._enclosed
                 orders = orders | {"argv": argv, "groups": fds, "doors": ()}
-                if self._sandbox.has_egress:
-                    line = await stack.enter_async_context(self._sandbox.egress.line())
-                    orders["doors"], ours, fds = ((line, egress.PORT),), ours | egress.VARIABLES, (*fds, line)
+                for door in self._doors:
+                    line = await stack.enter_async_context(door.line())
+                    orders["doors"] += ((line, door.port),)
+                    ours, fds = {**ours, **door.variables}, (*fds, line)
                 given, said, ready = stack.enter_context(_lines(orders))
                 argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said, *fds)
             outcome = await self._processes.run(

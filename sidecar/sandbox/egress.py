@@ -1,22 +1,22 @@
 """The one way out for confined work: a proxy for HTTP and TLS that passes on to listed names only.
 
-A program in a network namespace of its own reaches nobody. Its launcher opens a listening socket inside, at
-:data:`ADDRESS`, and hands that to us: whoever connects to it inside is talked to here, outside. There is no socket file
-to find, no helper inside to attack, and it is gone with the namespace. Names are looked up here, all that a name stands
-for has to be public, and the connection goes to the address that was judged, so a second answer of a name server
-changes nothing. Rules: :mod:`sidecar.core.egress`. Caller: ``sidecar/sandbox/cell.py``.
+A program in a network namespace of its own reaches nobody; who connects to :data:`ADDRESS` is talked to here, outside
+(``sidecar/sandbox/door.py``). Names are looked up here, all that a name stands for has to be public, and the connection
+goes to the address that was judged, so a second answer of a name server changes nothing. Rules:
+:mod:`sidecar.core.egress`. Caller: ``sidecar/sandbox/cell.py``.
 """
 
 import asyncio
 import contextlib
-import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
 
 from sidecar.core.egress import Allowed, Denied, Wanted, is_public, request
+from sidecar.sandbox.door import served
 
 log = structlog.get_logger(__name__)
 
@@ -68,23 +68,14 @@ class Egress:
         self._allowed, self._look_up, self._may_reach = allowed, look_up, may_reach
         self._idle_s = idle_s
 
-    @contextlib.asynccontextmanager
-    async def line(self) -> AsyncIterator[int]:
-        """Serve one program while this is open; a descriptor on which its launcher hands over the socket."""
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.setblocking(False)  # noqa: FBT003 - it takes nothing else
-            serving = asyncio.create_task(self._serve(ours))
-            try:
-                yield theirs.fileno()
-            finally:
-                serving.cancel()
-                await asyncio.wait({serving})
+    port: Final = PORT
+    variables: Final = VARIABLES
 
-    async def _serve(self, line: socket.socket) -> None:
-        door = await _received(line)
-        if door is None:
-            return
+    def line(self) -> AbstractAsyncContextManager[int]:
+        """See :class:`sidecar.sandbox.door.Door`."""
+        return served(self._serve)
+
+    async def _serve(self, door: socket.socket) -> None:
         talks: set[asyncio.Task[None]] = set()
 
         def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -163,23 +154,3 @@ async def _copy(
         await writer.drain()
     if writer.can_write_eof():
         writer.write_eof()
-
-
-async def _received(line: socket.socket) -> socket.socket | None:
-    """The socket that is handed over; ``None`` if the other side has gone without."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_reader(line, wake)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(line)
-    _, fds, _, _ = socket.recv_fds(line, 1, 1)
-    for fd in fds[1:]:
-        os.close(fd)
-    return socket.socket(fileno=fds[0]) if fds else None

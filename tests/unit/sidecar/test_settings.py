@@ -261,6 +261,7 @@ def test_every_setting_of_the_sandbox_that_makes_no_sense_is_named(tmp_path: Pat
         "sandbox_processes": "2",
         "sandbox_cpus": "0.001",
         "sandbox_domains": ("*",),
+        "sandbox_endpoints": ("nowhere",),
     }
     with pytest.raises(BadInput) as told:
         load({"token_file": str(token), **wrong}, {})
