@@ -50,6 +50,7 @@ from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.passage import NEED, Passages
 from sidecar.llm.warmer import Warmer
 from sidecar.process import Processes, become_subreaper
+from sidecar.repository import PUSH
 from sidecar.resources import HostProbe
 from sidecar.room import Room
 from sidecar.rounds import Parts
@@ -344,7 +345,7 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
     found |= {PAUSE}
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
-    found |= {"git"} if shutil.which("git") else set()
+    found |= {"git", PUSH} if shutil.which("git") else set()
     found |= {"gpu"} if has_gpu else set()
     return tuple(sorted(found))
 

@@ -30,7 +30,7 @@ CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbar
 OWN: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 """Configuration of an attempt's own repository."""
 _HEAD: Final = "refs/agentcom/head"
-_HEADS: Final = "refs/remotes/origin/"
+HEADS: Final = "refs/remotes/origin/"
 _STALE_LOCK_S: Final = 5.0
 """A ref is locked for milliseconds; a lock this old was left by a git that was killed."""
 
@@ -113,7 +113,7 @@ class Caches:
 
         Only what the remote has is pruned: ``refs/remotes`` and tags. Our own branches are in ``refs/heads``.
         """
-        wanted = [f"+refs/heads/*:{_HEADS}*", "+refs/tags/*:refs/tags/*", *([] if branch else [f"+HEAD:{_HEAD}"])]
+        wanted = [f"+refs/heads/*:{HEADS}*", "+refs/tags/*:refs/tags/*", *([] if branch else [f"+HEAD:{_HEAD}"])]
         quiet = (
             "--quiet",
             "--prune",
@@ -129,14 +129,14 @@ class Caches:
             outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)
         if outcome.exit_code != 0 and not ("remote ref HEAD" in outcome.output and not branch):
             raise GitFailed("fetch", outcome.exit_code, outcome.output)
-        ref = f"{_HEADS}{branch}" if branch else _HEAD
+        ref = f"{HEADS}{branch}" if branch else _HEAD
         commit = await self.commit_of(cache, attempt, ref) if outcome.exit_code == 0 else ""
         if not commit:
             raise BranchMissing(address, branch, await self._branches(cache, attempt))
         return commit
 
     async def _branches(self, cache: Path, attempt: AttemptId) -> tuple[str, ...]:
-        options = ("--count=10", "--sort=-committerdate", "--format=%(refname:lstrip=3)", _HEADS)
+        options = ("--count=10", "--sort=-committerdate", "--format=%(refname:lstrip=3)", HEADS)
         return tuple((await self.run(cache, attempt, "for-each-ref", *options)).split())
 
 

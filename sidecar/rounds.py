@@ -48,6 +48,7 @@ from sidecar.llm.passage import Passages
 from sidecar.process import Processes
 from sidecar.progress import Before, Progress, saved
 from sidecar.proof import Proof
+from sidecar.repository import PUSH, Repository
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.shelf import Shelf
 from sidecar.wip import WipWorkspaces
@@ -337,6 +338,7 @@ class Rounds:
                 prior=before.underway,
                 note=before.note,
                 turned=partial(self._reached, workspace),
+                repository=self._repository(workspace),
             )
         )
         took_s = round(self._now() - began_at, 6)
@@ -345,6 +347,11 @@ class Rounds:
         self._last = execution
         self._purse.underway = self._last.usage
         return self._last
+
+    def _repository(self, workspace: Workspace) -> Repository | None:
+        if not workspace.has_repo:
+            return None
+        return Repository(self._parts.workspaces, workspace, may_push=PUSH in self._spec.needs)
 
     def _spend(self, usage: Usage) -> None:
         self._purse.underway = usage

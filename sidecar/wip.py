@@ -19,7 +19,8 @@ from protocol.messages import Carry
 from protocol.model import AttemptId
 from protocol.progress import wip_ref
 from sidecar.errors import GitFailed
-from sidecar.workspace import Workspace, Workspaces
+from sidecar.repository import GitWorkspaces
+from sidecar.workspace import Workspace
 
 _INDEX: Final = "agentcom-wip-index"
 _REFS: Final = "refs/agentcom/wip/"
@@ -35,7 +36,7 @@ class Snapshot:
     head: str
 
 
-class WipWorkspaces(Workspaces):
+class WipWorkspaces(GitWorkspaces):
     """Workspaces whose work in progress can be kept and taken up."""
 
     async def snapshot(self, workspace: Workspace, message: str, before: Snapshot | None = None) -> Snapshot:

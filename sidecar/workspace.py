@@ -172,12 +172,17 @@ class Workspaces:
         """
         await self._look_again(workspace)
         await self._in(workspace, "add", "--all", "--", ".", *await self._strangers(workspace))
-        only = ("--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all")
-        staged = await self._in(workspace, "status", *only)
+        staged = await self._in(workspace, "status", "--porcelain=v1", "-z", "-uno", "--ignore-submodules=all")
         if any(entry[:1] not in {" ", "?"} for entry in staged.split("\0") if entry):
-            who = author if _AUTHOR.fullmatch(author) else f"{slug(author)} <agentcom@localhost>"
-            options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", f"--author={who}", "--file=-")
-            await self._in(workspace, "commit", *options, stdin=message.encode())
+            await self._commit_staged(workspace, message, author)
+        return await self._point(workspace)
+
+    async def _commit_staged(self, workspace: Workspace, message: str, author: str) -> None:
+        who = author if _AUTHOR.fullmatch(author) else f"{slug(author)} <agentcom@localhost>"
+        options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", f"--author={who}", "--file=-")
+        await self._in(workspace, "commit", *options, stdin=message.encode())
+
+    async def _point(self, workspace: Workspace) -> str:
         head = await self._resolve(workspace, "HEAD")
         if not head or head == workspace.base_commit:
             return ""

@@ -121,7 +121,12 @@ def commit_message(spec: TaskSpec, attempt: AttemptId, model: str) -> str:
     The trailers come last and from us alone, so a title with line breaks cannot forge one.
     """
     title = " ".join((spec.title or spec.prompt or spec.command).split())[:72] or "Work on a task"
-    trailers = [f"Task: {attempt.task}", f"Epoch: {attempt.epoch}", f"Agent: {attempt.sidecar}"]
+    return f"{title}\n\n{trailers(attempt, model)}"
+
+
+def trailers(attempt: AttemptId, model: str) -> str:
+    """The last paragraph of the message of a commit: task, attempt, agent and model."""
+    lines = [f"Task: {attempt.task}", f"Epoch: {attempt.epoch}", f"Agent: {attempt.sidecar}"]
     if model not in {"", "none"}:
-        trailers.append(f"Model: {' '.join(model.split())[:100]}")
-    return title + "\n\n" + "\n".join(trailers) + "\n"
+        lines.append(f"Model: {' '.join(model.split())[:100]}")
+    return "\n".join(lines) + "\n"

@@ -26,6 +26,7 @@ from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools import tools
 from sidecar.tools.base import Tool
+from sidecar.tools.git import git_tools
 
 MAX_TURNS: Final = 40
 MORE_TURNS: Final = 2
@@ -119,6 +120,7 @@ class _Loop:
             work.cell,
             seconds_left=lambda: self.spending.seconds_left,
             log=work.log,
+            git=self._git_tools(),
         )
         self._tools[_FINISH] = Tool(_FINISH, "Say that the task is done.", FinishArguments, _finished)
         self._begin()
@@ -155,6 +157,12 @@ class _Loop:
             repeats=self._repeats,
             nudged=self._nudged,
         )
+
+    def _git_tools(self) -> tuple[Tool[Any], ...]:
+        work = self.work
+        if work.repository is None:
+            return ()
+        return git_tools(work.repository, author=work.attempt.sidecar, model=work.routing.model)
 
     async def _ask(self) -> ChatReply:
         while True:

@@ -20,6 +20,7 @@ from sidecar.core.outcome import tail
 from sidecar.core.verify import report_json
 from sidecar.errors import failure_of
 from sidecar.executors.transcript import Transcript, Turned, nobody
+from sidecar.repository import Repository
 from sidecar.sandbox.cell import Cell
 
 _SUMMARY_CHARS: Final = 500
@@ -58,6 +59,7 @@ class Work:
     prior: Usage = Usage()  # noqa: RUF009 - frozen
     turned: Turned = nobody
     note: str = ""
+    repository: Repository | None = None
 
     @property
     def effort(self) -> Effort:

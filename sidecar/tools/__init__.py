@@ -1,6 +1,6 @@
 """What a model may do in a workspace: the tools of the ``agent`` executor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidecar.sandbox.cell import Cell
@@ -14,10 +14,12 @@ def tools(
     *,
     seconds_left: Callable[[], float],
     log: Callable[[str, str], None],
+    git: Sequence[Tool[Any]] = (),
 ) -> dict[str, Tool[Any]]:
-    """All tools of one attempt by name: list, read, search, edit, write, run."""
+    """All tools of one attempt by name: list, read, search, edit, write, run; of git where it has any."""
     found = (
         *file_tools(cell),
         run_tool(cell, seconds_left=seconds_left, log=log),
+        *git,
     )
     return {tool.name: tool for tool in found}

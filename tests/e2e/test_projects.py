@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.git_server import PASSWORD, GitServer, git_server
-from tests.support.mesh import Mesh, mesh, until
+from tests.support.mesh import Mesh, mesh, ollama_process, until
 from tests.support.repositories import make_remote
 
 
@@ -66,7 +66,7 @@ def test_work_is_pushed_to_a_server_whose_password_only_the_hub_has(
     assert PASSWORD not in told
     assert "Bearer" not in told
     kept = [path for path in place.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
-    assert [path.parent.name for path in kept] == ["logins"], "the hub's file, and nothing of the sidecar"
+    assert {path.parent.name for path in kept} == {"logins"}, "the hub's file, and nothing of the sidecar"
     assert {is_known for _, _, is_known in server.asked} == {True}, "only the hub has asked it"
 
 
@@ -118,3 +118,36 @@ def test_a_project_goes_from_the_command_line_to_its_remote(running: Mesh, place
     cli(running, "projects", "put", "tool", "../out", wanted=2, stdin="x")
     cli(running, "projects", "rm", "tool")
     cli(running, "projects", "show", "tool", wanted=2)
+
+
+def test_an_agent_uses_git_by_its_tools_and_pushes_where_the_task_allows_it(
+    running: Mesh, server: GitServer, place: Path
+) -> None:
+    calls = [
+        ["git_branch", {"name": "work"}],
+        ["write", {"path": "by-agent.txt", "content": "hello\n"}],
+        ["git_add", {"paths": ["by-agent.txt"]}],
+        ["git_commit", {"message": "Add a greeting"}],
+        ["git_push", {}],
+        ["git_status", {}],
+        ["finish", {"summary": "committed and pushed"}],
+    ]
+    script = [{"tool_calls": [call]} for call in calls]
+    with ollama_process(place / "script.json", script, {"qwen3:8b": 5.0}) as address:
+        running.start_sidecar("Two", env={"OLLAMA_HOST": address})
+        running.wait_agents("Two")
+        cli(running, "projects", "add", "greeting", server.with_login())
+        task = running.submit(
+            project="greeting", prompt="Say hello", executor="agent", model="qwen3:8b", needs=["push"],
+            verification=[{"type": "file_exists", "path": "by-agent.txt"}],
+        )  # fmt: skip
+        (done,) = running.wait(task)
+    branch, output = done["result"]["branch"], done["result"]["output"]
+
+    assert (done["state"], done["result"]["verified"]) == ("completed", True), done
+    assert "> git_push {}\n  agentcom/" in output
+    assert "branch: work" in output
+    assert server.remote.show(branch, "by-agent.txt") == "hello"
+    assert server.remote.tip(branch) == done["result"]["commit"]
+    assert "work" not in server.remote.branches()
+    assert PASSWORD not in json.dumps(done) + running.logs()
