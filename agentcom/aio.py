@@ -21,6 +21,7 @@ from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
 from agentcom.projects import ProjectCalls
+from agentcom.reviews import ReviewCalls
 from protocol import schema
 from protocol.api import (
     PREFIX,
@@ -51,7 +52,7 @@ from protocol.api import (
     TokenList,
 )
 from protocol.errors import BadInput, Problem, Unavailable
-from protocol.model import FINAL_STATES, Role, TaskSpec
+from protocol.model import FINAL_STATES, Role, TaskSpec, TaskState
 
 S = TypeVar("S")
 _LOOK_S: Final = 5.0
@@ -70,7 +71,7 @@ class Ticket(Struct, kw_only=True):
     expires_at: datetime
 
 
-class AsyncClient(Files, ProjectCalls, BudgetCalls):
+class AsyncClient(Files, ProjectCalls, BudgetCalls, ReviewCalls):
     """A hub, seen from a program with an event loop.
 
     Args:
@@ -186,7 +187,7 @@ class AsyncClient(Files, ProjectCalls, BudgetCalls):
                 return
 
     async def wait(self, task: TaskRef, timeout_s: float | None = None) -> TaskView:
-        """The task once it is final. Lives through a restart of the hub.
+        """The task once it is final or waits for a person. Lives through a restart of the hub.
 
         Raises:
             TimeoutError: it is not final after ``timeout_s``.
@@ -196,7 +197,7 @@ class AsyncClient(Files, ProjectCalls, BudgetCalls):
         async with asyncio.timeout(timeout_s):
             while True:
                 view = await self._get(f"/tasks/{_id(task)}", TaskView, patience_s=STREAM_PATIENCE_S)
-                if view.state in FINAL_STATES:
+                if view.state in FINAL_STATES or view.state is TaskState.WAITING:
                     return view
                 ending = asyncio.ensure_future(self._until_end(task))
                 try:

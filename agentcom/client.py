@@ -163,7 +163,7 @@ class Client:
         return self._each(self._client.tasks(states=states, agent=agent, label=label))
 
     def wait(self, task: TaskRef, timeout_s: float | None = None) -> TaskView:
-        """The task once it is final."""
+        """The task once it is final or waits for a person."""
         return self._run(self._client.wait(task, timeout_s))
 
     def logs(self, task: TaskRef, *, follow: bool = False, after: int = 0) -> Iterator[LogPiece]:
@@ -187,6 +187,14 @@ class Client:
     def retry(self, task: TaskRef) -> TaskView:
         """Run a dead task again."""
         return self._run(self._client.retry(task))
+
+    def approve(self, task: TaskRef, reason: str = "", *, epoch: int | None = None) -> TaskView:
+        """Let work count that waits for a person."""
+        return self._run(self._client.approve(task, reason, epoch=epoch))
+
+    def reject(self, task: TaskRef, reason: str = "", *, again: bool = False, epoch: int | None = None) -> TaskView:
+        """Fail work that waits for a person; ``again``: send it back with the reason."""
+        return self._run(self._client.reject(task, reason, again=again, epoch=epoch))
 
     def artifacts(self, task: TaskRef) -> ArtifactList:
         """Files that the attempts of a task have left."""

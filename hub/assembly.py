@@ -352,6 +352,7 @@ def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[
     async def resend(held: Held) -> None:
         stored, attempts = await store.spec(held.task), await store.attempts(held.task)
         if stored is not None and attempts:
-            dispatch.again(held, *stored, attempts[-1].placement, carry_of(attempts), spent_usd(attempts))
+            carry = carry_of(attempts, await store.reviews(held.task))
+            dispatch.again(held, *stored, attempts[-1].placement, carry, spent_usd(attempts))
 
     return resend

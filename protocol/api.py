@@ -26,6 +26,7 @@ from protocol.model import (
     Usage,
 )
 from protocol.progress import ProgressView
+from protocol.reviews import ReviewView
 
 PREFIX: Final = "/api/v1"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -99,6 +100,8 @@ class TaskView(TaskSummary, kw_only=True):
     """When a delayed or retried task may start; ``None``: now."""
     progress: ProgressView | None = None
     """How far the work had come when it was last kept, while the task has not ended."""
+    reviews: tuple[ReviewView, ...] = ()
+    """What people have decided about its attempts."""
 
 
 class EndpointPatch(Struct, kw_only=True, forbid_unknown_fields=True):

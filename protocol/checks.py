@@ -12,6 +12,9 @@ from msgspec import Struct
 GENERATION_2: Final = "checks:2"
 """Capability of a sidecar that knows more than the first four types of checks."""
 
+GENERATION_3: Final = "checks:3"
+"""Capability of a sidecar that holds work for a person where a command checks with what the work has changed."""
+
 
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
     """What every check may say about itself."""
@@ -62,9 +65,11 @@ class CheckGitClean(CheckBase, frozen=True, kw_only=True, tag="git_clean"):
 
 
 class CheckCommandSucceeds(CheckBase, frozen=True, kw_only=True, tag="command_succeeds"):
-    """Passes if ``command`` exits 0."""
+    """Passes if ``command`` exits 0, and the work has not changed what it checks with."""
 
     command: str
+    may_edit: tuple[str, ...] = ()
+    """Scripts and build files that the command checks with and that the work is asked to change, as patterns."""
 
 
 class CheckNoPlaceholders(CheckBase, frozen=True, kw_only=True, tag="no_placeholders"):
@@ -108,8 +113,10 @@ def capability_for(checks: Sequence[Check]) -> str:
     """The capability that a sidecar needs to run these checks, empty for those that every sidecar knows."""
     for check in checks:
         match check:
-            case CheckFileExists() | CheckGitClean() | CheckCommandSucceeds():
+            case CheckFileExists() | CheckGitClean() | CheckCommandSucceeds(may_edit=()):
                 continue
+            case CheckCommandSucceeds():
+                return GENERATION_3
             case CheckTestPasses(may_edit=(), old_failures=False):
                 continue
             case _:

@@ -66,6 +66,9 @@ class EventKind(StrEnum):
     PROJECT_PUSHED = "project_pushed"
     BUDGET_SET = "budget_set"
     BUDGET_REMOVED = "budget_removed"
+    TASK_WAITING = "task_waiting"  # for a person
+    TASK_APPROVED = "task_approved"
+    TASK_REJECTED = "task_rejected"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -184,6 +184,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     output: str = ""
     exit_code: int | None = None
     seconds: float = 0.0
+    doubtful: bool = False
+    """It did not pass, and only what the work has changed of its own proof is against it: a person has to judge."""
 
 
 class Timing(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ import psutil
 import structlog
 
 from protocol import logs, names
-from protocol.checks import GENERATION_2
+from protocol.checks import GENERATION_2, GENERATION_3
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch
 from protocol.ids import NAME
@@ -336,7 +336,12 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     Executors that ask models are among them even if no endpoint is up here: people may have added one at the hub.
     """
     sandbox = parts.sandbox
-    found = {f"executor:{name}" for name in parts.executors} | {GENERATION_2, PREWARM, *settings.capabilities}
+    found = {f"executor:{name}" for name in parts.executors} | {
+        GENERATION_2,
+        GENERATION_3,
+        PREWARM,
+        *settings.capabilities,
+    }
     found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
     found |= {"egress"} if sandbox.has_egress else set()
     found |= {NEED} if parts.passages.are_open and sandbox.has_doors else set()

@@ -36,7 +36,7 @@ from protocol.model import (
 from protocol.progress import PAUSED
 from sidecar.core.outcome import Ending, fit_result, tail
 from sidecar.core.purse import Purse
-from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, inherited, lead, verdict
+from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, inherited, lead, verdict
 from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, failure_of
 from sidecar.executors.base import Execution, Executor, Work
@@ -160,6 +160,7 @@ class Rounds:
         self._parts, self._attempt, self._spec, self._routing = parts, attempt, spec, routing
         self._executor, self._on_step, self._log = executor, on_step, log
         self.ending: Ending | None = None
+        self._doubt = ""  # why a person has to look at it
         self.answering: Answers = lambda _ask: None
         self._last: Execution | None = None
         # The whole ladder costs no more than the budget.
@@ -219,8 +220,8 @@ class Rounds:
             iterations=tuple(done),
             usage=self._purse.to_report(self._now()),
             exit_code=last.exit_code if last else None,
-            error_code=error_code,
-            error=tail(error, 4_000),
+            error_code=error_code or ("doubtful" if self._doubt and not error else ""),
+            error=tail(error or self._doubt, 4_000),
         )
         return fit_result(replace(result, **self._delivery.done))
 
@@ -304,6 +305,9 @@ class Rounds:
             self._on_step("verify")
             match self._judge(execution, await self._verify(workspace)):
                 case Pass():
+                    return Ending("pass", self.result())
+                case Hold(reason):
+                    self._doubt = reason
                     return Ending("pass", self.result())
                 case GiveUp() as given_up:
                     return self._given_up(given_up, execution)

@@ -17,7 +17,7 @@ from protocol.errors import AgentComError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("agentcom.cli.up", "Start a hub and agents on this machine."),
     "submit": ("agentcom.cli.submit", "Give the mesh something to do."),
-    "tasks": ("agentcom.cli.tasks", "List, look at, explain, cancel and retry tasks."),
+    "tasks": ("agentcom.cli.tasks", "List, look at, explain, cancel, review and retry tasks."),
     "artifacts": ("agentcom.cli.artifacts", "List and fetch files that tasks have left."),
     "agents": ("agentcom.cli.agents", "List agents, take them out of service and back."),
     "hosts": ("agentcom.cli.hosts", "List machines and how busy they are."),

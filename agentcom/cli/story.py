@@ -17,24 +17,28 @@ from protocol.model import (
     TierDecision,
     Usage,
 )
+from protocol.reviews import ReviewView
 
 _TAIL_LINES = 20
 _FINDING_LINES = 12
 
 
 def is_good(task: TaskView) -> bool:
-    """Whether the task was completed and nothing of it failed verification."""
-    return task.state is TaskState.COMPLETED and task.verified is not False
+    """Whether the task was completed and nothing of it failed verification, or a person has approved of it."""
+    is_approved = any(review.verdict == "approved" for review in task.reviews)
+    return task.state is TaskState.COMPLETED and (task.verified is not False or is_approved)
 
 
 def tell(task: TaskView, *, show_output: bool = True) -> None:
     """Print the task for a person."""
+    result = task.result or (task.attempts[-1].result if task.state is TaskState.WAITING and task.attempts else None)
     head = {
         "task": task.id,
         "title": task.title,
         "state": task.state.value,
         "result": output.verdict(task.verified) if task.state in FINAL_STATES and task.result else "",
         "reason": task.reason,
+        "reviewed": "; ".join(map(_review, task.reviews)),
         "error": task.result.error if task.result and task.result.error != task.reason else "",
         "agent": _who(task),
         "model": next((a.answering.in_words for a in task.attempts[-1:] if a.answering), ""),
@@ -44,8 +48,8 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "routing": _routing(task),
         "progress": _progress(task),
         "cost": cost(task.usage),
-        "branch": _branch(task.result),
-        "commit": task.result.commit[:12] if task.result else "",
+        "branch": _branch(result),
+        "commit": result.commit[:12] if result else "",
         "files": ", ".join(a.path for a in task.result.artifacts) if task.result else "",
     }
     output.fields(head)
@@ -56,12 +60,21 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
             click.echo(f"  {line}")
     if show_output and task.result is not None and task.result.output.strip():
         _tell_output(task.result.output)
-    if task.state not in FINAL_STATES:
+    if task.state is TaskState.WAITING:
+        click.echo(f"Let it count:   agentcom tasks approve {task.id}", err=True)
+        click.echo(f"Or send it back: agentcom tasks reject --again --reason TEXT {task.id}", err=True)
+    elif task.state not in FINAL_STATES:
         click.echo(f"Why it stands there: agentcom tasks explain {task.id}", err=True)
     elif not is_good(task) and task.attempts:
         click.echo(f"All its output: agentcom tasks logs {task.id}", err=True)
         if task.state is TaskState.DEAD:
             click.echo(f"Run it again:   agentcom tasks retry {task.id}", err=True)
+
+
+def _review(review: ReviewView) -> str:
+    """A decision in words."""
+    said = {"again": "sent back"}.get(review.verdict, review.verdict)
+    return f"attempt {review.epoch} {said} by {review.by}{f': {review.reason}' if review.reason else ''}"
 
 
 def iteration_lines(iteration: Iteration) -> Iterator[str]:
@@ -75,7 +88,7 @@ def iteration_lines(iteration: Iteration) -> Iterator[str]:
 
 def finding_lines(finding: Finding) -> Iterator[str]:
     """A finding; of a failed one also the end of its output."""
-    mark = "passed" if finding.passed else "FAILED"
+    mark = "passed" if finding.passed else "DOUBTS" if finding.doubtful else "FAILED"
     detail = f": {finding.detail}" if finding.detail else ""
     yield output.printable(f"{mark}  {finding.name or finding.type}{detail}")
     if not finding.passed:

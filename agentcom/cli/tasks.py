@@ -1,4 +1,4 @@
-"""``agentcom tasks``: list, look at, explain, cancel and retry tasks."""
+"""``agentcom tasks``: list, look at, explain, cancel, review and retry tasks."""
 
 from typing import TYPE_CHECKING
 
@@ -9,8 +9,10 @@ from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
 from protocol.errors import BadInput, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agentcom.client import Client
-    from protocol.api import TaskSummary
+    from protocol.api import TaskSummary, TaskView
 
 _PAGE = 500
 _SHOWN_CHARS = 60
@@ -18,7 +20,7 @@ _SHOWN_CHARS = 60
 
 @click.group(name="tasks", cls=NounGroup)
 def command() -> None:
-    """List, look at, explain, cancel and retry tasks. Without a verb: ls.
+    """List, look at, explain, cancel, review and retry tasks. Without a verb: ls.
 
     TASK is the id of a task, or at least 4 characters from its end.
     """
@@ -154,8 +156,32 @@ def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - 
 def cancel(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
     """Cancel tasks; what runs is stopped."""
     wanted = [task_id(hub, task) for task in tasks]  # all are known before the first is cancelled
-    for task in wanted:
-        view = hub.cancel(task, reason)
+    return _tell_states(as_json, (hub.cancel(task, reason) for task in wanted))
+
+
+@command.command(name="approve", cls=HubCommand)
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks later.")
+@connected
+def approve(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
+    """Let work count that waits for a person."""
+    views = [hub.task(task_id(hub, task)) for task in tasks]  # what is approved is what is seen now
+    return _tell_states(as_json, (hub.approve(view.id, reason, epoch=view.epoch) for view in views))
+
+
+@command.command(name="reject", cls=HubCommand)
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--reason", default="", metavar="TEXT", help="What is wrong with it.")
+@click.option("--again", is_flag=True, help="Send it back with the reason instead of failing it.")
+@connected
+def reject(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str, again: bool) -> int:  # noqa: FBT001 - click calls it
+    """Fail work that waits for a person, or send it back."""
+    views = [hub.task(task_id(hub, task)) for task in tasks]
+    return _tell_states(as_json, (hub.reject(view.id, reason, again=again, epoch=view.epoch) for view in views))
+
+
+def _tell_states(as_json: bool, views: "Iterable[TaskView]") -> int:  # noqa: FBT001 - the flag of the command
+    for view in views:
         if as_json:
             output.say_line_of_json(view)
         else:
@@ -169,10 +195,4 @@ def cancel(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) ->
 def retry(hub: "Client", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa: FBT001 - click calls it
     """Run dead tasks again: those whose retries are spent."""
     wanted = [task_id(hub, task) for task in tasks]
-    for task in wanted:
-        view = hub.retry(task)
-        if as_json:
-            output.say_line_of_json(view)
-        else:
-            click.echo(f"{view.id} is {view.state.value}")
-    return endings.DONE
+    return _tell_states(as_json, map(hub.retry, wanted))

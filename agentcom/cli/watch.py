@@ -23,25 +23,30 @@ _WORDS = {
     EventKind.TASK_QUEUED: "queued",
     EventKind.TASK_STARTED: "started",
     EventKind.TASK_REQUEUED: "back in the queue",
+    EventKind.TASK_WAITING: "waits for a person",
     EventKind.ATTEMPT_LOST: "the attempt was lost",
     EventKind.ATTEMPT_REJECTED: "the agent did not take it",
 }
 
 
 async def wait_all(client: AsyncClient, tasks: Sequence[str]) -> list[TaskView]:
-    """The tasks once all are final; on the way, why one stays in the queue."""
+    """The tasks once each is final or waits for a person; on the way, why one stays in the queue."""
     return list(await asyncio.gather(*(_with_reason(client, task, client.wait(task)) for task in tasks)))
 
 
 async def follow(client: AsyncClient, task: str, *, show_output: bool) -> TaskView:
-    """The task once it is final; its output as it comes, state changes and findings on stderr."""
+    """The task once it is final or waits for a person; its output as it comes, state changes and findings on stderr."""
 
     async def both() -> TaskView:
         async with asyncio.TaskGroup() as group:
+            shown = [group.create_task(_show_events(client, task))]
             if show_output:
-                group.create_task(_show_output(client, task))
-            group.create_task(_show_events(client, task))
-        return await client.wait(task)
+                shown.append(group.create_task(_show_output(client, task)))
+            view = await client.wait(task)
+            if view.state is TaskState.WAITING:  # nothing more comes by itself
+                for each in shown:
+                    each.cancel()
+        return view
 
     try:
         return await _with_reason(client, task, both())

@@ -29,6 +29,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "tasks:read": _PEOPLE,
         "tasks:submit": _SUBMIT,
         "tasks:control": _SUBMIT,
+        "tasks:review": _OPERATE,
         "agents:read": _PEOPLE,
         "agents:control": _OPERATE,
         "endpoints:read": _PEOPLE,

@@ -11,7 +11,7 @@ from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
 from protocol.api import HostExplanation
-from protocol.checks import GENERATION_2
+from protocol.checks import GENERATION_2, GENERATION_3
 from protocol.model import Strategy, TaskState
 
 SIDECAR: Final = "agentcom sidecar --hub URL --token-file FILE"
@@ -151,7 +151,7 @@ def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExp
         yield f"pull the model on a host: ollama pull {requirements.model}"
     yield from (
         "upgrade a sidecar: it does not know all checks of the task"
-        if name == GENERATION_2
+        if name in {GENERATION_2, GENERATION_3}
         else f"give an agent the capability: agentcom sidecar --capability {name}"
         for name in requirements.needs
         if f"lacks {name!r}" in texts
@@ -169,6 +169,8 @@ def standing(state: TaskState, *, agent: str | None, reason: str, ready_in_s: fl
         return f"it waits for other tasks{f': {reason}' if reason else ''}"
     if state is TaskState.QUEUED and ready_in_s is not None:
         return f"it may start in {ready_in_s:.0f} s{f' ({reason})' if reason else ''}"
+    if state is TaskState.WAITING:
+        return f"it waits for a person{f': {reason}' if reason else ''}"
     if state in {TaskState.ASSIGNED, TaskState.RUNNING}:
         return f"it is {state.value} on {agent}"
     return f"it is {state.value}{f': {reason}' if reason else ''}"

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from hub.core.agent import Held
 from protocol.limits import MAX_INFRA_FAILURES, MAX_QUOTA_FAILURES
-from protocol.model import FailureClass, TaskState
+from protocol.model import FailureClass, TaskResult, TaskState
 
 LONGEST_DELAY_S: Final = 300.0
 """No attempt that failed makes its task wait longer than this."""
@@ -69,6 +69,12 @@ def after_failure(failure: FailureClass, *, retries: int, max_retries: int, infr
         return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures)
     base_s = 5.0 if failure is FailureClass.QUOTA else 1.0
     return Next(TaskState.QUEUED, "requeue", retry_delay(retries + 1, base_s=base_s), retries + 1, infra_failures)
+
+
+def awaits_person(result: TaskResult) -> bool:
+    """Whether nothing but doubts are against the work of an attempt that ended in good order."""
+    failed = [finding for finding in result.report if not finding.passed]
+    return result.execution_ok and bool(failed) and all(finding.doubtful for finding in failed)
 
 
 def avoided(held: Held, failure: FailureClass | None) -> str:

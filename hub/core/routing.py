@@ -68,6 +68,8 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the submitter's token: submitters have queues of their own, so that they can have fair shares."""
     avoid: tuple[str, ...] = ()
     """Agents (``agent:NAME``) and endpoints (``endpoint:HOST/ID``) where the task has failed, oldest first."""
+    returned: bool = False
+    """A person has sent it back: it goes on from what its last attempt has left."""
     patience_s: float = 0.0
     """How long to wait for the first strategy of the chain before the next one will do; 0: as long as it is there."""
     project: str = ""
@@ -93,7 +95,7 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def kind(self) -> str:
         """Under which name such tasks teach: the text without what is of one submitter, repository or task."""
-        return msgspec.structs.replace(self.place, repo="", avoid=(), patience_s=0.0).text
+        return msgspec.structs.replace(self.place, repo="", avoid=(), returned=False, patience_s=0.0).text
 
     @property
     def place(self) -> "Requirements":
@@ -246,6 +248,11 @@ def _cap(budget: Budget) -> Cap | None:
         return None
     usd = None if budget.usd is None else micro(budget.usd)
     return budget.tokens, usd, int(budget.seconds * 1000)
+
+
+def class_returned(text: str) -> str:
+    """The class of a task of class ``text`` that a person has sent back."""
+    return msgspec.structs.replace(requirements_of(text), returned=True, avoid=()).text
 
 
 def class_on(text: str, rung: Rung, strategy: Strategy) -> str:

@@ -27,6 +27,7 @@ from hub.core.terms import Rates
 from hub.core.window import ClassQueue, Window
 from hub.store.budget_changes import Spent, Unfunded
 from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Record, Unwilling
+from hub.store.climbing import REVIEW
 from hub.store.store import Store
 from protocol import codec
 from protocol.clock import Clock
@@ -125,7 +126,7 @@ class Dispatch:
             boot=agent.boot,
             placement=encode_placement(placement),
             hub=self._hub,
-            carries=chosen.queue.requirements.rung is not None,
+            carries=chosen.queue.requirements.rung is not None or chosen.queue.requirements.returned,
             charge=charge,
             own_micro=(chosen.queue.requirements.cap or PLAIN_CAP)[1],
         )
@@ -181,7 +182,8 @@ class Dispatch:
     ) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
         placed = decode_placement(placement)
-        self._assign(held, spec, tier, placed, carry if placed.rung else None, spent_usd)
+        is_wanted = placed.rung or (carry is not None and any(found.type == REVIEW for found in carry.findings))
+        self._assign(held, spec, tier, placed, carry if is_wanted else None, spent_usd)
 
     def _claimed(self, held: Held, placement: Placement, first: Strategy, outcome: Outcome) -> None:
         if not isinstance(outcome, Claimed):

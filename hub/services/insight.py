@@ -110,6 +110,7 @@ class Insight:
         assert stored is not None, "a task is stored with its spec"
         attempts = await self._store.attempts(task)
         view = rows.task(row, codec.decode_spec(stored[0]), codec.decode_tier(stored[1]), attempts)
+        view.reviews = tuple(rows.review(review) for review in await self._store.reviews(task))
         held = self._fleet.held.get(task)
         if held is not None and view.attempts and view.attempts[-1].epoch == held.epoch:
             view.attempts[-1].answering = self._fleet.agents[held.agent].answering.get(task)
@@ -240,6 +241,9 @@ class Insight:
         if row.state is TaskState.QUEUED and row.ready_ms is not None:
             wait_s = max(0.0, (row.ready_ms - self._clock.now_ms()) / 1000)
             unblock = ("wait for its time", f"or cancel it, and submit it again: agentcom tasks cancel {row.id}")
+        if row.state is TaskState.WAITING:
+            look = f"look at its report and its branch: agentcom tasks show {row.id}"
+            unblock = (look, f"agentcom tasks approve {row.id}", f"or: agentcom tasks reject {row.id} --reason TEXT")
         if row.state is TaskState.DEAD:
             unblock = (f"put it back by hand: agentcom tasks retry {row.id}",)
         return explain.standing(row.state, agent=row.agent, reason=reason, ready_in_s=wait_s), unblock

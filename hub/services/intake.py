@@ -14,7 +14,8 @@ from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
 from hub.core.routing import DEFAULT_CHAINS, Requirements, route
 from hub.core.window import Window
-from hub.store.changes import Added, AddTasks, Cancel, Ended, NewTask, Ready, Retry
+from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Ready, Retry
+from hub.store.review_changes import Review
 from hub.store.rows import new_summary, summary, task_title
 from hub.store.store import Store
 from protocol import codec
@@ -146,6 +147,25 @@ class Intake:
         """
         ready: Ready = await self._store.commit(Retry(at_ms=self._clock.now_ms(), task=task, by=by))
         self._window.add(ready.class_text, ready.place)
+        self._store.wake()
+
+    async def review(self, task: str, verdict: str, by: str, *, reason: str = "", epoch: int | None = None) -> None:
+        """Decide about work that waits for a person.
+
+        Args:
+            verdict: ``approved``, ``rejected``, or ``again``: it goes back with the reason.
+            by: id of the caller's token.
+            epoch: of the attempt that was looked at, if that is known.
+        Raises:
+            NotFound: there is no such task.
+            Conflict: it does not wait, or another attempt of it does.
+        """
+        change = Review(at_ms=self._clock.now_ms(), task=task, verdict=verdict, by=by, reason=reason, epoch=epoch)
+        done: Finished = await self._store.commit(change)
+        for ready in (done.again, *done.ready):
+            if ready is not None:
+                self._window.add(ready.class_text, ready.place)
+        log.info("task_reviewed", task=task, verdict=verdict, by=by)
         self._store.wake()
 
 

@@ -15,7 +15,7 @@ import structlog
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
-from hub.core.policy import Next, after_failure, avoided
+from hub.core.policy import Next, after_failure, avoided, awaits_person
 from hub.core.window import Window
 from hub.store.budget_changes import Settle
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
@@ -173,7 +173,7 @@ class Results:
             if not result.execution_ok:
                 failure = failure or FailureClass.AGENT  # a contradiction counts against the work, never for it
             if result.verified is False:
-                failure = FailureClass.VERIFY
+                failure = None if failure is None and awaits_person(result) else FailureClass.VERIFY
         elif state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
             self._settle(attempt, message)
             answer(None)  # it stopped, as it was told to: the task has ended without it
@@ -228,7 +228,8 @@ class Results:
             answer(self._stale(attempt))
             return
         now_ms = self._clock.now_ms()
-        after = self._next(held, failure, is_counted=is_counted)
+        asks = failure is None and report is not None and report.result.verified is False
+        after = self._next(held, failure, is_counted=is_counted, asks=asks)
         delay_s = after.delay_s and after.delay_s * (0.5 + self._random.random() / 2)
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
@@ -288,7 +289,9 @@ class Results:
             self._fleet.take(held)
         _tell(answer, outcome)
 
-    def _next(self, held: Held, failure: FailureClass | None, *, is_counted: bool) -> Next:
+    def _next(self, held: Held, failure: FailureClass | None, *, is_counted: bool, asks: bool) -> Next:
+        if asks:
+            return Next(TaskState.WAITING, "ask", 0.0, held.retries, held.infra_failures)
         if not is_counted:
             return Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
         if failure is None:

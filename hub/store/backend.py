@@ -18,6 +18,7 @@ from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
+from hub.store.review_changes import ReviewRow
 from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
@@ -164,6 +165,10 @@ class Backend(ABC):
     async def attempts(self, task: str) -> list[AttemptRow]:
         """All attempts of a task, in order."""
         return [records.attempt(row) for row in await self._rows("attempts", task)]
+
+    async def reviews(self, task: str) -> list[ReviewRow]:
+        """What people have decided about attempts of a task, in order."""
+        return [records.review(row) for row in await self._rows("reviews", task)]
 
     async def tasks(self, query: TaskQuery) -> list[TaskRow]:
         """A page of tasks, newest first."""

@@ -26,6 +26,7 @@ from hub.store.hub_changes import (
     RenewHub,
 )
 from hub.store.project_changes import PutProject, RemoveProject
+from hub.store.review_changes import Review
 from protocol.errors import AgentComError
 from protocol.events import Event
 from protocol.messages import Carry
@@ -402,6 +403,7 @@ AnyChange = (
     | Finish
     | Cancel
     | Retry
+    | Review
     | Promote
     | Expire
     | ReadClass

@@ -15,6 +15,7 @@ from hub.core.routing import Placement, class_on, decode_placement, requirements
 from hub.store import changes as c
 from hub.store import records
 from hub.store.drafts import Draft
+from hub.store.review_changes import AGAIN, ReviewRow
 from hub.store.store import AttemptRow
 from hub.store.verbs import Verbs
 from protocol import codec
@@ -24,6 +25,8 @@ from protocol.limits import MAX_FINDING_BYTES
 from protocol.messages import Carry
 from protocol.model import AttemptId, FailureClass, Finding, Strategy, TaskResult, TaskState, Usage
 
+REVIEW: Final = "review"
+"""Name and type of the finding that tells what a person has said."""
 SHOWN_CHARS: Final = 3_000
 """Of each text that is carried: its end, where the reason stands."""
 
@@ -78,7 +81,8 @@ class Climbing(Verbs):
             return claimed
         await self._write()
         rows = await self._rows("attempts", change.task)
-        return replace(claimed, carry=carry_of([records.attempt(row) for row in rows]))
+        reviews = [records.review(row) for row in await self._rows("reviews", change.task)]
+        return replace(claimed, carry=carry_of([records.attempt(row) for row in rows], reviews))
 
 
 def _tried(attempts: Sequence[AttemptRow], epoch: int) -> list[Placement]:
@@ -104,18 +108,26 @@ def spent_usd(attempts: Sequence[AttemptRow]) -> float:
     return sum(usage.cost_usd or 0.0 for usage in used)
 
 
-def carry_of(attempts: Sequence[AttemptRow]) -> Carry | None:
-    """What the last attempt that did not pass its checks has left; ``None``: there is no such attempt."""
+def carry_of(attempts: Sequence[AttemptRow], reviews: Sequence[ReviewRow] = ()) -> Carry | None:
+    """What the last attempt that did not pass its checks has left; ``None``: there is no such attempt.
+
+    What a person has said who has sent it back is the last of its findings.
+    """
     left = next((a for a in reversed(attempts) if a.failure is FailureClass.VERIFY and a.result is not None), None)
     if left is None or left.result is None:
         return None
     result: TaskResult = codec.decode_result(left.result)
+    said = [
+        Finding(name=REVIEW, type=REVIEW, passed=False, detail=review.reason[:SHOWN_CHARS])
+        for review in reviews
+        if review.epoch == left.epoch and review.verdict == AGAIN
+    ]
     return Carry(
         attempt=AttemptId(left.agent, left.boot, left.task, left.epoch),
         model=decode_placement(left.placement).model,
         iterations=len(result.iterations),
         execution_ok=result.execution_ok,
-        findings=tuple(_short(finding) for finding in result.report),
+        findings=(*map(_short, result.report), *said),
         summary=result.iterations[-1].summary[-SHOWN_CHARS:] if result.iterations else "",
         output=result.output[-MAX_FINDING_BYTES:],
         branch=result.branch,

@@ -16,6 +16,7 @@ from hub.store.changes import TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.project_changes import ProjectRow
+from hub.store.review_changes import ReviewRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
 from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
@@ -134,6 +135,11 @@ def artifact(r: Row) -> ArtifactRow:
     return ArtifactRow(
         id=r[0], task=r[1], epoch=r[2], path=r[3], size_bytes=r[4], sha256=r[5], at_ms=r[6], accepted=bool(r[7])
     )
+
+
+def review(r: Row) -> ReviewRow:
+    """What a person has decided about an attempt."""
+    return ReviewRow(epoch=r[0], at_ms=r[1], verdict=r[2], by=r[3], reason=r[4])
 
 
 def log_piece(r: Row) -> LogRow:

@@ -5,12 +5,14 @@ from functools import lru_cache
 
 from hub.core.routing import decode_placement, routing_of
 from hub.store.changes import NewTask
+from hub.store.review_changes import ReviewRow
 from hub.store.store import AttemptRow, LogRow, TaskRow
 from protocol import codec
 from protocol.api import AttemptView, EventView, LogPiece, TaskSummary, TaskView
 from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import Priority, TaskSpec, TaskState, TierDecision, Usage
+from protocol.reviews import ReviewView
 
 _PRIORITIES = tuple(str(priority) for priority in Priority)
 
@@ -124,6 +126,11 @@ def event(row: Event) -> EventView:
         epoch=row.epoch,
         facts=row.facts,
     )
+
+
+def review(row: ReviewRow) -> ReviewView:
+    """What a person has decided about an attempt."""
+    return ReviewView(epoch=row.epoch, verdict=row.verdict, by=row.by, reason=row.reason, at=moment(row.at_ms))
 
 
 def log_piece(row: LogRow) -> LogPiece:

@@ -16,6 +16,7 @@ from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hub_changes import Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
+from hub.store.review_changes import ReviewRow
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
 
@@ -226,6 +227,10 @@ class Store(Protocol):
 
     async def attempts(self, task: str) -> list[AttemptRow]:
         """All attempts of a task, in order."""
+        ...
+
+    async def reviews(self, task: str) -> list[ReviewRow]:
+        """What people have decided about attempts of a task, in order."""
         ...
 
     async def tasks(self, query: TaskQuery) -> list[TaskRow]:

@@ -18,6 +18,7 @@ from hub.store.hub_changes import PutArtifact
 from hub.store.hub_verbs import HubVerbs
 from hub.store.keeping import Keeping
 from hub.store.project_verbs import ProjectVerbs
+from hub.store.review_verbs import ReviewVerbs
 from hub.store.work import Work
 from protocol.errors import Conflict, IllegalTransition, NotFound
 from protocol.events import EventKind
@@ -26,7 +27,7 @@ from protocol.model import AttemptState, FailureClass, TaskState
 _LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
 
-class Verbs(Work, HubVerbs, Keeping, ProjectVerbs):
+class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, ReviewVerbs):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:

@@ -30,6 +30,7 @@ ENDS: Final = {
     TaskState.DEAD: EventKind.TASK_DEAD,
     TaskState.CANCELLED: EventKind.TASK_CANCELLED,
     TaskState.QUEUED: EventKind.TASK_REQUEUED,
+    TaskState.WAITING: EventKind.TASK_WAITING,
 }
 NOTHING_ELSE: Final = c.Finished()
 
@@ -229,7 +230,7 @@ class Work(Endings):
         draft.execution_ok, draft.verified, draft.ready_ms = change.execution_ok, change.verified, change.ready_ms
         if is_queued:
             draft.agent, draft.queued_ms, draft.ended_ms = None, change.at_ms, None
-        else:
+        elif is_final:
             draft.ended_ms = change.at_ms
         self._change(draft)
         self._move(TaskState.RUNNING if was_started else TaskState.ASSIGNED, change.next)

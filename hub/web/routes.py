@@ -22,6 +22,7 @@ from hub.web import (
     progress,
     projects,
     repositories,
+    reviews,
     tasks,
     tokens,
 )
@@ -29,6 +30,7 @@ from hub.web.routing import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *tasks.ROUTES,
+    *reviews.ROUTES,
     *events.ROUTES,
     *logs.ROUTES,
     *artifacts.ROUTES,

@@ -6,24 +6,38 @@ failed are run once more, and tests that the work itself has changed prove nothi
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
 from protocol.checks import CheckCommandSucceeds, CheckTestPasses
-from protocol.errors import WorkFailed
+from protocol.errors import BadInput, WorkFailed
 from protocol.model import Finding
-from sidecar.checks.base import Ground, finding, run_command, time_for
-from sidecar.core.judging import Judgement, judge, tampering
+from protocol.tree import Tree
+from sidecar.checks.base import MAX_READ_BYTES, Ground, finding, run_command, time_for
+from sidecar.core.diff import Change, matches
+from sidecar.core.judging import TESTS, Judgement, judge, relied_on, rewritten, tampering
+from sidecar.core.stubs import constants
 from sidecar.core.tallies import Tally, tally
 
 _SHOWN: Final = 5
 
 
 async def command_passes(check: CheckCommandSucceeds, ground: Ground) -> Finding:
-    """Passes if the shell command exits 0 in time; its output's end goes into the finding."""
-    found, _ = await run_command(check, check.command, ground)
-    return found
+    """Passes if the shell command exits 0 in time, and the work has not rewritten what it checks with."""
+    if not relied_on(check.command):
+        return (await run_command(check, check.command, ground))[0]
+    try:
+        changes = await ground.changes()
+        found, _ = await run_command(check, check.command, ground)
+        if not found.passed:
+            return found
+        changes = (*changes, *await ground.changes())
+    except WorkFailed as exc:
+        return finding(check, passed=False, detail=str(exc))
+    return _doubted(found, tuple(dict.fromkeys(rewritten(check.command, changes, check.may_edit))))
 
 
 async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
@@ -39,22 +53,48 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
         if second.passed:
             failed = ", ".join(sorted(now.failing)[:_SHOWN]) if now else ""
             found = replace(again, detail=f"flaky: {failed} failed once and passed when run again")
-    if not found.passed:
+    if not (found.passed or found.doubtful):
         return found
     try:
         reasons = tuple(dict.fromkeys((*early, *await _tampering(check, ground))))
     except WorkFailed as exc:
         return replace(found, passed=False, detail=str(exc))
+    return _doubted(found, reasons)
+
+
+def _doubted(found: Finding, reasons: Sequence[str]) -> Finding:
+    """The finding with what the work has changed of its own proof, if it has changed anything of it."""
     if not reasons:
         return found
     more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-    said = f"the tests pass, but the work has changed what proves it: {'; '.join(reasons[:_SHOWN])}{more}"
-    return replace(found, passed=False, detail=said)
+    what = "the tests pass" if found.type == "test_passes" else "it exits 0"
+    said = f"{what}, but the work has changed what proves it: {'; '.join(reasons[:_SHOWN])}{more}"
+    if found.doubtful:
+        said = f"{found.detail}; {said}"
+    return replace(found, passed=False, doubtful=True, detail=said)
 
 
 async def _tampering(check: CheckTestPasses, ground: Ground) -> tuple[str, ...]:
     """What the work has changed of its proof; how much there is to read is up to the work."""
-    return await asyncio.to_thread(tampering, check, await ground.changes(), has_base=ground.has_base)
+    changes = await ground.changes()
+    reasons = await asyncio.to_thread(tampering, check, changes, has_base=ground.has_base)
+    judged = [change for change in changes if not matches(change.path, (*TESTS, *check.may_edit))]
+    return (*reasons, *await asyncio.to_thread(_stubs, ground.cell.workspace, judged))
+
+
+def _stubs(root: Path, changes: Sequence[Change]) -> tuple[str, ...]:
+    """Functions that the work has made to give one answer to everything."""
+    found = []
+    for change in changes:
+        if not change.added or change.is_gone:
+            continue
+        try:
+            lines = Tree(root).read_bytes(change.path, MAX_READ_BYTES).decode(errors="replace").splitlines()
+        except BadInput:
+            continue
+        added = {number for number, _ in change.added}
+        found += [f"{what} ({change.path}:{number})" for number, what in constants(change.path, lines, added)]
+    return tuple(found)
 
 
 async def _run(check: CheckTestPasses, ground: Ground) -> tuple[Finding, Tally | None, Judgement]:
@@ -67,4 +107,5 @@ async def _run(check: CheckTestPasses, ground: Ground) -> tuple[Finding, Tally |
     left_s = time_for(check, ground) - found.seconds
     before = await ground.before(check.command, left_s) if left_s > 0 else None
     judgement = await asyncio.to_thread(judge, check, found.exit_code, now, before)
-    return replace(found, passed=judgement.passed, detail=judgement.detail or found.detail), now, judgement
+    detail = judgement.detail or found.detail
+    return replace(found, passed=judgement.passed, doubtful=judgement.doubtful, detail=detail), now, judgement

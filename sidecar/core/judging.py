@@ -61,11 +61,15 @@ _SKIPS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``passed``, and why, for people and for the next iteration; ``may_be_flaky``: worth another run."""
+    """``passed``, and why, for people and for the next iteration; ``may_be_flaky``: worth another run.
+
+    ``doubtful``: the command says that all is well, and only what the work has changed of its proof speaks against it.
+    """
 
     passed: bool
     detail: str = ""
     may_be_flaky: bool = False
+    doubtful: bool = False
 
 
 def judge(check: CheckTestPasses, exit_code: int | None, now: Tally | None, before: Tally | None) -> Judgement:
@@ -80,12 +84,13 @@ def judge(check: CheckTestPasses, exit_code: int | None, now: Tally | None, befo
     if now is None:
         silent = exit_code == 0 and before is not None and before.ran > 0
         detail = f"it says nothing about its tests any more; before the work: {before}" if silent else ""
-        return Judgement(exit_code == 0 and not silent, detail)
+        return Judgement(exit_code == 0 and not silent, detail, doubtful=silent)
     if now.ran == 0 and exit_code == 0:
         skipped = f", {now.skipped} were skipped" if now.skipped else ""
-        return Judgement(passed=False, detail=f"no test ran{skipped}")
+        had_some = before is not None and before.ran > 0
+        return Judgement(passed=False, detail=f"no test ran{skipped}", doubtful=had_some)
     if before is not None and (fewer := _fewer(now, before)):
-        return Judgement(passed=False, detail=fewer)
+        return Judgement(passed=False, detail=fewer, doubtful=exit_code == 0)
     if exit_code == 0:
         return Judgement(passed=True, detail=str(now))
     old = before.failing if before is not None else frozenset()
@@ -154,6 +159,34 @@ def _reasons(change: Change, command: str, *, has_base: bool) -> Iterator[str]:
         skips = [f"{path}:{number}" for number, line in change.added if _SKIPS.search(line)]
         if skips:
             yield f"tests are left out at {_some(skips)}"
+
+
+_CHECKING: Final = re.compile(
+    r"(?:^|[._-])(?:checks?|tests?|verify|verification|validate|lint|ci|spec)(?:[._-]|$)", re.IGNORECASE
+)
+_BUILDERS: Final = {
+    "make": ("Makefile", "makefile", "GNUmakefile"),
+    "just": ("justfile", "Justfile"),
+    **dict.fromkeys(("npm", "yarn", "pnpm", "bun"), ("package.json",)),
+}
+
+
+def relied_on(command: str) -> frozenset[str]:
+    """Paths of what a command checks with, as far as its words tell: scripts that are named for it, and build files."""
+    words = [word.strip("'\"").removeprefix("./") for word in command.split()]
+    named = {word for word in words if _CHECKING.search(word.rpartition("/")[2])}
+    builds = {name for word in words if named for name in _BUILDERS.get(word, ())}
+    return frozenset(named | builds)
+
+
+def rewritten(command: str, changes: Sequence[Change], may_edit: Sequence[str]) -> tuple[str, ...]:
+    """What the work has changed of what a command checks with, one reason each; what it has made itself is its own."""
+    used = relied_on(command)
+    return tuple(
+        f"{change.path} is what the command checks with, and was {_verb(change)}"
+        for change in changes
+        if change.path in used and not change.is_new and not matches(change.path, may_edit)
+    )
 
 
 def _verb(change: Change) -> str:

@@ -40,7 +40,14 @@ class GiveUp:
     reason: str
 
 
-Verdict = Pass | Fix | GiveUp
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing but doubts are left, and a person has to say what they are worth: it is delivered, and does not count."""
+
+    reason: str
+
+
+Verdict = Pass | Fix | GiveUp | Hold
 
 
 def verdict(*, execution_ok: bool, findings: Sequence[Finding], iteration: int, fix_attempts: int) -> Verdict:
@@ -53,7 +60,8 @@ def verdict(*, execution_ok: bool, findings: Sequence[Finding], iteration: int, 
         fix_attempts: how many iterations may follow the first.
     Returns:
         ``Pass`` only if the execution went well and no check failed. Work without checks is never repeated: nothing
-        would tell the next iteration what to mend.
+        would tell the next iteration what to mend. ``Hold`` if no iteration is left and nothing failed but what the
+        work has changed of its own proof.
     """
     failing = tuple(finding.name for finding in findings if not finding.passed)
     verified = None if not findings else not failing
@@ -61,6 +69,10 @@ def verdict(*, execution_ok: bool, findings: Sequence[Finding], iteration: int, 
         return Pass(verified)
     if findings and iteration <= fix_attempts:
         return Fix(failing)
+    doubts = [finding for finding in findings if not finding.passed and finding.doubtful]
+    if execution_ok and len(doubts) == len(failing):
+        said = "; ".join(f"{finding.name}: {finding.detail}" for finding in doubts)
+        return Hold(f"a person has to look at it: {said}")
     if failing:
         tried = f"{iteration} iteration{'' if iteration == 1 else 's'}"
         reason = f"{len(failing)} of {len(findings)} checks still fail after {tried}: {', '.join(failing)}"

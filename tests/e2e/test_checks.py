@@ -30,9 +30,10 @@ def test_a_repair_is_proven_and_a_weakened_test_is_not(tmp_path: Path) -> None:
             command="sed -i 's/a - b/a + b/' calc.py; sed -i /test_zero/d test_calc.py", verification=CHECKS[:1], **work
         )
         (repaired,) = running.wait(good)
-        (cheated,) = running.wait(bad)
+        cheated = running.wait_state(bad, "waiting")
 
     assert (repaired["state"], repaired["result"]["verified"]) == ("completed", True), repaired["result"]["report"]
     assert repaired["result"]["report"][0]["detail"] == "unittest: 2 passed"
-    assert (cheated["state"], cheated["result"]["verified"]) == ("failed", False)
-    assert cheated["result"]["report"][0]["detail"] == "1 tests ran, 2 before the work"
+    (doubted,) = cheated["attempts"][0]["result"]["report"]
+    assert (cheated["verified"], doubted["doubtful"]) == (False, True)
+    assert doubted["detail"].startswith("1 tests ran, 2 before the work")

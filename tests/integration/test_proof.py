@@ -79,6 +79,10 @@ CHEATS = {
         "printf 'print(\"Ran 2 tests in 0.001s\\\\n\\\\nOK\")\\n' > unittest.py",
         "unittest.py decides which tests run, and was added",
     ),
+    "returns what the test expects": (
+        f"{FIX}; sed -i 's/return a + b/return 5/' calc.py",
+        "add() returns 5 whatever it is given (calc.py:2)",
+    ),
     "hooks the interpreter": (
         f"{FIX}; echo 'import os' > sitecustomize.py",
         "sitecustomize.py decides which tests run",
@@ -90,9 +94,11 @@ CHEATS = {
 async def test_work_that_cheats_is_not_verified(bench: Bench, tmp_path: Path, cheat: str) -> None:
     command, why = CHEATS[cheat]
     report = await done(bench, tmp_path, command)
+    found = report.result.report[0]
 
-    assert report.state is AttemptState.FAILED
     assert report.result.verified is False
+    assert (report.state is AttemptState.PASSED) is found.doubtful, "only what a person has to judge is delivered"
+    assert found.doubtful is (found.exit_code == 0), report.result
     assert any(part in report.result.report[0].detail for part in why.split("|")), report.result.report[0]
 
 

@@ -18,6 +18,7 @@ queued    cancel   cancelled
 assigned  accept   running
 assigned  complete completed
 assigned  fail     failed
+assigned  ask      waiting
 assigned  requeue  queued
 assigned  give_up  dead
 assigned  cancel   cancelled
@@ -27,6 +28,7 @@ running   fail     failed
 running   requeue  queued
 running   give_up  dead
 running   cancel   cancelled
+waiting   approve  completed
 waiting   answer   queued
 waiting   fail     failed
 waiting   cancel   cancelled

@@ -2,7 +2,7 @@ import pytest
 
 from protocol.checks import CheckTestPasses
 from sidecar.core.diff import Change
-from sidecar.core.judging import judge, steers, tampering
+from sidecar.core.judging import judge, rewritten, steers, tampering
 from sidecar.core.tallies import Tally
 
 CHECK = CheckTestPasses(command="pytest -q")
@@ -129,3 +129,34 @@ def test_only_work_with_a_base_has_settings_that_are_not_its_own() -> None:
 
     assert len(tampering(CheckTestPasses(command="pytest"), first)) == 2
     assert tampering(CheckTestPasses(command="pytest"), first, has_base=False) == ()
+
+
+@pytest.mark.parametrize(
+    "command, path, counts",
+    [
+        ("sh check.sh", "check.sh", True),
+        ("bash ./scripts/run-tests.sh -x", "scripts/run-tests.sh", True),
+        ("make check", "Makefile", True),
+        ("npm run lint", "package.json", True),
+        ("make all", "Makefile", False),
+        ("python3 main.py", "main.py", False),
+        ("sh check.sh", "other.sh", False),
+    ],
+)
+def test_a_command_may_not_check_with_what_the_work_has_rewritten(command: str, path: str, counts: bool) -> None:
+    changed = [Change(path, ((1, "exit 0"),))]
+
+    assert bool(rewritten(command, changed, ())) is counts
+    assert rewritten(command, changed, ("*",)) == ()
+    assert rewritten(command, [Change(path, is_new=True)], ()) == ()
+
+
+def test_only_what_the_work_changed_of_its_proof_is_a_doubt() -> None:
+    before, fewer = Tally("pytest", 3), Tally("pytest", 2)
+
+    assert judge(CHECK, 0, fewer, before).doubtful
+    assert judge(CHECK, 0, None, before).doubtful
+    assert not judge(CHECK, 1, fewer, before).doubtful
+    assert judge(CHECK, 0, Tally("pytest"), before).doubtful
+    assert not judge(CHECK, 0, Tally("pytest"), None).doubtful
+    assert not judge(CHECK, 0, before, before).doubtful

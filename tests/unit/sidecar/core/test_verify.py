@@ -3,12 +3,13 @@ import json
 import pytest
 
 from protocol.model import FailureClass, Finding, Iteration
-from sidecar.core.verify import Fix, GiveUp, Pass, Verdict, feedback, report_json, verdict
+from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, feedback, report_json, verdict
 
 GOOD = Finding(name="builds", type="command_succeeds", passed=True, exit_code=0, output="ok")
 BAD = Finding(
     name="tests", type="test_passes", passed=False, detail="exit code 1", exit_code=1, output="E  assert 1 == 2\n"
 )
+DOUBT = Finding(name="tests", type="test_passes", passed=False, doubtful=True, detail="a test was changed")
 SILENT = Finding(name="clean", type="git_clean", passed=False)
 
 
@@ -19,6 +20,22 @@ SILENT = Finding(name="clean", type="git_clean", passed=False)
         (True, (GOOD,), 1, 0, Pass(True)),
         (True, (GOOD, BAD), 1, 2, Fix(("tests",))),
         (True, (GOOD, BAD), 2, 2, Fix(("tests",))),
+        (True, (GOOD, DOUBT), 2, 2, Fix(("tests",))),
+        (True, (GOOD, DOUBT), 3, 2, Hold("a person has to look at it: tests: a test was changed")),
+        (
+            True,
+            (DOUBT, SILENT),
+            1,
+            0,
+            GiveUp(False, FailureClass.VERIFY, "2 of 2 checks still fail after 1 iteration: tests, clean"),
+        ),
+        (
+            False,
+            (DOUBT,),
+            1,
+            0,
+            GiveUp(False, FailureClass.VERIFY, "1 of 1 checks still fail after 1 iteration: tests"),
+        ),
         (False, (GOOD,), 1, 1, Fix(())),
         (False, (), 1, 5, GiveUp(None, FailureClass.AGENT, "the work itself failed")),
         (False, (GOOD,), 1, 0, GiveUp(True, FailureClass.AGENT, "the work itself failed")),
