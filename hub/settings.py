@@ -1,5 +1,6 @@
 """The hub's settings, and the only place that reads its environment and its settings file."""
 
+import configparser
 import os
 import re
 import tomllib
@@ -27,6 +28,8 @@ from protocol.limits import (
 from protocol.model import Strategy, Tier
 
 DEFAULT_PORT: Final = 7420
+_BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9._-]+)*)/?")
+_S3_SERVER: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 POSTGRES_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 LEAST_MEMORY_MB: Final = 128
 """An idle hub takes half of it."""
@@ -73,6 +76,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         keep_agents_days: how long agents stay that nobody has seen since; 0: for ever.
         artifact_max_mb, artifacts_of_task_mb: how large a file may be that a task keeps, and all files of one attempt.
         artifacts_mb: how much all kept files may take together, in MiB; 0: as much as the disk reserve leaves.
+        artifact_store: empty for ``data_dir``, or ``s3://bucket/prefix``, which hubs of one database may share.
+        s3_endpoint: the address of the S3 server; empty: that of AWS in ``s3_region``.
+        s3_region: which region requests are signed for.
+        s3_path_style: name the bucket in the path and not in the host.
+        s3_credentials: a file with the keys, as the tools of AWS write it; empty: ``AWS_ACCESS_KEY_ID``,
+            ``AWS_SECRET_ACCESS_KEY`` and, if set, ``AWS_SESSION_TOKEN`` in the environment.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -120,6 +129,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     artifact_max_mb: int = ARTIFACT_BYTES >> 20
     artifacts_of_task_mb: int = ARTIFACTS_BYTES >> 20
     artifacts_mb: int = 0
+    artifact_store: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = "us-east-1"
+    s3_path_style: bool = True
+    s3_credentials: str = ""
     log: str = "auto"
     log_level: str = "info"
 
@@ -133,6 +147,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Host and port to listen on."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def bucket(self) -> tuple[str, str]:
+        """The address of the bucket that keeps files, and what names in it begin with; empty: there is none."""
+        match = _BUCKET.fullmatch(self.artifact_store)
+        if match is None:
+            return "", ""
+        name, prefix = match[1], match[2].strip("/")
+        scheme, _, host = (self.s3_endpoint or f"https://s3.{self.s3_region}.amazonaws.com").partition("://")
+        url = f"{scheme}://{host}/{name}" if self.s3_path_style else f"{scheme}://{name}.{host}"
+        return url, f"{prefix}/" if prefix else ""
 
     @property
     def chains(self) -> dict[Tier, tuple[Strategy, ...]]:
@@ -311,8 +336,46 @@ def _keeping(settings: Settings) -> Iterator[Problem]:
     for name in ("artifact_max_mb", "artifacts_of_task_mb", "artifacts_mb"):
         if getattr(settings, name) < (0 if name == "artifacts_mb" else 1):
             yield Problem(name, f"{getattr(settings, name)}; {0 if name == 'artifacts_mb' else 1} or more MiB")
+    yield from _artifact_store(settings)
     if not 1 <= settings.backup_keep <= 1_000:  # noqa: PLR2004 - a folder that people can still read
         yield Problem("backup_keep", f"{settings.backup_keep}; from 1 to 1000")
+
+
+def _artifact_store(settings: Settings) -> Iterator[Problem]:
+    if settings.artifact_store and not _BUCKET.fullmatch(settings.artifact_store):
+        shape = "leave it out for the data directory, or write it like s3://bucket/prefix"
+        yield Problem("artifact_store", f"not a bucket: {masked(settings.artifact_store)[:100]!r}; {shape}")
+    if settings.s3_endpoint and not _S3_SERVER.fullmatch(settings.s3_endpoint):
+        yield Problem("s3_endpoint", "not an address like https://s3.example.org:9000, without a path and without keys")
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", settings.s3_region):
+        yield Problem("s3_region", f"not a region like us-east-1: {settings.s3_region[:60]!r}")
+
+
+def s3_keys(settings: Settings, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The keys of the S3 server: ``access_key``, ``secret_key`` and ``session_token``, which may be empty.
+
+    Raises:
+        BadInput: there are none.
+    """
+    env = os.environ if env is None else env
+    names = dict(access_key="aws_access_key_id", secret_key="aws_secret_access_key", session_token="aws_session_token")  # noqa: C408, S106 - names of variables, no secrets
+    found: Mapping[str, str] = {name: env.get(name.upper(), "") for name in names.values()}
+    if settings.s3_credentials:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(Path(settings.s3_credentials).expanduser().read_text(encoding="utf-8"))
+            found = parser["default"]
+        except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "no [default] with aws_access_key_id and so on"
+            problem = f"cannot read keys in {settings.s3_credentials}: {why}"  # never what stands in it
+            raise BadInput([Problem("s3_credentials", problem)], "settings") from None
+    keys = {key: found.get(name, "") for key, name in names.items()}
+    if not keys["access_key"] or not keys["secret_key"]:
+        missing = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file that holds them"
+        raise BadInput(
+            [Problem("s3_credentials", f"there are no keys for {settings.artifact_store}: {missing}")], "settings"
+        )
+    return keys
 
 
 def _is_loopback(host: str) -> bool:

@@ -33,6 +33,8 @@ PATIENCE_S: Final = 120.0
 PAUSE_S: Final = 1.0
 CONNECT_S: Final = 10.0
 STALL_S: Final = 60.0
+STORE_BYTES_S: Final = 8 << 20
+"""A hub that brings files on to a bucket more slowly than this is not waited for."""
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504, 507})
 _CHANGED: Final = 422
 _LOOKED_AT_BYTES: Final = 8 << 10
@@ -159,12 +161,21 @@ class HubDepot:
         try:
             async with (
                 asyncio.timeout(2 * STALL_S + size_bytes / UPLOAD_BYTES_S),
-                session.post(url, data=_pieces(pieces), allow_redirects=False, **asked) as response,
+                session.post(
+                    url, data=_pieces(pieces), allow_redirects=False, timeout=_patience(size_bytes), **asked
+                ) as response,
             ):
                 body = await response.content.read(_MAX_PROBLEM_BYTES)
                 return _understood(response.status, body, response.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             return 0, f"the hub does not answer ({str(exc) or type(exc).__name__})", 0.0
+
+
+def _patience(size_bytes: int) -> "aiohttp.ClientTimeout":
+    """How long the hub may be silent: when all has come, it may have to bring it to a store of its own."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S + size_bytes / STORE_BYTES_S)
 
 
 def content(file: IO[bytes], redactor: Redactor) -> Iterator[bytes]:

@@ -35,6 +35,8 @@ def command(
     \b
     The copy lies in DIR/backups and has been opened and looked through before this
     says so. Keep it where secrets are kept: it holds tasks and their output.
+    It does not hold files that tasks have left: copy DIR/artifacts/blobs after it
+    (files in a bucket stay there), and DIR/projects for clones that the hub made.
     """  # noqa: D301 - click wants the backspace character itself
     place = settings.load({"hub": hub, "token_file": token_file, "data_dir": data_dir})
     target = Path(out).expanduser().absolute() if out else None

@@ -8,6 +8,7 @@ good. What no row names any more (a task was forgotten, an upload came too late)
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Final
 
 import structlog
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from hub.core.fleet import Fleet
 from hub.store import rows
-from hub.store.blobs import Blob, Blobs, Draft, Drafts
+from hub.store.blobs import Blob, Blobs, BlobsAway, Draft, Drafts, Place
 from hub.store.hub_changes import PutArtifact
 from hub.store.space import Space
 from hub.store.store import ArtifactRow, Store
@@ -34,7 +35,7 @@ from protocol.errors import (
 )
 from protocol.ids import TASK_ID, IdMaker
 from protocol.limits import ARTIFACT_BYTES, ARTIFACTS_BYTES, MAX_ARTIFACTS
-from protocol.model import AttemptId
+from protocol.model import FINAL_STATES, AttemptId
 from protocol.progress import is_for_machines
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,8 @@ class Artifacts:
         try:
             await self._take(upload, draft, pieces)
             return await self._keep(upload, draft)
+        except BlobsAway as exc:
+            raise Unavailable(f"the file could not be kept: {exc}", RETRY_AFTER_S) from exc
         except OSError as exc:
             if isinstance(exc, ConnectionError | TimeoutError):
                 raise  # the sender is gone
@@ -132,7 +135,7 @@ class Artifacts:
         async with self._sweeping:
             self._entering[upload.sha256] += 1
         try:
-            await self._blobs.keep(draft)
+            await self._blobs.keep(draft, Place(upload.attempt.task, upload.attempt.epoch, upload.sha256))
             self._kept_bytes += upload.size_bytes
             return await self._enter(upload)
         finally:
@@ -234,10 +237,12 @@ class Artifacts:
             Unavailable: they are not here, or cannot be read.
         """
         try:
-            async for piece in self._blobs.read(artifact.sha256, start, stop):
-                yield piece
+            place = Place(artifact.task, artifact.epoch, artifact.sha256)
+            async with aclosing(self._blobs.read(place, start, stop)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except FileNotFoundError as exc:
-            raise Unavailable(f"the bytes of artifact {artifact.id} are not on this hub; ask another one") from exc
+            raise Unavailable(f"artifact {artifact.id} is not where this hub keeps files; ask another one") from exc
         except OSError as exc:
             raise Unavailable(f"artifact {artifact.id} cannot be read: {exc.strerror or exc}") from exc
 
@@ -258,12 +263,14 @@ class Artifacts:
 
     async def sweep(self) -> int:
         """Remove bytes that no row names and count the others; how many were removed."""
-        kept_bytes = removed = 0
-        for blob in await self._blobs.list():
-            if blob.at_ms < self._clock.now_ms() - YOUNG_MS and await self._remove_orphan(blob):
-                removed += 1
-            else:
-                kept_bytes += blob.size_bytes
+        kept_bytes, now_ms = 0, self._clock.now_ms()
+        removed = await self._blobs.tidy(now_ms)
+        async with aclosing(self._blobs.list()) as blobs:
+            async for blob in blobs:
+                if blob.at_ms < now_ms - YOUNG_MS and await self._remove_orphan(blob):
+                    removed += 1
+                else:
+                    kept_bytes += blob.size_bytes
         self._kept_bytes = kept_bytes
         if removed:
             log.info("artifacts_removed", count=removed, kept_mb=kept_bytes // _MIB)
@@ -271,10 +278,20 @@ class Artifacts:
 
     async def _remove_orphan(self, blob: Blob) -> bool:
         async with self._sweeping:
-            if self._entering[blob.sha256] or await self._store.is_kept(blob.sha256):
+            if self._entering[blob.sha256] or await self._is_wanted(blob):
                 return False
-            await self._blobs.remove(blob.sha256)
+            await self._blobs.remove(blob)
             return True
+
+    async def _is_wanted(self, blob: Blob) -> bool:
+        """Whether a row names it, or may yet: an attempt that is not over may be bringing it to another hub."""
+        if not blob.task:
+            return await self._store.is_kept(blob.sha256)
+        rows_of_task = await self._store.artifacts(blob.task)
+        if any((row.epoch, row.sha256) == (blob.epoch, blob.sha256) for row in rows_of_task):
+            return True
+        task = await self._store.task(blob.task)
+        return task is not None and task.state not in FINAL_STATES and task.epoch <= blob.epoch
 
     async def close(self) -> None:
         """End what is open."""

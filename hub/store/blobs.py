@@ -1,15 +1,15 @@
-"""The bytes of the files that attempts leave, by their digest: what is kept twice lies here once.
+"""The bytes of the files that attempts leave: in a folder by their digest (here), or in a bucket (``s3.py`` beside).
 
-A file comes in pieces into ``incoming/``, is counted and hashed on the way, and takes its name under ``blobs/`` only
-when all of it is on the disk for good: a crash leaves nothing but a draft, which the next start removes. Which digests
-are still wanted stands in the store's rows; ``hub/services/artifacts.py`` compares the two.
+A file comes in pieces into ``incoming/``, is counted and hashed on the way, and is kept only when all of it is on the
+disk for good: a crash leaves nothing but a draft, which the next start removes. What is kept twice lies here once.
+Which digests are still wanted stands in the store's rows; ``hub/services/artifacts.py`` compares the two.
 """
 
 import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple, Protocol
@@ -19,12 +19,29 @@ PIECE_BYTES: Final = 1 << 20
 _DIGEST_CHARS: Final = 64
 
 
+class BlobsAway(OSError):
+    """The place where kept files lie does not answer, or refuses; it may do so later."""
+
+
+class Place(NamedTuple):
+    """What a kept file is: of which attempt, with which digest."""
+
+    task: str
+    epoch: int
+    sha256: str
+
+
 class Blob(NamedTuple):
-    """A kept file: its digest, its size, and when it was written (Unix ms)."""
+    """What is kept: its digest, its size, and when it was written (Unix ms).
+
+    ``task`` and ``epoch`` say of which attempt it is; empty: of all that have brought these bytes.
+    """
 
     sha256: str
     size_bytes: int
     at_ms: int
+    task: str = ""
+    epoch: int = 0
 
 
 class Draft:
@@ -101,7 +118,7 @@ class Drafts:
 class Blobs(Protocol):
     """Kept files, by their digest."""
 
-    async def keep(self, draft: Draft) -> None:
+    async def keep(self, draft: Draft, place: Place) -> None:
         """Keep a finished draft for good; one that is here already is only made young again.
 
         Raises:
@@ -109,7 +126,7 @@ class Blobs(Protocol):
         """
         ...
 
-    def read(self, sha256: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    def read(self, place: Place, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The bytes from ``start`` up to ``stop``, piece by piece.
 
         Raises:
@@ -117,7 +134,7 @@ class Blobs(Protocol):
         """
         ...
 
-    async def list(self) -> list[Blob]:
+    def list(self) -> AsyncGenerator[Blob, None]:
         """All that is kept.
 
         Raises:
@@ -125,7 +142,15 @@ class Blobs(Protocol):
         """
         ...
 
-    async def remove(self, sha256: str) -> None:
+    async def tidy(self, now_ms: int) -> int:
+        """Remove what unfinished work has left long ago; how much that was.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        ...
+
+    async def remove(self, blob: Blob) -> None:
         """Forget it; one that is not here is forgotten already.
 
         Raises:
@@ -144,8 +169,8 @@ class LocalBlobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def keep(self, draft: Draft) -> None:
-        """See :class:`Blobs`."""
+    async def keep(self, draft: Draft, _place: Place) -> None:
+        """See :class:`Blobs`: files of one digest lie here once, whoever brought them."""
         await asyncio.to_thread(self._keep, draft)
 
     def _keep(self, draft: Draft) -> None:
@@ -157,33 +182,34 @@ class LocalBlobs:
         for above in list(path.parents)[1:4] if is_new else ():
             _sync(above)
 
-    async def read(self, sha256: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, place: Place, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """See :class:`Blobs`."""
-        file = await asyncio.to_thread(self._path(sha256).open, "rb", 0)
+        file = await asyncio.to_thread(self._path(place.sha256).open, "rb", 0)
         with file:
             file.seek(start)
             while start < stop:
                 piece = await asyncio.to_thread(file.read, min(PIECE_BYTES, stop - start))
                 if not piece:
-                    message = f"{sha256} ends at {start} bytes"
+                    message = f"{place.sha256} ends at {start} bytes"
                     raise OSError(message)
                 start += len(piece)
                 yield piece
 
-    async def list(self) -> list[Blob]:
+    async def list(self) -> AsyncGenerator[Blob, None]:
         """See :class:`Blobs`."""
-        return await asyncio.to_thread(lambda: list(self._list()))
-
-    def _list(self) -> Iterator[Blob]:
-        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
-            for path in folder.iterdir():
+        for folder in await asyncio.to_thread(_entries, self._folder):
+            for path in await asyncio.to_thread(_entries, folder):
                 if len(path.name) == _DIGEST_CHARS:
                     found = path.stat()
                     yield Blob(path.name, found.st_size, int(found.st_mtime * 1000))
 
-    async def remove(self, sha256: str) -> None:
+    async def tidy(self, _now_ms: int) -> int:
+        """See :class:`Blobs`: drafts lie elsewhere (:class:`Drafts`)."""
+        return 0
+
+    async def remove(self, blob: Blob) -> None:
         """See :class:`Blobs`."""
-        await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
+        await asyncio.to_thread(self._path(blob.sha256).unlink, missing_ok=True)
 
     async def close(self) -> None:
         """See :class:`Blobs`."""
@@ -191,6 +217,10 @@ class LocalBlobs:
     def _path(self, sha256: str) -> Path:
         assert len(sha256) == _DIGEST_CHARS and sha256.isalnum(), "digests are made here, and safe in paths"  # noqa: PT018 - one fact
         return self._folder / sha256[:2] / sha256
+
+
+def _entries(folder: Path) -> tuple[Path, ...]:
+    return tuple(folder.iterdir()) if folder.is_dir() else ()
 
 
 def _sync(folder: Path) -> None:

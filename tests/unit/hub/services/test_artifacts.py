@@ -11,7 +11,7 @@ import pytest
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.services.artifacts import YOUNG_MS, Artifacts, Upload
-from hub.store.blobs import Drafts, LocalBlobs
+from hub.store.blobs import Blob, Drafts, LocalBlobs, Place
 from hub.store.hub_changes import PutArtifact
 from hub.store.sqlite import SqliteStore
 from protocol.errors import NotFound, Unavailable
@@ -46,7 +46,7 @@ async def blob(blobs: LocalBlobs, drafts: Drafts, content: bytes, at_ms: int, fo
     draft = drafts.begin()
     await draft.add(content)
     await draft.finish()
-    await blobs.keep(draft)
+    await blobs.keep(draft, Place("", 0, draft.sha256))
     draft.drop()
     path = folder / draft.sha256[:2] / draft.sha256
     os.utime(path, (at_ms / 1000, at_ms / 1000))
@@ -68,7 +68,7 @@ async def test_what_no_row_names_is_removed_when_it_is_old_and_nothing_else(rows
     removed = await artifacts.sweep()
 
     assert removed == 1
-    assert {found.sha256 for found in await blobs.list()} == {named, young}
+    assert {found.sha256 async for found in blobs.list()} == {named, young}
     assert old == hashlib.sha256(b"old").hexdigest()
     found = await artifacts.find(ARTIFACT)
     assert [piece async for piece in artifacts.read(found, 1, 4)] == [b"ame"]
@@ -81,10 +81,10 @@ class Pausing(LocalBlobs):
         super().__init__(folder)
         self.removes, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def remove(self, sha256: str) -> None:
+    async def remove(self, blob: Blob) -> None:
         self.removes.set()
         await self.go_on.wait()
-        await super().remove(sha256)
+        await super().remove(blob)
 
 
 async def test_a_file_that_comes_while_the_same_bytes_are_swept_away_is_kept(rows: Rows, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_a_file_that_comes_while_the_same_bytes_are_swept_away_is_kept(row
     artifacts = Artifacts(rows.store, fleet, clock, drafts, blobs, random_bits=lambda _bits: 1)
     await rows.add(new_task(1))
     epoch = (await rows.claim(1)).epoch
-    fleet.held[task_id(1)] = Held(task_id(1), epoch, "A", 1, 0.0, is_committed=True)
+    fleet.held[task_id(1)] = Held(task_id(1), epoch, "A", 1, float("inf"), is_committed=True)
     upload = Upload(attempt=AttemptId("A", 1, task_id(1), epoch), path="a", size_bytes=4, sha256=digest)
 
     async with asyncio.timeout(30):
@@ -123,7 +123,7 @@ async def test_bytes_that_lie_at_another_hub_are_told_as_such(rows: Rows, tmp_pa
     )
     found = await artifacts.find(ARTIFACT)
 
-    with pytest.raises(Unavailable, match="not on this hub"):
+    with pytest.raises(Unavailable, match="is not where this hub keeps files"):
         _ = [piece async for piece in artifacts.read(found, 0, 5)]
     with pytest.raises(NotFound):
         await artifacts.find("nothing")
