@@ -304,10 +304,8 @@ class Rounds:
                 return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)
             self._on_step("verify")
             match self._judge(execution, await self._verify(workspace)):
-                case Pass():
-                    return Ending("pass", self.result())
-                case Hold(reason):
-                    self._doubt = reason
+                case Pass() | Hold() as passed:
+                    self._doubt = passed.reason if isinstance(passed, Hold) else ""
                     return Ending("pass", self.result())
                 case GiveUp() as given_up:
                     return self._given_up(given_up, execution)
