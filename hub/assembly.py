@@ -52,6 +52,7 @@ from protocol.events import Event
 from protocol.ids import IdMaker
 from protocol.messages import Heartbeat
 from protocol.model import Usage
+from protocol.prices import Prices, read_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +333,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
 
 
 def _budgets(store: Backend, start: Start, settings: Settings, fleet: Fleet, clock: Clock) -> Budgets:
-    charging = Charging(Allowances(settings.attempt_tokens, settings.attempt_usd))
+    prices = Prices([read_price(text) for text in settings.prices], settings.gpu_hour_usd, settings.kwh_usd)
+    charging = Charging(Allowances(settings.attempt_tokens, settings.attempt_usd), prices=prices)
     budgets = Budgets(store, fleet, clock, charging)
     budgets.take(start.purses)
     return budgets

@@ -26,6 +26,7 @@ from protocol.limits import (
     MOST_CHECK_S,
 )
 from protocol.model import Strategy, Tier
+from protocol.prices import read_price
 
 DEFAULT_PORT: Final = 7420
 _BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9._-]+)*)/?")
@@ -64,6 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         explore_share, explore_usd_a_day: how much of a class of tasks, and money a day, may try little known models.
         seconds_per_usd: how long one would wait to save a dollar, where money and time are weighed.
         attempt_usd, attempt_tokens: what an attempt may use whose task names no limit, where a budget bounds that.
+        prices: of models, in dollars for a million tokens, ``MODEL=INPUT/OUTPUT[/CACHED][@DATE]``; before all others.
+        gpu_hour_usd, kwh_usd: what an hour of a GPU of ours costs, and energy, for local models; 0: nothing.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
         project_roots: directories of this machine beneath which projects may lie; empty: none but its own clones.
@@ -113,6 +116,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     seconds_per_usd: float = SECONDS_PER_USD
     attempt_usd: float = 1.0
     attempt_tokens: int = 200_000
+    prices: tuple[str, ...] = ()
+    gpu_hour_usd: float = 0.0
+    kwh_usd: float = 0.0
     origins: tuple[str, ...] = ()
     read_only: bool = False
     project_roots: tuple[str, ...] = ()
@@ -309,9 +315,14 @@ def _numbers(settings: Settings) -> Iterator[Problem]:
 def _choosing(settings: Settings) -> Iterator[Problem]:
     if not 0 <= settings.explore_share <= 1:
         yield Problem("explore_share", f"{settings.explore_share:g}; a share from 0 to 1")
-    for name in ("explore_usd_a_day", "seconds_per_usd", "attempt_usd"):
+    for name in ("explore_usd_a_day", "seconds_per_usd", "attempt_usd", "gpu_hour_usd", "kwh_usd"):
         if not 0 <= (value := getattr(settings, name)) <= 10**6:
             yield Problem(name, f"{value:g}; from 0 to 1000000")
+    for text in settings.prices:
+        try:
+            read_price(text)
+        except ValueError as exc:
+            yield Problem("prices", str(exc))
     if not 1 <= settings.attempt_tokens <= 10**9:
         yield Problem("attempt_tokens", f"{settings.attempt_tokens}; from 1 to 1000000000")
     for name in ("wait_trivial_s", "wait_standard_s", "wait_complex_s"):

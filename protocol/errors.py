@@ -35,6 +35,7 @@
         │   ├── PromptTooLong
         │   └── ToolsUnsupported
         ├── WorkspaceFailed
+        ├── Unpriced             a budget in dollars, and nobody knows what the model costs
         └── BudgetSpent
 
 Every class has a ``code`` (stable: on the wire, in HTTP problems, in the command line's output), says whether trying
@@ -400,6 +401,20 @@ class WorkspaceFailed(WorkFailed):
     """The git workspace of an attempt could not be made or finished."""
 
     code = "workspace_failed"
+
+
+class Unpriced(WorkFailed):
+    """A budget in dollars cannot be kept, as nobody knows what the model costs."""
+
+    code = "unpriced"
+
+    def __init__(self, model: str, endpoint: str) -> None:
+        self.model, self.endpoint = model, endpoint
+        super().__init__(
+            f"no price is known for model {self.model} on {self.endpoint}, so a budget in dollars cannot be kept: "
+            f"set one at the hub (agentcom hub --price '{self.model}=INPUT/OUTPUT', dollars for a million tokens), "
+            "or submit without such a budget"
+        )
 
 
 class BudgetSpent(WorkFailed):

@@ -18,6 +18,7 @@ from protocol.endpoints import EndpointReport as EndpointReport  # noqa: PLC0414
 from protocol.endpoints import ModelReport as ModelReport  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import Residency as Residency  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.loads import LoadPlan
+from protocol.prices import Bill, Price
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that a peer may name and every store can hold."""
@@ -225,6 +226,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     timing: Timing | None = None
     """Where the time with models went; ``None`` for work without one."""
+    bill: Bill | None = None
+    """How the cost came about; ``None`` for work without a model."""
 
     def plus(self, other: "Usage") -> "Usage":
         """Both together; the cost is unknown if either is. The later model and endpoint stand, if there was one."""
@@ -239,6 +242,7 @@ class Usage(Struct, frozen=True, kw_only=True):
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
             seconds=self.seconds + other.seconds,
             timing=other.timing if self.timing is None else self.timing.plus(other.timing),
+            bill=other.bill if self.bill is None else self.bill.plus(other.bill),
         )
 
 
@@ -340,6 +344,8 @@ class Routing(Struct, frozen=True, kw_only=True):
     """``None``: the first one, where every task begins."""
     learnt: Choice | None = None
     load: LoadPlan | None = None
+    price: Price | None = None
+    """What its model is priced by, where the hub's settings say so."""
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

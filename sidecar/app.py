@@ -28,6 +28,7 @@ from protocol.checks import GENERATION_2, GENERATION_3
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch
 from protocol.ids import NAME
+from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
 from protocol.progress import PAUSE
@@ -51,7 +52,7 @@ from sidecar.llm.passage import NEED, Passages
 from sidecar.llm.warmer import Warmer
 from sidecar.process import Processes, become_subreaper
 from sidecar.repository import PUSH
-from sidecar.resources import HostProbe
+from sidecar.resources import HostProbe, drawn_w
 from sidecar.room import Room
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
@@ -290,6 +291,7 @@ class _Seen:
         self._link, self._endpoints, self._settings, self._parts = link, endpoints, settings, parts
         self._reports: tuple[EndpointReport, ...] = ()
         self._has_gpu = False
+        self._cards: tuple[GpuCard, ...] = ()
         self.probe = HostProbe(
             settings.folder,
             workspaces=settings.folder / "work",
@@ -304,6 +306,8 @@ class _Seen:
         while True:
             reading = await self.probe.read()
             self._has_gpu = bool(reading.gpus)
+            self._endpoints.watts = drawn_w(reading, self._cards)
+            self._cards = self._cards if reading.cards is None else reading.cards
             self._link.tell(reading=reading)
             self._tell()
             await asyncio.sleep(self._link.heartbeat_s)

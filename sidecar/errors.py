@@ -38,6 +38,7 @@ from protocol.errors import (
     EndpointDown,
     ModelFailed,
     PromptTooLong,
+    Unpriced,
     WorkFailed,
     WorkspaceFailed,
 )
@@ -251,6 +252,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     ModelFailed: FailureClass.AGENT,
     WorkUnreadable: FailureClass.AGENT,
     BudgetSpent: FailureClass.BUDGET,
+    Unpriced: FailureClass.BUDGET,
 }
 
 

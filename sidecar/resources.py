@@ -6,7 +6,7 @@ reading with its heartbeats.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -46,6 +46,23 @@ _NONE: Final = "none: no NVIDIA library, and the system shows no GPU of AMD, Int
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def drawn_w(reading: HostReading, before: Sequence[GpuCard] = ()) -> float | None:
+    """What all GPUs draw, in watts, as far as they tell; ``None``: none does.
+
+    Args:
+        reading: of now.
+        before: the cards as they were last told of: parts of one GPU tell what the whole draws.
+    """
+    cards = before if reading.cards is None else reading.cards
+    names = [card.part_of or card.uuid or str(number) for number, card in enumerate(cards)]
+    told = {
+        names[number] if number < len(names) else str(number): gauge.power_w
+        for number, gauge in enumerate(reading.gpus)
+        if gauge.power_w is not None
+    }
+    return float(sum(told.values())) if told else None
 
 
 class HostProbe:

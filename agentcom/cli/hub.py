@@ -27,6 +27,10 @@ from agentcom.cli.parent import with_parent
 @click.option(
     "--project-root", "project_roots", multiple=True, metavar="DIR", help="Where projects may be, repeatable."
 )
+@click.option("--price", "prices", multiple=True, metavar="MODEL=IN/OUT", help="Dollars for a million tokens.")
+@click.option("--gpu-hour-usd", metavar="N", help="What an hour of a GPU of ours costs, for local models.")
+@click.option("--kwh-usd", metavar="N", help="What energy costs, for local models.")
+@click.option("--attempt-usd", metavar="N", help="What an attempt may use without a limit of its own.")
 @click.option("--backup-every-s", metavar="S", help="Seconds between two backups; 0: only with agentcom backup.")
 @click.option("--backup-keep", metavar="N", help="How many backups stay.")
 @click.option("--keep-tasks-days", metavar="D", help="How long tasks stay after their end; 0: for ever.")

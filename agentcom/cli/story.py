@@ -48,6 +48,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "routing": _routing(task),
         "progress": _progress(task),
         "cost": cost(task.usage),
+        "priced by": priced_by(task.usage),
         "branch": _branch(result),
         "commit": result.commit[:12] if result else "",
         "files": ", ".join(a.path for a in task.result.artifacts) if task.result else "",
@@ -172,6 +173,23 @@ def cost(usage: Usage) -> str:
     money = "unknown price" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
     where = f" on {usage.endpoint}" if usage.endpoint else ""
     return f"{usage.model}{where}, {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, {money}"
+
+
+def priced_by(usage: Usage) -> str:
+    """How the cost came about: the price with its source, and what was measured of a GPU of ours."""
+    if (bill := usage.bill) is None:
+        return ""
+    parts = []
+    if (price := bill.price) is not None:
+        if price.has_tokens:
+            parts.append(f"${price.input_usd:g} in, ${price.output_usd:g} out a million tokens")
+        rates = ((price.gpu_hour_usd, "a GPU hour"), (price.kwh_usd, "a kWh"))
+        parts += [f"${rate:g} {what}" for rate, what in rates if rate]
+        parts.append(f"by {price.source}{f', {price.at}' if price.at else ''}")
+    if bill.gpu_s:
+        drew = "" if bill.energy_wh is None else f", {bill.energy_wh:.3f} Wh"
+        parts.append(f"took {output.duration(bill.gpu_s)} of a server of ours{drew}")
+    return "; ".join(filter(None, parts))
 
 
 def _tell_output(text: str) -> None:

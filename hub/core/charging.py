@@ -29,6 +29,7 @@ from hub.core.budgets import (
 )
 from hub.core.routing import Allowance, Cap, Requirements, Way
 from protocol.model import Budget, Strategy, TaskSpec, Usage
+from protocol.prices import Prices
 
 _PLAIN: Final = Budget()
 PLAIN_CAP: Final[Cap] = (_PLAIN.tokens, None, int(_PLAIN.seconds * 1000))
@@ -56,14 +57,17 @@ class Charging:
         was_short: something did not fit since the store was last looked at.
         is_stale: the store has refused what fits here: nothing more is granted before somebody has looked.
         on_stale: hears of that.
+        prices: of models, as the hub's settings tell them.
     """
 
     def __init__(
         self,
         allowances: Allowances = Allowances(),
         on_stale: Callable[[], None] = lambda: None,
+        prices: Prices | None = None,
     ) -> None:
         self._allowances, self.on_stale = allowances, on_stale
+        self.prices = prices or Prices()
         self.ledger = Ledger()
         self.was_short = self.is_stale = False
         self._spent: dict[str, int] = {}  # by tasks that may be tried again, of their own money
@@ -81,7 +85,7 @@ class Charging:
         tokens, own_micro, ms = requirements.cap or PLAIN_CAP
         if way.strategy is Strategy.TRIVIAL:
             tokens, own_micro = 0, 0
-        elif way.strategy is Strategy.LOCAL_LLM:
+        elif way.strategy is Strategy.LOCAL_LLM and self.prices.of(way.model, is_local=True) is None:
             own_micro = 0
         elif own_micro is not None:
             own_micro = max(0, own_micro - self._spent.get(task, 0))

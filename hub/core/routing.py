@@ -22,6 +22,7 @@ from protocol.choice import Choice, Rung
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.loads import LoadPlan
 from protocol.model import Budget, Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
+from protocol.prices import Price
 
 DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
     Tier.TRIVIAL: (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM),
@@ -145,6 +146,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
     learnt: Choice | None = None
     load: LoadPlan | None = None
+    price: Price | None = None
     allowance: Allowance | None = None
     """What budgets allow an attempt whose task names no limit of its own."""
 
@@ -179,6 +181,7 @@ def routing_of(tier: TierDecision, placement: Placement | None, *, is_whole: boo
         rung=placement.rung,
         learnt=placement.learnt,
         load=placement.load,
+        price=placement.price,
     )
 
 

@@ -36,6 +36,7 @@ from protocol.events import Event, EventKind
 from protocol.loads import LoadPlan
 from protocol.messages import Assign, Carry
 from protocol.model import AttemptId, Strategy, TaskState
+from protocol.prices import Price
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +111,7 @@ class Dispatch:
             rung=chosen.queue.requirements.rung,
             learnt=self._advisor.choice(chosen.queue.requirements, way) if chosen.weighed and self._advisor else None,
             allowance=allowance,
+            price=self._price(way),
         )
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
@@ -132,6 +134,11 @@ class Dispatch:
         )
 
         self._store.post(claim, partial(self._claimed, held, placement, self._first(chosen)))
+
+    def _price(self, way: Way) -> Price | None:
+        if way.strategy is Strategy.TRIVIAL:
+            return None
+        return self._charging.prices.of(way.model, is_local=way.strategy is Strategy.LOCAL_LLM)
 
     def _load(self, chosen: Assignment) -> LoadPlan | None:
         if chosen.weighed is None:

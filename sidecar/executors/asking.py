@@ -36,6 +36,8 @@ def asking(
         unload=load.unload if load else (),
         timeout_s=spending.seconds_left,
         effort=effort,
+        price=work.routing.price,
+        is_bounded=work.remaining.usd is not None,
         on_text=lambda text: work.log("stdout", text),
         on_flow=work.answering,
     )

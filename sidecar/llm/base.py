@@ -18,6 +18,7 @@ from protocol.choice import Effort
 from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused
 from protocol.loads import Answering
 from protocol.model import Usage
+from protocol.prices import Price
 from sidecar.errors import EndpointStalled, ServerFull
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -81,8 +82,9 @@ class ChatRequest:
     what the whole conversation will probably need, so that a model is loaded once with room for all of it; it is a wish
     too, and a prompt that does not fit is refused. ``keep_alive_s`` is how long the model should stay in memory
     (negative: for ever; ``None``: as usual), ``unload`` names models that should go before. ``timeout_s`` bounds the
-    whole answer. ``on_text`` hears what the model says as it comes; ``on_flow`` is given a way to ask how the answer
-    comes along, and ``None`` when there is none any more.
+    whole answer. ``price`` counts before all others; ``is_bounded``: a budget in dollars has to be kept. ``on_text``
+    hears what the model says as it comes; ``on_flow`` is given a way to ask how the answer comes along, and ``None``
+    when there is none any more.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -96,6 +98,8 @@ class ChatRequest:
     keep_alive_s: float | None = None
     unload: tuple[str, ...] = ()
     timeout_s: float = 300.0
+    price: Price | None = None
+    is_bounded: bool = False
     on_text: Callable[[str], None] = lambda _text: None
     on_flow: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
 

@@ -7,21 +7,24 @@ made when first needed, because their client libraries are heavy.
 """
 
 import asyncio
+import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
 from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble, Residency
-from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem
+from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem, Unpriced
 from protocol.listing import Facts, Listed
+from protocol.prices import Price
 from sidecar.llm.base import ChatReply, ChatRequest, Loader, Provider
 from sidecar.llm.config import USUAL_MODELS, EndpointSettings
 from sidecar.llm.flow import Traffic
 from sidecar.llm.looking import look
+from sidecar.llm.pricing import billed, listed_price
 
 _LIBRARIES: Final = {
     EndpointKind.OLLAMA: "ollama",
@@ -46,6 +49,7 @@ class Endpoints:
         settings: the endpoints that it has by itself.
     Attributes:
         on_trouble: called when an endpoint comes into trouble, or out of it, through the work that it was given.
+        watts: what the GPUs of this machine draw now; ``None``: nobody measures it.
     Raises:
         BadInput: two endpoints have one id.
     """
@@ -64,6 +68,8 @@ class Endpoints:
         self._troubles: dict[str, EndpointTrouble] = {}
         self._known: dict[str, Facts] = {}
         self.on_trouble: Callable[[], None] = lambda: None
+        self.watts: float | None = None
+        self._answering = 0  # requests of ours at servers of ours
 
     @property
     def troubles(self) -> tuple[EndpointTrouble, ...]:
@@ -143,6 +149,17 @@ class Endpoints:
         if self._troubles.pop(settings.id, None) is not None:
             self.on_trouble()
 
+    def _began(self, settings: EndpointSettings) -> None:
+        self._answering += settings.is_local
+
+    def _ended(self, settings: EndpointSettings) -> float | None:
+        """What an answer that ends now drew, in watts: those that are on their way at a time share it evenly."""
+        if not settings.is_local:
+            return None
+        share = self._answering
+        self._answering -= 1
+        return None if self.watts is None else self.watts / max(1, share)
+
     def adopt(self, report: EndpointReport) -> None:
         """Know an endpoint that people have added at the hub; one of our own of the same id stands.
 
@@ -195,7 +212,9 @@ class Endpoints:
             raise EndpointRefused(endpoint_id, f"this sidecar has no such endpoint; it has {known}")
         if endpoint_id not in self._providers:
             traffic = self._traffic.get(endpoint_id) or Traffic(endpoint_id, stall_s=settings.stall_s)
-            self._providers[endpoint_id] = _Watched(settings, traffic, self._met, self._did_well)
+            self._providers[endpoint_id] = _Watched(
+                settings, traffic, self._met, self._did_well, self._began, self._ended
+            )
         return self._providers[endpoint_id]
 
     async def close(self) -> None:
@@ -214,7 +233,10 @@ class _Watched:
     traffic: Traffic
     met: Callable[[EndpointSettings, EndpointDown], None]
     did_well: Callable[[EndpointSettings], None]
+    began: Callable[[EndpointSettings], None] = lambda _settings: None
+    ended: Callable[[EndpointSettings], float | None] = lambda _settings: None
     _made: Provider | None = None
+    _prices: dict[str, Price | None] = field(default_factory=dict)
 
     async def made(self) -> Provider:
         """The provider itself."""
@@ -228,6 +250,9 @@ class _Watched:
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
         provider = await self.made()
+        listed = await self._listed(request)
+        self.began(self.settings)
+        power_w: float | None = None
         try:
             reply = await provider.chat(request)
         except EndpointDown as exc:
@@ -236,8 +261,29 @@ class _Watched:
         except ModelFailed:
             self.did_well(self.settings)  # the endpoint works
             raise
+        finally:
+            power_w = self.ended(self.settings)
         self.did_well(self.settings)
-        return reply
+        usage = billed(reply.usage, request.price, listed, is_local=self.settings.is_local, power_w=power_w)
+        return dataclasses.replace(reply, usage=usage)
+
+    async def _listed(self, request: ChatRequest) -> Price | None:
+        """The list price of the model, where that counts.
+
+        Raises:
+            Unpriced: a budget in dollars has to be kept, and nobody knows the price.
+        """
+        settings, told = self.settings, request.price
+        if settings.is_local or (told is not None and told.has_tokens):
+            return None
+        model = request.model or settings.default_model or USUAL_MODELS.get(settings.kind, "")
+        if model not in self._prices:
+            # In a thread: the table takes a while to load, and heartbeats must not wait for that.
+            price = await asyncio.to_thread(listed_price, model, kind=settings.kind, url=settings.url)
+            self._prices[model] = price
+        if request.is_bounded and self._prices[model] is None:
+            raise Unpriced(model, settings.id)
+        return self._prices[model]
 
     async def close(self) -> None:
         """Close its connections."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.mesh import Mesh, Refused, mesh, until
+from tests.support.mesh import Mesh, Refused, mesh, ollama_process, until
 
 if TYPE_CHECKING:
     from llmock.pytest_plugin import LLMock
@@ -111,3 +111,51 @@ def test_a_budget_can_be_set_by_operators_read_by_all_and_is_told_of(tmp_path: P
     assert json.loads(kept.stdout)["left"] == {"tokens": 1000, "usd": 2.5, "seconds": None}
     assert (gone.returncode, missing.value.status) == (0, 404)
     assert told == [("budget_set", "hub"), ("budget_removed", "hub")]
+
+
+def test_a_budget_in_dollars_is_not_spent_on_a_model_whose_price_nobody_knows(tmp_path: Path, llmock: "LLMock") -> None:
+    llmock.reply("An answer.", times=None)
+    running = Mesh(tmp_path, hub_flags=("--price", "priced=1000/2000@2025-11-01"))
+    endpoint = {"kind": "openai", "url": llmock.base_url("openai"), "local": False}
+    work = {"prompt": "Answer.", "executor": "chat", "escalation": "off"}
+    try:
+        running.start_hub()
+        running.start_sidecar("One")
+        running.wait_agents("One")
+        running.call("POST", "/api/v1/endpoints", {**endpoint, "id": "far", "default_model": "odd"})
+        [refused] = running.wait(running.submit(**work, budget={"usd": 5.0}))
+        [unbounded] = running.wait(running.submit(**work))
+        running.call("PATCH", "/api/v1/endpoints/far", {"default_model": "priced"})
+        [priced] = running.wait(running.submit(**work, budget={"usd": 5.0}))
+        shown = cli(running, "tasks", "show", priced["id"]).stdout
+    finally:
+        running.stop()
+
+    assert (refused["state"], refused["result"]["error_code"]) == ("failed", "unpriced")
+    assert "no price is known for model odd on far" in refused["result"]["error"]
+    assert refused["usage"]["input_tokens"] == 0
+    assert unbounded["usage"]["cost_usd"] is None
+    usage = priced["usage"]
+    assert usage["cost_usd"] == pytest.approx((usage["input_tokens"] * 1000 + usage["output_tokens"] * 2000) / 1e6)
+    assert "$1000 in, $2000 out a million tokens; by the hub's settings, 2025-11-01" in shown
+
+
+def test_a_model_that_burns_tokens_is_stopped_within_one_call(tmp_path: Path) -> None:
+    calls = [{"tool_calls": [["read", {"path": f"f{number}"}]]} for number in range(60)]
+    with ollama_process(tmp_path / "script.json", calls, {"burner:1b": 1.0}) as address:
+        running = Mesh(tmp_path, hub_flags=("--gpu-hour-usd", "36"))
+        try:
+            running.start_hub()
+            running.start_sidecar("One", env={"OLLAMA_HOST": address})
+            running.wait_agents("One")
+            work = {"prompt": "Read on.", "executor": "agent", "escalation": "off"}
+            [ended] = running.wait(running.submit(**work, budget={"tokens": 3_000}))
+        finally:
+            running.stop()
+
+    used = ended["usage"]["input_tokens"] + ended["usage"]["output_tokens"]
+    assert (ended["state"], ended["result"]["error_code"]) == ("failed", "budget_spent")
+    assert 3_000 <= used < 6_000  # one call holds the whole conversation once more
+    bill = ended["usage"]["bill"]
+    assert (bill["price"]["gpu_hour_usd"], bill["price"]["source"]) == (36.0, "the hub's settings")
+    assert ended["usage"]["cost_usd"] == pytest.approx(0.01 * bill["gpu_s"], abs=1e-5)

@@ -134,6 +134,15 @@ EXAMPLES: dict[str, tuple[AgentComError, str, bool, str]] = {
     ),
     "ToolsUnsupported": (errors.ToolsUnsupported("no tools"), "tools_unsupported", False, "no tools"),
     "WorkspaceFailed": (errors.WorkspaceFailed("no repo"), "workspace_failed", False, "no repo"),
+    "Unpriced": (
+        errors.Unpriced("m", "box"),
+        "unpriced",
+        False,
+        (
+            "no price is known for model m on box, so a budget in dollars cannot be kept: set one at the hub "
+            "(agentcom hub --price 'm=INPUT/OUTPUT', dollars for a million tokens), or submit without such a budget"
+        ),
+    ),
     "BudgetSpent": (
         errors.BudgetSpent("tokens", 100, 120),
         "budget_spent",

@@ -15,7 +15,7 @@ import pytest
 
 from protocol.machine import GpuCard, GpuGauge, GpuHolder, HostReading, Owner
 from sidecar.gpus.owners import Owners
-from sidecar.resources import HostProbe
+from sidecar.resources import HostProbe, drawn_w
 from tests.support.kernel import card, client
 from tests.support.nvml import MIB, FakeDriver, gpu, machine
 
@@ -251,3 +251,20 @@ def test_a_reader_that_hangs_for_long_is_replaced(driver: FakeDriver, machines: 
 
     assert hung.cards == ()
     assert well.notes == {}
+
+
+def test_what_gpus_draw_is_added_up_and_of_a_divided_one_counted_once() -> None:
+    cards = (
+        GpuCard("nvidia", 0, "a", "x"),
+        GpuCard("nvidia", 1, "b1", "x", part_of="b"),
+        GpuCard("nvidia", 2, "b2", "x", part_of="b"),
+    )
+
+    def reading(*drawn: int | None, **more: Any) -> HostReading:
+        gpus = tuple(GpuGauge(power_w=watts) for watts in drawn)
+        return HostReading(at=NOW, cpu_percent=0.0, cores=b"", ram=(0, 0), gpus=gpus, **more)
+
+    assert drawn_w(reading(100, 70, 70, cards=cards)) == 170.0
+    assert drawn_w(reading(100, 70, 70), cards) == 170.0
+    assert drawn_w(reading(None, 5)) == 5.0
+    assert drawn_w(reading(None)) is None

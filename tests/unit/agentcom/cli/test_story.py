@@ -10,6 +10,7 @@ from agentcom.cli import story
 from protocol.api import Explanation, HostExplanation, TaskView
 from protocol.choice import Choice, Effort, Estimate, Rung
 from protocol.model import AgentState, Candidate, Finding, Strategy, Tier, TierDecision, Usage
+from protocol.prices import Bill, Price, read_price
 from tests.unit.agentcom.conftest import view
 
 FINDINGS = [
@@ -191,3 +192,16 @@ def test_a_rung_and_what_was_learnt_are_told() -> None:
         "learnt about chat/standard/any (it only looks on): small",
         "  small: passes 80%, 60 s and $0.0000 to a verified result (12 outcomes)",
     ]
+
+
+def test_the_price_is_told_with_its_source_and_what_was_measured() -> None:
+    hosted = Bill(price=read_price("m=0.5/1.5@2025-11-01"))
+    local = Bill(price=Price(gpu_hour_usd=2.0, source="the hub's settings"), gpu_s=4.0, energy_wh=0.25)
+
+    assert story.priced_by(Usage()) == ""
+    assert story.priced_by(Usage(bill=hosted)) == (
+        "$0.5 in, $1.5 out a million tokens; by the hub's settings, 2025-11-01"
+    )
+    assert story.priced_by(Usage(bill=local)) == (
+        "$2 a GPU hour; by the hub's settings; took 4.00 s of a server of ours, 0.250 Wh"
+    )

@@ -1,7 +1,8 @@
 import pytest
 
-from protocol.model import EndpointKind
-from sidecar.llm.pricing import TokenCounts, cost_usd
+from protocol.model import EndpointKind, Timing, Usage
+from protocol.prices import Price, read_price
+from sidecar.llm.pricing import TokenCounts, billed, cost_usd, listed_price
 
 CLAUDE = "https://api.anthropic.com"
 
@@ -45,3 +46,38 @@ def test_what_nobody_knows_is_unknown_and_never_free(kind: EndpointKind, model: 
 
 def test_a_local_endpoint_costs_nothing_whatever_its_model_is_called() -> None:
     assert cost_usd(TokenCounts(1000, 1000), "gpt-5", kind=EndpointKind.OPENAI, url="http://x", local=True) == 0.0
+
+
+def test_a_list_price_says_where_it_stands() -> None:
+    price = listed_price("claude-sonnet-5", kind=EndpointKind.ANTHROPIC, url=CLAUDE)
+
+    assert price is not None
+    assert (price.input_usd, price.output_usd) == (pytest.approx(2.0), pytest.approx(10.0))
+    assert price.source.startswith("genai-prices ")
+    assert listed_price("no-such-model", kind=EndpointKind.ANTHROPIC, url=CLAUDE) is None
+
+
+def test_the_price_of_the_hub_counts_before_the_list() -> None:
+    usage, listed = Usage(input_tokens=1_000, output_tokens=100, cost_usd=9.0), Price(model="m", input_usd=1.0)
+
+    ours = billed(usage, read_price("m=1/10"), listed, is_local=False)
+    assert (ours.cost_usd, ours.bill and ours.bill.price) == (pytest.approx(0.002), read_price("m=1/10"))
+    theirs = billed(usage, None, listed, is_local=False)
+    assert (theirs.cost_usd, theirs.bill and theirs.bill.price) == (9.0, listed)
+
+
+def test_local_work_is_priced_by_the_time_and_energy_of_its_gpu() -> None:
+    usage = Usage(seconds=30.0, timing=Timing(model_s=25.0, queue_s=5.0))
+    found = billed(usage, Price(gpu_hour_usd=3.6, kwh_usd=0.36), None, is_local=True, power_w=180.0)
+
+    assert found.bill is not None
+    assert (found.bill.gpu_s, found.bill.energy_wh) == (20.0, 1.0)
+    assert found.cost_usd == pytest.approx(0.02 + 0.00036)
+
+
+def test_local_work_without_a_price_costs_nothing_and_is_measured_all_the_same() -> None:
+    found = billed(Usage(timing=Timing(model_s=2.0)), None, None, is_local=True)
+
+    assert found.cost_usd == 0.0
+    assert found.bill is not None
+    assert (found.bill.gpu_s, found.bill.energy_wh) == (2.0, None)
