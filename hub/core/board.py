@@ -34,7 +34,7 @@ SOON: Final = 0.3
 """Share of its reload that pushing out any other one costs."""
 CROWD: Final = 0.5
 MAX_CROWD: Final = 8.0
-"""A load costs everybody who waits meanwhile: this share of it for each task a server that waits, up to so many."""
+"""A load costs those who wait for other models: this share of it for each such task a server, up to so many."""
 CLONE_S: Final = 12.0
 FETCH_S: Final = 1.5
 """Until a repository is there: from its origin, and on a host that had it before."""
@@ -95,7 +95,7 @@ class Board:
 
     Args:
         wanted: how many tasks wait for a model; a model that is wanted costs its reload when it is pushed out.
-        crowd: tasks for models that wait, a server.
+        waiting: tasks for models that wait, for whichever model.
         rates: what money and failures count.
     """
 
@@ -105,11 +105,13 @@ class Board:
         speeds: Speeds,
         now: float,
         wanted: Callable[[str], int] = lambda _model: 0,
-        crowd: float = 0.0,
+        waiting: int = 0,
         rates: Rates = Rates(),  # noqa: B008 - frozen
     ) -> None:
         self._fleet, self._speeds, self._now, self._wanted = fleet, speeds, now, wanted
-        self._crowd, self._rates = crowd, rates
+        self._waiting, self._rates = waiting, rates
+        self._seats = 0  # servers that agents online have; counted when it is asked for, with the copies of models
+        self._copies: dict[str, int] = {}
         self._servers: dict[ServerKey, Server] = {}
         self._uses = 0
         self._running: dict[ServerKey, list[Held]] = {}
@@ -157,7 +159,7 @@ class Board:
             wait_s=begins - self._now,
             evict_s=evict_s,
             load_s=load_s,
-            crowd_s=CROWD * min(MAX_CROWD, self._crowd) * load_s,
+            crowd_s=self._crowd(way.model) * load_s if load_s else 0.0,
             prefill_s=demand.input_tokens / speed.prefill_tokens_per_s,
             decode_s=demand.output_tokens / speed.decode_tokens_per_s,
             workspace_s=self._workspace_s(agent, demand),
@@ -166,6 +168,29 @@ class Board:
         )
         whole = replace(terms, risk_s=self._risk_s(terms, way, demand, server, model))
         return Weighed(way, whole, evicted, size_bytes, demand.context)
+
+    def _crowd(self, model: str) -> float:
+        """Share of its load that a model costs those who wait for others; who waits for this one is glad of it."""
+        others = self._waiting - max(1, self._wanted(model))
+        if others <= 0:
+            return 0.0
+        self._count()
+        return CROWD * min(MAX_CROWD, others / self._seats)
+
+    def _copies_of(self, model: str) -> int:
+        """Servers that have it in memory: where it is pushed out, others still answer."""
+        self._count()
+        return max(1, self._copies.get(model, 0))
+
+    def _count(self) -> None:
+        if self._seats:
+            return
+        for agent in self._fleet.online():
+            self._seats += max(1, len(agent.endpoints))
+            for model in (model for endpoint in agent.endpoints for model in endpoint.models):
+                if model.residency is Residency.WARM or model.residency is Residency.LOADING:
+                    self._copies[model.name] = self._copies.get(model.name, 0) + 1
+        self._seats = max(1, self._seats)
 
     def _risk_s(self, terms: Terms, way: Way, demand: Demand, server: Server, model: ModelReport | None) -> float:
         """What failures are expected to cost: the prompt may be too long after all, and models fail at some work."""
@@ -201,7 +226,8 @@ class Board:
             begins = max(begins, resident.until)  # a model that is busy is never pushed out: wait for its end
             speed = self._speeds.of(server.key, server.endpoint, model_of(server.endpoint, name), server.host)
             is_fresh = self._now - speed.used_at < KEEP * speed.load_s
-            cost_s += speed.load_s * (1.0 if self._wanted(name) or is_fresh else SOON)
+            # With copies elsewhere it is missed more seldom.
+            cost_s += speed.load_s * (1.0 if self._wanted(name) or is_fresh else SOON) / self._copies_of(name)
             evicted.append(name)
         return begins, cost_s, tuple(evicted)
 

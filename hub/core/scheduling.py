@@ -204,14 +204,10 @@ class _Plan:
     def board(self) -> Board:
         """The servers, looked at when the first task needs one."""
         if self._board is None:
-            waiting = [q for q in self._window.classes.values() if q.requirements.needs_model]
-            servers = sum(max(1, len(agent.endpoints)) for agent in self._fleet.online())
-            crowd = max(0, sum(len(queue) for queue in waiting) - 1) / max(1, servers)
-            self._board = Board(self._fleet, self._speeds, self._now, self._wanted, crowd, self._rates)
+            wanted = self._window.wanted()
+            waiting = sum(wanted.values())
+            self._board = Board(self._fleet, self._speeds, self._now, wanted.__getitem__, waiting, self._rates)
         return self._board
-
-    def _wanted(self, model: str) -> int:
-        return sum(len(queue) for queue in self._window.classes.values() if queue.requirements.model == model)
 
     def _demand(self, queue: ClassQueue) -> Demand:
         found = self._demands.get(queue.text)

@@ -6,6 +6,7 @@ can serve never hides another.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from hub.core.routing import Requirements, requirements_of
@@ -160,6 +161,14 @@ class Window:
         """A task is no longer queued (cancelled, expired, never stored)."""
         if queue := self.classes.get(text):
             queue.discard(task)
+
+    def wanted(self) -> Counter[str]:
+        """How many of the tasks that are here wait for each model; under no name: those that any model will do for."""
+        found: Counter[str] = Counter()
+        for queue in self.classes.values():
+            if queue.requirements.needs_model:
+                found[queue.requirements.model] += len(queue)
+        return found
 
     def dry(self) -> Iterator[ClassQueue]:
         """Classes whose window is empty though the store may hold more."""

@@ -141,20 +141,18 @@ class Prewarming:
         if near.task in self._wishes or near.task in self._fleet.held:
             return
         now = self._clock.monotonic()
-        board = Board(self._fleet, self._speeds, now, self._wanted, rates=self._rates)
+        wanted = self._window.wanted()
+        board = Board(self._fleet, self._speeds, now, wanted.__getitem__, rates=self._rates)
         found = self._matcher.match(near.requirements.place)
         chosen = best_way(found, near.requirements, near.requirements.kind, board, self._speeds)
         if chosen is None:
             return
         taken = {wish.server for wish in self._wishes.values()}
-        wish = wish_for(near, chosen, self._window, self._fleet, now=now, taken=taken, wanted=self._wanted)
+        wish = wish_for(near, chosen, self._window, self._fleet, now=now, taken=taken, wanted=wanted.__getitem__)
         if wish is not None:
             self._wishes[wish.task] = wish
             self._send(wish, on=True)
             self._tell(EventKind.MODEL_PREWARMED, wish, wish.reason)
-
-    def _wanted(self, model: str) -> int:
-        return sum(len(queue) for queue in self._window.classes.values() if queue.requirements.model == model)
 
     # --- the word -----------------------------------------------------------------------------------------------------
 

@@ -178,13 +178,32 @@ def test_a_model_that_was_used_lately_is_not_given_up_lightly() -> None:
     assert weighed(Board(fleet, speeds, NOW + 1_000), way("a")).terms.evict_s == pytest.approx(0.3 * 16.0)
 
 
-def test_a_load_costs_those_who_wait_meanwhile() -> None:
+def test_a_load_costs_those_who_wait_meanwhile_for_other_models() -> None:
     fleet = Fleet()
-    add(fleet, "a", model("m", 4.0))
-    crowded, overrun = (weighed(Board(fleet, Speeds(), NOW, crowd=crowd), way("a")).terms for crowd in (2.0, 99.0))
+    add(fleet, "a", model("m", 10.0))
+    add(fleet, "b", model("x", 10.0))
 
-    assert crowded.crowd_s == pytest.approx(4.0)
-    assert overrun.crowd_s == pytest.approx(16.0)
+    def crowd_s(waiting: int, same: int = 1) -> float:
+        wanted = {"m": same}
+        board = Board(fleet, Speeds(), NOW, lambda name: wanted.get(name, 0), waiting)
+        return weighed(board, way("a")).terms.crowd_s
+
+    alone, same, others, overrun = crowd_s(1), crowd_s(5, same=5), crowd_s(5), crowd_s(999)
+    assert (alone, same) == (0.0, 0.0)  # who waits for the same model is glad of the load
+    assert others == pytest.approx(0.5 * (4 / 2) * 10.0)
+    assert overrun == pytest.approx(0.5 * 8 * 10.0)
+
+
+def test_a_model_that_others_have_in_memory_too_is_missed_less() -> None:
+    costs = []
+    for copies in (1, 2, 4):
+        fleet = Fleet()
+        add(fleet, "a", model("m", 10.0), model("x", 16.0, WARM))
+        for number in range(1, copies):
+            add(fleet, f"b{number}", model("x", 16.0, WARM))
+        costs.append(weighed(Board(fleet, Speeds(), NOW, lambda _name: 1), way("a")).terms.evict_s)
+
+    assert costs == pytest.approx([16.0, 8.0, 4.0])
 
 
 def test_a_server_whose_context_is_too_small_for_the_work_has_to_load_anew() -> None:
