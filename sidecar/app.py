@@ -33,6 +33,7 @@ from protocol.messages import PREWARM
 from protocol.model import EndpointReport
 from protocol.progress import PAUSE
 from protocol.redaction import Redactor
+from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
 from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
@@ -40,6 +41,7 @@ from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
 from sidecar.gate import HubGate
+from sidecar.git import Git
 from sidecar.gpus.owners import Owners
 from sidecar.guard import Guard
 from sidecar.identity import NameLost, check_not_evicted, instance_of, note_eviction
@@ -197,13 +199,14 @@ async def start(
         runner.recover()
         await asyncio.to_thread(shutil.rmtree, parts.scratch, ignore_errors=True)
         await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
+        cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20)
         seen = _Seen(link, endpoints, settings, parts)
         stack.callback(seen.probe.close)
         jobs = together(
             _line(link, runner, folder),
             seen.watch_host(),
             seen.watch_endpoints(),
-            _sweep(parts, runner),
+            _sweep(parts, runner, cleaner),
             _watch_room(room, journal, link),
         )
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
@@ -268,9 +271,10 @@ async def _line(link: Link, runner: Runner, folder: Path) -> None:
         raise
 
 
-async def _sweep(parts: Parts, runner: Runner) -> None:
+async def _sweep(parts: Parts, runner: Runner, cleaner: Cleaner) -> None:
     """Remove what was kept long enough, as long as the sidecar runs: one that runs for a year fills no disk."""
     while True:
+        await cleaner.clean()
         await asyncio.sleep(SWEEP_S)
         try:
             await parts.workspaces.sweep([held.attempt for held in runner.inventory()])

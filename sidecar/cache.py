@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,11 @@ OWN: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare =
 """Configuration of an attempt's own repository."""
 _HEAD: Final = "refs/agentcom/head"
 HEADS: Final = "refs/remotes/origin/"
+_BRANCHES: Final = "refs/heads/"
+MAX_SALVAGED: Final = 50
+"""Branches of an attempt that are looked at."""
+BAD_OBJECT: Final = 128
+_LASTING: Final = ("--branches", "--remotes", "--tags")
 _STALE_LOCK_S: Final = 5.0
 """A ref is locked for milliseconds; a lock this old was left by a git that was killed."""
 
@@ -66,6 +71,7 @@ class Caches:
             GitFailed: git could not.
         """
         await self._make(cache, attempt, address)
+        os.utime(cache)  # who was not used for longest makes room for others
         commit = await self._fetch(cache, attempt, address, branch, way)
         await self.prune(cache, attempt)
         return commit
@@ -78,6 +84,42 @@ class Caches:
         """
         quiet = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
         await self.run(cache, attempt, "fetch", *quiet, "--end-of-options", str(source), *refs)
+
+    async def salvage(
+        self, cache: Path, attempt: AttemptId, git_dir: Path, name: str, known: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Take what an attempt's own repository stands on, and its branches, into a cache that is held.
+
+        It is ``salvage/<name>`` there, and ``salvage/<name>+<branch>``. What a branch or tag in the cache leads to is
+        there already, and so are the ``known`` commits.
+
+        Returns:
+            What was taken, by the names that it has in the cache.
+        Raises:
+            GitFailed: git could not.
+        """
+        options = (f"--count={MAX_SALVAGED}", "--format=%(objectname) %(refname)", _BRANCHES)
+        listed = (await self.run(git_dir, attempt, "for-each-ref", *options)).splitlines()
+        stands = [(await self.commit_of(git_dir, attempt, "HEAD"), "HEAD", f"salvage/{name}")]
+        for commit, _, ref in (line.partition(" ") for line in listed):
+            stands.append((commit, ref, f"salvage/{name}+{ref.removeprefix(_BRANCHES)}"))
+        kept = []
+        for commit, ref, place in stands:
+            if commit and not await self._has(cache, attempt, commit, known):
+                await self.take(cache, attempt, git_dir, f"+{ref}:{_BRANCHES}{place}")
+                log.info("branch_salvaged", branch=place, commit=commit, cache=str(cache))
+                kept.append(place)
+        return tuple(kept)
+
+    async def _has(self, cache: Path, attempt: AttemptId, commit: str, known: Collection[str]) -> bool:
+        """Whether a ref of the cache, or a known commit, leads to this one."""
+        walk = ("rev-list", "--count", "--max-count=1", commit, "--not", *_LASTING, *known, "--")
+        try:
+            return (await self.run(cache, attempt, *walk)).strip() == "0"
+        except GitFailed as exc:
+            if exc.exit_code == BAD_OBJECT:
+                return False
+            raise
 
     async def prune(self, home: Path, attempt: AttemptId) -> None:
         """Forget worktrees whose directory is gone."""

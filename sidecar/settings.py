@@ -70,6 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             which adds the key. Needs bubblewrap.
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
+        cache_mb: what the caches of repositories may take together, in MiB; 0: any amount.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
         check_s: seconds between two looks at them.
         drain_s: how long an orderly end waits for running work.
@@ -93,6 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_endpoints: tuple[str, ...] = ()
     sandbox_memory_mb: int = 0
     sandbox_processes: int = 4_096
+    cache_mb: int = 20_480
     sandbox_cpus: float = 0.0
     check_s: float = CHECK_S
     drain_s: float = 300.0
@@ -256,6 +258,8 @@ def _problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("check_s", f"{settings.check_s:g}; from {LEAST_CHECK_S:g} to {MOST_CHECK_S:g} seconds")
     if not settings.drain_s >= 0:
         yield Problem("drain_s", f"{settings.drain_s:g}; 0 or more seconds")
+    if settings.cache_mb < 0:
+        yield Problem("cache_mb", f"{settings.cache_mb}; 0 or more MiB")
     yield from _sandbox_problems(settings)
     yield from _choice_problem("log", settings.log, _LOGS)
     yield from _choice_problem("log_level", settings.log_level, _LOG_LEVELS)

@@ -248,20 +248,18 @@ class Workspaces:
             self._release(name, workspace.claim)
 
     async def _keep_commits(self, workspace: Workspace, cache: Path) -> None:
-        """Take into the cache what is nowhere else: the branch, and under ``salvage/`` where the work stood instead."""
+        """Take into the cache what is nowhere else: the branch, and under ``salvage/`` what it is not on."""
         await self._restore(workspace)
-        ref = f"refs/heads/{workspace.branch}"
-        commit, head = await self._resolve(workspace, ref), await self._resolve(workspace, "HEAD")
-        known = {"", workspace.base_commit, workspace.pushed_commit}
-        wanted = [f"+{ref}:{ref}"] if commit not in known else []
-        if head not in known | {commit}:
-            wanted.append(f"+HEAD:refs/heads/salvage/{_name(workspace.attempt)}")
+        ref, name = f"refs/heads/{workspace.branch}", _name(workspace.attempt)
+        commit = await self._resolve(workspace, ref)
+        known = {workspace.base_commit, workspace.pushed_commit} - {""}
         async with self._caches.held(cache):
-            if wanted:
-                await self._caches.take(cache, workspace.attempt, workspace.git_dir, *wanted)
-                log.info("branch_kept", branch=workspace.branch, commit=commit, head=head, cache=str(cache))
+            if commit and commit not in known:
+                await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
+                log.info("branch_kept", branch=workspace.branch, commit=commit, cache=str(cache))
             elif there := await self._caches.commit_of(cache, workspace.attempt, ref):
                 await self._caches.run(cache, workspace.attempt, "update-ref", "-d", ref, there)
+            await self._caches.salvage(cache, workspace.attempt, workspace.git_dir, name, known)
 
     async def sweep(self, held: Collection[AttemptId]) -> int:
         """Remove what earlier runs of this sidecar left: working directories of attempts that are no longer held.
@@ -310,6 +308,7 @@ class Workspaces:
             await asyncio.to_thread(tidy, git_dir, cache)
             async with self._caches.held(cache):
                 await self._caches.take(cache, attempt, git_dir, "+refs/heads/agentcom/*:refs/heads/agentcom/*")
+                await self._caches.salvage(cache, attempt, git_dir, name)
         except (GitFailed, OSError) as exc:
             log.warning("branch_lost", repository=str(git_dir), why=str(exc))
 
