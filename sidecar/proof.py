@@ -71,6 +71,7 @@ class Proof:
             return await verify(checks, ground, fresh)
         finally:
             await asyncio.to_thread(remove_tree, room)
+            await asyncio.to_thread(remove_tree, workspace.sight_dir)
 
 
 async def _alone(cell: Cell, look: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.mesh import Mesh
 
-CONFINED = ("test_children", "test_cancel")
+CONFINED = ("test_children", "test_cancel", "test_attempts")
 """Rows about what becomes of programs; the others start thousands of them, and are about something else."""
 
 
