@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         escalation: how far tasks may climb whose checks keep failing: ``off``, ``effort``, ``model`` or ``tier``.
         learning: whether outcomes choose models: ``off``, ``shadow`` (kept and shown, deciding nothing) or ``on``.
         explore_share, explore_usd_a_day: how much of a class of tasks, and money a day, may try little known models.
+        workspace_mb: free disk in MB without which a machine gets no work that needs a workspace; 0: any will do.
         seconds_per_usd: how long one would wait to save a dollar, where money and time are weighed.
         attempt_usd, attempt_tokens: what an attempt may use whose task names no limit, where a budget bounds that.
         prices: of models, in dollars for a million tokens, ``MODEL=INPUT/OUTPUT[/CACHED][@DATE]``; before all others.
@@ -113,6 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     learning: LearningMode = LearningMode.SHADOW
     explore_share: float = 0.05
     explore_usd_a_day: float = 1.0
+    workspace_mb: int = 256
     seconds_per_usd: float = SECONDS_PER_USD
     attempt_usd: float = 1.0
     attempt_tokens: int = 200_000
@@ -318,6 +320,8 @@ def _choosing(settings: Settings) -> Iterator[Problem]:
     for name in ("explore_usd_a_day", "seconds_per_usd", "attempt_usd", "gpu_hour_usd", "kwh_usd"):
         if not 0 <= (value := getattr(settings, name)) <= 10**6:
             yield Problem(name, f"{value:g}; from 0 to 1000000")
+    if not 0 <= settings.workspace_mb <= 10**9:
+        yield Problem("workspace_mb", f"{settings.workspace_mb}; from 0 to 1000000000")
     for text in settings.prices:
         try:
             read_price(text)

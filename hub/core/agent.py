@@ -118,6 +118,8 @@ class Agent:
     """Tasks that it holds at another hub."""
     last_seen_ms: int | None = None
     report: HostReport | None = None
+    cramped: str = ""
+    """Why its disk cannot hold one more workspace; empty: it can."""
     held: dict[str, Held] = field(default_factory=dict)
     instance: str = ""
     """The state directory that it works from, if it says so: who has the name and another one is somebody else."""

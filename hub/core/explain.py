@@ -128,6 +128,15 @@ def _listed(names: Sequence[str], most: int = MAX_NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
+_PLAIN: Final = {
+    "of disk free": "free some disk on a host: agentcom hosts ls",
+    "is in cooldown": "wait until the cooldown is over: agentcom endpoints ls",
+    "the task needs more than": "submit it for a model with more context: agentcom submit --model NAME",
+    "has no sandbox": "install bubblewrap on the agent's host (apt install bubblewrap) and start the agent again",
+}
+"""What helps, by a piece of the reason."""
+
+
 def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExplanation]) -> Iterable[str]:
     texts = " ".join(reason for agent in agents for reason in agent.reasons)
     # First what stands alone between the task and an agent.
@@ -135,12 +144,7 @@ def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExp
         yield f"start {_listed(offline)} again: {SIDECAR} --name {offline[0]}"
     if draining := _only(agents, "is draining"):
         yield from (f"let it take work again: agentcom agents resume {name}" for name in draining[:MAX_NAMED])
-    if "is in cooldown" in texts:
-        yield "wait until the cooldown is over: agentcom endpoints ls"
-    if "the task needs more than" in texts:
-        yield "submit it for a model with more context: agentcom submit --model NAME"
-    if "has no sandbox" in texts:
-        yield "install bubblewrap on the agent's host (apt install bubblewrap) and start the agent again"
+    yield from (way_out for piece, way_out in _PLAIN.items() if piece in texts)
     if "LLM endpoint" in texts:
         yield from (f"bring endpoint {name} back: it does not answer" for name in fleet.endpoints_down)
     if Strategy.LOCAL_LLM in requirements.strategies and "LLM endpoint" in texts:

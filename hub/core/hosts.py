@@ -89,6 +89,23 @@ def _rooms(gpus: Iterable[GpuReport], unnamed: float) -> Iterable[float]:
         yield max(0.0, min(left, RAM_FOR_MODELS * whole) if gpu.unified else left)
 
 
+def cramped(report: HostReport | None, needed_bytes: int, *, was: bool) -> str:
+    """Why a machine cannot hold one more workspace; empty: it can, or nobody knows.
+
+    Args:
+        report: of the machine.
+        needed_bytes: of disk that a workspace is reckoned with; 0: any disk will do.
+        was: it could not lately: then it must have a tenth more, so that work does not come and go.
+    """
+    space = (report.workspace or report.disk) if report is not None else None
+    if space is None or space.total_bytes <= 0:
+        return ""
+    free_bytes = max(0, space.total_bytes - space.used_bytes)
+    if free_bytes >= needed_bytes * (1.1 if was else 1.0):
+        return ""
+    return f"has {free_bytes / 1e9:.2f} GB of disk free, a workspace needs {needed_bytes / 1e9:.2f} GB"
+
+
 def gpu_silence(host: HostReport | None) -> str:
     """Why nobody knows what is free on the GPUs of a machine now; empty: it is known, or never was."""
     silent = (host.notes[gpu.vendor] for gpu in host.gpus if _is_silent(gpu, host)) if host else ()

@@ -1,6 +1,6 @@
 """Who could do a class of tasks, and why the others could not.
 
-Hard gates only: capabilities, executor, an endpoint with the model, drain. Who of them *should* is
+Hard gates only: capabilities, executor, disk, an endpoint with the model, drain. Who of them *should* is
 :mod:`hub.core.scheduling`. The same reasons feed ``explain``, so what it says is what was decided.
 """
 
@@ -42,6 +42,8 @@ def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
         reasons.append("is about to leave")
     if agent.state is AgentState.BLOCKED:
         reasons.append("is blocked")
+    if agent.cramped and requirements.executor != "noop":
+        reasons.append(agent.cramped)
     wanted = {f"executor:{requirements.executor}", *requirements.needs}
     reasons.extend(f"lacks {name!r}" for name in sorted(wanted - agent.capabilities))
     if NO_SANDBOX in agent.capabilities and f"executor:{requirements.executor}" not in agent.capabilities:

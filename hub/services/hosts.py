@@ -17,7 +17,7 @@ import structlog
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.history import History
-from hub.core.hosts import report_of
+from hub.core.hosts import cramped, report_of
 from hub.core.measures import Measure
 from hub.store.hub_changes import KeepMeasures
 from hub.store.store import Start, Store
@@ -66,8 +66,8 @@ class Machine:
 class Hosts:
     """The use cases around machines."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock: Clock) -> None:
-        self._store, self._fleet, self._clock = store, fleet, clock
+    def __init__(self, store: Store, fleet: Fleet, clock: Clock, *, workspace_bytes: int = 0) -> None:
+        self._store, self._fleet, self._clock, self._workspace_bytes = store, fleet, clock, workspace_bytes
         self._machines: dict[str, Machine] = {}
 
     def restore(self, start: Start) -> None:
@@ -86,6 +86,7 @@ class Hosts:
                 log.warning("host_forgotten", host=measure.name, why=str(exc))
             for agent in on[measure.name]:
                 agent.report = machine.report
+                self._judge(agent)
 
     def heard(self, agent: Agent, heartbeat: Heartbeat) -> None:
         """A heartbeat may tell how the machine is."""
@@ -96,6 +97,7 @@ class Hosts:
         else:
             return
         agent.report = report
+        self._judge(agent)
         now = self._clock.monotonic()
         name = _name(agent)
         machine = self._machines.get(name)
@@ -105,6 +107,16 @@ class Hosts:
             return
         machine.by, machine.heard_at, machine.report, machine.is_told = agent.name, now, report, True
         machine.history.add(report, self._clock.now_ms() / 1000)
+
+    def _judge(self, agent: Agent) -> None:
+        """Whether the disk of the agent's machine can hold one more workspace; a change makes others look again."""
+        was = agent.cramped
+        found = cramped(agent.report, self._workspace_bytes, was=bool(was))
+        if bool(found) is not bool(was):
+            agent.cramped = found
+            self._fleet.changed(agent)
+            self._store.wake()
+            log.warning("disk_cramped" if found else "disk_roomy", agent=agent.name, host=agent.host, why=found)
 
     # --- people -------------------------------------------------------------------------------------------------------
 

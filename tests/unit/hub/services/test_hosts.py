@@ -6,19 +6,24 @@ from typing import Any
 
 import pytest
 from msgspec import msgpack
+from msgspec.structs import replace
 
+from hub.core.explain import waiting
 from hub.core.fleet import Fleet
+from hub.core.matching import match, reasons_against
 from hub.core.measures import Measure
+from hub.core.routing import Requirements
 from hub.services.hosts import MAX_SAVED, Hosts
 from hub.store.hub_changes import KeepMeasures
 from hub.store.sqlite import SqliteStore
 from protocol.errors import NotFound
 from protocol.machine import GpuCard, GpuGauge, HostReading, SpaceReport
 from protocol.messages import Heartbeat
-from protocol.model import AgentState
-from tests.support.machines import gpu, host
+from protocol.model import AgentState, EndpointKind, EndpointReport, Strategy
+from tests.support.machines import add, gpu, host, model
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+SHELL = Requirements(executor="shell", strategies=(Strategy.TRIVIAL,))
 CARD = GpuCard(vendor="nvidia", index=0, uuid="GPU-1", name="L40S", vram_total_bytes=48)
 
 
@@ -48,6 +53,7 @@ def fleet() -> Fleet:
     made = Fleet()
     for name, box in (("Boo", "box"), ("Zap", "box"), ("Kiss", "")):
         agent = made.agent(name)
+        agent.capabilities = frozenset({"executor:shell"})
         agent.host, agent.state = box, AgentState.IDLE
     return made
 
@@ -221,3 +227,63 @@ def test_a_machine_whose_agents_are_all_forgotten_is_forgotten(hosts: Hosts, fle
 
     assert agent.report is None
     assert hosts.history("Kiss", "minute").series == ()
+
+
+def reading(free_gb: float) -> Heartbeat:
+    """A heartbeat of a machine with so much room for workspaces."""
+    space = SpaceReport(total_bytes=100 * 10**9, used_bytes=int((100 - free_gb) * 10**9))
+    return Heartbeat(sidecar="Boo", boot=1, host=replace(host(), workspace=space))
+
+
+async def test_a_machine_whose_disk_is_full_gets_no_work_until_it_has_room_again(
+    store: SqliteStore, fleet: Fleet, clock: Hand
+) -> None:
+    hosts, agent = Hosts(store, fleet, clock, workspace_bytes=10**9), fleet.agents["Boo"]
+    states, generations = [], []
+    for free_gb in (2.0, 1.0, 0.9, 0.5, 1.05, 1.2):
+        hosts.heard(agent, reading(free_gb))
+        states.append(bool(reasons_against(agent, SHELL)))
+        generations.append(fleet.generation)
+
+    assert states == [False, False, True, True, True, False]  # a tenth more, so that work does not come and go
+    assert len(set(generations)) == 3
+    hosts.heard(agent, reading(0.25))
+    assert reasons_against(agent, SHELL) == ["has 0.25 GB of disk free, a workspace needs 1.00 GB"]
+    assert reasons_against(agent, replace(SHELL, executor="noop")) == ["lacks 'executor:noop'"]
+    for other in ("Zap", "Kiss"):
+        fleet.forget(other)
+    assert waiting(fleet, SHELL)[1] == ("free some disk on a host: agentcom hosts ls",)
+
+
+async def test_work_goes_down_its_chain_past_a_machine_without_disk(
+    store: SqliteStore, fleet: Fleet, clock: Hand
+) -> None:
+    chat = Requirements(executor="chat", strategies=(Strategy.LOCAL_LLM, Strategy.CLOUD_LLM))
+    hosts = Hosts(store, fleet, clock, workspace_bytes=10**9)
+    add(fleet, "Boo", model("m"))
+    fleet.agents["Zap"].capabilities = frozenset({"executor:chat"})
+    fleet.agents["Zap"].endpoints = (
+        EndpointReport(id="c", kind=EndpointKind.ANTHROPIC, url="", local=False, default_model="claude"),
+    )
+    before = match(fleet, chat)
+    hosts.heard(fleet.agents["Boo"], reading(0.5))
+    after = match(fleet, chat)
+
+    assert [(way.agent, way.strategy.value) for way in (*before.ways, *after.ways)] == [
+        ("Boo", "local_llm"),
+        ("Zap", "cloud_llm"),
+    ]
+    against = {each.agent: each.reasons for each in after.candidates if each.strategy is Strategy.LOCAL_LLM}
+    assert against["Boo"] == ("has 0.50 GB of disk free, a workspace needs 1.00 GB",)
+
+
+@pytest.mark.parametrize("needed", [0, 10**9], ids=["any disk will do", "it says nothing of its disk"])
+async def test_a_disk_that_nobody_asks_about_or_knows_of_keeps_no_work_away(
+    store: SqliteStore, fleet: Fleet, clock: Hand, needed: int
+) -> None:
+    hosts, agent = Hosts(store, fleet, clock, workspace_bytes=needed), fleet.agents["Boo"]
+    nothing = SpaceReport(total_bytes=0, used_bytes=0)
+    told = reading(0.0) if not needed else Heartbeat(sidecar="Boo", boot=1, host=replace(host(), disk=nothing))
+    hosts.heard(agent, told)
+
+    assert agent.cramped == ""
