@@ -1,12 +1,19 @@
 """No field of the API that names a file leads out of its place, whatever is written into it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, cast, get_args
 from urllib.parse import quote
 
+import msgspec
 import pytest
+from yarl import URL
 
+from hub.web.routes import ROUTES
+from hub.web.routing import JSON, SSE, Route
 from protocol.schema import read_spec
 from tests.support.running_hub import RunningHub, running_hub
 
@@ -129,3 +136,83 @@ def test_no_field_of_a_task_names_a_file_outside(path: str) -> None:
         _, problems = read_spec({"title": "x", "command": "true", **spec})
         is_climbing = ".." in path.split("/") or path.startswith(("/", "~")) or "\\" in path
         assert not is_climbing or field in {problem.path for problem in problems} or path in harmless
+
+
+NASTY = [
+    *(path for path in CLIMBS if path not in {"link", "up"}),  # a link may be removed, as a link
+    "file:///etc/passwd",
+    "--output=../secret",
+    "%2e%2e/secret",
+    "../../../../../../etc/passwd",
+]
+BODIES: dict[str, dict[str, Any]] = {
+    "ProjectBody": {"name": "q", "repository": "git@example.org:r"},
+    "BranchBody": {"name": "x"},
+    "CheckoutBody": {"branch": "x"},
+    "CommitBody": {"message": "x"},
+    "TaskSpec": {"title": "x"},
+}
+"""What makes the rest of a body good, so that the one field decides."""
+
+
+def fields_of(shape: object) -> Iterator[tuple[str, Any]]:
+    """Bodies by the field in which a text can be, one text each: ``MARK`` stands where."""
+    for part in get_args(shape) or (cast("type[msgspec.Struct]", shape),):
+        for field in msgspec.structs.fields(part):
+            kinds = {field.type, *get_args(field.type)}
+            if str not in kinds:
+                continue
+            is_list = str(field.type).startswith(("tuple", "list"))
+            yield field.name, BODIES.get(part.__name__, {}) | {field.encode_name: ["MARK"] if is_list else "MARK"}
+
+
+def requests_of(route: Route) -> Iterator[tuple[str, Any]]:
+    """Target and body, with ``MARK`` in each place of a request that takes a text."""
+    known = {"name": "p", "path": "x", "id": "01j0000000000000000000000a"}
+    names = re.findall(r"\{(\w+)\}", route.path)
+    for marked in names:
+        place = route.path
+        for name in names:
+            place = place.replace(f"{{{name}}}", "MARK" if name == marked else known.get(name, "x"))
+        yield place, None
+    place = re.sub(r"\{(\w+)\}", lambda found: known.get(found[1], "x"), route.path)
+    for param in route.params:
+        if param.kind in {"text", "pair"} and param.where == "query":
+            yield f"{place}?{param.name}={'k:' if param.kind == 'pair' else ''}MARK", None
+    if route.request is not None:
+        for _, body in fields_of(route.request):
+            yield place, body
+
+
+async def test_no_field_of_any_route_leads_to_a_file_outside(hub: RunningHub, tmp_path: Path) -> None:
+    """Over the whole table of routes: a route that is added is asked, too."""
+    before = everything(tmp_path / "open")
+    asked: list[tuple[str, str, str, int]] = []
+    wrong: list[tuple[str, str, str, int]] = []
+
+    async def ask(route: Route, target: str, body: object, name: str) -> None:
+        place = target.replace("MARK", quote(name, safe="/" if "{path}" in route.path else ""))
+        sent = {} if body is None else {"data": json.dumps(body).replace('"MARK"', json.dumps(name))}
+        headers = {**hub.bearer("admin"), "Content-Type": "application/json", "Accept": "application/json"}
+        url = URL(hub.url + place, encoded=True)
+        async with hub.client.request(route.method, url, headers=headers, allow_redirects=False, **sent) as answer:
+            raw = b"" if answer.content_type == "text/event-stream" else await answer.content.read(1 << 20)
+        found = (route.method, route.path, name, answer.status)
+        asked.append(found)
+        if answer.status == 500 or SECRET.encode() in raw or b"root:x:0:0" in raw:
+            wrong.append(found)
+
+    for route in ROUTES:
+        if route.method == "GET" and SSE in route.produces and JSON not in route.produces:
+            continue  # a stream names no file, and never ends
+        for target, body in requests_of(route):
+            await asyncio.gather(*(ask(route, target, body, name) for name in NASTY))
+
+    assert wrong == []
+    assert {path for _, path, _, _ in asked} >= {route.path for route in ROUTES if "{path}" in route.path}
+    assert len(asked) >= 80 * len(NASTY), "every route with a place for a text was asked"
+    after = everything(tmp_path / "open")
+    root = str(tmp_path / "open" / "p")
+    assert {name: after[name] for name in before} == before
+    assert [name for name in after.keys() - before.keys() if not name.startswith(root)] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "open"]
