@@ -3,14 +3,18 @@
 Only regular files and folders are taken out; links, devices and pipes are left out. A path that climbs, is absolute or
 leads through a link ends the whole: an archive that tries that is not one to trust in part. What it may become is
 bounded in files, in bytes, and in how much larger than the archive it may be. Modes, owners and times of the archive
-count for nothing (an executable stays one).
+count for nothing (an executable stays one). Every folder on the way is opened and walked from, so a link that somebody
+puts in its place meanwhile leads nowhere.
 """
 
+import errno
+import os
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, NamedTuple
@@ -26,6 +30,7 @@ MAX_DEPTH: Final = 64
 MAX_NAME_BYTES: Final = 255
 _PIECE_BYTES: Final = 1 << 20
 _MAX_HEAD_BYTES: Final = 1 << 20
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMING: Final = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
                             tarfile.GNUTYPE_LONGLINK})  # fmt: skip
 _BROKEN: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, ValueError,
@@ -76,10 +81,7 @@ def place(folder: Path, path: str) -> Path:
     Raises:
         BadInput: it is absolute, climbs, is no name that a file can have, or leads through a link or a file.
     """
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or len(parts) > MAX_DEPTH or any(_is_bad(part) for part in parts):
-        raise _refused(path, "is no path inside a folder")
-    here = folder
+    parts, here = _parts(path), folder
     try:
         here.mkdir(parents=True, exist_ok=True)
         for part in parts[:-1]:
@@ -90,6 +92,41 @@ def place(folder: Path, path: str) -> Path:
     except OSError as exc:
         raise _refused(path, f"cannot be made: {exc.strerror or exc}") from exc
     return here / parts[-1]
+
+
+@contextmanager
+def _above(folder: Path, path: str) -> Iterator[tuple[int, str]]:
+    """The directory that ``path`` lies in, open, and its name there; directories on the way are made.
+
+    Raises:
+        BadInput: as :func:`place`.
+    """
+    parts, here = _parts(path), -1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in parts[:-1]:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=here)
+            there = os.open(part, _DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = there
+    except OSError as exc:
+        if here >= 0:
+            os.close(here)
+        is_link = exc.errno in {errno.ELOOP, errno.ENOTDIR}
+        raise _refused(path, "leads through a link" if is_link else f"cannot be made: {exc.strerror}") from exc
+    try:
+        yield here, parts[-1]
+    finally:
+        os.close(here)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or len(parts) > MAX_DEPTH or any(_is_bad(part) for part in parts):
+        raise _refused(path, "is no path inside a folder")
+    return parts
 
 
 def _is_bad(part: str) -> bool:
@@ -116,24 +153,34 @@ class _Unpacker:
         path = member.path.removeprefix("./").rstrip("/")
         if path in {"", "."}:
             return
-        target = place(self._folder, path)
         if member.content is None:
-            place(self._folder, f"{path}/x")
-            return
-        if target.is_symlink() or (target.exists() and not target.is_file()):
-            raise _refused(path, "is there already and is no regular file")
-        if target.exists() and path not in self.files and not self._force:
-            raise _refused(path, "is there already: unpack into another folder, or replace it with --force")
-        target.unlink(missing_ok=True)  # a hard link to something outside keeps its content
-        with target.open("xb") as file:
-            while piece := member.content.read(_PIECE_BYTES):
-                self._size_bytes += len(piece)
-                if self._size_bytes > self._most:
-                    raise _refused(path, f"makes it too large: at most {self._most:,} bytes are unpacked of this one")
-                file.write(piece)
-        if member.is_executable:
-            target.chmod(target.stat().st_mode | 0o111)
+            with _above(self._folder, f"{path}/x"):
+                return
+        with _above(self._folder, path) as (above, name):
+            self._make_room(above, name, path)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            mode = 0o777 if member.is_executable else 0o666
+            with open(os.open(name, flags, mode, dir_fd=above), "wb") as file:  # noqa: PTH123 - a descriptor
+                self._fill(file, path, member.content)
         self.files[path] = None
+
+    def _make_room(self, above: int, name: str, path: str) -> None:
+        try:
+            found = os.stat(name, dir_fd=above, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(found.st_mode):
+            raise _refused(path, "is there already and is no regular file")
+        if path not in self.files and not self._force:
+            raise _refused(path, "is there already: unpack into another folder, or replace it with --force")
+        os.unlink(name, dir_fd=above)  # a hard link to something outside keeps its content
+
+    def _fill(self, file: IO[bytes], path: str, content: IO[bytes]) -> None:
+        while piece := content.read(_PIECE_BYTES):
+            self._size_bytes += len(piece)
+            if self._size_bytes > self._most:
+                raise _refused(path, f"makes it too large: at most {self._most:,} bytes are unpacked of this one")
+            file.write(piece)
 
 
 def _members(archive: Path) -> Iterator[Member] | None:

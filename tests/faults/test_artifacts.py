@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import urllib.request
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,14 @@ def peaks(running: Mesh) -> dict[str, float]:
     return {"hub": peak_mib(running.hub.pid), "sidecar": peak_mib(running.sidecars["One"].pid)}
 
 
+def fetch(running: Mesh, artifact: str) -> str:
+    """The digest of a file as it is downloaded."""
+    headers = {"Authorization": f"Bearer {running.token()}"}
+    asked = urllib.request.Request(f"{running.url}/api/v1/artifacts/{artifact}/download", headers=headers)  # noqa: S310 - loopback
+    with urllib.request.urlopen(asked, timeout=120) as answer:  # noqa: S310 - loopback
+        return hashlib.file_digest(answer, "sha256").hexdigest()
+
+
 def pass_through(folder: Path, size_mib: int) -> None:
     with mesh(folder, "One") as running:
         running.wait(running.submit(command="echo x > x", artifacts=["x"]))  # what is imported once counts for nothing
@@ -36,13 +45,14 @@ def pass_through(folder: Path, size_mib: int) -> None:
         (done,) = running.wait(task, timeout_s=600)
         took_s = time.monotonic() - began
         (kept,) = running.call("GET", f"/api/v1/tasks/{task}/artifacts")["artifacts"]
+        fetched = fetch(running, kept["id"])
         after = peaks(running)
 
     grown = {name: round(after[name] - before[name], 1) for name in before}
-    print(f"\n{size_mib} MiB in {took_s:.1f} s; grown by MiB: {grown}; at most MiB: {after}")
+    print(f"\n{size_mib} MiB up in {took_s:.1f} s, and down; grown by MiB: {grown}; at most MiB: {after}")
     assert done["state"] == "completed", done["reason"]
     assert kept["size_bytes"] == size_mib * MIB
-    assert kept["sha256"] == hashlib.file_digest(_Zeros(size_mib * MIB), "sha256").hexdigest()  # type: ignore[arg-type]  # it reads like a file
+    assert kept["sha256"] == fetched == hashlib.file_digest(_Zeros(size_mib * MIB), "sha256").hexdigest()  # type: ignore[arg-type]  # it reads like a file
     assert len(done["result"]["output"]) <= 64 << 10
     assert max(grown.values()) < ROOM_MIB
 

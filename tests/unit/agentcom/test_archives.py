@@ -1,13 +1,15 @@
 """The promise of unpacking: nothing is written outside the folder, whatever an archive says, and none grows for ever.
 
-``AGENTCOM_ARCHIVES=100000`` tries so many hostile archives instead of a few hundred.
+``./run soak`` tries 100,000 hostile archives instead of a few hundred (``AGENTCOM_ARCHIVES``: another number).
 """
 
+import contextlib
 import io
 import os
 import random
 import stat
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ import pytest
 from agentcom.archives import Limits, extract, place
 from protocol.errors import BadInput
 
-TRIES = int(os.environ.get("AGENTCOM_ARCHIVES", "300"))
+TRIES = int(os.environ.get("AGENTCOM_ARCHIVES", "100000"))
+LIMITS = Limits(files=20, ratio=20, free_bytes=64 << 10)
 CLIMBS = (
     "../out.txt", "a/../../out.txt", "/tmp/out.txt", "..", "./../out.txt", "a/./../../out.txt", "C:\\out.txt",
     "C:out.txt", "..\\out.txt", "a\\..\\..\\out.txt", "//host/out.txt", "a/" * 100 + "x", "x" * 300, "a\0b",
@@ -132,22 +135,29 @@ def test_a_name_of_megabytes_is_not_read(tmp_path: Path) -> None:
         extract(made, tmp_path / "out")
 
 
+def filling(chance: random.Random) -> bytes:
+    """Some bytes; now and then a bomb."""
+    return bytes(1 << 20) if chance.random() < 0.05 else b"x" * chance.randint(0, 50)
+
+
 def hostile(chance: random.Random, path: Path) -> Path:
     """An archive with good and bad entries, links among them, perhaps cut off or with some bytes wrong."""
     names = [chance.choice(CLIMBS if chance.random() < 0.3 else GOOD) for _ in range(chance.randint(1, 5))]
     if chance.random() < 0.5:
-        kinds = (tarfile.REGTYPE, tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
+        kinds = (tarfile.REGTYPE, tarfile.REGTYPE, tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE,
+                 tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)  # fmt: skip
         entries = []
         for name in names:
             kind = chance.choice(kinds)
             link = chance.choice(["..", "/", "../outside", "a.txt", "b"])
-            entries.append((entry(name.replace("\0", "0"), kind, link), b"x" * chance.randint(0, 50)))
+            entries.append((entry(name.replace("\0", "0"), kind, link), filling(chance)))
             if kind == tarfile.SYMTYPE and chance.random() < 0.7:  # a link first, then something through it
                 entries.append((entry(f"{name.replace(chr(0), '0')}/through.txt"), b"x"))
         entries = [(e, c if e.type == tarfile.REGTYPE else b"") for e, c in entries]
         tar_of(path, entries, chance.choice(["w", "w:gz"]))
     else:
-        zip_of(path, [(n, b"x" * chance.randint(0, 50), chance.choice([0, 0o120777, 0o100644])) for n in names])
+        modes = [0, 0o120777, 0o100644, 0o020666, 0o060666, 0o010644]
+        zip_of(path, [(name, filling(chance), chance.choice(modes)) for name in names])
     raw = bytearray(path.read_bytes())
     for _ in range(chance.choice([0, 0, 1, 5])):
         raw[chance.randrange(len(raw))] = chance.randrange(256)
@@ -155,18 +165,19 @@ def hostile(chance: random.Random, path: Path) -> Path:
     return path
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_no_hostile_archive_writes_outside_or_makes_a_link(tmp_path: Path) -> None:
-    chance, refused = random.Random(7), 0
+def try_many(tmp_path: Path, tries: int, seed: int) -> None:
+    chance, refused = random.Random(seed), 0
     room = tmp_path / "room"
-    for _ in range(TRIES):
+    for _ in range(tries):
         out = room / "out"
         out.mkdir(parents=True)
         (room / "outside").mkdir()
         try:
-            extract(hostile(chance, tmp_path / "archive"), out)
+            extract(hostile(chance, tmp_path / "archive"), out, LIMITS)
         except BadInput:
             refused += 1
+        most = max(LIMITS.free_bytes, LIMITS.ratio * (tmp_path / "archive").stat().st_size)
+        assert sum(path.stat().st_size for path in everything(out) if path.is_file()) <= most
         assert sorted(path.name for path in room.iterdir()) == ["out", "outside"]
         assert list((room / "outside").iterdir()) == []
         for path in sorted(everything(room), reverse=True):
@@ -174,5 +185,66 @@ def test_no_hostile_archive_writes_outside_or_makes_a_link(tmp_path: Path) -> No
             assert path.is_dir() or path.is_file()
             path.rmdir() if path.is_dir() else path.unlink()
 
-    assert 0 < refused < TRIES
+    print(f"\n{tries:,} hostile archives: {refused:,} refused, 0 wrote outside")
+    assert 0 < refused < tries
     assert not Path("/tmp/out.txt").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_no_hostile_archive_writes_outside_or_makes_a_link(tmp_path: Path) -> None:
+    try_many(tmp_path, 300, 7)
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_soak_no_hostile_archive_writes_outside_or_makes_a_link(tmp_path: Path) -> None:
+    try_many(tmp_path, TRIES, 8)
+
+
+def race(tmp_path: Path, tries: int) -> None:
+    """Unpack while somebody swaps a folder for a link to another one, as fast as that goes."""
+    out, outside, over = tmp_path / "out", tmp_path / "outside", threading.Event()
+    (out / "d").mkdir(parents=True)
+    outside.mkdir()
+    (tmp_path / "link").symlink_to(outside)
+    made = tar_of(tmp_path / "a.tar", [(entry(f"d/{number}"), b"x") for number in range(20)])
+    swaps = 0
+
+    def swap() -> None:
+        nonlocal swaps
+        while not over.is_set():
+            with contextlib.suppress(OSError):  # it was made again meanwhile
+                (out / "d").rename(tmp_path / f"was-{swaps}")
+                (tmp_path / "link").rename(out / "d")
+                (out / "d").rename(tmp_path / "link")
+                (tmp_path / f"was-{swaps}").rename(out / "d")
+            if not (tmp_path / "link").is_symlink():
+                (out / "d").rename(tmp_path / "link")
+            swaps += 1
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    refused = 0
+    try:
+        for _ in range(tries):
+            try:
+                extract(made, out, force=True)
+            except BadInput:
+                refused += 1
+    finally:
+        over.set()
+        swapping.join()
+
+    escaped = len(list(outside.iterdir()))
+    print(f"\n{tries:,} archives, {swaps:,} times a link for a folder: {refused:,} refused, {escaped} files outside")
+    assert escaped == 0
+    assert swaps > 0
+
+
+def test_a_link_that_takes_the_place_of_a_folder_meanwhile_leads_nowhere(tmp_path: Path) -> None:
+    race(tmp_path, 100)
+
+
+@pytest.mark.soak
+def test_soak_a_link_that_takes_the_place_of_a_folder_meanwhile_leads_nowhere(tmp_path: Path) -> None:
+    race(tmp_path, TRIES // 10)
