@@ -234,7 +234,10 @@ class EndpointView(Struct, kw_only=True):
     until: datetime | None = None
     """When its cooldown, or the trial after it, is over."""
     parallel: int = 0
-    """Requests that it answers at a time; 0: unknown."""
+    """Requests that it says that it answers at a time; 0: it does not say."""
+    turns: int = 0
+    proved: int = 0
+    """Requests that it is given at a time now, learnt where it does not say; and that were seen not to wait."""
 
 
 class EndpointList(Struct, kw_only=True):

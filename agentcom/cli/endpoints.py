@@ -34,6 +34,7 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
             health_of(endpoint),
             endpoint.kind.value,
             "local" if endpoint.local else "cloud",
+            str(endpoint.turns or ""),
             endpoint.host or "",
             endpoint.url,
             ", ".join(f"{model.name} ({model.residency.value})" for model in endpoint.models),
@@ -41,7 +42,7 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
         )
         for endpoint in found.endpoints
     ]
-    head = ("endpoint", "state", "health", "kind", "where", "host", "url", "models", "detail")
+    head = ("endpoint", "state", "health", "kind", "where", "turns", "host", "url", "models", "detail")
     output.table(head, rows, empty="no endpoints; add one with: agentcom endpoints add KIND URL")
 
 

@@ -240,6 +240,10 @@ class Speeds:
         known = self._turns.get(*server)
         return known if known is not None and known.told == endpoint.parallel else first(endpoint)
 
+    def knows_turns(self, server: ServerKey) -> bool:
+        """Whether anything was seen of how many requests at a time the server takes."""
+        return self._turns.get(*server) is not None
+
     def answered(
         self, server: ServerKey, endpoint: EndpointReport, crowd: int, *, queue_s: float | None, model_s: float
     ) -> None:

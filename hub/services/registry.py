@@ -16,7 +16,7 @@ from msgspec.structs import asdict, replace
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.health import HALF_OPEN, MAX_PROBLEM_CHARS, OFFLINE, UNKNOWN, Health
-from hub.core.speeds import ServerKey
+from hub.core.speeds import ServerKey, Speeds
 from hub.store.endpoint_changes import EndpointRow, PutEndpoint, RemoveEndpoint
 from hub.store.rows import at
 from hub.store.store import Start, Store
@@ -73,9 +73,17 @@ class Registry:
     """The use cases around endpoints."""
 
     def __init__(
-        self, store: Store, fleet: Fleet, clock: Clock, probe: Probe, health: HealthPort, *, check_s: float = CHECK_S
+        self,
+        store: Store,
+        fleet: Fleet,
+        clock: Clock,
+        probe: Probe,
+        health: HealthPort,
+        *,
+        check_s: float = CHECK_S,
+        speeds: Speeds | None = None,
     ) -> None:
-        self._check_s = check_s
+        self._check_s, self._speeds = check_s, speeds or Speeds()
         self._store, self._fleet, self._clock, self._probe, self._care = store, fleet, clock, probe, health
         self._added: dict[str, EndpointRow] = {}
         self._look_now = asyncio.Event()
@@ -290,6 +298,7 @@ class Registry:
             for agent in agents
             if agent.name in online and (not host or any(own == key for own, _ in self._own_of(agent)))
         ]
+        turns = self._speeds.turns(key, seen)
         state, detail = _shown(health, bool(host), [agent.name for agent in agents], bool(online))
         last_seen_ms = max((agent.last_seen_ms or 0 for agent in agents if host), default=0)
         return EndpointView(
@@ -308,6 +317,8 @@ class Registry:
             since=at(health.since_ms or None),
             until=at(health.until_ms),
             parallel=seen.parallel,
+            turns=1 if health.is_on_trial else turns.most,
+            proved=turns.proved if self._speeds.knows_turns(key) else 0,
         )
 
     def _event(self, kind: EventKind, endpoint: str, **facts: object) -> Event:

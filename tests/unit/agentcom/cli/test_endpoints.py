@@ -90,14 +90,15 @@ async def test_a_list_says_how_each_endpoint_does_and_for_how_long(
 ) -> None:
     monkeypatch.setenv("AGENTCOM_TOKEN", "acm_x")
     until = (datetime.now(UTC) + timedelta(hours=2, minutes=30)).isoformat()
-    listed = ADDED | {"state": "degraded", "health": "cooldown", "until": until, "detail": "HTTP 429"}
+    listed = ADDED | {"state": "degraded", "health": "cooldown", "until": until, "detail": "HTTP 429", "turns": 3}
     script.then(replies({"endpoints": [listed], "next_cursor": None}))
 
     status = await asyncio.to_thread(run, ["endpoints", "--hub", script.url])
 
     assert status == 0
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split() == ["endpoint", "state", "health", "kind", "where", "host", "url", "models", "detail"]
+    assert head.split() == ["endpoint", "state", "health", "kind", "where", "turns", "host", "url", "models", "detail"]
+    assert "local  3 " in line
     assert "degraded  cooldown 2h  ollama" in line
 
 

@@ -10,11 +10,15 @@ import pytest
 
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
+from hub.core.health import Health
+from hub.core.speeds import Speeds
+from hub.core.turns import PATIENCE
 from hub.services.health import EndpointHealth
 from hub.services.registry import EndpointExists, Registry
 from hub.store.endpoint_changes import RemoveEndpoint
 from hub.store.sqlite import SqliteStore
 from protocol.api import EndpointBody, EndpointPatch
+from protocol.endpoints import EndpointState
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, NotFound
 from protocol.events import Event, EventKind
 from protocol.listing import Listed
@@ -108,6 +112,8 @@ class Gated:
     store: SqliteStore
     gate: Gate
     registry: Registry
+    fleet: Fleet
+    speeds: Speeds
 
     async def changing(self, **change: Any) -> "asyncio.Task[Any]":
         """Somebody changes the endpoint; it is being probed."""
@@ -125,8 +131,9 @@ class Gated:
 async def gated() -> AsyncIterator[Gated]:
     store = SqliteStore(":memory:")
     await store.open()
-    fleet, clock, gate = Fleet(), SystemClock(), Gate()
-    made = Gated(store, gate, Registry(store, fleet, clock, gate, EndpointHealth(store, fleet, clock, Random(1))))
+    fleet, clock, gate, speeds = Fleet(), SystemClock(), Gate(), Speeds()
+    health = EndpointHealth(store, fleet, clock, Random(1))
+    made = Gated(store, gate, Registry(store, fleet, clock, gate, health, speeds=speeds), fleet, speeds)
     gate.open.set()
     await made.registry.add(EndpointBody(kind=EndpointKind.OLLAMA, url=URL, id="big"), by="x")
     yield made
@@ -173,3 +180,22 @@ async def test_an_added_endpoint_that_has_no_time_to_list_its_models_stays_up(ga
         states.append((seen.state, seen.detail, [model.name for model in seen.models]))
 
     assert states == [("up", "it answers 503", ["m"]), ("down", "it is gone", ["m"])]
+
+
+async def test_it_is_shown_how_many_requests_at_a_time_an_endpoint_is_given(gated: Gated) -> None:
+    shown = []
+
+    def note() -> None:
+        seen = gated.registry.endpoint("big")
+        shown.append((seen.turns, seen.proved))
+
+    note()
+    report = gated.fleet.seen["", "big"]
+    for _ in range(PATIENCE):  # all of its turns were taken, and nobody waited
+        gated.speeds.answered(("", "big"), report, 1, queue_s=0.0, model_s=1.0)
+    gated.speeds.answered(("", "big"), report, 2, queue_s=0.0, model_s=1.0)
+    note()
+    gated.fleet.health["", "big"] = Health(state=EndpointState.HALF_OPEN)
+    note()
+
+    assert shown == [(1, 0), (2, 2), (1, 2)]
