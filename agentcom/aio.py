@@ -20,6 +20,7 @@ from agentcom import settings
 from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
+from agentcom.holding import HoldCalls
 from agentcom.projects import ProjectCalls
 from agentcom.reviews import ReviewCalls
 from protocol import schema
@@ -71,7 +72,7 @@ class Ticket(Struct, kw_only=True):
     expires_at: datetime
 
 
-class AsyncClient(Files, ProjectCalls, BudgetCalls, ReviewCalls):
+class AsyncClient(Files, ProjectCalls, BudgetCalls, ReviewCalls, HoldCalls):
     """A hub, seen from a program with an event loop.
 
     Args:
@@ -272,14 +273,6 @@ class AsyncClient(Files, ProjectCalls, BudgetCalls, ReviewCalls):
             Conflict: it is final already.
         """
         return await self._post(f"/tasks/{_id(task)}/cancel", TaskView, CancelBody(reason=reason))
-
-    async def retry(self, task: TaskRef) -> TaskView:
-        """Run a dead task again: one whose retries are spent.
-
-        Raises:
-            Conflict: it is not dead.
-        """
-        return await self._post(f"/tasks/{_id(task)}/retry", TaskView)
 
     # --- machines and models --------------------------------------------------------------------------------------
 

@@ -196,6 +196,30 @@ class Client:
         """Fail work that waits for a person; ``again``: send it back with the reason."""
         return self._run(self._client.reject(task, reason, again=again, epoch=epoch))
 
+    def pause(self, task: TaskRef, reason: str = "") -> TaskView:
+        """Have a task stop at the end of its turn, and wait."""
+        return self._run(self._client.pause(task, reason))
+
+    def resume_task(self, task: TaskRef) -> TaskView:
+        """Let a paused task go on."""
+        return self._run(self._client.resume_task(task))
+
+    def take(self, task: TaskRef, reason: str = "") -> TaskView:
+        """Take a task over from its agent."""
+        return self._run(self._client.take(task, reason))
+
+    def hand_back(self, task: TaskRef, note: str = "") -> TaskView:
+        """Let a task go on that a person had taken over; the note goes into what the model is told next."""
+        return self._run(self._client.hand_back(task, note))
+
+    def reclaim(self, agent: str) -> AgentView:
+        """Take the GPU of an agent's machine back."""
+        return self._run(self._client.reclaim(agent))
+
+    def give_back(self, agent: str) -> AgentView:
+        """Give the GPU of an agent's machine to work again."""
+        return self._run(self._client.give_back(agent))
+
     def artifacts(self, task: TaskRef) -> ArtifactList:
         """Files that the attempts of a task have left."""
         return self._run(self._client.artifacts(task))

@@ -232,6 +232,7 @@ async def _assemble(
         Services(
             *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
             hub.progress,
+            hub.pausing,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate),
         ),
         sessions=Sessions(clock),

@@ -34,6 +34,7 @@ from hub.services.intake import Intake
 from hub.services.learning import Learning
 from hub.services.mates import Mates
 from hub.services.membership import Membership
+from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.prewarming import Prewarming
 from hub.services.progress import Progress
@@ -69,6 +70,7 @@ class Parts:
     insight: Insight
     presence: Presence
     progress: Progress
+    pausing: Pausing
     hosts: Hosts
     registry: Registry
     endpoint_health: EndpointHealth
@@ -102,6 +104,7 @@ class Parts:
             self.mates.run,
             self.learning.run,
             self.prewarming.run,
+            self.pausing.run,
             self.budgets.run,
             lambda: self.store.listen(self.mates.listen),
             *((self.watch.run,) if self.watch else ()),
@@ -203,7 +206,10 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         hubs=lambda: membership.urls,
         on_heartbeat=heard,
     )
-    progress = Progress(store, presence.holds)
+    progress, pausing = (
+        Progress(store, presence.holds),
+        Pausing(store, fleet, window, links, clock, on_delayed=sweeper.due),
+    )
     mates = Mates(
         store,
         fleet,
@@ -318,6 +324,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         insight=insight,
         presence=presence,
         progress=progress,
+        pausing=pausing,
         hosts=hosts,
         registry=registry,
         endpoint_health=endpoint_health,

@@ -25,7 +25,7 @@ from protocol.model import (
     TaskState,
     Usage,
 )
-from protocol.progress import ProgressView
+from protocol.progress import HoldView, ProgressView
 from protocol.reviews import ReviewView
 
 PREFIX: Final = "/api/v1"
@@ -98,6 +98,8 @@ class TaskView(TaskSummary, kw_only=True):
     retries_left: int
     ready_at: datetime | None
     """When a delayed or retried task may start; ``None``: now."""
+    hold: HoldView | None = None
+    """Who holds it up, if anybody does."""
     progress: ProgressView | None = None
     """How far the work had come when it was last kept, while the task has not ended."""
     reviews: tuple[ReviewView, ...] = ()

@@ -24,6 +24,9 @@ class EventKind(StrEnum):
     TASK_FAILED = "task_failed"
     TASK_CANCELLED = "task_cancelled"
     TASK_REQUEUED = "task_requeued"
+    TASK_PAUSING = "task_pausing"  # its attempt is to stop at the end of its turn
+    TASK_PAUSED = "task_paused"
+    TASK_RESUMED = "task_resumed"
     TASK_DEAD = "task_dead"
     TASK_CLIMBED = "task_climbed"
     TASK_FELL_BACK = "task_fell_back"

@@ -119,6 +119,8 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """The machine; what has not changed since the last one on this connection may be left out."""
     troubles: tuple[EndpointTrouble, ...] | None = None
     """LLM endpoints that do not answer or refuse work, when that changed; those that do not answer are in no report."""
+    reclaimed: str | None = None
+    """Who has taken the GPU of the machine back, when that changed; empty: it is given again."""
 
 
 class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -203,6 +205,28 @@ class Cancel(Ordered, frozen=True, kw_only=True, tag="cancel"):
     reason: str
 
 
+class Pause(Ordered, frozen=True, kw_only=True, tag="pause"):
+    """Stop the attempt at the end of its turn, to go on later (``on``), or do not stop it after all.
+
+    Only for sidecars with the capability :data:`protocol.progress.PAUSE`, and for work of a model. The report that
+    follows has the state ``cancelled`` and the code :data:`protocol.progress.PAUSED`.
+    """
+
+    attempt: AttemptId
+    reason: str = ""
+    on: bool = True
+
+
+class Reclaim(Ordered, frozen=True, kw_only=True, tag="reclaim"):
+    """The owner of the machine wants its GPU back (``on``), or gives it again; heartbeats say what is so.
+
+    Only for sidecars with the capability :data:`protocol.progress.PAUSE`.
+    """
+
+    on: bool
+    by: str = ""
+
+
 class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
     """Take no new attempts (``on``), or take them again."""
 
@@ -263,6 +287,8 @@ AnyMessage = (
     | Log
     | Report
     | Cancel
+    | Pause
+    | Reclaim
     | Drain
     | Prewarm
     | Ack
@@ -270,6 +296,9 @@ AnyMessage = (
     | Pong
     | Error
 )
+
+Wish = Prewarm | Pause | Reclaim
+"""What a hub wants of a sidecar beside the life and death of attempts."""
 
 KINDS: Final[dict[str, type[Message]]] = {
     str(kind.__struct_config__.tag): kind
@@ -284,6 +313,8 @@ KINDS: Final[dict[str, type[Message]]] = {
         Log,
         Report,
         Cancel,
+        Pause,
+        Reclaim,
         Drain,
         Prewarm,
         Ack,

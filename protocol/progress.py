@@ -7,6 +7,7 @@ attempt that was lost, or stopped by a person, its successor asks for (:class:`L
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from msgspec import Struct
@@ -22,6 +23,17 @@ FOLDER: Final = ".agentcom"
 DOCUMENT: Final = f"{FOLDER}/progress.json"
 MAX_DOCUMENT_BYTES: Final = 8 << 20
 MAX_NOTE_CHARS: Final = 4_000
+
+
+MODELS_DO: Final = frozenset({"agent", "chat"})
+"""Executors whose work can stop and go on later: one between two turns, the other from its beginning."""
+
+
+class HoldKind(StrEnum):
+    """Why a task is held up."""
+
+    PAUSE = "pause"  # it is to wait
+    TAKE = "take"  # a person works on it
 
 
 def wip_ref(task: str, epoch: int) -> str:
@@ -77,6 +89,29 @@ class Left(Struct, frozen=True, kw_only=True):
     saved: Saved | None = None
     note: str = ""
     """What the person wrote who has handed the task back."""
+
+
+class HoldView(Struct, kw_only=True):
+    """A task that a person holds up; ``by`` is the id of their token."""
+
+    kind: HoldKind
+    by: str
+    reason: str
+    at: datetime
+    stopping: bool
+    """Its attempt is still at work, until the end of its turn."""
+
+
+class PauseBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /tasks/{id}/pause`` and ``/take``; the body may be left out."""
+
+    reason: str = ""
+
+
+class HandBackBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /tasks/{id}/hand-back``; the body may be left out. The note goes into what the model is told next."""
+
+    note: str = ""
 
 
 class ProgressView(Struct, kw_only=True):

@@ -31,9 +31,9 @@ from protocol.messages import (
     Hello,
     Message,
     Ordered,
-    Prewarm,
     Verdict,
     Welcome,
+    Wish,
 )
 from protocol.model import AttemptId, EndpointReport
 from protocol.session import Session
@@ -74,8 +74,8 @@ class Owner(Protocol):
     def drain(self, *, on: bool) -> None:
         """Take no new attempts, or take them again."""
 
-    def prewarm(self, message: Prewarm) -> None:
-        """Work for a model will come soon, or will not after all."""
+    def wish(self, message: Wish) -> None:
+        """Something that is no matter of an attempt's life or death."""
 
     def fence(self) -> None:
         """Every lease may be over soon: stop all work."""
@@ -348,8 +348,8 @@ class Link:
                 owner.cancelled(message)
             case Drain():
                 owner.drain(on=message.on)
-            case Prewarm():
-                owner.prewarm(message)
+            case _ if isinstance(message, Wish):
+                owner.wish(message)
             case Error(fatal=True):
                 raise refusal_in(message)
             case Error():

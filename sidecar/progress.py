@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import Final
 
 import msgspec
 import structlog
@@ -30,7 +31,12 @@ from sidecar.shelf import Shelf
 from sidecar.wip import Snapshot, WipWorkspaces
 from sidecar.workspace import Workspace
 
+LOST: Final = "An earlier attempt at this task was cut off. Its files are not here: do the task, and mind what failed."
+
 log = structlog.get_logger(__name__)
+PATIENT_TRIES: Final = 30
+PAUSE_S: Final = 1.0
+"""How often, and how far apart, the last turn before a stop is tried to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,36 +150,43 @@ class Progress:
         """
         if self._shelf is None:
             return ""
-        try:
-            tree = await self._snap(workspace, saved.model)
-            await self._bring(self._shelf, workspace, saved)
-        except (WorkFailed, OSError) as exc:
-            self._tell(str(exc))
-            return ""
-        return tree
+        tree, tries = "", 0
+        while True:
+            try:
+                tree = await self._snap(workspace, saved.model)
+                if await self._bring(self._shelf, workspace, saved):
+                    return tree
+            except (WorkFailed, OSError) as exc:
+                self._tell(str(exc))
+            tries += 1
+            if not self.asked or tries == PATIENT_TRIES:
+                return tree
+            await asyncio.sleep(PAUSE_S)  # it is to stop here: what was done is worth waiting for a hub that comes back
 
     async def _snap(self, workspace: Workspace, model: str) -> str:
         message = draft_message(self._spec, self._attempt, model)
         self._snapshot = await self._workspaces.snapshot(workspace, message, self._snapshot)
         return f"{self._snapshot.tree} {self._snapshot.head}"
 
-    async def _bring(self, shelf: Shelf, workspace: Workspace, saved: Saved) -> None:
+    async def _bring(self, shelf: Shelf, workspace: Workspace, saved: Saved) -> bool:
         snapshot = self._snapshot
         assert snapshot is not None, "it was just made"
         if snapshot is not self._kept:
             if not await self._place(shelf, workspace, snapshot):
                 self._tell("its files could not be kept")
-                return
+                return False
             self._kept = snapshot
         told = replace(saved, commit=snapshot.commit, ref=self._ref, bundle=self._bundle)
         raw = msgspec.json.encode(told)
         if len(raw) > MAX_DOCUMENT_BYTES:
             self._tell("the conversation is too long to be kept")
-            return
+            return True  # it gets no shorter
         file = self._folder / DOCUMENT
         await asyncio.to_thread(_write, file, raw)
         if not await shelf.put(self._attempt, Tree(self._folder), DOCUMENT):
             self._tell("the hub did not take it")
+            return False
+        return True
 
     async def _place(self, shelf: Shelf, workspace: Workspace, snapshot: Snapshot) -> bool:
         if self._pushes and workspace.cache is not None:

@@ -39,14 +39,14 @@ from sidecar.core.purse import Purse
 from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, inherited, lead, verdict
 from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, failure_of
-from sidecar.executors.base import Execution, Executor, Work
+from sidecar.executors.base import Execution, Executor, Pauses, Work
 from sidecar.executors.transcript import Transcript
 from sidecar.keep import Depot
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.passage import Passages
 from sidecar.process import Processes
-from sidecar.progress import Before, Progress, saved
+from sidecar.progress import LOST, Before, Progress, saved
 from sidecar.proof import Proof
 from sidecar.repository import PUSH, Repository
 from sidecar.sandbox.cell import Cell, Level, Sandbox
@@ -67,8 +67,6 @@ MORE_FIXES: Final = 2
 """Iterations that an attempt with more effort may make beyond those of its budget."""
 
 _MAX_SUMMARY_CHARS: Final = 4_000
-
-_LOST: Final = "An earlier attempt at this task was cut off. Its files are not here: do the task, and mind what failed."
 
 log = structlog.get_logger(__name__)
 
@@ -405,10 +403,11 @@ class Rounds:
 
     # --- work in progress -------------------------------------------------------------------------------------------
 
-    def pause(self, reason: str) -> bool:
-        """Stop at the end of the turn; whether this work has such an end."""
-        self._progress.asked = reason
-        return self._executor.has_turns
+    def pause(self, reason: str) -> Pauses:
+        """Stop at the end of the turn; when this work can stop at all."""
+        if self._executor.pauses == "turn":
+            self._progress.asked = reason
+        return self._executor.pauses
 
     def go_on(self) -> None:
         """Do not stop after all."""
@@ -424,7 +423,7 @@ class Rounds:
             self._remark(f"[goes on behind turn {was.turn} of iteration {was.iteration}]")
         else:
             self._before = dataclasses.replace(before, transcript=None)
-            self._lost = _LOST
+            self._lost = LOST
             self._remark("[the work so far cannot be had here: it begins anew, with what is left of the budget]")
 
     async def _reached(self, workspace: Workspace, transcript: Transcript | None = None) -> None:

@@ -8,25 +8,38 @@ report until the hub has it. The work itself comes from a workshop (``sidecar/wo
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from protocol import codec
 from protocol.errors import BadInput, MalformedFrame
-from protocol.loads import Answering
-from protocol.messages import Accept, Assign, Cancel, HeldAttempt, Message, Prewarm, Progress, Reject, Report
+from protocol.messages import (
+    Accept,
+    Assign,
+    Cancel,
+    HeldAttempt,
+    Pause,
+    Prewarm,
+    Progress,
+    Reclaim,
+    Reject,
+    Report,
+    Wish,
+)
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
+from protocol.progress import PAUSED
 from protocol.redaction import Redactor
 from sidecar.core.attempt import Standing, after, step
 from sidecar.core.outcome import Ending, fit_result
+from sidecar.held import Held, Key, decoded, key
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
+from sidecar.outlet import Outlet as Outlet  # noqa: PLC0414 - it was here first, and is passed on
 from sidecar.tails import Tail, Tails
-from sidecar.workshop import Work, Workshop
+from sidecar.workshop import Workshop
 
 log = structlog.get_logger(__name__)
 
@@ -38,46 +51,6 @@ _NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED)
 _NOOP_RESULT: Final = TaskResult(
     execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),)
 )
-
-Key = tuple[str, int]
-
-
-class Outlet(Protocol):
-    """The line to the hub (``sidecar/link.py``)."""
-
-    def send(self, message: Message) -> None:
-        """Send a message, sooner or later."""
-        ...
-
-    def touch(self) -> None:
-        """Have the journal committed soon."""
-        ...
-
-    def beat(self) -> None:
-        """Send a heartbeat now."""
-        ...
-
-    @property
-    def log_room(self) -> int:
-        """Bytes of live output that it takes now."""
-        ...
-
-
-@dataclass(slots=True)
-class _Held:
-    """An attempt that this sidecar holds, in work or with a report that the hub does not have yet."""
-
-    attempt: AttemptId
-    standing: Standing
-    report: Report | None = None
-    work: asyncio.Task[Ending] | None = None
-    rounds: Work | None = None
-    live: LiveLog | None = None
-    tail: Tail | None = None
-    answering: Callable[[], Answering] | None = None
-    stop_event: str = ""
-    stop_reason: str = ""
-    is_unwanted: bool = False
 
 
 class Runner:
@@ -108,13 +81,14 @@ class Runner:
         self._name, self._slots, self._workshop = name, slots, workshop
         self._journal, self._outlet, self._leases, self._tails = journal, outlet, leases, tails
         self._redactor = redactor or Redactor()
-        self._held: dict[Key, _Held] = {}
+        self._held: dict[Key, Held] = {}
         self._rejected: dict[Key, None] = {}
         self._told: list[Tail] = []  # of ended work; each goes when its report stands
         self._in_work = 0
         self._drained_by_hub = False
         self._is_leaving = False
         self.on_prewarm: Callable[[Prewarm], None] = lambda _wish: None
+        self.on_reclaim: Callable[[Reclaim], None] = lambda _wish: None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -157,17 +131,17 @@ class Runner:
     def recover(self) -> None:
         """Take up what an earlier boot left: reports are sent again, work that was cut off is reported as lost."""
         for entry in self._journal.reports():
-            report = _decoded(entry.report or b"")
+            report = decoded(entry.report or b"")
             if report is None:
                 log.error("report_unreadable", task=entry.attempt.task, epoch=entry.attempt.epoch, next="dropped")
                 self._journal.acknowledged(entry.attempt)
                 continue
             standing = Standing(entry.state, entry.iteration)
-            self._held[_key(entry.attempt)] = _Held(entry.attempt, standing, report)
+            self._held[key(entry.attempt)] = Held(entry.attempt, standing, report)
             self._outlet.send(report)
         for entry in self._journal.held():
-            held = _Held(entry.attempt, Standing(entry.state, entry.iteration))
-            self._held[_key(entry.attempt)] = held
+            held = Held(entry.attempt, Standing(entry.state, entry.iteration))
+            self._held[key(entry.attempt)] = held
             result = TaskResult(
                 execution_ok=False,
                 verified=None,
@@ -209,14 +183,14 @@ class Runner:
     def assigned(self, message: Assign) -> None:
         """Take the attempt, or say why not; one that is held already is only confirmed again."""
         attempt = message.attempt
-        held = self._held.get(_key(attempt))
+        held = self._held.get(key(attempt))
         if held is not None and not held.is_unwanted:
             self._confirm(held)
             return
         if held is not None:
             self._reject(attempt, "stopping", "an earlier assignment of this attempt is still being stopped")
             return
-        if _key(attempt) in self._rejected:
+        if key(attempt) in self._rejected:
             # The hub has not heard it yet; when it does it gives the task away, perhaps in the middle of the work.
             self._reject(attempt, "rejected", "an earlier assignment of this attempt was not taken")
             return
@@ -237,19 +211,19 @@ class Runner:
 
     def cancelled(self, message: Cancel) -> None:
         """Stop the attempt, and report that it stopped."""
-        held = self._held.get(_key(message.attempt))
+        held = self._held.get(key(message.attempt))
         if held is not None:
             self._stop(held, "cancel", message.reason)
 
     def forget(self, attempt: AttemptId) -> None:
         """The hub has its report, or wants nothing more of it: stop it if it runs, and drop it."""
-        held = self._held.get(_key(attempt))
+        held = self._held.get(key(attempt))
         if held is None:
             return
         self._journal.acknowledged(attempt)
         self._outlet.touch()
         if held.work is None:
-            del self._held[_key(attempt)]
+            del self._held[key(attempt)]
         else:
             held.is_unwanted = True
             self._workshop.hurry(attempt)  # somebody else may be at it already
@@ -261,10 +235,39 @@ class Runner:
             log.info("drain_changed", on=on, by="hub")
         self._drained_by_hub = on
 
-    def prewarm(self, message: Prewarm) -> None:
-        """Work for a model will come soon, or will not after all."""
-        if not self.is_draining:
-            self.on_prewarm(message)
+    def wish(self, message: Wish) -> None:
+        """Something that is no matter of an attempt's life or death."""
+        match message:
+            case Pause():
+                self._pause(message)
+            case Reclaim():
+                self.on_reclaim(message)
+            case Prewarm() if not self.is_draining:
+                self.on_prewarm(message)
+            case _:
+                pass
+
+    def _pause(self, message: Pause) -> None:
+        held = self._held.get(key(message.attempt))
+        if held is not None and held.rounds is not None and message.on:
+            self._halt(held, message.reason)
+        elif held is not None and held.rounds is not None:
+            held.rounds.go_on()
+
+    def _halt(self, held: Held, reason: str) -> None:
+        """Stop work of a model: at the end of its turn, or at once if it knows no turns."""
+        assert held.rounds is not None, "it is in work"
+        how = held.rounds.pause(reason)
+        if how == "at once":
+            self._stop(held, "pause", reason)
+
+    def clear(self, is_local: Callable[[str], bool], reason: str, grace_s: float) -> None:
+        """Stop all work of models on this host: at the end of a turn, or ``grace_s`` from now behind the last one."""
+        for held in list(self._held.values()):
+            if held.work is not None and held.endpoint and is_local(held.endpoint):
+                self._halt(held, reason)
+                if held.rounds is not None and held.rounds.pause(reason) == "turn":
+                    asyncio.get_running_loop().call_later(grace_s, self._stop, held, "pause", reason)
 
     def fence(self) -> None:
         """Leases may be over soon: stop that work, because the hub may be about to give it to somebody else."""
@@ -305,12 +308,12 @@ class Runner:
 
     def _reject(self, attempt: AttemptId, code: str, reason: str) -> None:
         log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, code=code, why=reason)
-        self._rejected[_key(attempt)] = None
+        self._rejected[key(attempt)] = None
         while len(self._rejected) > MAX_REJECTED:
             del self._rejected[next(iter(self._rejected))]
         self._outlet.send(Reject(attempt=attempt, code=code, reason=self._redactor.text(reason)))
 
-    def _confirm(self, held: _Held) -> None:
+    def _confirm(self, held: Held) -> None:
         self._outlet.send(Accept(attempt=held.attempt))
         if held.report is not None:
             self._outlet.send(held.report)
@@ -318,15 +321,15 @@ class Runner:
     def _pass_noop(self, attempt: AttemptId) -> None:
         """Accept and report in one go: no workspace, no child, no task; one row in the journal."""
         report = Report(attempt=attempt, state=_NOOP_ENDED.state, result=_NOOP_RESULT)
-        self._held[_key(attempt)] = _Held(attempt, _NOOP_ENDED, report)
+        self._held[key(attempt)] = Held(attempt, _NOOP_ENDED, report)
         self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report), must_last=False)
         self._outlet.send(Accept(attempt=attempt))
         self._outlet.send(report)
 
     def _begin(self, message: Assign, spec: TaskSpec, executor: str) -> None:
         attempt = message.attempt
-        held = _Held(attempt, step(Standing(), "accept"))
-        self._held[_key(attempt)] = held
+        held = Held(attempt, step(Standing(), "accept"), endpoint=message.routing.endpoint)
+        self._held[key(attempt)] = held
         self._in_work += 1
         self._idle.clear()
         self._journal.accept(attempt, bytes(message.spec))
@@ -352,7 +355,7 @@ class Runner:
         held.work = asyncio.create_task(held.rounds.work(), name=f"attempt-{attempt.task}-e{attempt.epoch}")
         held.work.add_done_callback(lambda work: self._ended(held, work))
 
-    def _advance(self, held: _Held, event: str) -> None:
+    def _advance(self, held: Held, event: str) -> None:
         held.standing = step(held.standing, event)
         state, iteration = held.standing.state, held.standing.iteration
         self._journal.progress(held.attempt, state, iteration)
@@ -362,13 +365,13 @@ class Runner:
 
     # --- ending it --------------------------------------------------------------------------------------------------
 
-    def _stop(self, held: _Held, event: str, reason: str) -> None:
+    def _stop(self, held: Held, event: str, reason: str) -> None:
         if held.work is None or held.stop_event:
             return
         held.stop_event, held.stop_reason = event, reason
         held.work.cancel()
 
-    def _ended(self, held: _Held, work: asyncio.Task[Ending]) -> None:
+    def _ended(self, held: Held, work: asyncio.Task[Ending]) -> None:
         """The work is over and none of its processes is left."""
         held.work = None
         self._in_work -= 1
@@ -388,7 +391,7 @@ class Runner:
         else:
             ending = self._stopped(held)
         if held.is_unwanted:
-            del self._held[_key(held.attempt)]
+            del self._held[key(held.attempt)]
             log.info("attempt_dropped", task=held.attempt.task, epoch=held.attempt.epoch, why=held.stop_reason)
         else:
             self._finish(held, ending)
@@ -398,19 +401,21 @@ class Runner:
         if self._in_work == 0:
             self._idle.set()
 
-    def _stopped(self, held: _Held) -> Ending:
+    def _stopped(self, held: Held) -> Ending:
         event = held.stop_event or "lose"
         reason = held.stop_reason or "it was stopped"
         if event == "cancel":
             return Ending("cancel", self._so_far(held, f"cancelled: {reason}", "cancelled"), FailureClass.CANCELLED)
+        if event == "pause":
+            return Ending("cancel", self._so_far(held, reason, PAUSED), FailureClass.CANCELLED)
         return Ending("lose", self._so_far(held, reason, "lost"), FailureClass.INFRA)
 
-    def _so_far(self, held: _Held, error: str, code: str) -> TaskResult:
+    def _so_far(self, held: Held, error: str, code: str) -> TaskResult:
         if held.rounds is None:
             return TaskResult(execution_ok=False, verified=None, error_code=code, error=error)
         return held.rounds.result(error, code)
 
-    def _finish(self, held: _Held, ending: Ending) -> None:
+    def _finish(self, held: Held, ending: Ending) -> None:
         held.standing = step(held.standing, ending.event)
         state, result = held.standing.state, self._redactor.value(ending.result)
         held.report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
@@ -430,15 +435,3 @@ class Runner:
             output_tokens=result.usage.output_tokens,
             seconds=result.usage.seconds,
         )
-
-
-def _key(attempt: AttemptId) -> Key:
-    return attempt.task, attempt.epoch
-
-
-def _decoded(report: bytes) -> Report | None:
-    try:
-        (message,) = codec.decode(report)
-    except (MalformedFrame, ValueError):
-        return None
-    return message if isinstance(message, Report) else None

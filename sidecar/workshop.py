@@ -6,6 +6,7 @@ from typing import Protocol
 from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
 from sidecar.core.outcome import Ending
+from sidecar.executors.base import Pauses
 from sidecar.rounds import Answers
 
 
@@ -19,6 +20,14 @@ class Work(Protocol):
 
     async def work(self) -> Ending:
         """Do it all; whatever ends it (also cancellation) leaves nothing of it running."""
+        ...
+
+    def pause(self, reason: str) -> Pauses:
+        """Stop at the end of the turn, if it knows turns; when it can stop at all."""
+        ...
+
+    def go_on(self) -> None:
+        """Do not stop after all."""
         ...
 
     def result(self, error: str = "", error_code: str = "") -> TaskResult:

@@ -17,6 +17,7 @@ from protocol.model import (
     TierDecision,
     Usage,
 )
+from protocol.progress import HoldKind
 from protocol.reviews import ReviewView
 
 _TAIL_LINES = 20
@@ -46,6 +47,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "attempts": str(len(task.attempts)) if len(task.attempts) > 1 else "",
         "tier": tier_words(task.routing.tier),
         "routing": _routing(task),
+        "held up": _held_up(task),
         "progress": _progress(task),
         "cost": cost(task.usage),
         "priced by": priced_by(task.usage),
@@ -217,6 +219,16 @@ def _routing(task: TaskView) -> str:
     routing = task.routing
     what = " ".join(part for part in (routing.executor, routing.model, routing.endpoint) if part)
     return f"{what} ({routing.reason})" if routing.reason and what else routing.reason or what
+
+
+def _held_up(task: TaskView) -> str:
+    """Who holds the task up."""
+    hold = task.hold
+    if hold is None:
+        return ""
+    what = "taken over" if hold.kind is HoldKind.TAKE else "paused"
+    when = " at the end of its turn" if hold.stopping else ""
+    return f"{what}{when} by {hold.by}{f': {hold.reason}' if hold.reason else ''}"
 
 
 def _progress(task: TaskView) -> str:

@@ -1,10 +1,10 @@
-"""``agentcom tasks``: list, look at, explain, cancel, review and retry tasks."""
+"""``agentcom tasks``: list, look at, explain, cancel, review and retry tasks; hold them up, and let them go on."""
 
 from typing import TYPE_CHECKING
 
 import click
 
-from agentcom.cli import endings, output
+from agentcom.cli import endings, holding, output
 from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
 from protocol.errors import BadInput, Problem
 
@@ -20,7 +20,7 @@ _SHOWN_CHARS = 60
 
 @click.group(name="tasks", cls=NounGroup)
 def command() -> None:
-    """List, look at, explain, cancel, review and retry tasks. Without a verb: ls.
+    """List, look at, pause, cancel, review and retry tasks. Without a verb: ls.
 
     TASK is the id of a task, or at least 4 characters from its end.
     """
@@ -187,6 +187,12 @@ def _tell_states(as_json: bool, views: "Iterable[TaskView]") -> int:  # noqa: FB
         else:
             click.echo(f"{view.id} is {view.state.value}")
     return endings.DONE
+
+
+command.add_command(holding.pause)
+command.add_command(holding.resume)
+command.add_command(holding.take)
+command.add_command(holding.hand_back)
 
 
 @command.command(name="retry", cls=HubCommand)

@@ -16,6 +16,7 @@ from hub.core.outlook import Outlook
 from hub.core.recent import Recent
 from hub.core.routing import Requirements, requirements_of, routing_of
 from hub.core.speeds import Speeds
+from hub.core.task import HELD_STATES
 from hub.core.terms import Rates
 from hub.store import rows
 from hub.store.store import AttemptRow, Cursor, LogRow, Store, TaskQuery, TaskRow
@@ -35,7 +36,7 @@ from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, Unavailable
 from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
-from protocol.progress import ProgressView
+from protocol.progress import HoldKind, HoldView, ProgressView
 
 log = structlog.get_logger(__name__)
 LOG_PAGE_CHARS: Final = 1 << 20
@@ -53,6 +54,9 @@ Saved = Callable[[str, Sequence[AttemptRow]], Awaitable[ProgressView | None]]
 
 async def _nothing_saved(_task: str, _attempts: Sequence[AttemptRow]) -> ProgressView | None:
     return None
+
+
+_MAY_BE_HELD_UP: Final = HELD_STATES | {TaskState.WAITING}
 
 
 class Insight:
@@ -114,6 +118,10 @@ class Insight:
         held = self._fleet.held.get(task)
         if held is not None and view.attempts and view.attempts[-1].epoch == held.epoch:
             view.attempts[-1].answering = self._fleet.agents[held.agent].answering.get(task)
+        if row.state in _MAY_BE_HELD_UP and (hold := await self._store.hold(task)) and hold.ended_ms is None:
+            stopping = row.state is not TaskState.WAITING
+            at = rows.moment(hold.at_ms)
+            view.hold = HoldView(kind=hold.kind, by=hold.by, reason=hold.reason, at=at, stopping=stopping)
         if attempts and row.state not in FINAL_STATES and requirements_of(row.class_text).executor != "noop":
             view.progress = await self._saved(task, attempts)
             if view.progress is not None and len(view.progress.iterations) > len(view.iterations):
@@ -244,6 +252,9 @@ class Insight:
         if row.state is TaskState.WAITING:
             look = f"look at its report and its branch: agentcom tasks show {row.id}"
             unblock = (look, f"agentcom tasks approve {row.id}", f"or: agentcom tasks reject {row.id} --reason TEXT")
+            if (hold := await self._store.hold(row.id)) and hold.ended_ms is None:
+                verb = "hand-back" if hold.kind is HoldKind.TAKE else "resume"
+                unblock = (f"let it go on: agentcom tasks {verb} {row.id}",)
         if row.state is TaskState.DEAD:
             unblock = (f"put it back by hand: agentcom tasks retry {row.id}",)
         return explain.standing(row.state, agent=row.agent, reason=reason, ready_in_s=wait_s), unblock

@@ -35,7 +35,13 @@ MANY: Final = 4
 """Full pages in a row after which the rest is not read one by one."""
 
 _READY: Final = frozenset(
-    {EventKind.TASK_QUEUED, EventKind.TASK_REQUEUED, EventKind.TASK_READY, EventKind.TASK_BLOCKED}
+    {
+        EventKind.TASK_QUEUED,
+        EventKind.TASK_REQUEUED,
+        EventKind.TASK_READY,
+        EventKind.TASK_BLOCKED,
+        EventKind.TASK_RESUMED,
+    }
 )
 _ENDS: Final = frozenset(
     {

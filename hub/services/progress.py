@@ -46,10 +46,15 @@ class Progress:
         attempts = [row for row in await self._store.attempts(attempt.task) if row.epoch < attempt.epoch]
         kept = {(row.epoch, row.path): row for row in await self._store.artifacts(attempt.task)}
         found = _newest(attempts, kept)
+        hold = await self._store.hold(attempt.task)
+        # What was kept after the task was handed back holds the note already.
+        is_new = hold is not None and hold.ended_ms is not None and (found is None or found.epoch <= hold.epoch)
+        note = hold.note if hold is not None and is_new else ""
         if found is None:
-            return Left()
+            return Left(note=note)
         saved = await self._saved(kept[found.epoch, DOCUMENT])
         return Left(
+            note=note,
             epoch=found.epoch,
             sidecar=found.agent,
             boot=found.boot,

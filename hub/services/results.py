@@ -26,6 +26,7 @@ from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, Stor
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
+from protocol.progress import PAUSED
 from protocol.redaction import Redactor
 
 log = structlog.get_logger(__name__)
@@ -183,7 +184,9 @@ class Results:
             return
         elif failure is None:
             failure = FailureClass.INFRA if state is AttemptState.LOST else FailureClass.AGENT
-        self._end(attempt, state, failure, result.error, message, answer, orderly=_has_outlived(message))
+        is_paused = state is AttemptState.CANCELLED and result.error_code == PAUSED  # as it was told to
+        orderly = _has_outlived(message)
+        self._end(attempt, state, failure, result.error, message, answer, orderly=orderly, is_counted=not is_paused)
 
     def lose(self, held: Held, reason: str) -> None:
         """The attempt's agent is gone, or its lease has ended: the task goes back to the queue."""

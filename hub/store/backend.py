@@ -16,6 +16,7 @@ from hub.store import listing, records
 from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
+from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.review_changes import ReviewRow
@@ -238,6 +239,15 @@ class Backend(ABC):
         """One of them, or ``None``."""
         rows = await self._rows("artifact", artifact)
         return records.artifact(rows[0]) if rows else None
+
+    async def hold(self, task: str) -> HoldRow | None:
+        """Why a task is held up, or was the last time; ``None``: it never was."""
+        rows = await self._rows("hold", task)
+        return records.hold(rows[0]) if rows else None
+
+    async def open_holds(self) -> tuple[HoldRow, ...]:
+        """Holds of tasks that are still in somebody's hands."""
+        return tuple(records.hold(row) for row in await self._rows("open_holds"))
 
     async def is_kept(self, sha256: str) -> bool:
         """Whether any of them holds the bytes with this digest."""

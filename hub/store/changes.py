@@ -14,6 +14,7 @@ from hub.core.ladder import Ladder, Step
 from hub.core.window import Place
 from hub.store.budget_changes import PutBudget, RemoveBudget, Settle
 from hub.store.endpoint_changes import ForgetHealth, PutEndpoint, PutHealth, RemoveEndpoint
+from hub.store.hold_changes import EndHold, PutHold
 from hub.store.hub_changes import (
     EnterHub,
     KeepMeasures,
@@ -425,6 +426,8 @@ AnyChange = (
     | ForgetHealth
     | PutProject
     | RemoveProject
+    | PutHold
+    | EndHold
     | PutBudget
     | RemoveBudget
     | Settle

@@ -49,7 +49,8 @@ class Keeping(Batches):
             row = await self._row("forget_task", task, states, change.ended_before_ms)
             if row is None:
                 continue
-            for name in ("forget_spec", "forget_attempts", "forget_dependencies", "forget_artifacts", "forget_reviews"):
+            names = ("forget_spec", "forget_attempts", "forget_dependencies", "forget_artifacts", "forget_reviews")
+            for name in (*names, "forget_hold"):
                 await self._run(name, task)
             await self._run("forget_logs_of", task)
             self._counts[TaskState(row[0])] -= 1

@@ -14,6 +14,7 @@ from hub.core.health import Health
 from hub.store.budget_changes import BudgetRow
 from hub.store.changes import TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
+from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.review_changes import ReviewRow
@@ -22,6 +23,7 @@ from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
+from protocol.progress import HoldKind
 
 Row = Sequence[Any]
 
@@ -156,6 +158,14 @@ def health(r: Row) -> HealthRow:
     """How an endpoint does."""
     seen = msgspec.json.decode(bytes(r[1]), type=EndpointReport)
     return HealthRow(host=r[0], seen=seen, health=msgspec.json.decode(bytes(r[2]), type=Health))
+
+
+def hold(r: Row) -> HoldRow:
+    """Why a task is held up, or was."""
+    task, kind, by, reason, at_ms, note, ended_ms, epoch = r
+    return HoldRow(
+        task=task, kind=HoldKind(kind), by=by, reason=reason, at_ms=at_ms, note=note, ended_ms=ended_ms, epoch=epoch
+    )
 
 
 def project(r: Row) -> ProjectRow:

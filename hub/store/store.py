@@ -14,6 +14,7 @@ from hub.core.window import Place
 from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome, TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
+from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.review_changes import ReviewRow
@@ -287,6 +288,14 @@ class Store(Protocol):
 
     async def artifact(self, artifact: str) -> ArtifactRow | None:
         """One of them, or ``None``."""
+        ...
+
+    async def hold(self, task: str) -> HoldRow | None:
+        """Why a task is held up, or was the last time; ``None``: it never was."""
+        ...
+
+    async def open_holds(self) -> tuple[HoldRow, ...]:
+        """Holds of tasks that are still in somebody's hands."""
         ...
 
     async def is_kept(self, sha256: str) -> bool:

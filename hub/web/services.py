@@ -20,6 +20,7 @@ from hub.services.gate import Gate
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
+from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.progress import Progress
 from hub.services.projects import Projects
@@ -43,6 +44,7 @@ class Services:
     backups: Backups
     artifacts: Artifacts
     progress: Progress
+    pausing: Pausing
     projects: Projects
     repositories: Repositories
     budgets: Budgets

@@ -16,7 +16,7 @@ from protocol.errors import BudgetSpent, ModelFailed, PromptTooLong, ToolsUnsupp
 from protocol.limits import MAX_OUTPUT_BYTES
 from sidecar.core.outcome import tail
 from sidecar.executors.asking import asking
-from sidecar.executors.base import Execution, Spending, Work, failed, summary
+from sidecar.executors.base import Execution, Pauses, Spending, Work, failed, summary
 from sidecar.executors.calls import calls_in_text, instructions
 from sidecar.executors.prompt import task_text
 from sidecar.executors.refit import refit
@@ -67,7 +67,7 @@ class AgentExecutor:
     """Lets a model work with tools."""
 
     name = "agent"
-    has_turns = True
+    pauses: Pauses = "turn"
 
     def __init__(self, endpoints: Endpoints, max_turns: int = MAX_TURNS) -> None:
         self._endpoints = endpoints

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from protocol.choice import Effort
 from protocol.errors import BudgetSpent, ModelFailed, WorkFailed
@@ -81,14 +81,18 @@ class Execution:
     failure: FailureClass | None = None
 
 
+Pauses = Literal["turn", "at once", "never"]
+"""When work can stop to go on later: between two turns, at any time as it begins anew, or only before it begins."""
+
+
 class Executor(Protocol):
     """Does one iteration of a task."""
 
     name: str
 
     @property
-    def has_turns(self) -> bool:
-        """Whether it can be stopped between two turns, and gone on with there."""
+    def pauses(self) -> Pauses:
+        """When its work can stop to go on later."""
 
     async def execute(self, work: Work) -> Execution:
         """Do it; failures of the work are in the result, not raised."""

@@ -10,7 +10,7 @@ from protocol.model import FailureClass
 from protocol.tree import Tree
 from sidecar.core.outcome import tail
 from sidecar.executors.asking import asking
-from sidecar.executors.base import Execution, Spending, Work, failed, summary
+from sidecar.executors.base import Execution, Pauses, Spending, Work, failed, summary
 from sidecar.executors.prompt import task_text
 from sidecar.llm.base import ChatMessage
 from sidecar.llm.effort import answered
@@ -29,7 +29,7 @@ class ChatExecutor:
     """Asks a model once."""
 
     name = "chat"
-    has_turns = False
+    pauses: Pauses = "at once"
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints

@@ -1,14 +1,14 @@
 """The executor ``noop``: does nothing and succeeds. For measuring the mesh, and for tasks that are only checks."""
 
 from protocol.model import Usage
-from sidecar.executors.base import Execution, Work
+from sidecar.executors.base import Execution, Pauses, Work
 
 
 class NoopExecutor:
     """Does nothing."""
 
     name = "noop"
-    has_turns = False
+    pauses: Pauses = "never"
 
     async def execute(self, work: Work) -> Execution:  # noqa: ARG002 - the interface gives it
         """Succeed at once."""

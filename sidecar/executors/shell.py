@@ -6,7 +6,7 @@ from protocol.errors import BudgetSpent
 from protocol.model import FailureClass, Usage
 from sidecar.core.cause import cause
 from sidecar.errors import CannotStart, SandboxFailed
-from sidecar.executors.base import Execution, Work, failed, summary, task_env
+from sidecar.executors.base import Execution, Pauses, Work, failed, summary, task_env
 from sidecar.process import ProcessOutcome
 
 _MEANINGS: Final = {
@@ -23,7 +23,7 @@ class ShellExecutor:
     """
 
     name = "shell"
-    has_turns = False
+    pauses: Pauses = "never"
 
     async def execute(self, work: Work) -> Execution:
         """Run the command to its end, or to the end of its time."""

@@ -11,8 +11,9 @@ from tests.support.turns import Turns
 
 
 @contextlib.contextmanager
-def _mesh(folder: Path, model: Turns, *names: str) -> Iterator[Mesh]:
-    running = Mesh(folder)
+def mesh(folder: Path, model: Turns, *names: str, lease_s: float = 3.0) -> Iterator[Mesh]:
+    """A hub and sidecars that find the model."""
+    running = Mesh(folder, lease_s=lease_s)
     try:
         running.start_hub()
         for name in names:
@@ -24,7 +25,8 @@ def _mesh(folder: Path, model: Turns, *names: str) -> Iterator[Mesh]:
         running.stop()
 
 
-def _task(**more: Any) -> dict[str, Any]:
+def seven_parts(**more: Any) -> dict[str, Any]:
+    """What the model is asked to do."""
     checks = [{"type": "file_exists", "path": f"part-{turn}.txt"} for turn in (1, 7)]
     return {"title": "Write seven parts", "executor": "agent", "verification": checks, **more}
 
@@ -37,8 +39,8 @@ def _kill_the_worker(running: Mesh, task: str) -> str:
 
 def test_killed_in_the_middle_of_turn_7_it_goes_on_from_turn_6_on_another_machine(tmp_path: Path) -> None:
     origin = make_remote(tmp_path, {"README": "hello\n"}).path
-    with Turns(holds={7}) as model, _mesh(tmp_path, model, "One", "Two") as running:
-        task = running.submit(**_task(context={"repo": str(origin)}))
+    with Turns(holds={7}) as model, mesh(tmp_path, model, "One", "Two") as running:
+        task = running.submit(**seven_parts(context={"repo": str(origin)}))
         until(lambda: 7 in model.asked, "turn 7 is asked for")
         kept = running.task(task)["progress"]
         refs = git(origin, "for-each-ref", "--format=%(refname)", "refs/agentcom")
@@ -64,8 +66,8 @@ def test_killed_in_the_middle_of_turn_7_it_goes_on_from_turn_6_on_another_machin
 
 
 def test_work_without_a_repository_goes_on_with_its_files_too(tmp_path: Path) -> None:
-    with Turns(holds={7}) as model, _mesh(tmp_path, model, "One", "Two") as running:
-        task = running.submit(**_task())
+    with Turns(holds={7}) as model, mesh(tmp_path, model, "One", "Two") as running:
+        task = running.submit(**seven_parts())
         until(lambda: 7 in model.asked, "turn 7 is asked for")
         _kill_the_worker(running, task)
         model.release()

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from protocol import codec
 from protocol.machine import HostReading
-from protocol.messages import Assign, Cancel, HeldAttempt, Prewarm, Report
+from protocol.messages import Assign, Cancel, HeldAttempt, Report, Wish
 from protocol.model import AttemptId, AttemptState, Routing, TaskResult, TaskSpec, Tier, TierDecision
 from sidecar.clock import SystemClock
 from sidecar.dial import Pace
@@ -77,7 +77,7 @@ class Notebook:
         """Write it down."""
         self.heard.append(("drain", on))
 
-    def prewarm(self, message: Prewarm) -> None:
+    def wish(self, message: Wish) -> None:
         """Write it down."""
         self.heard.append(("prewarm", message))
 

@@ -23,7 +23,7 @@ from protocol.model import (
 from sidecar.clock import SystemClock
 from sidecar.environment import minimal_env
 from sidecar.executors import executors
-from sidecar.executors.base import Execution, Spending, Work
+from sidecar.executors.base import Execution, Pauses, Spending, Work
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
@@ -86,7 +86,7 @@ class Spender:
     """An executor that uses up what it is told to, and then fails as it is told to, or stays until it is stopped."""
 
     name = "spender"
-    has_turns = False
+    pauses: Pauses = "never"
 
     def __init__(
         self, usage: Usage, failure: FailureClass | None = None, bug: Exception | None = None, *, stays: bool = False

@@ -80,7 +80,7 @@ def _fields(kind: type[Message]) -> tuple[Any, ...]:
 def test_the_messages_that_arrive_exactly_once_are_these() -> None:
     ordered = {name for name, kind in KINDS.items() if issubclass(kind, Ordered)}
 
-    assert ordered == {"assign", "accept", "reject", "progress", "log", "report", "cancel", "drain"}
+    assert ordered == {"assign", "accept", "reject", "progress", "log", "report", "cancel", "drain", "pause", "reclaim"}
 
 
 @pytest.mark.parametrize("name", GOLDEN)

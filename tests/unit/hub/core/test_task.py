@@ -15,6 +15,7 @@ queued    claim    assigned
 queued    fail     failed
 queued    give_up  dead
 queued    cancel   cancelled
+queued    pause    waiting
 assigned  accept   running
 assigned  complete completed
 assigned  fail     failed
@@ -22,14 +23,17 @@ assigned  ask      waiting
 assigned  requeue  queued
 assigned  give_up  dead
 assigned  cancel   cancelled
+assigned  pause    waiting
 running   ask      waiting
 running   complete completed
 running   fail     failed
 running   requeue  queued
 running   give_up  dead
 running   cancel   cancelled
+running   pause    waiting
 waiting   approve  completed
 waiting   answer   queued
+waiting   resume   queued
 waiting   fail     failed
 waiting   cancel   cancelled
 dead      retry    queued

@@ -1,0 +1,51 @@
+"""An attempt as its sidecar holds it, from its assignment until the hub has its report; see ``sidecar/runner.py``."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocol import codec
+from protocol.errors import MalformedFrame
+from protocol.loads import Answering
+from protocol.messages import Report
+from protocol.model import AttemptId
+from sidecar.core.attempt import Standing
+from sidecar.core.outcome import Ending
+from sidecar.live_log import LiveLog
+from sidecar.tails import Tail
+from sidecar.workshop import Work
+
+Key = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that this sidecar holds, in work or with a report that the hub does not have yet."""
+
+    attempt: AttemptId
+    standing: Standing
+    report: Report | None = None
+    work: asyncio.Task[Ending] | None = None
+    rounds: Work | None = None
+    live: LiveLog | None = None
+    tail: Tail | None = None
+    answering: Callable[[], Answering] | None = None
+    stop_event: str = ""
+    stop_reason: str = ""
+    is_unwanted: bool = False
+    endpoint: str = ""
+    """The LLM endpoint that it uses, if it uses one on this host."""
+
+
+def key(attempt: AttemptId) -> Key:
+    """Task and epoch: what tells the attempts of this sidecar apart."""
+    return attempt.task, attempt.epoch
+
+
+def decoded(report: bytes) -> Report | None:
+    """A report from the journal; ``None``: it cannot be read."""
+    try:
+        (message,) = codec.decode(report)
+    except (MalformedFrame, ValueError):
+        return None
+    return message if isinstance(message, Report) else None

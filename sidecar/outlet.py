@@ -1,0 +1,26 @@
+"""The line to the hub, as ``sidecar/runner.py`` sees it; ``sidecar/link.py`` is one."""
+
+from typing import Protocol
+
+from protocol.messages import Message
+
+
+class Outlet(Protocol):
+    """The line to the hub (``sidecar/link.py``)."""
+
+    def send(self, message: Message) -> None:
+        """Send a message, sooner or later."""
+        ...
+
+    def touch(self) -> None:
+        """Have the journal committed soon."""
+        ...
+
+    def beat(self) -> None:
+        """Send a heartbeat now."""
+        ...
+
+    @property
+    def log_room(self) -> int:
+        """Bytes of live output that it takes now."""
+        ...
