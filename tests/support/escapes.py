@@ -44,6 +44,8 @@ EVERYWHERE: Final = {
     "read a secret of the host": "open(E['OUTSIDE'] + '/secret').read()",
     "read passwords": "open('/etc/shadow').read()",
     "list homes": "os.listdir(E['OUTSIDE'])",
+    "change the mode of a file of the host": "os.chmod(E['OUTSIDE'] + '/secret', 0o640)",
+    "change the times of a file of the host": "os.utime(E['OUTSIDE'] + '/secret', (1, 1))",
     "link a secret into the workspace": "os.link(E['OUTSIDE'] + '/secret', 'linked'); open('linked').read()",
     "read it through a symbolic link": "os.symlink(E['OUTSIDE'] + '/secret', 'soft'); open('soft').read()",
     "read it through another root": "open(f\"/proc/{E['PID']}/root{E['OUTSIDE']}/secret\").read()",
