@@ -132,7 +132,7 @@ class Allowance(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usd: float | None = None
 
 
-class Placement(Struct, frozen=True, kw_only=True):
+class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A routing decision without the tier, as an attempt keeps it. ``at_ms`` is Unix time in milliseconds."""
 
     strategy: Strategy

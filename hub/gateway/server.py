@@ -8,7 +8,7 @@ message of an attempt is checked against the lease that this name holds.
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, Protocol, get_args
 
 import structlog
@@ -21,7 +21,7 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
 from protocol.ids import NAME
 from protocol.limits import HANDSHAKE_S, LONGEST_FRAME_S
-from protocol.model import AttemptId
+from protocol.model import AttemptId, AttemptState
 from protocol.session import Session
 from protocol.version import negotiate
 
@@ -78,8 +78,18 @@ class Line(Protocol):
 class ResultsPort(Protocol):
     """Where messages of attempts go."""
 
-    def take(self, agent: str, message: messages.Ordered, answer: Callable[[AgentComError | None], None]) -> None:
-        """Act on it; call ``answer`` once, when its effect is stored or with why it has none."""
+    def take(
+        self,
+        agent: str,
+        message: messages.Ordered,
+        answer: Callable[[AgentComError | None], None],
+        *,
+        accepts: bool = False,
+    ) -> None:
+        """Act on it; call ``answer`` once, when its effect is stored or with why it has none.
+
+        ``accepts``: a report of an attempt that its agent has accepted in the same breath.
+        """
         ...
 
 
@@ -253,8 +263,8 @@ class Gateway:
                 frame = await self._receive(line)
                 if frame is None or link.socket != number:
                     break
-                for message in link.session.receive(frame, self._clock.monotonic()):
-                    self._act(link, message)
+                for message, accept in _together(link.session.receive(frame, self._clock.monotonic())):
+                    self._act(link, message, accept)
                 link.look()
                 if link.session.has_words:
                     link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
@@ -282,9 +292,10 @@ class Gateway:
                     raise
         raise TimeoutError
 
-    def _act(self, link: Link, message: messages.AnyMessage) -> None:
+    def _act(self, link: Link, message: messages.AnyMessage, accept: messages.Accept | None) -> None:
         if isinstance(message, _OF_ATTEMPTS):
-            self._results.take(link.name, message, functools.partial(self._answer, link, link.session.count, message))
+            answer = functools.partial(self._answer, link, link.session.count, message, accept)
+            self._results.take(link.name, message, answer, accepts=accept is not None)
         elif isinstance(message, messages.Heartbeat):
             for attempt in self._presence.heartbeat(link.name, message):
                 link.send(messages.Cancel(attempt=attempt, reason="this attempt does not count any more"))
@@ -298,8 +309,18 @@ class Gateway:
             self._links.drop(link.name)
             self._presence.gone(link.name, link.boot)
 
-    def _answer(self, link: Link, count: int, message: _OfAttempt, error: AgentComError | None) -> None:
-        """The effect of ``message``, of the ``count``-th counting of its link, is stored, or it has none."""
+    def _answer(
+        self,
+        link: Link,
+        count: int,
+        message: _OfAttempt,
+        accept: messages.Accept | None,
+        error: AgentComError | None,
+    ) -> None:
+        """The effect of ``message``, of the ``count``-th counting of its link, is stored, or it has none.
+
+        So it is with that of ``accept``, which went with it.
+        """
         if error is not None:
             if isinstance(error, LostAttempt):
                 # It counts, but not here. Not acknowledged, it is told again to the hub that welcomes the sidecar next.
@@ -307,6 +328,8 @@ class Gateway:
                 return
             if isinstance(error, BadInput) or (isinstance(error, StaleAttempt) and type(message) is not messages.Log):
                 link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
+        if accept is not None:
+            link.answered(accept.n, count)
         link.answered(message.n, count)
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
@@ -335,6 +358,29 @@ class Gateway:
                 log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=LONGEST_FRAME_S, next="cutting it off")
                 await line.close(why="stalled")
                 return
+
+
+def _together(found: Iterable[messages.AnyMessage]) -> Iterator[tuple[messages.AnyMessage, messages.Accept | None]]:
+    """Messages in order; an acceptance goes with the report of its attempt if that comes next and all went well."""
+    waiting: messages.Accept | None = None
+    for message in found:
+        if waiting is not None:
+            if (
+                isinstance(message, messages.Report)
+                and message.state is AttemptState.PASSED
+                and message.attempt == waiting.attempt
+            ):
+                yield message, waiting
+                waiting = None
+                continue
+            yield waiting, None
+            waiting = None
+        if isinstance(message, messages.Accept):
+            waiting = message
+        else:
+            yield message, None
+    if waiting is not None:
+        yield waiting, None
 
 
 def _check_is_in_charge(link: Link, number: int) -> None:

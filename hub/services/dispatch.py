@@ -7,6 +7,7 @@ never stored) frees its slot again.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -19,7 +20,7 @@ from hub.core.ending import AgentPort
 from hub.core.fleet import Fleet
 from hub.core.loads import load_plan
 from hub.core.matching import Matcher
-from hub.core.routing import Placement, Requirements, Way, decode_placement, encode_placement, routing_of
+from hub.core.routing import Allowance, Placement, Requirements, Way, decode_placement, encode_placement, routing_of
 from hub.core.scheduling import Assignment, plan
 from hub.core.shares import Shares
 from hub.core.speeds import Speeds
@@ -35,10 +36,12 @@ from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.loads import LoadPlan
 from protocol.messages import Assign, Carry
-from protocol.model import AttemptId, Strategy, TaskState
+from protocol.model import AttemptId, Routing, Strategy, TaskState
 from protocol.prices import Price
 
 log = structlog.get_logger(__name__)
+MAX_TOLD: Final = 256
+"""Routings that are remembered because the next tasks may be placed alike."""
 
 
 class Dispatch:
@@ -70,6 +73,8 @@ class Dispatch:
         self.matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
         self._shares, self._on_fallback = Shares(), on_fallback
         self._charging = charging or Charging()
+        self._alike_ms, self._alike = 0, dict[tuple[int, int, int], tuple[Placement, bytes, Assignment]]()
+        self._told: dict[tuple[bytes, int], tuple[Placement, Routing]] = {}
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -98,21 +103,7 @@ class Dispatch:
         if self._charging.is_on:
             charge, allowance = self._charging.charge(chosen.queue.requirements, way, now_ms, task)
             self._charging.plan(task, charge)
-        placement = Placement(
-            strategy=way.strategy,
-            executor=chosen.queue.requirements.executor,
-            agent=agent.name,
-            endpoint=way.endpoint,
-            model=way.model,
-            reason=why(chosen),
-            candidates=candidates(chosen),
-            at_ms=now_ms,
-            load=self._load(chosen),
-            rung=chosen.queue.requirements.rung,
-            learnt=self._advisor.choice(chosen.queue.requirements, way) if chosen.weighed and self._advisor else None,
-            allowance=allowance,
-            price=self._price(way),
-        )
+        placement, kept = self._placed(chosen, now_ms, allowance)
         # The epoch is known after the commit; until then nobody else can hold this task.
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
         held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.kind)
@@ -126,7 +117,7 @@ class Dispatch:
             agent=agent.name,
             host=agent.host,
             boot=agent.boot,
-            placement=encode_placement(placement),
+            placement=kept,
             hub=self._hub,
             carries=chosen.queue.requirements.rung is not None or chosen.queue.requirements.returned,
             charge=charge,
@@ -139,6 +130,46 @@ class Dispatch:
         if way.strategy is Strategy.TRIVIAL:
             return None
         return self._charging.prices.of(way.model, is_local=way.strategy is Strategy.LOCAL_LLM)
+
+    def _placed(self, chosen: Assignment, now_ms: int, allowance: Allowance | None) -> tuple[Placement, bytes]:
+        """The decision, and as it is kept. Those of one moment that weighed nothing are alike, and made once."""
+        is_plain = chosen.weighed is None and allowance is None and chosen.way.strategy is Strategy.TRIVIAL
+        if now_ms != self._alike_ms:
+            self._alike_ms, self._alike = now_ms, {}
+        # By identity: the ways and classes are slow to hash, and stand behind their numbers.
+        key = id(chosen.way), id(chosen.queue), id(chosen.match)
+        if is_plain and (found := self._alike.get(key)) is not None:
+            return found[0], found[1]
+        requirements, way = chosen.queue.requirements, chosen.way
+        placement = Placement(
+            strategy=way.strategy,
+            executor=requirements.executor,
+            agent=chosen.agent.name,
+            endpoint=way.endpoint,
+            model=way.model,
+            reason=why(chosen),
+            candidates=candidates(chosen),
+            at_ms=now_ms,
+            load=self._load(chosen),
+            rung=requirements.rung,
+            learnt=self._advisor.choice(requirements, way) if chosen.weighed and self._advisor else None,
+            allowance=allowance,
+            price=self._price(way),
+        )
+        kept = encode_placement(placement)
+        if is_plain:
+            self._alike[key] = placement, kept, chosen
+        return placement, kept
+
+    def _routing(self, tier: bytes, placement: Placement) -> Routing:
+        """What an agent is told of the decision; the same for tasks that were placed alike and look alike."""
+        known = self._told.get((tier, id(placement)))
+        if known is None or known[0] is not placement:
+            if len(self._told) >= MAX_TOLD:
+                self._told.clear()
+            routing = routing_of(codec.decode_tier(tier), placement, is_whole=False)
+            known = self._told[tier, id(placement)] = placement, routing
+        return known[1]
 
     def _load(self, chosen: Assignment) -> LoadPlan | None:
         if chosen.weighed is None:
@@ -254,7 +285,7 @@ class Dispatch:
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
             spec=codec.raw(codec.without_project(spec)),
-            routing=routing_of(codec.decode_tier(tier), placement, is_whole=False),
+            routing=self._routing(tier, placement),
             lease_s=self._lease_s,
             endpoint=by_hand or None,
             carry=carry,

@@ -72,13 +72,19 @@ class Results:
         }
         self._on_checked, self._ladder = on_checked, ladder
 
-    def take(self, agent: str, message: messages.Ordered, answer: Answer) -> None:
-        """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit."""
+    def take(self, agent: str, message: messages.Ordered, answer: Answer, *, accepts: bool = False) -> None:
+        """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit.
+
+        ``accepts``: a report of an attempt that its agent has accepted in the same breath: one change for both.
+        """
         attempt: AttemptId = message.attempt  # type: ignore[attr-defined]  # all of these have one
         if attempt.sidecar != agent:
             answer(StaleAttempt(attempt.task, attempt.epoch, None, None))
             return
-        self._acts[type(message)](attempt, message, answer)
+        if accepts and isinstance(message, messages.Report):
+            self._report(attempt, message, answer, accepts=True)
+        else:
+            self._acts[type(message)](attempt, message, answer)
 
     def _accept(self, attempt: AttemptId, _message: messages.Accept, answer: Answer) -> None:
         held = self._current(attempt)
@@ -168,7 +174,7 @@ class Results:
             self._fleet.changed(agent)
         self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, is_counted=not is_leaving)
 
-    def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer) -> None:
+    def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer, *, accepts: bool = False) -> None:
         state, result, failure = message.state, message.result, message.failure
         if state is AttemptState.PASSED:
             if not result.execution_ok:
@@ -185,8 +191,11 @@ class Results:
         elif failure is None:
             failure = FailureClass.INFRA if state is AttemptState.LOST else FailureClass.AGENT
         is_paused = state is AttemptState.CANCELLED and result.error_code == PAUSED  # as it was told to
-        orderly = _has_outlived(message)
-        self._end(attempt, state, failure, result.error, message, answer, orderly=orderly, is_counted=not is_paused)
+        orderly, is_counted = _has_outlived(message), not is_paused
+        self._end(
+            attempt, state, failure, result.error, message, answer,
+            orderly=orderly, is_counted=is_counted, accepts=accepts,
+        )  # fmt: skip
 
     def lose(self, held: Held, reason: str) -> None:
         """The attempt's agent is gone, or its lease has ended: the task goes back to the queue."""
@@ -209,7 +218,7 @@ class Results:
         )
         self._store.post(change)
 
-    def _end(
+    def _end(  # noqa: PLR0913 - all that an end can be
         self,
         attempt: AttemptId,
         state: AttemptState,
@@ -220,6 +229,7 @@ class Results:
         *,
         is_counted: bool = True,
         orderly: bool = True,
+        accepts: bool = False,
     ) -> None:
         held = self._current(attempt)
         if held is None:
@@ -230,6 +240,8 @@ class Results:
                 self.exonerate(attempt)
             answer(self._stale(attempt))
             return
+        if accepts and held.state is AttemptState.ASSIGNED:
+            self._fleet.start(held)
         now_ms = self._clock.now_ms()
         asks = failure is None and report is not None and report.result.verified is False
         after = self._next(held, failure, is_counted=is_counted, asks=asks)
@@ -256,6 +268,7 @@ class Results:
             facts=_facts(report),
             orderly=orderly,
             is_charged=held.is_charged,
+            accepts=accepts,
             avoid=avoided(held, failure) if is_counted else "",
             hub=self._hub,
             ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,

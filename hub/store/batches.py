@@ -31,6 +31,9 @@ Write = tuple[str, Sequence[tuple[Any, ...]]]
 class Statements(Protocol):
     """One writing connection, asked by the names of queries."""
 
+    is_alone: bool
+    """Nobody else writes to these rows: what was read or written stays true after the commit."""
+
     @property
     def refusals(self) -> tuple[type[Exception], ...]:
         """What it says of a single change that no row can hold (a broken constraint, a number beyond 64 bits)."""
@@ -108,7 +111,7 @@ class Batches:
         Raises whatever the database refuses; then nothing of the batch may be kept.
         """
         self._facts, self._counts = [], Counter()
-        self._forget()
+        self._start()
         outcomes: list[Outcome] = []
         for is_daily, group in groupby(changes, lambda change: type(change) in self._daily):
             stretch = list(group)
@@ -119,6 +122,9 @@ class Batches:
                 self._forget()
             for change in stretch:
                 outcomes.append(await self._apply(change))  # noqa: PERF401 - one after the other, each sees the last
+            if not is_daily:
+                await self._write()
+                self._forget()
         return outcomes, await self._seal()
 
     async def each(self, changes: Sequence[AnyChange]) -> tuple[list[Outcome], list[Event]]:
@@ -137,6 +143,7 @@ class Batches:
                     "change_unwritable", verb=verb, why=why, next="a bug: report it; all others go on"
                 )
                 await self._run("undo")
+                self.lost()
                 done, told = [Unwritable(verb, why)], []
             await self._run("release")
             outcomes += done
@@ -153,6 +160,14 @@ class Batches:
 
     async def _read_ahead(self, changes: Sequence[AnyChange]) -> None:
         """Read at once what these changes will ask for."""
+
+    def lost(self) -> None:
+        """What was applied last was undone, or may not have been committed: nothing of it may be believed."""
+        self._forget()
+
+    def _start(self) -> None:
+        """A batch begins."""
+        self._forget()
 
     def _forget(self) -> None:
         """What was read is no longer true, and nothing of it waits to be written."""

@@ -178,6 +178,7 @@ class Finish(Change, frozen=True, kw_only=True):
     ``orderly``: its agent lives, whatever became of the work; otherwise the attempt stays under suspicion.
     ``avoid``: where it should not be tried again, if it is queued again and there is another place (``Requirements``).
     ``ladder``: the task may go on with another model instead; ``step`` is then for the verb to find (``climbing.py``).
+    ``accepts``: the agent said in the same breath that it has taken the attempt (as :class:`Accept`, before this).
     """
 
     task: str
@@ -200,6 +201,7 @@ class Finish(Change, frozen=True, kw_only=True):
     step: Step | None = None
     is_charged: bool = True
     """The attempt may have reserved something."""
+    accepts: bool = False
 
 
 class Ready(Struct, frozen=True, kw_only=True):

@@ -4,12 +4,14 @@ The changes of the daily work come by the hundred and touch the same few tables.
 them at once, the verbs (``work.py``) decide on these drafts, in the order of the changes, and the batch writes each row
 once, as they have left it: an attempt that was accepted and ended in one batch is one row changed, not two. Nobody else
 writes between the begin and the commit, so a draft stays true until a statement goes past it; :meth:`Drafts._forget`
-and :meth:`Drafts._lose` are for that.
+and :meth:`Drafts._lose` are for that. Where nobody else writes at all (SQLite) it stays true after the commit, too, and
+a task that is submitted, given away and done soon after is never read.
 """
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -17,6 +19,11 @@ from hub.store import changes as c
 from hub.store.batches import Batches, Statements, Write
 from hub.store.records import Row
 from protocol.model import TaskState
+
+KEPT_DRAFTS: Final = 2_000
+"""Drafts that are kept for the next batch, the newest; twice as many at times."""
+KEPT_SPEC_BYTES: Final = 2_000
+"""The spec of a new task that is longer is read again when the task is given away."""
 
 
 class Draft(Struct, gc=False):
@@ -63,6 +70,14 @@ class Drafts(Batches):
         self._last_places: dict[tuple[str, int], int | None] = {}
         self._begin()
 
+    def _start(self) -> None:
+        drafts = self._drafts
+        self._forget()
+        if self._statements.is_alone:
+            if len(drafts) > 2 * KEPT_DRAFTS:
+                drafts = dict(islice(drafts.items(), len(drafts) - KEPT_DRAFTS, None))
+            self._drafts = drafts
+
     def _begin(self) -> None:
         """Nothing waits to be written."""
         self._new_tasks: list[tuple[c.NewTask, Draft, c.AddTasks]] = []
@@ -97,8 +112,10 @@ class Drafts(Batches):
                 case c.AppendLog():
                     tasks.setdefault(change.task, False)
                     attempts.add((change.task, change.epoch))
-        await self._read_tasks(tasks)
-        await self._read_specs([task for task, is_wanted in tasks.items() if is_wanted])
+        drafts = self._drafts
+        await self._read_tasks([task for task in tasks if task not in drafts])
+        wanted = [task for task, is_wanted in tasks.items() if is_wanted]
+        await self._read_specs([task for task in wanted if (draft := drafts[task]) is not None and draft.spec is None])
         await self._read_agents(agents)
         await self._read_keys(keys)
         await self._read_places(attempts)
@@ -161,6 +178,8 @@ class Drafts(Batches):
         ]
         for _, draft, _ in self._new_tasks:
             draft.is_new = False
+            if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
+                draft.spec = draft.tier = None
         for draft in self._claimed:
             draft.is_claimed = False
         self._begin()

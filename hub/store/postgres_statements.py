@@ -52,6 +52,7 @@ class PostgresStatements:
 
     refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
     fatal: ClassVar[tuple[type[Exception], ...]] = AWAY
+    is_alone = False
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg ships no types
         self._connection = connection

@@ -266,6 +266,8 @@ class SqliteStore(Backend):
             commits = copying.number(connection, self._sql["count_commit"])
             connection.execute("COMMIT")
         except BaseException:
+            assert self._verbs is not None, "the store is open"
+            self._verbs.lost()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

@@ -31,6 +31,7 @@ class SqliteStatements:
 
     refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
     fatal: ClassVar[tuple[type[Exception], ...]] = ()
+    is_alone = True
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection

@@ -200,8 +200,10 @@ class Work(Endings):
 
     async def _accept(self, change: c.Accept) -> None:
         draft = await self._held(change)
-        if draft.state == TaskState.RUNNING:
-            return  # accepted before: the message came twice
+        if draft.state != TaskState.RUNNING:  # else it was accepted before: the message came twice
+            self._begin_work(draft, change)
+
+    def _begin_work(self, draft: Draft, change: c.Accept | c.Finish) -> None:
         draft.state, draft.started_ms = TaskState.RUNNING, change.at_ms
         self._change(draft)
         self._moved[change.task] = (change.task, change.epoch, AttemptState.ACCEPTED, change.at_ms)
@@ -219,6 +221,8 @@ class Work(Endings):
 
     async def _finish(self, change: c.Finish) -> c.Finished:
         draft = await self._held(change)
+        if change.accepts and draft.state != TaskState.RUNNING:
+            self._begin_work(draft, change)
         is_queued, is_final = change.next is TaskState.QUEUED, change.next in FINAL_STATES
         if is_queued:
             draft.class_text = await self._class_after(change, draft)

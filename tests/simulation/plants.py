@@ -46,13 +46,13 @@ class Unfenced:
     def __init__(self, hub: Hub, parts: Parts) -> None:
         self._fleet, self._results, self._hub = parts.fleet, parts.gateway._results, hub
 
-    def take(self, agent: str, message: Any, answer: Any) -> None:  # noqa: ANN401 - as the real one takes it
+    def take(self, agent: str, message: Any, answer: Any, *, accepts: bool = False) -> None:  # noqa: ANN401 - as the real one takes it
         held = self._fleet.held.get(message.attempt.task)
         if held is not None and held.is_committed:
             agent = held.agent
             attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
             message = msgspec.structs.replace(message, attempt=attempt)
-        self._results.take(agent, message, answer)
+        self._results.take(agent, message, answer, accepts=accepts)
 
 
 def _drop_the_fence(hub: Hub, parts: Parts) -> None:

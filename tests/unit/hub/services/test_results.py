@@ -92,6 +92,30 @@ async def test_a_lease_begins_when_the_assignment_leaves_not_when_it_was_planned
     assert mesh.fleet.held[task].lease_until == 1_130.0
 
 
+async def test_a_report_that_says_that_the_attempt_was_accepted_tells_of_both(mesh: Mesh) -> None:
+    task = await mesh.submit()
+    await mesh.settle()
+    answers: list[AgentComError | None] = []
+    report = Report(
+        attempt=AttemptId("a", 1, task, 1),
+        state=AttemptState.PASSED,
+        result=TaskResult(execution_ok=True, verified=None),
+    )
+    mesh.results.take("a", report, answers.append, accepts=True)
+    mesh.results.take("a", report, answers.append, accepts=True)
+    await mesh.settle()
+
+    row = await mesh.store.task(task)
+    kinds = [event.kind for event in await mesh.store.events(0, 50, task)]
+    (attempt,) = await mesh.store.attempts(task)
+    assert row is not None
+    assert (row.state, row.started_ms, attempt.accepted) == (TaskState.COMPLETED, attempt.started_ms, True)
+    assert row.started_ms is not None
+    assert kinds.count(EventKind.TASK_STARTED) == kinds.count(EventKind.TASK_COMPLETED) == 1
+    assert kinds.index(EventKind.TASK_STARTED) < kinds.index(EventKind.TASK_COMPLETED)
+    assert [error and error.code for error in answers] == ["stale", None], "the second one at once"
+
+
 async def test_an_end_that_cannot_be_stored_leaves_the_attempt_to_its_lease(mesh: Mesh, tmp_path: Path) -> None:
     other = apsw.Connection(str(tmp_path / "hub.sqlite"))
     other.execute(

@@ -1,11 +1,20 @@
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import apsw
 import pytest
 
 from hub.store.batches import facts_text
+from hub.store.budget_verbs import Budgeting
+from hub.store.changes import AddTasks, Claim, Claimed, Finish
+from hub.store.drafts import KEPT_DRAFTS, KEPT_SPEC_BYTES
+from hub.store.migrate import migrate
 from hub.store.records import event
-from protocol.model import FailureClass
+from hub.store.sqlite_file import connect
+from hub.store.sqlite_statements import SqliteStatements, at_once
+from protocol.model import AttemptState, FailureClass, TaskState
+from tests.support.stores import PLACEMENT, RESULT, new_task, task_id
 
 
 @pytest.mark.parametrize(
@@ -29,3 +38,75 @@ def test_a_member_of_an_enumeration_is_its_word() -> None:
 
 def test_numbers_that_are_none_are_read_where_an_older_hub_wrote_them() -> None:
     assert event((1, 0, "task_queued", "t", None, None, '{"a": NaN}')).facts["a"] != 0
+
+
+class Counting(SqliteStatements):
+    """The same, and remembers what was asked for."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        super().__init__(connection)
+        self.asked: list[str] = []
+
+    async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        self.asked.append(name)
+        return await super().find(name, values)
+
+
+@pytest.fixture
+def counting() -> Iterator[Counting]:
+    connection = connect(":memory:", 1.0)
+    migrate(connection)
+    yield Counting(connection)
+    connection.close()
+
+
+def finish(number: int) -> Finish:
+    return Finish(
+        at_ms=3, task=task_id(number), epoch=1, attempt=AttemptState.PASSED, next=TaskState.COMPLETED,
+        retries=0, infra_failures=0, result=RESULT, execution_ok=True, is_charged=False, accepts=True,
+    )  # fmt: skip
+
+
+def claim(number: int) -> Claim:
+    return Claim(at_ms=2, task=task_id(number), agent="a", host="h", boot=1, placement=PLACEMENT)
+
+
+def test_a_task_that_is_given_away_and_done_soon_after_its_submission_is_never_read(counting: Counting) -> None:
+    verbs = Budgeting(counting)
+    outcomes = [
+        *at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(1),), by="me")]))[0],
+        *at_once(verbs.batch([claim(1)]))[0],
+        *at_once(verbs.batch([finish(1)]))[0],
+    ]
+
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Added", "Claimed", "Finished"]
+    assert set(counting.asked) == {"find_willing"}
+    assert at_once(counting.rows("task", task_id(1)))[0][1] == TaskState.COMPLETED
+
+
+def test_what_was_undone_is_read_again(counting: Counting) -> None:
+    verbs = Budgeting(counting)
+    at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(1),), by="me")]))
+    at_once(counting.changed("guard"))
+    at_once(verbs.batch([claim(1)]))
+    at_once(counting.changed("undo"))
+    verbs.lost()
+
+    ((again,), _) = at_once(verbs.batch([claim(1)]))
+
+    assert isinstance(again, Claimed)
+    assert again.epoch == 1
+
+
+def test_many_tasks_do_not_fill_the_memory_and_long_ones_are_not_kept(counting: Counting) -> None:
+    verbs = Budgeting(counting)
+    for first in range(0, 3 * KEPT_DRAFTS, 500):
+        tasks = tuple(new_task(number) for number in range(first, first + 500))
+        at_once(verbs.batch([AddTasks(at_ms=1, tasks=tasks, by="me")]))
+    at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(9_999, spec=b"x" * (KEPT_SPEC_BYTES + 1)),), by="me")]))
+    ((claimed,), _) = at_once(verbs.batch([claim(9_999)]))
+
+    assert len(verbs._drafts) <= 2 * KEPT_DRAFTS + 500
+    assert isinstance(claimed, Claimed)
+    assert len(claimed.spec) == KEPT_SPEC_BYTES + 1
+    assert "find_specs" in counting.asked
