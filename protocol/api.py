@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from protocol.backups import BackupList as BackupList  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.backups import BackupView as BackupView  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.errors import Problem
 from protocol.loads import Answering
 from protocol.machine import CpuReport, GpuReport, SpaceReport
@@ -102,6 +104,8 @@ class TaskView(TaskSummary, kw_only=True):
     """Who holds it up, if anybody does."""
     progress: ProgressView | None = None
     """How far the work had come when it was last kept, while the task has not ended."""
+    checks: str = ""
+    """SHA-256 of its checks as they were frozen when it was submitted; empty without any."""
     reviews: tuple[ReviewView, ...] = ()
     """What people have decided about its attempts."""
 
@@ -391,22 +395,6 @@ class Health(Struct, kw_only=True):
     components: dict[str, ComponentHealth]
     queue: dict[str, int]
     """Tasks that are not final, by state."""
-
-
-class BackupView(Struct, kw_only=True):
-    """A copy of the hub's store that has been looked through; ``path`` is on the hub's machine."""
-
-    name: str
-    path: str
-    at: datetime
-    size_bytes: int
-
-
-class BackupList(Struct, kw_only=True):
-    """All copies that can be restored, newest first."""
-
-    backups: tuple[BackupView, ...]
-    next_cursor: str | None = None
 
 
 class TokenBody(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -4,9 +4,11 @@ A check is data and is frozen with the spec at submission: the work may read it,
 Who runs it is ``sidecar/checks``.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 GENERATION_2: Final = "checks:2"
@@ -107,6 +109,11 @@ Check = (
     | CheckDiffLimits
     | CheckProtectedPaths
 )
+
+
+def digest_of(checks: Sequence[Check]) -> str:
+    """SHA-256 of checks as they are frozen: equal checks in equal order, equal text; empty for none."""
+    return hashlib.sha256(msgspec.json.encode(checks, order="sorted")).hexdigest() if checks else ""
 
 
 def capability_for(checks: Sequence[Check]) -> str:

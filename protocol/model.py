@@ -290,6 +290,8 @@ class TaskResult(Struct, frozen=True, kw_only=True):
     error_code: str = ""
     error: str = ""
     """What went wrong in one sentence, with the way out; empty if nothing did."""
+    checks: str = ""
+    """Which checks the report is about (:func:`protocol.checks.digest_of`); empty: none ran, or nobody says."""
 
 
 # --- routing ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
+from protocol.checks import digest_of
 from protocol.choice import Effort, Escalation
 from protocol.clock import Clock
 from protocol.errors import BudgetSpent, WorkFailed
@@ -158,13 +159,11 @@ class Rounds:
         self._parts, self._attempt, self._spec, self._routing = parts, attempt, spec, routing
         self._executor, self._on_step, self._log = executor, on_step, log
         self.ending: Ending | None = None
-        self._doubt = ""  # why a person has to look at it
         self.answering: Answers = lambda _ask: None
         self._last: Execution | None = None
-        # The whole ladder costs no more than the budget.
-        carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0
+        carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0  # the whole ladder costs no more
         self._purse = Purse(spec.budget, parts.clock.monotonic(), carried_usd)
-        self._before, self._lost = Before(), ""
+        self._before, self._lost, self._doubt = Before(), "", ""
         self._workspace: Workspace | None = None
         self._scratch = parts.scratch / f"{attempt.task}-e{attempt.epoch}"
         documents = self._scratch.with_name(f"{self._scratch.name}.wip")
@@ -220,6 +219,7 @@ class Rounds:
             exit_code=last.exit_code if last else None,
             error_code=error_code or ("doubtful" if self._doubt and not error else ""),
             error=tail(error or self._doubt, 4_000),
+            checks=digest_of(self._spec.verification) if report else "",
         )
         return fit_result(replace(result, **self._delivery.done))
 

@@ -39,6 +39,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "state": task.state.value,
         "result": output.verdict(task.verified) if task.state in FINAL_STATES and task.result else "",
         "reason": task.reason,
+        "checks": f"{len(task.spec.verification)}, sha256 {task.checks[:12]}" if task.checks else "",
         "reviewed": "; ".join(map(_review, task.reviews)),
         "error": task.result.error if task.result and task.result.error != task.reason else "",
         "agent": _who(task),

@@ -114,6 +114,7 @@ class Insight:
         assert stored is not None, "a task is stored with its spec"
         attempts = await self._store.attempts(task)
         view = rows.task(row, codec.decode_spec(stored[0]), codec.decode_tier(stored[1]), attempts)
+        view.checks = await self._store.frozen_checks(task)
         view.reviews = tuple(rows.review(review) for review in await self._store.reviews(task))
         held = self._fleet.held.get(task)
         if held is not None and view.attempts and view.attempts[-1].epoch == held.epoch:

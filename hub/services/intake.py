@@ -20,6 +20,7 @@ from hub.store.rows import new_summary, summary, task_title
 from hub.store.store import Store
 from protocol import codec
 from protocol.api import Submitted
+from protocol.checks import digest_of
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.ids import IdMaker
@@ -122,6 +123,7 @@ class Intake:
             expires_ms=now_ms + int(spec.ttl_s * 1000) if spec.ttl_s is not None else None,
             complete_by_ms=_ms(spec.complete_by),
             depends_on=spec.depends_on,
+            checks=digest_of(spec.verification),
         )
 
     async def cancel(self, task: str, reason: str, by: str) -> None:

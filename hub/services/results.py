@@ -264,6 +264,7 @@ class Results:
             result=codec.encode_result(result) if result is not None else None,
             execution_ok=result.execution_ok if result is not None else None,
             verified=result.verified if result is not None else None,
+            checks=result.checks if result is not None else "",
             ready_ms=ready_ms,
             facts=_facts(report),
             orderly=orderly,

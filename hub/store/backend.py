@@ -167,6 +167,11 @@ class Backend(ABC):
         """All attempts of a task, in order."""
         return [records.attempt(row) for row in await self._rows("attempts", task)]
 
+    async def frozen_checks(self, task: str) -> str:
+        """Digest of a task's checks as they were when it was submitted; empty without any."""
+        rows = await self._rows("frozen_checks", task)
+        return str(rows[0][0]) if rows else ""
+
     async def reviews(self, task: str) -> list[ReviewRow]:
         """What people have decided about attempts of a task, in order."""
         return [records.review(row) for row in await self._rows("reviews", task)]

@@ -57,6 +57,8 @@ class NewTask(Struct, frozen=True, kw_only=True):
     expires_ms: int | None = None
     complete_by_ms: int | None = None
     depends_on: tuple[str, ...] = ()
+    checks: str = ""
+    """Digest of its checks (:func:`protocol.checks.digest_of`)."""
 
 
 class AddTasks(Change, frozen=True, kw_only=True):
@@ -199,6 +201,8 @@ class Finish(Change, frozen=True, kw_only=True):
     hub: int = 0
     ladder: Ladder | None = None
     step: Step | None = None
+    checks: str = ""
+    """Digest of the checks that the result is about, if its agent says so: others than the task's do not count."""
     is_charged: bool = True
     """The attempt may have reserved something."""
     accepts: bool = False

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from hub.core.ladder import Climber, Ladder, Step, climb
+from hub.core.policy import after_failure
 from hub.core.routing import Placement, class_on, decode_placement, requirements_of
 from hub.store import changes as c
 from hub.store import records
@@ -23,7 +24,7 @@ from protocol.choice import Effort
 from protocol.events import EventKind
 from protocol.limits import MAX_FINDING_BYTES
 from protocol.messages import Carry
-from protocol.model import AttemptId, FailureClass, Finding, Strategy, TaskResult, TaskState, Usage
+from protocol.model import AttemptId, AttemptState, FailureClass, Finding, Strategy, TaskResult, TaskState, Usage
 
 REVIEW: Final = "review"
 """Name and type of the finding that tells what a person has said."""
@@ -35,6 +36,8 @@ class Climbing(Verbs):
     """All verbs; those that end and begin attempts know of the ladder."""
 
     async def _finish(self, change: c.Finish) -> c.Finished:
+        if change.checks and (refused := await self._about_other_checks(change)) is not None:
+            return replace(await super()._finish(refused), next=refused.next)
         if change.ladder is not None:
             await self._write()
             change = await self._on_the_ladder(change, change.ladder)
@@ -45,6 +48,32 @@ class Climbing(Verbs):
         facts = {"number": rung.number, "tier": rung.tier, "model": rung.model, "effort": rung.effort}
         self._tell(EventKind.TASK_CLIMBED, change.at_ms, change.task, None, change.epoch, **facts, why=change.step.why)
         return replace(finished, next=change.next, step=change.step)
+
+    async def _about_other_checks(self, change: c.Finish) -> c.Finish | None:
+        """The change without its result, if that is about other checks than those that are frozen with the task."""
+        draft = await self._held(change)
+        await self._write()
+        row = await self._row("frozen_checks", change.task)
+        if row is None or row[0] in {"", change.checks}:
+            return None
+        after = after_failure(
+            FailureClass.INFRA,
+            retries=draft.retries,
+            max_retries=draft.max_retries,
+            infra_failures=draft.infra_failures,
+        )
+        return replace(
+            change,
+            attempt=AttemptState.FAILED,
+            next=after.state,
+            retries=after.retries,
+            infra_failures=after.infra_failures,
+            failure=FailureClass.INFRA,
+            reason=f"its agent ran other checks ({change.checks[:12]}) than those of the task ({row[0][:12]})",
+            verified=None,
+            ladder=None,
+            avoid=f"agent:{draft.agent}",
+        )
 
     async def _class_after(self, change: c.Finish, draft: Draft) -> str:
         text = await super()._class_after(change, draft)

@@ -167,7 +167,10 @@ class Drafts(Batches):
     def _taken(self) -> list[Write]:
         writes: list[Write] = [
             ("add_task", [_new_row(*each) for each in self._new_tasks]),
-            ("add_spec", [(task.id, task.spec, task.tier, change.by) for task, _, change in self._new_tasks]),
+            (
+                "add_spec",
+                [(task.id, task.spec, task.tier, change.by, task.checks) for task, _, change in self._new_tasks],
+            ),
             ("add_dependency", _new_needs(self._new_tasks)),
             ("add_key", self._new_keys),
             ("write_task", [_changed_row(draft) for draft in self._changed_drafts.values()]),

@@ -230,6 +230,10 @@ class Store(Protocol):
         """All attempts of a task, in order."""
         ...
 
+    async def frozen_checks(self, task: str) -> str:
+        """Digest of a task's checks as they were when it was submitted; empty without any."""
+        ...
+
     async def reviews(self, task: str) -> list[ReviewRow]:
         """What people have decided about attempts of a task, in order."""
         ...

@@ -76,6 +76,23 @@ async def test_what_is_sent_back_goes_on_with_the_reason_from_what_was_left(rows
     assert [(found.type, found.detail) for found in claimed.carry.findings] == [("review", "put the test back")]
 
 
+async def test_a_report_about_other_checks_than_the_frozen_ones_does_not_count(rows: Rows) -> None:
+    await rows.add(new_task(1, checks="aa11"), new_task(2, checks="aa11"), new_task(3, checks="aa11"), new_task(4))
+    for number, checks in ((1, "bb22"), (2, "aa11"), (3, ""), (4, "bb22")):
+        epoch = (await rows.claim(number)).epoch
+        finished = await rows.finish(number, epoch, verified=True, checks=checks)
+        assert finished.next in {None, await rows.state(number)}
+
+    assert await rows.states([1, 2, 3, 4]) == [TaskState.QUEUED, *[TaskState.COMPLETED] * 3]
+    row, (attempt,) = await rows.store.task(task_id(1)), await rows.store.attempts(task_id(1))
+    assert row is not None
+    assert (row.verified, row.infra_failures) == (None, 1)
+    assert (attempt.accepted, attempt.failure) == (False, FailureClass.INFRA)
+    assert attempt.reason == "its agent ran other checks (bb22) than those of the task (aa11)"
+    assert requirements_of(row.class_text).avoid == ("agent:a",)
+    assert await rows.store.frozen_checks(task_id(1)) == "aa11"
+
+
 async def test_only_what_waits_can_be_reviewed_and_only_the_attempt_that_was_looked_at(rows: Rows) -> None:
     await rows.add(new_task(1), new_task(2))
     await held(rows, 2)

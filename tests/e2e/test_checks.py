@@ -34,6 +34,8 @@ def test_a_repair_is_proven_and_a_weakened_test_is_not(tmp_path: Path) -> None:
 
     assert (repaired["state"], repaired["result"]["verified"]) == ("completed", True), repaired["result"]["report"]
     assert repaired["result"]["report"][0]["detail"] == "unittest: 2 passed"
+    assert len(repaired["checks"]) == 64
+    assert repaired["checks"] == repaired["result"]["checks"] != cheated["checks"]
     (doubted,) = cheated["attempts"][0]["result"]["report"]
     assert (cheated["verified"], doubted["doubtful"]) == (False, True)
     assert doubted["detail"].startswith("1 tests ran, 2 before the work")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import model
+from protocol.checks import CheckJsonSchema, CheckTestPasses, digest_of
 from protocol.model import FINAL_STATES, PRIORITY_ORDER, Budget, Priority, TaskSpec, TaskState, Usage
 
 USAGES = st.builds(
@@ -84,3 +85,14 @@ def test_every_noun_is_a_value_that_nobody_can_change(kind: type[msgspec.Struct]
 
 def test_labels_of_two_specs_are_not_the_same_dictionary() -> None:
     assert TaskSpec().labels is not TaskSpec().labels
+
+
+def test_equal_checks_have_equal_digests_and_nothing_else_has() -> None:
+    one = CheckJsonSchema(path="a.json", schema={"a": 1, "b": 2})
+    same = CheckJsonSchema(path="a.json", schema={"b": 2, "a": 1})
+    test = CheckTestPasses(command="pytest")
+
+    assert digest_of(()) == ""
+    assert digest_of((one, test)) == digest_of((same, test))
+    assert len({digest_of(checks) for checks in [(one,), (test,), (one, test), (test, one)]}) == 4
+    assert digest_of((test,)) == "22c24b5d4f89728336584ba7499d4355f8051b0ac32801f8267c68963e9542b7"

@@ -6,7 +6,8 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigin
                      $15::bigint[], $16::bigint[]);
 
 -- name: add_spec
-INSERT INTO specs (task, spec, tier, by) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[]);
+INSERT INTO specs (task, spec, tier, by, checks)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]);
 
 -- name: add_dependency
 INSERT INTO dependencies (task, needs) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING;

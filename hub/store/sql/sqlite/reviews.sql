@@ -17,3 +17,6 @@ SELECT epoch, at_ms, verdict, by, reason FROM reviews WHERE task = ?1 ORDER BY e
 
 -- name: forget_reviews
 DELETE FROM reviews WHERE task = ?1;
+
+-- name: frozen_checks
+SELECT checks FROM specs WHERE task = ?1;

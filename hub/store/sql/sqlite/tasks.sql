@@ -4,7 +4,7 @@ INSERT INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels,
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_spec
-INSERT INTO specs (task, spec, tier, by) VALUES (?, ?, ?, ?);
+INSERT INTO specs (task, spec, tier, by, checks) VALUES (?, ?, ?, ?, ?);
 
 -- name: add_dependency
 INSERT OR IGNORE INTO dependencies (task, needs) VALUES (?, ?);
