@@ -203,3 +203,34 @@ async def test_a_hub_that_stops_leaves_nothing_behind(hubs: tuple[RunningHub, Ru
 
     assert (await read(two, f"/tasks/{task}"))["state"] == "completed"
     await back.leave()
+
+
+async def test_a_password_does_not_stay_where_another_hub_has_changed_the_address(
+    hubs: tuple[RunningHub, RunningHub], tmp_path: Path
+) -> None:
+    one, two = hubs
+    body = {"name": "p", "repository": "https://someone:s3cr3t@example.org/r.git"}
+    assert (await one.ask("POST", "/api/v1/projects", json=body)).status == 201
+    kept = tmp_path / "one" / "projects" / "p" / "logins"
+    assert len(list(kept.iterdir())) == 1
+
+    async def has_heard() -> bool:
+        return any(found["name"] == "p" for found in (await read(two, "/projects"))["projects"])
+
+    await until(has_heard)
+    patches = [{"branch": "a"}, {"description": "b"}, {"repository": "https://elsewhere.example/r.git"}]
+    answers = await asyncio.gather(
+        *(
+            hub.ask("PATCH", "/api/v1/projects/p", json=patch)
+            for hub, patch in zip((one, two, two), patches, strict=True)
+        )
+    )
+
+    async def is_forgotten() -> bool:
+        return not list(kept.iterdir())
+
+    await until(is_forgotten)
+    found = await read(one, "/projects/p")
+    assert [answer.status for answer in answers] == [200] * 3
+    assert (found["branch"], found["description"], found["has_credential"]) == ("a", "b", False)
+    assert found["version"] == 4
