@@ -15,7 +15,7 @@ GENERATION_2: Final = "checks:2"
 """Capability of a sidecar that knows more than the first four types of checks."""
 
 GENERATION_3: Final = "checks:3"
-"""Capability of a sidecar that holds work for a person where a command checks with what the work has changed."""
+"""Capability of a sidecar that also knows ``no_secrets``, and what a command may check with although it changed."""
 
 
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
@@ -97,6 +97,13 @@ class CheckProtectedPaths(CheckBase, frozen=True, kw_only=True, tag="protected_p
     paths: tuple[str, ...]
 
 
+class CheckNoSecrets(CheckBase, frozen=True, kw_only=True, tag="no_secrets"):
+    """Passes if the work has added no line that holds a secret: a token or key of a known shape, a private key."""
+
+    ignore: tuple[str, ...] = ()
+    """Paths that are not looked at, as patterns like ``tests/fixtures/**``."""
+
+
 Check = (
     CheckFileExists
     | CheckFileAbsent
@@ -108,6 +115,7 @@ Check = (
     | CheckNoPlaceholders
     | CheckDiffLimits
     | CheckProtectedPaths
+    | CheckNoSecrets
 )
 
 
@@ -118,14 +126,15 @@ def digest_of(checks: Sequence[Check]) -> str:
 
 def capability_for(checks: Sequence[Check]) -> str:
     """The capability that a sidecar needs to run these checks, empty for those that every sidecar knows."""
+    wanted = ""
     for check in checks:
         match check:
             case CheckFileExists() | CheckGitClean() | CheckCommandSucceeds(may_edit=()):
                 continue
-            case CheckCommandSucceeds():
-                return GENERATION_3
+            case CheckCommandSucceeds() | CheckNoSecrets():
+                return GENERATION_3  # who knows these knows all
             case CheckTestPasses(may_edit=(), old_failures=False):
                 continue
             case _:
-                return GENERATION_2
-    return ""
+                wanted = GENERATION_2
+    return wanted

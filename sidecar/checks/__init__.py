@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from protocol.model import Finding
 from sidecar.checks.base import Ground
-from sidecar.checks.changes import diff_limits, no_placeholders, protected_paths
+from sidecar.checks.changes import diff_limits, no_placeholders, no_secrets, protected_paths
 from sidecar.checks.commands import command_passes, test_passes
 from sidecar.checks.files import file_absent, file_contains, file_exists, json_schema
 from sidecar.checks.git import git_clean
@@ -21,6 +21,7 @@ CHECKS: Final[Mapping[str, CheckRunner]] = {
     "command_succeeds": command_passes,
     "git_clean": git_clean,
     "no_placeholders": no_placeholders,
+    "no_secrets": no_secrets,
     "diff_limits": diff_limits,
     "protected_paths": protected_paths,
 }

@@ -1,4 +1,4 @@
-"""The checks that judge what was changed: ``no_placeholders``, ``diff_limits`` and ``protected_paths``.
+"""The checks that judge what was changed: ``no_placeholders``, ``no_secrets``, ``diff_limits`` and ``protected_paths``.
 
 The change is the one that the workspace's owner sees (``Workspaces.patch``), against the commit that the work began
 from; without a repository, all that is in the workspace.
@@ -8,15 +8,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from protocol.checks import CheckDiffLimits, CheckNoPlaceholders, CheckProtectedPaths
+from protocol.checks import CheckDiffLimits, CheckNoPlaceholders, CheckNoSecrets, CheckProtectedPaths
 from protocol.errors import WorkFailed
 from protocol.model import Finding
+from protocol.redaction import Redactor
 from sidecar.checks.base import Ground, finding
 from sidecar.core.diff import Change, matches
 from sidecar.core.placeholders import placeholders
 
 _SHOWN: Final = 5
-_C = TypeVar("_C", CheckNoPlaceholders, CheckDiffLimits, CheckProtectedPaths)
+_C = TypeVar("_C", CheckNoPlaceholders, CheckNoSecrets, CheckDiffLimits, CheckProtectedPaths)
 
 
 def _judging(judge: Callable[[_C, Sequence[Change]], list[str]]) -> Callable[[_C, Ground], Awaitable[Finding]]:
@@ -44,6 +45,18 @@ def _put_off(check: CheckNoPlaceholders, changes: Sequence[Change]) -> list[str]
     ]
 
 
+def _leaked(check: CheckNoSecrets, changes: Sequence[Change]) -> list[str]:
+    """Passes if no added line holds a secret of a known shape; the secret itself is told nobody."""
+    redactor = Redactor()
+    return [
+        f"{change.path}:{number}: a secret, or what looks like one"
+        for change in changes
+        if not matches(change.path, check.ignore)
+        for number, line in change.added
+        if redactor.text(line) != line
+    ]
+
+
 def _too_much(check: CheckDiffLimits, changes: Sequence[Change]) -> list[str]:
     """Passes if the change is no larger than allowed; what cannot be counted is no small change."""
     counted = (
@@ -64,5 +77,6 @@ def _touched(check: CheckProtectedPaths, changes: Sequence[Change]) -> list[str]
 
 
 no_placeholders = _judging(_put_off)
+no_secrets = _judging(_leaked)
 diff_limits = _judging(_too_much)
 protected_paths = _judging(_touched)

@@ -19,7 +19,14 @@ from hub.core.routing import (
     route,
     routing_of,
 )
-from protocol.checks import Check, CheckGitClean, CheckNoPlaceholders, CheckTestPasses
+from protocol.checks import (
+    Check,
+    CheckCommandSucceeds,
+    CheckGitClean,
+    CheckNoPlaceholders,
+    CheckNoSecrets,
+    CheckTestPasses,
+)
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.model import Candidate, Context, EndpointKind, EndpointReport, ModelReport, Strategy, TaskSpec, Tier
 
@@ -179,9 +186,18 @@ def test_an_answer_needs_room_in_the_context_too() -> None:
         (CheckTestPasses(command="x"), ()),
         (CheckTestPasses(command="x", may_edit=("tests/**",)), ("checks:2",)),
         (CheckNoPlaceholders(), ("checks:2",)),
+        (CheckNoSecrets(), ("checks:3",)),
+        (CheckCommandSucceeds(command="x", may_edit=("check.sh",)), ("checks:3",)),
     ],
 )
 def test_newer_checks_go_only_to_sidecars_that_know_them(check: Check, needs: tuple[str, ...]) -> None:
     _, requirements = route(TaskSpec(command="x", verification=(check,)))
 
     assert requirements.needs == needs
+
+
+def test_checks_of_two_ages_go_only_to_sidecars_that_know_both() -> None:
+    mixed = (CheckNoPlaceholders(), CheckNoSecrets())
+    _, requirements = route(TaskSpec(command="x", verification=mixed))
+
+    assert requirements.needs == ("checks:3",)

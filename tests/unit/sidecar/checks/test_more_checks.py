@@ -9,6 +9,7 @@ from protocol.checks import (
     CheckFileContains,
     CheckJsonSchema,
     CheckNoPlaceholders,
+    CheckNoSecrets,
     CheckProtectedPaths,
     CheckTestPasses,
 )
@@ -115,6 +116,7 @@ CHANGES = (
         (CheckNoPlaceholders(), "docs/b.md:1: TODO"),
         (CheckNoPlaceholders(ignore=("docs/**",)), "src/a.py:2: TODO"),
         (CheckNoPlaceholders(ignore=("*.py", "*.md")), ""),
+        (CheckNoSecrets(), ""),
         (CheckDiffLimits(max_files=3), ""),
         (CheckDiffLimits(max_files=2), "3 files changed, at most 2"),
         (CheckDiffLimits(max_added=2), "3 lines added, at most 2; the lines of logo.png cannot be counted"),
@@ -129,6 +131,16 @@ async def test_a_change_is_judged(bench: Bench, wanted: Check, detail: str) -> N
 
     assert found.passed is (not detail)
     assert detail in found.detail
+
+
+async def test_secrets_in_added_lines_are_found_and_told_nobody(bench: Bench) -> None:
+    token, key = f"ghp_{'a1B2' * 9}", "-----BEGIN RSA PRIVATE KEY-----"
+    bench.change = (Change("a.py", ((1, "x = 1"), (2, f"t = '{token}'"))), Change("k.pem", ((1, key), (2, "MIIE"))))
+    found = await check(bench, CheckNoSecrets())
+    ignored = await check(bench, CheckNoSecrets(ignore=("*.py", "*.pem")))
+
+    assert (found.passed, ignored.passed) == (False, True)
+    assert found.detail == "a.py:2: a secret, or what looks like one; k.pem:1: a secret, or what looks like one"
 
 
 def failing_once(bench: Bench) -> str:
