@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from agentcom import settings
 from agentcom.budgets import BudgetCalls
-from agentcom.calls import STREAM_PATIENCE_S, Calls
+from agentcom.calls import STREAM_PATIENCE_S, Calls, given
 from agentcom.files import Files, TaskRef
 from agentcom.holding import HoldCalls
 from agentcom.projects import ProjectCalls
@@ -314,13 +314,12 @@ class AsyncClient(Files, ProjectCalls, BudgetCalls, ReviewCalls, HoldCalls):
 
     async def add_endpoint(self, body: EndpointBody) -> EndpointView:
         """Tell the hub of an LLM endpoint; it looks whether it answers."""
-        return await self._post("/endpoints", EndpointView, body)
+        return await self._post("/endpoints", EndpointView, given(body))
 
     async def change_endpoint(self, endpoint: str, body: EndpointPatch) -> EndpointView:
         """Change an endpoint; what is ``None`` stays."""
         path = f"{PREFIX}/endpoints/{quote(endpoint, safe='')}"
-        kept = {name: value for name, value in msgspec.to_builtins(body).items() if value is not None}
-        return await self._transport.call("PATCH", path, EndpointView, body=kept, is_repeatable=True)
+        return await self._transport.call("PATCH", path, EndpointView, body=given(body), is_repeatable=True)
 
     async def remove_endpoint(self, endpoint: str) -> None:
         """Forget an endpoint."""

@@ -49,6 +49,11 @@ class Frame(NamedTuple):
     data: bytes
 
 
+def given(body: msgspec.Struct) -> dict[str, Any]:
+    """What of a body somebody has said: an older hub need not know the rest."""
+    return {name: value for name, value in msgspec.to_builtins(body).items() if value is not None}
+
+
 class Calls(ABC):
     """A way to one hub; use it within one event loop and close it there.
 

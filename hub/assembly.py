@@ -154,7 +154,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     budgets = _budgets(store, start, settings, fleet, clock)
 
     def used(held: Held, usage: Usage) -> None:
-        budgets.charging.use(held.task, held.epoch, usage)
+        budgets.used(held, usage)
         learning.used(held, usage)
         endpoint_health.used(held.server, usage)
 

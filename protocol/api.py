@@ -116,6 +116,9 @@ class EndpointPatch(Struct, kw_only=True, forbid_unknown_fields=True):
     url: str | None = None
     local: bool | None = None
     default_model: str | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    """Requests and tokens a minute; 0: no quota."""
 
 
 class TaskList(Struct, kw_only=True):
@@ -244,6 +247,9 @@ class EndpointView(Struct, kw_only=True):
     turns: int = 0
     proved: int = 0
     """Requests that it is given at a time now, learnt where it does not say; and that were seen not to wait."""
+    rpm: int = 0
+    tpm: int = 0
+    """Requests and tokens that it may be asked a minute; 0: no quota."""
 
 
 class EndpointList(Struct, kw_only=True):
@@ -261,6 +267,8 @@ class EndpointBody(Struct, kw_only=True, forbid_unknown_fields=True):
     id: str = ""
     local: bool | None = None
     default_model: str = ""
+    rpm: int | None = None
+    tpm: int | None = None
 
 
 class ModelView(Struct, kw_only=True):

@@ -78,6 +78,9 @@ class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests that it answers at a time; 0: unknown."""
     remark: str = ""
     """What is odd about its answers, though it can be used; empty: nothing."""
+    rpm: int = 0
+    tpm: int = 0
+    """Requests and tokens that it may be asked a minute; 0: as many as one likes."""
 
 
 class EndpointTrouble(Struct, frozen=True, kw_only=True, omit_defaults=True):

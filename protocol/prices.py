@@ -52,6 +52,8 @@ class Bill(Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_s: float = 0.0
     energy_wh: float | None = None
     """``None``: nobody measures it there."""
+    requests: int = 0
+    """Answers of models that were asked for."""
 
     def plus(self, other: "Bill | None") -> "Bill":
         """Both together; the later price stands."""
@@ -62,6 +64,7 @@ class Bill(Struct, frozen=True, kw_only=True, omit_defaults=True):
             price=other.price or self.price,
             gpu_s=self.gpu_s + other.gpu_s,
             energy_wh=sum(measured) if measured else None,
+            requests=self.requests + other.requests,
         )
 
 

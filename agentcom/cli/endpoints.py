@@ -1,7 +1,7 @@
 """``agentcom endpoints``: list, add, change and remove LLM endpoints."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,12 +37,13 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
             str(endpoint.turns or ""),
             endpoint.host or "",
             endpoint.url,
+            quota_of(endpoint),
             ", ".join(f"{model.name} ({model.residency.value})" for model in endpoint.models),
             endpoint.detail,
         )
         for endpoint in found.endpoints
     ]
-    head = ("endpoint", "state", "health", "kind", "where", "turns", "host", "url", "models", "detail")
+    head = ("endpoint", "state", "health", "kind", "where", "turns", "host", "url", "quota", "models", "detail")
     output.table(head, rows, empty="no endpoints; add one with: agentcom endpoints add KIND URL")
 
 
@@ -52,13 +53,21 @@ def health_of(endpoint: "EndpointView", now: datetime | None = None) -> str:
     return f"{endpoint.health} {left}" if left else endpoint.health
 
 
+def quota_of(endpoint: "EndpointView") -> str:
+    """What it may be asked a minute; empty: as much as one likes."""
+    quotas = ((endpoint.rpm, "requests"), (endpoint.tpm, "tokens"))
+    return ", ".join(f"{value:,} {what}" for value, what in quotas if value)
+
+
 @command.command(name="add", cls=HubCommand)
 @click.argument("words", nargs=-1, metavar="KIND URL")
 @click.option("--kind", hidden=True)
 @click.option("--url", hidden=True)
-@click.option("--id", "name", default="", metavar="ID", help="Its name; made from the address if left out.")
+@click.option("--id", "id", default="", metavar="ID", help="Its name; made from the address if left out.")
 @click.option("--local/--cloud", "local", default=None, help="Whether it counts as local; by its kind if left out.")
 @click.option("--default-model", default="", metavar="MODEL", help="Model for tasks that name none.")
+@click.option("--rpm", type=int, metavar="N", help="Requests that it may be asked a minute.")
+@click.option("--tpm", type=int, metavar="N", help="Tokens that it may be asked a minute.")
 @connected
 def add(
     hub: "Client",
@@ -66,9 +75,7 @@ def add(
     words: tuple[str, ...],
     kind: str | None,
     url: str | None,
-    name: str,
-    local: bool | None,  # noqa: FBT001 - click calls it
-    default_model: str,
+    **given: Any,
 ) -> None:
     """Tell the hub of an LLM endpoint; it looks whether it answers.
 
@@ -77,7 +84,7 @@ def add(
     from protocol.api import EndpointBody
 
     kind, url = _kind_and_url(words, kind, url)
-    given = {"url": url, "kind": kind, "id": name, "local": local, "default_model": default_model}
+    given = {"url": url, "kind": kind, **given}
     added = hub.add_endpoint(schema.read(given, EndpointBody, "endpoint"))
     if as_json:
         output.say_json(added)
@@ -106,6 +113,8 @@ def _kind_and_url(words: tuple[str, ...], kind: str | None, url: str | None) -> 
 @click.option("--url", metavar="URL", help="Where it is now.")
 @click.option("--local/--cloud", "local", default=None, help="Whether it counts as local.")
 @click.option("--default-model", metavar="MODEL", help="Model for tasks that name none; '' for none.")
+@click.option("--rpm", type=int, metavar="N", help="Requests that it may be asked a minute; 0: any number.")
+@click.option("--tpm", type=int, metavar="N", help="Tokens that it may be asked a minute; 0: any number.")
 @connected
 def change(
     hub: "Client",
@@ -114,13 +123,15 @@ def change(
     url: str | None,
     local: bool | None,  # noqa: FBT001 - click calls it
     default_model: str | None,
+    rpm: int | None,
+    tpm: int | None,
 ) -> None:
     """Change an LLM endpoint that was added; what is left out stays."""
     from protocol.api import EndpointPatch
 
-    given = EndpointPatch(url=url, local=local, default_model=default_model)
+    given = EndpointPatch(url=url, local=local, default_model=default_model, rpm=rpm, tpm=tpm)
     if given == EndpointPatch():
-        raise click.UsageError("nothing to change: give --url, --local, --cloud or --default-model")
+        raise click.UsageError("nothing to change: give --url, --local, --cloud, --default-model, --rpm or --tpm")
     changed = hub.change_endpoint(endpoint, given)
     if as_json:
         output.say_json(changed)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.hosts import gpu_silence
+from hub.core.quotas import Quota
 from hub.core.routing import Way
 from hub.core.speeds import Demand, ServerKey, Speeds
 from hub.core.terms import Rates, Terms, Weighed
@@ -138,7 +139,8 @@ class Board:
         """Whether something could begin this way now."""
         agent = self._fleet.agents[way.agent]
         try:
-            return agent.free_slots > 0 and self.server(agent, way.endpoint).has_turn
+            server = self.server(agent, way.endpoint)
+            return agent.free_slots > 0 and server.has_turn and not self._quota(server, 0.0)[0]
         except LookupError:
             return False
 
@@ -146,6 +148,9 @@ class Board:
         model = model_of(server.endpoint, way.model)
         speed = self._speeds.of(server.key, server.endpoint, model, server.host)
         begins = max(server.free_at(self._now), self._agent_free_at(agent))
+        tokens = demand.input_tokens + demand.output_tokens
+        quota_s, quota = self._quota(server, tokens)
+        begins = max(begins, self._now + quota_s)
         size_bytes, load_s, evict_s = 0.0, 0.0, 0.0
         evicted: tuple[str, ...] = ()
         if server.endpoint.local and not server.has_ready(way.model, demand.context):
@@ -167,7 +172,12 @@ class Board:
             price_s=self._rates.s_per_usd * self._speeds.usd(server.key, server.endpoint, way.model, demand),
         )
         whole = replace(terms, risk_s=self._risk_s(terms, way, demand, server, model))
-        return Weighed(way, whole, evicted, size_bytes, demand.context)
+        return Weighed(way, whole, evicted, size_bytes, demand.context, tokens, quota)
+
+    def _quota(self, server: Server, tokens: float) -> tuple[float, str]:
+        """How long the quota of an endpoint lets an attempt of so many tokens wait, and why."""
+        limits = Quota(server.endpoint.rpm, server.endpoint.tpm)
+        return self._fleet.quotas.wait(server.key, limits, tokens, self._now)
 
     def _crowd(self, model: str) -> float:
         """Share of its load that a model costs those who wait for others; who waits for this one is glad of it."""

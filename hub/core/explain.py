@@ -69,6 +69,8 @@ def _by_cost(weighed: Mapping[str, Weighed | str], requirements: Requirements) -
     best = min((each for each in weighed.values() if isinstance(each, Weighed)), key=_total, default=None)
     if best is not None and best.terms.wait_s > 0:
         told = f"its turn comes on {best.way.agent} in about {best.terms.wait_s:.0f} s"
+        if best.quota:
+            told = f"endpoint {best.way.endpoint} has no room: {best.quota}; {told}"
         model = f"load it on another host, too: ollama pull {best.way.model}"
         ways_out = ("wait for it", model) if best.way.strategy is Strategy.LOCAL_LLM else ("wait for it",)
         if requirements.fallback is not None:

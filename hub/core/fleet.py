@@ -10,6 +10,7 @@ from typing import Final
 
 from hub.core.agent import Agent, Held
 from hub.core.health import Health
+from hub.core.quotas import Quotas
 from hub.core.speeds import ServerKey
 from protocol.errors import StaleAttempt
 from protocol.model import AgentState, AttemptId, AttemptState, EndpointReport
@@ -69,6 +70,7 @@ class Fleet:
         self.health: dict[ServerKey, Health] = {}
         self.seen: dict[ServerKey, EndpointReport] = {}
         self.generation = 0
+        self.quotas = Quotas()
         self._busy: dict[ServerKey, int] = {}  # attempts in hand, by the LLM server that they use
         self._given = 0
         self._open: dict[str, Agent] = {}  # all that have a free slot, and some that had one
@@ -205,6 +207,7 @@ class Fleet:
         del self.held[task]
         if held.server is not None:
             self._leave(held.server)
+            self.quotas.drop(held.server, task)
         agent = self.agents[held.agent]
         agent.held.pop(task, None)
         if agent.runs_alone == task:

@@ -105,3 +105,7 @@ class Weighed:
     """Memory that the model will take, if it has to be loaded."""
     context: int = 0
     """Tokens that it will be loaded with, if that is known."""
+    tokens: float = 0.0
+    """Tokens that it is expected to read and write."""
+    quota: str = ""
+    """What of its endpoint's quota it waits for."""

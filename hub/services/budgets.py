@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from msgspec.structs import asdict
 
+from hub.core.agent import Held
 from hub.core.budgets import (
     DAY_MS,
     MICRO,
@@ -44,6 +45,7 @@ from protocol.budgets import (
 from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
+from protocol.model import Usage
 
 log = structlog.get_logger(__name__)
 LOOK_S: Final = 2.0
@@ -78,6 +80,9 @@ class Budgets:
                 pass
             self._news.clear()
             await asyncio.sleep(CALM_S)  # whatever happens, the rows are not read more often
+            if self._fleet.quotas.was_short:
+                self._fleet.quotas.was_short = False
+                self._store.wake()  # a minute passes without anything else that would wake the scheduler
             if not self.charging.is_on:
                 continue
             try:
@@ -86,6 +91,15 @@ class Budgets:
                 return  # the hub is ending
             except Unavailable as exc:
                 log.debug("budgets_unread", why=str(exc), next="trying again")
+
+    def used(self, held: Held, usage: Usage) -> None:
+        """An attempt has ended, and says what it has used."""
+        self.charging.use(held.task, held.epoch, usage)
+        if held.server is not None and any(
+            held.server[1] == each.id and (each.rpm or each.tpm) for each in self._fleet.endpoints
+        ):
+            requests, tokens = usage.bill.requests if usage.bill else 1, usage.input_tokens + usage.output_tokens
+            self._fleet.quotas.used(held.server, requests, tokens, usage.seconds, self._clock.monotonic())
 
     async def reload(self) -> None:
         """Look at the rows: when another hub has changed a budget, or used what this one counts on."""

@@ -109,7 +109,10 @@ class Dispatch:
         held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.kind)
         held.repo, held.is_charged = chosen.queue.requirements.repo, charge is not None
         if chosen.weighed is not None:
-            take_turn(held, chosen.weighed, find(self._fleet, agent, way.endpoint)[0], now)
+            server, report, _ = find(self._fleet, agent, way.endpoint)
+            take_turn(held, chosen.weighed, server, now)
+            if report.rpm or report.tpm:
+                self._fleet.quotas.take(server, task, chosen.weighed.tokens)
         self._fleet.take(held)
         claim = Claim(
             at_ms=now_ms,

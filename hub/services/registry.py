@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from msgspec.structs import asdict, replace
@@ -54,6 +54,9 @@ class EndpointUnusable(BadInput):
     def __init__(self, url: str, why: str) -> None:
         self.url, self.why = url, why
         super().__init__([Problem("url", f"{why}; start it, or check kind and address")], f"endpoint {url}")
+
+
+MAX_QUOTA: Final = 10**12
 
 
 class EndpointExists(Conflict):
@@ -159,7 +162,7 @@ class Registry:
             EndpointExists: the id is taken.
             EndpointUnusable: it does not answer; nothing is kept.
         """
-        problems = list(_problems(body.url, body.id))
+        problems = [*_problems(body.url, body.id), *_quota_problems(body)]
         if problems:
             raise BadInput(problems, "endpoint")
         endpoint = body.id or _name(body.url)
@@ -169,7 +172,13 @@ class Registry:
         is_ours = body.kind is EndpointKind.OLLAMA or (body.kind is EndpointKind.OPENAI and _is_near(body.url))
         local = body.local if body.local is not None else is_ours
         row = EndpointRow(
-            id=endpoint, kind=body.kind.value, url=body.url.rstrip("/"), local=local, default_model=body.default_model
+            id=endpoint,
+            kind=body.kind.value,
+            url=body.url.rstrip("/"),
+            local=local,
+            default_model=body.default_model,
+            rpm=body.rpm or 0,
+            tpm=body.tpm or 0,
         )
         self._adding.add(endpoint)
         try:
@@ -185,11 +194,9 @@ class Registry:
             Conflict: somebody else has changed it while it was probed; nor is it then.
         """
         before = self._own(endpoint)
-        wanted = {
-            name: value for name in ("url", "local", "default_model") if (value := getattr(body, name)) is not None
-        }
+        wanted = {name: value for name, value in asdict(body).items() if value is not None}
         row = EndpointRow(**asdict(before) | wanted)
-        problems = list(_problems(row.url, ""))
+        problems = [*_problems(row.url, ""), *_quota_problems(body)]
         if problems:
             raise BadInput(problems, "endpoint")
         return await self._keep(row, before, by)
@@ -319,6 +326,8 @@ class Registry:
             parallel=seen.parallel,
             turns=1 if health.is_on_trial else turns.most,
             proved=turns.proved if self._speeds.knows_turns(key) else 0,
+            rpm=seen.rpm,
+            tpm=seen.tpm,
         )
 
     def _event(self, kind: EventKind, endpoint: str, **facts: object) -> Event:
@@ -366,7 +375,18 @@ def _report(row: EndpointRow, listed: Listed) -> EndpointReport:
         default_model=row.default_model,
         parallel=listed.parallel,
         remark=listed.remark,
+        rpm=row.rpm,
+        tpm=row.tpm,
     )
+
+
+def _quota_problems(body: EndpointBody | EndpointPatch) -> list[Problem]:
+    given = {"rpm": body.rpm, "tpm": body.tpm}
+    return [
+        Problem(name, f"{value}; from 1 to {MAX_QUOTA:,} a minute, or 0 for no quota")
+        for name, value in given.items()
+        if value is not None and not 0 <= value <= MAX_QUOTA
+    ]
 
 
 def _problems(url: str, endpoint: str) -> list[Problem]:

@@ -15,6 +15,9 @@ class EndpointRow(Struct, frozen=True, kw_only=True):
     url: str
     local: bool
     default_model: str = ""
+    rpm: int = 0
+    tpm: int = 0
+    """Requests and tokens that it may be asked a minute; 0: as many as one likes."""
 
 
 class HealthRow(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ class EndpointVerbs(Batches):
         row = change.endpoint
         if not change.is_new and row.id not in {found[0] for found in await self._rows("endpoints")}:
             raise NotFound("endpoint", row.id)
-        await self._run("put_endpoint", row.id, row.kind, row.url, row.local, row.default_model)
+        await self._run("put_endpoint", row.id, row.kind, row.url, row.local, row.default_model, row.rpm, row.tpm)
         self._note(change.event)
 
     async def _remove_endpoint(self, change: e.RemoveEndpoint) -> None:

@@ -151,7 +151,7 @@ def log_piece(r: Row) -> LogRow:
 
 def endpoint(r: Row) -> EndpointRow:
     """An endpoint."""
-    return EndpointRow(id=r[0], kind=r[1], url=r[2], local=bool(r[3]), default_model=r[4])
+    return EndpointRow(id=r[0], kind=r[1], url=r[2], local=bool(r[3]), default_model=r[4], rpm=r[5], tpm=r[6])
 
 
 def health(r: Row) -> HealthRow:

@@ -51,11 +51,12 @@ def billed(
     if not is_local:
         cost = told.of_tokens(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens) if told else None
         price = told if cost is not None else listed
-        return replace(usage, cost_usd=usage.cost_usd if cost is None else cost, bill=Bill(price=price))
+        return replace(usage, cost_usd=usage.cost_usd if cost is None else cost, bill=Bill(price=price, requests=1))
     model_s = usage.timing.model_s - (usage.timing.queue_s or 0.0) if usage.timing else usage.seconds
     gpu_s = max(0.0, model_s)
     energy_wh = None if power_w is None else power_w * gpu_s / HOUR_S
-    bill = Bill(price=told, gpu_s=round(gpu_s, 6), energy_wh=None if energy_wh is None else round(energy_wh, 6))
+    energy_wh = None if energy_wh is None else round(energy_wh, 6)
+    bill = Bill(price=told, gpu_s=round(gpu_s, 6), energy_wh=energy_wh, requests=1)
     if told is None:
         return replace(usage, bill=bill)
     tokens = told.of_tokens(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)

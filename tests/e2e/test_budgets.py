@@ -159,3 +159,39 @@ def test_a_model_that_burns_tokens_is_stopped_within_one_call(tmp_path: Path) ->
     bill = ended["usage"]["bill"]
     assert (bill["price"]["gpu_hour_usd"], bill["price"]["source"]) == (36.0, "the hub's settings")
     assert ended["usage"]["cost_usd"] == pytest.approx(0.01 * bill["gpu_s"], abs=1e-5)
+
+
+def test_work_for_an_endpoint_waits_for_its_quota_and_goes_on_when_there_is_room(
+    tmp_path: Path, llmock: "LLMock"
+) -> None:
+    llmock.reply("An answer.", times=None)
+    running = Mesh(tmp_path)
+    endpoint = {"kind": "openai", "url": llmock.base_url("openai"), "local": False, "default_model": "m", "id": "far"}
+    work = {"prompt": "Answer.", "executor": "chat", "escalation": "off"}
+    try:
+        running.start_hub()
+        running.start_sidecar("One")
+        running.wait_agents("One")
+        running.call("POST", "/api/v1/endpoints", endpoint)
+        changed = cli(running, "endpoints", "change", "far", "--rpm", "2", "--tpm", "1000000", "--json")
+        refused = cli(running, "endpoints", "change", "far", "--rpm", "-1")
+        running.kill(running.hub)
+        running.start_hub()
+        running.wait_agents("One")
+        first = running.wait(*(running.submit(**work) for _ in range(2)))
+        third = running.submit(**work)
+        said = explained(running, third)
+        listed = cli(running, "endpoints").stdout
+        running.call("PATCH", "/api/v1/endpoints/far", {"rpm": 0})
+        [ended] = running.wait(third)
+    finally:
+        running.stop()
+
+    assert json.loads(changed.stdout)["rpm"] == 2
+    assert refused.returncode == 2
+    assert [task["state"] for task in (*first, ended)] == ["completed"] * 3
+    assert said["summary"].startswith(
+        "endpoint far has no room: its quota of 2 requests a minute is used; its turn comes on One in about "
+    )
+    assert 0 < said["starts_in_s"] <= 60
+    assert "2 requests, 1,000,000 tokens" in listed

@@ -15,14 +15,14 @@ SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = ?3 A
 SELECT value FROM facts WHERE name = 'event_seq';
 
 -- name: put_endpoint
-INSERT INTO endpoints (id, kind, url, local, default_model) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (id) DO UPDATE SET kind = ?2, url = ?3, local = ?4, default_model = ?5;
+INSERT INTO endpoints (id, kind, url, local, default_model, rpm, tpm) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (id) DO UPDATE SET kind = ?2, url = ?3, local = ?4, default_model = ?5, rpm = ?6, tpm = ?7;
 
 -- name: remove_endpoint
 DELETE FROM endpoints WHERE id = ?;
 
 -- name: endpoints
-SELECT id, kind, url, local, default_model FROM endpoints ORDER BY id;
+SELECT id, kind, url, local, default_model, rpm, tpm FROM endpoints ORDER BY id;
 
 -- name: put_health
 INSERT INTO endpoint_health (host, id, seen, health) VALUES (?1, ?2, ?3, ?4)

@@ -332,3 +332,21 @@ def test_a_model_is_loaded_nowhere_while_the_driver_of_the_gpu_hangs_and_one_tha
     assert Board(fleet, Speeds(), NOW).weigh(way("a", "n"), DEMAND) == (
         "has 0.0 GB for models, it needs 4.0 GB (its GPU: the driver has not answered for 30 s)"
     )
+
+
+def test_a_quota_that_is_used_is_a_wait_and_a_reason() -> None:
+    fleet = Fleet()
+    add(fleet, "a")
+    listed = (ModelReport(name="m", residency=WARM),)
+    fleet.endpoints = (
+        EndpointReport(id="far", kind=EndpointKind.OPENAI, url="http://far", local=False, models=listed, rpm=1),
+    )
+    far = Way(agent="a", strategy=Strategy.CLOUD_LLM, endpoint="far", model="m")
+    assert Board(fleet, Speeds(), NOW).has_turn(far)
+    fleet.quotas.used(("", "far"), 1, 10, 1.0, NOW)
+
+    found = weighed(Board(fleet, Speeds(), NOW + 10), far)
+
+    assert (found.terms.wait_s, found.quota) == (50.0, "its quota of 1 requests a minute is used")
+    assert not Board(fleet, Speeds(), NOW + 10).has_turn(far)
+    assert Board(fleet, Speeds(), NOW + 60).has_turn(far)

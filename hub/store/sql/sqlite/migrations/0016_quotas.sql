@@ -1,0 +1,3 @@
+-- What an LLM endpoint may be asked a minute; 0: as much as one likes.
+ALTER TABLE endpoints ADD COLUMN rpm INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE endpoints ADD COLUMN tpm INTEGER NOT NULL DEFAULT 0;
