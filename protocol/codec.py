@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from protocol.errors import FrameTooLarge, MalformedFrame
+from protocol.lean import LeanResult
 from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
 from protocol.messages import AnyMessage, Message
 from protocol.model import Budget, TaskResult, TaskSpec, TierDecision
@@ -19,6 +20,10 @@ _one: Final = msgspec.msgpack.Decoder(AnyMessage)
 _many: Final = msgspec.msgpack.Decoder(list[AnyMessage])
 _spec: Final = msgspec.msgpack.Decoder(TaskSpec)
 _result: Final = msgspec.msgpack.Decoder(TaskResult)
+_lean_result: Final = msgspec.msgpack.Decoder(LeanResult)
+_lean: Final[dict[bytes, bytes]] = {}
+"""Short results as they are kept: those of like work are alike to the last byte."""
+_ALIKE_BYTES, _MOST_ALIKE = 1_024, 256
 _tier: Final = msgspec.msgpack.Decoder(TierDecision)
 _ARRAY_LEAD: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
 
@@ -108,12 +113,25 @@ def decode_spec(raw: bytes | msgspec.Raw) -> TaskSpec:
 
 
 def encode_result(result: TaskResult) -> bytes:
-    """A task result as the store keeps it."""
+    """A task result as a message carries it."""
     return _encoder.encode(result)
 
 
+def kept_result(result: TaskResult) -> bytes:
+    """A task result as the store keeps it: without most of the fields that hold their usual values."""
+    whole = _encoder.encode(result)
+    lean = _lean.get(whole)
+    if lean is None:
+        lean = _encoder.encode(_lean_result.decode(whole))
+        if len(whole) <= _ALIKE_BYTES:
+            if len(_lean) >= _MOST_ALIKE:
+                _lean.clear()
+            _lean[whole] = lean
+    return lean
+
+
 def decode_result(raw: bytes) -> TaskResult:
-    """The result of :func:`encode_result`."""
+    """The result of :func:`encode_result` and :func:`kept_result`."""
     return _result.decode(raw)
 
 

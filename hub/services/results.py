@@ -261,7 +261,7 @@ class Results:
             infra_failures=after.infra_failures,
             failure=failure,
             reason=_REDACTOR.text(reason)[:2_000] if reason else "",
-            result=codec.encode_result(result) if result is not None else None,
+            result=codec.kept_result(result) if result is not None else None,
             execution_ok=result.execution_ok if result is not None else None,
             verified=result.verified if result is not None else None,
             checks=result.checks if result is not None else "",

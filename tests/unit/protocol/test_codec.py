@@ -12,7 +12,18 @@ from protocol.checks import CheckGitClean
 from protocol.errors import BadInput, FrameTooLarge, MalformedFrame
 from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
 from protocol.messages import Ack, Log, Ping
-from protocol.model import AttemptId, TaskResult, TaskSpec, Tier, TierDecision
+from protocol.model import (
+    Artifact,
+    AttemptId,
+    Finding,
+    Iteration,
+    TaskResult,
+    TaskSpec,
+    Tier,
+    TierDecision,
+    Timing,
+    Usage,
+)
 
 ME = AttemptId("a", 1, "t", 1)
 
@@ -194,6 +205,7 @@ def test_a_spec_a_result_and_a_tier_can_be_read_back() -> None:
 
     assert codec.decode_spec(codec.encode_spec(spec)) == spec
     assert codec.decode_spec(codec.raw(codec.encode_spec(spec))) == spec
+    assert codec.decode_result(codec.kept_result(result)) == result
     assert codec.decode_result(codec.encode_result(result)) == result
     assert codec.decode_tier(codec.encode_tier(tier)) == tier
 
@@ -204,3 +216,40 @@ def test_a_spec_a_result_and_a_tier_can_be_read_back() -> None:
 def test_what_is_no_spec_is_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedFrame, match="task spec: "):
         codec.decode_spec(raw)
+
+
+def test_a_kept_result_is_short_and_comes_back_whole_and_one_kept_whole_before_is_read_as_well() -> None:
+    bare = TaskResult(
+        execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),)
+    )
+    full = TaskResult(
+        execution_ok=False,
+        verified=False,
+        output="x" * 2_000,
+        report=(Finding(name="a", type="b", passed=False, exit_code=2, seconds=1.5),),
+        iterations=(
+            Iteration(
+                number=1,
+                execution_ok=True,
+                passed=False,
+                findings=(Finding(name="a", type="b", passed=True),),
+                usage=Usage(model="m", output_tokens=3, cost_usd=None, timing=Timing(model_s=2.0)),
+            ),
+        ),
+        usage=Usage(cost_usd=0.5),
+        artifacts=(Artifact(path="p", size_bytes=0, sha256="0"),),
+        exit_code=0,
+    )
+
+    for result in (bare, full, bare):
+        kept = codec.kept_result(result)
+        assert codec.decode_result(kept) == codec.decode_result(codec.encode_result(result)) == result
+        assert type(codec.decode_result(kept).usage) is Usage
+    assert len(codec.kept_result(bare)) < 0.5 * len(codec.encode_result(bare))
+
+
+def test_every_result_that_was_ever_kept_for_a_moment_is_forgotten_in_time() -> None:
+    results = [TaskResult(execution_ok=True, verified=None, output=f"{number}") for number in range(600)]
+
+    assert [codec.decode_result(codec.kept_result(result)).output for result in results] == [r.output for r in results]
+    assert len(codec._lean) <= 256
