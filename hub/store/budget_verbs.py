@@ -123,11 +123,11 @@ class Budgeting(Climbing):
         return Spent(reason=reason)
 
     async def _finish(self, change: c.Finish) -> c.Finished:
+        if not change.is_charged:
+            return await super()._finish(change)
         draft = await self._draft(change.task)
         was_started = draft is not None and draft.started_ms is not None
         finished = await super()._finish(change)
-        if not change.is_charged:
-            return finished
         attempt = change.task, change.epoch
         if change.result is not None:
             usage = codec.decode_result(change.result).usage
