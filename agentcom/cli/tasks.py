@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentcom.cli import endings, holding, output
+from agentcom.cli import artifacts, endings, holding, output
 from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
 from protocol.errors import BadInput, Problem
 
@@ -202,3 +202,6 @@ def retry(hub: "Client", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa:
     """Run dead tasks again: those whose retries are spent."""
     wanted = [task_id(hub, task) for task in tasks]
     return _tell_states(as_json, map(hub.retry, wanted))
+
+
+command.add_command(artifacts.ls, name="artifacts")  # whoever looks at a task looks for its files here

@@ -37,6 +37,7 @@ def test_files_that_a_task_names_can_be_listed_and_fetched(running: Mesh, tmp_pa
     listed = json.loads(cli(running, "artifacts", "ls", task, "--json").stdout)["artifacts"]
     fetched = cli(running, "artifacts", "get", task, "--to", str(tmp_path))
 
+    assert json.loads(cli(running, "tasks", "artifacts", task, "--json").stdout)["artifacts"] == listed
     assert done["state"] == "completed", done
     assert [(a["path"], a["size_bytes"], a["accepted"]) for a in listed] == [
         ("deep/er/c.log", 2, True),
