@@ -233,6 +233,7 @@ async def _assemble(
             *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
             hub.progress,
             hub.pausing,
+            hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate),
         ),
         sessions=Sessions(clock),

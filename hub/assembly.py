@@ -38,6 +38,7 @@ from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.prewarming import Prewarming
 from hub.services.progress import Progress
+from hub.services.reclaiming import Reclaiming
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
@@ -71,6 +72,7 @@ class Parts:
     presence: Presence
     progress: Progress
     pausing: Pausing
+    reclaiming: Reclaiming
     hosts: Hosts
     registry: Registry
     endpoint_health: EndpointHealth
@@ -325,6 +327,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         presence=presence,
         progress=progress,
         pausing=pausing,
+        reclaiming=Reclaiming(store, fleet, links, clock),
         hosts=hosts,
         registry=registry,
         endpoint_health=endpoint_health,

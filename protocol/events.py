@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     TASK_FAILED = "task_failed"
     TASK_CANCELLED = "task_cancelled"
     TASK_REQUEUED = "task_requeued"
+    AGENT_RECLAIMED = "agent_reclaimed"  # the owner of its machine has taken the GPU back
+    AGENT_GIVEN_BACK = "agent_given_back"
     TASK_PAUSING = "task_pausing"  # its attempt is to stop at the end of its turn
     TASK_PAUSED = "task_paused"
     TASK_RESUMED = "task_resumed"

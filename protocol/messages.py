@@ -119,8 +119,6 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """The machine; what has not changed since the last one on this connection may be left out."""
     troubles: tuple[EndpointTrouble, ...] | None = None
     """LLM endpoints that do not answer or refuse work, when that changed; those that do not answer are in no report."""
-    reclaimed: str | None = None
-    """Who has taken the GPU of the machine back, when that changed; empty: it is given again."""
 
 
 class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,7 +216,7 @@ class Pause(Ordered, frozen=True, kw_only=True, tag="pause"):
 
 
 class Reclaim(Ordered, frozen=True, kw_only=True, tag="reclaim"):
-    """The owner of the machine wants its GPU back (``on``), or gives it again; heartbeats say what is so.
+    """The owner of the machine wants its GPU back (``on``), or gives it again; its capabilities say what is so.
 
     Only for sidecars with the capability :data:`protocol.progress.PAUSE`.
     """

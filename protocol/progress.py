@@ -16,6 +16,8 @@ from protocol.model import Count, Iteration, Usage
 
 PAUSE: Final = "pause"
 """Capability of a sidecar that keeps work in progress, stops at the end of a turn and gives its GPU back."""
+RECLAIMED: Final = "gpu:reclaimed"
+"""Capability of a sidecar whose machine's owner has taken the GPU back: it does no work of models there."""
 PAUSED: Final = "paused"
 """``error_code`` of an attempt that was stopped at the end of a turn, to go on later."""
 FOLDER: Final = ".agentcom"

@@ -31,7 +31,7 @@ from protocol.ids import NAME
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
-from protocol.progress import PAUSE
+from protocol.progress import PAUSE, RECLAIMED
 from protocol.redaction import Redactor
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
@@ -52,10 +52,11 @@ from sidecar.link import Identity, Link
 from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.passage import NEED, Passages
 from sidecar.llm.warmer import Warmer
+from sidecar.owner import Owner, is_reclaimed
 from sidecar.process import Processes, become_subreaper
 from sidecar.repository import PUSH
 from sidecar.resources import HostProbe, drawn_w
-from sidecar.room import Room
+from sidecar.room import Room, watch
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
@@ -69,7 +70,6 @@ from sidecar.wip import WipWorkspaces
 log = structlog.get_logger(__name__)
 
 SWEEP_S: Final = 3600.0
-ROOM_S: Final = 1.0
 GOODBYE_S: Final = 5.0
 """How long an ending sidecar waits for the hub to confirm its last reports; the journal keeps them anyway."""
 
@@ -201,13 +201,16 @@ async def start(
         await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
         cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20)
         seen = _Seen(link, endpoints, settings, parts)
+        owner = Owner(folder, runner, endpoints, seen.tell)
+        runner.on_reclaim, runner.refuses = owner.hear, owner.refuses
         stack.callback(seen.probe.close)
         jobs = together(
             _line(link, runner, folder),
             seen.watch_host(),
             seen.watch_endpoints(),
             _sweep(parts, runner, cleaner),
-            _watch_room(room, journal, link),
+            watch(room, lambda: journal.has_room, link.beat),
+            owner.run(),
         )
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
@@ -247,17 +250,6 @@ def _rules(settings: Settings) -> Rules:
     limits = Limits(memory_bytes=memory, processes=settings.sandbox_processes, cpus=settings.sandbox_cpus)
     read, write = tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write))
     return Rules(read, write, settings.sandbox_network, limits, settings.sandbox_domains)
-
-
-async def _watch_room(room: Room, journal: Journal, link: Link) -> None:
-    """Tell the hub at once when there is no room for new work, and when there is again."""
-    had_room = journal.has_room
-    while True:
-        await asyncio.sleep(ROOM_S)
-        room.look()
-        if journal.has_room is not had_room:
-            had_room = journal.has_room
-            link.beat()
 
 
 async def _line(link: Link, runner: Runner, folder: Path) -> None:
@@ -313,7 +305,7 @@ class _Seen:
             self._endpoints.watts = drawn_w(reading, self._cards)
             self._cards = self._cards if reading.cards is None else reading.cards
             self._link.tell(reading=reading)
-            self._tell()
+            self.tell()
             await asyncio.sleep(self._link.heartbeat_s)
 
     async def watch_endpoints(self) -> None:
@@ -321,7 +313,7 @@ class _Seen:
         while True:
             self._look_again.clear()
             self._reports = await self._endpoints.discover()
-            self._tell()
+            self.tell()
             try:
                 async with asyncio.timeout(self._settings.check_s):
                     await self._look_again.wait()
@@ -330,10 +322,11 @@ class _Seen:
 
     def _on_trouble(self) -> None:
         """The hub hears of it at once: other work should not run into the same."""
-        self._tell()
+        self.tell()
         self._look_again.set()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tell the link what there is now."""
         capabilities = _capabilities(self._settings, self._parts, has_gpu=self._has_gpu)
         self._link.tell(endpoints=self._reports, capabilities=capabilities, troubles=self._endpoints.troubles)
 
@@ -360,6 +353,8 @@ def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[s
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git", PUSH} if shutil.which("git") else set()
     found |= {"gpu"} if has_gpu else set()
+    if is_reclaimed(settings.folder):
+        found = found - {"gpu"} | {RECLAIMED}
     return tuple(sorted(found))
 
 

@@ -8,7 +8,7 @@ is ``sidecar/rounds.py``.
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -25,6 +25,7 @@ from protocol.progress import DOCUMENT, FOLDER, MAX_DOCUMENT_BYTES, Left, Saved,
 from protocol.tree import Tree
 from sidecar.core.outcome import draft_message
 from sidecar.core.purse import Purse
+from sidecar.core.verify import GiveUp, stuck
 from sidecar.errors import Paused
 from sidecar.executors.transcript import Transcript, read, written
 from sidecar.shelf import Shelf
@@ -102,6 +103,7 @@ class Progress:
         self._ref = ""
         self._pushes = True
         self._is_told = False
+        self._trees: list[str] = []
 
     # --- what was left ------------------------------------------------------------------------------------------------
 
@@ -154,6 +156,8 @@ class Progress:
         while True:
             try:
                 tree = await self._snap(workspace, saved.model)
+                if not saved.turn and not tries:
+                    self._trees.append(tree)
                 if await self._bring(self._shelf, workspace, saved):
                     return tree
             except (WorkFailed, OSError) as exc:
@@ -219,6 +223,10 @@ class Progress:
             self.say(f"[work in progress is not kept: {why}]")
 
     # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def stuck(self, iterations: Sequence[Iteration]) -> GiveUp | None:
+        """Why another iteration is not worth trying; ``None``: it may be."""
+        return stuck(iterations, self._trees)
 
     def stop_if_asked(self) -> None:
         """Let the work go on.

@@ -5,6 +5,7 @@ the disk fills up completely, the journal gives up a file (:meth:`Room.release`)
 are kept. Callers: ``sidecar/journal.py``, and ``sidecar/app.py`` every second.
 """
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+LOOK_S: Final = 1.0
 FLOOR_BYTES: Final = 64 << 20
 FILE_BYTES: Final = 4 << 20
 """The file kept back: a few reports of the largest size, thousands of ordinary ones."""
@@ -86,3 +88,14 @@ class Room:
             return False
         self._is_armed = True
         return True
+
+
+async def watch(room: Room, has_room: Callable[[], bool], tell: Callable[[], None]) -> None:
+    """Look again and again, and tell at once when there is no room for new work, and when there is again."""
+    had_room = has_room()
+    while True:
+        await asyncio.sleep(LOOK_S)
+        room.look()
+        if has_room() is not had_room:
+            had_room = has_room()
+            tell()

@@ -243,7 +243,7 @@ class Rounds:
         await self._progress.forget(workspace)
         if ending.event == "pass":
             return await self._deliver(workspace)
-        if ending.failure is FailureClass.VERIFY and self._may_climb:
+        if ending.failure in {FailureClass.VERIFY, FailureClass.BUDGET} and self._may_climb:
             await self._delivery.draft(workspace, self._routing.model)
             return self._with_delivered(ending)
         return ending
@@ -311,6 +311,8 @@ class Rounds:
                     if (spent := self._purse.spent(self._now())) is not None:
                         return self._failed(spent)
                     await self._reached(workspace)
+                    if (stuck := self._progress.stuck(self._purse.iterations)) is not None:
+                        return self._given_up(stuck, execution)
 
     async def _execute(self, workspace: Workspace, cell: Cell) -> Execution:
         began_at, done = self._now(), self._purse.iterations
@@ -326,7 +328,7 @@ class Rounds:
                 scratch=self._scratch,
                 iteration=len(done) + 1,
                 previous=done[-1] if done else inherited(self._carry),
-                lead=lead(self._carry, has_files=self._has_files) if not done else self._lost,
+                lead=lead(self._carry, has_files=workspace.is_continued) if not done else self._lost,
                 remaining=remaining,
                 deadline_s=remaining.seconds,
                 cell=cell,
@@ -383,10 +385,6 @@ class Rounds:
     def _is_hard(self) -> bool:
         rung = self._routing.rung
         return rung is not None and rung.effort is Effort.HIGH
-
-    @property
-    def _has_files(self) -> bool:
-        return self._workspace is not None and self._workspace.is_continued
 
     def _record(self, execution: Execution, findings: tuple[Finding, ...]) -> None:
         self._purse.iterations.append(

@@ -88,6 +88,7 @@ class Runner:
         self._drained_by_hub = False
         self._is_leaving = False
         self.on_prewarm: Callable[[Prewarm], None] = lambda _wish: None
+        self.refuses: Callable[[Assign], tuple[str, str] | None] = lambda _message: None
         self.on_reclaim: Callable[[Reclaim], None] = lambda _wish: None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -203,7 +204,7 @@ class Runner:
         if name == NOOP and not spec.verification and not self.is_draining and attempt.sidecar == self._name:
             self._pass_noop(attempt)
             return
-        refusal = self._refusal(attempt, name) or self._learn_endpoint(message)
+        refusal = self._refusal(attempt, name) or self._learn_endpoint(message) or self.refuses(message)
         if refusal is not None:
             self._reject(attempt, *refusal)
             return
@@ -260,6 +261,10 @@ class Runner:
         how = held.rounds.pause(reason)
         if how == "at once":
             self._stop(held, "pause", reason)
+
+    def uses(self, is_local: Callable[[str], bool]) -> bool:
+        """Whether there is work of models on this host."""
+        return any(held.work is not None and held.endpoint and is_local(held.endpoint) for held in self._held.values())
 
     def clear(self, is_local: Callable[[str], bool], reason: str, grace_s: float) -> None:
         """Stop all work of models on this host: at the end of a turn, or ``grace_s`` from now behind the last one."""

@@ -6,11 +6,13 @@ import click
 
 from agentcom.cli import output
 from agentcom.cli.connection import HubCommand, NounGroup, connected
+from protocol.progress import RECLAIMED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agentcom.client import Client
+    from protocol.api import AgentView
 
 _SANDBOX = "sandbox:"
 
@@ -31,7 +33,7 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
     rows = [
         (
             agent.name,
-            agent.state.value,
+            f"{agent.state.value}{', GPU taken back' if is_back(agent) else ''}",
             agent.host,
             f"{agent.busy}/{agent.slots}",
             sandbox_of(agent.capabilities),
@@ -42,6 +44,11 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
     ]
     empty = "no agents yet; start one with: agentcom sidecar --hub URL --token-file FILE"
     output.table(("agent", "state", "host", "busy", "sandbox", "capabilities", "seen"), rows, empty=empty)
+
+
+def is_back(agent: "AgentView") -> bool:
+    """Whether the owner of the agent's machine has taken its GPU back."""
+    return RECLAIMED in agent.capabilities
 
 
 def sandbox_of(capabilities: "Sequence[str]") -> str:
@@ -71,6 +78,7 @@ def show(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - cli
             "boot": str(agent.boot_epoch),
             "seen": f"{output.age(agent.last_seen_at)} ago" if agent.last_seen_at else "never",
             "draining": "yes; back into service with: agentcom agents resume" if agent.draining else "",
+            "GPU": "taken back; back to work with: agentcom agents give-back" if is_back(agent) else "",
             "alarm": agent.alarm,
         }
     )
@@ -98,6 +106,33 @@ def resume(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - c
         output.say_json(agent)
     else:
         click.echo(f"{agent.name} is {agent.state.value} and takes work again")
+
+
+@command.command(name="reclaim", cls=HubCommand)
+@click.argument("name")
+@connected
+def reclaim(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Take a machine's GPU back from work of models.
+
+    Running work stops at the end of its turn, or soon, and goes on elsewhere; models that were loaded for it leave.
+    """
+    agent = hub.reclaim(name)
+    if as_json:
+        output.say_json(agent)
+    else:
+        click.echo(f"{agent.host} has its GPU back. To work again with: agentcom agents give-back {name}")
+
+
+@command.command(name="give-back", cls=HubCommand)
+@click.argument("name")
+@connected
+def give_back(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Give a machine's GPU to work again."""
+    agent = hub.give_back(name)
+    if as_json:
+        output.say_json(agent)
+    else:
+        click.echo(f"models on {agent.host} work again")
 
 
 @command.command(name="rm", cls=HubCommand)

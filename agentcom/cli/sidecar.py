@@ -1,14 +1,18 @@
 """``agentcom sidecar``: run a sidecar in the foreground; it ends in order on Ctrl-C and SIGTERM."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
 
+from agentcom.cli import endings
 from agentcom.cli.connection import show_config
 from agentcom.cli.parent import with_parent
+from protocol.errors import BadInput, Problem
 
 
-@click.command(name="sidecar")
+@click.group(name="sidecar", invoke_without_command=True)
 @click.option("--hub", multiple=True, metavar="URL", help="Address of the hub; repeat it if hubs share a database.")
 @click.option("--token-file", metavar="FILE", help="File that holds a token of role agent.")
 @click.option("--state-dir", metavar="DIR", help="Journal, name, repositories and workspaces.")
@@ -37,8 +41,12 @@ from agentcom.cli.parent import with_parent
 @click.option("--check-config", is_flag=True, help="Show the settings that count and where each comes from, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --check-config and for errors: JSON.")
 @with_parent
-def command(config: str | None, check_config: bool, as_json: bool, **flags: Any) -> int:  # noqa: FBT001 - click calls it
+@click.pass_context
+def command(ctx: click.Context, /, config: str | None, check_config: bool, as_json: bool, **flags: Any) -> int:  # noqa: FBT001 - click calls it
     """Run a sidecar on this machine in the foreground."""
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = flags["state_dir"]
+        return endings.DONE
     from sidecar import settings
 
     if flags["token_file"] is not None:
@@ -50,3 +58,40 @@ def command(config: str | None, check_config: bool, as_json: bool, **flags: Any)
     from sidecar.app import main
 
     return main(found)
+
+
+@command.command(name="reclaim")
+@click.pass_context
+def reclaim(ctx: click.Context) -> int:
+    """Take this machine's GPU back from its sidecar."""
+    from sidecar import owner
+
+    folder = _folder(ctx.obj)
+    owner.reclaim(folder, "the machine itself")
+    click.echo("work of models here stops within seconds; to work again with: agentcom sidecar give-back")
+    return endings.DONE
+
+
+@command.command(name="give-back")
+@click.pass_context
+def give_back(ctx: click.Context) -> int:
+    """Give this machine's GPU to its sidecar again."""
+    from sidecar import owner
+
+    owner.give_back(_folder(ctx.obj))
+    click.echo("models here work again")
+    return endings.DONE
+
+
+def _folder(state_dir: str | None) -> Path:
+    """The state directory of the sidecar on this machine.
+
+    Raises:
+        BadInput: there is none.
+    """
+    from sidecar.settings import default_state_dir
+
+    folder = Path(state_dir or default_state_dir(os.environ)).expanduser()
+    if not (folder / "journal.db").exists():
+        raise BadInput([Problem("--state-dir", f"no sidecar has ever run on {folder}")], "command")
+    return folder

@@ -85,7 +85,9 @@ def iteration_lines(iteration: Iteration) -> Iterator[str]:
     """An iteration and what its checks found, line by line."""
     done = "done" if iteration.execution_ok else "the work failed"
     checks = {None: "no checks", True: "all checks passed", False: "checks failed"}[iteration.passed]
-    yield f"iteration {iteration.number}: {done}, {checks}, {output.duration(iteration.usage.seconds)}"
+    usage = iteration.usage
+    spent = f", {cost(usage)}" if usage.input_tokens or usage.output_tokens else ""
+    yield output.printable(f"iteration {iteration.number}: {done}, {checks}, {output.duration(usage.seconds)}{spent}")
     for finding in iteration.findings:
         yield from (f"  {line}" for line in finding_lines(finding))
 

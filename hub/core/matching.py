@@ -16,6 +16,7 @@ from hub.core.routing import ANSWER_TOKENS, Requirements, Way, model_on
 from hub.core.vram import most_tokens, overflow
 from protocol.endpoints import EndpointState
 from protocol.model import AgentState, Candidate, EndpointKind, EndpointReport, Strategy
+from protocol.progress import RECLAIMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ def way_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Require
     if strategy is Strategy.TRIVIAL:
         return Way(agent=agent.name, strategy=strategy)
     wants_local = strategy is Strategy.LOCAL_LLM
-    fitting = [endpoint for endpoint in (*agent.endpoints, *fleet.endpoints) if endpoint.local == wants_local]
+    is_reclaimed = wants_local and RECLAIMED in agent.capabilities
+    own = () if is_reclaimed else agent.endpoints
+    fitting = [endpoint for endpoint in (*own, *fleet.endpoints) if endpoint.local == wants_local]
+    if not fitting and is_reclaimed:
+        return "the owner of its machine has taken the GPU back"
     if not fitting:
         return f"has no {'local' if wants_local else 'cloud'} LLM endpoint"
     against = ""

@@ -172,7 +172,15 @@ class Results:
         if is_leaving and (agent := self._fleet.agents.get(attempt.sidecar)) is not None:
             agent.is_leaving = True  # it will say hello again when it is back
             self._fleet.changed(agent)
-        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, answer, is_counted=not is_leaving)
+        self._end(
+            attempt,
+            AttemptState.LOST,
+            FailureClass.INFRA,
+            reason,
+            None,
+            answer,
+            is_counted=not is_leaving and message.code != "reclaimed",
+        )
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer, *, accepts: bool = False) -> None:
         state, result, failure = message.state, message.result, message.failure

@@ -39,7 +39,24 @@ async def remove(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+async def reclaim(request: web.Request) -> web.StreamResponse:
+    """Take the GPU of an agent's machine back: work of models there stops, and none is placed there."""
+    name, services = request.match_info["name"], request.app[SERVICES]
+    await services.reclaiming.reclaim(name, request[PRINCIPAL].token)
+    return json_reply(services.presence.agent(name))
+
+
+async def give_back(request: web.Request) -> web.StreamResponse:
+    """Give the GPU of an agent's machine to work again."""
+    name, services = request.match_info["name"], request.app[SERVICES]
+    await services.reclaiming.give_back(name, request[PRINCIPAL].token)
+    return json_reply(services.presence.agent(name))
+
+
+_AGENT: Final = f"{PREFIX}/agents/{{name}}"
 ROUTES: Final = (
+    Route("POST", f"{_AGENT}/reclaim", reclaim, "agents:control", "Take its machine's GPU back", None, AgentView),
+    Route("POST", f"{_AGENT}/give-back", give_back, "agents:control", "Give the GPU to work again", None, AgentView),
     Route("GET", f"{PREFIX}/agents", index, "agents:read", "List agents", None, AgentList),
     Route("GET", f"{PREFIX}/agents/{{name}}", show, "agents:read", "One agent", None, AgentView),
     Route(

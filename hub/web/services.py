@@ -24,6 +24,7 @@ from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.progress import Progress
 from hub.services.projects import Projects
+from hub.services.reclaiming import Reclaiming
 from hub.services.registry import Registry
 from hub.services.repositories import Repositories
 from hub.web.routing import Route
@@ -45,6 +46,7 @@ class Services:
     artifacts: Artifacts
     progress: Progress
     pausing: Pausing
+    reclaiming: Reclaiming
     projects: Projects
     repositories: Repositories
     budgets: Budgets

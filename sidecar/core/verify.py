@@ -80,6 +80,28 @@ def verdict(*, execution_ok: bool, findings: Sequence[Finding], iteration: int, 
     return GiveUp(verified, FailureClass.AGENT, "the work itself failed")
 
 
+def stuck(iterations: Sequence[Iteration], trees: Sequence[str]) -> GiveUp | None:
+    """Why another iteration is not worth trying; ``None``: it may be.
+
+    Args:
+        iterations: those that have ended.
+        trees: what the work tree was at the end of each of the last of them, as a digest.
+    """
+    if len(iterations) < 2 or len(trees) < 2 or trees[-1] != trees[-2]:  # noqa: PLR2004 - two are compared
+        return None
+    before, last = (_failures(iteration) for iteration in iterations[-2:])
+    is_doubtful = all(finding.passed or finding.doubtful for finding in iterations[-1].findings)
+    if before != last or is_doubtful:  # what is only doubtful is for a person to decide about
+        return None
+    names = ", ".join(name for name, *_ in last) or "the work itself"
+    reason = f"no progress: iteration {iterations[-1].number} changed no file, and fails as the one before: {names}"
+    return GiveUp(verified=False, failure=FailureClass.VERIFY, reason=reason)
+
+
+def _failures(iteration: Iteration) -> list[tuple[str, str, int | None]]:
+    return [(found.name, found.detail, found.exit_code) for found in iteration.findings if not found.passed]
+
+
 def inherited(carry: Carry | None) -> Iteration | None:
     """The last iteration of the attempt that this one goes on from."""
     if carry is None:

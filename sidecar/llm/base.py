@@ -138,6 +138,13 @@ class Provider(Protocol):
 class Loader(Protocol):
     """A provider whose server loads models when it is told to."""
 
+    async def unload_ours(self) -> None:
+        """Have all models leave memory that were loaded for us.
+
+        Raises:
+            EndpointDown: the server does not answer.
+        """
+
     async def load(self, model: str, *, context: int, keep_alive_s: float) -> bool:
         """Have the model loaded with so many tokens of context; whether that was needed.
 

@@ -196,6 +196,21 @@ class Endpoints:
         """
         return self._watched(endpoint_id)
 
+    def is_here(self, endpoint_id: str) -> bool:
+        """Whether an endpoint is one of this host, which works with this host's GPU."""
+        settings = self._settings.get(endpoint_id)
+        return settings is not None and settings.is_local
+
+    async def unload_ours(self) -> None:
+        """Have the models leave this host's memory that were loaded for us.
+
+        Raises:
+            EndpointDown: a server does not answer.
+        """
+        for endpoint_id in [name for name in self._providers if self.is_here(name)]:
+            if (loader := await self.loader(endpoint_id)) is not None:
+                await loader.unload_ours()
+
     async def loader(self, endpoint_id: str) -> Loader | None:
         """What loads models at an endpoint; ``None`` where nobody can have that done.
 

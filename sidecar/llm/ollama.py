@@ -66,6 +66,7 @@ class OllamaProvider:
         self._settings = settings
         self._traffic = traffic or Traffic(settings.id, stall_s=settings.stall_s)
         self._most: dict[str, int | None] = {}  # tokens that a model can take, as the server says
+        self._loaded: set[str] = set()  # models that were not in memory when we asked for them
         self._ahead: set[str] = set()  # models that were loaded ahead of their work, and not used since
         # Errors of the transport pass through the client unchanged; a broken line is a JSON error, a line that is no
         # answer a validation error of pydantic, which is a ValueError too.
@@ -142,6 +143,7 @@ class OllamaProvider:
         """
         loaded = next((entry for entry in (await self._client.ps()).models if is_same(entry.model, model)), None)
         if loaded is None:
+            self._loaded.add(model)
             found = self._traffic.has(model)
             flow.must_load(found.size_bytes if found is not None else None)
         prompt = estimate_tokens(request)
@@ -191,6 +193,14 @@ class OllamaProvider:
         self._ahead.discard(model)
         try:
             await self._unload([model])
+        except self._transport_errors as exc:
+            raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
+
+    async def unload_ours(self) -> None:
+        """See :class:`sidecar.llm.base.Loader`."""
+        names, self._loaded = sorted(self._loaded), set()
+        try:
+            await self._unload(names)
         except self._transport_errors as exc:
             raise EndpointDown(self._settings.id, f"{self._settings.url}: {cause(exc)}") from exc
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from protocol.model import FailureClass, Finding, Iteration
-from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, feedback, report_json, verdict
+from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, feedback, report_json, stuck, verdict
 
 GOOD = Finding(name="builds", type="command_succeeds", passed=True, exit_code=0, output="ok")
 BAD = Finding(
@@ -111,3 +111,31 @@ def test_before_the_first_iteration_the_report_is_there_and_empty() -> None:
         "failing": [],
         "passing": [],
     }
+
+
+def _ended(number: int, detail: str = "2 failed") -> Iteration:
+    finding = Finding(name="tests", type="test_passes", passed=False, detail=detail, exit_code=1)
+    return Iteration(number=number, execution_ok=True, passed=False, findings=(finding,))
+
+
+def test_the_same_failure_twice_without_a_change_is_no_progress() -> None:
+    found = stuck([_ended(1), _ended(2)], ["tree", "tree"])
+
+    assert found is not None
+    assert found.failure is FailureClass.VERIFY
+    assert found.reason == "no progress: iteration 2 changed no file, and fails as the one before: tests"
+
+
+@pytest.mark.parametrize(
+    "iterations, trees",
+    [
+        ([_ended(1)], ["tree"]),
+        ([_ended(1), _ended(2)], ["tree"]),
+        ([_ended(1), _ended(2)], ["tree", "other"]),
+        ([_ended(1), _ended(2, "1 failed")], ["tree", "tree"]),
+    ],
+)
+def test_a_change_or_another_failure_or_an_unknown_tree_is_worth_another_try(
+    iterations: list[Iteration], trees: list[str]
+) -> None:
+    assert stuck(iterations, trees) is None

@@ -1,0 +1,51 @@
+"""The owner of a machine gets its GPU back: work of models stops there, what was loaded leaves, nothing new comes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.test_progress import mesh, seven_parts
+from tests.support.mesh import Mesh, until
+from tests.support.turns import Turns
+
+
+def _agentcom(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "agentcom", *arguments], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _at(running: Mesh) -> list[str]:
+    return ["--hub", running.url, "--token-file", str(running.data_dir / "admin.token")]
+
+
+def test_a_machine_whose_owner_wants_the_gpu_back_stops_unloads_and_waits_to_be_given_back(tmp_path: Path) -> None:
+    with Turns(holds={3}) as model, mesh(tmp_path, model, "One", lease_s=30.0) as running:
+        task = running.submit(**seven_parts())
+        until(lambda: 3 in model.asked, "turn 3 is asked for")
+        loaded = len(model.server.memory.look())
+        said = _agentcom("agents", "reclaim", "One", *_at(running))
+        model.release()
+        stopped = running.wait_state(task, "queued")
+        until(lambda: not model.server.memory.look(), "the model has left")
+        listed = _agentcom("agents", "ls", *_at(running))
+        command = running.submit(command="echo no model needed")
+        [done] = running.wait(command)
+        why = running.call("GET", f"/api/v1/tasks/{task}/explain")["agents"][0]["reasons"]
+        asked = list(model.asked)
+        _agentcom("sidecar", "--state-dir", str(tmp_path / "state-One"), "give-back")
+        [ended] = running.wait(task)
+        kinds = [event["kind"] for event in running.events() if event["agent"] == "One" and event["task"] is None]
+
+    assert loaded == 1
+    assert "has its GPU back" in said
+    assert (stopped["attempts"][0]["state"], stopped["retries_left"]) == ("cancelled", 3)
+    assert "GPU taken back" in listed
+    assert done["state"] == "completed"
+    assert "taken the GPU back" in why[0]
+    assert asked == [1, 2, 3]
+    assert ended["state"] == "completed", ended["reason"]
+    assert model.asked == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert "agent_reclaimed" in kinds
