@@ -32,6 +32,8 @@ SIZES: Final[dict[str, tuple[int, ...]]] = {
 """What grows, and how far."""
 _ASKED: Final = 9
 """Questions of a kind, of which the median counts."""
+_EXPLAINED: Final = 40
+"""Times that the hub is asked why a task waits, so that the slowest tenth is seen too."""
 _SLOTS: Final = 1_000
 """Of all agents together: as much can be in hand whatever their number."""
 _PRIORITIES: Final = ("urgent", "high", "normal", "low")
@@ -64,6 +66,10 @@ class GrowthFigures(Struct, frozen=True, kw_only=True):
     history_ms: float
     """A page of completed tasks."""
     explain_ms: float
+    """Why the last of all queued tasks waits, with the whole queue before it."""
+    explain_p90_ms: float
+    explain_cpu_ms: float
+    """Processor time of the hub for one such answer."""
     submitted_per_s: float
     decision_us: float
     hub_cpu_us: float
@@ -152,24 +158,36 @@ async def _ids(transport: Transport, state: str) -> list[str]:
     return [task["id"] for task in answer["tasks"]]
 
 
+async def _last(transport: Transport) -> str:
+    """The task that goes last: of those of the lowest priority the newest."""
+    answer = await transport.call("GET", f"{PREFIX}/tasks?state=queued", dict)
+    return next(str(task["id"]) for task in answer["tasks"] if task["priority"] == _PRIORITIES[-1])
+
+
+async def _took_ms(transport: Transport, path: str, times: int) -> list[float]:
+    took_ms = []
+    for _ in range(times):
+        began = perf_counter()
+        await transport.call("GET", path, dict)
+        took_ms.append((perf_counter() - began) * 1000)
+    return took_ms
+
+
 async def _asked(mesh: Mesh) -> dict[str, float]:
     """Milliseconds until people have their answer."""
     transport = Transport(mesh.url, mesh.token(), patience_s=30.0)
     try:
-        (oldest, *_) = await _ids(transport, "queued")
+        last = await _last(transport)
         paths = {
             "list_ms": f"{PREFIX}/tasks?state=queued",
             "history_ms": f"{PREFIX}/tasks?state=completed",
-            "explain_ms": f"{PREFIX}/tasks/{oldest}/explain",
         }
-        found = {}
-        for name, path in paths.items():
-            took_ms = []
-            for _ in range(_ASKED):
-                began = perf_counter()
-                await transport.call("GET", path, dict)
-                took_ms.append((perf_counter() - began) * 1000)
-            found[name] = round(statistics.median(took_ms), 2)
-        return found
+        found = {name: statistics.median(await _took_ms(transport, path, _ASKED)) for name, path in paths.items()}
+        before_s = mesh.cpu_s()["hub"]
+        explained = await _took_ms(transport, f"{PREFIX}/tasks/{last}/explain", _EXPLAINED)
+        found["explain_cpu_ms"] = (mesh.cpu_s()["hub"] - before_s) / _EXPLAINED * 1000
+        found["explain_ms"] = statistics.median(explained)
+        found["explain_p90_ms"] = statistics.quantiles(explained, n=10)[-1]
+        return {name: round(value, 2) for name, value in found.items()}
     finally:
         await transport.close()

@@ -95,6 +95,7 @@ def _of_once(once: Once) -> list[Row]:
         _most(f"a decision, {length:,} queued, {agents:,} agents, us", 50, queue.get("decision_us"), "{:.1f}"),
         _most(f"hub memory with {length:,} queued, MB", 250, memory and memory / 1e6, "{:.0f}"),
         _most("  restart to serving, s", 3, queue.get("ready_s"), "{:.2f}"),
+        _most("  why the last one waits, p90, ms", 100, queue.get("explain_p90_ms"), "{:.1f}"),
         _most(f"{many:,} idle sidecars, % of a core", 15, crowd.get("hub_cpu_percent"), "{:.1f}"),
         _most("  memory of each, kB", 30, each and each / 1e3, "{:.1f}"),
         _most(f"{fleet:,} sidecars back after a restart, s", 30, back.get("back_s"), "{:.1f}"),

@@ -21,7 +21,7 @@ def test_nothing_measured_is_no_goal_held_and_none_missed() -> None:
 
     assert {each.holds for each in found} == {None}
     assert {each.seen for each in found} == {"not measured"}
-    assert len(found) == 22
+    assert len(found) == 23
 
 
 def test_the_best_durable_and_the_fastest_peer_are_those_that_were_seen_to_be() -> None:
@@ -56,7 +56,14 @@ def test_the_idle_trip_is_judged_by_what_it_takes_beyond_two_fsyncs_of_its_own_r
 def test_what_is_measured_once_says_for_how_many() -> None:
     once = Once(
         crowd={"connections": 50, "hub_cpu_percent": 20.0, "bytes_per_connection": 25_000},
-        queue={"size": 1_000, "agents": 10, "decision_us": 9.0, "busy_pss_bytes": 70e6, "ready_s": 0.5},
+        queue={
+            "size": 1_000,
+            "agents": 10,
+            "decision_us": 9.0,
+            "busy_pss_bytes": 70e6,
+            "ready_s": 0.5,
+            "explain_p90_ms": 101.0,
+        },
         back={"sidecars": 20.0, "back_s": 4.0, "peak": 12.0, "mean_per_s": 3.0},
         starts_ms={"--help": 80.0, "tasks ls": 151.0},
     )
@@ -64,6 +71,7 @@ def test_what_is_measured_once_says_for_how_many() -> None:
 
     assert row(found, "50 idle sidecars").holds is False
     assert row(found, "a decision, 1,000 queued, 10 agents").seen == "9.0"
+    assert row(found, "why the last one waits") == ("  why the last one waits, p90, ms", "at most 100", "101.0", False)
     assert row(found, "busiest second").seen == "4.0"
     assert row(found, "20 sidecars back").holds
     assert row(found, "tasks ls").holds is False
