@@ -218,9 +218,9 @@ def test_what_is_looked_at_grows_with_the_text_and_not_with_its_square(name: str
             redactor.rest(text)
         return redactor.seen
 
-    small, large = seen(12_000), seen(48_000)
-    assert large < 4 * small + 20 * 48_000  # of four times the text four times as much, and what a key may hide
-    assert large < 3 * PIECE_CHARS * 48_000
+    small, large = seen(30_000), seen(120_000)
+    assert large < 4 * small + 20 * 120_000  # of four times the text four times as much, and what a key may hide
+    assert large < 3 * PIECE_CHARS * 120_000
 
 
 def test_a_huge_value_is_found_and_costs_no_more_memory_than_a_few_of_it() -> None:
