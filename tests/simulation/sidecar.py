@@ -39,7 +39,7 @@ from tests.simulation.network import End, Network
 from tests.simulation.world import Machine, Process, World
 
 HOST: Final = HostReading(
-    at=datetime(2026, 1, 1, tzinfo=UTC), cpu_percent=1, cores=b"\x01\x01", ram=(2, 1), disk=(2, 1), notes={}
+    at=datetime(2026, 1, 1, tzinfo=UTC), cpu_percent=1, cores=b"\x01\x01", ram=(2, 1), disk=(2 << 40, 1), notes={}
 )
 STAYS_S: Final = 0.01
 """How long a process tree takes to die once it is killed."""
