@@ -92,8 +92,9 @@ class Place:
 class View:
     """What there is for a program: paths to read, to write, devices, files that stay, and what is hidden in between.
 
-    All exist, and each list is sorted so that a directory comes before what it holds. ``links`` are those to read that
-    are only links to what is seen anyway (``/bin``).
+    All exist, and each list is sorted so that a directory comes before what it holds. ``links`` are those to read, at
+    the very top, that are only links to what is seen anyway (``/bin``). Others are no links here: below ``/tmp``, which
+    is the attempt's own folder, a link that one command was shown would be in the way of the next.
     """
 
     read: tuple[Path, ...]
@@ -111,12 +112,16 @@ def view(place: Place, rules: Rules, host: "Host") -> View:
     topmost = _topmost(_sorted(read))
     return View(
         read=topmost,
-        links=frozenset(path for path in topmost if path.is_symlink() and _is_within(path.resolve(), topmost)),
+        links=frozenset(path for path in topmost if _is_link_at_the_top(path) and _is_within(path.resolve(), topmost)),
         write=_sorted(write),
         devices=host.devices,
         fixed=_sorted(place.fixed),
         hidden=_sorted([*host.secrets, *_inside(host.state, [*read, *rules.write])]),
     )
+
+
+def _is_link_at_the_top(path: Path) -> bool:
+    return path.parent == Path(path.anchor) and path.is_symlink()
 
 
 def _inside(state: Path, folders: Iterable[Path]) -> Iterator[Path]:

@@ -105,7 +105,7 @@ def test_t21_soak_fifty_power_cuts(tmp_path: Path) -> None:
 
 
 def _cut_a_sidecar(folder: Path, count: int) -> None:
-    running = Mesh(folder)
+    running = Mesh(folder, hub_env={"AGENTCOM_WORKSPACE_MB": "0"})  # the disk is a small one
     with power_disk(folder / "disk", folder / "state-One") as disk:
         try:
             running.start_hub()

@@ -54,6 +54,16 @@ def test_no_link_leads_around_what_hides_the_state(tmp_path: Path, place: Place)
     assert opened.hidden == (tmp_path / "disk" / "up" / "state",)
 
 
+def test_only_links_at_the_very_top_are_shown_as_links(tmp_path: Path, place: Place) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib64").symlink_to("lib")
+    top = [path for path in (Path("/bin"), Path("/lib")) if path.is_symlink()]
+    seen = view(place, Rules(), host(tmp_path, system=(Path("/usr"), *top, tmp_path / "lib", tmp_path / "lib64")))
+
+    assert tmp_path / "lib64" in seen.read
+    assert seen.links == set(top)
+
+
 def test_of_the_interpreters_directory_only_itself_and_libraries_are_seen(tmp_path: Path) -> None:
     prefix = tmp_path / "conda"
     for name in ("bin", "lib", "etc", "share", "conda-meta"):
