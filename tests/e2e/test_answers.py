@@ -137,6 +137,7 @@ def running(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         mesh.start_sidecar("One", env=server.env())
         mesh.wait_agents("One")
         server.add(mesh)
+        until(lambda: mesh.call("GET", "/api/v1/models")["models"], "its model is known", timeout_s=PATIENCE_S)
         yield mesh
     finally:
         mesh.stop()
