@@ -283,7 +283,8 @@ async def test_t16_soak_two_thousand_sidecars_are_back_in_half_a_minute(tmp_path
 def test_t23_a_sidecar_whose_disk_is_full_keeps_its_reports_and_takes_no_new_work(tmp_path: Path) -> None:
     """Fault: the sidecar's disk fills up to the last byte, and its hub is away, while 8 tasks run. Their reports are
     kept over a kill -9 of the sidecar; it takes no new work until there is room."""
-    running = Mesh(tmp_path / "mesh", lease_s=120.0, heartbeat_s=1.0)
+    small = {"AGENTCOM_WORKSPACE_MB": "0"}  # the whole disk is smaller than what work is given by default
+    running = Mesh(tmp_path / "mesh", lease_s=120.0, heartbeat_s=1.0, hub_env=small)
     with small_disk(tmp_path / "mesh" / "state-One") as disk:
         try:
             running.start_hub()

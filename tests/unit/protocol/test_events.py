@@ -6,14 +6,14 @@ from protocol.events import Event, EventKind
 def test_the_names_of_facts_are_stable() -> None:
     assert [kind.value for kind in EventKind] == (
         "task_blocked task_queued task_assigned task_started task_verifying task_iteration task_completed "
-        "task_failed task_cancelled task_requeued task_pausing task_paused task_resumed task_dead "
-        "task_climbed task_fell_back attempt_lost attempt_rejected "
-        "report_stale agent_joined agent_lost agent_cloned agent_leaving agent_draining agent_resumed "
-        "endpoint_added endpoint_removed endpoint_up endpoint_down token_created token_revoked agent_removed "
-        "hub_started disk_low disk_ok memory_high memory_ok hub_stopped hub_lost task_ready hub_restored "
-        "backup_made backup_failed store_cleaned model_prewarmed prewarm_cancelled task_answering endpoint_cooldown "
-        "artifact_stored project_added project_changed project_removed project_pushed "
-        "budget_set budget_removed task_waiting task_approved task_rejected"
+        "task_failed task_cancelled task_requeued agent_reclaimed agent_given_back task_pausing task_paused "
+        "task_resumed task_dead task_climbed task_fell_back attempt_lost attempt_rejected report_stale "
+        "agent_joined agent_lost agent_cloned agent_leaving agent_draining agent_resumed endpoint_added "
+        "endpoint_removed endpoint_up endpoint_down token_created token_revoked agent_removed hub_started "
+        "disk_low disk_ok memory_high memory_ok hub_stopped hub_lost task_ready hub_restored backup_made "
+        "backup_failed store_cleaned model_prewarmed prewarm_cancelled task_answering endpoint_cooldown "
+        "artifact_stored project_added project_changed project_removed project_pushed budget_set "
+        "budget_removed task_waiting task_approved task_rejected"
     ).split()
 
 
