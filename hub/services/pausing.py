@@ -2,7 +2,7 @@
 
 A queued task waits at once. Of one in hand the sidecar is told to stop at the end of its turn, and the task waits as
 soon as its attempt has ended, whatever ended it: the store sees to that (``hub/store/hold_verbs.py``). The word to the
-sidecar is a wake-up like any other: the loop tells again what the rows say to whoever has not heard it from this hub.
+sidecar is a wake-up like any other: the loop tells what the rows say to whoever has not heard it from this hub.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Pausing:
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._on_delayed = clock, on_delayed
-        self._told: dict[AttemptId, str] = {}
+        self._told: dict[AttemptId, None] = {}  # to stop, by this hub
         self._wake = asyncio.Event()
 
     async def hold(self, task: str, kind: HoldKind, reason: str, by: str) -> None:
@@ -81,13 +81,10 @@ class Pausing:
             self._window.add(let_go.class_text, (let_go.priority, task))
         if let_go.ready_ms is not None:
             self._on_delayed(let_go.ready_ms)
-        held = self._fleet.held.get(task)
-        if held is not None and (attempt := _id(held)) in self._told:
-            del self._told[attempt]
-            self._agents.send(held.agent, held.boot, Pause(attempt=attempt, on=False))
         if let_go.is_news:
             log.info("task_let_go", task=task, was=let_go.was.value, by=by)
         self._store.wake()
+        self._wake.set()
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -108,16 +105,24 @@ class Pausing:
             self._wake.clear()
 
     async def look(self) -> None:
-        """Compare what is held up with what is in hand."""
-        told: dict[AttemptId, str] = {}
-        for row in await self._store.open_holds():
+        """Compare what is held up with what is in hand here, and tell sidecars what they have not been told.
+
+        This alone speaks to them, so the last word is about the newest rows; also when another hub has let a task go.
+        """
+        told: dict[AttemptId, None] = {}
+        in_hand = [task for task, held in self._fleet.held.items() if held.is_committed]
+        for row in await self._store.open_holds(in_hand) if in_hand else ():
             held = self._fleet.held.get(row.task)
-            if held is None or not held.is_committed:
-                continue  # in hand at another hub, whose loop sees the same rows
-            attempt, reason = _id(held), reason_of(row)
-            told[attempt] = reason
-            if attempt not in self._told and PAUSE in self._fleet.agents[held.agent].capabilities:
-                self._agents.send(held.agent, held.boot, Pause(attempt=attempt, reason=reason))
+            if held is None or not held.is_committed or PAUSE not in self._fleet.agents[held.agent].capabilities:
+                continue
+            attempt = _id(held)
+            told[attempt] = None
+            if attempt not in self._told:
+                self._agents.send(held.agent, held.boot, Pause(attempt=attempt, reason=reason_of(row)))
+        for attempt in self._told:
+            held = self._fleet.held.get(attempt.task)
+            if attempt not in told and held is not None and _id(held) == attempt:
+                self._agents.send(held.agent, held.boot, Pause(attempt=attempt, on=False))
         self._told = told
 
 

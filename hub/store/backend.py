@@ -250,9 +250,9 @@ class Backend(ABC):
         rows = await self._rows("hold", task)
         return records.hold(rows[0]) if rows else None
 
-    async def open_holds(self) -> tuple[HoldRow, ...]:
-        """Holds of tasks that are still in somebody's hands."""
-        return tuple(records.hold(row) for row in await self._rows("open_holds"))
+    async def open_holds(self, tasks: Sequence[str]) -> tuple[HoldRow, ...]:
+        """Of these tasks the holds of those that are held up."""
+        return tuple(records.hold(row) for row in await self._rows("open_holds", json.dumps(tasks)))
 
     async def is_kept(self, sha256: str) -> bool:
         """Whether any of them holds the bytes with this digest."""

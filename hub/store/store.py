@@ -298,8 +298,8 @@ class Store(Protocol):
         """Why a task is held up, or was the last time; ``None``: it never was."""
         ...
 
-    async def open_holds(self) -> tuple[HoldRow, ...]:
-        """Holds of tasks that are still in somebody's hands."""
+    async def open_holds(self, tasks: Sequence[str]) -> tuple[HoldRow, ...]:
+        """Of these tasks the holds of those that are held up."""
         ...
 
     async def is_kept(self, sha256: str) -> bool:

@@ -56,13 +56,14 @@ async def test_a_task_in_hand_waits_as_soon_as_its_attempt_has_ended(rows: Rows,
     await begun(rows)
     claimed = await claim(rows, "small")
     was = (await hold(rows)).was
-    open_then = [row.task for row in await rows.store.open_holds()]
+    open_then = [row.task for row in await rows.store.open_holds([task_id(1), task_id(2)])]
     ended: Finished = await rows.finish(1, claimed.epoch, QUEUED, attempt=AttemptState.CANCELLED, failure=failure)
 
     assert (was, open_then) == (TaskState.RUNNING, [task_id(1)])
     assert (ended.again, ended.next, await state(rows)) == (None, WAITING, WAITING)
-    assert await rows.store.open_holds() == ()
+    assert await rows.store.open_holds([task_id(2)]) == ()
     assert (await let_go(rows)).is_ready
+    assert await rows.store.open_holds([task_id(1)]) == ()
     assert (await claim(rows, "small")).epoch == 2
 
 

@@ -21,9 +21,9 @@ RETURNING ready_ms;
 SELECT task, kind, by, reason, at_ms, note, ended_ms, epoch FROM holds WHERE task = ?1;
 
 -- name: open_holds
--- Of tasks in hand: their attempts are to stop.
-SELECT h.task, h.kind, h.by, h.reason, h.at_ms, h.note, h.ended_ms, h.epoch FROM holds h
-JOIN tasks t ON t.id = h.task WHERE h.ended_ms IS NULL AND t.state IN ('assigned', 'running');
+-- Of these tasks (a JSON list of ids) those that somebody holds up.
+SELECT task, kind, by, reason, at_ms, note, ended_ms, epoch FROM holds
+WHERE ended_ms IS NULL AND task IN (SELECT value FROM json_each(?1)) ORDER BY task;
 
 -- name: forget_hold
 DELETE FROM holds WHERE task = ?1;
