@@ -395,7 +395,7 @@ class Restore(Change, frozen=True, kw_only=True):
 
 
 class Restored(Struct, frozen=True, kw_only=True):
-    """``last_event`` is the last one before the jump; ``requeued`` tasks were held when the copy was made."""
+    """``last_event`` is the last one before the jump; ``requeued`` tasks were in hand in the copy, and run again."""
 
     last_event: int
     requeued: int

@@ -1,6 +1,8 @@
 """The verbs of tasks that people hold up. A queued one waits at once; one in hand as soon as its attempt has ended.
 
 A wish that came too late is no harm: whatever ends the attempt, its task is queued again only if nobody holds it up.
+A hold ends where its task waits for a decision instead, and where a dead task is put back; of a task that has ended it
+says nothing.
 """
 
 from msgspec.structs import replace
@@ -29,6 +31,8 @@ class Holding(Budgeting):
     async def _finish(self, change: c.Finish) -> c.Finished:
         finished = await super()._finish(change)
         draft = await self._draft(change.task)
+        if draft is not None and draft.state == TaskState.WAITING:  # for a decision, not for whoever holds it up
+            await self._run("end_hold", change.task, "", change.at_ms, change.epoch)
         if draft is None or draft.state != TaskState.QUEUED:
             return finished
         hold = await self._row("open_hold", change.task)
@@ -39,6 +43,20 @@ class Holding(Budgeting):
         self._move(TaskState.QUEUED, TaskState.WAITING)
         self._tell(EventKind.TASK_PAUSED, change.at_ms, change.task, epoch=change.epoch, how=hold[0], by=hold[1])
         return replace(finished, again=None, next=TaskState.WAITING)
+
+    async def _retry(self, change: c.Retry) -> c.Ready:
+        ready = await super()._retry(change)
+        await self._run("end_hold", change.task, "", change.at_ms, 0)
+        return ready
+
+    async def _requeue_held(self, at_ms: int) -> int:
+        held_up = await self._rows("held_up_in_hand")
+        held = await super()._requeue_held(at_ms)
+        for task, kind, by, reason in held_up:
+            await self._run("hold_task", task, _reason(kind, by, reason))
+            self._move(TaskState.QUEUED, TaskState.WAITING)
+            self._tell(EventKind.TASK_PAUSED, at_ms, task, how=kind, by=by)
+        return held - len(held_up)
 
     async def _review(self, change: Review) -> c.Finished:
         if await self._row("open_hold", change.task) is not None:
@@ -66,7 +84,7 @@ class Holding(Budgeting):
         hold = await self._row("open_hold", change.task)
         if state is TaskState.WAITING and hold is None:
             raise Conflict(f"task {change.task} waits for a person already")
-        if hold is not None and hold[0] == change.kind:
+        if hold is not None and hold[0] == change.kind and state is not TaskState.QUEUED:
             return HeldUp(was=state, class_text=class_text)
         await self._run("put_hold", change.task, change.kind.value, change.by, change.reason, change.at_ms)
         if state is TaskState.QUEUED:

@@ -8,6 +8,7 @@ daily work.
 import json
 from typing import Final
 
+from hub.core.task import HELD_STATES
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements
 from hub.store.hub_changes import KeepMeasures
@@ -81,13 +82,8 @@ class Keeping(Batches):
             await self._run("forget_measures", about, change.most - 1)
 
     async def _restore(self, change: c.Restore) -> c.Restored:
-        counts = {TaskState(state): count for state, count in await self._rows("counts")}
-        held = sum(counts.get(state, 0) for state in (TaskState.ASSIGNED, TaskState.RUNNING))
-        for state in (TaskState.ASSIGNED, TaskState.RUNNING):
-            self._counts[state] -= counts.get(state, 0)
-        self._counts[TaskState.QUEUED] += held
         await self._run("lose_open_attempts", RESTORED, change.at_ms)
-        await self._run("requeue_held", RESTORED, change.at_ms)
+        requeued = await self._requeue_held(change.at_ms)
         await self._run("jump_epochs", EPOCH_MARGIN)
         ((was,),) = await self._rows("last_event")
         for fact, gap in GAPS.items():
@@ -100,7 +96,17 @@ class Keeping(Batches):
             change.at_ms,
             copied_ms=change.copied_ms,
             last_event=was,
-            requeued=held,
+            requeued=requeued,
             epoch_margin=EPOCH_MARGIN,
         )
-        return c.Restored(last_event=was, requeued=held)
+        return c.Restored(last_event=was, requeued=requeued)
+
+    async def _requeue_held(self, at_ms: int) -> int:
+        """Take every task out of its agent's hands; how many run again."""
+        counts: dict[TaskState, int] = {TaskState(state): n for state, n in await self._rows("counts")}
+        held = sum(counts.get(state, 0) for state in HELD_STATES)
+        for state in HELD_STATES:
+            self._counts[state] -= counts.get(state, 0)
+        self._counts[TaskState.QUEUED] += held
+        await self._run("requeue_held", RESTORED, at_ms)
+        return held

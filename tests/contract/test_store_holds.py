@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from hub.core.ladder import Ladder
 from hub.core.routing import DEFAULT_CHAINS, route
-from hub.store.changes import Finished
+from hub.store.changes import Finished, Restore, Restored, Retry
 from hub.store.hold_changes import EndHold, HeldUp, LetGo, NoTurns, PutHold
+from hub.store.review_changes import APPROVED, REJECTED, Review
 from protocol import codec
 from protocol.errors import Conflict, IllegalTransition, NotFound, StaleTask
 from protocol.events import EventKind
@@ -90,6 +91,52 @@ async def test_work_that_passes_before_it_stops_is_done(rows: Rows) -> None:
         await hold(rows)
     with pytest.raises(IllegalTransition):
         await let_go(rows)
+
+
+@pytest.mark.parametrize("verdict, then", [(APPROVED, TaskState.COMPLETED), (REJECTED, TaskState.FAILED)])
+async def test_work_that_waits_for_a_decision_is_held_up_no_more(rows: Rows, verdict: str, then: TaskState) -> None:
+    await begun(rows)
+    claimed = await claim(rows, "small")
+    await hold(rows)
+    values = {"attempt": AttemptState.PASSED, "verified": False, "failure": None}
+    await rows.finish(1, claimed.epoch, WAITING, result=codec.encode_result(RESULT), **values)
+
+    with pytest.raises(Conflict, match="waits for a person to decide"):
+        await let_go(rows)
+    assert await state(rows) is WAITING
+    await rows.store.commit(Review(at_ms=30, task=task_id(1), verdict=verdict, by="me"))
+    assert await state(rows) is then
+
+
+async def test_a_dead_task_that_is_put_back_is_held_up_only_by_a_new_wish(rows: Rows) -> None:
+    await begun(rows)
+    claimed = await claim(rows, "small")
+    await hold(rows)
+    await rows.finish(1, claimed.epoch, TaskState.DEAD, failure=FailureClass.INFRA)
+    await rows.store.commit(Retry(at_ms=30, task=task_id(1), by="me"))
+
+    assert await rows.store.open_holds([task_id(1)]) == ()
+    assert ((await hold(rows)).was, await state(rows)) == (QUEUED, WAITING)
+    assert (await let_go(rows)).is_ready
+    again = await claim(rows, "small")
+    ended = await rows.finish(1, again.epoch, QUEUED, attempt=AttemptState.LOST, failure=FailureClass.INFRA)
+    assert ended.again is not None
+
+
+async def test_a_task_that_was_to_stop_waits_after_a_restore(bare: Rows) -> None:
+    await begun(bare)
+    await claim(bare, "small")
+    await hold(bare)
+    await bare.add(new_task(2))
+    await bare.claim(2)
+    done: Restored = await bare.store.commit(Restore(at_ms=bare.tick(), copied_ms=7))
+
+    assert (done.requeued, await bare.states([1, 2])) == (1, [WAITING, QUEUED])
+    row = await bare.store.task(task_id(1))
+    assert row is not None
+    assert row.reason == "paused by me: lunch"
+    assert {state: n for state, n in (await bare.store.counts()).items() if n} == {WAITING: 1, QUEUED: 1}
+    assert (await let_go(bare)).is_ready
 
 
 async def test_a_task_that_climbs_while_it_is_held_up_waits_on_its_new_rung(rows: Rows) -> None:

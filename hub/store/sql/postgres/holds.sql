@@ -25,5 +25,9 @@ SELECT task, kind, by, reason, at_ms, note, ended_ms, epoch FROM holds WHERE tas
 SELECT task, kind, by, reason, at_ms, note, ended_ms, epoch FROM holds
 WHERE ended_ms IS NULL AND task IN (SELECT json_array_elements_text($1::json)) ORDER BY task;
 
+-- name: held_up_in_hand
+SELECT h.task, h.kind, h.by, h.reason FROM holds h
+JOIN tasks t ON t.id = h.task WHERE h.ended_ms IS NULL AND t.state IN ('assigned', 'running');
+
 -- name: forget_hold
 DELETE FROM holds WHERE task = $1;
