@@ -21,7 +21,7 @@ from sidecar.executors.calls import calls_in_text, instructions
 from sidecar.executors.prompt import task_text
 from sidecar.executors.refit import refit
 from sidecar.executors.transcript import Transcript, with_note
-from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec
+from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec, whole_call, whole_text
 from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools import tools
@@ -209,7 +209,8 @@ class _Loop:
             # A call that was cut off would write half a file.
             self._messages += [ChatMessage("assistant", reply.text or "(cut off)"), ChatMessage("user", _CUT_OFF)]
             return None
-        calls = reply.tool_calls or calls_in_text(reply.text, self._tools, first=len(self._messages))
+        found = reply.tool_calls or calls_in_text(reply.text, self._tools, first=len(self._messages))
+        calls = tuple(whole_call(call) for call in found)
         if not calls:
             return self._without_call(reply.text)
         self._nudged = False
@@ -240,7 +241,7 @@ class _Loop:
         elif tool is None:
             result = f"error: there is no tool {call.name!r}; there are {', '.join(self._tools)}"
         else:
-            result = await tool.call(call.arguments)
+            result = whole_text([await tool.call(call.arguments)])  # names of files may be no Unicode
             if tool.name == _FINISH and not result.startswith("error:"):
                 done = result
         result += self._repetition(f"{call.name} {shown}\n{result}")

@@ -193,6 +193,15 @@ def whole_text(pieces: Sequence[str]) -> str:
     return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def whole_call(call: ToolCall) -> ToolCall:
+    """The call as valid Unicode: JSON can name half a character, which no file, no wire and no program takes."""
+    said = json.dumps([call.id, call.name, call.arguments, call.problem], ensure_ascii=False)
+    if (whole := whole_text([said])) == said:
+        return call
+    id_, name, arguments, problem = json.loads(whole)
+    return replace(call, id=id_, name=name, arguments=arguments, problem=problem)
+
+
 def joined_turns(
     messages: Sequence[ChatMessage], shaped: Callable[[ChatMessage], list[dict[str, Any]]]
 ) -> list[tuple[Literal["user", "assistant"], list[dict[str, Any]]]]:

@@ -1,11 +1,15 @@
 import asyncio
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from protocol.checks import CheckTestPasses
 from protocol.model import Budget, Context, EndpointKind, FailureClass, TaskSpec
 from sidecar.executors.agent import AgentExecutor
+from sidecar.executors.transcript import Transcript, written
 from sidecar.llm.endpoints import Endpoints, EndpointSettings
 from sidecar.verifier import verify
 from tests.support.attempts import ATTEMPT, Bench
@@ -75,6 +79,27 @@ async def test_calls_that_are_written_as_text_are_done_too(
 
     assert (done.ok, done.summary) == (True, "done")
     assert (broken.workspace / "x").read_text() == "1"
+
+
+async def test_half_a_character_in_a_call_ends_nothing(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    (broken.workspace / os.fsdecode(b"name-\xff")).touch()
+    ollama.script = [
+        Reply('{"name": "write", "arguments": {"path": "x", "content": "half \\ud800"}}'),
+        call("list"),
+        Reply('{"name": "finish", "arguments": {"summary": "done \\ud800"}}'),
+    ]
+    turns: list[Transcript] = []
+
+    async def turned(transcript: Transcript) -> None:
+        turns.append(transcript)
+
+    done = await agent.execute(replace(broken.work(TASK, endpoint="box"), turned=turned))
+
+    assert (done.ok, done.summary) == (True, "done \ufffd")
+    assert (broken.workspace / "x").read_text() == "half \ufffd"
+    assert len(msgspec.json.encode([written(turn) for turn in turns])) > 0
 
 
 async def test_a_model_that_cannot_call_tools_is_told_to_write_them(

@@ -15,6 +15,7 @@ from sidecar.llm.base import (
     ToolSpec,
     estimate_tokens,
     patiently,
+    whole_call,
     whole_text,
 )
 
@@ -128,3 +129,12 @@ def test_the_estimate_counts_everything_that_is_sent() -> None:
 def test_a_character_that_was_cut_in_two_is_whole_again_and_half_a_one_is_replaced() -> None:
     assert whole_text(["a\ud83d", "\ude00b"]) == "a\U0001f600b"
     assert whole_text(["a\ud83d"]) == "a\ufffd"
+
+
+def test_half_a_character_in_a_call_is_taken_out() -> None:
+    whole = ToolCall("1", "write", {"path": "ä", "lines": ["\U0001f600"]})
+
+    assert whole_call(whole) is whole
+    assert whole_call(ToolCall("1", "no\ud800", {"x\udfff": ["\ud83d"], "y": 1.5})) == (
+        ToolCall("1", "no\ufffd", {"x\ufffd": ["\ufffd"], "y": 1.5})
+    )
