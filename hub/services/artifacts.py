@@ -112,7 +112,8 @@ class Artifacts:
         if problem := schema.path_problem(upload.path) or ("" if upload.path.isprintable() else "is not printable"):
             raise BadInput([Problem("query path", problem)], "artifact")
         self._check_counts(upload.attempt)
-        self._check_size(upload, await self._store.artifacts(upload.attempt.task))
+        earlier = await self._store.artifacts(upload.attempt.task)
+        self._check_size(upload, earlier)
         self._check_room(upload)
         if len(self._arriving) >= MAX_AT_ONCE:
             raise Overloaded(f"{MAX_AT_ONCE} other files are coming in", RETRY_AFTER_S)
@@ -120,7 +121,7 @@ class Artifacts:
         self._arriving[draft] = upload.size_bytes
         try:
             await self._take(upload, draft, pieces)
-            return await self._keep(upload, draft)
+            return await self._keep(upload, draft, earlier)
         except BlobsAway as exc:
             raise Unavailable(f"the file could not be kept: {exc}", RETRY_AFTER_S) from exc
         except OSError as exc:
@@ -131,17 +132,33 @@ class Artifacts:
             del self._arriving[draft]
             draft.drop()
 
-    async def _keep(self, upload: Upload, draft: Draft) -> ArtifactView:
+    async def _keep(self, upload: Upload, draft: Draft, earlier: list[ArtifactRow]) -> ArtifactView:
         async with self._sweeping:
             self._entering[upload.sha256] += 1
         try:
             await self._blobs.keep(draft, Place(upload.attempt.task, upload.attempt.epoch, upload.sha256))
             self._kept_bytes += upload.size_bytes
-            return await self._enter(upload)
+            kept = await self._enter(upload)
+            await self._drop_replaced(upload, earlier)
+            return kept
         finally:
             self._entering[upload.sha256] -= 1
             if not self._entering[upload.sha256]:
                 del self._entering[upload.sha256]
+
+    async def _drop_replaced(self, upload: Upload, earlier: list[ArtifactRow]) -> None:
+        """Work in progress comes anew with every turn: the bytes that it takes the place of go at once."""
+        task, epoch = upload.attempt.task, upload.attempt.epoch
+        for row in earlier:
+            if not is_for_machines(row.path) or (row.epoch, row.path) != (epoch, upload.path):
+                continue
+            try:
+                async with self._sweeping:
+                    if not self._entering[row.sha256] and not await self._store.is_kept(row.sha256):
+                        await self._blobs.remove(Blob(row.sha256, row.size_bytes, row.at_ms, task, epoch))
+                        self._kept_bytes = max(0, self._kept_bytes - row.size_bytes)
+            except OSError as exc:
+                log.warning("artifact_left", task=task, epoch=epoch, why=str(exc), next="removed by the sweep")
 
     async def _take(self, upload: Upload, draft: Draft, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:
@@ -186,7 +203,12 @@ class Artifacts:
         if upload.size_bytes > most.file_bytes:
             size = f"{upload.size_bytes:,} bytes; a file that is kept has at most {most.file_bytes:,}"
             raise ArtifactTooLarge(upload.path, f"{size} (artifact_max_mb)")
-        others = [row for row in kept if row.epoch == upload.attempt.epoch and row.path != upload.path]
+        kind = is_for_machines(upload.path)  # what machines keep takes no room from what the task wants kept
+        others = [
+            row
+            for row in kept
+            if (row.epoch, is_for_machines(row.path)) == (upload.attempt.epoch, kind) and row.path != upload.path
+        ]
         if len(others) >= MAX_ARTIFACTS:
             raise ArtifactTooLarge(upload.path, f"an attempt keeps at most {MAX_ARTIFACTS:,} files")
         together = sum(row.size_bytes for row in others) + upload.size_bytes

@@ -6,6 +6,7 @@ and so do those before it, as far as no failure lies between.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -81,15 +82,18 @@ class Progress:
 
     async def view(self, task: str, attempts: Sequence[AttemptRow]) -> ProgressView | None:
         """How far the work on a task had come when it was last kept; ``None``: nothing is kept that counts."""
+        for _ in range(2):
+            with suppress(Unavailable):  # a newer one has just taken its place, or its bytes are at another hub
+                return await self._seen(task, attempts)
+        return None
+
+    async def _seen(self, task: str, attempts: Sequence[AttemptRow]) -> ProgressView | None:
         kept = {(row.epoch, row.path): row for row in await self._store.artifacts(task)}
         found = _newest(attempts, kept)
         if found is None:
             return None
         document = kept[found.epoch, DOCUMENT]
-        try:
-            saved = await self._saved(document)
-        except Unavailable:
-            return None  # its bytes are at another hub
+        saved = await self._saved(document)
         if saved is None:
             return None
         bundle = kept.get((found.epoch, saved.bundle))

@@ -3,19 +3,21 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
-from hub.services.artifacts import YOUNG_MS, Artifacts, Upload
+from hub.services.artifacts import YOUNG_MS, Allowance, Artifacts, Upload
 from hub.store.blobs import Blob, Drafts, LocalBlobs, Place
 from hub.store.hub_changes import PutArtifact
 from hub.store.sqlite import SqliteStore
-from protocol.errors import NotFound, Unavailable
+from protocol.errors import ArtifactTooLarge, NotFound, Unavailable
 from protocol.model import AttemptId
+from protocol.progress import DOCUMENT, bundle_path
 from tests.support.stores import Rows, new_task, task_id
 
 ARTIFACT = "01hzy0m5k3v8f6c2q9w4e7r1t0"
@@ -127,3 +129,39 @@ async def test_bytes_that_lie_at_another_hub_are_told_as_such(rows: Rows, tmp_pa
         _ = [piece async for piece in artifacts.read(found, 0, 5)]
     with pytest.raises(NotFound):
         await artifacts.find("nothing")
+
+
+async def test_what_machines_keep_takes_no_room_from_the_task_and_goes_when_it_is_replaced(
+    rows: Rows, tmp_path: Path
+) -> None:
+    drafts, blobs, fleet = Drafts(tmp_path / "incoming"), LocalBlobs(tmp_path / "blobs"), Fleet()
+    most = Allowance(attempt_bytes=10)
+    artifacts = Artifacts(rows.store, fleet, Hand(), drafts, blobs, random_bits=_numbers(), allowance=most)
+    await rows.add(new_task(1))
+    epoch = (await rows.claim(1)).epoch
+    fleet.held[task_id(1)] = Held(task_id(1), epoch, "A", 1, float("inf"), is_committed=True)
+
+    async def bring(path: str, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        attempt = AttemptId("A", 1, task_id(1), epoch)
+        upload = Upload(attempt=attempt, path=path, size_bytes=len(content), sha256=digest)
+        await artifacts.receive(upload, one_piece(content))
+        return digest
+
+    await bring(DOCUMENT, b"turn one")
+    newer = await bring(DOCUMENT, b"turn two")
+    same = await bring(DOCUMENT, b"turn two")
+    own = [await bring("a", b"first!!!"), await bring("a", b"second!!")]
+    with pytest.raises(ArtifactTooLarge):
+        await bring("b", b"third!!!")
+    with pytest.raises(ArtifactTooLarge):
+        await bring(bundle_path(1), b"too much")
+
+    assert same == newer
+    assert {found.sha256 async for found in blobs.list()} == {newer, *own}
+
+
+def _numbers() -> Callable[[int], int]:
+    """Numbers that do not come twice."""
+    counted = count(1)
+    return lambda _bits: next(counted)
