@@ -24,7 +24,8 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
         ├── WorkUnreadable      what the work has left in its repository is in the way
         └── GitFailed           any other git command that failed
 
-:class:`LeaseOver` is none of them: it says that the work has to stop, whatever it is worth.
+:class:`LeaseOver` and :class:`ProgressUnheard` are none of them: they say that the work has to stop, whatever it is
+worth, or cannot begin here.
 
 :func:`failure_of` tells the runner which class to report, so that a task whose input can never work is not tried again.
 """
@@ -96,6 +97,19 @@ class LeaseOver(AgentComError):
 
     def __str__(self) -> str:
         return f"the lease of attempt {self.attempt.epoch} may be over, so it was stopped"
+
+
+class ProgressUnheard(AgentComError):
+    """The hub does not give out now what an earlier attempt has left: to begin anew would lose it.
+
+    No failure of the work either: after one that failed nothing is left to go on from.
+    """
+
+    code = "progress_unheard"
+
+    def __init__(self, task: str, why: str) -> None:
+        self.task, self.why = task, why
+        super().__init__(f"what an earlier attempt at {task} has left could not be had from the hub: {why}")
 
 
 class ServerFull(EndpointBusy):

@@ -108,7 +108,12 @@ class Progress:
     # --- what was left ------------------------------------------------------------------------------------------------
 
     async def before(self, *, is_wanted: bool) -> Before:
-        """What an earlier attempt has left; nothing if this is the first one, or it is not ``is_wanted``."""
+        """What an earlier attempt has left; nothing if this is the first one, or it is not ``is_wanted``.
+
+        Raises:
+            LeaseOver: the attempt does not count any more.
+            ProgressUnheard: the hub does not say.
+        """
         attempt = self._attempt
         if self._shelf is None or attempt.epoch < 2 or not is_wanted:  # noqa: PLR2004 - the first has none before it
             return Before()

@@ -39,7 +39,7 @@ from sidecar.core.outcome import Ending, fit_result, tail
 from sidecar.core.purse import Purse
 from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, inherited, lead, verdict
 from sidecar.delivery import Delivery
-from sidecar.errors import LeaseOver, Paused, failure_of
+from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
 from sidecar.executors.base import Execution, Executor, Pauses, Work
 from sidecar.executors.transcript import Transcript
 from sidecar.keep import Depot
@@ -186,20 +186,19 @@ class Rounds:
         return ending
 
     async def _in_time(self) -> Ending:
-        budget_s = self._spec.budget.seconds
-        limit = self._limit = asyncio.timeout(budget_s + CHECKS_S + OVERTIME_S)
         try:
-            async with limit:
+            async with self._limit:
                 return await self._in_workspace()
         except TimeoutError:
-            if not limit.expired():
+            if not self._limit.expired():
                 raise
-            return self._failed(BudgetSpent("seconds", budget_s, round(self._purse.elapsed_s(self._now()), 1)))
+            elapsed_s = round(self._purse.elapsed_s(self._now()), 1)
+            return self._failed(BudgetSpent("seconds", self._spec.budget.seconds, elapsed_s))
         except Paused as exc:
             return Ending("cancel", self.result(str(exc), PAUSED), FailureClass.CANCELLED)
         except WorkFailed as exc:
             return self._failed(exc)
-        except LeaseOver as exc:
+        except (LeaseOver, ProgressUnheard) as exc:
             return Ending("lose", self.result(str(exc), exc.code), FailureClass.INFRA)
 
     def result(self, error: str = "", error_code: str = "") -> TaskResult:
@@ -228,6 +227,9 @@ class Rounds:
     async def _in_workspace(self) -> Ending:
         parts, attempt = self._parts, self._attempt
         before = await self._progress.before(is_wanted=self._routing.executor != "noop")
+        carried_usd = () if self._carry is None else (self._purse.carried_usd,)
+        self._purse = Purse(self._spec.budget, self._now(), *carried_usd)  # waiting for the hub is no work
+        self._allow(self._spec.budget.seconds + CHECKS_S + OVERTIME_S)
         carry = before.carry or self._carry
         self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, carry)
         self._take_up(before, workspace)

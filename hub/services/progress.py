@@ -7,6 +7,7 @@ and so do those before it, as far as no failure lies between.
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 import structlog
@@ -20,6 +21,9 @@ from protocol.model import AttemptId, AttemptState
 from protocol.progress import DOCUMENT, FOLDER, MAX_DOCUMENT_BYTES, Left, ProgressView, Saved
 
 log = structlog.get_logger(__name__)
+
+PATIENT_ATTEMPTS: Final = 2
+"""How many attempts wait for what was left while its bytes cannot be read; the next one begins anew."""
 
 Read = Callable[[ArtifactView, int, int], AsyncGenerator[bytes, None]]
 """The bytes of a kept file from the first number up to the second."""
@@ -42,6 +46,7 @@ class Progress:
 
         Raises:
             StaleAttempt: it does not count, or is in other hands.
+            Unavailable: its bytes cannot be read now. When :data:`PATIENT_ATTEMPTS` have asked in vain it is given up.
         """
         self._check(attempt)
         attempts = [row for row in await self._store.attempts(attempt.task) if row.epoch < attempt.epoch]
@@ -53,7 +58,13 @@ class Progress:
         note = hold.note if hold is not None and is_new else ""
         if found is None:
             return Left(note=note)
-        saved = await self._saved(kept[found.epoch, DOCUMENT])
+        try:
+            saved = await self._saved(kept[found.epoch, DOCUMENT])
+        except Unavailable as exc:
+            if attempt.epoch - found.epoch <= PATIENT_ATTEMPTS:
+                raise
+            log.warning("progress_given_up", task=attempt.task, epoch=found.epoch, why=str(exc), next="begins anew")
+            saved = None
         return Left(
             note=note,
             epoch=found.epoch,
