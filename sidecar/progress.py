@@ -2,8 +2,8 @@
 
 After every turn of a model, and between two iterations, the work tree is kept as a snapshot (``sidecar/wip.py``), and
 the conversation with all that was used goes to the hub (``sidecar/shelf.py``): first the files, then the document that
-names them, so that a document always has its files. What cannot be kept is told once and holds nothing up. The caller
-is ``sidecar/rounds.py``.
+names them, so that a document always has its files. What cannot be kept is told once and holds nothing up, and does
+not stop: who stops it wants it to go on later. The caller is ``sidecar/rounds.py``.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from protocol.tree import Tree
 from sidecar.core.outcome import draft_message
 from sidecar.core.purse import Purse
 from sidecar.core.verify import GiveUp, stuck
-from sidecar.errors import Paused
+from sidecar.errors import LeaseOver, Paused
 from sidecar.executors.transcript import Transcript, read, written
 from sidecar.shelf import Shelf
 from sidecar.wip import Snapshot, WipWorkspaces
@@ -102,7 +102,7 @@ class Progress:
         self._refs: dict[str, None] = {}
         self._ref = ""
         self._pushes = True
-        self._is_told = False
+        self._is_told = self._is_too_long = False
         self._trees: list[str] = []
 
     # --- what was left ------------------------------------------------------------------------------------------------
@@ -149,28 +149,35 @@ class Progress:
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
-    async def keep(self, workspace: Workspace, saved: Saved) -> str:
-        """Keep the work tree and this; the tree's digest, empty if that is not known.
+    async def keep(self, workspace: Workspace, saved: Saved) -> None:
+        """Keep the work tree and this, and stop here if somebody wants that.
 
         Raises:
+            Paused: all of it is kept, and the work is to stop.
             LeaseOver: the attempt does not count any more.
         """
-        if self._shelf is None:
-            return ""
-        tree, tries = "", 0
+        is_kept = self._shelf is not None and await self._patiently(self._shelf, workspace, saved)
+        if self.asked and is_kept:
+            raise Paused(self.asked)
+        if self.asked:
+            self.say("[it is to stop, and goes on: what was done could not be kept]")
+
+    async def _patiently(self, shelf: Shelf, workspace: Workspace, saved: Saved) -> bool:
+        """Whether it was kept; if it is to stop here, what was done is worth waiting for a hub that comes back."""
+        tries = 0
         while True:
             try:
                 tree = await self._snap(workspace, saved.model)
                 if not saved.turn and not tries:
                     self._trees.append(tree)
-                if await self._bring(self._shelf, workspace, saved):
-                    return tree
-            except (WorkFailed, OSError) as exc:
+                if await self._bring(shelf, workspace, saved):
+                    return True
+            except (WorkFailed, OSError, UnicodeEncodeError) as exc:
                 self._tell(str(exc))
             tries += 1
-            if not self.asked or tries == PATIENT_TRIES:
-                return tree
-            await asyncio.sleep(PAUSE_S)  # it is to stop here: what was done is worth waiting for a hub that comes back
+            if not self.asked or self._is_too_long or tries == PATIENT_TRIES:
+                return False
+            await asyncio.sleep(PAUSE_S)
 
     async def _snap(self, workspace: Workspace, model: str) -> str:
         message = draft_message(self._spec, self._attempt, model)
@@ -187,9 +194,10 @@ class Progress:
             self._kept = snapshot
         told = replace(saved, commit=snapshot.commit, ref=self._ref, bundle=self._bundle)
         raw = msgspec.json.encode(told)
-        if len(raw) > MAX_DOCUMENT_BYTES:
+        self._is_too_long = len(raw) > MAX_DOCUMENT_BYTES
+        if self._is_too_long:
             self._tell("the conversation is too long to be kept")
-            return True  # it gets no shorter
+            return False
         file = self._folder / DOCUMENT
         await asyncio.to_thread(_write, file, raw)
         if not await shelf.put(self._attempt, Tree(self._folder), DOCUMENT):
@@ -233,22 +241,13 @@ class Progress:
         """Why another iteration is not worth trying; ``None``: it may be."""
         return stuck(iterations, self._trees)
 
-    def stop_if_asked(self) -> None:
-        """Let the work go on.
-
-        Raises:
-            Paused: it is to stop here.
-        """
-        if self.asked:
-            raise Paused(self.asked)
-
-    async def forget(self, workspace: Workspace) -> None:
-        """The work has ended: nobody goes on from what was kept."""
-        if not self._refs:
+    async def forget(self, workspace: Workspace | None) -> None:
+        """The work has ended, and was delivered or failed: nobody goes on from what was kept."""
+        if not self._refs or workspace is None:
             return
         try:
             await self._workspaces.forget_wip(workspace, *self._refs)
-        except WorkFailed as exc:
+        except (WorkFailed, LeaseOver, OSError) as exc:
             log.warning("progress_left", task=self._attempt.task, refs=list(self._refs), why=str(exc))
         self._refs.clear()
 

@@ -242,7 +242,6 @@ class Rounds:
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
         ending = await self._keep_files(workspace, ending)
-        await self._progress.forget(workspace)
         if ending.event == "pass":
             return await self._deliver(workspace)
         if ending.failure in {FailureClass.VERIFY, FailureClass.BUDGET} and self._may_climb:
@@ -279,6 +278,8 @@ class Rounds:
         try:
             await parts.passages.close(self._attempt)
             await parts.processes.end_attempt(self._attempt)
+            if self.ending is not None and self.ending.event in {"pass", "fail"}:
+                await self._progress.forget(self._workspace)
             if self._workspace is not None:
                 async with asyncio.timeout(TIDY_S):
                     await parts.workspaces.close(self._workspace, keep=self._is_kept)
@@ -429,7 +430,6 @@ class Rounds:
     async def _reached(self, workspace: Workspace, transcript: Transcript | None = None) -> None:
         """The end of a turn, or of an iteration: keep the work as it stands, and stop if somebody wants that."""
         await self._progress.keep(workspace, saved(self._purse, self._now(), self._routing.model, transcript))
-        self._progress.stop_if_asked()
 
     # --- ends -------------------------------------------------------------------------------------------------------
 

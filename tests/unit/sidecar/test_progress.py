@@ -124,6 +124,57 @@ async def _report(bench: Bench, turner: Turner, epoch: int = 1) -> Report:
     return bench.sent.of(Report)[0]
 
 
+# --- stopping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, state", [("short", AttemptState.CANCELLED), ("x" * (MAX_DOCUMENT_BYTES + 1), AttemptState.PASSED)]
+)
+async def test_work_stops_only_where_it_was_kept(bench: Bench, keeper: Keeper, text: str, state: AttemptState) -> None:
+    pause = Pause(attempt=attempt(), reason="lunch")
+    report = await _report(bench, Turner(text, lambda: bench.runner.wish(pause)))
+
+    assert report.state is state
+    assert (DOCUMENT in keeper.kept) is (state is AttemptState.CANCELLED)
+    assert ("goes on: what was done could not be kept" in bench.sent.output) is (state is AttemptState.PASSED)
+
+
+async def test_text_that_is_no_unicode_is_not_kept_and_fails_nothing(bench: Bench, keeper: Keeper) -> None:
+    report = await _report(bench, Turner("half \ud800"))
+
+    assert report.state is AttemptState.PASSED, report.result.error
+    assert DOCUMENT not in keeper.kept
+    assert "work in progress is not kept" in bench.sent.output
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_the_ref_of_the_work_goes_only_when_it_was_delivered_or_has_failed(
+    bench: Bench, keeper: Keeper, tmp_path: Path, is_full: bool
+) -> None:
+    remote = make_remote(tmp_path, {"README": "hello\n"}).path
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(git(remote, "for-each-ref", "--format=%(refname)", "refs/agentcom"))
+
+    keeper.is_full, keeper.looks = is_full, look
+    bench.parts.workspaces.looks = look  # type: ignore[attr-defined]  # it is the one above
+    spec = TaskSpec(
+        command='touch new; [ "$AGENTCOM_ITERATION" = 1 ] || touch made',
+        context=Context(repo=str(remote)), verification=(CheckFileExists(path="made"),), artifacts=("new",),
+    )  # fmt: skip
+    report = await bench.report(spec)
+
+    assert (report.state, report.failure) == (
+        (AttemptState.FAILED, FailureClass.INPUT) if is_full else (AttemptState.PASSED, None)
+    ), report.result.error
+    assert seen == [wip_ref(attempt().task, 1)]
+    assert git(remote, "for-each-ref", "refs/agentcom") == ""
+
+
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
