@@ -35,14 +35,17 @@ token = os.environ.get("OPENAI_API_KEY", "")
 """
 LOOK = """
 import os
-seen = repr(dict(os.environ)).encode()
+keys = [b"key-of-" + name for name in (b"claude", b"openai")]
+def has(seen): return any(key in seen for key in keys)
+found = has(repr(dict(os.environ)).encode())
 for folder in ("/proc", os.getcwd(), os.environ["HOME"], "/tmp", "/run"):
     for here, folders, files in os.walk(folder):
+        if "site-packages" in folders: folders.remove("site-packages")  # installed long before there was a key
         for name in files:
             if here.startswith("/proc") and name not in ("environ", "cmdline", "mountinfo"): continue
-            try: seen += open(os.path.join(here, name), "rb").read(1 << 20)
+            try: found = found or has(open(os.path.join(here, name), "rb").read(1 << 20))
             except OSError: pass
-print("key-of-" + "claude" in seen.decode("latin-1") or "key-of-" + "openai" in seen.decode("latin-1"))
+print(found)
 """
 
 
