@@ -14,6 +14,7 @@ from protocol.errors import BadInput, Problem
 from protocol.tree import names_of
 from sidecar.cache import HEADS
 from sidecar.core.outcome import trailers
+from sidecar.errors import PushRefused
 from sidecar.workplace import Workspace
 from sidecar.workspace import Workspaces
 
@@ -103,6 +104,18 @@ class GitWorkspaces(Workspaces):
         await self._restore(workspace)
         await self._commit_staged(workspace, whole, author)
         return f"{(await self._resolve(workspace, 'HEAD'))[:12]}:\n{staged}"
+
+    async def push(self, workspace: Workspace, over: str = "") -> bool:
+        """Push the branch; what the work has pushed before and does not stand on any more is replaced.
+
+        Raises as that of :class:`sidecar.workspace.Workspaces`.
+        """
+        try:
+            return await super().push(workspace, over)
+        except PushRefused:
+            if over or not workspace.pushed_commit:
+                raise
+            return await super().push(workspace, workspace.pushed_commit)
 
     async def push_now(self, workspace: Workspace) -> str:
         """Push what is checked out to where the repository came from, on the branch of the attempt.

@@ -24,7 +24,7 @@ import asyncio
 import errno
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -191,15 +191,14 @@ class Workspaces:
             await self._in(workspace, "update-ref", f"refs/heads/{workspace.branch}", head)
         return head
 
-    async def push(self, workspace: Workspace) -> bool:
+    async def push(self, workspace: Workspace, over: str = "") -> bool:
         """Push the branch to where the repository came from; ``False`` if there is no such place, or nothing to push.
 
         Raises:
-            PushRefused: the remote has other commits on that branch, or its rules forbid it.
+            PushRefused: the remote has other commits on that branch (``over`` may go), or its rules forbid it.
             RepositoryMissing, RepositoryRefused, RepositoryUnreachable: the remote could not be talked to.
         """
-        cache = workspace.cache
-        if cache is None:
+        if (cache := workspace.cache) is None:
             return False
         await self._restore(workspace)
         ref = f"refs/heads/{workspace.branch}"
@@ -208,14 +207,15 @@ class Workspaces:
             return False
         # Not held: nobody else writes this branch, and another attempt may fetch for minutes.
         await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
-        await self._push(workspace, cache, workspace.branch, f"{commit}:{ref}")
+        lease = (f"--force-with-lease={ref}:{over}",) if over else ()
+        await self._push(workspace, cache, workspace.branch, f"{commit}:{ref}", more=lease)
         workspace.pushed_commit = commit
         return True
 
-    async def _push(self, workspace: Workspace, cache: Path, what: str, *specs: str) -> None:
+    async def _push(self, workspace: Workspace, cache: Path, what: str, *specs: str, more: Sequence[str] = ()) -> None:
         attempt, address = workspace.attempt, workspace.address
         way = await self._way(attempt, address)
-        options = ("--porcelain", "--no-verify", *receiving(address), "--end-of-options")
+        options = ("--porcelain", "--no-verify", *more, *receiving(address), "--end-of-options")
         command = (f"--git-dir={cache}", "push", *options, way.address if way else address, *specs)
         outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)
         if outcome.exit_code != 0:

@@ -8,6 +8,7 @@ import pytest
 
 from protocol.model import AttemptId, Context, TaskSpec
 from sidecar.environment import minimal_env
+from sidecar.errors import PushRefused
 from sidecar.process import Processes
 from sidecar.repository import GitWorkspaces, Repository
 from sidecar.tools.base import Tool
@@ -138,3 +139,35 @@ async def test_what_the_work_told_git_to_run_is_not_run(desk: Desk, tmp_path: Pa
         assert not said.startswith("error"), said
 
     assert not (tmp_path / "sprung").exists()
+
+
+async def _commit(desk: Desk, text: str) -> str:
+    (desk.workspace.path / "a.txt").write_text(text)
+    await desk.say("git_add")
+    return await desk.say("git_commit", message=f"Say {text.strip()}")
+
+
+async def test_work_that_begins_anew_from_another_base_after_a_push_is_delivered(desk: Desk) -> None:
+    await _commit(desk, "first\n")
+    await desk.say("git_push")
+    first = desk.remote.tip(desk.workspace.branch)
+    await desk.say("git_branch", name="anew", start="theirs")
+    await _commit(desk, "anew\n")
+    delivered = await desk.workspaces.commit(desk.workspace, "The rest", "One")
+
+    assert await desk.workspaces.push(desk.workspace)
+    assert desk.remote.tip(desk.workspace.branch) == delivered != first
+
+
+async def test_what_others_have_put_on_a_pushed_branch_is_never_replaced(desk: Desk) -> None:
+    await _commit(desk, "first\n")
+    await desk.say("git_push")
+    git(desk.remote.clone, "fetch", "--quiet", "origin", f"{desk.workspace.branch}:{desk.workspace.branch}")
+    theirs = desk.remote.commit({"theirs.txt": "1"}, branch=desk.workspace.branch)
+    await desk.say("git_branch", name="anew", start="main")
+    await _commit(desk, "anew\n")
+    await desk.workspaces.commit(desk.workspace, "The rest", "One")
+
+    with pytest.raises(PushRefused, match="stale info"):
+        await desk.workspaces.push(desk.workspace)
+    assert desk.remote.tip(desk.workspace.branch) == theirs
