@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol import codec
 from protocol.errors import MalformedFrame
@@ -11,6 +11,7 @@ from protocol.messages import Report
 from protocol.model import AttemptId
 from sidecar.core.attempt import Standing
 from sidecar.core.outcome import Ending
+from sidecar.executors.base import Pauses
 from sidecar.live_log import LiveLog
 from sidecar.tails import Tail
 from sidecar.workshop import Work
@@ -33,8 +34,29 @@ class Held:
     stop_event: str = ""
     stop_reason: str = ""
     is_unwanted: bool = False
+    wishes: dict[str, str] = field(default_factory=dict)
+    """Who wants it to stop at the end of its turn, and why."""
+    grace: asyncio.TimerHandle | None = None
+    """Stops it though its turn goes on, for the owner of the machine."""
     endpoint: str = ""
     """The LLM endpoint that it uses, if it uses one on this host."""
+
+    def halt(self, who: str, reason: str) -> Pauses:
+        """Somebody wants the work to stop at the end of its turn; when it can stop at all."""
+        if self.rounds is None:
+            return "never"
+        self.wishes[who] = reason
+        return self.rounds.pause(reason)
+
+    def let_go(self, who: str) -> None:
+        """They do not want that any more; perhaps somebody else still does."""
+        self.wishes.pop(who, None)
+        if self.rounds is None:
+            return
+        if self.wishes:
+            self.rounds.pause(next(iter(self.wishes.values())))
+        else:
+            self.rounds.go_on()
 
 
 def key(attempt: AttemptId) -> Key:

@@ -33,6 +33,10 @@ class Work(Protocol):
         """Stop all work of models on this host."""
         ...
 
+    def go_on(self) -> None:
+        """What has not stopped yet need not stop."""
+        ...
+
     def uses(self, is_local: Callable[[str], bool]) -> bool:
         """Whether there is such work."""
         ...
@@ -72,6 +76,7 @@ class Owner:
     def refuses(self, message: Assign) -> tuple[str, str] | None:
         """Why an attempt is not taken, as a code and a reason."""
         if is_reclaimed(self._folder) and self._endpoints.is_here(message.routing.endpoint):
+            self._on_change()  # before the refusal: the hub may have another task for the same model
             return "reclaimed", _WHY
         return None
 
@@ -83,8 +88,9 @@ class Owner:
                 self._was = is_back
                 log.info("gpu_reclaimed" if is_back else "gpu_given_back")
                 self._on_change()
-                if is_back:
-                    await self._clear()
+                if is_back and not await self._clear():
+                    self._work.go_on()
+                    continue
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
@@ -92,11 +98,15 @@ class Owner:
                 pass
             self._wake.clear()
 
-    async def _clear(self) -> None:
+    async def _clear(self) -> bool:
+        """Stop the work and have the models leave; ``False``: the GPU was given back meanwhile."""
         self._work.clear(self._endpoints.is_here, _WHY, GRACE_S)
-        while self._work.uses(self._endpoints.is_here):  # noqa: ASYNC110 - attempts end one by one
+        while self._work.uses(self._endpoints.is_here):
             await asyncio.sleep(CLEAR_S)
+            if not is_reclaimed(self._folder):
+                return False
         try:
             await self._endpoints.unload_ours()
         except WorkFailed as exc:
             log.warning("models_not_unloaded", why=str(exc))
+        return True

@@ -250,17 +250,17 @@ class Runner:
 
     def _pause(self, message: Pause) -> None:
         held = self._held.get(key(message.attempt))
-        if held is not None and held.rounds is not None and message.on:
-            self._halt(held, message.reason)
-        elif held is not None and held.rounds is not None:
-            held.rounds.go_on()
+        if held is not None and message.on:
+            self._halt(held, "hub", message.reason)
+        elif held is not None:
+            held.let_go("hub")
 
-    def _halt(self, held: Held, reason: str) -> None:
-        """Stop work of a model: at the end of its turn, or at once if it knows no turns."""
-        assert held.rounds is not None, "it is in work"
-        how = held.rounds.pause(reason)
+    def _halt(self, held: Held, who: str, reason: str) -> bool:
+        """Stop work of a model: at the end of its turn (true), or at once if it knows no turns."""
+        how = held.halt(who, reason)
         if how == "at once":
             self._stop(held, "pause", reason)
+        return how == "turn"
 
     def uses(self, is_local: Callable[[str], bool]) -> bool:
         """Whether there is work of models on this host."""
@@ -269,10 +269,16 @@ class Runner:
     def clear(self, is_local: Callable[[str], bool], reason: str, grace_s: float) -> None:
         """Stop all work of models on this host: at the end of a turn, or ``grace_s`` from now behind the last one."""
         for held in list(self._held.values()):
-            if held.work is not None and held.endpoint and is_local(held.endpoint):
-                self._halt(held, reason)
-                if held.rounds is not None and held.rounds.pause(reason) == "turn":
-                    asyncio.get_running_loop().call_later(grace_s, self._stop, held, "pause", reason)
+            if held.endpoint and is_local(held.endpoint) and self._halt(held, "owner", reason):
+                held.grace = asyncio.get_running_loop().call_later(grace_s, self._stop, held, "pause", reason)
+
+    def go_on(self) -> None:
+        """What :meth:`clear` has not stopped yet need not stop."""
+        for held in self._held.values():
+            if held.grace is not None:
+                held.grace.cancel()
+                held.grace = None
+                held.let_go("owner")
 
     def fence(self) -> None:
         """Leases may be over soon: stop that work, because the hub may be about to give it to somebody else."""
