@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 _AT_WORK: Final = frozenset({AttemptState.RUNNING, AttemptState.VERIFYING})
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
 
+HEARD_S: Final = 1.0
+"""How long a task waits that was refused because a GPU was taken back: so long its sidecar takes at most to say so."""
+
 _REDACTOR: Final = Redactor()
 """Sidecars take their secrets out before they send anything; other agents may not know how."""
 
@@ -168,7 +171,7 @@ class Results:
             facts={"reason": reason},
         )
         self._store.post(Record(event))
-        is_leaving = message.code == "draining"
+        is_leaving, is_reclaimed = message.code == "draining", message.code == "reclaimed"
         if is_leaving and (agent := self._fleet.agents.get(attempt.sidecar)) is not None:
             agent.is_leaving = True  # it will say hello again when it is back
             self._fleet.changed(agent)
@@ -179,7 +182,8 @@ class Results:
             reason,
             None,
             answer,
-            is_counted=not is_leaving and message.code != "reclaimed",
+            is_counted=not is_leaving and not is_reclaimed,
+            least_s=HEARD_S if is_reclaimed else 0.0,
         )
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer, *, accepts: bool = False) -> None:
@@ -238,6 +242,7 @@ class Results:
         is_counted: bool = True,
         orderly: bool = True,
         accepts: bool = False,
+        least_s: float = 0.0,
     ) -> None:
         held = self._current(attempt)
         if held is None:
@@ -253,7 +258,7 @@ class Results:
         now_ms = self._clock.now_ms()
         asks = failure is None and report is not None and report.result.verified is False
         after = self._next(held, failure, is_counted=is_counted, asks=asks)
-        delay_s = after.delay_s and after.delay_s * (0.5 + self._random.random() / 2)
+        delay_s = max(least_s, after.delay_s and after.delay_s * (0.5 + self._random.random() / 2))
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
         result = report.result if report is not None else None

@@ -15,7 +15,7 @@ from hub.gateway.connection import Links
 from hub.services.dispatch import Dispatch
 from hub.services.intake import Intake
 from hub.services.presence import Presence
-from hub.services.results import Results
+from hub.services.results import HEARD_S, Results
 from hub.services.sweeper import Sweeper
 from hub.store.changes import Record
 from hub.store.sqlite import SqliteStore
@@ -192,6 +192,25 @@ async def test_who_refuses_an_attempt_has_not_died_of_it(mesh: Mesh) -> None:
     mesh.results.take("a", refusal, lambda _error: None)
 
     assert (await suspects(mesh, task))[0] is False
+
+
+async def test_a_task_refused_for_a_gpu_that_was_taken_back_waits_until_its_agent_has_said_so(mesh: Mesh) -> None:
+    task = await mesh.submit()
+    await mesh.settle()
+    refusal = Reject(attempt=AttemptId("a", 1, task, 1), code="reclaimed", reason="x")
+    mesh.results.take("a", refusal, lambda _error: None)
+    await mesh.settle()
+    at_once = await mesh.state(task)
+    mesh.clock.at_s += HEARD_S
+    mesh.sweeper.due(0)
+    await mesh.sweeper.sweep()
+    await mesh.settle()
+
+    assert at_once == (TaskState.QUEUED, 1)
+    assert await mesh.state(task) == (TaskState.ASSIGNED, 2)
+    row = await mesh.store.task(task)
+    assert row is not None
+    assert (row.retries, row.infra_failures) == (0, 0), "nothing was counted"
 
 
 async def test_the_third_death_ends_it_however_often_the_hub_would_try(mesh: Mesh) -> None:
