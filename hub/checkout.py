@@ -33,6 +33,8 @@ _OURS: Final = "refs/heads/"
 _THEIRS: Final = "refs/remotes/origin/"
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 _QUIET: Final = ("--quiet", "--no-recurse-submodules")
+_STAMP_MS: Final = 2_000
+"""Some file systems know times no better."""
 _FIRST: Final = "main"
 """The branch that an empty repository begins with."""
 
@@ -115,6 +117,17 @@ class Checkouts:
         for folder in self._folder.iterdir() if self._folder.is_dir() else ():
             self.of(folder.name).forget_logins(addresses.get(folder.name, ""))
 
+    def sort_logins(self, sources: Mapping[str, tuple[str, int]]) -> list[str]:
+        """Keep by address what an older version has kept by project.
+
+        Args:
+            sources: where each project comes from, and when it was changed last (ms since 1970), by its name.
+        Returns:
+            Names of projects whose user and password are lost, as they may have been for another address.
+        """
+        found = [folder.name for folder in self._folder.iterdir()] if self._folder.is_dir() else []
+        return [name for name in sorted(found) if not self.of(name).sort_login(*sources.get(name, ("", 0)))]
+
     async def source(self, address: str) -> str:
         """The address of a repository as git gets it: a path on this disk only where its owner has opened it.
 
@@ -178,6 +191,21 @@ class Checkout:
         for file in self._logins.iterdir() if self._logins.is_dir() else ():
             if file != spared:
                 file.unlink(missing_ok=True)
+
+    def sort_login(self, address: str, changed_ms: int) -> bool:
+        """Move what an older version has kept to its address; ``False``: it may be for another one, and is removed."""
+        old, new = self._folder / "login", self._login_of(address)
+        try:
+            kept_ms = old.stat().st_mtime_ns // 1_000_000
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        # It was written right after the change that brought it; a later one may have brought another address.
+        is_right = bool(address) and kept_ms + _STAMP_MS >= changed_ms
+        if is_right and not new.exists():
+            self._logins.mkdir(mode=0o700, exist_ok=True)
+            old.rename(new)
+        old.unlink(missing_ok=True)
+        return not address or new.exists()
 
     def _login_of(self, address: str) -> Path:
         return self._logins / hashlib.sha256(address.encode()).hexdigest()

@@ -90,8 +90,12 @@ class Projects:
         self._changing = asyncio.Lock()
 
     async def load(self) -> None:
-        """Read all projects, at the start."""
+        """Read all projects, at the start, and sort what an older version has kept for them."""
         await self._read_again()
+        sources = {project.name: (project.repository, project.changed_ms) for project in self._projects.values()}
+        for name in await asyncio.to_thread(self.checkouts.sort_logins, sources):
+            what = "user and password were kept by an older version, perhaps for another address"
+            log.warning("login_dropped", project=name, why=what, next="change its repository, with them")
 
     async def reload(self) -> None:
         """Another hub has changed some: read them all, and forget user and password for where none comes from now."""

@@ -125,6 +125,19 @@ async def test_credentials_go_in_and_never_come_out(hub: RunningHub, tmp_path: P
     assert not changed["has_credential"]
 
 
+async def test_credentials_that_an_older_version_kept_by_project_are_kept_by_address(tmp_path: Path) -> None:
+    async with running_hub(tmp_path) as hub:
+        address = "https://someone:s3cr3t@example.org/r.git"
+        await ask(hub, "POST", API, 201, json={"name": "p", "repository": address})
+        (login,) = (tmp_path / "projects" / "p" / "logins").iterdir()
+    login.rename(tmp_path / "projects" / "p" / "login")
+    async with running_hub(tmp_path) as hub:
+        found = await ask(hub, "GET", f"{API}/p")
+
+    assert found["has_credential"]
+    assert login.read_text() == "username=someone\npassword=s3cr3t\n"
+
+
 async def test_credentials_are_for_one_address_and_never_go_to_another(hub: RunningHub, tmp_path: Path) -> None:
     """Also when another hub has changed the address, or this one died between the change and what follows it."""
     body = {"name": "p", "repository": "https://someone:s3cr3t@example.org/r.git"}
