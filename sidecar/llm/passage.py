@@ -118,12 +118,16 @@ class Passage:
     async def _answer(self, request: "web.BaseRequest") -> "web.StreamResponse":
         wanted = asked(request.path_qs)
         fields = {name.lower(): value for name, value in request.headers.items()}
-        status, why = self._refusal(wanted, request.method, fields, request.content_length)
+        facts = wanted, request.method, fields, request.content_length
+        status, why = self._refusal(*facts)
         if not status:
             async with self._turns:
-                status, why, answer = await self._pass_on(request, self._opened[wanted.endpoint], wanted.rest, fields)
-            if answer is not None:
-                return answer
+                status, why = self._refusal(*facts)  # its turn may come after the end of the attempt
+                if not status:
+                    entry = self._opened[wanted.endpoint]
+                    status, why, answer = await self._pass_on(request, entry, wanted.rest, fields)
+                    if answer is not None:
+                        return answer
         log.info("llm_refused", task=self._attempt.task, endpoint=wanted.endpoint[:64], status=status, why=why)
         return _problem(status, why)
 
