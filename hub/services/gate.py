@@ -172,13 +172,13 @@ class Gate:
             raise NotAdmitted
         if self._passing >= MAX_AT_ONCE:
             raise Overloaded(f"{MAX_AT_ONCE} others use git through this hub", RETRY_AFTER_S)
-        body = asked.body
-        if body is not None:
-            head = await _own_head(admitted.attempt, body) if asked.service == RECEIVE else b""
-            body = self._watched(admitted, _joined(head, body))
-        path = f"info/refs?service={asked.service}" if body is None else asked.service
         self._passing += 1
         try:
+            body = asked.body
+            if body is not None:
+                head = await _own_head(admitted.attempt, body) if asked.service == RECEIVE else b""
+                body = self._watched(admitted, _joined(head, body))
+            path = f"info/refs?service={asked.service}" if body is None else asked.service
             async with self._remote.ask(admitted.address, path, login, asked.headers, body) as reply:
                 if body is not None:
                     facts = {"project": project.name, "service": asked.service, "status": reply.status}
