@@ -11,7 +11,7 @@ decide by it (``hub/store/budget_verbs.py``), and the scheduler foresees with it
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -236,8 +236,3 @@ def lack_words(lack: Lack, now_ms: int) -> tuple[str, tuple[str, ...]]:
     wait_s = (DAY_MS - now_ms % DAY_MS) // 1000
     when = f"at 00:00 UTC, in {wait_s // 3600}h{wait_s % 3600 // 60:02}m"
     return f"{said}; the next day begins {when}", (f"wait for the next day, {when}", raised, smaller)
-
-
-def per_scope(limits: Mapping[Scope, Limits]) -> Iterator[tuple[str, Scope, Limits]]:
-    """All budgets by id."""
-    yield from sorted((budget_id(scope), scope, each) for scope, each in limits.items())
