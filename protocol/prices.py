@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 MILLION: Final = 1_000_000
 HOUR_S: Final = 3_600.0
@@ -66,6 +67,14 @@ class Bill(Struct, frozen=True, kw_only=True, omit_defaults=True):
             energy_wh=sum(measured) if measured else None,
             requests=self.requests + other.requests,
         )
+
+    def minus(self, part: "Bill | None") -> "Bill":
+        """What is left of it without ``part``, which is in it; the price stands."""
+        if part is None:
+            return self
+        energy_wh = self.energy_wh if part.energy_wh is None else round((self.energy_wh or 0.0) - part.energy_wh, 6)
+        gpu_s = round(self.gpu_s - part.gpu_s, 6)
+        return replace(self, gpu_s=gpu_s, energy_wh=energy_wh, requests=self.requests - part.requests)
 
 
 def read_price(text: str) -> Price:

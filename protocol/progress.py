@@ -72,6 +72,8 @@ class Saved(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the turns of this iteration have used."""
     used: Usage = Usage()
     """What all turns and iterations have used, those of earlier attempts too."""
+    told: Usage = Usage()
+    """What of it stood in reports of earlier attempts when this one began."""
     seconds: float = 0.0
     carried_usd: float = 0.0
     """What was spent before the first of these attempts."""

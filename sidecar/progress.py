@@ -78,7 +78,9 @@ class Before:
     @property
     def told(self) -> Usage:
         """What stands in a report already."""
-        return self.used if self.reported else Usage()
+        if self.saved is None or self.reported:
+            return self.used
+        return self.saved.told
 
 
 class Progress:
@@ -265,6 +267,7 @@ def saved(purse: Purse, now: float, model: str, transcript: Transcript | None) -
         model=model,
         underway=purse.underway or Usage(),
         used=purse.used(),
+        told=purse.told,
         seconds=round(purse.elapsed_s(now), 3),
         carried_usd=purse.carried_usd,
         transcript=written(transcript) if transcript is not None else None,

@@ -161,7 +161,7 @@ class Rounds:
         self.ending: Ending | None = None
         self.answering: Answers = lambda _ask: None
         self._last: Execution | None = None
-        carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0  # the whole ladder costs no more
+        carried_usd = None if carry is None else carry.usage.cost_usd or 0.0  # the whole ladder costs no more
         self._purse = Purse(spec.budget, parts.clock.monotonic(), carried_usd)
         self._before, self._lost, self._doubt = Before(), "", ""
         self._workspace: Workspace | None = None

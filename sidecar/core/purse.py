@@ -18,25 +18,30 @@ class Purse:
     Attributes:
         iterations: those that have ended, those of an earlier attempt among them.
         underway: what was used of the one that has not; ``None``: there is none.
+        told: what stands in reports of earlier attempts already.
     """
 
-    def __init__(self, budget: Budget, began_at: float, carried_usd: float = 0.0) -> None:
+    def __init__(self, budget: Budget, began_at: float, carried_usd: float | None = None) -> None:
         """Begin to count.
 
         Args:
             budget: what may be used.
             began_at: seconds of a monotonic clock.
-            carried_usd: money of attempts before that had a budget of their own but in money.
+            carried_usd: money of attempts before that had a budget of their own but in money; ``None``: the hub has
+                taken off already what reports have told.
         """
-        self._budget, self._began_at, self.carried_usd = budget, began_at, carried_usd
+        self._budget, self._began_at, self.carried_usd = budget, began_at, carried_usd or 0.0
+        self._is_lowered = carried_usd is None
         self.iterations: list[Iteration] = []
         self.underway: Usage | None = None
-        self._told, self._before_s = Usage(), 0.0
+        self.told, self._before_s = Usage(), 0.0
 
     def inherit(self, iterations: Sequence[Iteration], *, seconds: float, carried_usd: float, told: Usage) -> None:
         """Go on where an earlier attempt was; ``told`` is what stands in reports already."""
         self.iterations += iterations
-        self._before_s, self.carried_usd, self._told = seconds, carried_usd, told
+        self._before_s, self.carried_usd, self.told = seconds, carried_usd, told
+        if self._is_lowered and self._budget.usd is not None:  # what is inherited is taken off here, all of it
+            self._budget = replace(self._budget, usd=self._budget.usd + carried_usd + (told.cost_usd or 0.0))
 
     def elapsed_s(self, now: float) -> float:
         """Seconds of this attempt, and of those that it goes on from."""
@@ -51,7 +56,7 @@ class Purse:
 
     def to_report(self, now: float) -> Usage:
         """What no report has told yet, with the seconds of this attempt alone."""
-        return replace(minus(self.used(), self._told), seconds=round(now - self._began_at, 6))
+        return replace(minus(self.used(), self.told), seconds=round(now - self._began_at, 6))
 
     def remaining(self, now: float) -> Budget:
         """What is left for the next iteration."""
@@ -90,4 +95,5 @@ def minus(whole: Usage, part: Usage) -> Usage:
         output_tokens=whole.output_tokens - part.output_tokens,
         cached_input_tokens=whole.cached_input_tokens - part.cached_input_tokens,
         cost_usd=(whole.cost_usd or 0.0) - (part.cost_usd or 0.0) if known else None,
+        bill=whole.bill and whole.bill.minus(part.bill),
     )

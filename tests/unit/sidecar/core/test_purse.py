@@ -3,6 +3,7 @@
 import pytest
 
 from protocol.model import Budget, Iteration, Usage
+from protocol.prices import Bill, Price
 from sidecar.core.purse import Purse, minus
 
 HALF = Usage(model="m", input_tokens=40, output_tokens=10, cost_usd=0.2)
@@ -47,7 +48,8 @@ def test_free_work_goes_on_without_any_money() -> None:
 
 
 def test_what_an_earlier_attempt_has_used_counts_and_is_told_in_one_report_only() -> None:
-    unheard, heard = (Purse(Budget(tokens=200, usd=1.0, seconds=60), began_at=100.0) for _ in range(2))
+    budget = Budget(tokens=200, usd=1.0, seconds=60)
+    unheard, heard = (Purse(budget, began_at=100.0, carried_usd=0.1) for _ in range(2))
     for purse, told in ((unheard, Usage()), (heard, HALF)):
         purse.inherit([_done(1)], seconds=20.0, carried_usd=0.1, told=told)
         purse.underway = HALF
@@ -62,3 +64,13 @@ def test_what_an_earlier_attempt_has_used_counts_and_is_told_in_one_report_only(
 def test_an_unknown_price_stays_unknown() -> None:
     assert minus(Usage(cost_usd=None), HALF).cost_usd is None
     assert minus(HALF, HALF).cost_usd == 0.0
+
+
+def test_a_bill_that_was_told_is_not_told_again() -> None:
+    price = Price(gpu_hour_usd=1.0)
+    first = Usage(model="m", bill=Bill(price=price, gpu_s=0.1, energy_wh=0.2, requests=1))
+    then = Usage(model="m", bill=Bill(price=price, gpu_s=0.3, energy_wh=None, requests=2))
+
+    assert minus(first.plus(then), first).bill == Bill(price=price, gpu_s=0.3, energy_wh=0.0, requests=2)
+    assert minus(first, Usage()).bill == first.bill
+    assert minus(HALF, first).bill is None
