@@ -1,6 +1,6 @@
 """Work in progress of attempts: what the next attempt at a task may go on from, and what people see of it.
 
-Sidecars bring it as files of the attempt (``hub/services/artifacts.py``); nothing is stored here. An attempt that
+Sidecars bring it as files of the attempt (``hub/services/artifacts.py``); no file is stored here. An attempt that
 failed leaves nothing to go on from: whoever tries again begins anew. One that was lost, or stopped on purpose, does,
 and so do those before it, as far as no failure lies between.
 """
@@ -13,11 +13,12 @@ import msgspec
 import structlog
 
 from hub.store import rows
+from hub.store.budget_changes import Settle
 from hub.store.store import ArtifactRow, AttemptRow, Store
 from protocol import codec
 from protocol.api import ArtifactView
 from protocol.errors import NotFound, StaleAttempt, Unavailable
-from protocol.model import AttemptId, AttemptState
+from protocol.model import AttemptId, AttemptState, Usage
 from protocol.progress import DOCUMENT, FOLDER, MAX_DOCUMENT_BYTES, Left, ProgressView, Saved
 
 log = structlog.get_logger(__name__)
@@ -65,12 +66,16 @@ class Progress:
                 raise
             log.warning("progress_given_up", task=attempt.task, epoch=found.epoch, why=str(exc), next="begins anew")
             saved = None
+        reported = any(_tells(row) for row in attempts if row.epoch >= found.epoch)
+        if saved is not None and not reported:
+            # The attempt that asks will report what that one has used; whatever comes of that one itself is too late.
+            await self._store.commit(Settle(task=attempt.task, epoch=found.epoch, usage=Usage()))
         return Left(
             note=note,
             epoch=found.epoch,
             sidecar=found.agent,
             boot=found.boot,
-            reported=any(_tells(row) for row in attempts if row.epoch >= found.epoch),
+            reported=reported,
             saved=saved,
         )
 

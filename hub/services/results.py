@@ -247,9 +247,8 @@ class Results:
         held = self._current(attempt)
         if held is None:
             self._record_stale(attempt)
-            if report is not None:
-                self._settle(attempt, report)
             if report is not None and _has_outlived(report):
+                self._settle(attempt, report)
                 self.exonerate(attempt)
             answer(self._stale(attempt))
             return
@@ -262,7 +261,7 @@ class Results:
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
         result = report.result if report is not None else None
-        if result is not None:
+        if result is not None and orderly:  # a sidecar that died does not know what was used
             self._on_used(held, result.usage)
         change = Finish(
             at_ms=now_ms,

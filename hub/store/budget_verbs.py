@@ -129,11 +129,11 @@ class Budgeting(Climbing):
         was_started = draft is not None and draft.started_ms is not None
         finished = await super()._finish(change)
         attempt = change.task, change.epoch
-        if change.result is not None:
+        if change.result is not None and change.orderly:
             usage = codec.decode_result(change.result).usage
             if (charge := await self._charge_of(attempt)) is not None:
                 await self._settled(attempt, used_of(usage, charge.need))
-        elif was_started:
+        elif was_started or change.result is not None:  # a sidecar that died during the work does not know
             await self._presumed(attempt)
         else:
             await self._settled(attempt, Amount())

@@ -105,6 +105,17 @@ async def test_an_attempt_that_is_lost_counts_whole_until_it_is_heard_of(rows: R
     assert await purse(rows) == Purse(spent=Amount(tokens=1, micro=100_000))
 
 
+async def test_an_attempt_counts_whole_if_its_sidecar_died_and_does_not_know_what_it_used(rows: Rows) -> None:
+    await bound(rows, Limits(micro=500_000))
+    await rows.add(new_task(1))
+    epoch = (await claim(rows, 1)).epoch  # its sidecar has begun, and the hub has not heard of that
+    lost = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA, "orderly": False}
+
+    await rows.finish(1, epoch, TaskState.QUEUED, result=result(0.0, tokens=0), **lost)
+
+    assert await purse(rows) == Purse(spent=NEED)
+
+
 async def test_a_cancelled_attempt_counts_whole_until_it_tells(rows: Rows) -> None:
     await bound(rows, Limits(micro=500_000))
     await rows.add(new_task(1))
