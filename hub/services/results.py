@@ -298,7 +298,7 @@ class Results:
                 self._on_delayed(change.ready_ms)
             after = outcome.next or change.next
             self._on_ended(after)
-            if held.model:
+            if held.model and not outcome.refused:
                 self._on_checked(held, change)
             if after is not TaskState.COMPLETED:  # what goes well stands in the event log, and no line says so
                 log.info(
@@ -310,6 +310,7 @@ class Results:
                     failure=change.failure and change.failure.value,
                     verified=change.verified,
                     climbs=outcome.step and outcome.step.why,
+                    refused=outcome.refused,
                 )
         elif not isinstance(outcome, StaleAttempt | StoreFailed) and held.task not in self._fleet.held:
             # The rows refuse this end and still say that the agent has it: so it has, until the sweeper takes it away.

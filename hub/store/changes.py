@@ -180,7 +180,7 @@ class Finish(Change, frozen=True, kw_only=True):
     ``orderly``: its agent lives, whatever became of the work; otherwise the attempt stays under suspicion.
     ``avoid``: where it should not be tried again, if it is queued again and there is another place (``Requirements``).
     ``ladder``: the task may go on with another model instead; ``step`` is then for the verb to find (``climbing.py``).
-    ``accepts``: the agent said in the same breath that it has taken the attempt (as :class:`Accept`, before this).
+    ``accepts``: its agent takes it in the same breath (:class:`Accept`). ``is_charged``: it may have a reservation.
     """
 
     task: str
@@ -204,7 +204,7 @@ class Finish(Change, frozen=True, kw_only=True):
     checks: str = ""
     """Digest of the checks that the result is about, if its agent says so: others than the task's do not count."""
     is_charged: bool = True
-    """The attempt may have reserved something."""
+    is_refused: bool = False  # its result counts for nothing
     accepts: bool = False
 
 
@@ -218,13 +218,14 @@ class Ready(Struct, frozen=True, kw_only=True):
 class Finished(Struct, frozen=True, kw_only=True):
     """What the end of a task has set in motion: ``again`` the task itself, ``ready`` those that depended on it.
 
-    If it has climbed, ``next`` is its state, whatever was asked for, and ``step`` says where to.
+    If it has climbed (``step`` says where to) or its result is ``refused``, ``next`` is its state, whatever was asked.
     """
 
     again: Ready | None = None
     ready: tuple[Ready, ...] = ()
     next: TaskState | None = None
     step: Step | None = None
+    refused: bool = False
 
 
 class Cancel(Change, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ class Climbing(Verbs):
 
     async def _finish(self, change: c.Finish) -> c.Finished:
         if change.checks and (refused := await self._about_other_checks(change)) is not None:
-            return replace(await super()._finish(refused), next=refused.next)
+            return replace(await super()._finish(refused), next=refused.next, refused=True)
         if change.ladder is not None:
             await self._write()
             change = await self._on_the_ladder(change, change.ladder)
@@ -71,6 +71,7 @@ class Climbing(Verbs):
             failure=FailureClass.INFRA,
             reason=f"its agent ran other checks ({change.checks[:12]}) than those of the task ({row[0][:12]})",
             verified=None,
+            is_refused=True,
             ladder=None,
             avoid=f"agent:{draft.agent}",
         )

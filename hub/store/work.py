@@ -228,7 +228,8 @@ class Work(Endings):
             draft.class_text = await self._class_after(change, draft)
         agent, was_started = draft.agent, draft.started_ms is not None
         self._moved.pop(change.task, None)
-        self._ended.append(_end_of_attempt(change, draft, is_accepted=is_final and change.result is not None))
+        is_accepted = is_final and change.result is not None and not change.is_refused
+        self._ended.append(_end_of_attempt(change, draft, is_accepted=is_accepted))
         draft.state, draft.hub = change.next, None
         draft.retries, draft.infra_failures, draft.reason = change.retries, change.infra_failures, change.reason
         draft.execution_ok, draft.verified, draft.ready_ms = change.execution_ok, change.verified, change.ready_ms

@@ -8,6 +8,7 @@ from hub.store.changes import Finished
 from hub.store.review_changes import AGAIN, APPROVED, REJECTED, Review
 from protocol.errors import Conflict, IllegalTransition, NotFound
 from protocol.events import EventKind
+from protocol.limits import MAX_INFRA_FAILURES
 from protocol.model import AttemptState, FailureClass, TaskState
 from tests.support.stores import RESULT, Rows, new_task, task_id
 
@@ -91,6 +92,18 @@ async def test_a_report_about_other_checks_than_the_frozen_ones_does_not_count(r
     assert attempt.reason == "its agent ran other checks (bb22) than those of the task (aa11)"
     assert requirements_of(row.class_text).avoid == ("agent:a",)
     assert await rows.store.frozen_checks(task_id(1)) == "aa11"
+
+
+async def test_a_result_about_other_checks_is_no_ones_result_also_if_the_task_ends_with_it(rows: Rows) -> None:
+    await rows.add(new_task(1, checks="aa11"))
+    first = (await rows.claim(1)).epoch
+    await rows.finish(1, first, TaskState.QUEUED, failure=FailureClass.INFRA, infra_failures=MAX_INFRA_FAILURES - 1)
+    second = (await rows.claim(1)).epoch
+    finished = await rows.finish(1, second, verified=True, checks="bb22")
+
+    attempt = (await rows.store.attempts(task_id(1)))[-1]
+    assert (finished.refused, finished.next, await rows.state(1)) == (True, TaskState.DEAD, TaskState.DEAD)
+    assert (attempt.accepted, attempt.result is not None) == (False, True)
 
 
 async def test_only_what_waits_can_be_reviewed_and_only_the_attempt_that_was_looked_at(rows: Rows) -> None:

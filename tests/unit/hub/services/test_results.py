@@ -1,7 +1,7 @@
 """The promise about the end of an attempt: whatever becomes of it, its task is not forgotten."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -9,6 +9,8 @@ import apsw
 import pytest
 
 from hub.clock import SystemClock
+from hub.core.budgets import HUB, Limits
+from hub.core.charging import Charging
 from hub.core.fleet import Fleet
 from hub.core.window import Window
 from hub.gateway.connection import Links
@@ -17,13 +19,15 @@ from hub.services.intake import Intake
 from hub.services.presence import Presence
 from hub.services.results import HEARD_S, Results
 from hub.services.sweeper import Sweeper
-from hub.store.changes import Record
+from hub.store.budget_changes import BudgetRow, PutBudget
+from hub.store.changes import Finish, Record
 from hub.store.sqlite import SqliteStore
+from protocol.checks import Check, CheckFileExists, digest_of
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
 from protocol.limits import MAX_DEATHS
-from protocol.messages import Hello, Reject, Report
+from protocol.messages import Accept, Hello, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskResult, TaskSpec, TaskState
 
 
@@ -50,14 +54,17 @@ class Mesh:
     intake: Intake
     results: Results
     sweeper: Sweeper
+    charging: Charging
+    checked: list[Finish] = field(default_factory=list)
 
     async def settle(self) -> None:
         """Everything that waited is stored."""
         for _ in range(3):
             await self.store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=1)))
 
-    async def submit(self) -> str:
-        made = await self.intake.submit([TaskSpec(title="x", executor="noop")], key=None, digest=b"", by="x")
+    async def submit(self, *checks: Check) -> str:
+        spec = TaskSpec(title="x", executor="noop", verification=checks)
+        made = await self.intake.submit([spec], key=None, digest=b"", by="x")
         return made.tasks[0].id
 
     async def state(self, task: str) -> tuple[TaskState, int]:
@@ -71,16 +78,17 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     store, fleet, window, clock = SqliteStore(tmp_path / "hub.sqlite"), Fleet(), Window(), HandClock()
     await store.open()
     links = Links(SystemClock())
-    results = Results(store, fleet, window, clock, Random(1))
+    checked, charging = list[Finish](), Charging()
+    results = Results(store, fleet, window, clock, Random(1), on_checked=lambda _held, change: checked.append(change))
     sweeper = Sweeper(store, fleet, window, links, clock, lose=results.lose, lease_s=30.0)
-    store.on_seal = Dispatch(store, fleet, window, links, clock, lease_s=30.0).run
+    store.on_seal = Dispatch(store, fleet, window, links, clock, lease_s=30.0, charging=charging).run
     intake = Intake(store, fleet, window, links, clock, IdMaker(Random(1).getrandbits))
     presence = Presence(store, fleet, clock, lease_s=30.0, lose=results.lose, send=links.send)
     await presence.hello(
         Hello(protocol=(1, 1), sidecar="a", boot=1, host="h", slots=1, version="1", capabilities=("executor:noop",))
     )
     presence.ready("a", 1)
-    yield Mesh(store, fleet, clock, intake, results, sweeper)
+    yield Mesh(store, fleet, clock, intake, results, sweeper, charging, checked)
     await store.close()
 
 
@@ -235,3 +243,46 @@ async def test_the_third_death_ends_it_however_often_the_hub_would_try(mesh: Mes
     other = await mesh.submit()
     await mesh.settle()
     assert await mesh.state(other) == (TaskState.ASSIGNED, 1)
+
+
+# --- what is learnt, and what was used --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("are_its", [True, False], ids=["its own checks", "other checks"])
+async def test_only_a_report_about_the_checks_of_the_task_teaches(mesh: Mesh, *, are_its: bool) -> None:
+    check = CheckFileExists(path="x")
+    task = await mesh.submit(check)
+    await mesh.settle()
+    mesh.fleet.held[task].model = "m"
+    checks = digest_of((check,)) if are_its else "00" * 32
+    result = TaskResult(execution_ok=True, verified=True, checks=checks)
+    report = Report(attempt=AttemptId("a", 1, task, 1), state=AttemptState.PASSED, result=result)
+
+    mesh.results.take("a", report, lambda _error: None, accepts=True)
+    await mesh.settle()
+
+    assert len(mesh.checked) == are_its
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("code, is_known", [(SIDECAR_DIED, False), ("lost", True)])
+async def test_a_sidecar_that_died_with_the_work_does_not_say_what_was_used(
+    mesh: Mesh, code: str, *, is_known: bool, is_late: bool
+) -> None:
+    limits = Limits(ms=10**9)
+    event = Event(kind=EventKind.BUDGET_SET, at_ms=1, facts={"budget": "hub"})
+    await mesh.store.commit(PutBudget(BudgetRow(scope=HUB, limits=limits, changed_ms=5, changed_by="me"), event))
+    mesh.charging.load({HUB: limits}, 0, {}, set())
+    task = await mesh.submit()
+    await mesh.settle()
+    mesh.results.take("a", Accept(attempt=AttemptId("a", 1, task, 1)), lambda _error: None)
+    await mesh.settle()
+    if is_late:
+        mesh.results.lose(mesh.fleet.held[task], "its lease ended without a sign of life")
+        await mesh.settle()
+
+    mesh.results.take("a", lost(task, 1, code), lambda _error: None)
+    await mesh.settle()
+
+    spent = (await mesh.store.purses(0)).purses[HUB].spent
+    assert spent.ms == (0 if is_known else 900_000)
