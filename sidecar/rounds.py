@@ -227,8 +227,8 @@ class Rounds:
     async def _in_workspace(self) -> Ending:
         parts, attempt = self._parts, self._attempt
         before = await self._progress.before(is_wanted=self._routing.executor != "noop")
-        carried_usd = () if self._carry is None else (self._purse.carried_usd,)
-        self._purse = Purse(self._spec.budget, self._now(), *carried_usd)  # waiting for the hub is no work
+        carried_usd = None if self._carry is None else self._purse.carried_usd
+        self._purse = Purse(self._spec.budget, self._now(), carried_usd)  # waiting for the hub is no work
         self._allow(self._spec.budget.seconds + CHECKS_S + OVERTIME_S)
         carry = before.carry or self._carry
         self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, carry)
