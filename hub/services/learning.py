@@ -27,9 +27,12 @@ class Learning:
         self._store, self._fleet, self._speeds, self._clock = store, fleet, speeds, clock
 
     async def run(self) -> None:
-        """Store what is new now and then, until cancelled."""
-        while True:
-            await asyncio.sleep(KEEP_S)
+        """Store what is new now and then, until cancelled, and then once more."""
+        try:
+            while True:
+                await asyncio.sleep(KEEP_S)
+                self.keep()
+        finally:
             self.keep()
 
     def keep(self) -> None:
