@@ -255,10 +255,13 @@ async def test_git_on_the_files_of_the_work_runs_within_the_walls(
     workspaces = Workspaces(tmp_path / "state", processes)
     opened = await workspaces.open(ATTEMPT, TaskSpec(title="x", context=Context(repo=str(remote.path))), "agent")
     opened.walls = cell = sandbox.cell(ATTEMPT, opened.place(tmp_path / "state" / "scratch" / "x"))
-    ours = await cell.run(["git", "status", "--porcelain"])
-    (opened.path / "a.txt").write_text("changed\n")
+    try:
+        ours = await cell.run(["git", "status", "--porcelain"])
+        (opened.path / "a.txt").write_text("changed\n")
 
-    assert ours.exit_code == 0
-    assert await workspaces.changes(opened) == ("a.txt",)
-    await everything(workspaces, opened)
+        assert ours.exit_code == 0
+        assert await workspaces.changes(opened) == ("a.txt",)
+        await everything(workspaces, opened)
+    finally:
+        await cell.clear()
     assert remote.show(opened.branch, "a.txt") == "changed"
