@@ -53,6 +53,15 @@ def checked_address(repository: str) -> str:
     return repository.removeprefix("file://")
 
 
+def _reaching(arguments: tuple[str, ...]) -> dict[str, str]:
+    """What a local command may reach: nothing, unless it takes commits from a repository or a bundle on this disk.
+
+    A repository may say that what it lacks is to be fetched, and by which command: asking it for one such object would
+    run that.
+    """
+    return {"GIT_ALLOW_PROTOCOL": "file" if git.action(arguments) == "fetch" else "none"}
+
+
 def is_local(address: str) -> bool:
     """Whether a checked address is a path on this machine."""
     return address.startswith("/")
@@ -171,7 +180,7 @@ class Git:
         walls: Walls | None = None,
         index: Path | None = None,
     ) -> tuple[ProcessOutcome, str]:
-        env = git.ENV | ({"GIT_SSH_COMMAND": git.SSH} | self._network_env if network else {})
+        env = git.ENV | ({"GIT_SSH_COMMAND": git.SSH} | self._network_env if network else _reaching(arguments))
         if way is not None:
             env = git.ENV | way.env()
         env |= {"GIT_INDEX_FILE": str(index)} if index is not None else {}

@@ -231,3 +231,17 @@ async def test_a_host_that_does_not_answer_is_worth_another_try(git: Git, tmp_pa
 
     assert caught.value.retryable
     assert failure_of(caught.value) is FailureClass.QUOTA
+
+
+async def test_asking_a_repository_for_what_it_lacks_runs_nothing_that_it_names(git: Git, tmp_path: Path) -> None:
+    place, ran = tmp_path / "r", tmp_path / "ran"
+    await git.run("init", "--quiet", str(place), attempt=ATTEMPT, cwd=tmp_path)
+    (place / ".git" / "config").write_text(
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tpartialClone = o\n"
+        f'[remote "o"]\n\tpromisor = true\n\turl = {place}\n\tuploadpack = "touch {ran}; git-upload-pack"\n'
+    )
+
+    with pytest.raises(GitFailed):
+        await git.run("rev-parse", "--verify", f"{'12' * 20}^{{commit}}", attempt=ATTEMPT, cwd=place)
+
+    assert not ran.exists()
