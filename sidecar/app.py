@@ -26,7 +26,7 @@ import structlog
 from protocol import logs, names
 from protocol.checks import GENERATION_2, GENERATION_3
 from protocol.clock import Clock
-from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch
+from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch, WorkFailed
 from protocol.ids import NAME
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
@@ -266,12 +266,13 @@ async def _line(link: Link, runner: Runner, folder: Path) -> None:
 async def _sweep(parts: Parts, runner: Runner, cleaner: Cleaner) -> None:
     """Remove what was kept long enough, as long as the sidecar runs: one that runs for a year fills no disk."""
     while True:
-        await cleaner.clean()
-        await asyncio.sleep(SWEEP_S)
         try:
+            await cleaner.clean()
+            await asyncio.sleep(SWEEP_S)
             await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
-        except OSError as exc:
+        except (WorkFailed, OSError) as exc:
             log.warning("sweep_failed", why=str(exc), next=f"again in {SWEEP_S:g} s")
+            await asyncio.sleep(SWEEP_S)
 
 
 def _fire(lifecycle: Lifecycle, event: str) -> None:
