@@ -239,7 +239,7 @@ class Artifacts:
         if not TASK_ID.fullmatch(task) or await self._store.task(task) is None:
             raise NotFound("task", task)
         kept = [row for row in await self._store.artifacts(task) if not is_for_machines(row.path)]
-        return ArtifactList(artifacts=tuple(_view(row) for row in kept))
+        return ArtifactList(artifacts=tuple(rows.artifact(row) for row in kept))
 
     async def find(self, artifact: str) -> ArtifactView:
         """One file.
@@ -250,7 +250,7 @@ class Artifacts:
         row = await self._store.artifact(artifact) if TASK_ID.fullmatch(artifact) else None
         if row is None:
             raise NotFound("artifact", artifact[:100])
-        return _view(row)
+        return rows.artifact(row)
 
     async def read(self, artifact: ArtifactView, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from ``start`` up to ``stop``, piece by piece.
@@ -318,19 +318,6 @@ class Artifacts:
     async def close(self) -> None:
         """End what is open."""
         await self._blobs.close()
-
-
-def _view(row: ArtifactRow) -> ArtifactView:
-    return ArtifactView(
-        id=row.id,
-        task=row.task,
-        epoch=row.epoch,
-        path=row.path,
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        at=rows.moment(row.at_ms),
-        accepted=row.accepted,
-    )
 
 
 def _not_as_announced(problem: str) -> BadInput:

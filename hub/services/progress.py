@@ -93,7 +93,7 @@ class Progress:
         row = kept.get((found.epoch, path)) if found is not None and path.startswith(f"{FOLDER}/") else None
         if row is None:
             raise NotFound("file of the work in progress", path[:100])
-        view = _view(row)
+        view = rows.artifact(row)
         return view, self.read(view, 0, view.size_bytes)
 
     async def view(self, task: str, attempts: Sequence[AttemptRow]) -> ProgressView | None:
@@ -133,7 +133,7 @@ class Progress:
     async def _saved(self, row: ArtifactRow) -> Saved | None:
         if row.size_bytes > MAX_DOCUMENT_BYTES:
             return None
-        raw = b"".join([piece async for piece in self.read(_view(row), 0, row.size_bytes)])
+        raw = b"".join([piece async for piece in self.read(rows.artifact(row), 0, row.size_bytes)])
         try:
             return msgspec.json.decode(raw, type=Saved)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -167,16 +167,3 @@ def _tells(row: AttemptRow) -> bool:
         return False
     usage = codec.decode_result(row.result).usage
     return usage.input_tokens + usage.output_tokens > 0
-
-
-def _view(row: ArtifactRow) -> ArtifactView:
-    return ArtifactView(
-        id=row.id,
-        task=row.task,
-        epoch=row.epoch,
-        path=row.path,
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        at=rows.moment(row.at_ms),
-        accepted=row.accepted,
-    )

@@ -6,9 +6,9 @@ from functools import lru_cache
 from hub.core.routing import decode_placement, routing_of
 from hub.store.changes import NewTask
 from hub.store.review_changes import ReviewRow
-from hub.store.store import AttemptRow, LogRow, TaskRow
+from hub.store.store import ArtifactRow, AttemptRow, LogRow, TaskRow
 from protocol import codec
-from protocol.api import AttemptView, EventView, LogPiece, TaskSummary, TaskView
+from protocol.api import ArtifactView, AttemptView, EventView, LogPiece, TaskSummary, TaskView
 from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import Priority, TaskSpec, TaskState, TierDecision, Usage
@@ -136,3 +136,17 @@ def review(row: ReviewRow) -> ReviewView:
 def log_piece(row: LogRow) -> LogPiece:
     """A piece of output."""
     return LogPiece(seq=row.seq, at=moment(row.at_ms), epoch=row.epoch, stream=row.stream, text=row.text)
+
+
+def artifact(row: ArtifactRow) -> ArtifactView:
+    """A file that an attempt has kept."""
+    return ArtifactView(
+        id=row.id,
+        task=row.task,
+        epoch=row.epoch,
+        path=row.path,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        at=moment(row.at_ms),
+        accepted=row.accepted,
+    )

@@ -48,8 +48,11 @@ class Ground:
 
 
 def env_of(cell: Cell) -> dict[str, str]:
-    """What the commands of checks see: a home that the work has never seen, and no packages from one."""
-    return {"HOME": str(cell.home), "PYTHONNOUSERSITE": "1"}
+    """What the commands of checks see: a home that the work has never seen, no packages from one, and no caches.
+
+    A cache beside its source is believed by Python whatever the source says; so it looks for them elsewhere.
+    """
+    return {"HOME": str(cell.home), "PYTHONNOUSERSITE": "1", "PYTHONPYCACHEPREFIX": str(cell.home / "pycache")}
 
 
 def kind_of(check: Check) -> str:

@@ -12,10 +12,11 @@ from tests.support.bad_disk import BadDisk
 _WRITE = """
 import sys
 from pathlib import Path
+from protocol.errors import AgentComError
 from protocol.tree import Tree
 try:
     Tree(Path(sys.argv[1])).write_bytes("a/b", b"new", lasting=True)
-except Exception as exc:
+except (AgentComError, OSError) as exc:
     print(type(exc).__name__, exc)
 """
 
