@@ -8,6 +8,7 @@ goes on until a person has decided: otherwise two supervisors would have the cop
 
 import json
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,19 @@ log = structlog.get_logger(__name__)
 
 INSTANCE_FILE: Final = "instance"
 EVICTED_FILE: Final = "evicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this sidecar is, for as long as it runs."""
+
+    sidecar: str
+    boot: int
+    host: str
+    slots: int
+    version: str
+    instance: str = ""
+    """The state directory that it works from."""
 
 
 class NameLost(Conflict):

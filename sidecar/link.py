@@ -1,6 +1,6 @@
 """The line to the hub: dials it, says hello, moves messages both ways, and dials again when the line breaks.
 
-Decides nothing about attempts: what the hub says goes to the :class:`Owner` (``sidecar/runner.py``), what the owner
+Decides nothing about attempts: what the hub says goes to the :class:`sidecar.inlet.Owner`, what the owner
 sends goes through the session (``protocol/session.py``), which keeps order and resends. Before anything leaves, the
 owner writes down what it promised, so an ``accept`` or an ``ack`` never tells of something that a crash could undo.
 
@@ -10,8 +10,7 @@ it can stand before a heartbeat, and when the hub does not take it, output is dr
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -27,7 +26,6 @@ from protocol.messages import (
     Drain,
     Error,
     Heartbeat,
-    HeldAttempt,
     Hello,
     Message,
     Ordered,
@@ -35,12 +33,14 @@ from protocol.messages import (
     Welcome,
     Wish,
 )
-from protocol.model import AttemptId, EndpointReport
+from protocol.model import EndpointReport
 from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 from sidecar.core.addresses import Addresses
 from sidecar.core.readings import Facts
 from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.identity import Identity
+from sidecar.inlet import Owner
 from sidecar.leases import Leases
 from sidecar.outbox import Outbox
 from sidecar.tasks import together
@@ -50,52 +50,6 @@ log = structlog.get_logger(__name__)
 DEAD_AFTER_HEARTBEATS: Final = 3
 BROKEN: Final = (OSError, TimeoutError, BadInput, ProtocolViolation, HubUnreachable)
 """What ends one connection and is answered by the next one."""
-
-
-class Owner(Protocol):
-    """Who acts on what the hub says."""
-
-    @property
-    def is_leaving(self) -> bool:
-        """It takes no new attempts: this sidecar is about to leave, or its disk is full."""
-
-    def inventory(self) -> tuple[HeldAttempt, ...]:
-        """All attempts it holds, in work or with a report that is not acknowledged."""
-
-    def assigned(self, message: Assign) -> None:
-        """The hub wants an attempt done."""
-
-    def cancelled(self, message: Cancel) -> None:
-        """The hub wants an attempt stopped."""
-
-    def forget(self, attempt: AttemptId) -> None:
-        """The hub has its report, or wants nothing more of it: stop it if it runs, and drop it."""
-
-    def drain(self, *, on: bool) -> None:
-        """Take no new attempts, or take them again."""
-
-    def wish(self, message: Wish) -> None:
-        """Something that is no matter of an attempt's life or death."""
-
-    def fence(self) -> None:
-        """Every lease may be over soon: stop all work."""
-
-    def commit(self) -> None:
-        """Write down what was promised since the last call; what was sent leaves after it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this sidecar is, for as long as it runs."""
-
-    sidecar: str
-    boot: int
-    host: str
-    slots: int
-    version: str
-    instance: str = ""
-    """The state directory that it works from."""
 
 
 class Link:

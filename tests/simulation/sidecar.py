@@ -25,11 +25,11 @@ from sidecar.app import Running
 from sidecar.core.outcome import Ending
 from sidecar.dial import EVICTED, Connection, HubRefused
 from sidecar.errors import failure_of
-from sidecar.identity import EVICTED_FILE, INSTANCE_FILE, check_not_evicted, instance_of, note_eviction
+from sidecar.identity import EVICTED_FILE, INSTANCE_FILE, Identity, check_not_evicted, instance_of, note_eviction
 from sidecar.journal import Journal
 from sidecar.leases import NEVER, Leases
 from sidecar.lifecycle import Lifecycle
-from sidecar.link import Identity, Link
+from sidecar.link import Link
 from sidecar.process import GRACE_S
 from sidecar.rounds import Answers
 from sidecar.runner import Runner

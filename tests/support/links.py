@@ -15,7 +15,8 @@ from protocol.messages import Assign, Cancel, HeldAttempt, Report, Wish
 from protocol.model import AttemptId, AttemptState, Routing, TaskResult, TaskSpec, Tier, TierDecision
 from sidecar.clock import SystemClock
 from sidecar.dial import Pace
-from sidecar.link import Identity, Link
+from sidecar.identity import Identity
+from sidecar.link import Link
 from tests.support.hub_server import HubServer
 
 ME: Final = Identity(sidecar="Arbitrary", boot=7, host="box", slots=2, version="0.1.0")
