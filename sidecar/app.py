@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import platform
 import random
 import shutil
 import signal
@@ -24,14 +23,9 @@ import psutil
 import structlog
 
 from protocol import logs, names
-from protocol.checks import GENERATION_2, GENERATION_3
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch, WorkFailed
 from protocol.ids import NAME
-from protocol.machine import GpuCard
-from protocol.messages import PREWARM
-from protocol.model import EndpointReport
-from protocol.progress import PAUSE, RECLAIMED
 from protocol.redaction import Redactor
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
@@ -42,25 +36,23 @@ from sidecar.executors import executors
 from sidecar.folders import write_lasting
 from sidecar.gate import HubGate
 from sidecar.git import Git
-from sidecar.gpus.owners import Owners
 from sidecar.guard import Guard
-from sidecar.identity import NameLost, check_not_evicted, instance_of, note_eviction
+from sidecar.identity import Identity, NameLost, check_not_evicted, instance_of, note_eviction
 from sidecar.journal import Journal, StateDirInUse, StateLock, in_state_dir
 from sidecar.leases import Leases
 from sidecar.lifecycle import Lifecycle
-from sidecar.link import Identity, Link
+from sidecar.link import Link
 from sidecar.llm.endpoints import Endpoints
-from sidecar.llm.passage import NEED, Passages
+from sidecar.llm.passage import Passages
 from sidecar.llm.warmer import Warmer
-from sidecar.owner import Owner, is_reclaimed
+from sidecar.owner import Owner
 from sidecar.process import Processes, become_subreaper
-from sidecar.repository import PUSH
-from sidecar.resources import HostProbe, drawn_w
 from sidecar.room import Room, watch
 from sidecar.rounds import Parts
 from sidecar.runner import Runner
-from sidecar.sandbox.cell import Level, Sandbox
+from sidecar.sandbox.cell import Sandbox
 from sidecar.sandbox.policy import Limits, Rules
+from sidecar.seen import Seen, capabilities
 from sidecar.settings import Settings, secrets_of
 from sidecar.shelf import HubShelf
 from sidecar.tails import Tails
@@ -76,10 +68,6 @@ GOODBYE_S: Final = 5.0
 EXIT_OK, EXIT_INPUT, EXIT_REFUSED = 0, 2, 4
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PR_SET_DUMPABLE: Final = 4
-_FOR_DRIVERS: Final = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "WINDIR", "PROGRAMFILES")
-"""Of our environment, what a process that reads a GPU's driver gets: where libraries are."""
-_NEED_PROGRAMS: Final = frozenset({"executor:shell", "executor:agent"})
-"""What is not offered where no program can be confined."""
 
 
 @dataclass
@@ -193,14 +181,14 @@ async def start(
         tails = Tails(folder / "tails", redactor=redactor)
         runner = Runner(name, settings.slots, parts, journal, link, leases, tails, redactor)
         runner.on_prewarm = warmer.hear
-        link.tell(capabilities=_capabilities(settings, parts, has_gpu=False))
+        link.tell(capabilities=capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
         await parts.processes.end_earlier([entry.attempt for entry in journal.held()])
         runner.recover()
         await asyncio.to_thread(shutil.rmtree, parts.scratch, ignore_errors=True)
         await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
         cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20)
-        seen = _Seen(link, endpoints, settings, parts)
+        seen = Seen(link, endpoints, settings, parts)
         owner = Owner(folder, runner, endpoints, seen.tell)
         runner.on_reclaim, runner.refuses = owner.hear, owner.refuses
         stack.callback(seen.probe.close)
@@ -279,84 +267,6 @@ def _fire(lifecycle: Lifecycle, event: str) -> None:
     """The link goes on dialling while the sidecar stops; that is no news for its state."""
     if lifecycle.may(event):
         lifecycle.fire(event)
-
-
-class _Seen:
-    """What the machine has, looked at again and again and told to the link."""
-
-    def __init__(self, link: Link, endpoints: Endpoints, settings: Settings, parts: Parts) -> None:
-        self._link, self._endpoints, self._settings, self._parts = link, endpoints, settings, parts
-        self._reports: tuple[EndpointReport, ...] = ()
-        self._has_gpu = False
-        self._cards: tuple[GpuCard, ...] = ()
-        self.probe = HostProbe(
-            settings.folder,
-            workspaces=settings.folder / "work",
-            owners=Owners(parts.processes.owns, lambda: [each.url for each in self._reports if each.local]),
-            env={name: os.environ[name] for name in _FOR_DRIVERS if name in os.environ},
-        )
-        self._look_again = asyncio.Event()
-        endpoints.on_trouble = self._on_trouble
-
-    async def watch_host(self) -> None:
-        """Measure the machine as often as heartbeats go out; a driver that hangs delays nothing."""
-        while True:
-            reading = await self.probe.read()
-            self._has_gpu = bool(reading.gpus)
-            self._endpoints.watts = drawn_w(reading, self._cards)
-            self._cards = self._cards if reading.cards is None else reading.cards
-            self._link.tell(reading=reading)
-            self.tell()
-            await asyncio.sleep(self._link.heartbeat_s)
-
-    async def watch_endpoints(self) -> None:
-        """Ask the LLM endpoints what they have, sooner if work has met trouble: perhaps the server is gone."""
-        while True:
-            self._look_again.clear()
-            self._reports = await self._endpoints.discover()
-            self.tell()
-            try:
-                async with asyncio.timeout(self._settings.check_s):
-                    await self._look_again.wait()
-            except TimeoutError:
-                continue
-
-    def _on_trouble(self) -> None:
-        """The hub hears of it at once: other work should not run into the same."""
-        self.tell()
-        self._look_again.set()
-
-    def tell(self) -> None:
-        """Tell the link what there is now."""
-        capabilities = _capabilities(self._settings, self._parts, has_gpu=self._has_gpu)
-        self._link.tell(endpoints=self._reports, capabilities=capabilities, troubles=self._endpoints.troubles)
-
-
-def _capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[str, ...]:
-    """What tasks may need and this machine has: executors, tools, its kind, and what settings add.
-
-    Executors that ask models are among them even if no endpoint is up here: people may have added one at the hub.
-    """
-    sandbox = parts.sandbox
-    found = {f"executor:{name}" for name in parts.executors} | {
-        GENERATION_2,
-        GENERATION_3,
-        PREWARM,
-        *settings.capabilities,
-    }
-    found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
-    found |= {"egress"} if sandbox.has_egress else set()
-    found |= {NEED} if parts.passages.are_open and sandbox.has_doors else set()
-    found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
-    found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
-    found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
-    found |= {PAUSE}
-    found |= {"artifacts"}  # files that tasks want kept are brought to the hub
-    found |= {"git", PUSH} if shutil.which("git") else set()
-    found |= {"gpu"} if has_gpu else set()
-    if is_reclaimed(settings.folder):
-        found = found - {"gpu"} | {RECLAIMED}
-    return tuple(sorted(found))
 
 
 def _kept_name(file: Path) -> str:

@@ -1,7 +1,7 @@
 """What this machine has and how much of it is in use: processors, memory, disk, GPUs.
 
 Changes nothing, and never waits for long: a disk or a driver that does not answer costs its own figures and a note that
-says so. Each kind of GPU is looked at by itself (``sidecar/gpus``). The caller is :mod:`sidecar.app`, which sends the
+says so. Each kind of GPU is looked at by itself (``sidecar/gpus``). The caller is :mod:`sidecar.seen`, which sends the
 reading with its heartbeats.
 """
 
