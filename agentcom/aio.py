@@ -31,19 +31,12 @@ from protocol.api import (
     BackupList,
     BackupView,
     CancelBody,
-    EndpointBody,
-    EndpointList,
-    EndpointPatch,
-    EndpointView,
     EventList,
     EventView,
     Explanation,
     Health,
-    HostHistory,
-    HostList,
     LogList,
     LogPiece,
-    ModelList,
     Submitted,
     TaskList,
     TaskSummary,
@@ -52,7 +45,9 @@ from protocol.api import (
     TokenCreated,
     TokenList,
 )
+from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, EndpointView, ModelList
 from protocol.errors import BadInput, Problem, Unavailable
+from protocol.host_views import HostHistory, HostList
 from protocol.model import FINAL_STATES, Role, TaskSpec, TaskState
 
 S = TypeVar("S")

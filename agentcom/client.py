@@ -20,17 +20,10 @@ from protocol.api import (
     ArtifactView,
     BackupList,
     BackupView,
-    EndpointBody,
-    EndpointList,
-    EndpointPatch,
-    EndpointView,
     EventView,
     Explanation,
     Health,
-    HostHistory,
-    HostList,
     LogPiece,
-    ModelList,
     Submitted,
     TaskList,
     TaskSummary,
@@ -39,6 +32,8 @@ from protocol.api import (
     TokenList,
 )
 from protocol.budgets import BudgetBody, BudgetList, BudgetView
+from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, EndpointView, ModelList
+from protocol.host_views import HostHistory, HostList
 from protocol.model import Role, TaskSpec
 from protocol.projects import (
     CommitView,

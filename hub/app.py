@@ -7,17 +7,13 @@ written, close the store. If the store can no longer promise durability, the hub
 import asyncio
 import contextlib
 import importlib.metadata
-import json
 import logging
 import os
 import resource
-import secrets
 import signal
-import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, Final
 
 import structlog
@@ -28,42 +24,37 @@ from hub.assembly import assemble
 from hub.chance import Chance
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
+from hub.doorway import open_port
 from hub.files import keeper
-from hub.gateway.connection import Links
 from hub.gateway.socket import Door
 from hub.lock import hold
-from hub.memory import Memory, spare_the_collector
+from hub.memory import spare_the_collector
+from hub.opening import is_postgres, node_of, opened, space_of, store_of, watch_of, written_in
 from hub.probe import probe
 from hub.projects import project_parts
 from hub.services.access import Access
 from hub.services.backups import Backups
 from hub.services.retention import Retention, Terms
-from hub.services.watch import Watch
-from hub.settings import POSTGRES_SCHEMES, Settings, masked
+from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.changes import Record
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
-from hub.store.store import ALONE_MS, Start, nothing_known
+from hub.store.store import Start
 from hub.web.application import build
-from hub.web.porch import Porch, received_bytes
+from hub.web.porch import received_bytes
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
-from protocol.errors import BadInput, Problem, Refused, StoreDamaged, StoreFailed, Unavailable
+from protocol.errors import Refused, StoreDamaged, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
-from protocol.limits import HANDSHAKE_S
 from protocol.logs import configure
 
 log = structlog.get_logger(__name__)
 VERSION: Final = importlib.metadata.version("agentcom")
 FLUSH_S: Final = 2.0
-KEEPALIVE_S: Final = 75.0
-"""How long a connection may stay open between two requests."""
 MOST_FILES: Final = 65_536
-BACKLOG: Final = 1_024
-"""Connections that the system holds for us: a whole fleet may come back in the same second."""
 
 
 @dataclass(slots=True)
@@ -96,65 +87,16 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
     lock = hold(settings.folder)
     store: Backend | None = None
     try:
-        space = _space(settings)
-        store = _store(settings, space)
-        node = "" if settings.read_only else _node(settings.folder)
-        start = await _opened(settings, store, clock, node)
+        space = space_of(settings)
+        store = store_of(settings, space)
+        node = "" if settings.read_only else node_of(settings.folder)
+        start = await opened(settings, store, clock, node=node, version=VERSION)
         return await _assemble(settings, clock, store, space, start, node, lock)
     except BaseException:
         if store is not None:
             await store.close()
         lock.close()
         raise
-
-
-def _space(settings: Settings) -> Space | None:
-    """The room on the disk of the data directory; ``None`` if the store is elsewhere, or is only looked at."""
-    return None if _is_postgres(settings) or settings.read_only else Space(settings.folder, settings.disk_reserve_mb)
-
-
-def _is_postgres(settings: Settings) -> bool:
-    return settings.store.partition(":")[0] in POSTGRES_SCHEMES
-
-
-def _watch(settings: Settings, store: Backend, clock: Clock, space: Space | None) -> Watch:
-    write_ahead_log = settings.folder / f"{recovery.STORE_FILE}-wal"
-
-    def log_bytes() -> int:
-        try:
-            return write_ahead_log.stat().st_size
-        except OSError:
-            return 0  # another store, or nothing written yet
-
-    return Watch(store, clock, Memory(settings.memory_limit_mb), space, log_bytes=log_bytes)
-
-
-async def _opened(settings: Settings, store: Backend, clock: Clock, node: str) -> Start:
-    """Open the store; one that is damaged is not served, unless people only want to look at it."""
-    folder = settings.folder
-    if settings.read_only:
-        await store.open()
-        return nothing_known(store.newest_event)
-    recovery.check_folder(folder)
-    try:
-        await store.open()
-        lease_ms = int(settings.hub_lease_s * 1000) if _is_postgres(settings) else ALONE_MS
-        start = await store.start(clock.now_ms(), node=node, version=VERSION, lease_ms=lease_ms)
-    except StoreDamaged as exc:
-        raise recovery.note(folder, exc) from exc
-    recovery.clear_note(folder)
-    return start
-
-
-def _store(settings: Settings, space: Space | None) -> Backend:
-    if not _is_postgres(settings):
-        path, is_noted = settings.folder / recovery.STORE_FILE, recovery.is_noted(settings.folder)
-        return SqliteStore(path, space=space, read_only=settings.read_only, deep=is_noted)
-    try:
-        from hub.store.postgres import PostgresStore
-    except ImportError as exc:
-        raise _unusable("store", f"{masked(settings.store)} needs a driver: pip install 'agentcom[postgres]'") from exc
-    return PostgresStore(settings.store)
 
 
 async def _assemble(
@@ -170,9 +112,9 @@ async def _assemble(
         chance=Chance(),
         probe=probe,
         version=VERSION,
-        watch=_watch(settings, store, clock, space),
+        watch=watch_of(settings, store, clock, space),
         node=node,
-        is_shared=_is_postgres(settings),
+        is_shared=is_postgres(settings),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
     source = store if isinstance(store, SqliteStore) else None
@@ -213,7 +155,7 @@ async def _assemble(
     if settings.read_only:
         loops = ()
     else:
-        with _written_in(settings.folder):
+        with written_in(settings.folder):
             await access.ensure_first_tokens(settings.folder)
         event = Event(
             kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION, "hub": start.hub_boot}
@@ -254,7 +196,8 @@ async def _assemble(
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
     running._stop.append(_ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:
-        running.url = hub.membership.url = await _open(app, settings, hub.links, running)
+        at_end = running._stop.append  # noqa: SLF001 - as above
+        running.url = hub.membership.url = await open_port(app, settings, hub.links, at_end)
     except BaseException:
         await running.stop()
         raise
@@ -309,98 +252,6 @@ def _closer(store: Backend, lock: IO[str]) -> Callable[[], Awaitable[None]]:
         lock.close()
 
     return close
-
-
-async def _open(app: web.Application, settings: Settings, links: Links, running: Running) -> str:
-    host, port = settings.address
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S)
-    await runner.setup()
-    assert runner.server is not None, "it is set up"
-    try:
-        listening = await asyncio.get_running_loop().create_server(
-            Porch().factory(runner.server),
-            host,
-            port,
-            backlog=BACKLOG,
-            ssl=(tls := _tls(settings)),
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-        )
-    except BaseException as exc:
-        await runner.cleanup()
-        if isinstance(exc, OSError):
-            raise _unusable("listen", f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
-        raise
-
-    async def shut() -> None:
-        listening.close()
-        links.cut_all()
-        await runner.cleanup()
-
-    running._stop.append(shut)  # noqa: SLF001 - as above
-    bound = listening.sockets[0].getsockname()
-    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
-        shown = "127.0.0.1"
-    url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{bound[1]}"
-    url = settings.url.rstrip("/") or url
-    with _written_in(settings.folder):
-        _announce(settings.folder, url)
-    return url
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as exc:
-        raise _unusable("tls_cert", f"cannot use {settings.tls_cert} with {settings.tls_key}: {exc}") from exc
-    return context
-
-
-def _announce(folder: Path, url: str) -> None:
-    """Leave the address where commands on this machine look for it."""
-    draft = folder / ".hub.json"
-    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
-    draft.replace(folder / "hub.json")
-
-
-def _node(folder: Path) -> str:
-    """The name of this data directory, made up at the first start: what an earlier hub here held is this one's."""
-    file = folder / "node.id"
-    with _written_in(folder):
-        if not file.exists() or not file.read_text(encoding="utf-8").strip():
-            _write_lasting(file, secrets.token_hex(8) + "\n")
-        return file.read_text(encoding="utf-8").strip()
-
-
-def _write_lasting(file: Path, text: str) -> None:
-    """Write a small file so that a power cut leaves all of it: two hubs without a name would be taken for one."""
-    draft = file.with_name(f".{file.name}.new")
-    with draft.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextlib.contextmanager
-def _written_in(folder: Path) -> Iterator[None]:
-    """What cannot be written at the start is a wrong folder or a full disk, and told in one line."""
-    try:
-        yield
-    except OSError as exc:
-        raise _unusable("data_dir", f"cannot write {exc.filename or folder}: {exc.strerror or exc}") from exc
-
-
-def _unusable(setting: str, why: str) -> BadInput:
-    return BadInput([Problem(setting, why)], "settings")
 
 
 def main(settings: Settings) -> int:

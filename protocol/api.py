@@ -12,14 +12,11 @@ from protocol.backups import BackupList as BackupList  # noqa: PLC0414 - it was 
 from protocol.backups import BackupView as BackupView  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.errors import Problem
 from protocol.loads import Answering
-from protocol.machine import CpuReport, GpuReport, SpaceReport
 from protocol.model import (
     AgentState,
     AttemptState,
-    EndpointKind,
     FailureClass,
     Iteration,
-    ModelReport,
     Role,
     Routing,
     TaskResult,
@@ -110,17 +107,6 @@ class TaskView(TaskSummary, kw_only=True):
     """What people have decided about its attempts."""
 
 
-class EndpointPatch(Struct, kw_only=True, forbid_unknown_fields=True):
-    """``PATCH /endpoints/{id}``: what is left out stays."""
-
-    url: str | None = None
-    local: bool | None = None
-    default_model: str | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    """Requests and tokens a minute; 0: no quota."""
-
-
 class TaskList(Struct, kw_only=True):
     """A page of tasks, newest first."""
 
@@ -160,139 +146,6 @@ class AgentList(Struct, kw_only=True):
     """All agents, by name."""
 
     agents: tuple[AgentView, ...]
-    next_cursor: str | None = None
-
-
-class HostView(Struct, kw_only=True):
-    """A machine: what it has and how much of it is in use, as it was ``at``.
-
-    ``disk`` holds the sidecar's state directory, ``workspace`` the workspaces if they are on another one.
-    """
-
-    name: str
-    agents: tuple[str, ...]
-    cpu: CpuReport | None
-    ram: SpaceReport | None
-    disk: SpaceReport | None
-    gpus: tuple[GpuReport, ...]
-    models: tuple[str, ...]
-    at: datetime | None
-    swap: SpaceReport | None = None
-    workspace: SpaceReport | None = None
-    notes: dict[str, str] = {}
-    """What is wrong or missing, by what it is about: why there is no GPU, or which driver does not answer."""
-    online: bool = False
-    """A sidecar on it is connected."""
-
-
-class HostList(Struct, kw_only=True):
-    """All machines, by name."""
-
-    hosts: tuple[HostView, ...]
-    next_cursor: str | None = None
-
-
-class Series(Struct, kw_only=True):
-    """One figure of a machine over time, a value a moment; ``null`` where it was not known.
-
-    ``gpu`` is the ``uuid`` of the GPU it is about (``vendor:index`` if it has none), empty: the machine. Of the minute
-    there is only ``mean``, the figure itself; of the hour also the least and the most of each minute.
-    """
-
-    metric: str
-    gpu: str
-    mean: tuple[float | None, ...]
-    low: tuple[float | None, ...] = ()
-    high: tuple[float | None, ...] = ()
-
-
-class HostHistory(Struct, kw_only=True):
-    """What a machine did: ``at`` are the moments (``minute``: of each reading; ``hour``: when each minute began)."""
-
-    host: str
-    span: str
-    at: tuple[datetime, ...]
-    series: tuple[Series, ...]
-
-
-class EndpointModel(ModelReport, frozen=True, kw_only=True, omit_defaults=False):
-    """A model of an endpoint with all its fields, also those that are not known."""
-
-
-class EndpointView(Struct, kw_only=True):
-    """An LLM endpoint: reported by a sidecar that can reach it, or added by a person."""
-
-    id: str
-    kind: EndpointKind
-    url: str
-    host: str | None
-    """The host whose sidecar serves it; ``None`` for one that the hub was told about."""
-    local: bool
-    state: str
-    """``up``, ``degraded`` or ``down``."""
-    detail: str
-    checked_at: datetime | None
-    models: tuple[EndpointModel, ...]
-    default_model: str
-    agents: tuple[str, ...]
-    """Agents that can use it now."""
-    health: str = ""
-    """``online``, ``offline``, ``cooldown``, ``half_open`` or ``unknown``."""
-    since: datetime | None = None
-    """When it came into this health."""
-    until: datetime | None = None
-    """When its cooldown, or the trial after it, is over."""
-    parallel: int = 0
-    """Requests that it says that it answers at a time; 0: it does not say."""
-    turns: int = 0
-    proved: int = 0
-    """Requests that it is given at a time now, learnt where it does not say; and that were seen not to wait."""
-    rpm: int = 0
-    tpm: int = 0
-    """Requests and tokens that it may be asked a minute; 0: no quota."""
-
-
-class EndpointList(Struct, kw_only=True):
-    """All endpoints, by id."""
-
-    endpoints: tuple[EndpointView, ...]
-    next_cursor: str | None = None
-
-
-class EndpointBody(Struct, kw_only=True, forbid_unknown_fields=True):
-    """``POST /endpoints``. Sidecars get the address, never a key: they use the key in their own settings."""
-
-    kind: EndpointKind
-    url: str
-    id: str = ""
-    local: bool | None = None
-    default_model: str = ""
-    rpm: int | None = None
-    tpm: int | None = None
-
-
-class ModelView(Struct, kw_only=True):
-    """A model on an endpoint."""
-
-    name: str
-    endpoint: str
-    host: str | None
-    local: bool
-    residency: str
-    size_bytes: int | None
-    vram_bytes: int | None
-    context: int | None
-    resident_bytes: int | None = None
-    expires_at: datetime | None = None
-    max_context: int | None = None
-    health: str = ""
-    """How its endpoint does: ``online``, ``offline``, ``cooldown``, ``half_open`` or ``unknown``."""
-
-
-class ModelList(Struct, kw_only=True):
-    """All models on all endpoints."""
-
-    models: tuple[ModelView, ...]
     next_cursor: str | None = None
 
 

@@ -11,7 +11,7 @@ from protocol import schema
 
 if TYPE_CHECKING:
     from agentcom.client import Client
-    from protocol.api import EndpointView
+    from protocol.endpoint_views import EndpointView
 
 
 @click.group(name="endpoints", cls=NounGroup)
@@ -81,7 +81,7 @@ def add(
 
     KIND is ollama, anthropic, openai or gemini.
     """
-    from protocol.api import EndpointBody
+    from protocol.endpoint_views import EndpointBody
 
     kind, url = _kind_and_url(words, kind, url)
     given = {"url": url, "kind": kind, **given}
@@ -127,7 +127,7 @@ def change(
     tpm: int | None,
 ) -> None:
     """Change an LLM endpoint that was added; what is left out stays."""
-    from protocol.api import EndpointPatch
+    from protocol.endpoint_views import EndpointPatch
 
     given = EndpointPatch(url=url, local=local, default_model=default_model, rpm=rpm, tpm=tpm)
     if given == EndpointPatch():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agentcom.client import Client
-    from protocol.api import HostHistory, HostView
+    from protocol.host_views import HostHistory, HostView
     from protocol.machine import GpuReport, SpaceReport
 
 _HEAD: Final = ("host", "cpu", "ram", "disk", "gpu", "vram", "others", "load", "temp", "agents", "models", "reported")

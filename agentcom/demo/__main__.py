@@ -18,7 +18,8 @@ from agentcom.client import Client
 from agentcom.demo import inputs, show
 from agentcom.demo.model import Model, find
 from agentcom.local_model import NoLocalModel
-from protocol.api import EndpointBody, TaskView
+from protocol.api import TaskView
+from protocol.endpoint_views import EndpointBody
 from protocol.errors import AgentComError
 from protocol.model import EndpointKind
 

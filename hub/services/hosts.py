@@ -21,9 +21,9 @@ from hub.core.hosts import cramped, report_of
 from hub.core.measures import Measure
 from hub.store.hub_changes import KeepMeasures
 from hub.store.store import Start, Store
-from protocol.api import HostHistory, HostList, HostView, Series
 from protocol.clock import Clock
 from protocol.errors import NotFound
+from protocol.host_views import HostHistory, HostList, HostView, Series
 from protocol.machine import HostReport
 from protocol.messages import Heartbeat
 from protocol.model import AgentState

@@ -20,8 +20,16 @@ from hub.core.speeds import ServerKey, Speeds
 from hub.store.endpoint_changes import EndpointRow, PutEndpoint, RemoveEndpoint
 from hub.store.rows import at
 from hub.store.store import Start, Store
-from protocol.api import EndpointBody, EndpointList, EndpointModel, EndpointPatch, EndpointView, ModelList, ModelView
 from protocol.clock import Clock
+from protocol.endpoint_views import (
+    EndpointBody,
+    EndpointList,
+    EndpointModel,
+    EndpointPatch,
+    EndpointView,
+    ModelList,
+    ModelView,
+)
 from protocol.endpoints import EndpointKind, EndpointReport, Residency
 from protocol.errors import BadInput, Conflict, EndpointBusy, EndpointDown, NotFound, Problem, StoreFailed
 from protocol.events import Event, EventKind

@@ -8,7 +8,8 @@ from hub.web import requests
 from hub.web.replies import json_reply
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES
-from protocol.api import PREFIX, EndpointBody, EndpointList, EndpointPatch, EndpointView
+from protocol.api import PREFIX
+from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, EndpointView
 
 
 async def index(request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,8 @@ from hub.web import requests
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import SERVICES
-from protocol.api import PREFIX, HostHistory, HostList, HostView
+from protocol.api import PREFIX
+from protocol.host_views import HostHistory, HostList, HostView
 
 
 async def index(request: web.Request) -> web.StreamResponse:

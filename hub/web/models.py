@@ -8,7 +8,8 @@ from hub.web import requests
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import SERVICES
-from protocol.api import PREFIX, ModelList
+from protocol.api import PREFIX
+from protocol.endpoint_views import ModelList
 
 
 async def index(request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from agentcom import AsyncClient, TaskSpec
-from protocol.api import EndpointPatch
+from protocol.endpoint_views import EndpointPatch
 from protocol.errors import BadInput, NotFound
 from protocol.model import TaskState
 from tests.unit.agentcom.conftest import Script, breaks, refuses, replies, streams, summary, view

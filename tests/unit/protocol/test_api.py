@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
-from protocol import api
+from protocol import api, endpoint_views, host_views
 from protocol.model import TaskSpec
 
 VIEWS = {
     name: kind
-    for name, kind in vars(api).items()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == api.__name__
+    for module in (api, endpoint_views, host_views)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 }
 # What the contract names for clients; more may be added, none of these may go.
 NAMED = {

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agentcom.cli import hosts, run
-from protocol.api import HostView
+from protocol.host_views import HostView
 from tests.unit.agentcom.conftest import Script, replies
 
 GIB = 2**30

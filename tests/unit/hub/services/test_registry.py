@@ -17,7 +17,7 @@ from hub.services.health import EndpointHealth
 from hub.services.registry import EndpointExists, Registry
 from hub.store.endpoint_changes import RemoveEndpoint
 from hub.store.sqlite import SqliteStore
-from protocol.api import EndpointBody, EndpointPatch
+from protocol.endpoint_views import EndpointBody, EndpointPatch
 from protocol.endpoints import EndpointState
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, NotFound
 from protocol.events import Event, EventKind
