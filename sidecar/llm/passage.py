@@ -106,9 +106,10 @@ class Passage:
 
     async def _serve(self, door: socket.socket) -> None:
         # In a thread, as a client library takes a while to import.
-        web = await asyncio.to_thread(importlib.import_module, "aiohttp.web")
-        server = web.Server(self._answer, access_log=None)
-        listening = await asyncio.get_running_loop().create_server(server, sock=door)
+        porch = await asyncio.to_thread(importlib.import_module, "sidecar.llm.porch")
+        server = porch.Porch(self._answer)
+        # No more are let in at once than may stay.
+        listening = await asyncio.get_running_loop().create_server(server, sock=door, backlog=porch.MOST)
         try:
             await asyncio.Event().wait()
         finally:

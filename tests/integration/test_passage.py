@@ -15,6 +15,7 @@ from sidecar.environment import minimal_env
 from sidecar.errors import LeaseOver
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.passage import Passages
+from sidecar.llm.porch import MOST
 from sidecar.process import Processes
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.policy import Place, Rules
@@ -121,6 +122,10 @@ async def world(tmp_path: Path, provider: Provider) -> AsyncIterator[World]:
     await sandbox.close(ATTEMPT)
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def said(cell: Cell, program: str) -> str:
     outcome = await cell.run(["/usr/bin/env", "python3", "-c", ASK + program], timeout_s=60)
     assert outcome.exit_code == 0, outcome.output
@@ -187,6 +192,27 @@ async def test_a_token_dies_with_its_attempt(world: World, provider: Provider) -
 
     assert await said(cell, question) == "401\n"
     assert len(provider.heard) == 1
+
+
+async def test_a_program_that_opens_connection_after_connection_takes_few_descriptors_of_ours(world: World) -> None:
+    before, seen = descriptors(), []
+    many = """
+import socket
+held = []
+for number in range(400):
+    held.append(socket.socket())
+    held[-1].settimeout(0.2)
+    try: held[-1].connect(("127.0.0.1", 3129))
+    except OSError: pass
+    if number % 20 == 19: print("here", flush=True)
+"""
+    outcome = await world.cell("llm").run(
+        ["/usr/bin/env", "python3", "-c", many], timeout_s=60, on_output=lambda *_: seen.append(descriptors())
+    )
+
+    assert outcome.exit_code == 0, outcome.output
+    assert before < max(seen) <= before + 2 * MOST + 16  # what has just come, and what running a program takes
+    assert await said(world.cell("llm"), "print(len(token) > 20)") == "True\n"
 
 
 async def test_a_task_that_does_not_need_it_has_nothing_of_it(world: World) -> None:
