@@ -38,6 +38,7 @@ class Limits:
         memory_bytes: memory, what is swapped out too.
         processes: processes and threads.
         cpus: processors, such as 1.5; 0: all there are.
+        disk_bytes: what its files take of the disk (``sidecar/quota.py``).
         file_bytes: length of a file.
         open_files: descriptors of one process.
     """
@@ -45,6 +46,7 @@ class Limits:
     memory_bytes: int = 1 << 36
     processes: int = 4_096
     cpus: float = 0.0
+    disk_bytes: int = 1 << 40
     file_bytes: int = 1 << 36
     open_files: int = 1 << 16
 
@@ -68,7 +70,7 @@ class Place:
         workspace: where programs start.
         scratch: for what is no result; holds ``tmp`` and ``home``.
         read, write: more of it (its repository).
-        fixed: files inside what it may write that stay as they are.
+        fixed: files and directories inside what it may write that stay as they are.
     """
 
     workspace: Path
@@ -109,9 +111,10 @@ def view(place: Place, rules: Rules, host: "Host") -> View:
     """What the programs of an attempt see on this host."""
     read = [*host.system, *rules.read, *place.read]
     write = [place.workspace, place.scratch, *rules.write, *place.write]
-    topmost = _topmost(_sorted(read))
+    topmost = _topmost(_sorted([*host.system, *rules.read]))
     return View(
-        read=topmost,
+        # What is the attempt's own is named in any case: what holds it may hold the state, too, which is hidden.
+        read=_sorted([*topmost, *place.read]),
         links=frozenset(path for path in topmost if _is_link_at_the_top(path) and _is_within(path.resolve(), topmost)),
         write=_sorted(write),
         devices=host.devices,

@@ -54,6 +54,18 @@ def test_no_link_leads_around_what_hides_the_state(tmp_path: Path, place: Place)
     assert opened.hidden == (tmp_path / "disk" / "up" / "state",)
 
 
+def test_what_an_attempt_reads_of_the_state_is_seen_though_an_open_directory_holds_it(tmp_path: Path) -> None:
+    cache, workspace = tmp_path / "state" / "cache" / "objects", tmp_path / "state" / "work"
+    for folder in (cache, workspace):
+        folder.mkdir(parents=True)
+    place = Place(workspace, workspace, read=(cache,))
+    by_owner = view(place, Rules(read=(tmp_path,)), host(tmp_path))
+    for what in (by_owner, view(place, Rules(), host(tmp_path, system=(tmp_path,)))):
+        assert what.read == (tmp_path, cache)
+        assert what.hidden == (tmp_path / "state",)
+        assert [*without(what.read, what.hidden)] == [cache]
+
+
 def test_only_links_at_the_very_top_are_shown_as_links(tmp_path: Path, place: Place) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib64").symlink_to("lib")
