@@ -20,8 +20,8 @@ from msgspec import Struct
 from hub.lock import hold
 from hub.services.backups import backups_in, finish, name_of
 from hub.store import copying
-from hub.store.changes import Restore, Restored
 from hub.store.copying import CopyFacts
+from hub.store.keeping_changes import Restore, Restored
 from hub.store.mark import mark_of
 from hub.store.queries import queries
 from hub.store.rows import moment

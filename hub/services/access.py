@@ -19,8 +19,8 @@ import structlog
 
 from hub.core import access as rules
 from hub.core.access import Principal
-from hub.store.changes import AddToken, RevokeToken, TokenRow, TouchTokens
 from hub.store.store import Store
+from hub.store.token_changes import AddToken, RevokeToken, TokenRow, TouchTokens
 from protocol.api import TokenBody, TokenCreated, TokenList, TokenView
 from protocol.clock import Clock
 from protocol.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Problem, Unauthenticated

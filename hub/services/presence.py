@@ -15,8 +15,9 @@ from transitions import Machine
 from hub.core.agent import AGENT_EDGES, Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.routing import decode_placement, requirements_of
-from hub.store.changes import Exonerate, Record, RemoveAgent
+from hub.store.changes import Exonerate, Record
 from hub.store.hub_changes import HeldRow, Joined, LeaveAgent, MarkAgent, PutAgent
+from hub.store.keeping_changes import RemoveAgent
 from hub.store.refusals import Evicted, NameTaken
 from hub.store.rows import at
 from hub.store.store import Start, Store

@@ -14,7 +14,8 @@ from typing import Final, Protocol
 import structlog
 from msgspec import Struct
 
-from hub.store.changes import ForgetEvents, ForgetKeys, ForgetLogs, ForgetTasks, Record
+from hub.store.changes import Record
+from hub.store.keeping_changes import ForgetEvents, ForgetKeys, ForgetLogs, ForgetTasks
 from hub.store.store import Store
 from protocol.clock import Clock
 from protocol.errors import AgentComError, Overloaded, StoreFailed, Unavailable

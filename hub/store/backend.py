@@ -14,13 +14,14 @@ from hub.core.budgets import DAY_MS
 from hub.core.measures import Measure
 from hub.store import listing, records
 from hub.store.budget_changes import BudgetRow, Purses
-from hub.store.changes import AnyChange, Outcome, TokenRow
+from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.token_changes import TokenRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
 from protocol.budgets import BudgetScope

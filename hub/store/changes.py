@@ -26,8 +26,17 @@ from hub.store.hub_changes import (
     ReadHeld,
     RenewHub,
 )
+from hub.store.keeping_changes import (
+    ForgetEvents,
+    ForgetKeys,
+    ForgetLogs,
+    ForgetTasks,
+    RemoveAgent,
+    Restore,
+)
 from hub.store.project_changes import PutProject, RemoveProject
 from hub.store.review_changes import Review
+from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
 from protocol.events import Event
 from protocol.messages import Carry
@@ -303,103 +312,10 @@ class AppendLog(Change, frozen=True, kw_only=True):
     hub: int = 0
 
 
-class TokenRow(Struct, frozen=True, kw_only=True):
-    """A bearer token; only the digest of its secret is kept."""
-
-    id: str
-    role: str
-    label: str
-    digest: bytes
-    created_ms: int
-    expires_ms: int | None = None
-    last_used_ms: int | None = None
-    revoked_ms: int | None = None
-
-
-class AddToken(Struct, frozen=True):
-    """Keep a new token. Outcome: ``None``."""
-
-    token: TokenRow
-    event: Event
-
-
-class RevokeToken(Struct, frozen=True):
-    """A token ends. Outcome: ``None``, or NotFound."""
-
-    id: str
-    at_ms: int
-    event: Event
-
-
-class TouchTokens(Struct, frozen=True):
-    """When tokens were last used, by id (Unix ms). Outcome: ``None``."""
-
-    used: dict[str, int]
-
-
 class Record(Struct, frozen=True):
     """Write down a fact that changes no row. Outcome: ``None``."""
 
     event: Event
-
-
-class ForgetTasks(Change, frozen=True, kw_only=True):
-    """Forget these tasks with all that hangs on them, if they have ended so. Outcome: how many.
-
-    One that a live task was submitted to run after stays.
-    """
-
-    tasks: tuple[str, ...]
-    states: frozenset[TaskState]
-    ended_before_ms: int
-
-
-class ForgetLogs(Change, frozen=True, kw_only=True):
-    """Forget output behind the number ``after`` up to ``through``, if it is so old and its task has ended.
-
-    Outcome: how many pieces.
-    """
-
-    after: int
-    through: int
-    written_before_ms: int
-
-
-class ForgetEvents(Change, frozen=True, kw_only=True):
-    """Forget all events up to the number ``through``. Outcome: how many."""
-
-    through: int
-
-
-class ForgetKeys(Change, frozen=True, kw_only=True):
-    """Forget these idempotency keys, if they are so old. Outcome: how many."""
-
-    keys: tuple[str, ...]
-    used_before_ms: int
-
-
-class RemoveAgent(Change, frozen=True, kw_only=True):
-    """Forget an agent. Outcome: ``None``, or NotFound, or Conflict (it is connected, or has work in hand)."""
-
-    name: str
-    event: Event
-
-
-class Restore(Change, frozen=True, kw_only=True):
-    """This store is a copy that takes the place of one that is lost: go on far behind whatever that one gave out.
-
-    Attempts that were open are lost, epochs, boots and event numbers jump ahead. ``copied_ms``: when the copy was made.
-    Outcome: :class:`Restored`.
-    """
-
-    copied_ms: int
-
-
-class Restored(Struct, frozen=True, kw_only=True):
-    """``last_event`` is the last one before the jump; ``requeued`` tasks were in hand in the copy, and run again."""
-
-    last_event: int
-    requeued: int
 
 
 AnyChange = (

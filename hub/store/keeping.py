@@ -9,7 +9,7 @@ import json
 from typing import Final
 
 from hub.core.task import HELD_STATES
-from hub.store import changes as c
+from hub.store import keeping_changes as c
 from hub.store.batches import Batches, Statements
 from hub.store.hub_changes import KeepMeasures
 from protocol.errors import Conflict, NotFound

@@ -12,13 +12,13 @@ import msgspec
 from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.health import Health
 from hub.store.budget_changes import BudgetRow
-from hub.store.changes import TokenRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
+from hub.store.token_changes import TokenRow
 from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind

@@ -12,12 +12,13 @@ from msgspec import Struct
 from hub.core.measures import Measure
 from hub.core.window import Place
 from hub.store.budget_changes import BudgetRow, Purses
-from hub.store.changes import AnyChange, Outcome, TokenRow
+from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.review_changes import ReviewRow
+from hub.store.token_changes import TokenRow
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
 

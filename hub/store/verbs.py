@@ -19,6 +19,7 @@ from hub.store.hub_verbs import HubVerbs
 from hub.store.keeping import Keeping
 from hub.store.project_verbs import ProjectVerbs
 from hub.store.review_verbs import ReviewVerbs
+from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from hub.store.work import Work
 from protocol.errors import Conflict, IllegalTransition, NotFound
 from protocol.events import EventKind
@@ -39,9 +40,9 @@ class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, ReviewVerbs):
             c.Promote: self._promote,
             c.Expire: self._expire,
             c.ReadClass: self._read_class,
-            c.AddToken: self._add_token,
-            c.RevokeToken: self._revoke_token,
-            c.TouchTokens: self._touch_tokens,
+            AddToken: self._add_token,
+            RevokeToken: self._revoke_token,
+            TouchTokens: self._touch_tokens,
             PutArtifact: self._put_artifact,
         }
 
@@ -118,17 +119,17 @@ class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, ReviewVerbs):
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
-    async def _add_token(self, change: c.AddToken) -> None:
+    async def _add_token(self, change: AddToken) -> None:
         t = change.token
         await self._run("add_token", t.id, t.role, t.label, t.digest, t.created_ms, t.expires_ms)
         self._note(change.event)
 
-    async def _revoke_token(self, change: c.RevokeToken) -> None:
+    async def _revoke_token(self, change: RevokeToken) -> None:
         if not await self._changed("revoke_token", change.id, change.at_ms):
             raise NotFound("token", change.id)
         self._note(change.event)
 
-    async def _touch_tokens(self, change: c.TouchTokens) -> None:
+    async def _touch_tokens(self, change: TouchTokens) -> None:
         for token, at_ms in change.used.items():
             await self._run("touch_token", token, at_ms)
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.store import changes as c
+from hub.store import keeping_changes as k
 from hub.store.backend import Backend
 from hub.store.batches import Unwritable
 from hub.store.hub_changes import MarkAgent, PutAgent
@@ -160,7 +161,7 @@ others = st.one_of(
     _one(st.just(c.Record(Event(kind=EventKind.DISK_LOW, at_ms=1_000, facts={"free": 1})))),
     _one(
         st.builds(
-            c.ForgetTasks,
+            k.ForgetTasks,
             at_ms=times,
             tasks=st.tuples(tasks),
             states=st.just(frozenset({DONE, FAILED})),

@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from hub.core.ladder import Ladder
 from hub.core.routing import DEFAULT_CHAINS, route
-from hub.store.changes import Finished, Restore, Restored, Retry
+from hub.store.changes import Finished, Retry
 from hub.store.hold_changes import EndHold, HeldUp, LetGo, NoTurns, PutHold
+from hub.store.keeping_changes import Restore, Restored
 from hub.store.review_changes import APPROVED, REJECTED, Review
 from protocol import codec
 from protocol.errors import Conflict, IllegalTransition, NotFound, StaleTask

@@ -3,21 +3,10 @@
 import pytest
 
 from hub.core.measures import Measure
-from hub.store.changes import (
-    AppendLog,
-    Cancel,
-    ForgetEvents,
-    ForgetKeys,
-    ForgetLogs,
-    ForgetTasks,
-    PutAgent,
-    RemoveAgent,
-    Restore,
-    Restored,
-    Retry,
-)
+from hub.store.changes import AppendLog, Cancel, PutAgent, Retry
 from hub.store.hub_changes import KeepMeasures, PutArtifact
 from hub.store.keeping import EPOCH_MARGIN, EVENT_GAP
+from hub.store.keeping_changes import ForgetEvents, ForgetKeys, ForgetLogs, ForgetTasks, RemoveAgent, Restore, Restored
 from protocol.errors import NotFound, StaleAttempt
 from protocol.events import Event, EventKind
 from protocol.model import FINAL_STATES, AttemptState, TaskState

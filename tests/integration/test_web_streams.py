@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from hub.store.changes import ForgetEvents
+from hub.store.keeping_changes import ForgetEvents
 from tests.support.running_hub import PATIENCE_S, RunningHub, running_hub
 
 

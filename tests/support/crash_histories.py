@@ -14,8 +14,9 @@ from typing import Final
 
 import apsw
 
-from hub.store.changes import AddToken, AppendLog, Cancel, Record, Retry, TokenRow
+from hub.store.changes import AppendLog, Cancel, Record, Retry
 from hub.store.sqlite import SqliteStore
+from hub.store.token_changes import AddToken, TokenRow
 from protocol.events import Event, EventKind
 from protocol.model import AttemptId, AttemptState, TaskState
 from sidecar.journal import Journal

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hub.services.access import Access
-from hub.store.changes import TouchTokens
 from hub.store.sqlite import SqliteStore
+from hub.store.token_changes import TouchTokens
 from protocol.api import TokenBody
 from protocol.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated
 from protocol.events import EventKind
