@@ -46,15 +46,16 @@ from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.passage import Passages
 from sidecar.llm.warmer import Warmer
 from sidecar.owner import Owner
+from sidecar.parts import Parts
 from sidecar.process import Processes, become_subreaper
 from sidecar.room import Room, watch
-from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Sandbox
 from sidecar.sandbox.policy import Limits, Rules
 from sidecar.seen import Seen, capabilities
 from sidecar.settings import Settings, secrets_of
 from sidecar.shelf import HubShelf
+from sidecar.shop import Shop
 from sidecar.tails import Tails
 from sidecar.tasks import together
 from sidecar.wip import WipWorkspaces
@@ -179,7 +180,7 @@ async def start(
         warmer = Warmer(endpoints)
         stack.push_async_callback(warmer.close)
         tails = Tails(folder / "tails", redactor=redactor)
-        runner = Runner(name, settings.slots, parts, journal, link, leases, tails, redactor)
+        runner = Runner(name, settings.slots, Shop(parts), journal, link, leases, tails, redactor)
         runner.on_prewarm = warmer.hear
         link.tell(capabilities=capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.

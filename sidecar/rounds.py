@@ -7,10 +7,8 @@ no hub; the caller, who turns cancellation and lost leases into a report, is ``s
 import asyncio
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -18,13 +16,10 @@ from msgspec.structs import replace
 
 from protocol.checks import digest_of
 from protocol.choice import Effort, Escalation
-from protocol.clock import Clock
 from protocol.errors import BudgetSpent, WorkFailed
-from protocol.loads import Answering
 from protocol.messages import Carry
 from protocol.model import (
     AttemptId,
-    EndpointReport,
     FailureClass,
     Finding,
     Iteration,
@@ -42,17 +37,10 @@ from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
 from sidecar.executors.base import Execution, Executor, Pauses, Work
 from sidecar.executors.transcript import Transcript
-from sidecar.keep import Depot
-from sidecar.leases import Leases
-from sidecar.llm.endpoints import Endpoints
-from sidecar.llm.passage import Passages
-from sidecar.process import Processes
+from sidecar.parts import Answers, Parts
 from sidecar.progress import LOST, Before, Progress, saved
-from sidecar.proof import Proof
 from sidecar.repository import PUSH, Repository
-from sidecar.sandbox.cell import Cell, Level, Sandbox
-from sidecar.shelf import Shelf
-from sidecar.wip import WipWorkspaces
+from sidecar.sandbox.cell import Cell, Level
 from sidecar.workspace import Workspace
 
 OVERTIME_S: Final = 10.0
@@ -70,59 +58,6 @@ MORE_FIXES: Final = 2
 _MAX_SUMMARY_CHARS: Final = 4_000
 
 log = structlog.get_logger(__name__)
-
-Answers = Callable[[Callable[[], Answering] | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What an attempt is done with; the same for all attempts of a sidecar."""
-
-    processes: Processes
-    sandbox: Sandbox
-    workspaces: WipWorkspaces
-    executors: Mapping[str, Executor]
-    scratch: Path
-    clock: Clock
-    endpoints: Endpoints
-    leases: Leases = field(default_factory=lambda: Leases(lambda: 0.0))
-    depot: Depot | None = None
-    shelf: Shelf | None = None
-    passages: Passages = field(default_factory=Passages)
-    proof: Proof = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "proof", Proof(self.workspaces, self.sandbox))
-
-    def begin(
-        self,
-        attempt: AttemptId,
-        spec: TaskSpec,
-        routing: Routing,
-        *,
-        executor: str,
-        on_step: Callable[[str], None],
-        log: Callable[[str, str], None],
-        answering: Answers = lambda _ask: None,
-        carry: Carry | None = None,
-    ) -> "Rounds":
-        """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
-        chosen = self.executors[executor]
-        rounds = Rounds(self, attempt, spec, routing, executor=chosen, on_step=on_step, log=log, carry=carry)
-        rounds.answering = answering
-        return rounds
-
-    def hurry(self, attempt: AttemptId) -> None:
-        """Kill what is left of the attempt's processes without grace."""
-        self.processes.hurry(attempt)
-
-    def adopt(self, endpoint: EndpointReport) -> None:
-        """Learn of an endpoint that people have added at the hub.
-
-        Raises:
-            BadInput: it cannot be used here.
-        """
-        self.endpoints.adopt(endpoint)
 
 
 class Rounds:

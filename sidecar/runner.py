@@ -8,7 +8,6 @@ report until the hub has it. The work itself comes from a workshop (``sidecar/wo
 
 import asyncio
 from collections.abc import Callable
-from functools import reduce
 from typing import Final
 
 import structlog
@@ -25,19 +24,18 @@ from protocol.messages import (
     Progress,
     Reclaim,
     Reject,
-    Report,
     Wish,
 )
-from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult, TaskSpec
-from protocol.progress import PAUSED
+from protocol.model import AttemptId, TaskSpec
 from protocol.redaction import Redactor
-from sidecar.core.attempt import Standing, after, step
-from sidecar.core.outcome import Ending, fit_result
+from sidecar.core.attempt import Standing, step
+from sidecar.core.outcome import Ending
 from sidecar.held import Held, Key, decoded, key
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
 from sidecar.outlet import Outlet as Outlet  # noqa: PLC0414 - it was here first, and is passed on
+from sidecar.reporting import Reporting, died, ending_of
 from sidecar.tails import Tail, Tails
 from sidecar.workshop import Workshop
 
@@ -46,11 +44,6 @@ log = structlog.get_logger(__name__)
 NOOP: Final = "noop"
 MAX_REJECTED: Final = 1_000
 """Attempts that are remembered as not taken, the newest of them."""
-_NOOP_EVENTS: Final = ("accept", "start", "verify", "pass")
-_NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED), 1)
-_NOOP_RESULT: Final = TaskResult(
-    execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),)
-)
 
 
 class Runner:
@@ -81,6 +74,7 @@ class Runner:
         self._name, self._slots, self._workshop = name, slots, workshop
         self._journal, self._outlet, self._leases, self._tails = journal, outlet, leases, tails
         self._redactor = redactor or Redactor()
+        self._reporting = Reporting(journal, outlet, self._redactor)
         self._held: dict[Key, Held] = {}
         self._rejected: dict[Key, None] = {}
         self._told: list[Tail] = []  # of ended work; each goes when its report stands
@@ -143,14 +137,8 @@ class Runner:
         for entry in self._journal.held():
             held = Held(entry.attempt, Standing(entry.state, entry.iteration))
             self._held[key(entry.attempt)] = held
-            result = TaskResult(
-                execution_ok=False,
-                verified=None,
-                error_code=SIDECAR_DIED,
-                error="the sidecar ended during the work",
-                output=self._tails.left(entry.attempt) if self._tails is not None else "",
-            )
-            self._finish(held, Ending("lose", fit_result(result), FailureClass.INFRA))
+            output = self._tails.left(entry.attempt) if self._tails is not None else ""
+            self._reporting.finish(held, died(output))
         self.commit()
         if self._tails is not None:
             self._tails.clear()
@@ -202,7 +190,7 @@ class Runner:
             return
         name = message.routing.executor or spec.executor
         if name == NOOP and not spec.verification and not self.is_draining and attempt.sidecar == self._name:
-            self._pass_noop(attempt)
+            self._held[key(attempt)] = self._reporting.pass_noop(attempt)
             return
         refusal = self._refusal(attempt, name) or self._learn_endpoint(message) or self.refuses(message)
         if refusal is not None:
@@ -329,14 +317,6 @@ class Runner:
         if held.report is not None:
             self._outlet.send(held.report)
 
-    def _pass_noop(self, attempt: AttemptId) -> None:
-        """Accept and report in one go: no workspace, no child, no task; one row in the journal."""
-        report = Report(attempt=attempt, state=_NOOP_ENDED.state, result=_NOOP_RESULT)
-        self._held[key(attempt)] = Held(attempt, _NOOP_ENDED, report)
-        self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report), must_last=False)
-        self._outlet.send(Accept(attempt=attempt))
-        self._outlet.send(report)
-
     def _begin(self, message: Assign, spec: TaskSpec, executor: str) -> None:
         attempt = message.attempt
         held = Held(attempt, step(Standing(), "accept"), endpoint=message.routing.endpoint)
@@ -390,59 +370,14 @@ class Runner:
             self._leases.drop(held.attempt)
         if held.live is not None:
             held.live.close()
-        bug = None if work.cancelled() else work.exception()
-        if bug is not None:
-            log.error("attempt_broke", task=held.attempt.task, epoch=held.attempt.epoch, exc_info=bug)
-        known = None if held.rounds is None else held.rounds.ending
-        if known is not None:
-            ending = known  # what ended the tidying does not take back what was done
-        elif bug is not None:
-            error = f"the sidecar itself failed: {type(bug).__name__}; its log has the details"
-            ending = Ending("fail", self._so_far(held, error, "sidecar_failed"), FailureClass.INFRA)
-        else:
-            ending = self._stopped(held)
+        ending = ending_of(held, work)
         if held.is_unwanted:
             del self._held[key(held.attempt)]
             log.info("attempt_dropped", task=held.attempt.task, epoch=held.attempt.epoch, why=held.stop_reason)
         else:
-            self._finish(held, ending)
+            self._reporting.finish(held, ending)
         if held.tail is not None:
             self._told.append(held.tail)
         held.rounds = held.live = held.tail = None
         if self._in_work == 0:
             self._idle.set()
-
-    def _stopped(self, held: Held) -> Ending:
-        event = held.stop_event or "lose"
-        reason = held.stop_reason or "it was stopped"
-        if event == "cancel":
-            return Ending("cancel", self._so_far(held, f"cancelled: {reason}", "cancelled"), FailureClass.CANCELLED)
-        if event == "pause":
-            return Ending("cancel", self._so_far(held, reason, PAUSED), FailureClass.CANCELLED)
-        return Ending("lose", self._so_far(held, reason, "lost"), FailureClass.INFRA)
-
-    def _so_far(self, held: Held, error: str, code: str) -> TaskResult:
-        if held.rounds is None:
-            return TaskResult(execution_ok=False, verified=None, error_code=code, error=error)
-        return held.rounds.result(error, code)
-
-    def _finish(self, held: Held, ending: Ending) -> None:
-        held.standing = step(held.standing, ending.event)
-        state, result = held.standing.state, self._redactor.value(ending.result)
-        held.report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
-        self._journal.finished(held.attempt, state, held.standing.iteration, codec.encode(held.report))
-        self._outlet.send(held.report)
-        log.info(
-            "attempt_ended",
-            task=held.attempt.task,
-            epoch=held.attempt.epoch,
-            state=state.value,
-            failure=ending.failure and ending.failure.value,
-            code=result.error_code,
-            verified=result.verified,
-            iterations=len(result.iterations),
-            model=result.usage.model,
-            input_tokens=result.usage.input_tokens,
-            output_tokens=result.usage.output_tokens,
-            seconds=result.usage.seconds,
-        )

@@ -19,9 +19,9 @@ from sidecar.link import Link
 from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.passage import NEED
 from sidecar.owner import is_reclaimed
+from sidecar.parts import Parts
 from sidecar.repository import PUSH
 from sidecar.resources import HostProbe, drawn_w
-from sidecar.rounds import Parts
 from sidecar.sandbox.cell import Level
 from sidecar.settings import Settings
 

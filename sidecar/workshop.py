@@ -1,4 +1,4 @@
-"""What does the work of attempts, as ``sidecar/runner.py`` sees it; ``sidecar/rounds.py`` has the one that is real."""
+"""What does the work of attempts, as ``sidecar/runner.py`` sees it; ``sidecar/shop.py`` has the one that is real."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -7,7 +7,7 @@ from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
 from sidecar.core.outcome import Ending
 from sidecar.executors.base import Pauses
-from sidecar.rounds import Answers
+from sidecar.parts import Answers
 
 
 class Work(Protocol):
@@ -36,7 +36,7 @@ class Work(Protocol):
 
 
 class Workshop(Protocol):
-    """What attempts are done with (``sidecar/rounds.py``)."""
+    """What attempts are done with (``sidecar/shop.py``)."""
 
     @property
     def executors(self) -> Mapping[str, object]:

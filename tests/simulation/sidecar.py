@@ -30,8 +30,8 @@ from sidecar.journal import Journal
 from sidecar.leases import NEVER, Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Link
+from sidecar.parts import Answers
 from sidecar.process import GRACE_S
-from sidecar.rounds import Answers
 from sidecar.runner import Runner
 from tests.simulation.history import History, Span
 from tests.simulation.hub import Hub

@@ -27,11 +27,12 @@ from sidecar.executors.base import Execution, Pauses, Spending, Work
 from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
+from sidecar.parts import Parts
 from sidecar.process import Processes
-from sidecar.rounds import Parts
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Rules
+from sidecar.shop import Shop
 from sidecar.tails import Tails
 from sidecar.wip import WipWorkspaces
 
@@ -154,5 +155,9 @@ def make(folder: Path, slots: int = 2, grace_s: float = 0.2, leases: Leases | No
     sent = Sent()
     journal = Journal(folder / "journal.db")
     return Bench(
-        Runner("Arbitrary", slots, parts, journal, sent, leases, Tails(folder / "tails")), sent, journal, parts, folder
+        Runner("Arbitrary", slots, Shop(parts), journal, sent, leases, Tails(folder / "tails")),
+        sent,
+        journal,
+        parts,
+        folder,
     )

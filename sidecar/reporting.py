@@ -1,0 +1,109 @@
+"""How attempts end: what is reported of them, written down until the hub has it.
+
+Decides what an attempt has come to once its work is over, whether by itself, stopped, or broken. The caller, who knows
+when it is over, is ``sidecar/runner.py``.
+"""
+
+import asyncio
+from functools import reduce
+from typing import Final
+
+import structlog
+
+from protocol import codec
+from protocol.messages import Accept, Report
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult
+from protocol.progress import PAUSED
+from protocol.redaction import Redactor
+from sidecar.core.attempt import Standing, after, step
+from sidecar.core.outcome import Ending, fit_result
+from sidecar.held import Held
+from sidecar.journal import Journal
+from sidecar.outlet import Outlet
+
+log = structlog.get_logger(__name__)
+
+_NOOP_EVENTS: Final = ("accept", "start", "verify", "pass")
+_NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED), 1)
+_NOOP_RESULT: Final = TaskResult(
+    execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),)
+)
+
+
+class Reporting:
+    """Tells the hub how attempts end, and keeps what it tells in the journal."""
+
+    def __init__(self, journal: Journal, outlet: Outlet, redactor: Redactor) -> None:
+        self._journal, self._outlet, self._redactor = journal, outlet, redactor
+
+    def pass_noop(self, attempt: AttemptId) -> Held:
+        """Accept and report in one go: no workspace, no child, no task; one row in the journal."""
+        report = Report(attempt=attempt, state=_NOOP_ENDED.state, result=_NOOP_RESULT)
+        self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report), must_last=False)
+        self._outlet.send(Accept(attempt=attempt))
+        self._outlet.send(report)
+        return Held(attempt, _NOOP_ENDED, report)
+
+    def finish(self, held: Held, ending: Ending) -> None:
+        """Write the attempt's report down, and send it."""
+        held.standing = step(held.standing, ending.event)
+        state, result = held.standing.state, self._redactor.value(ending.result)
+        held.report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
+        self._journal.finished(held.attempt, state, held.standing.iteration, codec.encode(held.report))
+        self._outlet.send(held.report)
+        log.info(
+            "attempt_ended",
+            task=held.attempt.task,
+            epoch=held.attempt.epoch,
+            state=state.value,
+            failure=ending.failure and ending.failure.value,
+            code=result.error_code,
+            verified=result.verified,
+            iterations=len(result.iterations),
+            model=result.usage.model,
+            input_tokens=result.usage.input_tokens,
+            output_tokens=result.usage.output_tokens,
+            seconds=result.usage.seconds,
+        )
+
+
+def died(output: str) -> Ending:
+    """How an attempt ended that an earlier boot of this sidecar has left; ``output``: what is known of its output."""
+    result = TaskResult(
+        execution_ok=False,
+        verified=None,
+        error_code=SIDECAR_DIED,
+        error="the sidecar ended during the work",
+        output=output,
+    )
+    return Ending("lose", fit_result(result), FailureClass.INFRA)
+
+
+def ending_of(held: Held, work: asyncio.Task[Ending]) -> Ending:
+    """How work ended that is over."""
+    bug = None if work.cancelled() else work.exception()
+    if bug is not None:
+        log.error("attempt_broke", task=held.attempt.task, epoch=held.attempt.epoch, exc_info=bug)
+    known = None if held.rounds is None else held.rounds.ending
+    if known is not None:
+        return known  # what ended the tidying does not take back what was done
+    if bug is not None:
+        error = f"the sidecar itself failed: {type(bug).__name__}; its log has the details"
+        return Ending("fail", _so_far(held, error, "sidecar_failed"), FailureClass.INFRA)
+    return _stopped(held)
+
+
+def _stopped(held: Held) -> Ending:
+    event = held.stop_event or "lose"
+    reason = held.stop_reason or "it was stopped"
+    if event == "cancel":
+        return Ending("cancel", _so_far(held, f"cancelled: {reason}", "cancelled"), FailureClass.CANCELLED)
+    if event == "pause":
+        return Ending("cancel", _so_far(held, reason, PAUSED), FailureClass.CANCELLED)
+    return Ending("lose", _so_far(held, reason, "lost"), FailureClass.INFRA)
+
+
+def _so_far(held: Held, error: str, code: str) -> TaskResult:
+    if held.rounds is None:
+        return TaskResult(execution_ok=False, verified=None, error_code=code, error=error)
+    return held.rounds.result(error, code)

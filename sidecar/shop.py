@@ -1,0 +1,51 @@
+"""The workshop that is real: begins the work of attempts with the parts of this sidecar (``sidecar/workshop.py``)."""
+
+from collections.abc import Callable, Mapping
+
+from protocol.messages import Carry
+from protocol.model import AttemptId, EndpointReport, Routing, TaskSpec
+from sidecar.executors.base import Executor
+from sidecar.parts import Answers, Parts
+from sidecar.rounds import Rounds
+
+
+class Shop:
+    """Where the attempts of a sidecar are worked on."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @property
+    def executors(self) -> Mapping[str, Executor]:
+        """Who can do the work, by name."""
+        return self._parts.executors
+
+    def begin(
+        self,
+        attempt: AttemptId,
+        spec: TaskSpec,
+        routing: Routing,
+        *,
+        executor: str,
+        on_step: Callable[[str], None],
+        log: Callable[[str, str], None],
+        answering: Answers = lambda _ask: None,
+        carry: Carry | None = None,
+    ) -> Rounds:
+        """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
+        chosen = self.executors[executor]
+        rounds = Rounds(self._parts, attempt, spec, routing, executor=chosen, on_step=on_step, log=log, carry=carry)
+        rounds.answering = answering
+        return rounds
+
+    def hurry(self, attempt: AttemptId) -> None:
+        """Kill what is left of the attempt's processes without grace."""
+        self._parts.processes.hurry(attempt)
+
+    def adopt(self, endpoint: EndpointReport) -> None:
+        """Learn of an endpoint that people have added at the hub.
+
+        Raises:
+            BadInput: it cannot be used here.
+        """
+        self._parts.endpoints.adopt(endpoint)
