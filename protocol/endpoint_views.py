@@ -29,7 +29,7 @@ class EndpointView(Struct, kw_only=True):
     agents: tuple[str, ...]
     """Agents that can use it now."""
     health: str = ""
-    """``online``, ``offline``, ``cooldown``, ``half_open`` or ``unknown``."""
+    """``online``, ``offline``, ``cooldown``, ``half_open``, or ``unknown``: nobody who could ask it is connected."""
     since: datetime | None = None
     """When it came into this health."""
     until: datetime | None = None

@@ -76,8 +76,12 @@ MAX_LOG_BYTES: Final = 8 << 20
 
 HANDSHAKE_S: Final = 5.0
 HEARTBEAT_S: Final = 5.0
-DEAD_AFTER_S: Final = 15.0
-"""Silence after which the other end counts as gone: three heartbeats."""
+DEAD_AFTER_HEARTBEATS: Final = 3
+"""An end that is silent for so many counts as gone."""
+MIN_DEAD_AFTER_S: Final = 5.0
+"""But not before it was silent for so long, however fast the heartbeats: a machine may stand still for seconds."""
+DEAD_AFTER_S: Final = DEAD_AFTER_HEARTBEATS * HEARTBEAT_S
+"""Silence after which the other end counts as gone, before anybody has said how fast its heartbeats are."""
 
 LEASE_S: Final = 30.0
 """How long an attempt stays its agent's without a heartbeat that names it."""

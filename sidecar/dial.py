@@ -25,7 +25,14 @@ from protocol.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from protocol.limits import HANDSHAKE_S, MAX_FRAME_BYTES, RECONNECT_CAP_S, UNSENT_BYTES
+from protocol.limits import (
+    DEAD_AFTER_HEARTBEATS,
+    HANDSHAKE_S,
+    MAX_FRAME_BYTES,
+    MIN_DEAD_AFTER_S,
+    RECONNECT_CAP_S,
+    UNSENT_BYTES,
+)
 from protocol.messages import AnyMessage, Error, Welcome
 from protocol.version import negotiate
 from sidecar.core.reconnect import reconnect_delay
@@ -227,6 +234,14 @@ def _refusal_of_status(status: int, hub: str, asked: str) -> HubRefused | HubUnr
     if status in {429, 503} and asked.isascii() and asked.isdecimal():
         return HubBusy(hub, min(float(asked), LONGEST_ASKED_S))
     return HubUnreachable(hub, f"it answers {status} at /mesh; is that address a hub?")
+
+
+def dead_after_s(welcome: Welcome) -> float:
+    """Seconds of silence after which the hub counts as gone: some heartbeats, and some seconds however fast these are.
+
+    Of a short lease no more than a third, so that there is time to come back before it ends.
+    """
+    return max(DEAD_AFTER_HEARTBEATS * welcome.heartbeat_s, min(MIN_DEAD_AFTER_S, welcome.lease_s / 3))
 
 
 def welcome_in(messages: Sequence[AnyMessage]) -> Welcome:

@@ -38,7 +38,7 @@ from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 from sidecar.core.addresses import Addresses
 from sidecar.core.readings import Facts
-from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dial, refusal_in, welcome_in
+from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dead_after_s, dial, refusal_in, welcome_in
 from sidecar.identity import Identity
 from sidecar.inlet import Owner
 from sidecar.leases import Leases
@@ -47,7 +47,6 @@ from sidecar.tasks import together
 
 log = structlog.get_logger(__name__)
 
-DEAD_AFTER_HEARTBEATS: Final = 3
 BROKEN: Final = (OSError, TimeoutError, BadInput, ProtocolViolation, HubUnreachable)
 """What ends one connection and is answered by the next one."""
 
@@ -256,8 +255,7 @@ class Link:
             # Another boot of the hub, or one that has dropped what it knew of us: it counts from 1 again.
             self._outbox.start_again()
             self._taken.clear()
-        beat_s = welcome.heartbeat_s
-        self._session.heartbeat_s, self._session.dead_after_s = beat_s, DEAD_AFTER_HEARTBEATS * beat_s
+        self._session.heartbeat_s, self._session.dead_after_s = welcome.heartbeat_s, dead_after_s(welcome)
         self._session.connected(welcome.received, now)
         self._hub_boot, self.leases.lease_s = welcome.hub_boot, welcome.lease_s
         self.artifact_bytes, self.artifacts_bytes = welcome.artifact_bytes, welcome.artifacts_bytes

@@ -20,17 +20,13 @@ from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
 from protocol.ids import NAME
-from protocol.limits import HANDSHAKE_S, LONGEST_FRAME_S
+from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
 from protocol.model import AttemptId, AttemptState
 from protocol.session import Session
 from protocol.version import negotiate
 
 log = structlog.get_logger(__name__)
 MAX_SLOTS: Final = 1_024
-DEAD_AFTER_HEARTBEATS: Final = 3
-"""A sidecar that is silent for so many loses its line; what it holds stays its own until the leases end."""
-MIN_DEAD_AFTER_S: Final = 5.0
-"""But at least so long, however fast the heartbeats: a machine that is busy for seconds is no dead one."""
 REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 _OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject

@@ -15,7 +15,7 @@ from msgspec.structs import asdict, replace
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
-from hub.core.health import HALF_OPEN, MAX_PROBLEM_CHARS, OFFLINE, UNKNOWN, Health
+from hub.core.health import HALF_OPEN, MAX_PROBLEM_CHARS, OFFLINE, ONLINE, UNKNOWN, Health
 from hub.core.speeds import ServerKey, Speeds
 from hub.store.endpoint_changes import EndpointRow, PutEndpoint, RemoveEndpoint
 from hub.store.rows import at
@@ -316,6 +316,9 @@ class Registry:
         turns = self._speeds.turns(key, seen)
         state, detail = _shown(health, bool(host), [agent.name for agent in agents], bool(online))
         last_seen_ms = max((agent.last_seen_ms or 0 for agent in agents if host), default=0)
+        if host and not online and health.state in {ONLINE, HALF_OPEN}:
+            # It may answer still, but nobody is there to say so.
+            health = replace(health, state=UNKNOWN, since_ms=max(health.since_ms, last_seen_ms))
         return EndpointView(
             id=name,
             kind=seen.kind,

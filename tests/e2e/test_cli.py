@@ -19,7 +19,7 @@ import pytest
 
 from agentcom import Client, NotFound
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 CLEAN: Final = {
     **{
         k: v

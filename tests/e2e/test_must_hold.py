@@ -31,7 +31,8 @@ def test_two_agents_complete_ten_trivial_tasks(tmp_path: Path) -> None:
 
 
 def test_four_agents_share_twenty_tasks_evenly(tmp_path: Path) -> None:
-    with mesh(tmp_path, "One", "Two", "Three", "Four") as running:
+    # All of them fit at once: how quick each agent is on a busy machine decides nothing.
+    with mesh(tmp_path, "One", "Two", "Three", "Four", flags=("--slots", "7")) as running:
         tasks = running.wait(*running.submit_all([{"command": "sleep 0.1"}] * 20))
 
     share = Counter(task["agent"] for task in tasks)
@@ -41,12 +42,12 @@ def test_four_agents_share_twenty_tasks_evenly(tmp_path: Path) -> None:
 
 def test_a_task_survives_its_sidecar_and_no_process_of_it_does(tmp_path: Path) -> None:
     command = "setsid sh -c 'sleep 300' & sleep 4; echo done"
-    with mesh(tmp_path, "One", "Two") as running:
+    with mesh(tmp_path, "One", "Two", lease_s=8.0) as running:
         task = running.submit(command=command)
         until(lambda: {"4", "300"} <= {each.cmdline()[-1] for each in work_of(task)}, "both processes have started")
         first = running.task(task)
         running.kill(running.sidecars[first["agent"]])
-        until(lambda: not work_of(task, 1), "nothing of the dead attempt is left", timeout_s=10)
+        until(lambda: not work_of(task, 1), "nothing of the dead attempt is left")
         [ended] = running.wait(task)
 
     assert ended["state"] == "completed"
@@ -85,7 +86,7 @@ def test_a_cancelled_task_leaves_no_process_and_stays_cancelled(tmp_path: Path) 
         task = running.submit(command="trap '' TERM; while :; do sleep 1; done")
         until(lambda: work_of(task), "it runs")
         running.call("POST", f"/api/v1/tasks/{task}/cancel", {"reason": "not needed"})
-        until(lambda: not work_of(task), "its process is gone", timeout_s=10)
+        until(lambda: not work_of(task), "its process is gone")
         running.wait_agents("One")
         ended = running.task(task)
 

@@ -11,7 +11,7 @@ from tests.support.turns import Turns
 
 
 @contextlib.contextmanager
-def mesh(folder: Path, model: Turns, *names: str, lease_s: float = 3.0) -> Iterator[Mesh]:
+def mesh(folder: Path, model: Turns, *names: str, lease_s: float = 30.0) -> Iterator[Mesh]:
     """A hub and sidecars that find the model."""
     running = Mesh(folder, lease_s=lease_s)
     try:
@@ -39,7 +39,7 @@ def _kill_the_worker(running: Mesh, task: str) -> str:
 
 def test_killed_in_the_middle_of_turn_7_it_goes_on_from_turn_6_on_another_machine(tmp_path: Path) -> None:
     origin = make_remote(tmp_path, {"README": "hello\n"}).path
-    with Turns(holds={7}) as model, mesh(tmp_path, model, "One", "Two") as running:
+    with Turns(holds={7}) as model, mesh(tmp_path, model, "One", "Two", lease_s=8.0) as running:
         task = running.submit(**seven_parts(context={"repo": str(origin)}))
         until(lambda: 7 in model.asked, "turn 7 is asked for")
         kept = running.task(task)["progress"]
@@ -66,7 +66,7 @@ def test_killed_in_the_middle_of_turn_7_it_goes_on_from_turn_6_on_another_machin
 
 
 def test_work_without_a_repository_goes_on_with_its_files_too(tmp_path: Path) -> None:
-    with Turns(holds={7}) as model, mesh(tmp_path, model, "One", "Two") as running:
+    with Turns(holds={7}) as model, mesh(tmp_path, model, "One", "Two", lease_s=8.0) as running:
         task = running.submit(**seven_parts())
         until(lambda: 7 in model.asked, "turn 7 is asked for")
         _kill_the_worker(running, task)

@@ -30,6 +30,9 @@ def test_a_machine_whose_owner_wants_the_gpu_back_stops_unloads_and_waits_to_be_
         model.release()
         stopped = running.wait_state(task, "queued")
         until(lambda: not model.server.memory.look(), "the model has left")
+        until(
+            lambda: "gpu:reclaimed" in running.call("GET", "/api/v1/agents/One")["capabilities"], "the hub has heard it"
+        )
         listed = _agentcom("agents", "ls", *_at(running))
         command = running.submit(command="echo no model needed")
         [done] = running.wait(command)

@@ -118,9 +118,11 @@ def _cut_a_sidecar(folder: Path, count: int) -> None:
 def _one_cut(running: Mesh, disk: PowerDisk, marker: Path) -> None:
     running.start_sidecar("One")
     running.wait_agents("One")
-    task = running.submit(command=f"sleep 0.5; echo run >> {marker}")
+    gate = marker.with_suffix(".go")
+    task = running.submit(command=f"until [ -e {gate} ]; do sleep 0.05; done; echo run >> {marker}")
     running.wait_state(task, "running")
     running.kill(running.hub)
+    gate.touch()  # it ends only now that nobody can take its report
     until(lambda: _is_written_down(disk.place, task), "the report is in the journal")
     disk.cut(running.sidecars["One"])
     disk.unmount()

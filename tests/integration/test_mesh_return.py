@@ -142,7 +142,7 @@ async def test_a_report_that_a_dead_hub_never_acknowledged_is_taken_by_the_next_
 
 
 async def test_a_lost_agent_costs_time_and_no_task(tmp_path: Path) -> None:
-    async with running_hub(tmp_path, heartbeat_s=0.05, lease_s=0.2) as hub:
+    async with running_hub(tmp_path, heartbeat_s=0.5, lease_s=2.0) as hub:
         agent = await join(hub)
         name = await submit(hub)
         await agent.take()

@@ -13,7 +13,7 @@ from tests.support.foreign_agent import ForeignAgent
 from tests.support.postgres import postgres_server
 from tests.support.running_hub import RunningHub, running_hub
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hub.app import Running, start_hub
 from hub.settings import load
 from protocol.clock import Clock
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @dataclass

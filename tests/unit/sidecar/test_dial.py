@@ -1,10 +1,11 @@
 """The promises of one connection to the hub; the refusals over a real socket are in test_link.py."""
 
 import pytest
+from msgspec.structs import replace
 
 from protocol.errors import HubUnreachable, MalformedFrame, ProtocolViolation, VersionMismatch
 from protocol.messages import AnyMessage, Drain, Error, Welcome
-from sidecar.dial import HubRefused, mesh_url, refusal_in, welcome_in
+from sidecar.dial import HubRefused, dead_after_s, mesh_url, refusal_in, welcome_in
 
 WELCOME = Welcome(protocol=1, hub_boot=3, received=0, heartbeat_s=5, lease_s=30)
 
@@ -23,6 +24,15 @@ def test_the_mesh_is_found_below_the_hubs_address(hub_url: str, expected: str) -
 
 def test_a_welcome_may_have_company() -> None:
     assert welcome_in([WELCOME, Drain(on=True, n=1)]) == WELCOME
+
+
+@pytest.mark.parametrize(
+    "heartbeat_s, lease_s, silence_s",
+    [(5, 30, 15), (1, 30, 5), (0.2, 30, 5), (0.5, 3, 1.5), (0.2, 6, 2)],
+    ids=["three heartbeats", "but some seconds", "however fast they are", "of a short lease", "no more than a third"],
+)
+def test_a_hub_is_not_given_up_for_a_moment_of_silence(heartbeat_s: float, lease_s: float, silence_s: float) -> None:
+    assert dead_after_s(replace(WELCOME, heartbeat_s=heartbeat_s, lease_s=lease_s)) == silence_s
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from hub.core.turns import PATIENCE
 from hub.services.health import EndpointHealth
 from hub.services.registry import EndpointExists, Registry
 from hub.store.endpoint_changes import RemoveEndpoint
+from hub.store.rows import at
 from hub.store.sqlite import SqliteStore
 from protocol.endpoint_views import EndpointBody, EndpointPatch
-from protocol.endpoints import EndpointState
+from protocol.endpoints import EndpointReport, EndpointState
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, NotFound
 from protocol.events import Event, EventKind
 from protocol.listing import Listed
@@ -199,3 +200,28 @@ async def test_it_is_shown_how_many_requests_at_a_time_an_endpoint_is_given(gate
     note()
 
     assert shown == [(1, 0), (2, 2), (1, 2)]
+
+
+async def test_nobody_says_that_an_endpoint_is_online_whose_sidecar_is_away() -> None:
+    store = SqliteStore(":memory:")
+    await store.open()
+    fleet, clock = Fleet(), SystemClock()
+    health = EndpointHealth(store, fleet, clock, Random(1))
+    registry = Registry(store, fleet, clock, probe, health)
+    report = EndpointReport(id="ollama", kind=EndpointKind.OLLAMA, url=URL, local=True, models=(ModelReport(name="m"),))
+    agent = fleet.agent("One")
+    agent.host, agent.endpoints, agent.last_seen_ms = "box", (report,), clock.now_ms() + 60_000
+    health.answered(("box", "ollama"), report)
+
+    away = registry.endpoint("ollama")
+    agent.fire("join")
+    there = registry.endpoint("ollama")
+    agent.fire("lose")
+    health.silent(("box", "ollama"), report, "connection refused")
+    gone = registry.endpoint("ollama")
+    await store.close()
+
+    assert (away.state, away.health, away.agents, away.since) == ("down", "unknown", (), at(agent.last_seen_ms))
+    assert away.detail == "its sidecar One is offline"
+    assert (there.state, there.health, there.agents) == ("up", "online", ("One",))
+    assert (gone.state, gone.health) == ("down", "offline"), "that was seen"
