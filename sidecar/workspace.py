@@ -15,71 +15,38 @@ The working directory and its repository belong to the attempt, which may write 
 work only reads the objects in it, and what is delivered is fetched into it and goes from there. Git runs on the files
 within the walls of the attempt (:mod:`sidecar.sandbox`), is always told where repository and tree are, and before git
 of the host reads the repository everything in it that git obeys is set back to ours (:func:`sidecar.cache.tidy`).
+What all of this stands on is ``sidecar/sites.py``; ``sidecar/leaving.py`` gives places back and sweeps.
 
 The branch of an attempt is ``agentcom/<agent>/<what it is about>-<task>-e<epoch>``: the epoch keeps a late attempt from
 ever touching a newer one's branch. The caller is :mod:`sidecar.runner`.
 """
 
 import asyncio
-import errno
-import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
-
-import structlog
 
 from protocol.git import receiving
 from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
-from sidecar.cache import Caches, make_empty, tidy
+from sidecar.cache import make_empty, tidy
 from sidecar.core.outcome import DRAFT
-from sidecar.errors import GitFailed, PushRefused, WorkUnreadable
-from sidecar.folders import claim, is_young, remove_tree, write_afresh
-from sidecar.gate import Gate, Way
-from sidecar.git import Git, checked_address, checked_branch, refusal
-from sidecar.process import Processes
-from sidecar.sight import Sight
+from sidecar.errors import GitFailed, PushRefused
+from sidecar.folders import claim, remove_tree, write_afresh
+from sidecar.gate import Way
+from sidecar.git import checked_address, checked_branch, refusal
+from sidecar.leaving import Leaving
+from sidecar.sites import name_of
 from sidecar.workplace import Workspace as Workspace  # noqa: PLC0414 - it was here first, and is passed on
 
-log = structlog.get_logger(__name__)
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}-e[0-9]+")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-KEPT_S: Final = 7 * 24 * 3600.0
-"""How long a working directory that was kept on purpose survives the sweeps."""
-_ILL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the machine is to blame for."""
-_ENDS: Final = frozenset({".lock", ".kept", ".git", ".cache", ".sight"})
 _AUTHOR: Final = re.compile(r"[^<>\x00-\x1f]+ <[^<>\s]*>")
 
 
-class Workspaces:
-    """Opens and closes the workspaces of this sidecar.
-
-    Args:
-        root: directory of ours; made if it is not there.
-        processes: starts git.
-        network_env: what git sees besides when it talks to a remote, see :class:`sidecar.git.Git`.
-        gate: knows ways through the hub to the repositories of projects; ``None``: there are none.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        processes: Processes,
-        network_env: Mapping[str, str] = MappingProxyType({}),
-        gate: Gate | None = None,
-    ) -> None:
-        self._gate = gate
-        self._git = Git(processes, network_env)
-        cache, self._work, self._alone = root / "cache", root / "work", root / "alone"
-        for folder in (cache, self._work, self._alone):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._caches, self._sight = Caches(cache, self._git), Sight(self._git)
+class Workspaces(Leaving):
+    """Opens and closes the workspaces of this sidecar."""
 
     async def open(self, attempt: AttemptId, spec: TaskSpec, agent: str, carry: Carry | None = None) -> Workspace:
         """The workspace of a new attempt, at the newest state of the branch that the task names.
@@ -90,7 +57,7 @@ class Workspaces:
         Raises:
             WorkspaceFailed: it could not be made; its subclasses in :mod:`sidecar.errors` tell what to do about it.
         """
-        name = _name(attempt)
+        name = name_of(attempt)
         about = spec.title or spec.prompt or spec.command
         branch = f"agentcom/{slug(agent)}/{slug(about)}-{name}"
         context = spec.context
@@ -227,91 +194,6 @@ class Workspaces:
             return None  # only addresses of that kind come with user and password
         return await self._gate.way(attempt, address)
 
-    async def close(self, workspace: Workspace, *, keep: bool) -> None:
-        """Remove the working directory, unless ``keep``; then it stays for ``KEPT_S`` at least.
-
-        The branch stays in the cache if it has commits that were not pushed. Call it after the work's processes ended.
-        """
-        name = _name(workspace.attempt)
-        try:
-            if keep:
-                self._kept(name).touch(mode=0o600)
-                log.info("workspace_kept", path=str(workspace.path), days=KEPT_S / 86_400)
-                return
-            if not await asyncio.to_thread(remove_tree, workspace.path):
-                log.warning("workspace_left", path=str(workspace.path), next="removed at the next start")
-            if workspace.cache is not None:
-                await self._keep_commits(workspace, workspace.cache)
-            await asyncio.to_thread(remove_tree, workspace.git_dir)
-            self._cache_of(name).unlink(missing_ok=True)
-        finally:
-            self._release(name, workspace.claim)
-
-    async def _keep_commits(self, workspace: Workspace, cache: Path) -> None:
-        """Take into the cache what is nowhere else: the branch, and under ``salvage/`` what it is not on."""
-        await self._restore(workspace)
-        ref, name = f"refs/heads/{workspace.branch}", _name(workspace.attempt)
-        commit = await self._resolve(workspace, ref)
-        known = {workspace.base_commit, workspace.pushed_commit} - {""}
-        async with self._caches.held(cache):
-            if commit and commit not in known:
-                await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
-                log.info("branch_kept", branch=workspace.branch, commit=commit, cache=str(cache))
-            elif there := await self._caches.commit_of(cache, workspace.attempt, ref):
-                await self._caches.run(cache, workspace.attempt, "update-ref", "-d", ref, there)
-            await self._caches.salvage(cache, workspace.attempt, workspace.git_dir, name, known)
-
-    async def sweep(self, held: Collection[AttemptId]) -> int:
-        """Remove what earlier runs of this sidecar left: working directories of attempts that are no longer held.
-
-        What another sidecar on this root works on is spared, and so is what was kept on purpose lately, or is not ours
-        by name. Commits stay in the cache under their branch. Every removal is logged.
-
-        Args:
-            held: attempts that the journal still has.
-        Returns:
-            Number of working directories removed.
-        """
-        spared = {_name(attempt) for attempt in held}
-        removed = 0
-        for path in sorted([*self._work.iterdir(), *self._alone.iterdir()]):
-            name = path.stem if path.suffix in _ENDS else path.name
-            if name in spared or is_young(self._kept(name), KEPT_S):
-                continue
-            if not _NAME.fullmatch(name):
-                log.warning("workspace_unknown", path=str(path), next="left alone")
-                continue
-            fd = claim(self._lock_of(name))
-            if fd is None:
-                continue
-            if path.suffix == ".kept" or (path.suffix == ".cache" and not path.with_suffix(".git").exists()):
-                path.unlink()
-            elif path.suffix not in {".lock", ".cache"}:
-                if path.suffix == ".git":
-                    await self._salvage(path, name)
-                    self._cache_of(name).unlink(missing_ok=True)
-                gone = await asyncio.to_thread(remove_tree, path)
-                removed += gone and path.parent == self._work
-                log.info("workspace_swept", path=str(path), removed=gone)
-            self._release(name, fd)
-        return removed
-
-    async def _salvage(self, git_dir: Path, name: str) -> None:
-        """Take into the cache what an attempt has left whose sidecar died. What cannot be read is lost, and told."""
-        try:
-            cache = Path(self._cache_of(name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return  # a task without a repository: its files are all there is
-        task, _, epoch = name.rpartition("-e")
-        attempt = AttemptId("sweep", 0, task, int(epoch))
-        try:
-            await asyncio.to_thread(tidy, git_dir, cache)
-            async with self._caches.held(cache):
-                await self._caches.take(cache, attempt, git_dir, "+refs/heads/agentcom/*:refs/heads/agentcom/*")
-                await self._caches.salvage(cache, attempt, git_dir, name)
-        except (GitFailed, OSError) as exc:
-            log.warning("branch_lost", repository=str(git_dir), why=str(exc))
-
     async def _open_clone(self, made: Workspace, base: str, carry: Carry | None) -> Workspace:
         attempt, address, cache = made.attempt, made.address, self._caches.of(made.address)
         way = await self._way(attempt, address)
@@ -349,7 +231,7 @@ class Workspaces:
 
     def _take_over(self, carry: Carry, path: Path, git_dir: Path, branch: str) -> bool:
         """Move the files of an earlier attempt on this host, and their repository, to the new attempt."""
-        old = _name(carry.attempt)
+        old = name_of(carry.attempt)
         fd = claim(self._lock_of(old))
         if fd is None:
             return False
@@ -379,71 +261,3 @@ class Workspaces:
         else:
             await self._in(workspace, "update-ref", "-d", "HEAD")
             await self._in(workspace, "read-tree", "--empty")
-
-    async def _resolve(self, workspace: Workspace, ref: str) -> str:
-        """The commit that ``ref`` means in this workspace, empty if none."""
-        return await self._caches.commit_of(workspace.git_dir, workspace.attempt, ref)
-
-    async def _in(
-        self, workspace: Workspace, *arguments: str, stdin: bytes | None = None, index: Path | None = None
-    ) -> str:
-        where = (f"--git-dir={workspace.git_dir}", f"--work-tree={workspace.path}")
-        attempt, cwd, walls = workspace.attempt, workspace.path, workspace.walls
-        return await self._git.run(*where, *arguments, attempt=attempt, cwd=cwd, stdin=stdin, walls=walls, index=index)
-
-    async def _restore(self, workspace: Workspace) -> None:
-        """Have git obey us again, whatever the work has written into the repository."""
-        await asyncio.to_thread(_by_the_work, tidy, workspace.git_dir, workspace.cache)
-
-    async def _look_again(self, workspace: Workspace) -> None:
-        """Have git see every change: its index can be told to take changed files for unchanged ones."""
-        await self._restore(workspace)
-        # Of a git that was killed with the work's processes.
-        await asyncio.to_thread(_by_the_work, remove_tree, workspace.git_dir / "index.lock")
-        await self._sight.rebuild(workspace)
-
-    async def _strangers(self, workspace: Workspace) -> list[str]:
-        """What keeps git out of other repositories in the tree: it would start a git there that obeys them."""
-        listed = (await self._in(workspace, "ls-files", "--stage", "-z")).split("\0")
-        return [
-            f":(top,exclude,literal){entry.partition(chr(9))[2]}" for entry in listed if entry.startswith("160000 ")
-        ]
-
-    async def _status(self, workspace: Workspace) -> set[str]:
-        options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")
-        tree = await self._in(workspace, "status", *options)
-        return {entry[3:] for entry in tree.split("\0") if entry}
-
-    def _kept(self, name: str) -> Path:
-        return self._work / f"{name}.kept"
-
-    def _cache_of(self, name: str) -> Path:
-        return self._alone / f"{name}.cache"
-
-    def _lock_of(self, name: str) -> Path:
-        return self._work / f"{name}.lock"
-
-    def _release(self, name: str, fd: int) -> None:
-        self._lock_of(name).unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _name(attempt: AttemptId) -> str:
-    """Name of the attempt's directories, and the end of its branch."""
-    name = f"{attempt.task}-e{attempt.epoch}"
-    assert _NAME.fullmatch(name), f"task ids are made by the hub and safe in paths, found {name!r}"
-    return name
-
-
-def _by_the_work(do: Callable[..., object], *arguments: object) -> None:
-    """Do something where the work may write; what stops us is what the work has put there, unless the disk is ill.
-
-    Raises:
-        WorkUnreadable: something is in the way.
-    """
-    try:
-        do(*arguments)
-    except OSError as exc:
-        if exc.errno in _ILL:
-            raise GitFailed("tidy", None, str(exc)) from exc
-        raise WorkUnreadable(exc.strerror or str(exc), str(exc.filename or "")) from exc

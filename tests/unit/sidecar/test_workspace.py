@@ -9,8 +9,9 @@ from protocol.errors import WorkspaceFailed
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
 from sidecar.environment import minimal_env
 from sidecar.errors import BranchMissing, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
+from sidecar.leaving import KEPT_S
 from sidecar.process import Processes
-from sidecar.workspace import KEPT_S, Workspace, Workspaces
+from sidecar.workspace import Workspace, Workspaces
 from tests.support.repositories import Remote, git, make_remote
 
 TASK = "01j0000000000000000000000a"
