@@ -20,6 +20,7 @@ from sidecar.executors.transcript import Transcript
 from sidecar.llm.base import ChatMessage
 from sidecar.runner import Runner
 from sidecar.shelf import HubShelf
+from sidecar.shop import Shop
 from sidecar.wip import WipWorkspaces
 from sidecar.workspace import Workspace
 from tests.support.repositories import git, make_remote
@@ -93,7 +94,7 @@ async def bench(tmp_path: Path, keeper: Keeper, shelf: HubShelf) -> AsyncIterato
     depot = HubDepot(lambda: keeper, lambda: "token", patience_s=0.0)
     workspaces = Watching(tmp_path / "work", made.parts.processes)
     parts = dataclasses.replace(made.parts, workspaces=workspaces, shelf=shelf, depot=depot)
-    bench = dataclasses.replace(made, parts=parts, runner=Runner("Arbitrary", 2, parts, made.journal, made.sent))
+    bench = dataclasses.replace(made, parts=parts, runner=Runner("Arbitrary", 2, Shop(parts), made.journal, made.sent))
     yield bench
     await bench.runner.stop()
     await depot.close()
