@@ -17,6 +17,9 @@ GENERATION_2: Final = "checks:2"
 GENERATION_3: Final = "checks:3"
 """Capability of a sidecar that also knows ``no_secrets``, and what a command may check with although it changed."""
 
+GENERATION_4: Final = "checks:4"
+"""Capability of a sidecar that names the checks it has run in every report (:func:`digest_of`)."""
+
 
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
     """What every check may say about itself."""

@@ -34,29 +34,38 @@ class Baselines:
 
     def __init__(self, workspaces: Workspaces, sandbox: Sandbox) -> None:
         self._workspaces, self._sandbox = workspaces, sandbox
-        self._known: OrderedDict[tuple[str, str, str], Tally | None] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str], Tally | float | None] = OrderedDict()
+        """A number: it had not ended after so many seconds."""
 
     async def before(self, workspace: Workspace, room: Path, command: str, timeout_s: float) -> Tally | None:
         """What ``command`` says about its tests at the base of ``workspace``.
 
         Returns:
-            ``None`` without a repository, if it says nothing that is understood, or if it takes too long: then nothing
-            is compared.
+            ``None`` without a repository, if it cannot be run there, or if it says nothing that is understood: then
+            nothing is compared.
+        Raises:
+            TimeoutError: it takes longer; how much longer, nobody knows.
         """
         if not workspace.base_commit:
             return None
         key = workspace.address, workspace.base_commit, command
-        if key not in self._known:
+        known = self._known.get(key)
+        if isinstance(known, float) and timeout_s <= known:
+            raise TimeoutError(f"the tests take longer than {known:g} s")
+        if key not in self._known or isinstance(known, float):
             try:
                 # A room that the work has never seen: what it has put into its own home says nothing about the base.
-                self._known[key] = await self._run(workspace, room / f"base-{token_hex(8)}", command, timeout_s)
-            except (WorkFailed, CannotStart, OSError, tarfile.TarError) as exc:  # TimeoutError is an OSError
+                known = self._known[key] = await self._run(workspace, room / f"base-{token_hex(8)}", command, timeout_s)
+            except TimeoutError:  # it is an OSError, too
+                self._known[key] = timeout_s
+                raise
+            except (WorkFailed, CannotStart, OSError, tarfile.TarError) as exc:
                 log.info("no_baseline", commit=workspace.base_commit, command=command[:200], why=str(exc))
                 return None
         self._known.move_to_end(key)
         while len(self._known) > MOST_KEPT:
             self._known.popitem(last=False)
-        return self._known[key]
+        return known
 
     async def _run(self, workspace: Workspace, folder: Path, command: str, timeout_s: float) -> Tally | None:
         try:

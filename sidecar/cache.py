@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 OWN: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 """Configuration of an attempt's own repository."""
+QUIETLY: Final = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
+"""How commits are fetched on this disk."""
 _HEAD: Final = "refs/agentcom/head"
 HEADS: Final = "refs/remotes/origin/"
 _BRANCHES: Final = "refs/heads/"
@@ -82,8 +84,7 @@ class Caches:
         Raises:
             GitFailed: git could not: something is missing or broken there.
         """
-        quiet = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
-        await self.run(cache, attempt, "fetch", *quiet, "--end-of-options", str(source), *refs)
+        await self.run(cache, attempt, "fetch", *QUIETLY, "--end-of-options", str(source), *refs)
 
     async def salvage(
         self, cache: Path, attempt: AttemptId, git_dir: Path, name: str, known: Collection[str] = ()
@@ -156,15 +157,8 @@ class Caches:
         Only what the remote has is pruned: ``refs/remotes`` and tags. Our own branches are in ``refs/heads``.
         """
         wanted = [f"+refs/heads/*:{HEADS}*", "+refs/tags/*:refs/tags/*", *([] if branch else [f"+HEAD:{_HEAD}"])]
-        quiet = (
-            "--quiet",
-            "--prune",
-            "--no-tags",
-            "--no-recurse-submodules",
-            "--no-write-fetch-head",
-            "--no-auto-maintenance",
-        )
-        command = (f"--git-dir={cache}", "fetch", *quiet, "--end-of-options", way.address if way else address, *wanted)
+        options = (*QUIETLY, "--prune", "--end-of-options")
+        command = (f"--git-dir={cache}", "fetch", *options, way.address if way else address, *wanted)
         outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)
         if outcome.exit_code != 0 and ".lock': File exists" in outcome.output:
             await asyncio.to_thread(_remove_stale_locks, cache)

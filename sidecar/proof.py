@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from protocol.checks import Check
 from protocol.model import Finding
 from sidecar.baseline import Baselines
-from sidecar.changes import changes_of
+from sidecar.changes import changes_of, history_of, marks_of
 from sidecar.checks.base import Ground
 from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Cell, Level, Sandbox
@@ -65,6 +65,8 @@ class Proof:
                 log=log,
                 uncommitted=partial(_alone, first, partial(self._workspaces.uncommitted, workspace)),
                 changes=partial(_alone, first, partial(changes_of, self._workspaces, workspace)),
+                marks=partial(_alone, first, partial(marks_of, self._workspaces, workspace)),
+                history=partial(_alone, first, partial(history_of, self._workspaces, workspace)),
                 before=partial(_alone, first, partial(self._baselines.before, workspace, room)),
                 has_base=bool(workspace.base_commit),
             )

@@ -9,7 +9,7 @@ import platform
 import shutil
 from typing import Final
 
-from protocol.checks import GENERATION_2, GENERATION_3
+from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
@@ -91,6 +91,7 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
     found = {f"executor:{name}" for name in parts.executors} | {
         GENERATION_2,
         GENERATION_3,
+        GENERATION_4,
         PREWARM,
         *settings.capabilities,
     }

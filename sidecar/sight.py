@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from sidecar.cache import OWN
+from sidecar.cache import OWN, QUIETLY
 from sidecar.core.diff import PATCH
 from sidecar.core.judging import STEERING, steers
 from sidecar.folders import remove_tree, write_afresh
@@ -22,6 +22,9 @@ from sidecar.git import Git
 from sidecar.workplace import Workspace
 
 _OTHERS: Final = ("ls-files", "--others", "-z")
+_WORK: Final = "refs/heads/work"
+_EACH: Final = ("--patch", "-m", "--text", "--no-notes", "--no-show-signature", "--format=%w(0,4,4)%B")
+"""How each commit is told: its message indented by four, then what it has changed, as if all files were text."""
 
 
 class Sight:
@@ -52,6 +55,21 @@ class Sight:
         forced = [path for path in delivered if path not in known]
         there, steering = await asyncio.to_thread(_that_count, workspace.path, forced, hidden)
         return patch, tuple(dict.fromkeys([*fresh, *there, *steering]))
+
+    async def history(self, workspace: Workspace) -> str:
+        """What each commit of the work holds that is not in the base: messages (indented by four) and patches.
+
+        They are fetched into the repository of ours, where objects get the names that they deserve.
+
+        Raises:
+            GitFailed: git could not, or there is more than anybody could want to look at.
+        """
+        async with self._opened(workspace):
+            attempt, cwd, here = workspace.attempt, workspace.sight_dir, f"--git-dir={workspace.sight_dir}"
+            source = ("--end-of-options", str(workspace.git_dir), f"+HEAD:{_WORK}")
+            await self._git.run(here, "fetch", *QUIETLY, *source, attempt=attempt, cwd=cwd)
+            commits = (_WORK, "--not", workspace.base_commit, "--")
+            return await self._git.run(here, "log", *PATCH, *_EACH, *commits, attempt=attempt, cwd=cwd)
 
     async def archive(self, workspace: Workspace, file: Path) -> None:
         """Write the files of the base to ``file``, a tar archive.

@@ -118,6 +118,16 @@ class Workspaces(Leaving):
         await self._look_again(workspace)
         return await self._sight.patch(workspace)
 
+    async def history(self, workspace: Workspace) -> str:
+        """What each commit of the work holds that is not in the base, see :meth:`sidecar.sight.Sight.history`.
+
+        Raises:
+            GitFailed: git could not, or there is more than anybody could want to look at.
+        """
+        await self._restore(workspace)
+        head = await self._resolve(workspace, "HEAD") if workspace.base_commit else ""
+        return "" if head in {"", workspace.base_commit} else await self._sight.history(workspace)
+
     async def archive(self, workspace: Workspace, file: Path) -> None:
         """Write the files of the base to ``file``, a tar archive.
 

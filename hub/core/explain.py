@@ -11,7 +11,7 @@ from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
 from protocol.api import HostExplanation
-from protocol.checks import GENERATION_2, GENERATION_3
+from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4
 from protocol.model import Strategy, TaskState
 
 SIDECAR: Final = "agentcom sidecar --hub URL --token-file FILE"
@@ -157,7 +157,7 @@ def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExp
         yield f"pull the model on a host: ollama pull {requirements.model}"
     yield from (
         "upgrade a sidecar: it does not know all checks of the task"
-        if name in {GENERATION_2, GENERATION_3}
+        if name in {GENERATION_2, GENERATION_3, GENERATION_4}
         else f"give an agent the capability: agentcom sidecar --capability {name}"
         for name in requirements.needs
         if f"lacks {name!r}" in texts

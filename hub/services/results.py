@@ -21,6 +21,7 @@ from hub.store.budget_changes import Settle
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
 from hub.store.store import Store
 from protocol import codec, messages
+from protocol.checks import GENERATION_4
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StorageFull, StoreFailed
 from protocol.events import Event, EventKind
@@ -277,6 +278,7 @@ class Results:
             execution_ok=result.execution_ok if result is not None else None,
             verified=result.verified if result is not None else None,
             checks=result.checks if result is not None else "",
+            names_checks=self._names_checks(held),
             ready_ms=ready_ms,
             facts=_facts(report),
             orderly=orderly,
@@ -318,6 +320,10 @@ class Results:
             held.lease_until = self._clock.monotonic()
             self._fleet.take(held)
         _tell(answer, outcome)
+
+    def _names_checks(self, held: Held) -> bool:
+        agent = self._fleet.agents.get(held.agent)
+        return agent is not None and GENERATION_4 in agent.capabilities
 
     def _next(self, held: Held, failure: FailureClass | None, *, is_counted: bool, asks: bool) -> Next:
         if asks:

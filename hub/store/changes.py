@@ -212,6 +212,8 @@ class Finish(Change, frozen=True, kw_only=True):
     step: Step | None = None
     checks: str = ""
     """Digest of the checks that the result is about, if its agent says so: others than the task's do not count."""
+    names_checks: bool = False
+    """Its agent knows how to say so: a result that is verified by checks that it does not name does not count."""
     is_charged: bool = True
     is_refused: bool = False  # its result counts for nothing
     accepts: bool = False

@@ -36,7 +36,8 @@ class Climbing(Verbs):
     """All verbs; those that end and begin attempts know of the ladder."""
 
     async def _finish(self, change: c.Finish) -> c.Finished:
-        if change.checks and (refused := await self._about_other_checks(change)) is not None:
+        is_named = change.checks or (change.names_checks and change.verified)
+        if is_named and (refused := await self._about_other_checks(change)) is not None:
             return replace(await super()._finish(refused), next=refused.next, refused=True)
         if change.ladder is not None:
             await self._write()
@@ -69,7 +70,7 @@ class Climbing(Verbs):
             retries=after.retries,
             infra_failures=after.infra_failures,
             failure=FailureClass.INFRA,
-            reason=f"its agent ran other checks ({change.checks[:12]}) than those of the task ({row[0][:12]})",
+            reason=f"its agent {_ran(change.checks)} those of the task ({row[0][:12]})",
             verified=None,
             is_refused=True,
             ladder=None,
@@ -113,6 +114,10 @@ class Climbing(Verbs):
         rows = await self._rows("attempts", change.task)
         reviews = [records.review(row) for row in await self._rows("reviews", change.task)]
         return replace(claimed, carry=carry_of([records.attempt(row) for row in rows], reviews))
+
+
+def _ran(checks: str) -> str:
+    return f"ran other checks ({checks[:12]}) than" if checks else "does not say whether the checks that it ran are"
 
 
 def _tried(attempts: Sequence[AttemptRow], epoch: int) -> list[Placement]:

@@ -3,7 +3,7 @@
 A check never raises for what it finds: a command that is missing or runs too long is a failed finding that says so.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from protocol.checks import Check
 from protocol.limits import MAX_FINDING_BYTES
 from protocol.model import Finding
 from sidecar.core.diff import Change
+from sidecar.core.marks import Mark
 from sidecar.core.outcome import tail
 from sidecar.core.tallies import Tally
 from sidecar.errors import CannotStart
@@ -32,9 +33,16 @@ _MEANINGS: Final = {
 class Ground:
     """Where a check runs, and how long it may: ``timeout_s`` is what is left for it at most.
 
-    ``uncommitted`` tells the paths with changes that no commit holds, ``changes`` what differs from the commit that the
-    work began from, ``before`` what a test command said there (``None`` if that cannot be known); the first two raise
-    :class:`WorkFailed` if they cannot tell.
+    Attributes:
+        uncommitted: tells the paths with changes that no commit holds.
+        changes: tells what differs from the commit that the work began from.
+        marks: tells what lies at each path that differs.
+        history: tells what the commits of the work have added, each for itself; they are delivered with it.
+        before: tells what a test command said at that commit, ``None`` if it cannot be had; ``TimeoutError``: not in
+            this time.
+        has_base: whether the work began from a commit; else it began with nothing.
+
+    The first four raise :class:`WorkFailed` if they cannot tell.
     """
 
     cell: Cell
@@ -42,9 +50,10 @@ class Ground:
     log: Callable[[str, str], None]
     uncommitted: Callable[[], Awaitable[tuple[str, ...]]]
     changes: Callable[[], Awaitable[tuple[Change, ...]]]
+    marks: Callable[[], Awaitable[Mapping[str, Mark]]]
+    history: Callable[[], Awaitable[tuple[Change, ...]]]
     before: Callable[[str, float], Awaitable[Tally | None]]
     has_base: bool = True
-    """Whether the work began from a commit; else it began with nothing."""
 
 
 def env_of(cell: Cell) -> dict[str, str]:
@@ -95,7 +104,7 @@ async def run_command(check: Check, command: str, ground: Ground) -> tuple[Findi
         name=name_of(check),
         type=kind_of(check),
         passed=passed,
-        detail=f"took longer than {timeout_s:g} s and was ended"
+        detail=f"took longer than {round(timeout_s, 1):g} s and was ended"
         if outcome.timed_out
         else _meaning(outcome.exit_code, check),
         output=tail(outcome.output, MAX_FINDING_BYTES),

@@ -18,7 +18,7 @@ from protocol.model import Finding
 from protocol.tree import Tree
 from sidecar.checks.base import MAX_READ_BYTES, Ground, finding, run_command, time_for
 from sidecar.core.diff import Change, matches
-from sidecar.core.judging import TESTS, Judgement, judge, relied_on, rewritten, tampering
+from sidecar.core.judging import TESTS, Judgement, judge, relied_on, rewritten, tampering, uncompared
 from sidecar.core.stubs import constants
 from sidecar.core.tallies import Tally, tally
 
@@ -44,12 +44,13 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     """Passes if the tests do, no fewer of them than before the work, and the work has not changed what proves it."""
     try:
         early = await _tampering(check, ground)  # before anything of the work runs, and could put it back
+        before = await _before(check, ground)
     except WorkFailed as exc:
         return finding(check, passed=False, detail=str(exc))
-    found, now, judgement = await _run(check, ground)
-    left_s = time_for(check, ground) - found.seconds
+    found, now, judgement = await _run(check, before.left(ground), before)
+    left_s = time_for(check, before.left(ground)) - found.seconds
     if judgement.may_be_flaky and left_s > found.seconds:
-        again, _, second = await _run(check, dataclasses.replace(ground, timeout_s=left_s))
+        again, _, second = await _run(check, dataclasses.replace(ground, timeout_s=left_s), before)
         if second.passed:
             failed = ", ".join(sorted(now.failing)[:_SHOWN]) if now else ""
             found = replace(again, detail=f"flaky: {failed} failed once and passed when run again")
@@ -60,6 +61,30 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     except WorkFailed as exc:
         return replace(found, passed=False, detail=str(exc))
     return _doubted(found, reasons)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Before:
+    """What a test command said before the work: ``is_cut`` if it had not ended in its time; finding out took time."""
+
+    tally: Tally | None
+    is_cut: bool
+    seconds: float
+
+    def left(self, ground: Ground) -> Ground:
+        """The same with the time that is left."""
+        return dataclasses.replace(ground, timeout_s=ground.timeout_s - self.seconds)
+
+
+async def _before(check: CheckTestPasses, ground: Ground) -> _Before:
+    """First, with half of the time: how much of it is left when the work's own tests have run is up to the work."""
+    clock = asyncio.get_running_loop().time
+    began, tally_then, is_cut = clock(), None, False
+    try:
+        tally_then = await ground.before(check.command, min(time_for(check, ground), ground.timeout_s / 2))
+    except TimeoutError:
+        is_cut = True
+    return _Before(tally_then, is_cut, clock() - began)
 
 
 def _doubted(found: Finding, reasons: Sequence[str]) -> Finding:
@@ -97,15 +122,15 @@ def _stubs(root: Path, changes: Sequence[Change]) -> tuple[str, ...]:
     return tuple(found)
 
 
-async def _run(check: CheckTestPasses, ground: Ground) -> tuple[Finding, Tally | None, Judgement]:
+async def _run(check: CheckTestPasses, ground: Ground, before: _Before) -> tuple[Finding, Tally | None, Judgement]:
     """One run of the tests, what it said, and what that is worth."""
     found, said = await run_command(check, check.command, ground)
     now = await asyncio.to_thread(tally, said)
     is_over = found.exit_code is not None and found.exit_code >= 0
     if not is_over or (now is None and found.exit_code != 0):
         return found, now, Judgement(found.passed)
-    left_s = time_for(check, ground) - found.seconds
-    before = await ground.before(check.command, left_s) if left_s > 0 else None
-    judgement = await asyncio.to_thread(judge, check, found.exit_code, now, before)
+    judgement = await asyncio.to_thread(judge, check, found.exit_code, now, before.tally)
+    if before.is_cut and judgement.passed:
+        judgement = uncompared(judgement)
     detail = judgement.detail or found.detail
     return replace(found, passed=judgement.passed, doubtful=judgement.doubtful, detail=detail), now, judgement

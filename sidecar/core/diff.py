@@ -44,11 +44,13 @@ def _files(lines: Iterable[str]) -> Iterator[list[str]]:
     """The lines of each file. Only git's own lines begin so: those of a hunk have a sign before them."""
     held: list[str] = []
     for line in lines:
-        if line.startswith("diff --git ") and held:
-            yield held
-            held = []
-        held.append(line)
-    if held and held[0].startswith("diff --git "):
+        if line.startswith("diff --git "):
+            if held:
+                yield held
+            held = [line]
+        elif held:
+            held.append(line)
+    if held:
         yield held
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from protocol.checks import CheckTestPasses
 from sidecar.core.diff import Change, matches
+from sidecar.core.shadows import GLOBS, shadowed
 from sidecar.core.tallies import Tally
 
 _SHOWN: Final = 5
@@ -41,11 +42,12 @@ _MIXED: Final = ("pyproject.toml", "setup.cfg", "package.json", "Cargo.toml", "M
 _FOREIGN: Final = frozenset({"node_modules", "site-packages"})
 """Folders of installed packages, which hold settings of their own."""
 _ALWAYS: Final = frozenset({"sitecustomize.py", "usercustomize.py"})
-STEERING: Final = tuple(
+_BY_NAME: Final = tuple(
     pattern if "/" in pattern else f"**/{pattern}"
     for pattern in (*SETTINGS, *SHADOWS, *_MIXED)
     if pattern != "*.pth"  # counts only among installed packages; elsewhere it is the name of weights of models
 )
+STEERING: Final = (*_BY_NAME, *GLOBS)
 """Files that count even where git ignores them, as patterns of git; :func:`steers` has the last word."""
 _ABOUT_TESTS: Final = re.compile(
     r"pytest|testpaths|addopts|python_(?:files|classes|functions)|deselect|norecursedirs|unittest|jest|vitest|mocha"
@@ -104,6 +106,13 @@ def judge(check: CheckTestPasses, exit_code: int | None, now: Tally | None, befo
     return Judgement(passed=False, detail=detail, may_be_flaky=0 < len(new) <= FEW)
 
 
+def uncompared(judgement: Judgement) -> Judgement:
+    """The same of a run that passed while the one before the work had not ended when its time was up."""
+    why = "what it said before the work is not known: it had not ended there when its time was up"
+    detail = f"{judgement.detail}; {why}" if judgement.detail else why
+    return Judgement(passed=False, detail=detail, doubtful=True)
+
+
 def _fewer(now: Tally, before: Tally) -> str:
     """How these are other or fewer tests than before the work, empty if they are not."""
     if before.runner != now.runner:
@@ -123,8 +132,10 @@ def steers(path: str, *, is_link: bool) -> bool:
     program of ``node_modules/.bin`` that is no link to a package.
     """
     folders = set(path.split("/")[:-1])
-    if path.endswith("/") or not folders & _FOREIGN:
+    if path.endswith("/"):
         return True
+    if not folders & _FOREIGN:
+        return bool(matches(path, _BY_NAME) or shadowed(path))
     return path.rpartition("/")[2] in _ALWAYS or ("/.bin/" in f"/{path}" and not is_link)
 
 
@@ -141,8 +152,8 @@ def tampering(check: CheckTestPasses, changes: Sequence[Change], *, has_base: bo
 def _reasons(change: Change, command: str, *, has_base: bool) -> Iterator[str]:
     path = change.path
     name = path.rpartition("/")[2]
-    if matches(path, SHADOWS):
-        yield f"{path} decides which tests run, and was {_verb(change)}"
+    if reason := _in_the_way(change, command, has_base=has_base):
+        yield reason
     elif not has_base and (name in _MIXED or matches(path, SETTINGS)):
         return
     elif matches(path, SETTINGS):
@@ -159,6 +170,14 @@ def _reasons(change: Change, command: str, *, has_base: bool) -> Iterator[str]:
         skips = [f"{path}:{number}" for number, line in change.added if _SKIPS.search(line)]
         if skips:
             yield f"tests are left out at {_some(skips)}"
+
+
+def _in_the_way(change: Change, command: str, *, has_base: bool) -> str:
+    """How a change gets in before the runner, empty if it does not."""
+    if matches(change.path, SHADOWS):
+        return f"{change.path} decides which tests run, and was {_verb(change)}"
+    module = shadowed(change.path, command, only_runners=not has_base) if change.is_new else ""
+    return f"{change.path} takes the place of the module {module}, and was added" if module else ""
 
 
 _CHECKING: Final = re.compile(

@@ -94,6 +94,18 @@ async def test_a_report_about_other_checks_than_the_frozen_ones_does_not_count(r
     assert await rows.store.frozen_checks(task_id(1)) == "aa11"
 
 
+async def test_an_agent_that_can_name_the_checks_it_ran_is_not_believed_without(rows: Rows) -> None:
+    await rows.add(new_task(1, checks="aa11"), new_task(2, checks="aa11"), new_task(3), new_task(4, checks="aa11"))
+    for number, checks, verified in ((1, "", True), (2, "aa11", True), (3, "", True), (4, "", None)):
+        epoch = (await rows.claim(number)).epoch
+        await rows.finish(number, epoch, verified=verified, checks=checks, names_checks=True)
+
+    assert await rows.states([1, 2, 3, 4]) == [TaskState.QUEUED, *[TaskState.COMPLETED] * 3]
+    (attempt,) = await rows.store.attempts(task_id(1))
+    assert (attempt.accepted, attempt.failure) == (False, FailureClass.INFRA)
+    assert attempt.reason == "its agent does not say whether the checks that it ran are those of the task (aa11)"
+
+
 async def test_a_result_about_other_checks_is_no_ones_result_also_if_the_task_ends_with_it(rows: Rows) -> None:
     await rows.add(new_task(1, checks="aa11"))
     first = (await rows.claim(1)).epoch

@@ -10,6 +10,7 @@ from protocol.checks import (
     CheckCommandSucceeds,
     CheckDiffLimits,
     CheckNoPlaceholders,
+    CheckNoSecrets,
     CheckProtectedPaths,
     CheckTestPasses,
 )
@@ -49,8 +50,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     bench.journal.close()
 
 
-async def done(bench: Bench, tmp_path: Path, command: str, *more: object, **how: object) -> Report:
+async def done(bench: Bench, tmp_path: Path, command: str, *more: object, number: int = 1, **how: object) -> Report:
     """The report of ``command`` on a repository with one broken function and its tests."""
+    tmp_path.mkdir(exist_ok=True)
     files = {"calc.py": f"{ADD}\ndef twice(a):\n    return 2 * a\n", "test_calc.py": TESTS}
     remote = make_remote(tmp_path, files).path
     check = CheckTestPasses(command=COMMAND, **how)  # type: ignore[arg-type]  # fields of the check by name
@@ -60,7 +62,7 @@ async def done(bench: Bench, tmp_path: Path, command: str, *more: object, **how:
         verification=(check, *more),  # type: ignore[arg-type]  # checks, one and all
         budget=Budget(fix_attempts=0),
     )
-    return await bench.report(spec)
+    return await bench.report(spec, number)
 
 
 async def test_a_repair_is_verified_and_the_tests_are_counted(bench: Bench, tmp_path: Path) -> None:
@@ -94,12 +96,57 @@ CHEATS = {
         f"{FIX}; sed -i 's/return a + b/return 5/' calc.py",
         "add() returns 5 whatever it is given (calc.py:2)",
     ),
+    "is a part of the runner": (
+        "printf 'print(\"Ran 2 tests in 0.001s\\\\n\\\\nOK\"); raise SystemExit\\n' > argparse.py",
+        "argparse.py takes the place of the module argparse, and was added",
+    ),
     "hooks the interpreter": (
         f"{FIX}; echo 'import os' > sitecustomize.py",
         "sitecustomize.py decides which tests run",
     ),
     "forges what the tests were compiled to": (FORGED, "failed before the work, too: test_add"),
 }
+
+
+SPOILS = """printf 'import atexit, pathlib
+def spoil():
+    pathlib.Path(".github").mkdir(exist_ok=True)
+    pathlib.Path(".github/x.yml").write_text("on: push")
+atexit.register(spoil)
+def add(a, b):
+    return a + b
+def twice(a):
+    return 2 * a
+' > calc.py"""
+KEY = f"ghp_{'a1B2' * 9}"
+
+
+async def test_what_a_check_writes_is_looked_at_too(bench: Bench, tmp_path: Path) -> None:
+    report = await done(bench, tmp_path, SPOILS, CheckProtectedPaths(paths=(".github/**",)))
+    tests, protected = report.result.report
+
+    assert (tests.passed, report.result.verified) == (True, False)
+    assert protected.detail == ".github/x.yml is protected by '.github/**'"
+
+
+async def test_what_another_check_rewrites_was_not_tested(bench: Bench, tmp_path: Path) -> None:
+    rewrites = CheckCommandSucceeds(command="echo 'def add(a, b): return 5' > calc.py", name="rewrites")
+    report = await done(bench, tmp_path, FIX, rewrites)
+    tests, _ = report.result.report
+
+    assert report.result.verified is False
+    assert not tests.passed
+    assert tests.exit_code == 1
+
+
+async def test_a_key_in_a_commit_that_a_later_one_takes_back_is_found(bench: Bench, tmp_path: Path) -> None:
+    commit = "git -c user.name=x -c user.email=x@example.org commit -qm x"
+    commits = f"echo {KEY} > key; git add key; {commit}; git rm -q key; {commit}"
+    report = await done(bench, tmp_path, f"{FIX}; {commits}", CheckNoSecrets())
+
+    assert report.result.report[1].detail.startswith("key: a secret, or what looks like one, in a commit of the work")
+    clean = await done(bench, tmp_path / "again", FIX, CheckNoSecrets(), number=2)
+    assert clean.result.verified is True, clean.result.report
 
 
 @pytest.mark.parametrize("cheat", CHEATS)

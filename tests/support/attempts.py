@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision, Usage
+from sidecar.changes import mark_all
 from sidecar.checks.base import Ground
 from sidecar.core.diff import Change
+from sidecar.core.marks import Mark
 from sidecar.core.tallies import Tally
 from sidecar.environment import minimal_env
 from sidecar.executors.base import Work
@@ -29,7 +31,8 @@ class Bench:
     spent: list[Usage] = field(default_factory=list)
     changed: tuple[str, ...] = ()
     change: tuple[Change, ...] = ()
-    tally_before: Tally | None = None
+    commits: tuple[Change, ...] = ()
+    tally_before: Tally | type[TimeoutError] | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def log(self, stream: str, text: str) -> None:
@@ -62,13 +65,36 @@ class Bench:
         """What the owner of the workspace says has changed since the base."""
         return self.change
 
+    async def marks(self) -> dict[str, Mark]:
+        """What lies in the workspace."""
+        return mark_all(
+            self.workspace,
+            "",
+            [str(path.relative_to(self.workspace)) for path in self.workspace.rglob("*") if not path.is_dir()],
+        )
+
+    async def history(self) -> tuple[Change, ...]:
+        """What the commits of the work have added."""
+        return self.commits
+
     async def before(self, _command: str, _timeout_s: float) -> Tally | None:
         """What the tests said at the base."""
+        if isinstance(self.tally_before, type):
+            raise self.tally_before
         return self.tally_before
 
     def ground(self, timeout_s: float = 20.0) -> Ground:
         """Where a check runs."""
-        return Ground(self.cell, timeout_s, self.log, self.uncommitted, self.changes, self.before)
+        return Ground(
+            cell=self.cell,
+            timeout_s=timeout_s,
+            log=self.log,
+            uncommitted=self.uncommitted,
+            changes=self.changes,
+            marks=self.marks,
+            history=self.history,
+            before=self.before,
+        )
 
     def work(
         self,

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
-from sidecar.changes import changes_of
+from sidecar.changes import changes_of, history_of, marks_of
+from sidecar.core.marks import differing
 from sidecar.environment import minimal_env
-from sidecar.errors import WorkUnreadable, failure_of
+from sidecar.errors import GitFailed, WorkUnreadable, failure_of
 from sidecar.folders import remove_tree
 from sidecar.process import Processes
 from sidecar.workspace import Workspace, Workspaces
@@ -116,6 +117,36 @@ async def test_ignored_files_count_if_they_steer_tests_or_are_delivered(workspac
     assert found == [".venv/lib/site-packages/sitecustomize.py", "deep/conftest.py", "forced.log"]
 
 
+async def test_what_any_commit_of_the_work_has_added_is_seen(workspaces: Workspaces, remote: Remote) -> None:
+    work = await opened(workspaces, remote)
+    assert await history_of(workspaces, work) == ()
+    (work.path / "a.py").write_text("key = 'one'\n")
+    (work.path / "data").write_bytes(b"k\0e\0y\0")
+    git(work.path, "add", "--all")
+    git(work.path, "commit", "--message=Add it\n\ndiff --git a/x b/x\n+key")
+    git(work.path, "revert", "--no-edit", "HEAD")
+    said = {change.path: [line for _, line in change.added] for change in await history_of(workspaces, work)}
+    added = {change.path: change.added for change in await history_of(workspaces, work) if change.is_new}
+
+    assert [line.strip() for line in said.pop("the message")][-4:] == ["Add it", "", "diff --git a/x b/x", "+key"]
+    assert added == {"data": ((1, "k\0e\0y\0"),)}
+    assert set(said) == {"a.py", "data"}
+    assert not work.sight_dir.exists()
+
+
+async def test_no_object_of_the_work_hides_what_a_commit_has_added(workspaces: Workspaces, remote: Remote) -> None:
+    """A forged object would not be delivered, either."""
+    work = await opened(workspaces, remote)
+    (work.path / "a.py").write_text("key = 'one'\n")
+    git(work.path, "commit", "--all", "--message=Add it")
+    name = git(work.path, "rev-parse", "HEAD:a.py")
+    forged = work.git_dir / "objects" / name[:2] / name[2:]
+    forged.chmod(0o600)
+    forged.write_bytes(zlib.compress(b"blob 12\0key = 'two'\n"))
+    with pytest.raises(GitFailed):
+        await history_of(workspaces, work)
+
+
 async def test_what_the_work_commits_without_a_repository_is_new(workspaces: Workspaces) -> None:
     work = await workspaces.open(ATTEMPT, TaskSpec(title="x"), "agent")
     (work.path / "a.py").write_text("# TODO\n")
@@ -147,6 +178,26 @@ async def test_files_that_a_sparse_checkout_leaves_out_are_not_deleted(workspace
 
     assert await workspaces.commit(work, "Work", "agent")
     assert git(work.path, "ls-tree", "--name-only", "HEAD") == ".gitignore\na.py\ntest_a.py"
+
+
+async def test_any_file_that_changes_is_another_one(workspaces: Workspaces, remote: Remote) -> None:
+    work = await opened(workspaces, remote)
+    with (work.path / "large").open("wb") as file:
+        file.truncate(17 << 20)
+    for name in ("text", "a\nb"):
+        (work.path / name).write_text("one")
+    (work.path / "link").symlink_to("one")
+    before = await marks_of(workspaces, work)
+    assert differing(before, await marks_of(workspaces, work)) == ()
+
+    (work.path / "large").write_bytes(b"x" * (17 << 20))
+    for name in ("text", "a\nb", "a.py"):
+        (work.path / name).write_text("two")
+    (work.path / "link").unlink()
+    (work.path / "link").symlink_to("two")
+    (work.path / "junit.xml").write_text("one")
+
+    assert differing(before, await marks_of(workspaces, work)) == ("a\nb", "a.py", "large", "link", "text")
 
 
 async def test_what_the_work_puts_in_our_way_is_its_own_failure(workspaces: Workspaces, remote: Remote) -> None:

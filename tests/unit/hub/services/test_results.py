@@ -22,7 +22,7 @@ from hub.services.sweeper import Sweeper
 from hub.store.budget_changes import BudgetRow, PutBudget
 from hub.store.changes import Finish, Record
 from hub.store.sqlite import SqliteStore
-from protocol.checks import Check, CheckFileExists, digest_of
+from protocol.checks import GENERATION_4, Check, CheckFileExists, digest_of
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
@@ -262,6 +262,21 @@ async def test_only_a_report_about_the_checks_of_the_task_teaches(mesh: Mesh, *,
     await mesh.settle()
 
     assert len(mesh.checked) == are_its
+
+
+@pytest.mark.parametrize("can_name", [True, False])
+async def test_who_can_name_its_checks_has_to_and_an_older_sidecar_is_believed(mesh: Mesh, *, can_name: bool) -> None:
+    task = await mesh.submit(CheckFileExists(path="x"))
+    await mesh.settle()
+    if can_name:
+        mesh.fleet.agents["a"].capabilities |= {GENERATION_4}
+    result = TaskResult(execution_ok=True, verified=True)
+    report = Report(attempt=AttemptId("a", 1, task, 1), state=AttemptState.PASSED, result=result)
+
+    mesh.results.take("a", report, lambda _error: None, accepts=True)
+    await mesh.settle()
+
+    assert ((await mesh.state(task))[0] is TaskState.COMPLETED) is not can_name
 
 
 @pytest.mark.parametrize("is_late", [False, True])

@@ -127,6 +127,7 @@ CHANGES = (
 )
 async def test_a_change_is_judged(bench: Bench, wanted: Check, detail: str) -> None:
     bench.change = CHANGES
+    (bench.workspace / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x01\x02\x03")
     found = await check(bench, wanted)
 
     assert found.passed is (not detail)
@@ -141,6 +142,84 @@ async def test_secrets_in_added_lines_are_found_and_told_nobody(bench: Bench) ->
 
     assert (found.passed, ignored.passed) == (False, True)
     assert found.detail == "a.py:2: a secret, or what looks like one; k.pem:1: a secret, or what looks like one"
+
+
+TOKEN = f"ghp_{'a1B2' * 9}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"x = '{TOKEN}'\0".encode(),
+        f"x = '{TOKEN[:9]}\0{TOKEN[9:]}'".encode(),
+        f"x = '{TOKEN}'\n".encode("utf-16"),
+        b"#" * (2 << 20) + f"\n{TOKEN}".encode(),
+    ],
+    ids=["a NUL behind it", "a NUL in it", "UTF-16", "a large file"],
+)
+async def test_a_secret_in_a_file_that_is_no_text_is_found(bench: Bench, content: bytes) -> None:
+    (bench.workspace / "data").write_bytes(content)
+    bench.change = (Change("data", is_new=True, is_opaque=True),)
+
+    assert (await check(bench, CheckNoSecrets())).detail == "data: a secret, or what looks like one"
+    assert (await check(bench, CheckNoSecrets(ignore=("data",)))).passed
+
+
+async def test_what_nobody_can_look_into_is_not_free_of_secrets(bench: Bench) -> None:
+    (bench.workspace / "own").mkdir()
+    with (bench.workspace / "huge").open("wb") as file:
+        file.truncate((32 << 20) + 1)
+    (bench.workspace / "link").symlink_to("nowhere")
+    (bench.workspace / "told").symlink_to(f"https://me:{TOKEN}@example.org")
+    bench.change = tuple(Change(path, is_new=True, is_opaque=True) for path in ("own/", "huge", "link", "told", "a\nb"))
+    found = await check(bench, CheckNoSecrets())
+
+    assert not found.passed
+    assert "'own/' is no regular file: nobody can look into it" in found.detail
+    assert "'huge' holds more than 32 MiB: nobody can look into it" in found.detail
+    assert "told: a secret" in found.detail
+    assert "link:" not in found.detail
+
+
+async def test_a_secret_in_an_earlier_commit_of_the_work_is_found(bench: Bench) -> None:
+    bench.change = (Change("a.py", ((1, "x = 1"),)),)
+    bench.commits = (Change("a.py", ((1, f"x = '{TOKEN}'"),)), Change("a.py", ((1, "x = 1"),), (f"x = '{TOKEN}'",)))
+    found = await check(bench, CheckNoSecrets())
+
+    assert found.detail.startswith("a.py: a secret, or what looks like one, in a commit of the work")
+    assert (await check(bench, CheckNoSecrets(ignore=("*.py",)))).passed
+
+
+@pytest.mark.parametrize(
+    "path, content, detail",
+    [
+        ("a.py", b"x = 1\n# TODO\n\0", "a.py:2: TODO"),
+        ("notes.md", "one\nTODO: zwölf\n".encode("utf-16"), "notes.md:2: TODO"),
+        ("a.py", bytes(range(256)), "a.py is no text"),
+        ("logo.png", bytes(range(256)) + b"TODO", ""),
+        ("a.py", b"x = 1\n\0", ""),
+    ],
+)
+async def test_work_that_is_put_off_is_found_also_in_what_git_takes_for_no_text(
+    bench: Bench, path: str, content: bytes, detail: str
+) -> None:
+    (bench.workspace / path).write_bytes(content)
+    bench.change = (Change(path, is_new=True, is_opaque=True),)
+    found = await check(bench, CheckNoPlaceholders())
+
+    assert (found.passed, found.detail) == (not detail, detail)
+
+
+async def test_tests_that_could_not_be_compared_leave_a_doubt(bench: Bench) -> None:
+    bench.tally_before = TimeoutError
+    found = await check(bench, CheckTestPasses(command="echo '2 passed in 0.1s'"))
+    silent = await check(bench, CheckTestPasses(command="true"))
+    failed = await check(bench, CheckTestPasses(command="echo '1 failed in 0.1s'; exit 1"))
+
+    assert (found.passed, found.doubtful) == (False, True)
+    assert found.detail.startswith("pytest: 2 passed; what it said before the work is not known")
+    assert (silent.passed, silent.doubtful) == (False, True)
+    assert (failed.passed, failed.doubtful) == (False, False)
 
 
 def failing_once(bench: Bench) -> str:

@@ -89,6 +89,36 @@ def test_what_the_work_does_to_its_own_tests_is_told(change: Change, reason: str
     assert reason is None or reason in found[0]
 
 
+@pytest.mark.parametrize(
+    "path, module",
+    [
+        ("pytest/__main__.py", "pytest"),
+        ("pytest/__init__.py", "pytest"),
+        ("pluggy/__init__.py", "pluggy"),
+        ("iniconfig.py", "iniconfig"),
+        ("argparse.py", "argparse"),
+        ("logging/__init__.py", "logging"),
+        ("_json.cpython-311-x86_64-linux-gnu.so", "_json"),
+        ("tests/argparse.py", "argparse"),
+        ("src/typing.pyc", "typing"),
+        ("deep/tests/random.py", "random"),
+        ("calc/types.py", ""),
+        ("calc.py", ""),
+        ("test/__init__.py", ""),
+        ("coverage/lcov.info", ""),
+        ("logging/readme.md", ""),
+    ],
+)
+def test_a_new_file_may_not_take_the_place_of_what_the_runner_imports(path: str, module: str) -> None:
+    check = CheckTestPasses(command="python -m pytest -q ./deep/tests/test_x.py::test_y")
+    found = tampering(check, [Change(path, is_new=True)])
+
+    assert found == ((f"{path} takes the place of the module {module}, and was added",) if module else ())
+    assert tampering(check, [Change(path)]) == (), "what was there before the work is the project's own"
+    is_runner = module in {"pytest", "pluggy", "iniconfig"}
+    assert len(tampering(check, [Change(path, is_new=True)], has_base=False)) == is_runner
+
+
 def test_a_program_that_the_command_names_is_part_of_the_test_unless_the_work_has_made_it() -> None:
     check = CheckTestPasses(command="sh check.sh")
     edited = Change("check.sh", ((1, "exit 0"),), ("exit 1",))
@@ -118,6 +148,10 @@ def test_what_may_be_edited_is_left_out() -> None:
         ("node_modules/.bin/jest", True, False),
         ("node_modules/.bin/jest", False, True),
         ("unittest/", False, True),
+        ("argparse.py", False, True),
+        ("pluggy/__init__.py", False, True),
+        ("settings.py", False, False),
+        ("tests/helper.py", False, False),
     ],
 )
 def test_ignored_files_steer_tests_unless_they_come_with_packages(path: str, is_link: bool, counts: bool) -> None:

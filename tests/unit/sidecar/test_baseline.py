@@ -1,0 +1,38 @@
+"""What a test command said before the work is compared, or it is known why it is not."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from protocol.model import AttemptId, Context, TaskSpec
+from sidecar.baseline import Baselines
+from sidecar.core.tallies import Tally
+from sidecar.environment import minimal_env
+from sidecar.process import Processes
+from sidecar.sandbox.cell import Level, Sandbox
+from sidecar.sandbox.policy import Rules
+from sidecar.workspace import Workspaces
+from tests.support.repositories import make_remote
+
+ATTEMPT = AttemptId("sidecar", 1, "01j0000000000000000000000a", 1)
+
+
+async def test_a_base_whose_time_was_up_is_no_base_that_says_nothing(tmp_path: Path) -> None:
+    processes = Processes(base_env=minimal_env(os.environ, home=tmp_path), grace_s=0.2)
+    workspaces = Workspaces(tmp_path / "state", processes)
+    baselines = Baselines(workspaces, Sandbox(processes, tmp_path, Rules(), Level.UNSAFE))
+    spec = TaskSpec(title="x", context=Context(repo=str(make_remote(tmp_path, {"a": "x"}).path)))
+    work, room = await workspaces.open(ATTEMPT, spec, "agent"), tmp_path / "room"
+    room.mkdir()
+    go = tmp_path / "go"
+    command = f"test -e {go} || sleep 600; echo '2 passed in 0.1s'"
+
+    with pytest.raises(TimeoutError):
+        await baselines.before(work, room, command, 0.3)
+    go.touch()
+    with pytest.raises(TimeoutError, match=r"take longer than 0\.3 s"):
+        await baselines.before(work, room, command, 0.3)
+    assert await baselines.before(work, room, command, 60.0) == Tally("pytest", 2)
+    assert await baselines.before(work, room, command, 0.3) == Tally("pytest", 2)
+    assert await baselines.before(work, room, "true", 60.0) is None
