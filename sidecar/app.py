@@ -29,6 +29,7 @@ from protocol.ids import NAME
 from protocol.redaction import Redactor
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
+from sidecar.core.programs import AgentProgram, usual
 from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.environment import minimal_env
@@ -229,8 +230,18 @@ def _parts(
     workspaces = WipWorkspaces(folder, processes, access, gate)
     sandbox = Sandbox(processes, folder, _rules(settings))
     passages = Passages(settings.endpoints or (), settings.sandbox_endpoints, leases.check)
-    shop, scratch = executors(endpoints), folder / "scratch"
+    shop, scratch = executors(endpoints, _programs(settings, processes.path)), folder / "scratch"
     return Parts(processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept, passages=passages)
+
+
+def _programs(settings: Settings, path: str) -> list[AgentProgram]:
+    """The coding agents whose programs are here."""
+    listed = usual() if settings.agents is None else settings.agents
+    found = [program for program in listed if shutil.which(program.command[0], path=path)]
+    for program in settings.agents or ():
+        if program not in found:
+            log.warning("agent_not_found", agent=program.name, program=program.command[0], next="it is not offered")
+    return found
 
 
 def _rules(settings: Settings) -> Rules:

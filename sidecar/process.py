@@ -141,7 +141,7 @@ class Processes:
         env: Mapping[str, str] = _NOTHING,
         timeout_s: float | None = None,
         on_output: OnOutput | None = None,
-        stdin: bytes | None = None,
+        stdin: bytes | int | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         fds: tuple[int, ...] = (),
     ) -> ProcessOutcome:
@@ -155,7 +155,7 @@ class Processes:
             attempt: whose process it is; its facts go into the environment as ``AGENTCOM_*``.
             env: added to the base environment.
             on_output: gets ``("stdout" | "stderr", text)`` as it arrives; what it raises ends the run.
-            stdin: all that the program can read; nothing if not given.
+            stdin: all that the program can read, or a descriptor of ours that it reads from; nothing if not given.
             max_output_bytes: how much of the output's tail is kept.
             fds: descriptors of ours that the program gets.
         Raises:
@@ -243,7 +243,7 @@ class Processes:
         attempt: AttemptId,
         cwd: Path,
         env: Mapping[str, str],
-        stdin: bytes | None,
+        stdin: bytes | int | None,
         tail: Tail,
         on_output: OnOutput | None,
         fds: tuple[int, ...],
@@ -260,7 +260,9 @@ class Processes:
         }
         with contextlib.ExitStack() as stack:
             source: IO[bytes] | int = subprocess.DEVNULL
-            if stdin is not None:
+            if isinstance(stdin, int):
+                source = stdin
+            elif stdin is not None:
                 # A file, not a pipe: nobody has to feed it, and a program that does not read it costs nothing.
                 source = stack.enter_context(tempfile.TemporaryFile())
                 source.write(stdin)

@@ -6,6 +6,7 @@ import pytest
 
 from protocol.errors import BadInput
 from protocol.model import EndpointKind
+from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
 from sidecar.settings import Settings, default_state_dir, effective, load, ollama_url
 
@@ -165,6 +166,38 @@ def test_listed_endpoints_are_all_there_are(tmp_path: Path) -> None:
     ],
 )
 def test_endpoints_that_cannot_work_are_refused(tmp_path: Path, text: str, path: str) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(text)
+
+    assert path in problems({"token": "acm_x"}, {}, file)
+
+
+def test_coding_agents_are_listed_in_the_file_or_left_to_be_found(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(
+        '[[agents]]\nname = "opencode"\n[[agents]]\nname = "mine"\ncommand = ["m", "-x"]\nenv = {A = "1"}\n'
+    )
+    settings, origins = load({"token": "acm_x"}, ENV, str(file))
+    shown = {line.name: line.value for line in effective(settings, origins)}
+
+    assert settings.agents == (AgentProgram("opencode"), AgentProgram("mine", ("m", "-x"), env={"A": "1"}))
+    assert (shown["agents"], origins["agents"]) == ("opencode (opencode acp), mine (m -x)", str(file))
+    assert load({"token": "acm_x"}, ENV)[0].agents is None
+    file.write_text("agents = []\n")
+    assert load({"token": "acm_x"}, ENV, str(file))[0].agents == ()
+
+
+@pytest.mark.parametrize(
+    "text, path",
+    [
+        ("agents = 5", "agents"),
+        ('[[agents]]\nname = "mine"\n', "agents[0].command"),
+        ('[[agents]]\nname = "codex"\ndenies = ["all"]\n', "agents[0].denies"),
+        ('[[agents]]\nname = "codex"\nkey = "x"\n', "agents[0].key"),
+        ('[[agents]]\nname = "codex"\n' * 2, "agents"),
+    ],
+)
+def test_coding_agents_that_cannot_work_are_refused(tmp_path: Path, text: str, path: str) -> None:
     file = tmp_path / "sidecar.toml"
     file.write_text(text)
 
