@@ -5,6 +5,8 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
     WorkFailed
     ├── UploadFailed            a file could not be kept
     ├── CannotStart             a program could not be started at all
+    ├── DiskQuota               it has taken more of the disk than an attempt may
+    ├── DiskFull                the disk is nearly full, and it had taken most of it
     ├── EndpointDown
     │   ├── EndpointBusy
     │   │   └── ServerFull      a server of ours takes no more requests for now; whoever waits gets a turn
@@ -76,6 +78,32 @@ class SandboxFailed(WorkFailed):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the sandbox of this host failed, so nothing was run: {reason}")
+
+
+class DiskQuota(WorkFailed):
+    """The files of the attempt take more of the disk than an attempt may take here: its own doing."""
+
+    code = "disk_quota"
+
+    def __init__(self, most_bytes: int, why: str = "") -> None:
+        self.most_bytes, self.why = most_bytes, why
+        super().__init__(
+            f"{why or 'its files take too much of the disk'}: at most {most_bytes >> 20:,} MiB are allowed for an "
+            "attempt here; the owner of the machine can change that (sandbox_disk_mb)"
+        )
+
+
+class DiskFull(WorkFailed):
+    """The disk of this host is nearly full, and of all attempts this one has taken most of it."""
+
+    code = "disk_full"
+
+    def __init__(self, free_bytes: int, taken_bytes: int) -> None:
+        self.free_bytes, self.taken_bytes = free_bytes, taken_bytes
+        super().__init__(
+            f"the disk of this machine has {free_bytes >> 20:,} MiB left, and of all attempts here this one has taken "
+            f"most of it: {taken_bytes >> 20:,} MiB"
+        )
 
 
 class UploadFailed(WorkFailed):
@@ -356,6 +384,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     EndpointDown: FailureClass.QUOTA,
     ModelFailed: FailureClass.AGENT,
     WorkUnreadable: FailureClass.AGENT,
+    DiskQuota: FailureClass.AGENT,
     BudgetSpent: FailureClass.BUDGET,
     Unpriced: FailureClass.BUDGET,
     AgentUnmetered: FailureClass.BUDGET,

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Final, TypeVar
@@ -283,6 +284,14 @@ class Processes:
     def owns(self, pid: int) -> bool:
         """Whether a process belongs to an attempt of ours, whichever."""
         return search.tag(pid) in self._tags if self._tags else pid in self._children
+
+    def finder(self, attempt: AttemptId) -> Callable[[], list[int]]:
+        """Finds the processes of an attempt when it is called, in any thread: it takes some milliseconds."""
+        runs = {child.pid for child in self._children.values() if child.attempt == attempt}
+        marks = (search.attempt_mark(cookie(attempt)), search.run_mark(f"{self._mark}."))
+        tags = self._tags_of(attempt) if attempt in self._tagged else ()
+        sessions = runs | self._sessions_left(attempt)
+        return partial(search.find, sessions=sessions, marks=marks, tags=tags, since=self._since)
 
     def _tags_of(self, attempt: AttemptId) -> range:
         """The numbers of an attempt, one a run, which everything carries that descends from it."""

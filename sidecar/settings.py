@@ -77,6 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             which adds the key. Needs bubblewrap.
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
+        sandbox_disk_mb: MiB of disk that the files of an attempt may take; 0 is a quarter of what the disk holds.
         cache_mb: what the caches of repositories may take together, in MiB; 0: any amount.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
         check_s: seconds between two looks at them.
@@ -102,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_endpoints: tuple[str, ...] = ()
     sandbox_memory_mb: int = 0
     sandbox_processes: int = 4_096
+    sandbox_disk_mb: int = 0
     cache_mb: int = 20_480
     sandbox_cpus: float = 0.0
     check_s: float = CHECK_S
@@ -317,8 +319,13 @@ def _sandbox_problems(settings: Settings) -> Iterator[Problem]:
                 "sandbox_domains", f"{name[:100]!r} is no name like example.org, *.example.org or example.org:8443"
             )
     yield from _opened_problems(settings)
-    if settings.sandbox_memory_mb and settings.sandbox_memory_mb < LEAST_WORK_MB:
-        yield Problem("sandbox_memory_mb", f"{settings.sandbox_memory_mb}; 0 or at least {LEAST_WORK_MB} MiB")
+    yield from _limit_problems(settings)
+
+
+def _limit_problems(settings: Settings) -> Iterator[Problem]:
+    for name in ("sandbox_memory_mb", "sandbox_disk_mb"):
+        if 0 != (wanted_mb := getattr(settings, name)) < LEAST_WORK_MB:
+            yield Problem(name, f"{wanted_mb}; 0 or at least {LEAST_WORK_MB} MiB")
     if settings.sandbox_processes < LEAST_PROCESSES:
         yield Problem("sandbox_processes", f"{settings.sandbox_processes}; at least {LEAST_PROCESSES}")
     if not (settings.sandbox_cpus == 0 or settings.sandbox_cpus >= LEAST_CPUS):

@@ -292,6 +292,7 @@ def test_every_setting_of_the_sandbox_that_makes_no_sense_is_named(tmp_path: Pat
         "sandbox_write": (str(token),),
         "sandbox_memory_mb": "1",
         "sandbox_processes": "2",
+        "sandbox_disk_mb": "63",
         "sandbox_cpus": "0.001",
         "sandbox_domains": ("*",),
         "sandbox_endpoints": ("nowhere",),
