@@ -178,7 +178,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate),
         ),
-        sessions=Sessions(clock),
+        sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,
         settings=WebSettings(
             origins=frozenset(settings.origins),

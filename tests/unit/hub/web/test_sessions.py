@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 from hub.web.sessions import MAX_KEPT, SESSION_S, TICKET_S, Sessions
 
@@ -75,3 +76,41 @@ def test_real_secrets_differ_and_are_long() -> None:
 
     assert len({sessions.open("t") for _ in range(10)}) == 10
     assert len(sessions.open("t")) >= 43
+
+
+def test_a_session_outlives_the_hub_and_what_is_on_disk_opens_nothing(tmp_path: Path) -> None:
+    path, clock = tmp_path / "sessions.json", HandClock()
+    before = Sessions(clock, path=path)
+    kept, closed, ticket = before.open("t1"), before.open("t2"), before.issue_ticket("t3")
+    before.close(closed)
+    after = Sessions(clock, path=path)
+
+    assert after.token(kept) == "t1"
+    assert after.token(closed) is None
+    assert after.redeem(ticket) is None
+    assert kept not in path.read_text("utf-8")
+    assert path.stat().st_mode & 0o777 == 0o600
+    clock.now += SESSION_S
+    assert Sessions(clock, path=path).token(kept) is None
+
+
+def test_a_file_that_is_broken_logs_browsers_out_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.json"
+    path.write_text('{"x": ["t1"', "utf-8")
+    sessions = Sessions(HandClock(), path=path)
+
+    assert sessions.token("x") is None
+    assert sessions.token(sessions.open("t1")) == "t1"
+
+
+def test_where_nothing_can_be_kept_a_closed_session_stays_closed(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "sessions.json"
+    path.parent.mkdir()
+    sessions = Sessions(HandClock(), path=path)
+    session = sessions.open("t1")
+    path.unlink()
+    path.parent.rmdir()  # nobody can write there, not even root
+    sessions.close(session)
+
+    assert sessions.token(session) is None
+    assert Sessions(HandClock(), path=path).token(session) is None
