@@ -135,10 +135,11 @@ class Insight:
         states: frozenset[TaskState] = frozenset(),
         agent: str = "",
         label: tuple[str, str] | None = None,
+        words: str = "",
         cursor: str | None = None,
         limit: int = 50,
     ) -> TaskList:
-        """A page of tasks, newest first.
+        """A page of tasks, newest first; ``words`` stand in the title or the id.
 
         Raises:
             BadInput: the cursor is not one of ours.
@@ -147,7 +148,7 @@ class Insight:
             raise BadInput(
                 [Problem("cursor", "not a cursor of this list; take next_cursor of the page before")], "query"
             )
-        query = TaskQuery(states=states, agent=agent, label=label, before=cursor, limit=limit + 1)
+        query = TaskQuery(states=states, agent=agent, label=label, words=words, before=cursor, limit=limit + 1)
         found = await self._store.tasks(query)
         page = found[:limit]
         return TaskList(

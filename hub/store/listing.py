@@ -36,7 +36,7 @@ def pages(query: TaskQuery, queued: int) -> list[Page]:
         queued: about how many tasks are queued.
     """
     label = json.dumps(dict([query.label]))[1:-1] if query.label else None
-    rest = (query.agent or None, label, query.limit)
+    rest = (query.agent or None, label, query.limit, query.words.lower() or None)
     if not query.states or query.states == frozenset(TaskState):
         return [Page("list_tasks", (query.before, None, *rest))]
     before = query.before or _LAST

@@ -129,13 +129,17 @@ class Cursor(Struct, frozen=True, kw_only=True):
 
 
 class TaskQuery(Struct, frozen=True, kw_only=True):
-    """Which tasks, newest first; ``before`` is the id where the last page ended."""
+    """Which tasks, newest first; ``before`` is the id where the last page ended.
+
+    ``words`` stand in the title or the id, in letters of any size.
+    """
 
     states: frozenset[TaskState] = frozenset()
     agent: str = ""
     label: tuple[str, str] | None = None
     before: str | None = None
     limit: int = 50
+    words: str = ""
 
 
 class Start(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from protocol.model import TaskSpec, TaskState
 
 _KEY_HEADER: Final = "Idempotency-Key"
 _SHOWN_PROBLEMS: Final = 1_000
+MAX_SEARCH_CHARS: Final = 200
 
 
 class TaskBatch(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +119,7 @@ async def index(request: web.Request) -> web.StreamResponse:
         states=frozenset(TaskState(state) for state in asked.get("state", ())),
         agent=asked.get("agent", ""),
         label=asked.get("label"),
+        words=asked.get("q", ""),
         cursor=asked.get("cursor"),
         limit=asked.get("limit", 50),
     )
@@ -178,6 +180,7 @@ ROUTES: Final = (
             Param("state", "Only tasks in one of these states", "choice", choices=tuple(TaskState)),
             Param("agent", "Only tasks whose latest attempt is this agent's"),
             Param("label", "Only tasks with this label, as key:value", "pair"),
+            Param("q", "Only tasks with these words in their title, or their id", most=MAX_SEARCH_CHARS),
             Param("limit", "Tasks on a page", "count", least=1, most=500),
             Param("cursor", "The next_cursor of the page before"),
         ),

@@ -58,6 +58,19 @@ async def test_agent_and_label_count_in_every_state(rows: Rows) -> None:
     assert await listed(A, R, label=("team", "y")) == [task_id(n) for n in (9, 3)]
 
 
+async def test_words_are_looked_for_in_title_and_id_in_every_state(rows: Rows) -> None:
+    await mixed(rows)
+    await rows.add(new_task(13, title="Fix the 100% Login"), new_task(14, title="deploy"))
+
+    async def found(words: str, *states: TaskState) -> list[str]:
+        return [row.id for row in await rows.store.tasks(TaskQuery(states=frozenset(states), words=words))]
+
+    assert await found("login") == await found("LOGIN", Q) == [task_id(13)]
+    assert await found("100%") == [task_id(13)]
+    assert await found(task_id(8)) == await found(task_id(8), A) == [task_id(8)]
+    assert await found("login", A, DONE, B) == await found("_") == []
+
+
 async def test_a_long_queue_is_looked_for_among_all_tasks_and_a_short_one_by_itself(rows: Rows) -> None:
     await mixed(rows)
     query = TaskQuery(states=frozenset({Q}))

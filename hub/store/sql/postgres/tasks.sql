@@ -153,6 +153,7 @@ WHERE ($1::text IS NULL OR id < $1)
   AND ($2::text IS NULL OR state IN (SELECT json_array_elements_text($2::json)))
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_settled
@@ -163,6 +164,7 @@ FROM tasks
 WHERE state = $2::text AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < $1
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_held
@@ -176,6 +178,7 @@ FROM held
 WHERE state IN (SELECT json_array_elements_text($2::json)) AND id < $1
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_queued
@@ -191,6 +194,7 @@ FROM waiting
 WHERE $2::text = 'queued' AND id < $1::text
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
 ORDER BY id DESC LIMIT $5;
 
 -- name: last_task

@@ -142,6 +142,7 @@ WHERE (?1 IS NULL OR id < ?1)
   AND (?2 IS NULL OR state IN (SELECT value FROM json_each(?2)))
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_settled
@@ -152,6 +153,7 @@ FROM tasks
 WHERE state = ?2 AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_held
@@ -162,6 +164,7 @@ FROM tasks INDEXED BY tasks_held
 WHERE state IN ('assigned', 'running') AND state IN (SELECT value FROM json_each(?2)) AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_queued
@@ -176,6 +179,7 @@ WHERE ?2 = 'queued' AND id IN (
   ) AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: last_task
