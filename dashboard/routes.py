@@ -1,16 +1,19 @@
-"""The files of the live page: the page itself, its script, its style.
+"""The files of the live page: the page itself, its scripts, its style.
 
 Only what is in ``static/`` when the hub starts is ever served: names are looked up among those read then, so no path
 leads anywhere else. ``hub/web/dashboard.py`` puts the two handlers into the hub's route table, whose guard decides
 who may ask.
 """
 
+import base64
 import gzip
 import hashlib
 import mimetypes
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from types import MappingProxyType
 from typing import Final
 
@@ -19,7 +22,13 @@ from aiohttp import hdrs, web
 from protocol.errors import NotFound
 
 PAGE: Final = "index.html"
-_TYPES: Final = {".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml"}
+_TYPES: Final = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".html": "text/html",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +42,49 @@ class File:
 
 
 def files() -> Mapping[str, File]:
-    """All files of the page by name."""
+    """All files of the page by name; those of a folder as ``folder/name``."""
     found = {}
-    for entry in resources.files("dashboard").joinpath("static").iterdir():
-        if entry.is_file() and not entry.name.startswith("."):
-            body = entry.read_bytes()
-            kind = next((told for end, told in _TYPES.items() if entry.name.endswith(end)), None)
-            found[entry.name] = File(
-                content_type=kind or mimetypes.guess_type(entry.name)[0] or "application/octet-stream",
-                body=body,
-                packed=gzip.compress(body, 9, mtime=0),
-                etag=hashlib.sha256(body).hexdigest()[:16],
-            )
+    for name, body in _read(resources.files("dashboard").joinpath("static"), ""):
+        kind = next((told for end, told in _TYPES.items() if name.endswith(end)), None)
+        found[name] = File(
+            content_type=kind or mimetypes.guess_type(name)[0] or "application/octet-stream",
+            body=body,
+            packed=gzip.compress(body, 9, mtime=0),
+            etag=hashlib.sha256(body).hexdigest()[:16],
+        )
     return MappingProxyType(found)
+
+
+def _read(folder: Traversable, before: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.name.startswith((".", "__")):
+            continue
+        if entry.is_dir():
+            yield from _read(entry, f"{before}{entry.name}/")
+        else:
+            yield before + entry.name, entry.read_bytes()
+
+
+def policy(page_body: bytes) -> str:
+    """What the page may do, for the browser: nothing from elsewhere, and of scripts in it only the map of modules."""
+    [modules] = re.findall(rb'<script type="importmap">(.*?)</script>', page_body, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(modules).digest()).decode()
+    return (
+        f"default-src 'self'; script-src 'self' 'sha256-{allowed}'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'; object-src 'none'"
+    )
 
 
 async def page(request: web.Request) -> web.StreamResponse:
     """The page."""
-    return _send(request, _FILES[PAGE])
+    response = _send(request, _FILES[PAGE])
+    response.headers["Content-Security-Policy"] = _POLICY
+    return response
 
 
 async def file(request: web.Request) -> web.StreamResponse:
     """A part of the page."""
-    name = request.match_info["name"]
+    name = "/".join(filter(None, (request.match_info.get("folder"), request.match_info["name"])))
     if name not in _FILES:
         raise NotFound("file", name[:100])
     return _send(request, _FILES[name])
@@ -77,3 +106,4 @@ def _send(request: web.Request, found: File) -> web.Response:
 
 
 _FILES: Final = files()
+_POLICY: Final = policy(_FILES[PAGE].body)

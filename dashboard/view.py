@@ -1,79 +1,118 @@
-"""What the live page shows, folded from what the hub knows, and what changed between two looks.
+"""What live pages show: tables of rows folded from looks at the hub, and what changed since a page last heard.
 
 Pure: takes rows and events, returns data; asks nobody and reads no clock. Rows are the truth, events only tell that
-it is worth looking again, so a page that missed something is right again after the next look. The loop that feeds it
-and sends the changes to the browser is ``hub/web/dashboard.py``; the page that applies them is ``static/app.js``.
+it is worth looking again, so a page that missed something is right again after the next look. All pages share one
+board: a look is folded once, however many people watch. ``hub/web/dashboard.py`` feeds it and sends the changes;
+``static/store.js`` applies them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec import Struct
+Row = Mapping[str, Any]
+Tables = Mapping[str, Mapping[str, Row]]
+"""Rows by table and key. Every row of a table has the same fields."""
 
-from protocol.api import AgentView, EventView, TaskSummary
+EVENTS_KEPT: Final = 100
+STEPS_KEPT: Final = 256
+"""Looks that a page may have missed; behind that it gets everything."""
 
-EVENTS_KEPT: Final = 50
-TASKS_SHOWN: Final = 50
 
+@dataclass(slots=True)
+class Change:
+    """What a page needs to be up to date.
 
-class View(Struct, frozen=True, kw_only=True):
-    """The page at one moment.
-
-    ``seq`` is the newest event taken into account; ``queue`` counts tasks by state; ``agents`` go by name, ``tasks``
-    and ``events`` newest first.
+    ``rows``: by table and key the fields that differ, or ``None`` for a row that is gone. ``events``: the new ones,
+    oldest first.
     """
 
-    seq: int = 0
-    queue: Mapping[str, int] = {}
-    agents: tuple[AgentView, ...] = ()
-    tasks: tuple[TaskSummary, ...] = ()
-    events: tuple[EventView, ...] = ()
+    rows: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
+    events: list[Row] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.events)
+
+    def then(self, later: "Change") -> "Change":
+        """Both, one after the other."""
+        rows = {table: dict(changed) for table, changed in self.rows.items()}
+        for table, changed in later.rows.items():
+            mine = rows.setdefault(table, {})
+            for key, fields in changed.items():
+                before = mine.get(key)
+                # A row that came back is whole, so nothing of the one that was gone shines through.
+                mine[key] = {**before, **fields} if before and fields is not None else fields
+        return Change(rows, [*self.events, *later.events][-EVENTS_KEPT:])
 
 
-EMPTY: Final = View()
+class Board:
+    """The page at one moment, and the way there.
 
-
-def fold(
-    view: View,
-    *,
-    seq: int,
-    events: Sequence[EventView],
-    queue: Mapping[str, int],
-    agents: Sequence[AgentView],
-    tasks: Sequence[TaskSummary],
-) -> View:
-    """``view`` after another look. ``events`` come oldest first; those that the view has already are passed over."""
-    known = view.events[0].seq if view.events else 0
-    fresh = [event for event in events if event.seq > known]
-    return View(
-        seq=max(seq, known, *(event.seq for event in fresh)),
-        queue=queue,
-        agents=tuple(agents),
-        tasks=tuple(tasks[:TASKS_SHOWN]),
-        events=(*reversed(fresh), *view.events)[:EVENTS_KEPT],
-    )
-
-
-def changes(before: View, after: View) -> dict[str, Any]:
-    """What a page that shows ``before`` needs to show ``after``; empty if that is nothing.
-
-    Keys, each left out if nothing changed: ``queue`` and ``agents`` (whole), ``tasks`` (rows that are new or differ),
-    ``order`` (ids of all rows shown, newest first), ``events`` (the new ones, newest first).
+    ``boot`` names this board: a page that knows another one (of the hub before its restart) gets everything.
     """
-    told: dict[str, Any] = {}
-    if after.queue != before.queue:
-        told["queue"] = after.queue
-    if after.agents != before.agents:
-        told["agents"] = after.agents
-    had = {task.id: task for task in before.tasks}
-    rows = [task for task in after.tasks if had.get(task.id) != task]
-    if rows:
-        told["tasks"] = rows
-    order = [task.id for task in after.tasks]
-    if order != [task.id for task in before.tasks]:
-        told["order"] = order
-    known = before.events[0].seq if before.events else 0
-    fresh = [event for event in after.events if event.seq > known]
-    if fresh:
-        told["events"] = fresh
-    return told
+
+    def __init__(self, boot: str) -> None:
+        self._boot, self._version = boot, 0
+        self._tables: dict[str, dict[str, Row]] = {}
+        self._events: deque[Row] = deque(maxlen=EVENTS_KEPT)
+        self._steps: deque[Change] = deque(maxlen=STEPS_KEPT)
+
+    @property
+    def position(self) -> str:
+        """Where a page is that has heard everything."""
+        return f"{self._boot}-{self._version}"
+
+    @property
+    def newest_event(self) -> int:
+        """Sequence number of the newest event that the board has; 0: it has none."""
+        return int(self._events[-1]["seq"]) if self._events else 0
+
+    def look(self, tables: Tables, events: Sequence[Row] = ()) -> bool:
+        """Take in another look; whether anything is new. Tables that are not named stay as they are.
+
+        ``events`` come oldest first; those that the board has already are passed over.
+        """
+        newest = self.newest_event
+        step = Change(events=[event for event in events if event["seq"] > newest])
+        for table, rows in tables.items():
+            changed = _differences(self._tables.get(table, {}), rows)
+            if changed:
+                step.rows[table] = changed
+            self._tables[table] = dict(rows)
+        self._events.extend(step.events)
+        if step:
+            self._steps.append(step)
+            self._version += 1
+        return bool(step)
+
+    def since(self, position: str) -> tuple[Change, bool]:
+        """What has changed behind ``position``, and whether that is everything there is (the page begins anew)."""
+        boot, _, version = position.rpartition("-")
+        missed = self._version - int(version) if boot == self._boot and version.isdecimal() else -1
+        if not 0 <= missed <= len(self._steps):
+            return self._whole(), True
+        return _joined(list(self._steps)[len(self._steps) - missed :]), False
+
+    def _whole(self) -> Change:
+        rows: dict[str, dict[str, dict[str, Any] | None]] = {
+            table: {key: dict(row) for key, row in rows.items()} for table, rows in self._tables.items()
+        }
+        return Change(rows, list(self._events))
+
+
+def _differences(before: Mapping[str, Row], after: Mapping[str, Row]) -> dict[str, dict[str, Any] | None]:
+    changed: dict[str, dict[str, Any] | None] = {key: None for key in before if key not in after}
+    for key, row in after.items():
+        had = before.get(key)
+        fields = dict(row) if had is None else {name: value for name, value in row.items() if had[name] != value}
+        if fields or had is None:
+            changed[key] = fields
+    return changed
+
+
+def _joined(steps: Iterable[Change]) -> Change:
+    whole = Change()
+    for step in steps:
+        whole = whole.then(step)
+    return whole

@@ -1,189 +1,177 @@
-// The live page. The hub folds and tells what changed; this applies it. Everything shown is a text node, never markup.
-// A broken line removes nothing: what is on the page stays, its age is told, and the page comes back by itself.
+// @ts-check
+// The frame around the views: where to go, how fresh the page is, keys, colours.
 
-import { openDetail, closeDetail, refreshDetail } from "./detail.js";
-import { element, stateChip, took, ago, clock } from "./parts.js";
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { effect } from "@preact/signals";
+import { connect, heardAt, href, hub, leave, link, listed, me, now, clockMode, route, singleKeys, tables, theme } from "./store.js";
+import { Confirm, Dialog, Guard, html, Loading, State, Toasts } from "./ui.js";
 
-const LIVE = "/dashboard/live";
-const SILENT_MS = 12_000; // the hub speaks every 5 s: the line is dead even if nobody said so
-const AGAIN_MS = 1_000;
-const EVENTS_KEPT = 50;
+/** @type {Record<string, {title: string, key: string, load: () => Promise<any>}>} */
+const VIEWS = {
+  overview: { title: "Overview", key: "o", load: () => import("./views/overview.js") },
+  tasks: { title: "Tasks", key: "t", load: () => import("./views/tasks.js") },
+  fleet: { title: "Fleet", key: "f", load: () => import("./views/fleet.js") },
+  models: { title: "Models", key: "m", load: () => import("./views/models.js") },
+  reviews: { title: "Reviews", key: "r", load: () => import("./views/reviews.js") },
+  events: { title: "Events", key: "e", load: () => import("./views/events.js") },
+  costs: { title: "Costs", key: "c", load: () => import("./views/costs.js") },
+  settings: { title: "Settings", key: "s", load: () => import("./views/settings.js") },
+};
+const CHOICES = { theme: ["auto", "dark", "light"], clock: ["ago", "local", "utc"] };
 
-/** What stands where no number has come yet: nothing known is not nothing there. */
-const UNKNOWN = "\u2013";
-const page = { queue: {}, agents: [], tasks: new Map(), order: [], events: [] };
-let heardAt = 0;
-let isLive = false;
-let isOver = false;
-let source = null;
-const at = (id) => document.getElementById(id);
+// --- views -----------------------------------------------------------------------------------------------------------
 
-// --- the line --------------------------------------------------------------------------------------------------------
+const View = () => {
+  const { view, id, query } = route.value;
+  const [loaded, setLoaded] = useState(/** @type {{view: string, show: any, error: Error | null}} */ ({ view: "", show: null, error: null }));
+  useEffect(() => {
+    let is = true;
+    const known = VIEWS[view];
+    if (!known) { setLoaded({ view, show: null, error: new Error(`there is no page named ${view}`) }); return; }
+    known.load().then((module) => is && setLoaded({ view, show: module.default, error: null }), (error) => is && setLoaded({ view, show: null, error }));
+    return () => { is = false; };
+  }, [view]);
+  if (loaded.view !== view) return html`<${Loading} />`;
+  if (loaded.error) return html`<p class="trouble" role="alert">${loaded.error.message}. <a href=${href("overview")}>Overview</a></p>`;
+  return html`<${Guard} of=${`${view}/${id}`}><${loaded.show} id=${id} query=${query} /><//>`;
+};
 
-const connect = () => {
-  source?.close();
-  source = new EventSource(LIVE);
-  source.onopen = () => heard();
-  source.onmessage = (message) => { heard(); apply(JSON.parse(message.data)); };
-  source.onerror = () => {
-    lost();
-    // A browser gives up for good when the answer is not a stream: the hub is starting, or the session is over.
-    if (source.readyState === EventSource.CLOSED) setTimeout(look, AGAIN_MS);
+// --- the frame -------------------------------------------------------------------------------------------------------
+
+const Freshness = () => {
+  const age = heardAt.value ? Math.max(0, Math.round((now.value - heardAt.value) / 1000)) : null;
+  if (link.value === "live") return html`<span class="fresh live" role="status"><span aria-hidden="true">\u25cf</span> live</span>`;
+  return html`<span class="fresh" role="status">${age === null ? "connecting" : `? ${age} s old`}</span>`;
+};
+
+const Banner = () => {
+  if (link.value === "over") return html`<p class="banner" role="alert">The session has ended. <a href="./">Log in again</a></p>`;
+  if (link.value === "lost" && heardAt.value) return html`<p class="banner" role="alert">Reconnecting, data from ${Math.max(0, Math.round((now.value - heardAt.value) / 1000))} s ago. What is shown is what was known then.</p>`;
+  if (me.value.read_only) return html`<p class="banner" role="alert">This hub is read-only: it shows what its store holds, and changes nothing. <code>agentcom doctor</code> tells what to do.</p>`;
+  return null;
+};
+
+const Nav = () => {
+  const waiting = listed("waiting").length;
+  return html`<nav aria-label="Views">${Object.entries(VIEWS).map(([name, { title }]) => html`
+    <a key=${name} href=${href(name)} aria-current=${route.value.view === name ? "page" : undefined}>${title}${name === "reviews" && waiting ? html` <span class="badge">${waiting}</span>` : null}</a>`)}</nav>`;
+};
+
+/** @param {{name: string, choice: {value: string}, values: string[]}} props */
+const Cycle = ({ name, choice, values }) => html`<button type="button" class="small quiet" title="${name}: ${values.join(", ")}"
+  onClick=${() => { choice.value = values[(values.indexOf(choice.value) + 1) % values.length]; }}><span class="muted">${name}</span> ${choice.value}</button>`;
+
+const Shell = () => {
+  const [open, setOpen] = useState("");
+  useEffect(() => {
+    openers.palette = () => setOpen("palette");
+    openers.help = () => setOpen("help");
+  }, []);
+  return html`<header class="top"><a class="brand" href=${href("overview")}>AgentCom</a><${Nav} />
+      <span class="tools"><button type="button" class="small quiet" onClick=${() => setOpen("palette")} aria-label="Go to or find">Find <kbd>Ctrl K</kbd></button>
+      <${Cycle} name="theme" choice=${theme} values=${CHOICES.theme} /><${Cycle} name="time" choice=${clockMode} values=${CHOICES.clock} />
+      <button type="button" class="small quiet" onClick=${() => setOpen("help")} aria-label="Keys">?</button>
+      <button type="button" class="small quiet" onClick=${leave}>Log out</button></span><${Freshness} /></header>
+    <${Banner} /><main id="main" tabIndex="-1"><${View} /></main>
+    ${open === "palette" ? html`<${Palette} close=${() => setOpen("")} />` : null}
+    ${open === "help" ? html`<${Help} close=${() => setOpen("")} />` : null}<${Confirm} /><${Toasts} />`;
+};
+
+// --- keys ------------------------------------------------------------------------------------------------------------
+
+const openers = { palette: () => {}, help: () => {} };
+const KEYS = [["Ctrl K", "go to a view, a task, an agent or a machine"], ["/", "filter this view"], ["j  k", "next, previous row"], ["Enter", "open it"],
+  ["Esc", "close"], ...Object.values(VIEWS).map(({ title, key }) => [`g ${key}`, title]), ["?", "this list"]];
+
+/** @param {{close: () => void}} props */
+const Help = ({ close }) => html`<${Dialog} title="Keys" close=${close}><table class="keys"><tbody>${KEYS.map(([key, does]) => html`
+  <tr key=${key}><th scope="row"><kbd>${key}</kbd></th><td>${does}</td></tr>`)}</tbody></table>
+  <p><label><input type="checkbox" checked=${singleKeys.value === "on"} onChange=${(/** @type {any} */ event) => { singleKeys.value = event.target.checked ? "on" : "off"; }} /> Keys without Ctrl do something</label></p><//>`;
+
+/** @returns {{words: string, kind: string, to: string}[]} */
+const places = () => [
+  ...Object.entries(VIEWS).map(([name, { title }]) => ({ words: title, kind: "view", to: href(name) })),
+  ...tables.tasks.all.map((task) => ({ words: task.title || task.id, kind: `task, ${task.state}`, to: href("tasks", task.id) })),
+  ...tables.hosts.all.map((host) => ({ words: host.name, kind: "machine", to: href("fleet", host.name) })),
+  ...tables.agents.all.map((agent) => ({ words: agent.name, kind: `agent, ${agent.state}`, to: href("fleet", agent.host) })),
+  ...tables.endpoints.all.map((one) => ({ words: one.id, kind: "endpoint", to: href("models") })),
+];
+
+/** @param {{close: () => void}} props */
+const Palette = ({ close }) => {
+  const [text, setText] = useState("");
+  const [at, setAt] = useState(0);
+  const wanted = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = places().filter(({ words, kind }) => wanted.every((word) => `${words} ${kind}`.toLowerCase().includes(word))).slice(0, 12);
+  if (text.trim()) found.push({ words: `Search all tasks for \u201c${text.trim()}\u201d`, kind: "search", to: href("tasks", "", { q: text.trim() }) });
+  const go = (/** @type {string} */ to) => { close(); location.hash = to; };
+  const onKey = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "ArrowDown") setAt(Math.min(found.length - 1, at + 1));
+    else if (event.key === "ArrowUp") setAt(Math.max(0, at - 1));
+    else if (event.key === "Enter" && found[at]) go(found[at].to);
+    else return;
+    event.preventDefault();
   };
+  return html`<${Dialog} title="Go to" close=${close} class="palette">
+    <input type="search" autofocus aria-label="Go to or find" placeholder="view, task, agent, machine" value=${text} role="combobox" aria-expanded="true" aria-controls="found"
+      aria-activedescendant=${found[at] ? `found-${at}` : undefined} onInput=${(/** @type {any} */ event) => { setText(event.target.value); setAt(0); }} onKeyDown=${onKey} />
+    <ul id="found" role="listbox" aria-label="Found">${found.map((one, place) => html`<li key=${one.to + one.words} id=${`found-${place}`} role="option" aria-selected=${place === at}
+      onClick=${() => go(one.to)}><span>${one.words}</span> <span class="muted">${one.kind}</span></li>`)}</ul><//>`;
 };
 
-const look = async () => {
-  try {
-    const answer = await fetch("/api/v1/health", { headers: { accept: "application/json" } });
-    if (answer.status === 401) return over();
-  } catch {
-    // Not there yet: the next try will tell.
-  }
-  connect();
+let prefix = 0; // when `g` was pressed
+
+const move = (/** @type {number} */ step) => {
+  const links = [...document.querySelectorAll("main tbody tr td a[href], main .rows > li a[href]")].filter((one, place, all) =>
+    all.findIndex((other) => other.closest("tr, li") === one.closest("tr, li")) === place);
+  if (!links.length) return;
+  const at = links.findIndex((one) => one.closest("tr, li")?.contains(document.activeElement));
+  /** @type {HTMLElement} */ (links[at < 0 ? (step > 0 ? 0 : links.length - 1) : Math.min(links.length - 1, Math.max(0, at + step))]).focus();
 };
 
-const heard = () => {
-  heardAt = Date.now();
-  if (isLive) return;
-  isLive = true;
-  document.body.dataset.link = "live";
-  at("banner").hidden = true;
-  drawAgents();
-};
-
-const lost = () => {
-  if (!isLive && heardAt) return tick();
-  isLive = false;
-  document.body.dataset.link = "lost";
-  drawAgents();
-  tick();
-};
-
-const over = () => {
-  isOver = true;
-  lost();
-  at("banner").replaceChildren("The hub asks for a login again (it was restarted, or the session has ended). ", element("a", { href: "/" }, "Log in"));
-  at("banner").hidden = false;
-};
-
-const tick = () => {
-  const age = heardAt ? Math.max(0, Math.round((Date.now() - heardAt) / 1000)) : null;
-  at("fresh").textContent = isLive ? "\u25cf live" : age === null ? "connecting" : `? ${age} s old`;
-  if (!isLive && heardAt && !isOver) {
-    at("banner").textContent = `Reconnecting, data from ${age} s ago.`;
-    at("banner").hidden = false;
-  }
-  for (const time of document.querySelectorAll("time[data-since]")) time.textContent = ago(time.dateTime);
-  for (const cell of document.querySelectorAll("[data-started]")) cell.textContent = took(cell.dataset.started, null);
-};
-
-const watch = () => {
-  tick();
-  if (!isLive || Date.now() - heardAt < SILENT_MS) return;
-  lost();
-  connect();
-};
-
-// --- what changed ----------------------------------------------------------------------------------------------------
-
-const apply = (told) => {
-  if (told.queue) { page.queue = told.queue; drawQueue(); }
-  if (told.agents) { page.agents = told.agents; drawAgents(); }
-  for (const task of told.tasks ?? []) page.tasks.set(task.id, task);
-  if (told.order) {
-    page.order = told.order;
-    const shown = new Set(told.order);
-    for (const id of page.tasks.keys()) if (!shown.has(id)) page.tasks.delete(id);
-  }
-  if (told.tasks || told.order) {
-    drawTasks(new Set((told.tasks ?? []).map((task) => task.id)));
-    drawAgents(); // they name their tasks
-  }
-  if (told.events) {
-    const known = new Set(page.events.map((event) => event.seq));
-    page.events = [...told.events.filter((event) => !known.has(event.seq)), ...page.events].slice(0, EVENTS_KEPT);
-    drawEvents();
-    for (const id of new Set(told.events.map((event) => event.task))) if (id) refreshDetail(id);
-  }
-  tick();
-};
-
-const drawQueue = () => {
-  const shown = ["blocked", "queued", "assigned", "running", "waiting"];
-  const more = Object.keys(page.queue).filter((state) => !shown.includes(state)).sort();
-  at("queue").replaceChildren(...[...shown, ...more].map((state) =>
-    element("li", {}, element("b", {}, String(page.queue[state] ?? UNKNOWN)), stateChip(state))));
-};
-
-// How an agent confines what work runs, as it says itself among what it offers.
-const sandboxOf = (agent) => (agent.capabilities ?? []).find((each) => each.startsWith("sandbox:"))?.slice(8) ?? "unknown";
-
-const drawAgents = () => {
-  if (!page.agents.length) {
-    at("agents").replaceChildren(element("li", { class: "muted" }, "No agent has joined. Start one: ", element("code", {}, "agentcom sidecar --hub URL --token-file agent.token")));
+addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); openers.palette(); return; }
+  const target = /** @type {HTMLElement} */ (event.target);
+  if (singleKeys.value !== "on" || event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog, [contenteditable]")) return;
+  if (Date.now() - prefix < 1_500) {
+    prefix = 0;
+    const found = Object.entries(VIEWS).find(([, { key }]) => key === event.key);
+    if (found) { event.preventDefault(); location.hash = href(found[0]); }
     return;
   }
-  at("agents").replaceChildren(...page.agents.map((agent) => {
-    const slots = element("div", { class: "slots", role: "img", "aria-label": `${agent.busy} of ${agent.slots} slots busy` });
-    for (let slot = 0; slot < Math.min(agent.slots, 32); slot += 1) slots.append(element("i", { class: slot < agent.busy ? "busy" : "" }));
-    const chip = isLive ? stateChip(agent.state) : stateChip("unknown", `unknown, was ${agent.state}`);
-    const doing = agent.tasks.map((id) => page.tasks.get(id)?.title ?? id).join(", ");
-    return element("li", {}, element("b", {}, agent.name), " ", chip, slots,
-      element("div", { class: "muted" }, `${agent.busy} of ${agent.slots} slots, on ${agent.host}, sandbox: ${sandboxOf(agent)}`),
-      doing ? element("div", {}, doing) : "",
-      agent.last_seen_at ? element("div", { class: "muted" }, "seen ", element("time", { datetime: agent.last_seen_at, "data-since": "" }, ago(agent.last_seen_at))) : "");
-  }));
-};
-
-const rows = new Map(); // task id -> its row, so that a row keeps its focus while others change
-
-const drawTasks = (changed) => {
-  for (const id of changed) rows.delete(id);
-  const focused = document.activeElement?.dataset?.task;
-  const made = page.order.filter((id) => page.tasks.has(id)).map((id) => {
-    if (!rows.has(id)) rows.set(id, taskRow(page.tasks.get(id)));
-    return rows.get(id);
-  });
-  for (const id of rows.keys()) if (!page.tasks.has(id)) rows.delete(id);
-  document.querySelector("#tasks tbody").replaceChildren(...made);
-  if (focused) document.querySelector(`#tasks [data-task="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  at("no-tasks").hidden = made.length > 0;
-  at("tasks").hidden = made.length === 0;
-};
-
-const checks = (task) => task.verified === true ? stateChip("passed", "verified")
-  : task.verified === false ? stateChip("lost", "not verified")
-    : task.ended_at ? element("span", { class: "muted" }, "no checks") : "";
-
-const taskRow = (task) => {
-  const title = element("button", { type: "button", "data-task": task.id }, task.title || task.id);
-  title.addEventListener("click", () => openDetail(task.id));
-  const name = element("td", {}, title);
-  if (task.reason) name.append(element("div", { class: "reason" }, task.reason));
-  const time = element("td", { class: "num nowrap", "data-label": "took" }, task.started_at ? took(task.started_at, task.ended_at) : "");
-  if (task.started_at && !task.ended_at) time.dataset.started = task.started_at;
-  const state = stateChip(task.state, task.epoch > 1 ? `${task.state}, attempt ${task.epoch}` : task.state);
-  return element("tr", {}, element("td", { class: "nowrap" }, state), name, element("td", {}, checks(task)),
-    element("td", { "data-label": "by" }, task.agent ?? ""), time,
-    element("td", { class: "nowrap muted", "data-label": "submitted" }, element("time", { datetime: task.submitted_at, "data-since": "" }, ago(task.submitted_at))));
-};
-
-const drawEvents = () => {
-  at("events").replaceChildren(...page.events.map((event) => {
-    const facts = Object.entries(event.facts).filter(([, value]) => value !== null && value !== "").map(([name, value]) =>
-      `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`);
-    const subject = [event.agent, event.task && (page.tasks.get(event.task)?.title ?? event.task), event.epoch ? `attempt ${event.epoch}` : null];
-    return element("li", {}, element("time", { datetime: event.at }, clock(event.at)), element("span", {}, event.kind.replaceAll("_", " ")),
-      element("span", { class: "muted" }, [...subject.filter(Boolean), ...facts].join(" \u00b7 ")));
-  }));
-};
-
-at("leave").addEventListener("click", async () => {
-  source?.close();
-  await fetch("/session", { method: "DELETE" });
-  location.assign("/");
+  if (event.key === "g") prefix = Date.now();
+  else if (event.key === "?") openers.help();
+  else if (event.key === "j") move(1);
+  else if (event.key === "k") move(-1);
+  else if (event.key === "/") {
+    const filter = /** @type {HTMLElement | null} */ (document.querySelector("main input[type=search]"));
+    if (filter) { event.preventDefault(); filter.focus(); }
+  }
 });
-at("close").addEventListener("click", closeDetail);
-drawQueue();
+
+// --- what is outside of the page ---------------------------------------------------------------------------------------
+
+effect(() => { document.documentElement.dataset.theme = theme.value; });
+effect(() => { document.body.dataset.link = link.value; });
+effect(() => {
+  const waiting = listed("waiting").length;
+  const health = hub.value?.state;
+  const trouble = link.value === "live" ? (health && health !== "ok" ? "! " : "") : "? ";
+  document.title = `${trouble}${waiting ? `(${waiting}) ` : ""}${VIEWS[route.value.view]?.title ?? "AgentCom"} \u00b7 AgentCom`;
+  const icon = /** @type {HTMLLinkElement} */ (document.getElementById("icon"));
+  const wanted = trouble ? "dashboard/icon-trouble.svg" : "dashboard/icon.svg";
+  if (icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);
+});
+let shown = route.value.view;
+effect(() => {
+  if (route.value.view === shown) return;
+  shown = route.value.view;
+  document.getElementById("main")?.focus({ preventScroll: true });
+  scrollTo(0, 0);
+});
+
 connect();
-setInterval(watch, 1_000);
+const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+root.replaceChildren();
+render(html`<${Shell} />`, root);

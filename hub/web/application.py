@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from hub.core.access import PERMISSIONS
+from hub.web.dashboard import PAGES, PageBoard
 from hub.web.guard import finish, guard, stamp
 from hub.web.problems import problems
 from hub.web.routes import ROUTES, WITHOUT_TOKEN
@@ -43,7 +44,7 @@ def build(
     check(routes)
     app = web.Application(middlewares=[stamp, problems, guard], client_max_size=MAX_BODY_BYTES)
     app[SERVICES], app[SESSIONS] = services, sessions
-    app[SETTINGS] = settings or WebSettings()
+    app[SETTINGS], app[PAGES] = settings or WebSettings(), PageBoard()
     app[LIVE] = Live(routes=routes, metrics=metrics)
     for route in routes:
         place = route.path.replace("{path}", "{path:.+}")  # the only part of a path that has parts of its own

@@ -29,8 +29,6 @@ _BESIDE_BIN: Final = ("lib", "lib64", "libexec", "include", "pyvenv.cfg")
 _OF_INTERPRETER: Final = ("lib", "lib64")
 """What the interpreter in ``X/bin`` needs of ``X``: ``pip.conf``, ``etc`` and such may hold credentials."""
 
-MOST_FILE_BYTES: Final = 1 << 36
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -49,7 +47,7 @@ class Limits:
     processes: int = 4_096
     cpus: float = 0.0
     disk_bytes: int = 1 << 40
-    file_bytes: int = MOST_FILE_BYTES
+    file_bytes: int = 1 << 36
     open_files: int = 1 << 16
 
 

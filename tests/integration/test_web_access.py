@@ -33,7 +33,12 @@ async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
 
 
 def place(route: Route) -> str:
-    return route.path.replace("{id}", TASK).replace("{name}", "nobody").replace("{path}", "a.txt")
+    return (
+        route.path.replace("{id}", TASK)
+        .replace("{name}", "nobody")
+        .replace("{path}", "a.txt")
+        .replace("{folder}", "views")
+    )
 
 
 async def status(hub: RunningHub, route: Route, role: str | None) -> int:

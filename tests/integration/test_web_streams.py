@@ -4,12 +4,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from hub.store.keeping_changes import ForgetEvents
-from tests.support.running_hub import PATIENCE_S, RunningHub, running_hub
+from tests.support.running_hub import PATIENCE_S, Reader, RunningHub, running_hub
 
 
 @pytest.fixture
@@ -88,17 +89,25 @@ async def test_a_reader_behind_the_floor_is_told_what_is_gone_and_goes_on_from_t
     assert event["data"]["seq"] == floor + 1
 
 
+async def told(page: Reader) -> dict[str, Any]:
+    """The next that a page is told of what it shows."""
+    while (found := await page.next())["event"] != "message":
+        pass
+    return found
+
+
 async def test_the_live_page_shows_the_rows_whatever_events_are_gone(hub: RunningHub) -> None:
     await submit(hub, "a", "b", "c")
     async with hub.stream("/dashboard/live") as page:
-        before = (await page.next())["data"]
+        before = (await told(page))["data"]
         await hub.running.store.commit(ForgetEvents(at_ms=1, through=hub.running.store.newest_event))
         await submit(hub, "d")
-        after = (await page.next())["data"]
-        while "order" not in after:
-            after = (await page.next())["data"]
+        after = (await told(page))["data"]
+        while "lists" not in after["rows"]:
+            after = (await told(page))["data"]
 
-    assert (len(before["order"]), len(after["order"])) == (3, 4)
+    newest = [len(told["rows"]["lists"]["newest"]["ids"]) for told in (before, after)]
+    assert newest == [3, 4]
 
 
 async def test_a_reader_of_some_kinds_is_told_of_no_other_and_waits_for_the_next(hub: RunningHub) -> None:
@@ -183,15 +192,37 @@ async def test_the_metrics_stream_tells_when_the_queue_changes(hub: RunningHub) 
 async def test_the_page_gets_everything_first_and_then_what_changed(hub: RunningHub) -> None:
     [old] = await submit(hub, "old")
     async with hub.stream("/dashboard/live") as page:
-        first = (await page.next())["data"]
+        me = (await page.next())["data"]
+        first = (await told(page))["data"]
         [new] = await submit(hub, "new")
-        second = (await page.next())["data"]
+        second = (await told(page))["data"]
+        while not second["events"]:  # readings of machines come in between
+            second = (await told(page))["data"]
 
-    assert first["order"] == [old]
+    assert me["role"] == "admin"
+    assert "tasks:control" in me["may"]
+    assert first["whole"]
+    assert first["rows"]["lists"]["newest"]["ids"] == [old]
     assert {event["kind"] for event in first["events"]} >= {"hub_started", "task_queued"}
-    assert second["order"] == [new, old]
-    assert [task["id"] for task in second["tasks"]] == [new]
+    assert not second["whole"]
+    assert second["rows"]["lists"]["newest"]["ids"] == [new, old]
+    assert set(second["rows"]["tasks"]) == {new}
     assert [event["task"] for event in second["events"]] == [new]
+
+
+async def test_a_page_that_comes_back_is_told_what_it_has_missed(hub: RunningHub) -> None:
+    await submit(hub, "old")
+    async with hub.stream("/dashboard/live") as page:
+        heard = (await told(page))["id"]
+    [new] = await submit(hub, "new")
+    async with hub.stream("/dashboard/live", headers={"Last-Event-ID": heard}) as page:
+        missed = (await told(page))["data"]
+    async with hub.stream("/dashboard/live", headers={"Last-Event-ID": "of-another-hub-7"}) as page:
+        everything = (await told(page))["data"]
+
+    assert not missed["whole"]
+    assert [event["task"] for event in missed["events"]] == [new]
+    assert everything["whole"]
 
 
 async def test_a_stream_ends_when_its_token_is_revoked(hub: RunningHub) -> None:

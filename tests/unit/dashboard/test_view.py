@@ -1,109 +1,125 @@
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dashboard.view import EMPTY, EVENTS_KEPT, TASKS_SHOWN, View, changes, fold
-from protocol.api import AgentView, EventView, TaskSummary
-from protocol.model import AgentState, TaskState
-
-AT = datetime(2026, 1, 1, tzinfo=UTC)
+from dashboard.view import EVENTS_KEPT, STEPS_KEPT, Board
 
 
-def task(number: int, state: TaskState = TaskState.QUEUED) -> TaskSummary:
-    return msgspec.convert(
-        {
-            "id": f"{number:026d}",
-            "title": f"t{number}",
-            "state": state,
-            "priority": "normal",
-            "agent": None,
-            "epoch": 0,
-            "execution_ok": None,
-            "verified": None,
-            "reason": "",
-            "labels": {},
-            "submitted_at": AT,
-            "queued_at": None,
-            "started_at": None,
-            "ended_at": None,
-        },
-        TaskSummary,
+def event(seq: int) -> dict[str, Any]:
+    return {"seq": seq, "kind": "task_queued"}
+
+
+def page_of(
+    board: Board, position: str = "", page: dict[str, dict[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What a page shows that was at ``position`` with ``page`` and has heard the rest: what ``store.js`` does."""
+    change, is_whole = board.since(position)
+    shown: dict[str, dict[str, Any]] = (
+        {} if is_whole or page is None else {name: dict(rows) for name, rows in page.items()}
     )
+    for table, rows in change.rows.items():
+        mine = shown.setdefault(table, {})
+        for key, fields in rows.items():
+            if fields is None:
+                mine.pop(key, None)
+            else:
+                mine[key] = {**mine.get(key, {}), **fields}
+    return shown
 
 
-def event(seq: int) -> EventView:
-    return EventView(seq=seq, at=AT, kind="task_queued", task=None, agent=None, epoch=None, facts={})
+def test_a_page_that_knows_nothing_gets_everything() -> None:
+    board = Board("a")
+    board.look({"agents": {"one": {"state": "idle", "busy": 0}}}, [event(1)])
+
+    change, is_whole = board.since("")
+
+    assert is_whole
+    assert change.rows == {"agents": {"one": {"state": "idle", "busy": 0}}}
+    assert change.events == [event(1)]
 
 
-def agent(state: AgentState) -> AgentView:
-    return AgentView(
-        name="a",
-        state=state,
-        host="h",
-        slots=1,
-        busy=0,
-        capabilities=(),
-        version="1",
-        boot_epoch=1,
-        last_seen_at=AT,
-        tasks=(),
-        draining=False,
-    )
+def test_only_fields_that_differ_are_told_again() -> None:
+    board = Board("a")
+    board.look({"agents": {"one": {"state": "idle", "busy": 0}, "two": {"state": "idle", "busy": 0}}})
+    before = board.position
+    board.look({"agents": {"one": {"state": "working", "busy": 0}, "two": {"state": "idle", "busy": 0}}})
+
+    change, is_whole = board.since(before)
+
+    assert not is_whole
+    assert change.rows == {"agents": {"one": {"state": "working"}}}
 
 
-def look(view: View = EMPTY, **more: Any) -> View:
-    return fold(view, **{"seq": 0, "events": [], "queue": {}, "agents": [], "tasks": [], **more})
+def test_a_row_that_is_gone_is_told_to_be_gone() -> None:
+    board = Board("a")
+    board.look({"agents": {"one": {"state": "idle"}}})
+    before = board.position
+    board.look({"agents": {}})
+
+    assert board.since(before)[0].rows == {"agents": {"one": None}}
 
 
-def test_events_are_kept_newest_first_and_not_for_ever() -> None:
-    view = look(events=[event(seq) for seq in range(1, 41)], seq=40)
-    view = look(view, events=[event(seq) for seq in range(41, 61)], seq=60)
+def test_a_table_that_is_not_named_stays() -> None:
+    board = Board("a")
+    board.look({"agents": {"one": {"state": "idle"}}, "tasks": {"t": {"state": "queued"}}})
+    board.look({"agents": {"one": {"state": "idle"}}})
 
-    assert [one.seq for one in view.events] == list(range(60, 60 - EVENTS_KEPT, -1))
-
-
-def test_an_event_that_is_there_already_is_passed_over() -> None:
-    view = look(look(events=[event(1), event(2)]), events=[event(2), event(3)])
-
-    assert [one.seq for one in view.events] == [3, 2, 1]
+    assert page_of(board)["tasks"] == {"t": {"state": "queued"}}
 
 
-def test_the_position_never_goes_back() -> None:
-    assert look(look(seq=5, events=[event(7)]), seq=6).seq == 7
+def test_a_look_at_the_same_is_no_news() -> None:
+    board = Board("a")
+    board.look({"agents": {"one": {"state": "idle"}}}, [event(1)])
+    before = board.position
+
+    assert not board.look({"agents": {"one": {"state": "idle"}}}, [event(1)])
+    assert board.position == before
+    assert not board.since(before)[0]
 
 
-def test_only_the_newest_tasks_are_shown() -> None:
-    assert len(look(tasks=[task(number) for number in range(TASKS_SHOWN + 5)]).tasks) == TASKS_SHOWN
+def test_an_event_that_is_there_already_is_passed_over_and_none_is_kept_for_ever() -> None:
+    board = Board("a")
+    board.look({}, [event(1), event(2)])
+    before = board.position
+    board.look({}, [event(2), event(3)])
+
+    assert board.since(before)[0].events == [event(3)]
+    board.look({}, [event(seq) for seq in range(4, 4 + 2 * EVENTS_KEPT)])
+    assert [one["seq"] for one in board.since("")[0].events] == list(range(4 + EVENTS_KEPT, 4 + 2 * EVENTS_KEPT))
 
 
-def test_a_first_look_tells_everything() -> None:
-    view = look(queue={"queued": 1}, agents=[agent(AgentState.IDLE)], tasks=[task(1)], events=[event(1)])
+def test_a_page_of_another_hub_or_of_long_ago_begins_anew() -> None:
+    board = Board("b")
+    board.look({"agents": {"one": {"busy": 0}}})
+    old = board.position
+    for busy in range(1, STEPS_KEPT + 2):
+        board.look({"agents": {"one": {"busy": busy}}})
 
-    assert changes(EMPTY, view) == {
-        "queue": {"queued": 1},
-        "agents": (agent(AgentState.IDLE),),
-        "tasks": [task(1)],
-        "order": [task(1).id],
-        "events": [event(1)],
-    }
-
-
-def test_a_look_at_the_same_tells_nothing() -> None:
-    view = look(queue={"queued": 1}, agents=[agent(AgentState.IDLE)], tasks=[task(1)], events=[event(1)])
-
-    assert changes(view, view) == {}
+    assert board.since("a-1")[1]
+    assert board.since("b-999999")[1]
+    assert board.since("nonsense")[1]
+    assert board.since(old)[1]
+    assert not board.since(f"b-{STEPS_KEPT}")[1]
 
 
-def test_only_rows_that_differ_are_told_again() -> None:
-    before = look(tasks=[task(2), task(1)])
-    after = look(before, tasks=[task(2), task(1, TaskState.RUNNING)])
-
-    assert changes(before, after) == {"tasks": [task(1, TaskState.RUNNING)]}
+ROWS = st.dictionaries(
+    st.sampled_from(["one", "two", "three"]), st.fixed_dictionaries({"a": st.integers(0, 2), "b": st.booleans()})
+)
 
 
-def test_a_new_row_comes_with_the_new_order() -> None:
-    before = look(tasks=[task(1)])
-    after = look(before, tasks=[task(2), task(1)], events=[event(4)])
+@given(st.lists(st.fixed_dictionaries({}, optional={"agents": ROWS, "tasks": ROWS}), min_size=1), st.data())
+def test_whatever_a_page_has_missed_it_shows_what_the_board_has(
+    looks: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    board = Board("a")
+    position, page = "", dict[str, dict[str, Any]]()
+    now: dict[str, dict[str, Any]] = {}
+    for look in looks:
+        board.look(look)
+        now.update(look)
+        if data.draw(st.booleans()):
+            page, position = page_of(board, position, page), board.position
+    page = page_of(board, position, page)
 
-    assert changes(before, after) == {"tasks": [task(2)], "order": [task(2).id, task(1).id], "events": [event(4)]}
+    assert {table: rows for table, rows in page.items() if rows} == {table: rows for table, rows in now.items() if rows}

@@ -1,0 +1,214 @@
+// @ts-check
+// What the hub has told: tables of rows as signals, kept true by one stream. A broken line removes nothing: what is here
+// stays, its age is told, and the line comes back by itself. Also how the hub is asked and where the page is.
+
+import { batch, computed, signal } from "@preact/signals";
+
+/** @typedef {Record<string, any>} Row */
+
+const SILENT_MS = 12_000; // the hub speaks every 5 s: the line is dead even if nobody said so
+const AGAIN_MS = 1_000;
+const EVENTS_KEPT = 500;
+
+/** Where this hub is, also below a path of a proxy. */
+export const base = new URL("./", document.baseURI);
+
+/** One table: a signal for each row, so that only what shows a row that changed is drawn again. */
+export class Table {
+  constructor() {
+    /** @type {Map<string, import("@preact/signals").Signal<Row>>} */
+    this.rows = new Map();
+    /** Keys in order. */
+    this.keys = signal(/** @type {string[]} */ ([]));
+    /** Whether the hub has told of it at all: nothing known is not nothing there. */
+    this.known = signal(false);
+  }
+
+  /** @param {string} key */
+  get(key) {
+    this.keys.value; // a row may come later
+    return this.rows.get(key)?.value;
+  }
+
+  /** Every row, in order of its key. */
+  get all() {
+    return this.keys.value.map((key) => /** @type {Row} */ (this.rows.get(key)?.value));
+  }
+
+  /** @param {Record<string, Row | null>} changed @param {boolean} whole */
+  apply(changed, whole) {
+    let moved = !this.known.value;
+    if (whole) {
+      for (const key of this.rows.keys()) {
+        if (!Object.hasOwn(changed, key)) { this.rows.delete(key); moved = true; }
+      }
+    }
+    for (const [key, fields] of Object.entries(changed)) {
+      const row = this.rows.get(key);
+      if (fields === null) { moved = this.rows.delete(key) || moved; }
+      else if (row) row.value = whole ? fields : { ...row.value, ...fields };
+      else { this.rows.set(key, signal(fields)); moved = true; }
+    }
+    this.known.value = true;
+    if (moved) this.keys.value = [...this.rows.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  }
+}
+
+export const tables = {
+  hub: new Table(), agents: new Table(), hosts: new Table(), gpus: new Table(), endpoints: new Table(),
+  tasks: new Table(), lists: new Table(), budgets: new Table(),
+};
+/** Newest first. */
+export const events = signal(/** @type {Row[]} */ ([]));
+/** Who is looking, and what they may do. */
+export const me = signal({ role: "", label: "", may: /** @type {string[]} */ ([]), read_only: false });
+/** @type {import("@preact/signals").Signal<"connecting" | "live" | "lost" | "over">} */
+export const link = signal("connecting");
+export const isLive = computed(() => link.value === "live");
+export const heardAt = signal(0);
+/** Milliseconds of this machine's clock; moves once a second. */
+export const now = signal(Date.now());
+/** How far the hub's clock is ahead of this machine's, in milliseconds. */
+export const ahead = signal(0);
+
+/** @param {string} permission */
+export const may = (permission) => me.value.may.includes(permission) && !me.value.read_only;
+export const hub = computed(() => tables.hub.get("hub"));
+
+/** @param {string} name */
+export const listed = (name) => (tables.lists.get(name)?.ids ?? []).map((/** @type {string} */ id) => tables.tasks.get(id)).filter(Boolean);
+
+// --- the line --------------------------------------------------------------------------------------------------------
+
+/** @type {EventSource | null} */
+let source = null;
+const listeners = new Set();
+
+/** Call `told` with each event as it comes; returns how to stop that. @param {(event: Row) => void} told */
+export const onEvent = (told) => { listeners.add(told); return () => listeners.delete(told); };
+
+const heard = () => batch(() => {
+  heardAt.value = Date.now();
+  if (link.value !== "live") link.value = "live";
+});
+
+/** @param {any} told */
+const apply = (told) => batch(() => {
+  for (const [name, table] of Object.entries(tables)) {
+    const changed = told.rows[name];
+    if (changed) table.apply(changed, told.whole);
+    else if (told.whole) table.apply({}, true);
+  }
+  if (told.whole) events.value = [];
+  const fresh = told.events.filter((/** @type {Row} */ event) => !(events.value[0]?.seq >= event.seq));
+  if (fresh.length) events.value = [...fresh.reverse(), ...events.value].slice(0, EVENTS_KEPT);
+  for (const event of fresh) for (const listener of listeners) listener(event);
+});
+
+export const connect = () => {
+  source?.close();
+  source = new EventSource(new URL("dashboard/live", base));
+  source.onopen = heard;
+  source.onmessage = (message) => { heard(); apply(JSON.parse(message.data)); };
+  source.addEventListener("beat", heard);
+  source.addEventListener("me", (message) => {
+    const told = JSON.parse(message.data);
+    batch(() => { me.value = told; ahead.value = Date.parse(told.now) - Date.now(); });
+  });
+  source.onerror = () => {
+    if (link.value !== "over") link.value = "lost";
+    // A browser gives up for good when the answer is not a stream: the hub is starting, or the session is over.
+    if (source?.readyState === EventSource.CLOSED) setTimeout(look, AGAIN_MS);
+  };
+};
+
+const look = async () => {
+  try {
+    const answer = await fetch(new URL("api/v1/health", base), { headers: { accept: "application/json" } });
+    if (answer.status === 401) { link.value = "over"; return; }
+  } catch {
+    // Not there yet: the next try will tell.
+  }
+  connect();
+};
+
+setInterval(() => {
+  now.value = Date.now();
+  if (link.value !== "live" || Date.now() - heardAt.value < SILENT_MS) return;
+  link.value = "lost";
+  connect();
+}, 1_000);
+
+/** End the session of this browser. */
+export const leave = async () => {
+  source?.close();
+  await fetch(new URL("session", base), { method: "DELETE" });
+  location.assign(base);
+};
+
+// --- asking ----------------------------------------------------------------------------------------------------------
+
+/** A refusal of the hub, in its own words. */
+export class Refused extends Error {
+  /** @param {number} status @param {Row} problem */
+  constructor(status, problem) {
+    const found = (problem.errors ?? []).map((/** @type {Row} */ one) => `${one.path} ${one.problem}`.trim());
+    super([problem.detail ?? `the hub answered ${status}`, ...found].join("; "));
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+/**
+ * Ask the hub. `path` is below `/api/v1/`.
+ * @param {string} path @param {{method?: string, body?: unknown, signal?: AbortSignal}} [how]
+ */
+export const ask = async (path, { method = "GET", body, signal: stop } = {}) => {
+  const headers = { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) };
+  const answer = await fetch(new URL(`api/v1/${path}`, base), { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: stop });
+  const told = answer.status === 204 ? {} : await answer.json();
+  if (!answer.ok) throw new Refused(answer.status, told);
+  return told;
+};
+
+// --- where the page is -----------------------------------------------------------------------------------------------
+
+const parse = () => {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [view, ...rest] = path.split("/").map(decodeURIComponent);
+  return { view: view || "overview", id: rest.join("/"), query: new URLSearchParams(query ?? "") };
+};
+export const route = signal(parse());
+addEventListener("hashchange", () => { route.value = parse(); });
+
+/** @param {string} view @param {string} [id] @param {Record<string, string | string[] | undefined>} [query] */
+export const href = (view, id = "", query = {}) => {
+  const asked = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) for (const each of [value ?? []].flat()) if (each) asked.append(name, each);
+  const text = asked.toString();
+  return `#/${view}${id ? `/${encodeURIComponent(id)}` : ""}${text ? `?${text}` : ""}`;
+};
+
+/** Change the query of the page where it is, without a step back to it. @param {Record<string, string | string[] | undefined>} query */
+export const requery = (query) => {
+  history.replaceState(null, "", href(route.value.view, route.value.id, query));
+  route.value = parse();
+};
+
+// --- what this browser remembers -------------------------------------------------------------------------------------
+
+/** A choice that outlives the page. @param {string} name @param {string} usual */
+export const remembered = (name, usual) => {
+  const kept = signal(usual);
+  try { kept.value = localStorage.getItem(`agentcom.${name}`) ?? usual; } catch { /* a browser may forbid it */ }
+  return {
+    get value() { return kept.value; },
+    set value(value) {
+      kept.value = value;
+      try { localStorage.setItem(`agentcom.${name}`, value); } catch { /* then it lasts as long as the page */ }
+    },
+  };
+};
+export const theme = remembered("theme", "auto");
+export const clockMode = remembered("clock", "ago");
+export const singleKeys = remembered("keys", "on");

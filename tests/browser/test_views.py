@@ -1,0 +1,88 @@
+"""Every view, as people with good and bad eyes see it; screenshots lie in ``.cache/screens`` to be looked at."""
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.browser.pages import HOSTILE, PHONE, VIEWS, WIDE, Site, Size
+
+SCREENS: Final = Path(__file__).parents[2] / ".cache" / "screens"
+RULES: Final = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}}
+
+
+def task_of(site: Site, title: str) -> str:
+    tasks = site.mesh.call("GET", "/api/v1/tasks?limit=500")["tasks"]
+    return str(next(task["id"] for task in tasks if task["title"] == title))
+
+
+def violations(page: Page) -> list[tuple[str, str]]:
+    found: list[dict[str, Any]] = Axe().run(page, options=RULES).response["violations"]
+    return [(one["id"], node["html"][:200]) for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_every_view_can_be_read_by_everybody_and_fits_its_screen(
+    site: Site, size: Size, scheme: Literal["light", "dark"]
+) -> None:
+    page = site.open(size=size, scheme=scheme)
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    host = site.mesh.call("GET", "/api/v1/hosts")["hosts"][0]["name"]
+    places = [
+        *VIEWS,
+        f"tasks/{task_of(site, 'good work')}",
+        f"tasks/{task_of(site, 'waits for a GPU')}",
+        f"fleet/{host}",
+    ]
+    wrong = {}
+    for place in places:
+        site.go(page, place)
+        page.wait_for_selector("main :is(section, table, .empty, .cards, .events, p)")
+        page.wait_for_timeout(300)  # what a view asks the hub for is there; a picture of its loading says nothing
+        page.screenshot(path=SCREENS / f"{place.replace('/', '-')[:40]}-{scheme}-{size[0]}.png", full_page=True)
+        over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if found := [*violations(page), *([("wider than its screen", f"{over} px")] if over > 0 else [])]:
+            wrong[place] = found
+
+    assert wrong == {}
+    assert site.troubles == []
+
+
+def test_what_others_write_is_shown_and_never_run(site: Site) -> None:
+    page = site.open("tasks")
+    page.get_by_role("link", name=HOSTILE[0], exact=True).click()
+    page.wait_for_selector("main .log")
+    page.get_by_text(HOSTILE[1], exact=False).first.wait_for()
+    for view in ("overview", "events", f"tasks?q={HOSTILE[2]}", "tasks?label=x:<b>", f"tasks/{HOSTILE[0]}", "<script>"):
+        page.evaluate("to => { location.hash = to; }", f"/{view}")
+        page.wait_for_timeout(150)
+
+    assert page.evaluate("window.ran") is None
+    assert page.title()
+    assert [each for each in site.troubles if "400" not in each and "404" not in each] == []
+
+
+def test_the_first_view_is_few_small_requests_and_then_silence(site: Site) -> None:
+    page = site.open()
+    first = len(site.asked)
+    heap = page.evaluate("performance.memory.usedJSHeapSize")
+    page.wait_for_timeout(3_000)
+
+    assert first <= 16  # the link that logs in, and 15 for the view
+    assert site.asked[first:] == []
+    assert all(address.startswith(site.mesh.url) for address in site.asked)
+    assert heap < 10_000_000
+
+
+def test_whoever_may_only_look_can_press_nothing(site: Site) -> None:
+    page = site.open(f"tasks/{task_of(site, 'bad work')}", role="viewer")
+    retry = page.get_by_role("button", name="Retry")
+    retry.wait_for()
+    site_settings = site.open("settings", role="viewer")
+
+    assert retry.is_disabled()
+    assert "may not" in str(retry.get_attribute("title"))
+    assert site_settings.get_by_text("shown to administrators").is_visible()
