@@ -78,6 +78,8 @@ class Held(Struct, gc=False):
     """The repository that it works in, as its requirements name it."""
     service_s: float = 0.0
     """How long it was expected to take that server."""
+    known_tokens: int = 0
+    """Tokens of its prompt that its server was believed to have read before."""
     ends_at: float | None = None
     """When it is expected to have ended, in seconds of the hub's monotonic clock."""
     answer_told_at: float = float("-inf")

@@ -10,6 +10,7 @@ Caller: ``hub/core/scheduling.py``.
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.hosts import gpu_silence
+from hub.core.prefixes import Blocks, Prefixes
 from hub.core.quotas import Quota
 from hub.core.routing import Way
 from hub.core.speeds import Demand, ServerKey, Speeds
@@ -122,8 +124,11 @@ class Board:
 
     # --- what a way costs ---------------------------------------------------------------------------------------------
 
-    def weigh(self, way: Way, demand: Demand) -> Weighed | str:
-        """The terms of a way for a task that asks for so much, or why it can never work there."""
+    def weigh(self, way: Way, demand: Demand, blocks: Blocks = ()) -> Weighed | str:
+        """The terms of a way for a task that asks for so much, or why it can never work there.
+
+        ``blocks``: how its prompt begins (``hub/core/prefixes.py``), so that a server which knows that reads less.
+        """
         agent = self._fleet.agents[way.agent]
         try:
             server = self.server(agent, way.endpoint)
@@ -133,7 +138,20 @@ class Board:
         found = server.weighed.get(key)
         if found is None:
             found = server.weighed[key] = self._weigh(way, demand, agent, server)
-        return found
+        return self._less_known(found, server, blocks) if blocks and isinstance(found, Weighed) else found
+
+    def _less_known(self, found: Weighed, server: Server, blocks: Blocks) -> Weighed:
+        """The same for a prompt whose beginning the server may have read."""
+        terms, tokens = found.terms, found.input_tokens
+        if terms.load_s or not tokens:
+            return found  # what it had read went with the model
+        known = self._fleet.prefixes.known_tokens(blocks, server.key, found.way.model)
+        share = self._speeds.reuse(server.key, server.endpoint) * min(1.0, known / tokens)
+        if not share:
+            return replace_fields(found, known_tokens=known)
+        cached_s = share * terms.prefill_s
+        less = replace(terms, prefill_s=terms.prefill_s - cached_s, cached_s=cached_s)
+        return replace_fields(found, terms=less, known_tokens=known)
 
     def has_turn(self, way: Way) -> bool:
         """Whether something could begin this way now."""
@@ -172,7 +190,8 @@ class Board:
             price_s=self._rates.s_per_usd * self._speeds.usd(server.key, server.endpoint, way.model, demand),
         )
         whole = replace(terms, risk_s=self._risk_s(terms, way, demand, server, model))
-        return Weighed(way, whole, evicted, size_bytes, demand.context, tokens, quota)
+        turns = server.proved
+        return Weighed(way, whole, evicted, size_bytes, demand.context, tokens, quota, turns, demand.input_tokens)
 
     def _quota(self, server: Server, tokens: float) -> tuple[float, str]:
         """How long the quota of an endpoint lets an attempt of so many tokens wait, and why."""
@@ -304,9 +323,10 @@ class Board:
         return server
 
 
-def take_turn(held: Held, chosen: Weighed, server: ServerKey, now: float) -> None:
-    """Note in the attempt which server it takes, and for how long."""
-    held.server, held.model = server, chosen.way.model
+def take_turn(held: Held, chosen: Weighed, server: ServerKey, now: float, prefixes: Prefixes) -> None:
+    """Note in the attempt which server it takes, and for how long; and that its prompt is read there."""
+    held.server, held.model, held.known_tokens = server, chosen.way.model, chosen.known_tokens
+    prefixes.read(held.task, server, held.model, chosen.turns, is_loaded=chosen.terms.load_s > 0)
     held.service_s = chosen.terms.service_s
     held.ends_at = now + chosen.terms.service_s
 

@@ -7,6 +7,7 @@ from hub.core.agent import Agent
 from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.matching import Match, failed_at, match, reasons_against, way_of
+from hub.core.prefixes import Blocks
 from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
@@ -25,6 +26,7 @@ def waiting(
     board: Board | None = None,
     demand: Demand = OTHER_DEMAND,
     known: Match | None = None,
+    blocks: Blocks = (),
 ) -> tuple[str, tuple[str, ...], tuple[HostExplanation, ...]]:
     """Why a ready task of this class is not running: a sentence, what would unblock it, and each agent's reasons.
 
@@ -32,9 +34,10 @@ def waiting(
         fleet, requirements: who is there, and what the task needs.
         board, demand: for work that needs a model: the servers, and what it asks of them.
         known: who can do it, if that was found out already.
+        blocks: how its prompt begins.
     """
     found = known or match(fleet, requirements)
-    weighed = _weighed(found.ways, board, demand) if board and requirements.needs_model else {}
+    weighed = _weighed(found.ways, board, demand, blocks) if board and requirements.needs_model else {}
     agents = tuple(
         _agent(fleet, agent, requirements, found, weighed.get(name)) for name, agent in sorted(fleet.agents.items())
     )
@@ -88,11 +91,11 @@ def _total(weighed: Weighed) -> float:
     return weighed.terms.total_s
 
 
-def _weighed(ways: Iterable[Way], board: Board, demand: Demand) -> dict[str, Weighed | str]:
+def _weighed(ways: Iterable[Way], board: Board, demand: Demand, blocks: Blocks) -> dict[str, Weighed | str]:
     """The best way of each agent, or why its server can never do it."""
     best: dict[str, Weighed | str] = {}
     for way in ways:
-        found, known = board.weigh(way, demand), best.get(way.agent)
+        found, known = board.weigh(way, demand, blocks), best.get(way.agent)
         is_better = isinstance(found, Weighed) and (not isinstance(known, Weighed) or _total(found) < _total(known))
         if known is None or is_better:
             best[way.agent] = found

@@ -10,6 +10,7 @@ from typing import Final
 
 from hub.core.agent import Agent, Held
 from hub.core.health import Health
+from hub.core.prefixes import Prefixes
 from hub.core.quotas import Quotas
 from hub.core.speeds import ServerKey
 from protocol.errors import StaleAttempt
@@ -56,6 +57,7 @@ class Fleet:
             one that is not listed was never in trouble. Whoever changes it calls :meth:`changed`.
         seen: the last report of each of them, also of those that are gone.
         generation: grows whenever what an agent *can* do changes, so that matches may be cached.
+        prefixes: how the prompts of tasks begin, and what the servers have read last.
 
     With a thousand agents nobody may look at all of them for each task: :meth:`changed_since` and :meth:`freed_since`
     tell which ones to look at again.
@@ -71,6 +73,7 @@ class Fleet:
         self.seen: dict[ServerKey, EndpointReport] = {}
         self.generation = 0
         self.quotas = Quotas()
+        self.prefixes = Prefixes()
         self._busy: dict[ServerKey, int] = {}  # attempts in hand, by the LLM server that they use
         self._given = 0
         self._open: dict[str, Agent] = {}  # all that have a free slot, and some that had one

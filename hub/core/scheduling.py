@@ -29,6 +29,7 @@ from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.lines import Line
 from hub.core.matching import Match, Matcher
+from hub.core.prefixes import Blocks
 from hub.core.routing import Requirements, Way
 from hub.core.shares import Shares
 from hub.core.speeds import Demand, Speeds
@@ -138,7 +139,8 @@ class _Plan:
     def _next(self, text: str, ahead: int) -> Assignment | None:
         """Give away the task of a class whose turn it is, if somebody can take it now; the next one queues up."""
         queue, found, needs_model, _ = self._able[text]
-        chosen = self._by_cost(queue, found) if needs_model else self._by_share(queue, found)
+        blocks = self._begins(queue, ahead) if needs_model else ()
+        chosen = self._by_cost(queue, found, blocks) if needs_model else self._by_share(queue, found)
         if isinstance(chosen, Weighed):  # its turn comes on a server that is busy; the next one reckons with that
             if self._left > 0:
                 self._promise(queue, ahead, chosen)
@@ -147,15 +149,22 @@ class _Plan:
         if chosen is None:
             return None  # everyone who could is busy; the next class may have others
         agent, way, weighed = chosen
-        if self.may_spend is not None and not self.may_spend(queue.requirements, way, (queue.head or (0, ""))[1]):
+        # Tasks of a class are alike, so the oldest goes; unless they begin differently, and this one belongs here.
+        number = ahead if ahead and (blocks or self._begins(queue, 0)) else 0
+        if self.may_spend is not None and not self.may_spend(queue.requirements, way, (queue.at(number) or (0, ""))[1]):
             return None  # equal tasks would not fit, either; other classes may
         others = self._looked_at if weighed else ()
-        place = queue.take()
+        place = queue.take(number)
         self._queue_up(queue, ahead)
         # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
         if place[1] in self._fleet.held or place[1] in self._fleet.away:
             return None
         return Assignment(queue, place, agent, way, found, weighed, others)
+
+    def _begins(self, queue: ClassQueue, number: int) -> Blocks:
+        """How the prompt of the task begins that stands so far behind the head."""
+        place = queue.at(number)
+        return self._fleet.prefixes.of(place[1]) if place is not None else ()
 
     def _queue_up(self, queue: ClassQueue, ahead: int) -> None:
         place = queue.at(ahead)
@@ -226,22 +235,23 @@ class _Plan:
             found = self._handicaps[queue.text] = int(1000 * min(MAX_HANDICAP_S, least))
         return found
 
-    def _weighed(self, queue: ClassQueue, found: Match) -> list[Weighed]:
+    def _weighed(self, queue: ClassQueue, found: Match, blocks: Blocks = ()) -> list[Weighed]:
         demand = self._demand(queue)
-        weighed = [self.board.weigh(way, demand) for way in found.ways if way.agent not in self._emptying]
+        weighed = [self.board.weigh(way, demand, blocks) for way in found.ways if way.agent not in self._emptying]
         return [each for each in weighed if isinstance(each, Weighed)]
 
-    def _by_cost(self, queue: ClassQueue, found: Match) -> Chosen | Weighed | None:
-        """The agent and way by which the next task of the class ends first; only the way if it has to wait for it."""
+    def _by_cost(self, queue: ClassQueue, found: Match, blocks: Blocks) -> Chosen | Weighed | None:
+        """The agent and way by which a task of the class ends first; only the way if it has to wait for it."""
         if queue.requirements.alone:
             chosen = self._by_share(queue, found)
             return None if chosen is None else self._alone(queue, *chosen[:2])
         if queue.fallback is None and not self._has_turn(found):
             return None
-        weighed = self._weighed(queue, found)
+        weighed = self._weighed(queue, found, blocks)
         best = min(weighed, key=self._rank, default=None)
         if queue.fallback is not None and (best is None or best.terms.wait_s > queue.requirements.patience_s):
-            weighed, best = self._fallen_back(queue, queue.fallback, weighed, best)
+            others = self._weighed(queue, self._matcher.match(queue.fallback), blocks)
+            weighed, best = self._fallen_back(weighed, best, others)
         if best is None:
             return None
         self._looked_at = tuple(weighed)
@@ -256,10 +266,9 @@ class _Plan:
         return any(self.board.has_turn(way) for way in found.ways if way.agent not in self._emptying)
 
     def _fallen_back(
-        self, queue: ClassQueue, fallback: Requirements, weighed: list[Weighed], best: Weighed | None
+        self, weighed: list[Weighed], best: Weighed | None, others: list[Weighed]
     ) -> tuple[list[Weighed], Weighed | None]:
         """The rest of the chain instead, if somebody there is sooner than the first choice."""
-        others = self._weighed(queue, self._matcher.match(fallback))
         other = min(others, key=self._rank, default=None)
         if other is not None and (best is None or other.terms.wait_s < best.terms.wait_s):
             best = other

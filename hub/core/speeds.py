@@ -126,6 +126,8 @@ def expected(
     return Speed(size / (disk_gb_s * GIGA), decode * PREFILL_FACTOR, decode)
 
 
+REUSE: Final = 0.9
+"""Share of a known beginning that a server of ours does not read again, before anybody has seen it do so."""
 LONGEST_S: Final = 1e7
 """Seconds of work that can be true; more is what a server has made up."""
 
@@ -165,7 +167,8 @@ class Speeds:
         self._lengths = Kept("length", float)
         self._prices = Kept("price", float)
         self._turns = Kept("turns", Turns)
-        every = self._speeds, self._disks, self._demands, self._lengths, self._prices, self._turns
+        self._reuses = Kept("reuse", float)
+        every = self._speeds, self._disks, self._demands, self._lengths, self._prices, self._turns, self._reuses
         self._all = {kept.about: kept for kept in every}
         self._any_disk = DISK
 
@@ -234,6 +237,16 @@ class Speeds:
             rate = cost_usd / weight
             known = self._prices.get(*server, name)
             self._prices.put(rate if known is None else _mixed(known, rate), *server, name)
+
+    def reuse(self, server: ServerKey, endpoint: EndpointReport) -> float:
+        """Share of what a server has read of a prompt before that it does not read again."""
+        known = self._reuses.get(*server)
+        return known if known is not None else REUSE if endpoint.local else 0.0
+
+    def reused(self, server: ServerKey, endpoint: EndpointReport, known_tokens: int, cached_tokens: float) -> None:
+        """Of so many tokens that a server had read before it has taken so many from its memory."""
+        share = min(1.0, max(0.0, cached_tokens / known_tokens))
+        self._reuses.put(_mixed(self.reuse(server, endpoint), share), *server)
 
     def turns(self, server: ServerKey, endpoint: EndpointReport) -> Turns:
         """How many requests at a time the server takes, as far as is known."""

@@ -51,6 +51,8 @@ class Terms(Struct, frozen=True):
     """The money, as seconds."""
     risk_s: float = 0.0
     """What its failures are expected to cost."""
+    cached_s: float = 0.0
+    """Reading that is saved, and left out of ``prefill_s``: the server knows how the prompt begins."""
 
     @property
     def work_s(self) -> float:
@@ -79,6 +81,8 @@ class Terms(Struct, frozen=True):
             ("checks", self.verify_s),
         )
         parts = [f"{name} {seconds:.1f}" for name, seconds in named if seconds >= LEAST_SHOWN_S]
+        if self.cached_s >= LEAST_SHOWN_S:
+            parts.append(f"not reading {self.cached_s:.1f} again")
         whole_s = self.wait_s + self.attempt_s
         return f"after {whole_s:.1f} s" + (f" ({', '.join(parts)})" if parts else "")
 
@@ -109,3 +113,9 @@ class Weighed:
     """Tokens that it is expected to read and write."""
     quota: str = ""
     """What of its endpoint's quota it waits for."""
+    turns: int = 1
+    """Requests that the server answers at a time, as far as is known."""
+    input_tokens: float = 0.0
+    """Tokens that it is expected to read."""
+    known_tokens: int = 0
+    """Of its prompt, that the server has read before."""

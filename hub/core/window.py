@@ -99,12 +99,14 @@ class ClassQueue:
         if self.is_filling and (self.left_best is None or place < self.left_best):
             self.left_best = place
 
-    def take(self) -> Place:
-        """Remove and return the head.
+    def take(self, number: int = 0) -> Place:
+        """Remove and return the head, or the task that stands ``number`` places behind it.
 
         Raises:
             IndexError: there is none.
         """
+        if number:
+            return self._places.pop(self._head + number)
         place = self._places[self._head]
         self._head += 1
         if self._head > self._limit:

@@ -110,7 +110,7 @@ class Dispatch:
         held.repo, held.is_charged = chosen.queue.requirements.repo, charge is not None
         if chosen.weighed is not None:
             server, report, _ = find(self._fleet, agent, way.endpoint)
-            take_turn(held, chosen.weighed, server, now)
+            take_turn(held, chosen.weighed, server, now, self._fleet.prefixes)
             if report.rpm or report.tpm:
                 self._fleet.quotas.take(server, task, chosen.weighed.tokens)
         self._fleet.take(held)

@@ -13,6 +13,7 @@ from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.matching import Match, Matcher
 from hub.core.outlook import Outlook
+from hub.core.prefixes import blocks_of
 from hub.core.recent import Recent
 from hub.core.routing import Requirements, requirements_of, routing_of
 from hub.core.speeds import Speeds
@@ -219,7 +220,8 @@ class Insight:
             board = Board(self._fleet, self._speeds, now, rates=self._rates)
             demand = self._speeds.asked(requirements, requirements.kind)
             found = self._matcher.match(requirements.place)
-            summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand, found)
+            blocks = blocks_of(codec.decode_spec(stored[0])) if requirements.needs_model else ()
+            summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand, found, blocks)
             outlook = Outlook(self._fleet, self._matcher, self._speeds, board, now)
             starts_in_s = outlook.starts_in(requirements, ahead) if is_ready else None
             if (waits := self._waits(requirements, found, task)) is not None:

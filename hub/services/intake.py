@@ -12,6 +12,7 @@ import structlog
 
 from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
+from hub.core.prefixes import blocks_of
 from hub.core.routing import DEFAULT_CHAINS, Requirements, route
 from hub.core.window import Window
 from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Ready, Retry
@@ -107,9 +108,11 @@ class Intake:
             self._window.discard(task.class_text, task.id)
 
     def _new(self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, now_ms: int) -> NewTask:
-        ready_ms = _ms(spec.run_after)
+        ready_ms, task = _ms(spec.run_after), self._ids.make(now_ms)
+        if requirements.needs_model:
+            self._fleet.prefixes.expect(task, blocks_of(spec))
         return NewTask(
-            id=self._ids.make(now_ms),
+            id=task,
             state=TaskState.QUEUED,
             class_text=requirements.text,
             priority=PRIORITY_ORDER[spec.priority],

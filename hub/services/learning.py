@@ -11,11 +11,12 @@ from hub.core.agent import Held
 from hub.core.board import find, model_of
 from hub.core.fleet import Fleet
 from hub.core.measures import MAX_KEPT
-from hub.core.speeds import Speeds, endpoint_of, size_of
+from hub.core.routing import requirements_of
+from hub.core.speeds import Speed, Speeds, endpoint_of, size_of
 from hub.store.hub_changes import KeepMeasures
 from hub.store.store import Store
 from protocol.clock import Clock
-from protocol.model import Usage
+from protocol.model import EndpointKind, EndpointReport, Usage
 
 KEEP_S: Final = 5.0
 
@@ -60,6 +61,7 @@ class Learning:
             self._speeds.paid(server, held.model, usage.cost_usd, (usage.input_tokens, usage.output_tokens))
         self._speeds.answered(server, endpoint, held.crowd, queue_s=timing.queue_s, model_s=timing.model_s)
         before = self._speeds.of(server, endpoint, model, host)
+        is_read_whole = self._reused(held, usage, endpoint, before)
         self._speeds.took(
             server,
             model.name if model else "",
@@ -67,9 +69,26 @@ class Learning:
             at=self._clock.monotonic(),
             size_bytes=size_of(model),
             load_s=timing.load_s or None,
-            prefill=(usage.input_tokens - usage.cached_input_tokens, timing.prefill_s),
+            prefill=(usage.input_tokens - usage.cached_input_tokens, timing.prefill_s) if is_read_whole else None,
             decode=(
                 usage.output_tokens,
                 timing.decode_s or timing.model_s,
             ),  # without a split, reading counts as writing
         )
+
+    def _reused(self, held: Held, usage: Usage, endpoint: EndpointReport, before: Speed) -> bool:
+        """Note what the server did not read again; whether the seconds of reading are those of the tokens it tells.
+
+        Servers that tell what they had in memory are believed. Ollama does not tell: there the time does, once it is
+        known how fast it reads. Work in turns goes on from itself all the time, which says nothing about others.
+        """
+        if not held.known_tokens or held.server is None or usage.timing is None:
+            return True
+        if requirements_of(held.kind).executor == "chat":
+            cached: float | None = usage.cached_input_tokens
+            if endpoint.kind is EndpointKind.OLLAMA:
+                read = usage.timing.prefill_s * before.prefill_tokens_per_s
+                cached = usage.input_tokens - read if before.is_measured and read > 0 else None
+            if cached is not None:
+                self._speeds.reused(held.server, endpoint, held.known_tokens, cached)
+        return endpoint.kind is not EndpointKind.OLLAMA

@@ -150,9 +150,9 @@ class Checked(Ours):
         """See :class:`hub.simulate.engine.Rule`."""
         job, text = request.job, self._texts[request.job.number]
         task, agent = self._placed.pop(request)
-        self._fleet.release(task, 1)
+        held = self._fleet.release(task, 1)
         requirements, is_hosted = requirements_of(text), machine.plan.name != agent
-        self._learn(request, agent, machine.plan.name if is_hosted else ENDPOINT, requirements.kind, now)
+        self._learn(request, held, machine.plan.name if is_hosted else ENDPOINT, requirements.kind, now)
         usd = machine.plan.usd(request.ended_at - request.begun_at, job.input_tokens, job.output_tokens)
         if is_hosted:
             self._speeds.paid(("", machine.plan.name), job.model.name, usd, (job.input_tokens, job.output_tokens))

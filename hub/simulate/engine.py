@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from hub.core.prefixes import BLOCK_TOKENS, Blocks, keep
 from hub.simulate.fleet import OVERHEAD, HostPlan, ModelPlan
-from hub.simulate.trace import BLOCK_TOKENS, Job
+from hub.simulate.trace import Job
 
 _COMES, _ENDS = 0, 1
 NEW_WEIGHT: Final = 0.1
@@ -26,6 +27,8 @@ class Request:
     job: Job
     begun_at: float = 0.0
     load_s: float = 0.0
+    cached_tokens: int = 0
+    """Of its prompt, that the machine had read before."""
     prefill_s: float = 0.0
     decode_s: float = 0.0
     ended_at: float = 0.0
@@ -48,7 +51,8 @@ class Machine:
     loads: int = 0
     busy_s: float = 0.0
     usd: float = 0.0
-    _prompts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _prompts: dict[str, list[Blocks]] = field(default_factory=dict)
+    """By model: the last prompts that it has read, one for each request that it answers at a time."""
 
     @property
     def has_turn(self) -> bool:
@@ -71,10 +75,9 @@ class Machine:
             self.loads += request.load_s > 0
         self.residents.pop(model.name, None)
         self.residents[model.name] = model  # now the most recently used
-        known = _common(self._prompts.get(model.name, ()), job.blocks)
-        self._prompts[model.name] = job.blocks
-        unread = max(1, job.input_tokens - known * BLOCK_TOKENS)
-        request.prefill_s = unread / self.plan.prefill_tokens_per_s(model)
+        known = keep(self._prompts.setdefault(model.name, []), job.blocks, self.plan.parallel)
+        request.cached_tokens = min(job.input_tokens - 1, known * BLOCK_TOKENS)
+        request.prefill_s = (job.input_tokens - request.cached_tokens) / self.plan.prefill_tokens_per_s(model)
         request.decode_s = job.output_tokens / self.plan.decode_tokens_per_s(model)
         self.running.append(request)
         took_s = request.load_s + request.prefill_s + request.decode_s
@@ -154,13 +157,3 @@ class Means:
         """An answer is there."""
         was = self.of(request.job.model)
         self._means[request.job.model.name] = was + NEW_WEIGHT * (request.job.output_tokens - was)
-
-
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """How many leading blocks are the same."""
-    count = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count

@@ -54,22 +54,27 @@ class Ours:
     def _queue(self, request: Request, text: str) -> None:
         task = encode(((EPOCH_MS + int(request.job.at_s * 1000)) << _RANDOM_BITS) | request.job.number)
         self._waiting[task] = request
+        self._fleet.prefixes.expect(task, request.job.blocks)
         self._window.add(text, (2, task))
 
     def ended(
         self, request: Request, machine: Machine, machines: Sequence[Machine], now: float
     ) -> Iterable[tuple[Request, Machine]]:
         """See :class:`hub.simulate.engine.Rule`."""
+        del machine
         task, _ = self._placed.pop(request)
-        self._fleet.release(task, 1)
-        self._learn(request, machine.plan.name, ENDPOINT, self._class_of(request).kind, now)
+        held = self._fleet.release(task, 1)
+        self._learn(request, held, ENDPOINT, self._class_of(request).kind, now)
         return self._planned(machines, now)
 
-    def _learn(self, request: Request, name: str, endpoint_id: str, kind: str, now: float) -> None:
+    def _learn(self, request: Request, held: Held | None, endpoint_id: str, kind: str, now: float) -> None:
         """What a sidecar would report of an attempt of ``kind``."""
         job = request.job
+        assert held is not None, "it was placed"
         self._speeds.used(kind, job.input_tokens, job.output_tokens)
-        server, endpoint, host = find(self._fleet, self._fleet.agents[name], endpoint_id)
+        server, endpoint, host = find(self._fleet, self._fleet.agents[held.agent], endpoint_id)
+        if held.known_tokens:
+            self._speeds.reused(server, endpoint, held.known_tokens, request.cached_tokens)
         self._speeds.took(
             server,
             job.model.name,
@@ -77,7 +82,7 @@ class Ours:
             at=now,
             size_bytes=job.model.size_gb * _GB,
             load_s=request.load_s or None,
-            prefill=(job.input_tokens, request.prefill_s),
+            prefill=(job.input_tokens - request.cached_tokens, request.prefill_s),
             decode=(job.output_tokens, request.decode_s),
         )
 
@@ -97,7 +102,8 @@ class Ours:
             task, weighed = chosen.place[1], chosen.weighed
             assert weighed is not None, "every request needs a model"
             held = Held(task, 1, chosen.agent.name, 1, now, is_committed=True)
-            take_turn(held, weighed, find(self._fleet, chosen.agent, chosen.way.endpoint)[0], now)
+            server = find(self._fleet, chosen.agent, chosen.way.endpoint)[0]
+            take_turn(held, weighed, server, now, self._fleet.prefixes)
             self._fleet.take(held)
             request, where = self._placement(chosen, self._waiting.pop(task))
             self._placed[request] = (task, chosen.agent.name)

@@ -21,6 +21,7 @@ class Report(Struct, frozen=True, kw_only=True):
         attempts: requests that were made; more than jobs where work is checked and tried again.
         hosted: attempts that went to hosted models.
         usd_per_verified: what was spent for each answer that has passed; ``None`` if none has.
+        reused: share of the prompt tokens that were in a machine's memory already and were not read again.
     """
 
     policy: str
@@ -39,6 +40,7 @@ class Report(Struct, frozen=True, kw_only=True):
     attempts: int
     hosted: int
     usd_per_verified: float | None
+    reused: float = 0.0
 
 
 def report(
@@ -75,6 +77,7 @@ def report(
         attempts=len(done),
         hosted=sum(isinstance(request.job.model, HostedPlan) for request in done),
         usd_per_verified=usd / good if good else None,
+        reused=sum(each.cached_tokens for each in done) / max(1, sum(each.job.input_tokens for each in done)),
     )
 
 

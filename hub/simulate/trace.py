@@ -16,11 +16,10 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hub.core.prefixes import Blocks
 from hub.simulate.fleet import FleetPlan, ModelPlan
 from protocol.errors import BadInput, Problem
 
-BLOCK_TOKENS: Final = 512
-"""Prompt tokens that one of ``hash_ids`` stands for."""
 ZIPF: Final = 1.0
 """Exponent: the second model is wanted half as often as the first."""
 
@@ -33,7 +32,8 @@ class Job(Struct, frozen=True, kw_only=True):
     input_tokens: int
     output_tokens: int
     model: ModelPlan
-    blocks: tuple[int, ...] = ()
+    blocks: Blocks = ()
+    """``hash_ids``: each stands for as many tokens as a block of :mod:`hub.core.prefixes`."""
     is_good: bool = True
     """Whether the answer passes its checks."""
 

@@ -7,8 +7,9 @@ from hub.core.agent import Held
 from hub.core.board import CLONE_S, FETCH_S, Board, find
 from hub.core.fleet import Fleet
 from hub.core.health import Health
+from hub.core.prefixes import BLOCK_TOKENS
 from hub.core.routing import Way
-from hub.core.speeds import Demand, Speeds
+from hub.core.speeds import REUSE, Demand, Speeds
 from hub.core.terms import Rates, Terms, Weighed
 from hub.core.turns import PATIENCE
 from protocol.endpoints import EndpointState
@@ -350,3 +351,39 @@ def test_a_quota_that_is_used_is_a_wait_and_a_reason() -> None:
     assert (found.terms.wait_s, found.quota) == (50.0, "its quota of 1 requests a minute is used")
     assert not Board(fleet, Speeds(), NOW + 10).has_turn(far)
     assert Board(fleet, Speeds(), NOW + 60).has_turn(far)
+
+
+def test_what_a_server_has_read_before_is_not_read_again() -> None:
+    fleet, speeds = Fleet(), Speeds()
+    add(fleet, "a", model("m", residency=WARM))
+    add(fleet, "b", model("m", residency=WARM))
+    fleet.prefixes.expect("before", (7,))
+    fleet.prefixes.read("before", ("a", "ollama"), "m", 1, is_loaded=False)
+
+    def terms(agent: str, blocks: tuple[int, ...]) -> Terms:
+        found = Board(fleet, speeds, NOW).weigh(way(agent), DEMAND, blocks)
+        assert isinstance(found, Weighed)
+        return found.terms
+
+    known, other, stranger = terms("a", (7, 8)), terms("b", (7, 8)), terms("a", (8, 7))
+    saved_s = REUSE * BLOCK_TOKENS / DEMAND.input_tokens
+    assert known.cached_s == pytest.approx(saved_s)
+    assert known.prefill_s == pytest.approx(other.prefill_s - saved_s)
+    assert known.total_s == pytest.approx(other.total_s - saved_s)
+    assert (other.cached_s, stranger.cached_s) == (0, 0)
+    assert known.shown["cached_s"] == pytest.approx(saved_s, abs=0.001)
+    assert f"not reading {saved_s:.1f} again" in known.in_words
+
+    speeds.reused(("a", "ollama"), fleet.agents["a"].endpoints[0], BLOCK_TOKENS, 0)
+    assert 0 < terms("a", (7, 8)).cached_s < saved_s, "it was seen to read all of it"
+
+
+def test_what_was_read_goes_with_the_model() -> None:
+    fleet = Fleet()
+    add(fleet, "a", model("m", 4.0))
+    fleet.prefixes.expect("before", (7,))
+    fleet.prefixes.read("before", ("a", "ollama"), "m", 1, is_loaded=False)
+    found = Board(fleet, Speeds(), NOW).weigh(way("a"), DEMAND, (7,))
+
+    assert isinstance(found, Weighed)
+    assert (found.terms.cached_s, found.known_tokens) == (0, 0)

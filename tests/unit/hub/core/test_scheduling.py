@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
+from hub.core.prefixes import BLOCK_TOKENS
 from hub.core.routing import Requirements, class_after
 from hub.core.scheduling import MAX_HANDICAP_S, Assignment, plan
-from hub.core.speeds import Speeds
+from hub.core.speeds import REUSE, Speeds
 from hub.core.window import Window
 from protocol.ids import encode
 from protocol.limits import ALONE_FROM_DEATHS
@@ -276,6 +277,45 @@ def test_of_two_that_have_the_model_the_faster_one_gets_more() -> None:
             made.release(held.task, held.epoch)
 
     assert 1.6 <= shares["fast"] / shares["slow"] <= 2.4, shares
+
+
+def knowing(name: str, *tasks: str) -> Fleet:
+    """Two warm servers; ``name`` has read what these tasks begin with, which takes a second to read."""
+    made = Fleet()
+    for agent in ("a", "b"):
+        add(made, agent, model("m", 4.0, Residency.WARM))
+    for each in ("before", *tasks):
+        made.prefixes.expect(each, tuple(range(round(1_000 / REUSE / BLOCK_TOKENS))))
+    made.prefixes.read("before", (name, "ollama"), "m", 1, is_loaded=False)
+    return made
+
+
+@pytest.mark.parametrize("rest_s, taken_by", [(0.65, []), (0.75, ["a"])])
+def test_a_busy_server_that_knows_the_prompt_against_an_idle_one_is_decided_by_arithmetic(
+    rest_s: float, taken_by: list[str]
+) -> None:
+    """Of a second of reading nine tenths are saved, and a second of waiting counts for 1.3: they cross at 0.69 s."""
+    made = knowing("b", task(1))
+    held = Held("before", 1, "b", 1, 0.0)
+    held.server, held.model, held.ends_at = ("b", "ollama"), "m", rest_s
+    made.take(held)
+
+    found = begun(window((CHAT, 2, task(1))), made, learned())
+    assert [each.agent.name for each in found] == taken_by
+
+
+def test_a_task_goes_where_its_prompt_is_known_and_nobody_takes_its_place_who_belongs_elsewhere() -> None:
+    made = knowing("b", task(1), task(3))
+    held = Held("before", 1, "b", 1, 0.0)
+    held.server, held.model, held.ends_at = ("b", "ollama"), "m", 0.5
+    made.take(held)
+    waiting = window((CHAT, 2, task(1)), (CHAT, 2, task(2)))
+
+    found = begun(waiting, made, learned())
+    assert who(found) == [(task(2), "a")]
+    assert waiting.classes[CHAT].head == (2, task(1)), "it waits for b, which has read its beginning"
+    made.release("before", 1)
+    assert who(begun(waiting, made, learned())) == [(task(1), "b")]
 
 
 def test_tasks_of_the_model_in_memory_go_before_a_slightly_older_one_of_another() -> None:

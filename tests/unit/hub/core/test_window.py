@@ -67,6 +67,14 @@ def test_a_task_that_is_here_already_is_not_queued_twice() -> None:
     assert made.left_out == 0
 
 
+def test_a_task_behind_the_head_can_be_taken_before_it() -> None:
+    made = queue((0, "a"), (0, "b"), (0, "c"), (0, "d"), limit=4)
+    made.take()
+
+    assert made.take(1) == (0, "c")
+    assert drained(made) == [(0, "b"), (0, "d")]
+
+
 def test_a_discarded_task_is_gone_wherever_it_stands() -> None:
     made = queue((0, "a"), (0, "b"), (0, "c"))
     made.take()

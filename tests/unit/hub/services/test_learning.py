@@ -5,12 +5,12 @@ from msgspec.structs import replace
 
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
-from hub.core.speeds import FIRST_DEMAND, Speeds
+from hub.core.speeds import FIRST_DEMAND, REUSE, Speeds
 from hub.core.turns import PATIENCE
 from hub.services.learning import Learning
 from hub.store.sqlite import SqliteStore
 from protocol.clock import Clock
-from protocol.model import Timing, Usage
+from protocol.model import EndpointKind, Timing, Usage
 from tests.support.machines import add, model
 
 SERVER = ("a", "ollama")
@@ -149,3 +149,39 @@ def test_who_waited_behind_others_of_ours_tells_that_they_were_too_many() -> Non
 
     assert (first.crowd, second.crowd) == (1, 2)
     assert (before, speeds.turns(SERVER, endpoint).most) == (2, 1)
+
+
+CHAT = '{"executor":"chat","strategies":["local_llm"]}'
+
+
+@pytest.mark.parametrize("cached_tokens, grows", [(1_000, True), (0, False)], ids=["it had it", "it had it not"])
+def test_a_server_that_tells_what_it_had_in_memory_is_believed(cached_tokens: int, grows: bool) -> None:
+    fleet, speeds, learn = learning()
+    agent = fleet.agents["a"]
+    agent.endpoints = (replace(agent.endpoints[0], kind=EndpointKind.OPENAI),)
+    attempt = replace(held(), kind=CHAT, known_tokens=1_000)
+    usage = {"model": "m", "input_tokens": 2_000, "output_tokens": 5, "cached_input_tokens": cached_tokens}
+    learn.used(attempt, Usage(**usage, timing=Timing(model_s=2.0, prefill_s=1.0, decode_s=1.0)))
+
+    assert (speeds.reuse(SERVER, agent.endpoints[0]) > REUSE) is grows
+    speed = speeds.of(SERVER, agent.endpoints[0], model("m", 4.0), None)
+    assert speed.prefill_tokens_per_s == pytest.approx(2_000 - cached_tokens)
+
+
+def test_what_ollama_had_in_memory_is_told_by_the_time_it_took_and_spoils_no_speed() -> None:
+    fleet, speeds, learn = learning()
+    endpoint = fleet.agents["a"].endpoints[0]
+    attempt, known = held(), replace(held(), kind=CHAT, known_tokens=1_000)
+    learn.used(attempt, Usage(model="m", input_tokens=2_000, output_tokens=5, timing=timing(prefill_s=1.0)))
+    learn.used(known, Usage(model="m", input_tokens=2_000, output_tokens=5, timing=timing(prefill_s=1.0)))
+    whole = speeds.reuse(SERVER, endpoint)
+    for _ in range(30):
+        learn.used(known, Usage(model="m", input_tokens=2_000, output_tokens=5, timing=timing(prefill_s=0.5)))
+
+    assert whole < REUSE, "all of it was read again"
+    assert speeds.reuse(SERVER, endpoint) == pytest.approx(1.0, abs=0.01)
+    assert speeds.of(SERVER, endpoint, model("m", 4.0), None).prefill_tokens_per_s == pytest.approx(2_000)
+
+
+def timing(prefill_s: float) -> Timing:
+    return Timing(model_s=prefill_s + 1.0, prefill_s=prefill_s, decode_s=1.0)

@@ -104,6 +104,34 @@ def test_our_plan_ends_work_sooner_than_any_simple_rule(tmp_path: Path, fleet: s
     assert {each.jobs for each in found.values()} == {300}
 
 
+def sessions(folder: Path, count: int = 240) -> Path:
+    """Twelve conversations, each going on from itself by a block of 512 tokens a turn, at odd times."""
+    lines = []
+    for number in range(count):
+        session, turn = (number * 5) % 12, number // 12
+        blocks = [1_000 * session + block for block in range(6 + turn)]
+        at_ms = number * 700 + (number * 611_953) % 900
+        line = {"timestamp": at_ms, "input_length": 512 * len(blocks) + 40, "output_length": 60, "hash_ids": blocks}
+        lines.append({**line, "model": "small"})
+    return written(folder, "\n".join(json.dumps(line) for line in lines), "trace.jsonl")
+
+
+def test_conversations_go_on_where_they_are_known(tmp_path: Path) -> None:
+    fleet = written(
+        tmp_path,
+        """
+        models = [{name = "small", size_gb = 6.0, prefill_tokens_per_s = 1000}]
+        hosts = [{name = "box", count = 4, vram_gb = 12, bandwidth_gb_s = 1000, parallel = 4}]
+        """,
+    )
+    found = {rule: simulate(fleet, sessions(tmp_path), rule, load=0.7) for rule in ("ours", "earliest_completion")}
+    ours, simple = found["ours"], found["earliest_completion"]
+
+    assert ours.reused > 0.6
+    assert ours.reused > 2 * simple.reused
+    assert ours.mean_completion_s < simple.mean_completion_s / 1.5
+
+
 def test_the_same_arguments_give_the_same_report(tmp_path: Path) -> None:
     once, again = (simulate(EXAMPLES / "mixed.toml", trace(tmp_path, 80), "ours", seed=3) for _ in range(2))
 
