@@ -5,7 +5,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { effect } from "@preact/signals";
 import { connect, heardAt, href, hub, leave, link, listed, me, now, clockMode, route, singleKeys, tables, theme } from "./store.js";
-import { Confirm, Dialog, Guard, html, Loading, State, Toasts } from "./ui.js";
+import { Confirm, Dialog, Guard, html, Loading, Toasts } from "./ui.js";
 
 /** @type {Record<string, {title: string, key: string, load: () => Promise<any>}>} */
 const VIEWS = {

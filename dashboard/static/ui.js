@@ -225,9 +225,12 @@ export const Dialog = ({ title, close, class: kind = "", children }) => {
     <div class="inside"><header><h2>${title}</h2><button type="button" class="small" onClick=${close} aria-label="Close">Esc</button></header>${children}</div></dialog>`;
 };
 
-/** Shows what broke of a view, and leaves the rest of the page alone. */
+/**
+ * Shows what broke of a view, and leaves the rest of the page alone.
+ * @extends {Component<{of: string, children: any}, {error: Error | null}>}
+ */
 export class Guard extends Component {
-  constructor() { super(); this.state = { error: null }; }
+  constructor() { super(); this.state = { error: /** @type {Error | null} */ (null) }; }
   static getDerivedStateFromError(/** @type {Error} */ error) { return { error }; }
   componentDidUpdate(/** @type {any} */ before) { if (before.of !== this.props.of && this.state.error) this.setState({ error: null }); }
   render() {

@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { ask, may, tables } from "../store.js";
-import { Act, AsApi, Bar, count, Dialog, Empty, html, length, Loading, money, say, Scroll, When } from "../ui.js";
+import { AsApi, Bar, count, Dialog, Empty, html, length, Loading, money, say, Scroll, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 

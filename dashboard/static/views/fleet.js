@@ -88,7 +88,7 @@ const Chart = ({ at, lines, unit, most }) => {
         const axis = { stroke: ink.getPropertyValue("--muted"), grid: { stroke: ink.getPropertyValue("--line"), width: 1 }, ticks: { stroke: ink.getPropertyValue("--line"), width: 1 } };
         chart?.destroy();
         chart = new Plot({
-          width: ref.current.clientWidth, height: 180, legend: { show: false }, cursor: { show: false }, scales: { y: { range: (_, low, high) => [0, most ?? Math.max(high, 1) * 1.05] } },
+          width: ref.current.clientWidth, height: 180, legend: { show: false }, cursor: { show: false }, scales: { y: { range: (_plot, _low, high) => [0, most ?? Math.max(high, 1) * 1.05] } },
           axes: [axis, { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit}`), size: 64 }],
           series: [{}, ...lines.map(([label], place) => ({ label, stroke: colours[place % 4], width: 1.5, dash: place >= 4 ? [4, 3] : undefined, points: { show: false } }))],
         }, [at.map((moment) => Date.parse(moment) / 1000), ...lines.map(([, values]) => values)], ref.current);

@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { ask, may, tables } from "../store.js";
-import { Act, AsApi, Command, count, Dialog, Empty, html, LiveState, Loading, say, Scroll, size, State, UNKNOWN, When } from "../ui.js";
+import { Act, AsApi, count, Dialog, Empty, html, LiveState, Loading, say, Scroll, size, State, UNKNOWN, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 

@@ -20,10 +20,10 @@ const NeedsYou = () => {
   const down = tables.endpoints.all.filter((one) => one.state === "down");
   if (!waiting.length && !troubled.length && !parts.length && !down.length) return html`<p class="calm"><${State} state="ok">nothing needs you<//></p>`;
   return html`<ul class="needs rows">
-    ${waiting.slice(0, 5).map((task) => html`<li key=${task.id}><${State} state="waiting">waits for a person<//> <a href=${href("reviews", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span></li>`)}
+    ${waiting.slice(0, 5).map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state="waiting">waits for a person<//> <a href=${href("reviews", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span></li>`)}
     ${parts.map(([name, part]) => html`<li key=${name}><${State} state=${part.state} /> <b>${name}</b> <span class="reason">${part.detail}</span></li>`)}
     ${down.map((one) => html`<li key=${one.id}><${State} state="down" /> <a href=${href("models")}>${one.id}</a> <span class="reason">${one.detail}</span></li>`)}
-    ${troubled.map((task) => html`<li key=${task.id}><${State} state=${task.state} /> <a href=${href("tasks", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span> <span class="muted"><${When} at=${task.ended_at} /></span></li>`)}</ul>`;
+    ${troubled.map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state=${task.state} /> <a href=${href("tasks", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span> <span class="muted"><${When} at=${task.ended_at} /></span></li>`)}</ul>`;
 };
 
 const Machines = () => {

@@ -2,7 +2,7 @@
 // Tokens, backups, and what this hub is.
 
 import { useState } from "preact/hooks";
-import { ask, hub, may, me } from "../store.js";
+import { ask, hub, me } from "../store.js";
 import { Act, AsApi, Command, html, Loading, say, Scroll, size, State, Trouble, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */

@@ -68,14 +68,14 @@ const Waterfall = ({ task }) => {
   const whole = Math.max(1, end - start);
   const place = (/** @type {number} */ from, /** @type {number} */ to) => ({ left: `${((from - start) / whole) * 100}%`, width: `${Math.max(0.4, ((to - from) / whole) * 100)}%` });
   let last = start;
-  const rows = task.attempts.map((/** @type {Row} */ one) => {
+  const rows = /** @type {{one: Row, blocks: [string, string, number, number][]}[]} */ (task.attempts.map((/** @type {Row} */ one) => {
     const assigned = Date.parse(one.assigned_at);
     const started = one.started_at ? Date.parse(one.started_at) : null;
     const ended = one.ended_at ? Date.parse(one.ended_at) : end;
     const waited = last;
     last = ended;
     return { one, blocks: /** @type {[string, string, number, number][]} */ ([["waits in the queue", "wait", waited, assigned], ["is placed", "place", assigned, started ?? ended], ...(started ? [[one.state, ["lost", "failed"].includes(one.state) ? "bad" : "work", started, ended]] : [])]) };
-  });
+  }));
   return html`<section aria-labelledby="time"><h2 id="time">Where the time went</h2>
     <div class="waterfall" role="img" aria-label="Attempts over ${length(whole / 1000)}; the table below tells the same">
       <div class="axis"><span>0</span><span>${length(whole / 2000)}</span><span>${length(whole / 1000)}${task.ended_at ? "" : ", now"}</span></div>

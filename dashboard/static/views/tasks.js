@@ -2,7 +2,7 @@
 // All tasks: filters in the address, so that a link shows what its sender saw; or one task.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, events, href, hub, isLive, may, requery, tables } from "../store.js";
+import { ask, events, hub, isLive, may, requery, tables } from "../store.js";
 import { AsApi, confirmed, count, Empty, html, Loading, plural, Proof, say, State, TaskLink, TaskState, Took, Trouble, When } from "../ui.js";
 import Task from "./task.js";
 
