@@ -24,7 +24,7 @@ from protocol.model import TaskSpec
 T = TypeVar("T", bound=Struct)
 _STEP: Final = re.compile(r"[^.\[\]]+")
 _WELL_FORMED: Final = {"type": "git_clean"}
-EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent")
+EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent", "acp")
 _PLAIN: Final = TaskSpec()
 _HUGE: Final = 10**300  # larger whole numbers cannot be shown as floats
 _SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
@@ -219,7 +219,7 @@ def _executor(spec: TaskSpec) -> Iterator[Problem]:
         yield Problem("executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{near}")
     if spec.executor == "shell" and not spec.command.strip():
         yield Problem("command", "executor 'shell' needs a command")
-    if spec.executor in {"chat", "agent"} and not (spec.prompt.strip() or spec.title.strip()):
+    if spec.executor in {"chat", "agent", "acp"} and not (spec.prompt.strip() or spec.title.strip()):
         yield Problem("prompt", f"executor {spec.executor!r} needs a prompt")
     if spec.save_as:
         yield from path_problems(spec.save_as, "save_as")

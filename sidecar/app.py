@@ -29,6 +29,7 @@ from protocol.ids import NAME
 from protocol.redaction import Redactor
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
+from sidecar.core.programs import AgentProgram, usual
 from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.environment import minimal_env
@@ -48,10 +49,11 @@ from sidecar.llm.warmer import Warmer
 from sidecar.owner import Owner
 from sidecar.parts import Parts
 from sidecar.process import Processes, become_subreaper
-from sidecar.room import Room, watch
+from sidecar.quota import Quota
+from sidecar.room import Room, disk_bytes, watch
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Sandbox
-from sidecar.sandbox.policy import Limits, Rules
+from sidecar.sandbox.policy import MOST_FILE_BYTES, Limits, Rules
 from sidecar.seen import Seen, capabilities
 from sidecar.settings import Settings, secrets_of
 from sidecar.shelf import HubShelf
@@ -200,6 +202,7 @@ async def start(
             _sweep(parts, runner, cleaner),
             watch(room, lambda: journal.has_room, link.beat),
             owner.run(),
+            parts.quota.run(),
         )
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
@@ -229,14 +232,29 @@ def _parts(
     workspaces = WipWorkspaces(folder, processes, access, gate)
     sandbox = Sandbox(processes, folder, _rules(settings))
     passages = Passages(settings.endpoints or (), settings.sandbox_endpoints, leases.check)
-    shop, scratch = executors(endpoints), folder / "scratch"
-    return Parts(processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept, passages=passages)
+    shop, scratch = executors(endpoints, _programs(settings, processes.path)), folder / "scratch"
+    quota = Quota(processes, folder, sandbox.rules.limits.disk_bytes)
+    return Parts(
+        processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept, passages=passages, quota=quota
+    )
+
+
+def _programs(settings: Settings, path: str) -> list[AgentProgram]:
+    """The coding agents whose programs are here."""
+    listed = usual() if settings.agents is None else settings.agents
+    found = [program for program in listed if shutil.which(program.command[0], path=path)]
+    for program in settings.agents or ():
+        if program not in found:
+            log.warning("agent_not_found", agent=program.name, program=program.command[0], next="it is not offered")
+    return found
 
 
 def _rules(settings: Settings) -> Rules:
     """What the owner of this host lets work see and use."""
     memory = settings.sandbox_memory_mb << 20 or psutil.virtual_memory().total * 4 // 5
-    limits = Limits(memory_bytes=memory, processes=settings.sandbox_processes, cpus=settings.sandbox_cpus)
+    disk = settings.sandbox_disk_mb << 20 or disk_bytes(settings.folder)[1] // 4
+    longest = min(disk, MOST_FILE_BYTES)
+    limits = Limits(memory, settings.sandbox_processes, settings.sandbox_cpus, disk, longest)
     read, write = tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write))
     return Rules(read, write, settings.sandbox_network, limits, settings.sandbox_domains)
 

@@ -177,14 +177,19 @@ class Caches:
 
 
 def restore(git_dir: Path, config: str) -> None:
-    """Set a repository back to ours, if work has changed it: its configuration, and what git obeys beside it."""
-    file = git_dir / "config"
-    if file.is_symlink() or not file.is_file() or file.read_bytes() != config.encode():
-        write_afresh(file, config)
+    """Set a repository back to ours, if work has changed it: its configuration, and what git obeys beside it.
+
+    What work must not write is there in any case, so that its sandbox can keep it as it is.
+    """
+    for name, text in (("config", config), ("config.worktree", "")):
+        file = git_dir / name
+        if file.is_symlink() or not file.is_file() or file.read_bytes() != text.encode():
+            write_afresh(file, text)
     # Ignore rules and attributes; and hooks, which the next attempt's own git would run.
-    for name in ("config.worktree", "info", "hooks"):
-        if os.path.lexists(git_dir / name):
-            remove_tree(git_dir / name)
+    for folder in (git_dir / "info", git_dir / "hooks"):
+        if folder.is_symlink() or not folder.is_dir() or any(folder.iterdir()):
+            remove_tree(folder)
+            folder.mkdir(mode=0o700)
 
 
 def tidy(git_dir: Path, cache: Path | None) -> None:
@@ -234,8 +239,8 @@ def make_empty(path: Path, git_dir: Path, branch: str) -> None:
     Written by hand because most tasks without a repository never use git, and starting it costs more than such a task.
     """
     remove_tree(git_dir)
-    for folder in (path, git_dir, git_dir / "objects", git_dir / "refs", git_dir / "refs" / "heads"):
+    for folder in (path, git_dir, *(git_dir / name for name in ("objects", "objects/info", "refs", "refs/heads"))):
         folder.mkdir(mode=0o700)
     (git_dir / "HEAD").write_text(f"ref: refs/heads/{branch}\n", encoding="utf-8")
-    (git_dir / "config").write_text(OWN, encoding="utf-8")
+    restore(git_dir, OWN)
     (path / ".git").write_text(f"gitdir: {git_dir}\n", encoding="utf-8")

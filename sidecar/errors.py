@@ -5,14 +5,24 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
     WorkFailed
     ├── UploadFailed            a file could not be kept
     ├── CannotStart             a program could not be started at all
+    ├── DiskQuota               it has taken more of the disk than an attempt may
+    ├── DiskFull                the disk is nearly full, and it had taken most of it
     ├── EndpointDown
     │   ├── EndpointBusy
     │   │   └── ServerFull      a server of ours takes no more requests for now; whoever waits gets a turn
     │   └── EndpointStalled     it took the request and then said nothing for too long
     ├── ModelFailed
+    │   ├── AgentFailed         a coding agent of somebody else did not get through its work
+    │   │   ├── AgentCrashed    its program ended in the middle of it
+    │   │   ├── AgentGarbled    what it says is not the protocol
+    │   │   ├── AgentRefused    it answered with an error
+    │   │   ├── AgentSilent     it says nothing
+    │   │   └── AgentStopped    it stopped before it was done
     │   ├── AnswerEndless       it goes on far beyond what was asked for
     │   └── PromptTooLong
     │       └── PromptCut       the server has read less than it was sent, and said nothing
+    ├── AgentMissing            no such coding agent here
+    ├── AgentUnmetered          nobody counts what a coding agent uses
     ├── SandboxFailed           it could not be confined, so it was not started
     └── WorkspaceFailed
         ├── RepositoryInvalid   not an address that we hand to git; input
@@ -68,6 +78,32 @@ class SandboxFailed(WorkFailed):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the sandbox of this host failed, so nothing was run: {reason}")
+
+
+class DiskQuota(WorkFailed):
+    """The files of the attempt take more of the disk than an attempt may take here: its own doing."""
+
+    code = "disk_quota"
+
+    def __init__(self, most_bytes: int, why: str = "") -> None:
+        self.most_bytes, self.why = most_bytes, why
+        super().__init__(
+            f"{why or 'its files take too much of the disk'}: at most {most_bytes >> 20:,} MiB are allowed for an "
+            "attempt here; the owner of the machine can change that (sandbox_disk_mb)"
+        )
+
+
+class DiskFull(WorkFailed):
+    """The disk of this host is nearly full, and of all attempts this one has taken most of it."""
+
+    code = "disk_full"
+
+    def __init__(self, free_bytes: int, taken_bytes: int) -> None:
+        self.free_bytes, self.taken_bytes = free_bytes, taken_bytes
+        super().__init__(
+            f"the disk of this machine has {free_bytes >> 20:,} MiB left, and of all attempts here this one has taken "
+            f"most of it: {taken_bytes >> 20:,} MiB"
+        )
 
 
 class UploadFailed(WorkFailed):
@@ -143,6 +179,89 @@ class AnswerEndless(ModelFailed):
             f"the answer of {model} did not end: {tokens} pieces where {most_tokens} tokens were allowed; "
             "its server does not obey the limit"
         )
+
+
+class AgentFailed(ModelFailed):
+    """A coding agent of somebody else did not get through its work; what it has changed is there, and is checked."""
+
+    code = "agent_failed"
+
+
+class AgentCrashed(AgentFailed):
+    """The program of an agent ended in the middle of its work."""
+
+    code = "agent_crashed"
+
+    def __init__(self, program: str, exit_code: int | None, said: str) -> None:
+        self.program, self.exit_code = program, exit_code
+        ended = "was ended" if exit_code is None else f"ended with exit code {exit_code}"
+        last = said.strip().rpartition("\n")[2][-300:]
+        super().__init__(f"{program} {ended} in the middle of its work{f': {last}' if last else ''}")
+
+
+class AgentGarbled(AgentFailed):
+    """What an agent says is not the protocol that it was started for."""
+
+    code = "agent_garbled"
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(f"the agent does not speak the Agent Client Protocol: {found}")
+
+
+class AgentRefused(AgentFailed):
+    """An agent answered our request with an error; ``number`` is its code."""
+
+    code = "agent_refused"
+
+    def __init__(self, number: object, said: str) -> None:
+        self.number, self.said = number, said
+        super().__init__(f"the agent answered with error {number}: {said[:500]}")
+
+
+class AgentMissing(WorkFailed):
+    """This host has no coding agent of this name; ``known`` are those it has."""
+
+    code = "agent_missing"
+
+    def __init__(self, wanted: str, known: tuple[str, ...]) -> None:
+        self.wanted, self.known = wanted, known
+        super().__init__(f"there is no agent {wanted!r} here; there are {', '.join(known) or 'none'}")
+
+
+class AgentUnmetered(WorkFailed):
+    """A budget in dollars cannot be kept, as nobody counts what an agent uses while it works."""
+
+    code = "agent_unmetered"
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        super().__init__(
+            f"nobody counts what {program} asks models for, so a budget in dollars cannot be kept: have it ask through "
+            "the sidecar (sandbox_endpoints), or submit without such a budget"
+        )
+
+
+class AgentSilent(AgentFailed):
+    """An agent says nothing, and asks for nothing that we are working on."""
+
+    code = "agent_silent"
+
+    def __init__(self, what: str, silent_s: float) -> None:
+        self.silent_s = silent_s
+        super().__init__(
+            f"the agent is silent: {what} for {silent_s:.0f} s; if it is only slow, give it more silence_s"
+        )
+
+
+class AgentStopped(AgentFailed):
+    """An agent stopped before it was done; ``reason`` is its own word for it."""
+
+    code = "agent_stopped"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the agent stopped before it was done: {reason[:200]}")
 
 
 class PromptCut(PromptTooLong):
@@ -265,8 +384,10 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     EndpointDown: FailureClass.QUOTA,
     ModelFailed: FailureClass.AGENT,
     WorkUnreadable: FailureClass.AGENT,
+    DiskQuota: FailureClass.AGENT,
     BudgetSpent: FailureClass.BUDGET,
     Unpriced: FailureClass.BUDGET,
+    AgentUnmetered: FailureClass.BUDGET,
 }
 
 

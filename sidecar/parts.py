@@ -16,6 +16,7 @@ from sidecar.llm.endpoints import Endpoints
 from sidecar.llm.passage import Passages
 from sidecar.process import Processes
 from sidecar.proof import Proof
+from sidecar.quota import Quota
 from sidecar.sandbox.cell import Sandbox
 from sidecar.shelf import Shelf
 from sidecar.wip import WipWorkspaces
@@ -38,6 +39,7 @@ class Parts:
     depot: Depot | None = None
     shelf: Shelf | None = None
     passages: Passages = field(default_factory=Passages)
+    quota: Quota = field(default_factory=Quota)
     proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:

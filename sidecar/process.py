@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Final, TypeVar
@@ -141,7 +142,7 @@ class Processes:
         env: Mapping[str, str] = _NOTHING,
         timeout_s: float | None = None,
         on_output: OnOutput | None = None,
-        stdin: bytes | None = None,
+        stdin: bytes | int | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         fds: tuple[int, ...] = (),
     ) -> ProcessOutcome:
@@ -155,7 +156,7 @@ class Processes:
             attempt: whose process it is; its facts go into the environment as ``AGENTCOM_*``.
             env: added to the base environment.
             on_output: gets ``("stdout" | "stderr", text)`` as it arrives; what it raises ends the run.
-            stdin: all that the program can read; nothing if not given.
+            stdin: all that the program can read, or a descriptor of ours that it reads from; nothing if not given.
             max_output_bytes: how much of the output's tail is kept.
             fds: descriptors of ours that the program gets.
         Raises:
@@ -243,7 +244,7 @@ class Processes:
         attempt: AttemptId,
         cwd: Path,
         env: Mapping[str, str],
-        stdin: bytes | None,
+        stdin: bytes | int | None,
         tail: Tail,
         on_output: OnOutput | None,
         fds: tuple[int, ...],
@@ -260,7 +261,9 @@ class Processes:
         }
         with contextlib.ExitStack() as stack:
             source: IO[bytes] | int = subprocess.DEVNULL
-            if stdin is not None:
+            if isinstance(stdin, int):
+                source = stdin
+            elif stdin is not None:
                 # A file, not a pipe: nobody has to feed it, and a program that does not read it costs nothing.
                 source = stack.enter_context(tempfile.TemporaryFile())
                 source.write(stdin)
@@ -281,6 +284,14 @@ class Processes:
     def owns(self, pid: int) -> bool:
         """Whether a process belongs to an attempt of ours, whichever."""
         return search.tag(pid) in self._tags if self._tags else pid in self._children
+
+    def finder(self, attempt: AttemptId) -> Callable[[], list[int]]:
+        """Finds the processes of an attempt when it is called, in any thread: it takes some milliseconds."""
+        runs = {child.pid for child in self._children.values() if child.attempt == attempt}
+        marks = (search.attempt_mark(cookie(attempt)), search.run_mark(f"{self._mark}."))
+        tags = self._tags_of(attempt) if attempt in self._tagged else ()
+        sessions = runs | self._sessions_left(attempt)
+        return partial(search.find, sessions=sessions, marks=marks, tags=tags, since=self._since)
 
     def _tags_of(self, attempt: AttemptId) -> range:
         """The numbers of an attempt, one a run, which everything carries that descends from it."""

@@ -101,6 +101,7 @@ class Rounds:
         self._before, self._lost, self._doubt = Before(), "", ""
         self._workspace: Workspace | None = None
         self._scratch = parts.scratch / f"{attempt.task}-e{attempt.epoch}"
+        self._room = self._scratch.with_name(f"{self._scratch.name}-checks")
         documents = self._scratch.with_name(f"{self._scratch.name}.wip")
         self._progress = Progress(parts.shelf, parts.workspaces, attempt, spec, documents)
         self._progress.say = self._remark
@@ -172,8 +173,9 @@ class Rounds:
         cell = parts.sandbox.cell(attempt, workspace.place(self._scratch), *doors)
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
-        ending = await self._iterate(workspace, cell)
-        await cell.clear()  # nothing in the background changes what is delivered
+        async with parts.quota.watch(attempt, workspace.path, workspace.git_dir, self._scratch, self._room):
+            ending = await self._iterate(workspace, cell)
+            await cell.clear()  # nothing in the background changes what is delivered
         # Without a repository the files lie nowhere else.
         self._is_kept = not workspace.has_repo and bool(await parts.workspaces.changes(workspace))
         ending = await self._keep_files(workspace, ending)
@@ -305,7 +307,7 @@ class Rounds:
         return await self._parts.proof.findings(
             self._spec.verification,
             workspace,
-            self._scratch.with_name(f"{self._scratch.name}-checks"),
+            self._room,
             timeout_s=max(self._purse.remaining(self._now()).seconds, CHECKS_S),
             log=self._log,
         )

@@ -14,6 +14,7 @@ from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
 from protocol.progress import PAUSE, RECLAIMED
+from sidecar.executors.acp import AcpExecutor
 from sidecar.gpus.owners import Owners
 from sidecar.link import Link
 from sidecar.llm.endpoints import Endpoints
@@ -27,7 +28,7 @@ from sidecar.settings import Settings
 
 _FOR_DRIVERS: Final = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "WINDIR", "PROGRAMFILES")
 """Of our environment, what a process that reads a GPU's driver gets: where libraries are."""
-_NEED_PROGRAMS: Final = frozenset({"executor:shell", "executor:agent"})
+_NEED_PROGRAMS: Final = frozenset({"executor:shell", "executor:agent", "executor:acp"})
 """What is not offered where no program can be confined."""
 
 
@@ -95,6 +96,8 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
         PREWARM,
         *settings.capabilities,
     }
+    if isinstance(acp := parts.executors.get(AcpExecutor.name), AcpExecutor):
+        found |= {program.capability for program in acp.programs} if sandbox.level is not Level.NONE else set()
     found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
     found |= {"egress"} if sandbox.has_egress else set()
     found |= {NEED} if parts.passages.are_open and sandbox.has_doors else set()

@@ -25,7 +25,9 @@ from protocol.limits import CHECK_S, LEAST_CHECK_S, MOST_CHECK_S
 from protocol.model import EndpointKind
 from sidecar.core.egress import is_name
 from sidecar.core.model_calls import KINDS
+from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
+from sidecar.tables import read_tables
 
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
 MAX_SLOTS: Final = 1_024
@@ -37,6 +39,8 @@ USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234
 """Where servers of OpenAI's kind listen if nobody tells them otherwise."""
 _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
+_TABLES: Final = frozenset({ENV_PREFIX + "ENDPOINTS", ENV_PREFIX + "AGENTS"})
+"""What only a file can tell."""
 _SECRET_NAME: Final = re.compile(
     r"(?i)(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$"
 )
@@ -60,6 +64,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         endpoints: LLM endpoints, each a table as in :class:`sidecar.llm.config.EndpointSettings`; an empty list: none;
             left out: those that the environment names, and the servers at their usual places on this machine (Ollama,
             llama.cpp, LM Studio, vLLM).
+        agents: coding agents that speak the Agent Client Protocol, each a table as in
+            :class:`sidecar.core.programs.AgentProgram`; an empty list: none; left out: those that are known and found
+            on the search path.
         sandbox: how the programs of work are confined: ``auto`` (the best that works here), ``bubblewrap``,
             ``landlock``, ``seatbelt`` (macOS), or ``unsafe``: not at all.
         sandbox_read, sandbox_write: directories of this host that work may read, or change, besides its own.
@@ -70,6 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             which adds the key. Needs bubblewrap.
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
+        sandbox_disk_mb: MiB of disk that the files of an attempt may take; 0 is a quarter of what the disk holds.
         cache_mb: what the caches of repositories may take together, in MiB; 0: any amount.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
         check_s: seconds between two looks at them.
@@ -86,6 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     slots: int = 1
     capabilities: tuple[str, ...] = ()
     endpoints: tuple[EndpointSettings, ...] | None = None
+    agents: tuple[AgentProgram, ...] | None = None
     sandbox: str = "auto"
     sandbox_read: tuple[str, ...] = ()
     sandbox_write: tuple[str, ...] = ()
@@ -94,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_endpoints: tuple[str, ...] = ()
     sandbox_memory_mb: int = 0
     sandbox_processes: int = 4_096
+    sandbox_disk_mb: int = 0
     cache_mb: int = 20_480
     sandbox_cpus: float = 0.0
     check_s: float = CHECK_S
@@ -166,19 +176,24 @@ def load(
         flags = {**flags, "hub": ",".join(given) or None}
     endpoints, endpoint_origin = None, "default"
     if (listed := table.pop("endpoints", None)) is not None:
-        endpoints, endpoint_origin = _endpoints(listed, problems), file or "settings file"
+        endpoints = read_tables(listed, EndpointSettings, "endpoints", "id", problems)
+        endpoint_origin = file or "settings file"
     else:
         endpoints = tuple(_found(env, problems))
-    plain = {key: value for key, value in env.items() if key != ENV_PREFIX + "ENDPOINTS"}
+    agents, agent_origin = None, "default"
+    if (listed := table.pop("agents", None)) is not None:
+        agents = read_tables(listed, AgentProgram, "agents", "name", problems)
+        agent_origin = file or "settings file"
+    plain = {key: value for key, value in env.items() if key not in _TABLES}
     settings, origins = Settings(), dict[str, str]()
     try:
         settings, origins = merge(
-            Settings, flags={**flags, "endpoints": None}, env=plain, file=table, file_name=file or ""
+            Settings, flags={**flags, "endpoints": None, "agents": None}, env=plain, file=table, file_name=file or ""
         )
     except BadInput as exc:
         problems += exc.problems
     else:
-        changes: dict[str, Any] = {"endpoints": endpoints, "hub": ",".join(settings.hubs)}
+        changes: dict[str, Any] = {"endpoints": endpoints, "agents": agents, "hub": ",".join(settings.hubs)}
         folder = settings.state_dir or default_state_dir(env)
         changes["state_dir"] = str(Path(folder).expanduser().absolute())
         if settings.token_file:
@@ -187,7 +202,7 @@ def load(
         problems += _problems(settings)
     if problems:
         raise BadInput(problems, "settings")
-    return settings, origins | {"endpoints": endpoint_origin}
+    return settings, origins | {"endpoints": endpoint_origin, "agents": agent_origin}
 
 
 def effective(settings: Settings, origins: Mapping[str, str]) -> tuple[Setting, ...]:
@@ -207,6 +222,8 @@ def _shown(name: str, value: object) -> str:
 
 
 def _shown_item(item: object) -> str:
+    if isinstance(item, AgentProgram):
+        return f"{item.name} ({' '.join(item.command)})"
     if not isinstance(item, EndpointSettings):
         return str(item)
     key = ", key ***" if item.api_key else ""
@@ -302,8 +319,13 @@ def _sandbox_problems(settings: Settings) -> Iterator[Problem]:
                 "sandbox_domains", f"{name[:100]!r} is no name like example.org, *.example.org or example.org:8443"
             )
     yield from _opened_problems(settings)
-    if settings.sandbox_memory_mb and settings.sandbox_memory_mb < LEAST_WORK_MB:
-        yield Problem("sandbox_memory_mb", f"{settings.sandbox_memory_mb}; 0 or at least {LEAST_WORK_MB} MiB")
+    yield from _limit_problems(settings)
+
+
+def _limit_problems(settings: Settings) -> Iterator[Problem]:
+    for name in ("sandbox_memory_mb", "sandbox_disk_mb"):
+        if 0 != (wanted_mb := getattr(settings, name)) < LEAST_WORK_MB:
+            yield Problem(name, f"{wanted_mb}; 0 or at least {LEAST_WORK_MB} MiB")
     if settings.sandbox_processes < LEAST_PROCESSES:
         yield Problem("sandbox_processes", f"{settings.sandbox_processes}; at least {LEAST_PROCESSES}")
     if not (settings.sandbox_cpus == 0 or settings.sandbox_cpus >= LEAST_CPUS):
@@ -337,35 +359,6 @@ def _read_toml(file: str | None) -> dict[str, Any]:
 
 
 # --- endpoints --------------------------------------------------------------------------------------------------------
-
-
-def _endpoints(listed: object, problems: list[Problem]) -> tuple[EndpointSettings, ...]:
-    """The endpoints of the settings file; what is wrong with each goes to ``problems``."""
-    if not isinstance(listed, list):
-        problems.append(Problem("endpoints", "must be a list of tables: [[endpoints]]"))
-        return ()
-    known = {field.name for field in msgspec.inspect.type_info(EndpointSettings).fields}  # type: ignore[attr-defined]  # it is a dataclass
-    found: list[EndpointSettings] = []
-    for number, entry in enumerate(listed):
-        path = f"endpoints[{number}]"
-        if not isinstance(entry, dict):
-            problems.append(Problem(path, "must be a table"))
-            continue
-        unknown = sorted(set(entry) - known)
-        problems += [Problem(f"{path}.{key}", f"unknown key; known: {', '.join(sorted(known))}") for key in unknown]
-        if unknown:
-            continue
-        try:
-            found.append(msgspec.convert(entry, EndpointSettings))
-        except BadInput as exc:
-            problems += [Problem(f"{path}.{problem.path}", problem.problem) for problem in exc.problems]
-        except msgspec.ValidationError as exc:
-            problems.append(Problem(path, str(exc)[:1].lower() + str(exc)[1:]))
-    ids = [entry.id for entry in found]
-    problems += [
-        Problem("endpoints", f"two endpoints have the id {name!r}") for name in sorted({*ids}) if ids.count(name) > 1
-    ]
-    return tuple(found)
 
 
 def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[EndpointSettings]:

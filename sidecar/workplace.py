@@ -5,10 +5,14 @@ Made and given back by ``sidecar/workspace.py``.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from protocol.model import AttemptId
 from sidecar.git import Walls
 from sidecar.sandbox.policy import Place
+
+OBEYED: Final = ("config", "config.worktree", "hooks", "info", "objects/info")
+"""What git obeys in a repository, or runs: the work, and the checks of the work, find it as it was made."""
 
 
 @dataclass(eq=False)
@@ -56,6 +60,6 @@ class Workspace:
         Args:
             scratch: the attempt's directory for what is no result.
         """
-        fixed = (self.path / ".git", self.git_dir / "config", self.git_dir / "objects" / "info")
+        fixed = (self.path / ".git", *(self.git_dir / name for name in OBEYED))
         read = (self.cache / "objects",) if self.cache is not None else ()
         return Place(workspace=self.path, scratch=scratch, read=read, write=(self.git_dir,), fixed=fixed)

@@ -33,6 +33,7 @@ from protocol.errors import BadInput, Problem
 )
 @click.option("--sandbox-memory-mb", metavar="MIB", help="Memory of one attempt; 0: four fifths of the machine's.")
 @click.option("--sandbox-processes", metavar="N", help="Processes and threads of one attempt.")
+@click.option("--sandbox-disk-mb", metavar="MIB", help="Disk of one attempt; 0: a quarter of the machine's.")
 @click.option("--sandbox-cpus", metavar="X", help="Processors for one attempt, such as 1.5; 0: all.")
 @click.option("--drain-s", metavar="S", help="How long an orderly end waits for running work.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")

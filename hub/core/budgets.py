@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.budgets import BudgetScope
 from protocol.model import Usage
@@ -162,6 +163,17 @@ class Ledger:
             self.presumed[attempt] = charge
             self._move(charge, reserved=charge.need, before=Amount(), used=charge.need)
         return charge
+
+    def tell(self, attempt: Attempt, used: Amount) -> Charge | None:
+        """What an attempt has used that was only presumed to have used something: what counts for it from now on.
+
+        It stays presumed: whoever goes on with its work counts all of it as their own, and then it is taken back.
+        """
+        if (charge := self.presumed.get(attempt)) is None:
+            return None
+        self._move(charge, reserved=Amount(), before=charge.need, used=used)
+        self.presumed[attempt] = told = replace(charge, need=used)
+        return told
 
     def purse(self, day: int, scope: Scope) -> Purse:
         """How a scope stands on a day."""

@@ -27,7 +27,7 @@ from hub.core.budgets import (
     scopes_of,
     used_of,
 )
-from hub.core.routing import Allowance, Cap, Requirements, Way
+from hub.core.routing import Allowance, Cap, Requirements, Way, asks_models
 from protocol.model import Budget, Strategy, TaskSpec, Usage
 from protocol.prices import Prices
 
@@ -83,7 +83,8 @@ class Charging:
         """What an attempt would reserve, and what it is held to beside its task's own limits."""
         scopes = scopes_of(requirements.by, requirements.project)
         tokens, own_micro, ms = requirements.cap or PLAIN_CAP
-        if way.strategy is Strategy.TRIVIAL:
+        is_asking = asks_models(requirements.executor, requirements.needs)
+        if way.strategy is Strategy.TRIVIAL and not is_asking:
             tokens, own_micro = 0, 0
         elif way.strategy is Strategy.LOCAL_LLM and self.prices.of(way.model, is_local=True) is None:
             own_micro = 0

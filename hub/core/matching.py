@@ -12,7 +12,7 @@ from typing import Final
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.lines import Line
-from hub.core.routing import ANSWER_TOKENS, Requirements, Way, model_on
+from hub.core.routing import ANSWER_TOKENS, EXTERNAL, Requirements, Way, model_on
 from hub.core.vram import most_tokens, overflow
 from protocol.endpoints import EndpointState
 from protocol.model import AgentState, Candidate, EndpointKind, EndpointReport, Strategy
@@ -200,6 +200,8 @@ def failed_at(fleet: Fleet, way: Way, requirements: Requirements) -> str:
 
 
 def _reason(requirements: Requirements, strategy: Strategy, skipped: list[str]) -> str:
+    if strategy is Strategy.TRIVIAL and requirements.executor == EXTERNAL:
+        return f"{requirements.executor} work is done by a program that asks models by itself"
     if strategy is Strategy.TRIVIAL:
         return f"{requirements.executor} work needs no model: {strategy.value}, zero tokens"
     if skipped:

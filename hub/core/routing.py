@@ -37,6 +37,12 @@ MAX_AVOIDED: Final = 4
 """Places that a task avoids at a time; the first ones are forgiven."""
 ARTIFACTS: Final = "artifacts"
 """Capability of an agent that brings the files that a task wants kept."""
+EXTERNAL: Final = "acp"
+"""Executor whose work is done by somebody else's program."""
+NO_MODEL: Final = frozenset({"noop", "shell", EXTERNAL})
+"""Executors for which no model is chosen."""
+ASKS: Final = "llm"
+"""Need of a command that asks models through its sidecar."""
 ANSWER_TOKENS: Final = 1_024
 """Room in a context that an answer needs beside its prompt, at least."""
 
@@ -225,8 +231,9 @@ def route(
     # An older sidecar would run no such check, and keep no files.
     wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *((checking,) if checking else ()))
     needs = tuple(sorted(set(wanted))) if wanted else ()
-    if executor in {"noop", "shell"}:
-        cap = _cap(replace(_PLAIN, seconds=spec.budget.seconds))
+    if executor in NO_MODEL:
+        is_free = not asks_models(executor, needs)
+        cap = _cap(replace(_PLAIN, seconds=spec.budget.seconds) if is_free else spec.budget)
         trivial = (Strategy.TRIVIAL,)
         return tier, Requirements(
             executor=executor, strategies=trivial, needs=needs, by=by, project=spec.project, cap=cap
@@ -244,6 +251,11 @@ def route(
         project=spec.project,
         cap=_cap(spec.budget),
     )
+
+
+def asks_models(executor: str, needs: Sequence[str]) -> bool:
+    """Whether a program of the work asks models by itself: no model is chosen for it, but it uses tokens."""
+    return executor == EXTERNAL or (executor == "shell" and ASKS in needs)
 
 
 def _cap(budget: Budget) -> Cap | None:

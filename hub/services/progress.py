@@ -68,8 +68,9 @@ class Progress:
             saved = None
         reported = any(_tells(row) for row in attempts if row.epoch >= found.epoch)
         if saved is not None and not reported:
-            # The attempt that asks will report what that one has used; whatever comes of that one itself is too late.
-            await self._store.commit(Settle(task=attempt.task, epoch=found.epoch, usage=Usage()))
+            # The attempt that asks will report what that one has used: what that one has told itself, or tells later,
+            # would count twice.
+            await self._store.commit(Settle(task=attempt.task, epoch=found.epoch, usage=Usage(), is_inherited=True))
         return Left(
             note=note,
             epoch=found.epoch,

@@ -35,11 +35,16 @@ class RemoveBudget(Struct, frozen=True):
 
 
 class Settle(Struct, frozen=True, kw_only=True):
-    """An attempt that was taken for lost, or was cancelled, tells what it has used. Outcome: ``None``."""
+    """An attempt that was taken for lost, or was cancelled, tells what it has used. Outcome: ``None``.
+
+    ``is_inherited``: another attempt goes on with its work and will report all of it as its own: nothing is left here,
+    whatever was told before and is told later.
+    """
 
     task: str
     epoch: int
     usage: Usage
+    is_inherited: bool = False
 
 
 class Unfunded(Struct, frozen=True, kw_only=True):

@@ -149,8 +149,12 @@ class Budgeting(Climbing):
     async def _settle_late(self, change: Settle) -> None:
         attempt = change.task, change.epoch
         charge = await self._charge_of(attempt)
-        if charge is not None and self._ledger is not None and attempt in self._ledger.presumed:
-            await self._settled(attempt, used_of(change.usage, charge.need))
+        if charge is None or self._ledger is None or attempt not in self._ledger.presumed:
+            return
+        if change.is_inherited:
+            await self._settled(attempt, Amount())
+        elif (told := self._ledger.tell(attempt, used_of(change.usage, charge.need))) is not None:
+            self._touch(attempt, told)
 
     # --- the ledger of this batch -------------------------------------------------------------------------------------
 

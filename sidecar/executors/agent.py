@@ -104,6 +104,7 @@ class _Loop:
     turns: int = 0
     _messages: list[ChatMessage] = field(default_factory=list)
     _tools: dict[str, Tool[Any]] = field(default_factory=dict)
+    _specs: tuple[ToolSpec, ...] = ()
     _in_text: bool = False
     _last_call: str = ""
     _repeats: int = 0
@@ -123,6 +124,7 @@ class _Loop:
             git=self._git_tools(),
         )
         self._tools[_FINISH] = Tool(_FINISH, "Say that the task is done.", FinishArguments, _finished)
+        self._specs = tuple(ToolSpec(t.name, t.description, t.parameters) for t in self._tools.values())
         self._begin()
         while True:
             if self.turns >= max_turns:
@@ -189,7 +191,7 @@ class _Loop:
         self._say(f"[the model's context is full: {chars} characters of old results were left out]\n")
 
     def _request(self) -> ChatRequest:
-        specs = tuple(ToolSpec(t.name, t.description, t.parameters) for t in self._tools.values())
+        specs = self._specs
         return asking(
             self.work,
             self.spending,
@@ -209,7 +211,8 @@ class _Loop:
             # A call that was cut off would write half a file.
             self._messages += [ChatMessage("assistant", reply.text or "(cut off)"), ChatMessage("user", _CUT_OFF)]
             return None
-        found = reply.tool_calls or calls_in_text(reply.text, self._tools, first=len(self._messages))
+        schemas = {spec.name: spec.parameters for spec in self._specs}
+        found = reply.tool_calls or calls_in_text(reply.text, schemas, first=len(self._messages))
         calls = tuple(whole_call(call) for call in found)
         if not calls:
             return self._without_call(reply.text)

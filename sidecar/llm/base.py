@@ -19,6 +19,7 @@ from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRef
 from protocol.loads import Answering
 from protocol.model import Usage
 from protocol.prices import Price
+from sidecar.core.mending import Unmendable, mended
 from sidecar.errors import EndpointStalled, ServerFull
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -222,11 +223,19 @@ def joined_turns(
 
 
 def read_arguments(text: str) -> tuple[dict[str, Any], str]:
-    """The arguments of a tool call that came as JSON text, and what is wrong with them (empty: nothing)."""
+    """The arguments of a tool call that came as JSON text, and what is wrong with them (empty: nothing).
+
+    Mistakes that leave no doubt are mended (:mod:`sidecar.core.mending`).
+    """
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError) as exc:
-        return {}, f"the arguments are not valid JSON: {exc}"
+        try:
+            value, end = mended(text)
+        except Unmendable:
+            return {}, f"the arguments are not valid JSON: {exc}"
+        if text[end:].strip(" \t\r\n,;]})"):
+            return {}, f"the arguments are not valid JSON: {exc}"
     if not isinstance(value, dict):
         return {}, "the arguments must be a JSON object"
     return value, ""

@@ -244,7 +244,7 @@ class Cell:
         env: Mapping[str, str] = _NOTHING,
         timeout_s: float | None = None,
         on_output: OnOutput | None = None,
-        stdin: bytes | None = None,
+        stdin: bytes | int | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> ProcessOutcome:
         """As :meth:`sidecar.process.Processes.run`, in the workspace and confined.

@@ -29,6 +29,8 @@ _BESIDE_BIN: Final = ("lib", "lib64", "libexec", "include", "pyvenv.cfg")
 _OF_INTERPRETER: Final = ("lib", "lib64")
 """What the interpreter in ``X/bin`` needs of ``X``: ``pip.conf``, ``etc`` and such may hold credentials."""
 
+MOST_FILE_BYTES: Final = 1 << 36
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -47,7 +49,7 @@ class Limits:
     processes: int = 4_096
     cpus: float = 0.0
     disk_bytes: int = 1 << 40
-    file_bytes: int = 1 << 36
+    file_bytes: int = MOST_FILE_BYTES
     open_files: int = 1 << 16
 
 

@@ -37,7 +37,7 @@ def profile(view: View, *, network: bool) -> str:
     rules = ["(version 1)", "(deny default)", *_PROCESSES]
     rules += [_rule("allow file-read*", "subpath", read), _rule("deny file-read*", "subpath", view.hidden)]
     rules += [_rule("allow file-read* file-write*", "subpath", write)]
-    rules += [_rule("deny file-write*", "literal", view.fixed)]
+    rules += [_rule("deny file-write*", "subpath", view.fixed)]
     rules += ["(allow network* system-socket)"] if network else []
     return "\n".join(rule for rule in rules if rule)
 

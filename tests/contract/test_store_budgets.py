@@ -1,5 +1,8 @@
 """The promises of a store about budgets: nothing is granted beyond them, whoever asks, whatever dies."""
 
+import asyncio
+import contextlib
+import random
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,48 @@ async def test_many_claims_of_one_batch_share_what_is_left(rows: Rows) -> None:
     assert (await purse(rows)).reserved.micro == 2_000_000
 
 
+@pytest.mark.parametrize("backend", ["sqlite-file", "postgres"])
+async def test_of_a_thousand_claims_at_once_none_is_granted_beyond_a_budget(backend: str, tmp_path: Path) -> None:
+    """Two hubs where the store takes several; what ends early makes room for others meanwhile."""
+    chance = random.Random(1_000)
+    limits = {HUB: Limits(tokens=400_000, micro=300_000_000), ANN: Limits(ms=20_000_000)}
+    needs = [
+        Amount(chance.randrange(2_000), chance.randrange(1_000_000), chance.randrange(90_000)) for _ in range(1_000)
+    ]
+    ends_early = [chance.random() < 0.5 for _ in needs]
+    held, refused, most = list[Amount](), list[Unfunded](), list[Amount]()
+
+    async def one(rows: Rows, number: int) -> None:
+        outcome = await claim(rows, number, needs[number])
+        if number % 10 == 0:
+            most.extend([(await purse(rows)).taken, (await purse(rows, ANN)).taken])
+        if not isinstance(outcome, Claimed):
+            assert isinstance(outcome, Unfunded)
+            refused.append(outcome)
+        elif ends_early[number]:
+            nothing = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA}
+            await rows.finish(number, outcome.epoch, TaskState.QUEUED, **nothing)
+        else:
+            held.append(needs[number])
+
+    async with contextlib.AsyncExitStack() as stack:
+        number_of_hubs = 2 if backend == "postgres" else 1
+        hubs = [await stack.enter_async_context(opened(backend, tmp_path)) for _ in range(number_of_hubs)]
+        for scope, limit in limits.items():
+            await bound(hubs[0], limit, scope)
+        await hubs[0].add(*(new_task(number) for number in range(1_000)))
+        await asyncio.gather(*(one(hubs[number % number_of_hubs], number) for number in range(1_000)))
+        reserved, ann = (await purse(hubs[0])).reserved, (await purse(hubs[0], ANN)).reserved
+
+    total = Amount()
+    for need in held:
+        total = total.plus(need)
+    assert reserved == ann == total
+    assert refused, "the budget has to be too small for all"
+    assert held
+    assert all(a.tokens <= 400_000 and a.micro <= 300_000_000 and a.ms <= 20_000_000 for a in most)
+
+
 async def test_an_attempt_that_never_began_gives_everything_back(rows: Rows) -> None:
     await bound(rows, Limits(micro=500_000))
     await rows.add(new_task(1))
@@ -103,6 +148,9 @@ async def test_an_attempt_that_is_lost_counts_whole_until_it_is_heard_of(rows: R
         await rows.store.commit(late)
 
     assert await purse(rows) == Purse(spent=Amount(tokens=1, micro=100_000))
+    for change in (replace(late, is_inherited=True), late):  # another one counts it as its own from now on
+        await rows.store.commit(change)
+        assert await purse(rows) == Purse()
 
 
 async def test_an_attempt_counts_whole_if_its_sidecar_died_and_does_not_know_what_it_used(rows: Rows) -> None:

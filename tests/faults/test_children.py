@@ -119,6 +119,27 @@ def test_t37_work_that_a_limit_of_its_own_ends_says_so(tmp_path: Path) -> None:
         assert running.sidecars["Host"].poll() is None
 
 
+FILLER = "i=0; while :; do head -c 4000000 /dev/zero >f$i; i=$((i+1)); sleep 0.05; done"
+NAMELESS = 'for i in 3 4 5; do eval "exec $i>f; rm f; head -c 40000000 /dev/zero >&$i"; done; sleep 600'
+
+
+def test_t37_work_that_fills_the_disk_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
+    """More of the disk than an attempt may take: classified, alive, and the disk is as it was; others go on."""
+    with mesh(tmp_path, "Host", flags=["--slots", "3", "--sandbox-disk-mb", "64"], lease_s=30.0) as running:
+        beside = running.submit(command="sleep 600")
+        running.wait_state(beside, "running")
+        fill = [running.submit(command=command, max_retries=0) for command in (FILLER, NAMELESS)]
+        ended = running.wait(*fill, timeout_s=90)
+
+        assert [task["attempts"][0]["result"]["error_code"] for task in ended] == ["disk_quota"] * 2
+        assert running.sidecars["Host"].poll() is None
+        assert running.task(beside)["state"] == "running"
+        left = (tmp_path / "state-Host" / "work").glob("*-e1")
+        assert [path.name for path in left] == [f"{beside}-e1"]
+        running.call("POST", f"/api/v1/tasks/{beside}/cancel")
+        running.wait(beside)
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     "controller, limit, value, program, expected",

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,10 @@ from protocol.model import AttemptId
 from sidecar.cgroups import OURS, ROOT, groups_of
 from sidecar.core.cause import cause
 from sidecar.environment import minimal_env
+from sidecar.errors import DiskQuota
+from sidecar.footprint import taken
 from sidecar.process import Processes, ProcessOutcome
+from sidecar.quota import Quota, Watched
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.groups import Groups
 from sidecar.sandbox.policy import Limits, Place, Rules
@@ -55,6 +58,36 @@ def code(outcome: ProcessOutcome) -> str:
     return known[0] if known else f"exit code {outcome.exit_code}"
 
 
+@pytest.mark.parametrize("level", LEVELS)
+async def test_what_fills_the_disk_is_ended_while_it_still_does(tmp_path: Path, level: Level) -> None:
+    need(level)
+    processes = Processes(base_env=minimal_env(os.environ, home=tmp_path), drain_s=0.2, grace_s=60.0)
+    sandbox, quota = Sandbox(processes, tmp_path, Rules()), Quota(processes, tmp_path, 8 * MIB)
+    assert await sandbox.find(level) is level, sandbox.why
+    place = Place(tmp_path / "work", tmp_path / "scratch")
+    place.workspace.mkdir()
+    cell, is_over = sandbox.cell(ATTEMPT, place), asyncio.Event()
+    running = asyncio.create_task(_within(quota.watch(ATTEMPT, place.workspace, place.scratch), cell, is_over.set))
+    await asyncio.wait_for(is_over.wait(), 60)
+    await quota.look()
+    with pytest.raises(DiskQuota):
+        await asyncio.wait_for(running, 60)
+    await cell.clear()
+    left = [taken([place.workspace, place.scratch], 1 << 40) for _ in range(2)]
+
+    assert left[0] == left[1] > 8 * MIB
+    assert (await cell.run("echo well")).output == "well\n"
+    await cell.clear()
+
+
+async def _within(watched: Watched, cell: Cell, on_output: Callable[[], None]) -> None:
+    """More than it may, in its workspace and its /tmp, and then on and on, deaf to all wishes."""
+    fill = "head -c 6000000 /dev/urandom"
+    async with watched:
+        command = f"{fill} >a; {fill} >$TMPDIR/b; trap '' TERM; echo here; while :; do echo x >>c; sleep 0.01; done"
+        await cell.run(command, on_output=lambda *_: on_output())
+
+
 async def test_what_eats_all_memory_is_ended_and_the_next_command_runs(cell: Cell) -> None:
     assert code(await ran(cell, EATER)) == "out_of_memory"
     assert (await cell.run("echo well")).output == "well\n"
@@ -84,6 +117,25 @@ async def test_what_forks_and_exits_for_ever_ends_with_its_time(cell: Cell) -> N
 
     assert outcome.timed_out or outcome.exit_code == 0
     assert after.output == "well\n"
+
+
+async def test_an_attempt_gets_no_more_of_the_processors_than_it_may(tmp_path: Path) -> None:
+    """Work of 0.3 s of processor time, at 0.2 processors, takes a second and a half on any machine, however quick."""
+    need(Level.BUBBLEWRAP)
+    processes = Processes(base_env=minimal_env(os.environ, home=tmp_path), drain_s=0.2, grace_s=0.5)
+    sandbox = Sandbox(processes, tmp_path, Rules(limits=Limits(cpus=0.2)))
+    await sandbox.find("bubblewrap")
+    if not sandbox.has_groups:
+        pytest.skip("not tested here: nobody may make control groups")
+    place = Place(tmp_path / "work", tmp_path / "scratch")
+    place.workspace.mkdir()
+    busy = "import os, time\nchild = os.fork()\nwhile time.process_time() < 0.15: pass\nif child: os.wait()"
+    outcome = await ran(sandbox.cell(ATTEMPT, place), busy)
+    await processes.end_attempt(ATTEMPT)
+    await sandbox.close(ATTEMPT)
+
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.seconds > 1.0
 
 
 async def test_a_file_has_a_longest_length_and_a_process_a_number_of_files(cell: Cell) -> None:

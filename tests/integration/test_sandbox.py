@@ -9,18 +9,20 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from protocol.model import AttemptId
+from sidecar.cache import make_empty
 from sidecar.environment import minimal_env
 from sidecar.errors import SandboxFailed
 from sidecar.process import Processes
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.policy import Place, Rules
+from sidecar.workplace import Workspace
 from tests.support.escapes import EVERYWHERE, ISOLATED, program
 from tests.support.ipc import Shared, shared_objects
 from tests.support.levels import LEVELS, missing, need
@@ -98,7 +100,7 @@ async def closed() -> AsyncIterator[None]:
         await OPEN.pop().close(ATTEMPT)
 
 
-async def made(folder: Path, level: Level, rules: Rules | None = None) -> Cell:
+async def made(folder: Path, level: Level, rules: Rules | None = None, *, read: tuple[Path, ...] = ()) -> Cell:
     """A cell whose sidecar's state is in ``folder``; the test is skipped where there is no such layer."""
     if level is not Level.UNSAFE:
         need(level)
@@ -106,14 +108,20 @@ async def made(folder: Path, level: Level, rules: Rules | None = None) -> Cell:
     sandbox = Sandbox(processes, folder, rules or Rules())
     assert await sandbox.find(level) is level, sandbox.why
     OPEN.append(sandbox)
-    place = Place(folder / "work", folder / "scratch" / "one", fixed=(folder / "work" / ".git",))
-    place.workspace.mkdir(exist_ok=True)
-    (place.workspace / ".git").write_text("gitdir: ../alone\n")
-    return sandbox.cell(ATTEMPT, place)
+    opened = Workspace(folder / "work", "", "branch", False, ATTEMPT, repository(folder), "", claim=-1)
+    make_empty(opened.path, opened.git_dir, opened.branch)
+    return sandbox.cell(ATTEMPT, replace(opened.place(folder / "scratch" / "one"), read=read))
+
+
+def repository(state: Path) -> Path:
+    """That of the attempt."""
+    return state / "alone.git"
 
 
 NOT_BY_LANDLOCK = {
-    *("repoint its repository", "write the shared memory of the host"),
+    *("repoint its repository", "plant a hook", "plant another folder of hooks", "configure its repository"),
+    *("configure it for its worktree", "give its files attributes", "find objects elsewhere"),
+    "write the shared memory of the host",
     *("change the mode of a file of the host", "change the times of a file of the host"),
 }
 """Landlock knows no exception inside what may be written, its refusals need no file of their own to be seen, and it
@@ -136,7 +144,8 @@ async def test_there_is_no_way_out(cell: Cell, outside: Outside) -> None:
     ways = {*EVERYWHERE, *ISOLATED} if isolated else {*EVERYWHERE} - NOT_BY_LANDLOCK
     state = cell.workspace.parent
     (state / "agent.token").write_text("CANARY")
-    outcome = await cell.run(program(sorted(ways)), env={**outside.told, "STATE": str(state)}, timeout_s=60)
+    own = {"STATE": str(state), "REPOSITORY": str(repository(state))}
+    outcome = await cell.run(program(sorted(ways)), env={**outside.told, **own}, timeout_s=60)
     codes = json.loads(outcome.output.splitlines()[-1])
 
     assert {way for way, code in codes.items() if code == 0} == set()
@@ -233,6 +242,23 @@ async def test_an_open_directory_does_not_open_the_state_of_the_sidecar_in_it(
     assert "CANARY" not in outcome.output
     assert (state / "journal.db").read_text() == "CANARY"
     assert (await cell.run("echo still > here && cat here")).output == "still\n"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_git_finds_the_objects_of_its_base_though_an_open_directory_holds_the_state(
+    tmp_path: Path, level: Level
+) -> None:
+    state = tmp_path / "open" / "state"
+    objects = state / "cache" / "one.git" / "objects"
+    objects.mkdir(parents=True)
+    (objects / "pack").write_text("of the base")
+    (state / "journal.db").write_text("CANARY")
+    cell = await made(state, level, Rules(read=(tmp_path / "open",)), read=(objects,))
+    outcome = await cell.run(f"cat {objects}/pack {state}/journal.db; echo x >{objects}/y")
+
+    assert outcome.output.startswith("of the base")
+    assert "CANARY" not in outcome.output
+    assert not (objects / "y").exists()
 
 
 async def gone(command: list[str]) -> None:

@@ -3,7 +3,8 @@
 What lies outside is told in the environment: ``OUTSIDE`` (a directory with a file ``secret`` and a socket ``door``),
 ``PID`` (a process of the host), ``USERS`` (a file of whoever runs this, at home), ``STATE`` (the state of the sidecar),
 ``TCP`` and ``UDP`` (ports that the test listens on), ``ABSTRACT`` (the name of a socket without a file), ``MEMORY``,
-``SEMAPHORE``, ``QUEUE`` (numbers of objects of System V) and ``NAMED`` (a queue of POSIX). Every program
+``SEMAPHORE``, ``QUEUE`` (numbers of objects of System V), ``NAMED`` (a queue of POSIX) and ``REPOSITORY`` (that of the
+attempt, which it may write, but not what git obeys in it). Every program
 is Python, because that is always there, and uses raw system calls where no module has them.
 """
 
@@ -133,6 +134,16 @@ out(os.getuid() != 0 and 'CapEff:\\t0000000000000000' not in open('/proc/self/st
     "set the clock": "import time; time.clock_settime(time.CLOCK_REALTIME, time.time())",
     "find our secrets in its variables": "out('CANARY' in ''.join(E.values()))",
     "repoint its repository": "open('.git', 'w').write('gitdir: /')",
+    "plant a hook": "open(E['REPOSITORY'] + '/hooks/pre-commit', 'w')",
+    "plant another folder of hooks": """
+os.rename(E['REPOSITORY'] + '/hooks', E['REPOSITORY'] + '/old')
+os.mkdir(E['REPOSITORY'] + '/hooks')""",
+    "configure its repository": "open(E['REPOSITORY'] + '/config', 'a')",
+    "configure it for its worktree": "open(E['REPOSITORY'] + '/config.worktree', 'a')",
+    "give its files attributes": "open(E['REPOSITORY'] + '/info/attributes', 'w')",
+    "find objects elsewhere": "open(E['REPOSITORY'] + '/objects/info/alternates', 'w').write('/')",
+    "change the shell files of the user": "open(os.path.dirname(E['USERS']) + '/.bashrc', 'a')",
+    "fill the disk with a file": "open('long', 'w').truncate((1 << 36) + 1)",
     "write the shared memory of the host": """
 open('/dev/shm/agentcom-was-here', 'w')
 out(False)""",

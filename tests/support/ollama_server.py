@@ -228,13 +228,16 @@ class OllamaServer:
                     message = {"role": "assistant", "content": "", "tool_calls": [call]}
                     await send(line(body) | {"message": message})
                 await send(final(body, reply, read, *took_ns))
+            elif reply.cut_midway and request.transport is not None:
+                request.transport.abort()
         return send.response
 
     async def _write(self, reply: Reply, send: "_Lines | None", body: dict[str, Any]) -> bool:
         """Write the text; whether it came to its end."""
+        is_broken = bool(reply.fail_midway or reply.drop_midway or reply.cut_midway)
         pieces = [reply.text[at : at + _PIECE_CHARS] for at in range(0, len(reply.text), _PIECE_CHARS)]
         for number, piece in enumerate(pieces):
-            if number == len(pieces) // 2 and (reply.fail_midway or reply.drop_midway):
+            if number == len(pieces) // 2 and is_broken:
                 break
             await asyncio.sleep(self.piece_s)
             self.pieces += 1
@@ -244,7 +247,7 @@ class OllamaServer:
             await reply.hold.wait()
         if reply.fail_midway and send is not None:
             await send({"error": reply.fail_midway})
-        return not (reply.fail_midway or reply.drop_midway)
+        return not is_broken
 
     @asynccontextmanager
     async def _lines(self, request: web.Request) -> AsyncIterator["_Lines"]:
@@ -252,7 +255,8 @@ class OllamaServer:
         lines = _Lines(web.StreamResponse(headers={"Content-Type": "application/x-ndjson"}))
         await lines.response.prepare(request)
         yield lines
-        await lines.response.write_eof()
+        if request.transport is not None and not request.transport.is_closing():
+            await lines.response.write_eof()
 
 
 @dataclass(slots=True)

@@ -54,7 +54,8 @@ class Reply:
 
     ``when``: only for requests whose text contains this; ``model``: only for this one. ``repeat``: stays in the script
     after use. ``status`` with ``error``: an HTTP error instead of an answer. ``fail_midway``: it breaks off with
-    an error line; ``drop_midway``: it just ends. ``hold``: the rest of the answer waits until this is set.
+    an error line; ``drop_midway``: it just ends; ``cut_midway``: the socket is cut. ``hold``: the rest of the answer
+    waits until this is set.
     """
 
     text: str = ""
@@ -67,6 +68,7 @@ class Reply:
     error: str = ""
     fail_midway: str = ""
     drop_midway: bool = False
+    cut_midway: bool = False
     hold: asyncio.Event | None = None
 
 

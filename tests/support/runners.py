@@ -29,6 +29,7 @@ from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
 from sidecar.parts import Parts
 from sidecar.process import Processes
+from sidecar.quota import Quota
 from sidecar.runner import Runner
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Rules
@@ -143,15 +144,21 @@ def assign(spec: TaskSpec, number: int = 1, executor: str = "shell", epoch: int 
     return Assign(attempt=attempt(number, epoch), spec=Raw(codec.encode_spec(spec)), routing=routing, lease_s=30)
 
 
-def make(folder: Path, slots: int = 2, grace_s: float = 0.2, leases: Leases | None = None) -> Bench:
-    """A runner whose state is in ``folder``; without ``leases`` nothing is ever late."""
+def make(
+    folder: Path, slots: int = 2, grace_s: float = 0.2, leases: Leases | None = None, disk_bytes: int = 1 << 40
+) -> Bench:
+    """A runner whose state is in ``folder``; without ``leases`` nothing is ever late.
+
+    What an attempt takes of the disk is looked at when a test says so (``parts.quota.look()``).
+    """
     home = folder / "home"
     home.mkdir(exist_ok=True)
     processes = Processes(base_env=minimal_env(os.environ, home=home), grace_s=grace_s, drain_s=0.2)
     workspaces, endpoints = WipWorkspaces(folder / "work", processes), Endpoints(())
     shop = executors(endpoints)
     sandbox = Sandbox(processes, folder, Rules(), Level.UNSAFE)
-    parts = Parts(processes, sandbox, workspaces, shop, folder / "scratch", SystemClock(), endpoints)
+    quota = Quota(processes, folder, disk_bytes)
+    parts = Parts(processes, sandbox, workspaces, shop, folder / "scratch", SystemClock(), endpoints, quota=quota)
     sent = Sent()
     journal = Journal(folder / "journal.db")
     return Bench(

@@ -181,6 +181,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"executor": "shell"}, "command", "executor 'shell' needs a command"),
     ({"executor": "chat", "title": "", "command": "x"}, "prompt", "executor 'chat' needs a prompt"),
     ({"executor": "agent", "title": "", "command": "x"}, "prompt", "executor 'agent' needs a prompt"),
+    ({"executor": "acp", "title": "", "command": "x"}, "prompt", "executor 'acp' needs a prompt"),
     ({"save_as": "../x"}, "save_as", "leaves the workspace; give a path inside it, like src/a.py"),
     ({"save_as": " "}, "save_as", "is empty"),
     ({"artifacts": ["a", "../x"]}, "artifacts[1]", "leaves the workspace; give a path inside it, like src/a.py"),
@@ -399,7 +400,7 @@ def test_a_time_that_is_already_one_needs_no_reading() -> None:
 
 
 def test_the_executors_are_those_of_the_contract() -> None:
-    assert EXECUTORS == ("auto", "noop", "shell", "chat", "agent")
+    assert EXECUTORS == ("auto", "noop", "shell", "chat", "agent", "acp")
 
 
 def test_problems_of_a_typed_spec_can_be_asked_for() -> None:

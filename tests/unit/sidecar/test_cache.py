@@ -146,6 +146,12 @@ def test_a_repository_is_ours_again_whatever_was_written_into_it(tmp_path: Path)
 
     restore(home, CONFIG)
 
-    assert [path.name for path in home.iterdir()] == ["config"]
-    assert (home / "config").read_text() == CONFIG
+    assert sorted(str(path.relative_to(home)) for path in home.rglob("*")) == [
+        "config",
+        "config.worktree",
+        "hooks",
+        "info",
+    ]
+    assert not (home / "hooks").is_symlink()
+    assert ((home / "config").read_text(), (home / "config.worktree").read_text()) == (CONFIG, "")
     assert (victim / "file").read_text() == "stays\n"

@@ -112,6 +112,23 @@ async def test_git_clean_fails_if_the_command_leaves_its_changes_uncommitted(ben
     assert git(repo, "branch", "--list") == "* main"
 
 
+async def test_work_that_fills_the_disk_ends_at_once_by_its_own_fault_and_leaves_nothing(tmp_path: Path) -> None:
+    bench = make(tmp_path, disk_bytes=4 << 20)
+    spec = TaskSpec(command="head -c 6000000 /dev/urandom >file; echo full; trap '' TERM; while :; do sleep 1; done")
+    bench.runner.assigned(assign(spec))
+    await bench.sent.until(lambda: "full" in bench.sent.output)
+    await bench.parts.quota.look()
+    await bench.sent.until(lambda: bench.sent.of(Report))
+    (report,) = bench.sent.of(Report)
+    bench.journal.close()
+
+    assert (report.state, report.failure) == (AttemptState.FAILED, FailureClass.AGENT)
+    assert report.result.error_code == "disk_quota"
+    assert "at most 4 MiB" in report.result.error
+    assert [path.name for path in (tmp_path / "work" / "work").iterdir()] == []
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
+
+
 async def test_what_a_check_leaves_running_is_ended_before_the_host_looks(bench: Bench, repo: Path) -> None:
     left = "setsid sh -c 'while :; do echo x > new; sleep 0.01; done' >/dev/null 2>&1 & until [ -e new ]; do :; done"
     spec = TaskSpec(

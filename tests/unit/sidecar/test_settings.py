@@ -6,6 +6,7 @@ import pytest
 
 from protocol.errors import BadInput
 from protocol.model import EndpointKind
+from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
 from sidecar.settings import Settings, default_state_dir, effective, load, ollama_url
 
@@ -171,6 +172,38 @@ def test_endpoints_that_cannot_work_are_refused(tmp_path: Path, text: str, path:
     assert path in problems({"token": "acm_x"}, {}, file)
 
 
+def test_coding_agents_are_listed_in_the_file_or_left_to_be_found(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(
+        '[[agents]]\nname = "opencode"\n[[agents]]\nname = "mine"\ncommand = ["m", "-x"]\nenv = {A = "1"}\n'
+    )
+    settings, origins = load({"token": "acm_x"}, ENV, str(file))
+    shown = {line.name: line.value for line in effective(settings, origins)}
+
+    assert settings.agents == (AgentProgram("opencode"), AgentProgram("mine", ("m", "-x"), env={"A": "1"}))
+    assert (shown["agents"], origins["agents"]) == ("opencode (opencode acp), mine (m -x)", str(file))
+    assert load({"token": "acm_x"}, ENV)[0].agents is None
+    file.write_text("agents = []\n")
+    assert load({"token": "acm_x"}, ENV, str(file))[0].agents == ()
+
+
+@pytest.mark.parametrize(
+    "text, path",
+    [
+        ("agents = 5", "agents"),
+        ('[[agents]]\nname = "mine"\n', "agents[0].command"),
+        ('[[agents]]\nname = "codex"\ndenies = ["all"]\n', "agents[0].denies"),
+        ('[[agents]]\nname = "codex"\nkey = "x"\n', "agents[0].key"),
+        ('[[agents]]\nname = "codex"\n' * 2, "agents"),
+    ],
+)
+def test_coding_agents_that_cannot_work_are_refused(tmp_path: Path, text: str, path: str) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(text)
+
+    assert path in problems({"token": "acm_x"}, {}, file)
+
+
 @pytest.mark.parametrize("raw", [b"slots = ", b"\xff\xfe", None], ids=["no TOML", "no text", "no file"])
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, raw: bytes | None) -> None:
     file = tmp_path / "sidecar.toml"
@@ -259,6 +292,7 @@ def test_every_setting_of_the_sandbox_that_makes_no_sense_is_named(tmp_path: Pat
         "sandbox_write": (str(token),),
         "sandbox_memory_mb": "1",
         "sandbox_processes": "2",
+        "sandbox_disk_mb": "63",
         "sandbox_cpus": "0.001",
         "sandbox_domains": ("*",),
         "sandbox_endpoints": ("nowhere",),

@@ -34,7 +34,8 @@ SELECT day, submitter, project, tokens, micro, ms, is_presumed FROM reservations
 INSERT INTO reservations (task, epoch, day, submitter, project, tokens, micro, ms, is_presumed)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
     $8::bigint[], $9::boolean[])
-ON CONFLICT (task, epoch) DO UPDATE SET is_presumed = excluded.is_presumed;
+ON CONFLICT (task, epoch) DO UPDATE SET
+    tokens = excluded.tokens, micro = excluded.micro, ms = excluded.ms, is_presumed = excluded.is_presumed;
 
 -- name: drop_reservation
 DELETE FROM reservations r USING unnest($1::text[], $2::bigint[]) AS u (task, epoch)

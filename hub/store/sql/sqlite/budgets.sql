@@ -29,7 +29,7 @@ SELECT day, submitter, project, tokens, micro, ms, is_presumed FROM reservations
 
 -- name: put_reservation
 INSERT INTO reservations (task, epoch, day, submitter, project, tokens, micro, ms, is_presumed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-ON CONFLICT (task, epoch) DO UPDATE SET is_presumed = ?9;
+ON CONFLICT (task, epoch) DO UPDATE SET tokens = ?6, micro = ?7, ms = ?8, is_presumed = ?9;
 
 -- name: drop_reservation
 DELETE FROM reservations WHERE task = ?1 AND epoch = ?2;

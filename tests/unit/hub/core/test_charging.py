@@ -48,6 +48,19 @@ def test_work_without_a_model_reserves_time_alone_and_a_local_model_no_money() -
     assert held.charge(of(usd=0.5), LOCAL, NOW_MS)[0].need == Amount(tokens=200_000, ms=900_000)
 
 
+def test_programs_that_ask_models_by_themselves_reserve_tokens_and_money() -> None:
+    held, budget = charging(micro=1, tokens=1), Budget(tokens=300, usd=0.5)
+    agent, command = (
+        route(TaskSpec(budget=budget, **more), by="ann")[1]  # type: ignore[arg-type]  # fields by name
+        for more in ({"prompt": "x", "executor": "acp"}, {"command": "x", "needs": ("llm",)})
+    )
+
+    assert held.charge(agent, TRIVIAL, NOW_MS)[0].need == Amount(tokens=300, micro=500_000, ms=900_000)
+    assert held.charge(command, TRIVIAL, NOW_MS)[0].need == Amount(tokens=300, micro=500_000, ms=900_000)
+    plain = route(TaskSpec(command="x", budget=budget))[1]
+    assert held.charge(plain, TRIVIAL, NOW_MS)[0].need == Amount(ms=900_000)
+
+
 def test_what_is_on_its_way_to_the_store_counts_already_and_stays_counted_over_a_look() -> None:
     held, wanted = charging(tokens=200_000), of()
     charge, _ = held.charge(wanted, CLOUD, NOW_MS)

@@ -127,6 +127,15 @@ def test_the_first_strategy_that_anyone_offers_wins() -> None:
     assert found.reason == "chat work goes to local_llm, the first choice for its tier"
 
 
+def test_work_for_an_agent_of_somebody_else_goes_where_it_is_and_says_who_asks_models() -> None:
+    made = fleet(a="executor:acp agent:one", b="executor:acp agent:two", c="executor:shell")
+    wanted = Requirements(executor="acp", strategies=(Strategy.TRIVIAL,), needs=("agent:two",))
+    found = match(made, wanted)
+
+    assert found.ways == (Way(agent="b", strategy=Strategy.TRIVIAL),)
+    assert found.reason == "acp work is done by a program that asks models by itself"
+
+
 def test_every_candidate_is_kept_with_its_reasons() -> None:
     made = fleet(a="executor:chat", b="executor:noop", c="executor:chat")
     made.agents["a"].endpoints = made.agents["b"].endpoints = (OLLAMA,)

@@ -48,6 +48,7 @@ CLOUD_FIRST = (Strategy.CLOUD_LLM, Strategy.LOCAL_LLM)
         (TaskSpec(title="x", verification=(CheckGitClean(),)), "agent", LOCAL_FIRST),
         (TaskSpec(title="x", verification=(CheckGitClean(),), save_as="a.md"), "chat", LOCAL_FIRST),
         (TaskSpec(title="x", executor="agent", command="make"), "agent", LOCAL_FIRST),
+        (TaskSpec(title="Fix the race", executor="acp", model="m"), "acp", (Strategy.TRIVIAL,)),
     ],
 )
 def test_the_spec_decides_the_executor_and_the_tier_the_strategies(

@@ -38,8 +38,9 @@ def result(usage: Usage) -> bytes:
     return codec.encode_result(TaskResult(execution_ok=True, verified=None, usage=usage))
 
 
-@pytest.mark.parametrize("is_heard", [False, True], ids=["silent", "told"])
-async def test_an_attempt_that_goes_on_with_the_work_of_a_lost_one_counts_it_once(*, is_heard: bool) -> None:
+@pytest.mark.parametrize("heard", ["never", "late", "in time"])
+async def test_an_attempt_that_goes_on_with_the_work_of_a_lost_one_counts_it_once(heard: str) -> None:
+    is_heard = heard == "in time"
     rows = Rows(SqliteStore(":memory:"))
     await rows.store.open()
     event = Event(kind=EventKind.BUDGET_SET, at_ms=1, facts={"budget": "hub"})
@@ -51,13 +52,17 @@ async def test_an_attempt_that_goes_on_with_the_work_of_a_lost_one_counts_it_onc
     await rows.store.commit(PutArtifact(at_ms=1, id=task_id(9), size_bytes=len(DOCUMENT_BYTES), **about))
     lost = {"attempt": AttemptState.LOST, "failure": FailureClass.INFRA, "orderly": is_heard}
     await rows.finish(1, first, TaskState.QUEUED, result=result(USED) if is_heard else None, **lost)
+    late = Settle(task=task_id(1), epoch=first, usage=USED)
+    if heard == "late":
+        for _ in range(2):  # it may be told again
+            await rows.store.commit(late)
+        assert await spent(rows) == Amount(30, 100_000, 2_000)
     second = await claim(rows)
     progress = Progress(rows.store, lambda _attempt: True)
     progress.read = read
 
     for _ in range(2):  # it may have to ask again
         left = await progress.left(AttemptId("a", 1, task_id(1), second))
-    late = Settle(task=task_id(1), epoch=first, usage=USED)
     await rows.store.commit(late)
 
     assert (left.epoch, left.reported) == (first, is_heard)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from protocol.errors import BudgetSpent, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed
-from protocol.model import EndpointKind
-from sidecar.llm.base import ChatMessage, ChatRequest, Provider, ToolCall, ToolSpec
+from protocol.model import EndpointKind, FailureClass
+from sidecar.errors import failure_of
+from sidecar.llm.base import TRIES, ChatMessage, ChatRequest, Provider, ToolCall, ToolSpec
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.endpoints import Endpoints
 
@@ -89,7 +90,7 @@ async def test_arguments_that_are_no_json_are_told_to_the_caller(llmock: "LLMock
     assert "not valid JSON" in call.problem
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [429, 500, 503, 529])
 async def test_a_busy_api_is_asked_again_when_it_says(llmock: "LLMock", provider: Provider, status: int) -> None:
     llmock.fail(status, retry_after=0.1, times=2).reply("at last")
 
@@ -98,7 +99,7 @@ async def test_a_busy_api_is_asked_again_when_it_says(llmock: "LLMock", provider
     llmock.assert_resilient()
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, 503, 529])
 async def test_a_wait_that_is_too_long_goes_back_to_the_queue_with_its_length(
     llmock: "LLMock", provider: Provider, status: int
 ) -> None:
@@ -116,6 +117,33 @@ async def test_a_stream_that_ends_early_is_never_taken_for_an_answer(llmock: "LL
 
     with pytest.raises(EndpointDown, match="the answer ended before it was done"):
         await provider.chat(HELLO)
+
+
+@pytest.mark.parametrize("fault", ["disconnect", "corrupt"])
+async def test_a_stream_that_breaks_off_every_time_is_never_taken_for_an_answer(
+    llmock: "LLMock", provider: Provider, fault: str
+) -> None:
+    llmock.reply("a long answer whose socket is cut " * 5, times=None)
+    getattr(llmock, fault)(after_chunks=3, times=None)
+
+    with pytest.raises(EndpointDown, match="endpoint it: ") as caught:
+        await provider.chat(HELLO)
+
+    assert failure_of(caught.value) is FailureClass.QUOTA
+    assert len(llmock.requests) == TRIES
+
+
+@pytest.mark.parametrize("status", [429, 529])
+async def test_an_api_that_stays_busy_is_no_fault_of_the_work(
+    llmock: "LLMock", provider: Provider, status: int
+) -> None:
+    llmock.fail(status, retry_after=0.1, times=None)
+
+    with pytest.raises(EndpointBusy, match=f"HTTP {status}: ") as caught:
+        await provider.chat(HELLO)
+
+    assert failure_of(caught.value) is FailureClass.QUOTA
+    assert len(llmock.requests) == TRIES
 
 
 @pytest.mark.parametrize("fault", ["truncate", "disconnect", "corrupt"])

@@ -206,10 +206,14 @@ async def test_a_model_without_tools_is_told_apart(ollama: OllamaServer, provide
 
 async def test_an_answer_that_breaks_off_is_asked_for_again(ollama: OllamaServer, provider: OllamaProvider) -> None:
     midway = "an error was encountered while running the model: unexpected EOF"
-    ollama.script = [Reply("half of it is", fail_midway=midway), Reply("whole")]
+    ollama.script = [
+        Reply("half of it is", fail_midway=midway),
+        Reply("half of it is", cut_midway=True),
+        Reply("whole"),
+    ]
 
     assert (await provider.chat(ask())).text == "whole"
-    assert len(ollama.requests) == 2
+    assert len(ollama.requests) == 3
 
 
 async def test_an_answer_that_just_ends_is_never_taken_for_whole(
@@ -220,6 +224,18 @@ async def test_an_answer_that_just_ends_is_never_taken_for_whole(
     with pytest.raises(EndpointDown, match="the answer ended before it was done"):
         await provider.chat(ask())
 
+    assert len(ollama.requests) == 3
+
+
+async def test_a_socket_that_is_cut_every_time_is_an_endpoint_that_is_down(
+    ollama: OllamaServer, provider: OllamaProvider
+) -> None:
+    ollama.script = [Reply("this is only the first half", cut_midway=True, repeat=True)]
+
+    with pytest.raises(EndpointDown, match="broke off or is not there") as caught:
+        await provider.chat(ask())
+
+    assert failure_of(caught.value) is FailureClass.QUOTA
     assert len(ollama.requests) == 3
 
 

@@ -14,7 +14,7 @@ def test_what_is_not_allowed_is_denied() -> None:
     assert rules[:2] == ["(version 1)", "(deny default)"]
     assert '(deny file-read* (subpath "/usr/a\\"b"))' in rules
     assert '(allow file-read* file-write* (subpath "/w"))' in rules
-    assert rules[-1] == '(deny file-write* (literal "/w/.git"))'
+    assert rules[-1] == '(deny file-write* (subpath "/w/.git"))'
     assert not any("network" in rule for rule in rules)
 
 

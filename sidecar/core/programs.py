@@ -1,0 +1,89 @@
+"""A coding agent of somebody else that this host offers: how it is started, and what it may not do.
+
+Pure; ``sidecar/settings.py`` reads these from the settings file, ``sidecar/executors/acp.py`` runs them. Refuses what
+cannot work, all problems at once.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from protocol.errors import BadInput, Problem
+from protocol.ids import LABEL
+
+NEED: Final = "agent:"
+"""What a task needs, followed by the name, to have a certain agent; and the capability of who offers it."""
+KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "claude": ("claude-agent-acp",),
+    "codex": ("codex-acp",),
+    "gemini": ("gemini", "--acp"),
+    "opencode": ("opencode", "acp"),
+    "qwen": ("qwen", "--acp"),
+}
+"""How agents are started that speak the protocol by themselves; who has them installed need not list them."""
+KINDS: Final = frozenset(
+    {"read", "edit", "delete", "move", "search", "execute", "think", "fetch", "switch_mode", "other"}
+)
+"""Kinds of what an agent asks permission for, in the words of the protocol."""
+LEAST_SILENCE_S, MOST_SILENCE_S = 1.0, 86_400.0
+_MOST_NAME_CHARS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProgram:
+    """One agent.
+
+    ``command`` may be left out for a name of :data:`KNOWN`. ``env`` is added to what its program starts with; nothing
+    of it is a secret for the work. Permission is given for whatever the agent asks, within the walls that hold for all
+    work, but for the kinds in ``denies``. ``silence_s`` is how long it may say nothing.
+
+    Raises:
+        BadInput: something is wrong with it; every problem is listed.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    denies: tuple[str, ...] = ()
+    silence_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        if not self.command and self.name in KNOWN:
+            object.__setattr__(self, "command", KNOWN[self.name])
+        problems = list(_problems(self))
+        if problems:
+            raise BadInput(problems, f"agent {self.name!r}")
+
+    @property
+    def capability(self) -> str:
+        """What tells of it."""
+        return f"{NEED}{self.name}"
+
+
+def wanted_in(needs: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of agents among what a task needs."""
+    return tuple(need.removeprefix(NEED) for need in needs if need.startswith(NEED))
+
+
+def usual() -> tuple[AgentProgram, ...]:
+    """Those of :data:`KNOWN`, for who lists none."""
+    return tuple(AgentProgram(name) for name in KNOWN)
+
+
+def _problems(program: AgentProgram) -> Iterator[Problem]:
+    if not LABEL.fullmatch(program.name) or len(program.name) > _MOST_NAME_CHARS:
+        yield Problem("name", f"{program.name[:64]!r} is no label like opencode, at most {_MOST_NAME_CHARS} long")
+    if not program.command:
+        yield Problem("command", f"is needed for an agent that is none of {', '.join(KNOWN)}: program and arguments")
+    if program.command and not program.command[0]:
+        yield Problem("command", "its program has no name")
+    if any("\0" in part for part in program.command):
+        yield Problem("command", "holds a NUL byte")
+    for name, value in program.env.items():
+        if not name or "=" in name or "\0" in name + value:
+            yield Problem("env", f"{name[:64]!r} is no variable")
+    for kind in program.denies:
+        if kind not in KINDS:
+            yield Problem("denies", f"{kind[:64]!r}; any of {', '.join(sorted(KINDS))}")
+    if not LEAST_SILENCE_S <= program.silence_s <= MOST_SILENCE_S:
+        yield Problem("silence_s", f"{program.silence_s:g}; between {LEAST_SILENCE_S:g} and {MOST_SILENCE_S:g} seconds")
