@@ -7,7 +7,8 @@ is measured once after that. Machines differ: quote ratios. With the usual numbe
 Other queues are installed into ``.cache/bench`` from the package index, with their servers from the system's packages;
 one that cannot be had here is named, and its rows say that they were not measured.
 
-``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``).
+``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``), and ``./run bench
+sandbox`` says what confining a command costs, and nothing else (``confined.py``).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentcom.bench.probe import fsync_ms
-from tests.bench import goals, once, placement
+from tests.bench import confined, goals, once, placement
 from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
 from tests.support.postgres import PostgresServer
 
@@ -43,6 +44,7 @@ def main() -> int:
         queue=_once(missing, asked.queue, once.queue, "queued tasks"),
         back=_once(missing, asked.back, once.back, "sidecars that come back"),
         starts_ms=_once(missing, once.STARTS, lambda _count: once.starts_ms(), "starts of commands"),
+        confined=_once(missing, confined.TURNS, confined.confined_ms, "confined commands"),
     )
     rows = goals.rows(chosen, found, seen)
     if asked.json:
@@ -169,4 +171,6 @@ def _median(runs: Figures, name: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(placement.main(sys.argv[2:]) if sys.argv[1:2] == ["placement"] else main())
+    parts = {"placement": placement.main, "sandbox": confined.main}
+    part = parts.get("".join(sys.argv[1:2]))
+    sys.exit(main() if part is None else part(sys.argv[2:]))

@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tests.bench.confined import GOAL_MS, Cost
 from tests.bench.contestants import Contestant
+from tests.support.levels import LEVELS
 
 OURS: Final = "agentcom"
 FLOOR: Final = "floor"
@@ -31,12 +33,14 @@ class Once(NamedTuple):
         queue: figures of ``agentcom bench growth`` at the longest queue.
         back: ``after_s``, ``peak`` and ``mean_per_s`` of a fleet that came back.
         starts_ms: wall time of commands, by command.
+        confined: what confining a command takes, by layer.
     """
 
     crowd: Mapping[str, Any] | None = None
     queue: Mapping[str, Any] | None = None
     back: Mapping[str, float] | None = None
     starts_ms: Mapping[str, float] | None = None
+    confined: Mapping[str, Cost] | None = None
 
 
 def rows(contestants: Iterable[Contestant], found: Mapping[str, Figures], once: Once) -> list[Row]:
@@ -102,7 +106,18 @@ def _of_once(once: Once) -> list[Row]:
         _most("  busiest second by the mean one", 3, over_mean, "{:.1f}"),
         _most("agentcom --help, ms", 150, starts.get("--help"), "{:.0f}"),
         _most("agentcom tasks ls, ms", 150, starts.get("tasks ls"), "{:.0f}"),
+        *_of_confined(once.confined or {}),
     ]
+
+
+def _of_confined(found: Mapping[str, Cost]) -> list[Row]:
+    """Judged by the time that passes; what the processor works stands beside it, which others do not change."""
+    made = []
+    for level in LEVELS:
+        cost = found.get(level.value)
+        row = _most(f"a command confined by {level}, ms more", GOAL_MS, cost and cost.wall_ms, "{:.1f}")
+        made.append(row if cost is None else row._replace(seen=f"{row.seen} ({cost.cpu_ms:.1f} of processor time)"))
+    return made
 
 
 def _least(what: str, goal: float, seen: float | None, form: str) -> Row:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.bench.confined import Cost
 from tests.bench.contestants import CONTESTANTS
 from tests.bench.goals import Once, Row, rows
 
@@ -21,7 +22,7 @@ def test_nothing_measured_is_no_goal_held_and_none_missed() -> None:
 
     assert {each.holds for each in found} == {None}
     assert {each.seen for each in found} == {"not measured"}
-    assert len(found) == 23
+    assert len(found) == 25
 
 
 def test_the_best_durable_and_the_fastest_peer_are_those_that_were_seen_to_be() -> None:
@@ -75,3 +76,14 @@ def test_what_is_measured_once_says_for_how_many() -> None:
     assert row(found, "busiest second").seen == "4.0"
     assert row(found, "20 sidecars back").holds
     assert row(found, "tasks ls").holds is False
+
+
+def test_a_confined_command_is_judged_by_the_time_that_passes() -> None:
+    found = rows(CONTESTANTS, {}, Once(confined={"bubblewrap": Cost(20.04, 18.0), "landlock": Cost(20.1, 9.0)}))
+
+    assert row(found, "bubblewrap") == (
+        "a command confined by bubblewrap, ms more", "at most 20", "20.0 (18.0 of processor time)", False,
+    )  # fmt: skip
+    assert row(found, "landlock").holds is False
+    (held,) = [each for each in rows(CONTESTANTS, {}, Once(confined={"landlock": Cost(9, 9)})) if each.holds]
+    assert "landlock" in held.what
