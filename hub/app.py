@@ -146,12 +146,12 @@ async def _assemble(
     hub.mates.on_tokens = access.reload
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
-    hub.progress.read = files.read
+    hub.progress.read, hub.forgetting.drop = files.read, files.drop
     kept = project_parts(settings, store, hub.fleet, clock, room=hub.check_room, env=os.environ, random_bits=bits)
     hub.mates.on_projects = kept.projects.reload
     await kept.projects.load()
     hub.budgets.knows = {"submitter": access.knows, "project": kept.projects.knows}
-    loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run)
+    loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run, hub.forgetting.run)
     if settings.read_only:
         loops = ()
     else:

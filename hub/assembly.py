@@ -27,6 +27,7 @@ from hub.services.answers import Answers
 from hub.services.budgets import Budgets
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
+from hub.services.forgetting import Forgetting
 from hub.services.health import EndpointHealth
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
@@ -71,6 +72,7 @@ class Parts:
     insight: Insight
     presence: Presence
     progress: Progress
+    forgetting: Forgetting
     pausing: Pausing
     reclaiming: Reclaiming
     hosts: Hosts
@@ -326,6 +328,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         insight=insight,
         presence=presence,
         progress=progress,
+        forgetting=Forgetting(store, fleet, links, clock),
         pausing=pausing,
         reclaiming=Reclaiming(store, fleet, links, clock),
         hosts=hosts,

@@ -225,6 +225,16 @@ class Reclaim(Ordered, frozen=True, kw_only=True, tag="reclaim"):
     by: str = ""
 
 
+class Forget(Ordered, frozen=True, kw_only=True, tag="forget"):
+    """These tasks have ended for good: remove what was pushed of their work in progress, in the repository ``repo``.
+
+    Only for sidecars with the capability :data:`protocol.progress.FORGET`. A wish: nothing answers it.
+    """
+
+    repo: str
+    tasks: tuple[str, ...]
+
+
 class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
     """Take no new attempts (``on``), or take them again."""
 
@@ -287,6 +297,7 @@ AnyMessage = (
     | Cancel
     | Pause
     | Reclaim
+    | Forget
     | Drain
     | Prewarm
     | Ack
@@ -295,7 +306,7 @@ AnyMessage = (
     | Error
 )
 
-Wish = Prewarm | Pause | Reclaim
+Wish = Prewarm | Pause | Reclaim | Forget
 """What a hub wants of a sidecar beside the life and death of attempts."""
 
 KINDS: Final[dict[str, type[Message]]] = {
@@ -313,6 +324,7 @@ KINDS: Final[dict[str, type[Message]]] = {
         Cancel,
         Pause,
         Reclaim,
+        Forget,
         Drain,
         Prewarm,
         Ack,

@@ -16,6 +16,8 @@ from protocol.model import Count, Iteration, Usage
 
 PAUSE: Final = "pause"
 """Capability of a sidecar that keeps work in progress, stops at the end of a turn and gives its GPU back."""
+FORGET: Final = "forget"
+"""Capability of a sidecar that takes work in progress of tasks that have ended away from where it was pushed to."""
 RECLAIMED: Final = "gpu:reclaimed"
 """Capability of a sidecar whose machine's owner has taken the GPU back: it does no work of models there."""
 PAUSED: Final = "paused"

@@ -34,7 +34,8 @@ from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.environment import minimal_env
 from sidecar.executors import executors
-from sidecar.folders import write_lasting
+from sidecar.folders import remove_tree, write_lasting
+from sidecar.forgetting import Forgetting
 from sidecar.gate import HubGate
 from sidecar.git import Git
 from sidecar.guard import Guard
@@ -183,13 +184,14 @@ async def start(
         stack.push_async_callback(warmer.close)
         tails = Tails(folder / "tails", redactor=redactor)
         runner = Runner(name, settings.slots, Shop(parts), journal, link, leases, tails, redactor)
-        runner.on_prewarm = warmer.hear
+        forgetting = Forgetting(parts.workspaces, runner.inventory)
+        runner.on_prewarm, runner.on_forget = warmer.hear, forgetting.hear
         link.tell(capabilities=capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
         await parts.processes.end_earlier([entry.attempt for entry in journal.held()])
         runner.recover()
-        await asyncio.to_thread(shutil.rmtree, parts.scratch, ignore_errors=True)
-        await parts.workspaces.sweep([held.attempt for held in runner.inventory()])
+        await asyncio.to_thread(remove_tree, parts.scratch)
+        await parts.workspaces.sweep(())  # nothing is in work yet: what is held are reports
         cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20)
         seen = Seen(link, endpoints, settings, parts)
         owner = Owner(folder, runner, endpoints, seen.tell)
@@ -203,6 +205,7 @@ async def start(
             watch(room, lambda: journal.has_room, link.beat),
             owner.run(),
             parts.quota.run(),
+            forgetting.run(),
         )
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))

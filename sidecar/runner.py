@@ -18,6 +18,7 @@ from protocol.messages import (
     Accept,
     Assign,
     Cancel,
+    Forget,
     HeldAttempt,
     Pause,
     Prewarm,
@@ -81,6 +82,7 @@ class Runner:
         self._in_work = 0
         self._drained_by_hub = False
         self._is_leaving = False
+        self.on_forget: Callable[[Forget], None] = lambda _wish: None
         self.on_prewarm: Callable[[Prewarm], None] = lambda _wish: None
         self.refuses: Callable[[Assign], tuple[str, str] | None] = lambda _message: None
         self.on_reclaim: Callable[[Reclaim], None] = lambda _wish: None
@@ -231,10 +233,10 @@ class Runner:
                 self._pause(message)
             case Reclaim():
                 self.on_reclaim(message)
+            case Forget():
+                self.on_forget(message)
             case Prewarm() if not self.is_draining:
                 self.on_prewarm(message)
-            case _:
-                pass
 
     def _pause(self, message: Pause) -> None:
         held = self._held.get(key(message.attempt))

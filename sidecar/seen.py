@@ -13,7 +13,7 @@ from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
-from protocol.progress import PAUSE, RECLAIMED
+from protocol.progress import FORGET, PAUSE, RECLAIMED
 from sidecar.executors.acp import AcpExecutor
 from sidecar.gpus.owners import Owners
 from sidecar.link import Link
@@ -104,7 +104,7 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
     found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
     found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
-    found |= {PAUSE}
+    found |= {PAUSE, FORGET}
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git", PUSH} if shutil.which("git") else set()
     found |= {"gpu"} if has_gpu else set()

@@ -19,6 +19,7 @@ from protocol.messages import Carry
 from protocol.model import AttemptId
 from protocol.progress import wip_ref
 from sidecar.errors import GitFailed
+from sidecar.git import checked_address
 from sidecar.repository import GitWorkspaces
 from sidecar.workspace import Workspace
 
@@ -85,6 +86,25 @@ class WipWorkspaces(GitWorkspaces):
         """
         if workspace.cache is not None and refs:
             await self._push(workspace, workspace.cache, _ref(workspace), *(f":{ref}" for ref in refs))
+
+    async def forget_task(self, repository: str, task: str) -> int:
+        """Take away what attempts at a task have pushed of their work in progress; how many refs that was.
+
+        Raises:
+            RepositoryInvalid, RepositoryMissing, RepositoryRefused, RepositoryUnreachable: it could not be talked to.
+            PushRefused: it does not let them go.
+        """
+        address, who = checked_address(repository), AttemptId("forget", 0, task, 0)
+        home = self._caches.of(address)
+        if not home.is_dir():
+            return 0  # nothing was ever pushed from here
+        asked = ("ls-remote", "--refs", "--end-of-options", address, wip_ref(task, 0).removesuffix("0") + "*")
+        listed = await self._git.reach(address, f"--git-dir={home}", *asked, attempt=who, cwd=home)
+        refs = [line.partition("\t")[2] for line in listed.output.splitlines()]
+        ours = [ref for ref in refs if ref.startswith(wip_ref(task, 0).removesuffix("0"))]
+        if ours:
+            await self._push_from(home, who, address, f"{_REFS}{task}", *(f":{ref}" for ref in ours))
+        return len(ours)
 
     async def bundle(self, workspace: Workspace, file: Path) -> None:
         """Write the newest snapshot, with what the base lacks, to ``file`` within the attempt's scratch directory.

@@ -192,6 +192,18 @@ class Workspaces(Leaving):
     async def _push(self, workspace: Workspace, cache: Path, what: str, *specs: str, more: Sequence[str] = ()) -> None:
         attempt, address = workspace.attempt, workspace.address
         way = await self._way(attempt, address)
+        await self._push_from(cache, attempt, address, what, *specs, more=more, way=way)
+
+    async def _push_from(
+        self,
+        cache: Path,
+        attempt: AttemptId,
+        address: str,
+        what: str,
+        *specs: str,
+        more: Sequence[str] = (),
+        way: Way | None = None,
+    ) -> None:
         options = ("--porcelain", "--no-verify", *more, *receiving(address), "--end-of-options")
         command = (f"--git-dir={cache}", "push", *options, way.address if way else address, *specs)
         outcome = await self._git.reach(address, *command, attempt=attempt, cwd=cache, way=way)

@@ -148,17 +148,19 @@ class Artifacts:
 
     async def _drop_replaced(self, upload: Upload, earlier: list[ArtifactRow]) -> None:
         """Work in progress comes anew with every turn: the bytes that it takes the place of go at once."""
-        task, epoch = upload.attempt.task, upload.attempt.epoch
         for row in earlier:
-            if not is_for_machines(row.path) or (row.epoch, row.path) != (epoch, upload.path):
-                continue
-            try:
-                async with self._sweeping:
-                    if not self._entering[row.sha256] and not await self._store.is_kept(row.sha256):
-                        await self._blobs.remove(Blob(row.sha256, row.size_bytes, row.at_ms, task, epoch))
-                        self._kept_bytes = max(0, self._kept_bytes - row.size_bytes)
-            except OSError as exc:
-                log.warning("artifact_left", task=task, epoch=epoch, why=str(exc), next="removed by the sweep")
+            if is_for_machines(row.path) and (row.epoch, row.path) == (upload.attempt.epoch, upload.path):
+                await self.drop(row)
+
+    async def drop(self, row: ArtifactRow) -> None:
+        """Remove the bytes of a file that was forgotten, unless another one has the same."""
+        try:
+            async with self._sweeping:
+                if not self._entering[row.sha256] and not await self._store.is_kept(row.sha256):
+                    await self._blobs.remove(Blob(row.sha256, row.size_bytes, row.at_ms, row.task, row.epoch))
+                    self._kept_bytes = max(0, self._kept_bytes - row.size_bytes)
+        except OSError as exc:
+            log.warning("artifact_left", task=row.task, epoch=row.epoch, why=str(exc), next="removed by the sweep")
 
     async def _take(self, upload: Upload, draft: Draft, pieces: AsyncIterator[bytes]) -> None:
         async for piece in pieces:

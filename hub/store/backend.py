@@ -246,6 +246,10 @@ class Backend(ABC):
         rows = await self._rows("artifact", artifact)
         return records.artifact(rows[0]) if rows else None
 
+    async def over_progress(self, after: str, limit: int) -> list[str]:
+        """Tasks behind ``after`` that have ended for good, and of whose work in progress something is kept."""
+        return [str(task) for (task,) in await self._rows("over_progress", after, limit)]
+
     async def hold(self, task: str) -> HoldRow | None:
         """Why a task is held up, or was the last time; ``None``: it never was."""
         rows = await self._rows("hold", task)

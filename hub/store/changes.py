@@ -18,11 +18,11 @@ from hub.store.hold_changes import EndHold, PutHold
 from hub.store.hub_changes import (
     EnterHub,
     KeepMeasures,
+    KeptChange,
     LeaveAgent,
     LeaveHub,
     MarkAgent,
     PutAgent,
-    PutArtifact,
     ReadHeld,
     RenewHub,
 )
@@ -344,7 +344,7 @@ AnyChange = (
     | AddToken
     | RevokeToken
     | TouchTokens
-    | PutArtifact
+    | KeptChange
     | PutEndpoint
     | RemoveEndpoint
     | PutHealth

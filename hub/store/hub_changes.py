@@ -178,6 +178,16 @@ class PutArtifact(Struct, frozen=True, kw_only=True):
     hub: int = 0
 
 
+class ForgetProgress(Struct, frozen=True, kw_only=True):
+    """Forget what is kept of the work in progress of these tasks, if they have ended for good. Outcome: ``None``."""
+
+    tasks: tuple[str, ...]
+
+
+KeptChange = PutArtifact | ForgetProgress
+"""What is asked about files that attempts leave."""
+
+
 class KeepMeasures(Struct, frozen=True, kw_only=True):
     """Keep what was learnt, and of each kind at most ``most`` values. Outcome: ``None``."""
 

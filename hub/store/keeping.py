@@ -11,7 +11,7 @@ from typing import Final
 from hub.core.task import HELD_STATES
 from hub.store import keeping_changes as c
 from hub.store.batches import Batches, Statements
-from hub.store.hub_changes import KeepMeasures
+from hub.store.hub_changes import ForgetProgress, KeepMeasures
 from protocol.errors import Conflict, NotFound
 from protocol.events import EventKind
 from protocol.model import FINAL_STATES, TaskState
@@ -38,6 +38,7 @@ class Keeping(Batches):
             c.ForgetKeys: self._forget_keys,
             c.RemoveAgent: self._remove_agent,
             c.Restore: self._restore,
+            ForgetProgress: self._forget_progress,
             KeepMeasures: self._keep_measures,
         }
 
@@ -75,6 +76,10 @@ class Keeping(Batches):
                 raise NotFound("agent", change.name)
             raise Conflict(f"agent {change.name} is connected or has work in hand; stop its sidecar and wait for that")
         self._note(change.event)
+
+    async def _forget_progress(self, change: ForgetProgress) -> None:
+        for task in change.tasks:
+            await self._run("forget_progress", task)
 
     async def _keep_measures(self, change: KeepMeasures) -> None:
         await self._many("put_measure", [(m.about, m.name, m.value, change.at_ms) for m in change.measures])

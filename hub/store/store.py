@@ -299,6 +299,10 @@ class Store(Protocol):
         """One of them, or ``None``."""
         ...
 
+    async def over_progress(self, after: str, limit: int) -> list[str]:
+        """Tasks behind ``after`` that have ended for good, and of whose work in progress something is kept."""
+        ...
+
     async def hold(self, task: str) -> HoldRow | None:
         """Why a task is held up, or was the last time; ``None``: it never was."""
         ...

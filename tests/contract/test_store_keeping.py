@@ -4,7 +4,7 @@ import pytest
 
 from hub.core.measures import Measure
 from hub.store.changes import AppendLog, Cancel, PutAgent, Retry
-from hub.store.hub_changes import KeepMeasures, PutArtifact
+from hub.store.hub_changes import ForgetProgress, KeepMeasures, PutArtifact
 from hub.store.keeping import EPOCH_MARGIN, EVENT_GAP
 from hub.store.keeping_changes import ForgetEvents, ForgetKeys, ForgetLogs, ForgetTasks, RemoveAgent, Restore, Restored
 from protocol.errors import NotFound, StaleAttempt
@@ -64,6 +64,25 @@ async def test_a_file_belongs_to_an_attempt_that_counts(rows: Rows) -> None:
     assert await rows.store.artifact(first) == kept[1]
     assert await rows.store.artifact("nothing") is None
     assert (await rows.kinds(1)).count("artifact_stored") == 3
+
+
+async def test_what_is_kept_of_work_in_progress_goes_when_its_task_has_ended_for_good(rows: Rows) -> None:
+    for number in (1, 2, 3, 4):
+        await rows.add(new_task(number))
+        epoch = (await rows.claim(number)).epoch
+        for path in (".agentcom/progress.json", "wanted", ".agentcom-not/a"):
+            await rows.store.commit(artifact(rows, number, epoch, path))
+        if number != 1:
+            await rows.finish(number, epoch, TaskState.DEAD if number == 2 else TaskState.COMPLETED)
+
+    assert await rows.store.over_progress("", 9) == [task_id(3), task_id(4)]
+    assert await rows.store.over_progress("", 1) == [task_id(3)]
+    assert await rows.store.over_progress(task_id(3), 9) == [task_id(4)]
+    await rows.store.commit(ForgetProgress(tasks=tuple(task_id(number) for number in (1, 2, 3))))
+    assert await rows.store.over_progress("", 9) == [task_id(4)]
+    left = [[row.path for row in await rows.store.artifacts(task_id(number))] for number in (1, 2, 3)]
+    assert [len(paths) for paths in left] == [3, 3, 2]
+    assert left[2] == [".agentcom-not/a", "wanted"]
 
 
 async def test_a_task_that_has_ended_is_forgotten_with_all_that_hangs_on_it(rows: Rows) -> None:

@@ -131,3 +131,23 @@ async def test_what_cannot_be_had_any_more_begins_anew(tmp_path: Path, remote: R
     assert not workspace.is_continued
     assert not other.is_continued
     assert (workspace.path / "kept.txt").read_text() == "kept\n"
+
+
+async def test_what_all_attempts_at_a_task_have_pushed_is_taken_away_and_nothing_else(
+    tmp_path: Path, remote: Remote
+) -> None:
+    machine = _machine(tmp_path / "one")
+    spec = TaskSpec(title="Work", context=Context(repo=str(remote.path)))
+    assert await machine.forget_task(str(remote.path), TASK) == 0  # nothing of it was ever here
+    workspace = await machine.open(_attempt(1), spec, "Arbitrary")
+    await machine.push_wip(workspace, await machine.snapshot(workspace, DRAFT))
+    tip = git(remote.path, "rev-parse", "main")
+    others = [f"refs/agentcom/wip/{TASK[:-1]}z-e1", f"refs/agentcom/wip/{TASK}", f"refs/heads/{TASK}-e1"]
+    for ref in (f"refs/agentcom/wip/{TASK}-e7", *others):
+        git(remote.path, "update-ref", ref, tip)
+
+    assert await machine.forget_task(f"file://{remote.path}", TASK) == 2
+    left = set(git(remote.path, "for-each-ref", "--format=%(refname)").split())
+    assert left == {"refs/heads/main", *others}
+    assert await machine.forget_task(str(remote.path), TASK) == 0
+    await machine.close(workspace, keep=False)

@@ -20,3 +20,13 @@ SELECT id FROM artifacts WHERE sha256 = ?1 LIMIT 1;
 
 -- name: forget_artifacts
 DELETE FROM artifacts WHERE task = ?;
+
+-- name: over_progress
+-- Tasks behind one that have ended for good, with files for machines: a dead letter may yet go on from its own.
+SELECT DISTINCT a.task FROM artifacts a JOIN tasks t ON t.id = a.task
+WHERE substr(a.path, 1, 10) = '.agentcom/' AND a.task > ?1 AND t.state IN ('completed', 'failed', 'cancelled')
+ORDER BY a.task LIMIT ?2;
+
+-- name: forget_progress
+DELETE FROM artifacts WHERE task = ?1 AND substr(path, 1, 10) = '.agentcom/'
+AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND state IN ('completed', 'failed', 'cancelled'));
