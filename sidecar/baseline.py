@@ -5,7 +5,6 @@ ended. What it said is kept for other attempts from the same commit. Its caller 
 """
 
 import asyncio
-import shutil
 import tarfile
 from collections import OrderedDict
 from pathlib import Path
@@ -18,6 +17,7 @@ from protocol.errors import WorkFailed
 from sidecar.checks.base import env_of
 from sidecar.core.tallies import Tally, tally
 from sidecar.errors import CannotStart
+from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Sandbox
 from sidecar.sandbox.policy import Place
 from sidecar.workspace import Workspace, Workspaces
@@ -77,7 +77,7 @@ class Baselines:
                 env = env_of(cell)
                 outcome = await cell.run(command, env=env, timeout_s=timeout_s, max_output_bytes=MAX_SAID_BYTES)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
         if outcome.timed_out:
             raise TimeoutError(f"the tests take longer than {timeout_s:g} s")
         return await asyncio.to_thread(tally, outcome.output)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import stat
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
@@ -20,7 +19,7 @@ import structlog
 
 from protocol.model import AttemptId
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing
-from sidecar.folders import claim, remove_tree, write_afresh
+from sidecar.folders import claim, remove_tree, walk, write_afresh
 from sidecar.gate import Way
 from sidecar.git import Git, is_local
 
@@ -198,13 +197,11 @@ def tidy(git_dir: Path, cache: Path | None) -> None:
     No link in it leads elsewhere any more, it finds missing objects in ``cache`` and nowhere else, and nothing stands
     in for what it holds.
     """
-    for folder, names, files in os.walk(git_dir):
-        for name in (*names, *files):
-            path = Path(folder, name)
-            mode = path.lstat().st_mode
-            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                path.unlink()
-                log.warning("link_removed", path=str(path))
+    for _, entries in walk(git_dir):
+        for entry in entries:
+            if not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+                os.unlink(entry.path)  # noqa: PTH108 - thousands of entries
+                log.warning("link_removed", path=entry.path)
     restore(git_dir, OWN)
     for name in ("commondir", "gitdir", "shallow", "worktrees", "modules"):
         if os.path.lexists(git_dir / name):

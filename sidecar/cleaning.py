@@ -15,7 +15,7 @@ import structlog
 
 from protocol.model import AttemptId
 from sidecar.errors import GitFailed
-from sidecar.folders import claim, remove_tree
+from sidecar.folders import claim, remove_tree, walk
 from sidecar.git import Git
 
 log = structlog.get_logger(__name__)
@@ -111,10 +111,10 @@ class Cleaner:
 
 def _size_bytes(folder: Path) -> int:
     total = 0
-    for above, _, files in os.walk(folder):
-        for name in files:
+    for _, entries in walk(folder):
+        for entry in entries:
             try:
-                total += os.lstat(os.path.join(above, name)).st_size  # noqa: PTH118 - tens of thousands of files
+                total += 0 if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
             except FileNotFoundError:
                 continue
     return total

@@ -6,12 +6,15 @@ Knows no git and no attempt. Callers: ``sidecar/workspace.py``, ``sidecar/cache.
 import contextlib
 import fcntl
 import os
-import shutil
+import secrets
 import stat
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Final
+
+_PASSES: Final = 3
 
 
 def claim(lock: Path) -> int | None:
@@ -26,22 +29,99 @@ def claim(lock: Path) -> int | None:
 
 
 def remove_tree(path: Path) -> bool:
-    """Remove a directory with everything in it, also what was made read-only; whether it is gone now."""
+    """Remove a directory with everything in it, also what was made read-only; whether it is gone now.
 
-    def loosen(remove: Callable[..., Any], where: str, _: object) -> None:
+    However deep it is: work makes what it likes, and neither our stack nor the longest path may bound what we remove.
+    So every directory is moved up to the first one before it is emptied. Nothing is followed out of it.
+    """
+    for _ in range(_PASSES):  # something may still be making files there
+        if not os.path.lexists(path):
+            return True
         with contextlib.suppress(OSError):
-            for folder in (os.path.dirname(where), where):  # noqa: PTH120 - shutil speaks in strings
-                if stat.S_ISDIR(os.lstat(folder).st_mode):
-                    os.chmod(folder, 0o700)  # noqa: PTH101 - as above
-            if remove in {os.open, os.scandir, os.listdir}:
-                shutil.rmtree(where, ignore_errors=True)
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
             else:
-                remove(where)
+                _empty(path)
+                path.rmdir()
+    return not os.path.lexists(path)
 
-    shutil.rmtree(path, onerror=loosen)
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    return not path.exists()
+
+def _empty(path: Path) -> None:
+    top = _opened(str(path), None)
+    if top is None:
+        return
+    try:
+        token, below = secrets.token_hex(8), _clear(top, top, "", 0)
+        count, left = len(below), below
+        while left:
+            name = left.pop()
+            fd = _opened(name, top)
+            if fd is None:
+                continue
+            try:
+                raised = _clear(fd, top, token, count)
+            finally:
+                os.close(fd)
+            count += len(raised)
+            left += raised
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+
+
+def _clear(fd: int, top: int, token: str, count: int) -> list[str]:
+    """Remove the files of a directory and move its directories to ``top``; their names there."""
+    raised = []
+    with os.scandir(fd) as found:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+    for name, is_folder in entries:
+        with contextlib.suppress(OSError):
+            if not is_folder:
+                os.unlink(name, dir_fd=fd)
+            elif fd == top:
+                raised.append(name)
+            else:
+                place = f"{token}-{count + len(raised)}"
+                _loosen(name, fd)  # what is moved elsewhere has to be writable itself
+                os.rename(name, place, src_dir_fd=fd, dst_dir_fd=top)
+                raised.append(place)
+    return raised
+
+
+def _opened(name: str, folder: int | None) -> int | None:
+    """A directory that may be read and changed now; ``None``: it cannot be had."""
+    with contextlib.suppress(OSError):
+        _loosen(name, folder)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    return None
+
+
+def _loosen(name: str, folder: int | None) -> None:
+    """Let us into a directory; what has become a link meanwhile is not followed."""
+    if sys.platform != "linux":
+        os.chmod(name, stat.S_IRWXU, dir_fd=folder, follow_symlinks=False)
+        return
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IRWXU)  # noqa: PTH101 - a descriptor that only names it
+    finally:
+        os.close(fd)
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Every directory below, however deep, with what is in it; what cannot be read is left out, no link is followed."""
+    left = [str(root)]
+    while left:
+        folder = left.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError:
+            continue
+        yield folder, entries
+        left += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def is_young(path: Path, most_s: float) -> bool:

@@ -7,7 +7,6 @@ not stop: who stops it wants it to go on later. The caller is ``sidecar/rounds.p
 """
 
 import asyncio
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from sidecar.core.purse import Purse
 from sidecar.core.verify import GiveUp, stuck
 from sidecar.errors import LeaseOver, Paused
 from sidecar.executors.transcript import Transcript, read, written
+from sidecar.folders import remove_tree
 from sidecar.shelf import Shelf
 from sidecar.wip import Snapshot, WipWorkspaces
 from sidecar.workspace import Workspace
@@ -227,7 +227,7 @@ class Progress:
             if not await shelf.put(self._attempt, Tree(room), path):
                 return False
         finally:
-            await asyncio.to_thread(shutil.rmtree, room, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, room)
         self._bundle, self._ref = path, ""
         return True
 
@@ -255,7 +255,7 @@ class Progress:
 
     async def close(self) -> None:
         """Remove our own files."""
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self._folder)
 
 
 def saved(purse: Purse, now: float, model: str, transcript: Transcript | None) -> Saved:

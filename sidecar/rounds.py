@@ -6,7 +6,6 @@ no hub; the caller, who turns cancellation and lost leases into a report, is ``s
 
 import asyncio
 import dataclasses
-import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -37,6 +36,7 @@ from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
 from sidecar.executors.base import Execution, Executor, Pauses, Work
 from sidecar.executors.transcript import Transcript
+from sidecar.folders import remove_tree
 from sidecar.parts import Answers, Parts
 from sidecar.progress import LOST, Before, Progress, saved
 from sidecar.repository import PUSH, Repository
@@ -228,7 +228,7 @@ class Rounds:
                 await parts.processes.end_attempt(self._attempt)  # git's
                 await parts.sandbox.close(self._attempt)
             finally:
-                await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+                await asyncio.to_thread(remove_tree, self._scratch)
                 await self._progress.close()
 
     async def _iterate(self, workspace: Workspace, cell: Cell) -> Ending:

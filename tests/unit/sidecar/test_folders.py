@@ -1,0 +1,92 @@
+"""The promises of removing what work has left: all of it goes, whatever it is, and nothing else."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sidecar.cache import make_empty, tidy
+from sidecar.folders import remove_tree, walk
+
+DEEP = 2_500
+"""Deeper than calls may be nested, and than a path may be long."""
+
+
+def dig(folder: Path, levels: int = DEEP) -> None:
+    """Directories in directories, with a file in the last one."""
+    folder.mkdir(exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+
+
+def test_a_directory_goes_however_deep_it_is(tmp_path: Path) -> None:
+    dig(tmp_path / "left")
+    dig(tmp_path / "left" / "again", 50)
+
+    assert remove_tree(tmp_path / "left")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_made_read_only_goes_too(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    for name in ("closed", "blind", "both/below"):
+        (left / name).mkdir(parents=True)
+        (left / name / "file").touch()
+    for name, mode in (("closed", 0o500), ("blind", 0o300), ("both/below", 0), ("both", 0o500), ("", 0o500)):
+        (left / name).chmod(mode)
+
+    assert remove_tree(left)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_links_pipes_and_sockets_go_and_what_links_lead_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    (tmp_path / "mine").chmod(0o500)
+    left = tmp_path / "left"
+    (left / "below").mkdir(parents=True)
+    (left / "below" / "link").symlink_to(tmp_path / "mine")
+    (left / "loop").symlink_to(left)
+    os.mkfifo(left / "below" / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(left / "socket"))
+        for name in ("a file", "a link", "a pipe"):
+            path = tmp_path / name
+            path.symlink_to(tmp_path / "mine") if "link" in name else os.mkfifo(
+                path
+            ) if "pipe" in name else path.touch()
+            assert remove_tree(path)
+
+        assert remove_tree(left)
+    assert remove_tree(left)  # it is gone already
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine" / "file").read_text() == "mine"
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o500
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing stops root")
+def test_what_cannot_go_is_told(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    tmp_path.chmod(0o500)
+    try:
+        assert not remove_tree(tmp_path / "left")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_repository_that_is_deeper_than_calls_may_be_nested_is_set_back(tmp_path: Path) -> None:
+    make_empty(tmp_path / "work", tmp_path / "own.git", "main")
+    dig(tmp_path / "own.git" / "refs" / "heads", 1_500)
+    (tmp_path / "own.git" / "refs" / "link").symlink_to("/etc")
+
+    tidy(tmp_path / "own.git", None)
+    assert sum(1 for _ in walk(tmp_path / "own.git" / "refs")) == 1_502
+    assert not os.path.lexists(tmp_path / "own.git" / "refs" / "link")
+    assert remove_tree(tmp_path / "own.git")
