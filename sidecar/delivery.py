@@ -11,6 +11,7 @@ import structlog
 from protocol.errors import WorkFailed
 from protocol.model import AttemptId, TaskSpec
 from sidecar.core.outcome import commit_message, draft_message
+from sidecar.errors import WorkUnreadable
 from sidecar.keep import Depot, keep_files
 from sidecar.workspace import Workspace, Workspaces
 
@@ -37,8 +38,11 @@ class Delivery:
         """Commit the work, and push it where it came from. Work that changed nothing has no branch to show.
 
         Raises:
+            WorkUnreadable: part of it is in a repository of its own.
             WorkFailed: it cannot be done.
         """
+        if self._spec.context.repo and (alone := await self._workspaces.strangers(workspace)):
+            raise WorkUnreadable("a repository of its own would not be delivered; remove its .git", alone[0])
         await self._commit(workspace, commit_message(self._spec, self._attempt, model))
 
     async def draft(self, workspace: Workspace, model: str) -> None:

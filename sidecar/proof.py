@@ -11,11 +11,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from protocol.checks import Check
+from protocol.errors import WorkFailed
 from protocol.model import Finding
 from sidecar.baseline import Baselines
 from sidecar.changes import changes_of, history_of, marks_of
 from sidecar.checks.base import Ground
+from sidecar.errors import shown
 from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.verifier import verify
@@ -70,10 +74,23 @@ class Proof:
                 before=partial(_alone, first, partial(self._baselines.before, workspace, room)),
                 has_base=bool(workspace.base_commit),
             )
-            return await verify(checks, ground, fresh)
+            found = await verify(checks, ground, fresh)
+            return await self._whole(workspace, first, found) if workspace.has_repo else found
         finally:
             await asyncio.to_thread(remove_tree, room)
             await asyncio.to_thread(remove_tree, workspace.sight_dir)
+
+    async def _whole(self, workspace: Workspace, cell: Cell, found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """What the checks found, if they have seen what would be delivered, and nothing more."""
+        try:
+            strangers = await _alone(cell, partial(self._workspaces.strangers, workspace))
+        except WorkFailed as exc:
+            why = str(exc)
+        else:
+            if not strangers:
+                return found
+            why = f"{shown(strangers[0])} is a repository of its own: its files were checked and would not be delivered"
+        return tuple(replace(each, passed=False, detail=why) if each.passed else each for each in found)
 
 
 async def _alone(cell: Cell, look: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:

@@ -9,18 +9,21 @@ index of which nothing is kept but names and contents. The caller is ``sidecar/w
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from sidecar.cache import OWN, QUIETLY
-from sidecar.core.diff import PATCH
+from sidecar.core.diff import PATCH, matches
 from sidecar.core.judging import STEERING, steers
-from sidecar.folders import remove_tree, write_afresh
+from sidecar.errors import GitFailed
+from sidecar.folders import remove_tree, walk, write_afresh
 from sidecar.git import Git
 from sidecar.workplace import Workspace
 
+MOST_LOOKED_AT: Final = 2_000_000
+"""Files in ignored folders that are repositories of their own."""
 _OTHERS: Final = ("ls-files", "--others", "-z")
 _WORK: Final = "refs/heads/work"
 _EACH: Final = ("--patch", "-m", "--text", "--no-notes", "--no-show-signature", "--format=%w(0,4,4)%B")
@@ -141,16 +144,33 @@ def _names(said: str) -> list[str]:
 def _that_count(root: Path, forced: list[str], hidden: list[str]) -> tuple[list[str], list[str]]:
     """What is there of what will be delivered, and what steers tests of what is ignored."""
     there = [path for path in forced if os.path.lexists(root / path)]
-    return there, [path for path in hidden if steers(path, is_link=os.path.islink(root / path))]  # noqa: PTH114 - never raises
+    steering = [path for path in hidden if not path.endswith("/") and steers(path, is_link=os.path.islink(root / path))]  # noqa: PTH114 - never raises
+    return there, [*steering, *(path for folder in hidden if folder.endswith("/") for path in _within(root, folder))]
+
+
+def _within(root: Path, folder: str) -> Iterator[str]:
+    """What steers tests in an ignored folder that is a repository of its own, into which git does not look."""
+    count = 0
+    for _, entries in walk(root / folder):
+        count += len(entries)
+        if count > MOST_LOOKED_AT:
+            raise GitFailed("ls-files", None, f"more than {MOST_LOOKED_AT} files are ignored in {folder[:100]!r}")
+        for entry in entries:
+            path = os.path.relpath(entry.path, root)
+            is_file = not entry.is_dir(follow_symlinks=False)
+            if is_file and steers(path, is_link=entry.is_symlink()) and matches(path, STEERING):
+                yield path
 
 
 def _make(workspace: Workspace) -> None:
     """An empty repository of ours that finds objects in the cache alone."""
     folder = workspace.sight_dir
     remove_tree(folder)
-    for each in (folder, folder / "objects", folder / "objects" / "info", folder / "refs", folder / "refs" / "heads"):
-        each.mkdir(mode=0o700)
+    for name in ("", "info", "objects", "objects/info", "refs", "refs/heads"):
+        (folder / name).mkdir(mode=0o700)
     write_afresh(folder / "HEAD", "ref: refs/heads/none\n")
     write_afresh(folder / "config", OWN)
+    # An archive of the base is the base: attributes in its tree would leave out its tests, or write something else.
+    write_afresh(folder / "info" / "attributes", "* -export-ignore -export-subst\n")
     if workspace.cache is not None:
         write_afresh(folder / "objects" / "info" / "alternates", f"{workspace.cache}/objects\n")

@@ -26,6 +26,8 @@ from sidecar.workplace import Workspace
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}-e[0-9]+")
 """Names of an attempt's directories."""
+_LINK: Final = re.compile(r"160000 ")
+"""How git tells of another repository in a tree, or in an index."""
 _ILL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What the machine is to blame for."""
 
@@ -78,10 +80,30 @@ class Sites:
 
     async def _strangers(self, workspace: Workspace) -> list[str]:
         """What keeps git out of other repositories in the tree: it would start a git there that obeys them."""
-        listed = (await self._in(workspace, "ls-files", "--stage", "-z")).split("\0")
-        return [
-            f":(top,exclude,literal){entry.partition(chr(9))[2]}" for entry in listed if entry.startswith("160000 ")
-        ]
+        linked, loose = await self._repositories(workspace)
+        return [f":(top,exclude,literal){path}" for path in (*linked, *loose)]
+
+    async def _repositories(self, workspace: Workspace) -> tuple[list[str], list[str]]:
+        """Other repositories in the tree, but ignored ones: those that the index names, and those that nothing does."""
+        everything = ("ls-files", "--stage", "--others", "--exclude-standard", "-z")
+        listed = (await self._in(workspace, *everything)).split("\0")
+        linked = [entry.partition("\t")[2] for entry in listed if _LINK.match(entry)]
+        return linked, [entry.removesuffix("/") for entry in listed if entry.endswith("/")]
+
+    async def strangers(self, workspace: Workspace) -> tuple[str, ...]:
+        """Repositories of their own in the tree that are not the base's: git delivers their names, and no file of them.
+
+        Raises:
+            GitFailed: git could not tell.
+        """
+        await self._restore(workspace)
+        linked, loose = await self._repositories(workspace)
+        known = set[str]()
+        if linked and workspace.base_commit and workspace.cache is not None:
+            command = ("ls-tree", "-z", workspace.base_commit, "--", *linked)
+            tree = await self._caches.run(workspace.cache, workspace.attempt, *command)
+            known = {entry.partition("\t")[2] for entry in tree.split("\0") if _LINK.match(entry)}
+        return tuple(sorted({*linked, *loose} - known))
 
     async def _status(self, workspace: Workspace) -> set[str]:
         options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all")

@@ -15,8 +15,8 @@ from protocol.checks import (
     CheckTestPasses,
 )
 from protocol.messages import Report
-from protocol.model import AttemptState, Budget, Context, TaskSpec
-from tests.support.repositories import make_remote
+from protocol.model import AttemptState, Budget, Context, FailureClass, TaskSpec
+from tests.support.repositories import git, make_remote
 from tests.support.runners import Bench, make
 
 ADD = "def add(a, b):\n    return a - b\n"
@@ -212,3 +212,28 @@ async def test_settings_of_work_that_begins_with_nothing_are_its_own(bench: Benc
 
     assert honest.result.verified is True, honest.result.report
     assert "sitecustomize.py decides which tests run" in shadow.result.report[0].detail
+
+
+@pytest.mark.parametrize("how", ["git init -q lib", "git init -q lib; git -C lib commit -q --allow-empty -m x"])
+async def test_work_in_a_repository_of_its_own_is_not_verified_and_can_be_mended(
+    bench: Bench, tmp_path: Path, how: str
+) -> None:
+    who = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b"
+    begin, mend = f"{who}; mkdir lib; date > lib/made; {how}", "rm -rf lib/.git"
+    remote = make_remote(tmp_path, {"a": "a"}).path
+    spec = TaskSpec(
+        command=f"if test -d lib; then {mend}; else {begin}; fi",
+        context=Context(repo=str(remote), branch="main"),
+        verification=(CheckCommandSucceeds(command="test -f lib/made"),),
+        budget=Budget(fix_attempts=0),
+    )
+    failed = await bench.report(spec, 1)
+    mended = await bench.report(replace(spec, budget=Budget(fix_attempts=1)), 2)
+    unchecked = await bench.report(replace(spec, verification=()), 3)
+
+    assert failed.result.verified is False
+    assert "'lib' is a repository of its own" in failed.result.report[0].detail
+    assert (mended.result.verified, mended.result.pushed) == (True, True)
+    assert git(remote, "show", "--format=", "--name-only", mended.result.commit) == "lib/made"
+    assert unchecked.failure is FailureClass.AGENT
+    assert (unchecked.result.error_code, unchecked.result.pushed) == ("work_unreadable", False)

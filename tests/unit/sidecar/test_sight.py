@@ -1,6 +1,7 @@
 """What work has changed is seen, whatever it has written into its own repository."""
 
 import os
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,67 @@ async def test_the_base_that_tests_are_compared_with_is_the_one_of_the_remote(
     await workspaces.archive(work, tmp_path / "base.tar")
 
     assert b"assert f() == 1" in (tmp_path / "base.tar").read_bytes()
+
+
+async def test_the_base_is_whole_whatever_its_attributes_leave_out_of_archives(
+    workspaces: Workspaces, remote: Remote, tmp_path: Path
+) -> None:
+    told = {"deep/.gitattributes": "* export-ignore\n", "deep/test_b.py": "assert b\n", "c.py": "# $Format:%H$\n"}
+    remote.commit({".gitattributes": "test_a.py export-ignore\nc.py export-subst\n", **told})
+    work = await opened(workspaces, remote)
+    await workspaces.archive(work, tmp_path / "base.tar")
+    with tarfile.open(tmp_path / "base.tar") as tar:
+        held = {entry.name: tar.extractfile(entry) for entry in tar.getmembers() if entry.isfile()}
+        texts = {name: file.read() for name, file in held.items() if file is not None}
+
+    assert texts["test_a.py"] == b"assert f() == 1\n"
+    assert texts["deep/test_b.py"] == b"assert b\n"
+    assert texts["c.py"] == b"# $Format:%H$\n"
+
+
+async def test_a_repository_of_its_own_hides_no_ignored_file_that_steers_tests(
+    workspaces: Workspaces, remote: Remote
+) -> None:
+    work = await opened(workspaces, remote)
+    packages = work.path / ".venv" / "lib" / "site-packages"
+    (packages / "some" / "deep").mkdir(parents=True)
+    for name in ("sitecustomize.py", "conftest.py", "some/deep/usercustomize.py"):
+        (packages / name).write_text("x")
+    for folder in (work.path / ".venv", packages / "some"):
+        git(folder, "init", "--quiet")
+    found = [change.path for change in await changes_of(workspaces, work)]
+
+    expected = ["sitecustomize.py", "some/deep/usercustomize.py"]
+    assert found == [f".venv/lib/site-packages/{name}" for name in expected]
+    assert await workspaces.strangers(work) == ()  # what git ignores is not delivered anyhow
+
+
+async def test_repositories_of_their_own_are_told_and_never_delivered_by_their_name(
+    workspaces: Workspaces, remote: Remote
+) -> None:
+    tip = git(remote.path, "rev-parse", "main")
+    git(remote.clone, "update-index", "--add", "--cacheinfo", f"160000,{tip},known")
+    git(remote.clone, "commit", "--quiet", "--message=Link")
+    git(remote.clone, "push", "--quiet", "origin", "HEAD:refs/heads/main")
+    work = await opened(workspaces, remote)
+    assert await workspaces.strangers(work) == ()
+    for name in ("empty", "full", "added"):
+        (work.path / name).mkdir()
+        (work.path / name / "file").write_text("x")
+        git(work.path / name, "init", "--quiet")
+    for name in ("full", "added"):
+        git(work.path / name, "add", "file")
+        git(work.path / name, "commit", "--quiet", "--message=Mine")
+    git(work.path, "add", "added")
+    (work.path / "a.py").write_text("changed\n")
+
+    assert await workspaces.strangers(work) == ("added", "empty", "full")
+    commit = await workspaces.commit(work, "Done", "agent")  # a draft: what can be kept is kept
+    assert set(git(work.path, "show", "--format=", "--name-only", commit).split()) == {"a.py", "added"}
+    for name in ("empty", "full", "added"):
+        remove_tree(work.path / name / ".git")
+    git(work.path, "rm", "--quiet", "--cached", "added")
+    assert await workspaces.strangers(work) == ()
 
 
 async def test_ignored_files_count_if_they_steer_tests_or_are_delivered(workspaces: Workspaces, remote: Remote) -> None:
