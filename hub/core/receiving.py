@@ -14,7 +14,9 @@ from protocol.progress import wip_ref
 MAX_HEAD_BYTES: Final = 64 << 10
 MAX_BEFORE: Final = 100
 """Attempts before this one whose work in progress it may remove."""
-_COMMAND: Final = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) ([^\0\n]+)(?:\0[^\n]*)?\n?")
+_COMMAND: Final = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) ([^\0\n]+)(?:\0([^\n]*))?\n?")
+_ORDERS: Final = frozenset({b"push-options", b"push-cert"})
+"""What a client says that will send more than branches: servers make merge requests of options, and set variables."""
 _LENGTH: Final = re.compile(rb"[0-9a-f]{4}")
 _HEADS: Final = "refs/heads/"
 _LEAST: Final = 4
@@ -68,6 +70,8 @@ def _wish(line: bytes) -> Wish:
     found = _COMMAND.fullmatch(line)
     if found is None:
         raise PushForbidden("what is no branch")
+    if any(word.partition(b"=")[0] in _ORDERS for word in (found[4] or b"").split()):
+        raise PushForbidden("to give the server orders besides")
     return Wish(found[3].decode("utf-8", "replace"), removes=not found[2].strip(b"0"))
 
 
