@@ -199,9 +199,13 @@ class LocalBlobs:
         """See :class:`Blobs`."""
         for folder in await asyncio.to_thread(_entries, self._folder):
             for path in await asyncio.to_thread(_entries, folder):
-                if len(path.name) == _DIGEST_CHARS:
-                    found = path.stat()
-                    yield Blob(path.name, found.st_size, int(found.st_mtime * 1000))
+                if len(path.name) != _DIGEST_CHARS:
+                    continue
+                try:
+                    found = await asyncio.to_thread(path.stat)
+                except FileNotFoundError:
+                    continue  # it was forgotten since we began
+                yield Blob(path.name, found.st_size, int(found.st_mtime * 1000))
 
     async def tidy(self, _now_ms: int) -> int:
         """See :class:`Blobs`: drafts lie elsewhere (:class:`Drafts`)."""

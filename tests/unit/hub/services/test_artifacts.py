@@ -76,6 +76,19 @@ async def test_what_no_row_names_is_removed_when_it_is_old_and_nothing_else(rows
     assert [piece async for piece in artifacts.read(found, 1, 4)] == [b"ame"]
 
 
+async def test_a_file_that_goes_while_the_sweep_looks_stops_nothing(rows: Rows, tmp_path: Path) -> None:
+    drafts, blobs, clock = Drafts(tmp_path / "incoming"), LocalBlobs(tmp_path / "blobs"), Hand()
+    for content in (b"one", b"two", b"three"):
+        await blob(blobs, drafts, content, 0, tmp_path / "blobs")
+    folder = next((tmp_path / "blobs").iterdir())
+    gone = folder / hashlib.sha256(b"gone").hexdigest()
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    artifacts = Artifacts(rows.store, Fleet(), clock, drafts, blobs, random_bits=lambda _bits: 1)
+
+    assert await artifacts.sweep() == 3
+    assert [found async for found in blobs.list()] == []
+
+
 class Pausing(LocalBlobs):
     """Kept files on a disk that stands still while one is removed, until it is told to go on."""
 
