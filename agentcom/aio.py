@@ -22,6 +22,7 @@ from agentcom.calls import STREAM_PATIENCE_S, Calls, given
 from agentcom.files import Files, TaskRef
 from agentcom.holding import HoldCalls
 from agentcom.projects import ProjectCalls
+from agentcom.pulls import PullCalls
 from agentcom.reviews import ReviewCalls
 from protocol import schema
 from protocol.api import (
@@ -67,7 +68,7 @@ class Ticket(Struct, kw_only=True):
     expires_at: datetime
 
 
-class AsyncClient(Files, ProjectCalls, BudgetCalls, ReviewCalls, HoldCalls):
+class AsyncClient(Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, HoldCalls):
     """A hub, seen from a program with an event loop.
 
     Args:

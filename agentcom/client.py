@@ -47,6 +47,7 @@ from protocol.projects import (
     PushView,
     RepositoryView,
 )
+from protocol.pulls import PullBody, PullList, PullState, PullView
 
 T = TypeVar("T")
 
@@ -342,6 +343,28 @@ class Client:
     def push(self, project: str, branch: str = "") -> PushView:
         """Push a branch (empty: what is checked out) to where the project comes from."""
         return self._run(self._client.push(project, branch))
+
+    # --- pull requests --------------------------------------------------------------------------------------------
+
+    def pulls(self, *, state: PullState | str = "", project: str = "", cursor: str = "", limit: int = 100) -> PullList:
+        """A page of pull requests, those of the newest tasks first."""
+        return self._run(self._client.pulls(state=state, project=project, cursor=cursor, limit=limit))
+
+    def pull(self, task: TaskRef) -> PullView:
+        """The pull request of a task."""
+        return self._run(self._client.pull(task))
+
+    def offer(self, body: PullBody) -> PullView:
+        """Offer a branch that was pushed, once the task that checks it has completed; twice is once."""
+        return self._run(self._client.offer(body))
+
+    def approve_pull(self, task: TaskRef) -> PullView:
+        """Let a draft go on."""
+        return self._run(self._client.approve_pull(task))
+
+    def retry_pull(self, task: TaskRef) -> PullView:
+        """Have tried now what was refused, or is to be tried later."""
+        return self._run(self._client.retry_pull(task))
 
     # --- budgets --------------------------------------------------------------------------------------------------
 

@@ -147,11 +147,29 @@ async def _assemble(
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
     hub.progress.read, hub.forgetting.drop = files.read, files.drop
-    kept = project_parts(settings, store, hub.fleet, clock, room=hub.check_room, env=os.environ, random_bits=bits)
+    kept = project_parts(
+        settings,
+        store,
+        hub.fleet,
+        clock,
+        room=hub.check_room,
+        env=os.environ,
+        random_bits=bits,
+        is_shared=is_postgres(settings),
+        offered=hub.offered,
+    )
     hub.mates.on_projects = kept.projects.reload
     await kept.projects.load()
     hub.budgets.knows = {"submitter": access.knows, "project": kept.projects.knows}
-    loops = (*hub.loops, access.keep_last_used, backups.run, retention.run, files.run, hub.forgetting.run)
+    loops = (
+        *hub.loops,
+        access.keep_last_used,
+        backups.run,
+        retention.run,
+        files.run,
+        hub.forgetting.run,
+        kept.pulls.run,
+    )
     if settings.read_only:
         loops = ()
     else:
@@ -176,7 +194,7 @@ async def _assemble(
             hub.progress,
             hub.pausing,
             hub.reclaiming,
-            *(kept.projects, kept.repositories, hub.budgets, kept.gate),
+            *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,
@@ -192,7 +210,7 @@ async def _assemble(
     tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
         task.add_done_callback(_end_hub(failed))
-    running._stop.extend((files.close, kept.remotes.close))  # noqa: SLF001 - as above
+    running._stop.extend((files.close, kept.remotes.close, kept.forges.close))  # noqa: SLF001 - as above
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
     running._stop.append(_ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:

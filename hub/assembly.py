@@ -4,6 +4,7 @@ What is wired here is the same for every hub: the one that serves a network (``h
 simulated time. Store, clock, chance and the probe of endpoints come from outside; nothing here reads the machine.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,6 +87,8 @@ class Parts:
     prewarming: Prewarming
     budgets: Budgets
     watch: Watch | None
+    offered: asyncio.Event
+    """Set when work has been pushed that may become a pull request."""
 
     def check_room(self) -> None:
         """Pass if the machine has room for more.
@@ -162,7 +165,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         learning.used(held, usage)
         endpoint_health.used(held.server, usage)
 
-    outcomes = remembered(start.measures)
+    outcomes, offered = remembered(start.measures), asyncio.Event()
     advisor = Advisor(
         fleet,
         outcomes,
@@ -186,6 +189,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_ended=metrics.ended,
         on_used=used,
         on_checked=Teaching(store, outcomes, is_on=settings.learning is not LearningMode.OFF).checked,
+        on_offered=offered.set,
         ladder=lambda: ladder_of(fleet, settings.chains, settings.escalation),
     )
     hub, lease_s = start.hub_boot, settings.lease_s
@@ -342,6 +346,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         prewarming=prewarming,
         budgets=budgets,
         watch=watch,
+        offered=offered,
     )
 
 

@@ -5,19 +5,14 @@ Follows no redirect: user and password go to the address that they were given fo
 
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
 
-from hub.checkout import Checkouts
-from hub.core.fleet import Fleet
-from hub.core.projects import Project
 from hub.git import RemoteFailed
-from hub.services.gate import Gate, Reply, UserPassword
-from hub.store.store import Store
-from protocol.clock import Clock
+from hub.services.gate import Reply, UserPassword
 
 CONNECT_S: Final = 30.0
 SILENT_S: Final = 300.0
@@ -74,22 +69,3 @@ class HttpRemotes:
         """End all connections."""
         if self._session is not None:
             await self._session.close()
-
-
-def gate_of(
-    store: Store,
-    fleet: Fleet,
-    clock: Clock,
-    find: Callable[[str], Project],
-    checkouts: Checkouts,
-    remotes: HttpRemotes,
-    *,
-    random_bits: Callable[[int], int],
-) -> Gate:
-    """The gate that gives attempts what this hub keeps for the repositories of projects."""
-
-    def login(project: Project) -> UserPassword | None:
-        kept = checkouts.of(project.name).login(project.repository)
-        return None if kept is None else kept.read()
-
-    return Gate(store, fleet, clock, find, login, remotes, random_bits=random_bits)

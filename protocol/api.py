@@ -25,6 +25,7 @@ from protocol.model import (
     Usage,
 )
 from protocol.progress import HoldView, ProgressView
+from protocol.pulls import PullView
 from protocol.reviews import ReviewView
 
 PREFIX: Final = "/api/v1"
@@ -105,6 +106,8 @@ class TaskView(TaskSummary, kw_only=True):
     """SHA-256 of its checks as they were frozen when it was submitted; empty without any."""
     reviews: tuple[ReviewView, ...] = ()
     """What people have decided about its attempts."""
+    pull: PullView | None = None
+    """The pull request that offers its work, if its project has any."""
 
 
 class TaskList(Struct, kw_only=True):

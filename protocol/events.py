@@ -74,6 +74,11 @@ class EventKind(StrEnum):
     TASK_WAITING = "task_waiting"  # for a person
     TASK_APPROVED = "task_approved"
     TASK_REJECTED = "task_rejected"
+    PULL_OPENED = "pull_opened"
+    PULL_APPROVED = "pull_approved"  # by a person
+    PULL_MERGED = "pull_merged"
+    PULL_CLOSED = "pull_closed"  # at the forge, without being merged
+    PULL_FAILED = "pull_failed"  # the forge refuses it
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

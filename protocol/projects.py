@@ -11,6 +11,7 @@ from msgspec import Struct
 from protocol.checks import Check
 from protocol.choice import Escalation
 from protocol.model import Priority, Tier
+from protocol.pulls import PullRules
 
 MAX_PROJECTS: Final = 1_000
 MAX_LISTED: Final = 1_000
@@ -60,6 +61,8 @@ class ProjectBody(Struct, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     default: bool = False
     """Tasks that name no project belong to this one."""
+    pulls: PullRules = PullRules()
+    """What becomes of work that its tasks have pushed."""
 
 
 class ProjectPatch(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +74,7 @@ class ProjectPatch(Struct, kw_only=True, forbid_unknown_fields=True):
     defaults: TaskDefaults | None = None
     description: str | None = None
     default: bool | None = None
+    pulls: PullRules | None = None
 
 
 class ProjectView(Struct, kw_only=True):
@@ -92,6 +96,7 @@ class ProjectView(Struct, kw_only=True):
     changed_at: datetime
     version: int = 0
     """Counts its changes; the ``ETag`` of its answers, for ``If-Match``."""
+    pulls: PullRules = PullRules()
 
 
 class ProjectList(Struct, kw_only=True):

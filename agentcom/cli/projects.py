@@ -1,7 +1,7 @@
 """``agentcom projects``: register repositories and directories, reach their files, use their git."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,9 @@ from protocol.errors import BadInput, Problem
 if TYPE_CHECKING:
     from agentcom.client import Client
     from protocol.projects import ProjectView, RepositoryView
+
+
+_PULLS: Final = "forgejo, gitea, github or none: pull requests for pushed work; or rules as JSON."
 
 
 @click.group(name="projects", cls=NounGroup)
@@ -59,6 +62,7 @@ def show(hub: "Client", as_json: bool, project: str) -> None:  # noqa: FBT001 - 
 @click.option("--priority", metavar="P", help="urgent, high, normal or low; for tasks that do not say.")
 @click.option("--defaults", default="{}", metavar="JSON", help="More that tasks inherit, as fields of a task.")
 @click.option("--description", default="", metavar="TEXT", help="What it is.")
+@click.option("--pulls", metavar="RULES", help=_PULLS)
 @click.option("--default", is_flag=True, help="Tasks that name no project belong to it.")
 @connected
 def add(
@@ -67,6 +71,7 @@ def add(
     where: str,
     directory: bool,  # noqa: FBT001 - click calls it
     defaults: str,
+    pulls: str | None,
     **fields: Any,
 ) -> None:
     """Register a repository (its address), or a directory.
@@ -76,6 +81,7 @@ def add(
     from protocol.projects import ProjectBody
 
     given = {**fields, "directory" if directory else "repository": where, "defaults": _json(defaults)}
+    given |= {} if pulls is None else {"pulls": _rules(pulls)}
     _tell(hub.add_project(schema.read(given, ProjectBody, "project")), as_json=as_json)
 
 
@@ -86,13 +92,22 @@ def add(
 @click.option("--priority", metavar="P", help="urgent, high, normal or low; for tasks that do not say.")
 @click.option("--defaults", metavar="JSON", help="More that tasks inherit, as fields of a task.")
 @click.option("--description", metavar="TEXT", help="What it is.")
+@click.option("--pulls", metavar="RULES", help=_PULLS)
 @click.option("--default/--no-default", default=None, help="Whether tasks that name no project belong to it.")
 @connected
-def change(hub: "Client", as_json: bool, project: str, defaults: str | None, **fields: Any) -> None:  # noqa: FBT001 - click calls it
+def change(
+    hub: "Client",
+    as_json: bool,  # noqa: FBT001 - click calls it
+    project: str,
+    defaults: str | None,
+    pulls: str | None,
+    **fields: Any,
+) -> None:
     """Change a project; what is left out stays."""
     from protocol.projects import ProjectPatch
 
     given = fields | ({} if defaults is None else {"defaults": _json(defaults)})
+    given |= {} if pulls is None else {"pulls": _rules(pulls)}
     _tell(hub.change_project(project, schema.read(given, ProjectPatch, "project")), as_json=as_json)
 
 
@@ -251,6 +266,7 @@ def _tell(project: "ProjectView", *, as_json: bool) -> None:
     import msgspec
 
     defaults = msgspec.json.encode(project.defaults).decode()
+    pulls = msgspec.json.encode(project.pulls).decode()
     output.fields(
         {
             "project": project.name,
@@ -262,6 +278,7 @@ def _tell(project: "ProjectView", *, as_json: bool) -> None:
             "priority": project.priority or "",
             "defaults": "" if defaults == "{}" else defaults,
             "description": project.description,
+            "pulls": "" if pulls == "{}" else pulls,
             "files": "here" if project.is_cloned else f"not here yet: agentcom projects clone {project.name}",
         }
     )
@@ -287,10 +304,14 @@ def _tell_repository(found: "RepositoryView", *, as_json: bool) -> None:
         click.echo(output.printable(change))
 
 
-def _json(text: str) -> object:
+def _rules(text: str) -> object:
+    return _json(text, "--pulls") if text.startswith("{") else {"forge": text}
+
+
+def _json(text: str, option: str = "--defaults") -> object:
     import msgspec
 
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as exc:
-        raise BadInput([Problem("--defaults", f"not JSON: {exc}")], "command") from exc
+        raise BadInput([Problem(option, f"not JSON: {exc}")], "command") from exc

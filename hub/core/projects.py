@@ -11,13 +11,18 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from hub.core import pulls
 from protocol import git, schema
 from protocol.errors import BadInput, Problem
 from protocol.ids import PROJECT
 from protocol.limits import MAX_NAME_CHARS, MAX_PATH_CHARS, MAX_TITLE_CHARS
 from protocol.model import Priority
 from protocol.projects import CommitBody, ProjectBody, TaskDefaults
+from protocol.pulls import MAX_PATTERNS, Forge, PullRules
 
+_MOST_DEEP: Final = 4
+"""Times that a pattern may say ``**``."""
+_MOST_SIZE: Final = 1_000_000
 _MERGED: Final = ("budget", "labels")
 """Objects of which a task may give a part and inherit the rest."""
 
@@ -37,6 +42,7 @@ class Project(Struct, frozen=True, kw_only=True, omit_defaults=True):
     defaults: TaskDefaults = TaskDefaults()
     description: str = ""
     default: bool = False
+    pulls: PullRules = PullRules()
     created_ms: int = 0
     changed_ms: int = 0
     version: int = 0
@@ -62,6 +68,7 @@ def problems_of(body: ProjectBody) -> Iterator[Problem]:
     if len(body.description) > MAX_TITLE_CHARS:
         yield Problem("description", f"{len(body.description)} characters; at most {MAX_TITLE_CHARS}")
     yield from _default_problems(body)
+    yield from _pull_problems(body)
 
 
 def parted(body: ProjectBody) -> tuple[ProjectBody, str, str]:
@@ -110,6 +117,25 @@ def _default_problems(body: ProjectBody) -> Iterator[Problem]:
     _, found = schema.read_spec({"title": "a task", "command": "true", **msgspec.to_builtins(body.defaults)})
     for problem in found:
         yield Problem(f"defaults.{problem.path}".rstrip("."), problem.problem)
+
+
+def _pull_problems(body: ProjectBody) -> Iterator[Problem]:
+    rules = body.pulls
+    if rules.forge is Forge.NONE:
+        return
+    if pulls.place_of(rules.forge, git.split_login(body.repository)[0]) is None:
+        owner = "https://HOST/OWNER/NAME" if rules.forge is Forge.GITHUB else "https://HOST[/...]/OWNER/NAME"
+        yield Problem("pulls.forge", f"requests are opened for repositories at {owner}")
+    if rules.into and not git.is_branch(rules.into):
+        yield Problem("pulls.into", f"{rules.into[:100]!r} is no branch name")
+    if len(rules.protected) > MAX_PATTERNS:
+        yield Problem("pulls.protected", f"{len(rules.protected)} patterns; at most {MAX_PATTERNS}")
+    for number, pattern in enumerate(rules.protected[:MAX_PATTERNS]):
+        if not pattern.strip("/") or len(pattern) > MAX_PATH_CHARS or pattern.count("**") > _MOST_DEEP:
+            yield Problem(f"pulls.protected[{number}]", f"a path or a pattern of up to {MAX_PATH_CHARS} characters")
+    for name in ("most_lines", "most_files"):
+        if not 0 <= getattr(rules, name) <= _MOST_SIZE:
+            yield Problem(f"pulls.{name}", f"a number from 0 to {_MOST_SIZE:,}")
 
 
 def fill(task: Mapping[str, Any], project: Project) -> dict[str, Any]:

@@ -117,6 +117,8 @@ class Insight:
         view = rows.task(row, codec.decode_spec(stored[0]), codec.decode_tier(stored[1]), attempts)
         view.checks = await self._store.frozen_checks(task)
         view.reviews = tuple(rows.review(review) for review in await self._store.reviews(task))
+        if (pull := await self._store.pull(task)) is not None and pull.project:
+            view.pull = rows.pull(pull)
         held = self._fleet.held.get(task)
         if held is not None and view.attempts and view.attempts[-1].epoch == held.epoch:
             view.attempts[-1].answering = self._fleet.agents[held.agent].answering.get(task)

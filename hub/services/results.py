@@ -62,6 +62,7 @@ class Results:
         on_ended: Callable[[TaskState], None] = lambda _state: None,
         on_used: Callable[[Held, Usage], None] = lambda _held, _usage: None,
         on_checked: Callable[[Held, Finish], None] = lambda _held, _change: None,
+        on_offered: Callable[[], None] = lambda: None,
         ladder: Callable[[], Ladder] | None = None,
     ) -> None:
         self._store, self._fleet, self._window = store, fleet, window
@@ -74,7 +75,7 @@ class Results:
             messages.Log: self._log,
             messages.Reject: self._reject,
         }
-        self._on_checked, self._ladder = on_checked, ladder
+        self._on_checked, self._on_offered, self._ladder = on_checked, on_offered, ladder
 
     def take(self, agent: str, message: messages.Ordered, answer: Answer, *, accepts: bool = False) -> None:
         """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit.
@@ -286,6 +287,7 @@ class Results:
             accepts=accepts,
             avoid=avoided(held, failure) if is_counted else "",
             hub=self._hub,
+            offers=result is not None and result.pushed and bool(result.branch),
             ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,
         )
         self._store.post(change, partial(self._ended, held, change, answer))
@@ -300,6 +302,8 @@ class Results:
                 self._on_delayed(change.ready_ms)
             after = outcome.next or change.next
             self._on_ended(after)
+            if change.offers:
+                self._on_offered()
             if held.model and not outcome.refused:
                 self._on_checked(held, change)
             if after is not TaskState.COMPLETED:  # what goes well stands in the event log, and no line says so

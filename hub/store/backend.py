@@ -19,6 +19,7 @@ from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
+from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
 from hub.store.token_changes import TokenRow
@@ -291,6 +292,19 @@ class Backend(ABC):
     async def projects(self) -> tuple[ProjectRow, ...]:
         """All projects, by name."""
         return tuple(records.project(row) for row in await self._rows("projects"))
+
+    async def pull(self, task: str) -> PullRow | None:
+        """The pull request of a task, or ``None``."""
+        rows = await self._rows("pull", task)
+        return records.pull(rows[0]) if rows else None
+
+    async def due_pulls(self, now_ms: int, limit: int) -> list[PullRow]:
+        """Those that somebody has to look at, the longest due first."""
+        return [records.pull(row) for row in await self._rows("due_pulls", now_ms, limit)]
+
+    async def pulls(self, before: str, state: str, project: str, limit: int) -> list[PullRow]:
+        """Those of tasks before this one, the newest first; of one state or project, empty: of any."""
+        return [records.pull(row) for row in await self._rows("pulls", before, state, project, limit)]
 
     async def budgets(self) -> tuple[BudgetRow, ...]:
         """All budgets."""

@@ -35,6 +35,7 @@ from hub.store.keeping_changes import (
     Restore,
 )
 from hub.store.project_changes import PutProject, RemoveProject
+from hub.store.pull_changes import AddPull, DropPull, PutPull
 from hub.store.review_changes import Review
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
@@ -217,6 +218,7 @@ class Finish(Change, frozen=True, kw_only=True):
     is_charged: bool = True
     is_refused: bool = False  # its result counts for nothing
     accepts: bool = False
+    offers: bool = False  # its work was pushed: if it passes, it may become a pull request
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -351,6 +353,9 @@ AnyChange = (
     | ForgetHealth
     | PutProject
     | RemoveProject
+    | AddPull
+    | PutPull
+    | DropPull
     | PutHold
     | EndHold
     | PutBudget

@@ -88,6 +88,7 @@ class Drafts(Batches):
         self._moved: dict[str, tuple[Any, ...]] = {}
         self._ended: list[tuple[Any, ...]] = []
         self._new_logs: list[tuple[Any, ...]] = []
+        self._new_pulls: dict[str, tuple[Any, ...]] = {}
 
     def _lose(self, task: str) -> None:
         """A statement has changed the row of this task."""
@@ -178,6 +179,7 @@ class Drafts(Batches):
             ("move_attempt", list(self._moved.values())),
             ("end_attempt", self._ended),
             ("add_log", self._new_logs),
+            ("begin_pull", list(self._new_pulls.values())),
         ]
         for _, draft, _ in self._new_tasks:
             draft.is_new = False

@@ -52,7 +52,7 @@ class Keeping(Batches):
             if row is None:
                 continue
             names = ("forget_spec", "forget_attempts", "forget_dependencies", "forget_artifacts", "forget_reviews")
-            for name in (*names, "forget_hold"):
+            for name in (*names, "forget_hold", "forget_pull"):
                 await self._run(name, task)
             await self._run("forget_logs_of", task)
             self._counts[TaskState(row[0])] -= 1

@@ -11,11 +11,13 @@ import msgspec
 
 from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.health import Health
+from hub.core.pulls import Record
 from hub.store.budget_changes import BudgetRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.project_changes import ProjectRow
+from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
 from hub.store.token_changes import TokenRow
@@ -24,6 +26,7 @@ from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
 from protocol.progress import HoldKind
+from protocol.pulls import PullState
 
 Row = Sequence[Any]
 
@@ -172,6 +175,21 @@ def project(r: Row) -> ProjectRow:
     """A project."""
     return ProjectRow(
         name=r[0], is_default=bool(r[1]), body=bytes(r[2]), created_ms=r[3], changed_ms=r[4], version=r[5]
+    )
+
+
+def pull(r: Row) -> PullRow:
+    """A pull request."""
+    task, epoch, project_, state, body, next_ms, changed_ms, version = r
+    return PullRow(
+        task=task,
+        epoch=epoch,
+        project=project_,
+        state=PullState(state),
+        record=msgspec.json.decode(bytes(body), type=Record),
+        next_ms=next_ms,
+        changed_ms=changed_ms,
+        version=version,
     )
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from hub.core.routing import decode_placement, routing_of
 from hub.store.changes import NewTask
+from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import ArtifactRow, AttemptRow, LogRow, TaskRow
 from protocol import codec
@@ -12,6 +13,7 @@ from protocol.api import ArtifactView, AttemptView, EventView, LogPiece, TaskSum
 from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import Priority, TaskSpec, TaskState, TierDecision, Usage
+from protocol.pulls import PullView
 from protocol.reviews import ReviewView
 
 _PRIORITIES = tuple(str(priority) for priority in Priority)
@@ -131,6 +133,28 @@ def event(row: Event) -> EventView:
 def review(row: ReviewRow) -> ReviewView:
     """What a person has decided about an attempt."""
     return ReviewView(epoch=row.epoch, verdict=row.verdict, by=row.by, reason=row.reason, at=moment(row.at_ms))
+
+
+def pull(row: PullRow) -> PullView:
+    """A pull request."""
+    record = row.record
+    return PullView(
+        task=row.task,
+        project=row.project,
+        state=row.state,
+        branch=record.branch,
+        into=record.into,
+        commit=record.commit,
+        number=record.number,
+        url=record.url,
+        risk=record.risk,
+        reasons=record.reasons,
+        approved_by=record.approved_by,
+        problem=record.problem,
+        tries=record.tries,
+        next_at=at(row.next_ms),
+        changed_at=moment(row.changed_ms),
+    )
 
 
 def log_piece(row: LogRow) -> LogPiece:

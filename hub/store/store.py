@@ -17,6 +17,7 @@ from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
+from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
 from hub.store.token_changes import TokenRow
 from protocol.events import Event
@@ -340,6 +341,18 @@ class Store(Protocol):
 
     async def projects(self) -> tuple[ProjectRow, ...]:
         """All projects, by name."""
+        ...
+
+    async def pull(self, task: str) -> PullRow | None:
+        """The pull request of a task, or ``None``."""
+        ...
+
+    async def due_pulls(self, now_ms: int, limit: int) -> list[PullRow]:
+        """Those that somebody has to look at, the longest due first: of tasks that have ended, however."""
+        ...
+
+    async def pulls(self, before: str, state: str, project: str, limit: int) -> list[PullRow]:
+        """Those of tasks before this one, the newest first; of one state or project, empty: of any."""
         ...
 
     async def budgets(self) -> tuple[BudgetRow, ...]:

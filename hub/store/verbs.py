@@ -18,6 +18,7 @@ from hub.store.hub_changes import PutArtifact
 from hub.store.hub_verbs import HubVerbs
 from hub.store.keeping import Keeping
 from hub.store.project_verbs import ProjectVerbs
+from hub.store.pull_verbs import PullVerbs
 from hub.store.review_verbs import ReviewVerbs
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from hub.store.work import Work
@@ -28,7 +29,7 @@ from protocol.model import AttemptState, FailureClass, TaskState
 _LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
 
-class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, ReviewVerbs):
+class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:

@@ -230,6 +230,8 @@ class Work(Endings):
         self._moved.pop(change.task, None)
         is_accepted = is_final and change.result is not None and not change.is_refused
         self._ended.append(_end_of_attempt(change, draft, is_accepted=is_accepted))
+        if change.offers and change.attempt is AttemptState.PASSED:
+            self._new_pulls[change.task] = (change.task, change.epoch, change.at_ms)
         draft.state, draft.hub = change.next, None
         draft.retries, draft.infra_failures, draft.reason = change.retries, change.infra_failures, change.reason
         draft.execution_ok, draft.verified, draft.ready_ms = change.execution_ok, change.verified, change.ready_ms

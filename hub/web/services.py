@@ -24,6 +24,7 @@ from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.progress import Progress
 from hub.services.projects import Projects
+from hub.services.pulls import Pulls
 from hub.services.reclaiming import Reclaiming
 from hub.services.registry import Registry
 from hub.services.repositories import Repositories
@@ -51,6 +52,7 @@ class Services:
     repositories: Repositories
     budgets: Budgets
     gate: Gate
+    pulls: Pulls
 
 
 @dataclass(frozen=True, slots=True)

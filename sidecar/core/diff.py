@@ -7,8 +7,9 @@ nowhere.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
+
+from protocol.patterns import matches as matches  # noqa: PLC0414 - it was here first, and is passed on
 
 PATCH: Final = (
     *("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all", "--unified=0"),
@@ -104,33 +105,3 @@ def whole_file(path: str, content: bytes, limit_bytes: int) -> Change:
         return Change(path, is_new=True, is_opaque=True)
     lines = content.decode(errors="replace").splitlines()
     return Change(path, tuple(enumerate(lines, start=1)), is_new=True)
-
-
-def matches(path: str, patterns: Iterable[str]) -> str:
-    """The first pattern that ``path`` fits, empty if none.
-
-    ``*`` and ``?`` stay within a folder, ``**`` goes through any number of them; a pattern without a slash means the
-    name in any folder, one that ends with a slash all that is below.
-    """
-    return next((pattern for pattern in patterns if _glob(pattern).fullmatch(path)), "")
-
-
-@lru_cache(4_096)
-def _glob(pattern: str) -> re.Pattern[str]:
-    text = pattern.removeprefix("./")
-    if text.endswith("/"):
-        text += "**"
-    if "/" not in text:
-        text = f"**/{text}"
-    parts, at = [], 0
-    while at < len(text):
-        if text.startswith("**/", at):
-            parts.append("(?:.*/)?")
-            at += 3
-        elif text.startswith("**", at):
-            parts.append(".*")
-            at += 2
-        else:
-            parts.append({"*": "[^/]*", "?": "[^/]"}.get(text[at]) or re.escape(text[at]))
-            at += 1
-    return re.compile("".join(parts), re.DOTALL)

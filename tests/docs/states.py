@@ -5,6 +5,7 @@ from typing import Final
 
 from hub.core.agent import AGENT_EDGES
 from hub.core.health import ENDPOINT_EDGES
+from hub.core.pulls import PULL_EDGES
 from hub.core.task import TASK_EDGES
 from protocol.table import mermaid
 from sidecar.core.attempt import ATTEMPT_EDGES
@@ -24,6 +25,8 @@ def page() -> str:
         _drawn(mermaid(AGENT_EDGES)),
         "## LLM endpoint\n\n`hub/core/health.py`. Not given work while `offline` or in `cooldown`.\n",
         _drawn(mermaid(ENDPOINT_EDGES)),
+        "## Pull request\n\n`hub/core/pulls.py`. A `draft` waits for a person, `failed` for a retry.\n",
+        _drawn(mermaid(PULL_EDGES)),
     ]
     return "\n".join(parts)
 

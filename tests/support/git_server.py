@@ -10,7 +10,7 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +23,9 @@ from tests.support.repositories import Remote, git, make_remote
 USER: Final = "robot"
 PASSWORD: Final = "pass-w0rd-9f31c7"
 _READ_BYTES: Final = 64 << 10
+Reply = tuple[int, dict[str, str], bytes]
+Api = Callable[[str, str, Mapping[str, str], bytes], Reply | None]
+"""What a server knows beside git: method, path, headers and body to an answer; ``None``: it hangs up without one."""
 
 
 @functools.cache
@@ -32,12 +35,17 @@ def _backend() -> str:
 
 @dataclass
 class GitServer:
-    """A server that runs; ``asked`` are method, path and whether the password was right, request by request."""
+    """A server that runs; ``asked`` are method, path and whether the password was right, request of git by request.
+
+    ``apis``: what answers paths that begin so.
+    """
 
     url: str
     ca_file: Path
     remote: Remote
+    root: Path
     asked: list[tuple[str, str, bool]] = field(default_factory=list)
+    apis: dict[str, Api] = field(default_factory=dict)
 
     def with_login(self) -> str:
         """The address of the repository, with user and password."""
@@ -45,18 +53,19 @@ class GitServer:
 
 
 @contextlib.contextmanager
-def git_server(folder: Path) -> Iterator[GitServer]:
-    """A server of one repository, which only who knows the password may read and write."""
-    remote = make_remote(folder, {"README.md": "# A project\n"})
+def git_server(folder: Path, owner: str = "") -> Iterator[GitServer]:
+    """A server of one repository (of ``owner``), which only who knows the password may read and write."""
+    (folder / owner).mkdir(exist_ok=True)
+    remote = make_remote(folder / owner, {"README.md": "# A project\n"})
     git(remote.path, "config", "http.receivepack", "true")
     cert, key = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    made = GitServer("", cert, remote)
+    made = GitServer("", cert, remote, folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, made))
     server.daemon_threads = True
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    made.url = f"https://127.0.0.1:{server.server_address[1]}/{remote.path.name}"
+    made.url = f"https://127.0.0.1:{server.server_address[1]}/{remote.path.relative_to(folder)}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -90,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._body())
 
+    do_PATCH = do_PUT = do_POST  # noqa: N815 - the names that the base looks for
+
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name of the base
         pass
 
@@ -104,6 +115,14 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(pieces)
 
     def _answer(self, body: bytes) -> None:
+        for begin, api in self._made.apis.items():
+            if self.path.startswith(begin):
+                reply = api(self.command, self.path, dict(self.headers.items()), body)
+                if reply is None:
+                    self.close_connection = True
+                else:
+                    self._send(*reply)
+                return
         wanted = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         is_known = self.headers.get("Authorization") == wanted
         self._made.asked.append((self.command, self.path, is_known))
@@ -113,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         env = {
             "PATH": os.environ["PATH"],
-            "GIT_PROJECT_ROOT": str(self._made.remote.path.parent),
+            "GIT_PROJECT_ROOT": str(self._made.root),
             "GIT_HTTP_EXPORT_ALL": "1",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",

@@ -1,0 +1,39 @@
+-- name: begin_pull
+-- What another attempt of the task has begun, and nobody has opened, is about the newer work.
+INSERT INTO pulls (task, epoch, project, state, body, next_ms, changed_ms, version)
+SELECT u.task, u.epoch, '', 'pending', '\x7b7d'::bytea, u.at_ms, u.at_ms, 1
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u (task, epoch, at_ms)
+ON CONFLICT (task) DO UPDATE SET epoch = excluded.epoch, version = pulls.version + 1 WHERE pulls.state = 'pending';
+
+-- name: add_pull
+INSERT INTO pulls (task, epoch, project, state, body, next_ms, changed_ms, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (task) DO NOTHING;
+
+-- name: put_pull
+UPDATE pulls SET epoch = $2, project = $3, state = $4, body = $5, next_ms = $6, changed_ms = $7, version = version + 1
+WHERE task = $1 AND version = $8;
+
+-- name: pull_version
+SELECT version FROM pulls WHERE task = $1;
+
+-- name: drop_pull
+DELETE FROM pulls WHERE task = $1 AND version = $2;
+
+-- name: forget_pull
+DELETE FROM pulls WHERE task = $1;
+
+-- name: pull
+SELECT task, epoch, project, state, body, next_ms, changed_ms, version FROM pulls WHERE task = $1;
+
+-- name: due_pulls
+-- Not before the task has ended, however: until then its work may still be refused.
+SELECT p.task, p.epoch, p.project, p.state, p.body, p.next_ms, p.changed_ms, p.version
+FROM pulls p JOIN tasks t ON t.id = p.task
+WHERE p.next_ms <= $1
+AND (p.state <> 'pending' OR t.state IN ('completed', 'failed', 'cancelled', 'dead'))
+ORDER BY p.next_ms LIMIT $2;
+
+-- name: pulls
+SELECT task, epoch, project, state, body, next_ms, changed_ms, version FROM pulls
+WHERE task < $1 AND ($2::text = '' OR state = $2) AND ($3::text = '' OR project = $3) AND project <> ''
+ORDER BY task DESC LIMIT $4;
