@@ -2,26 +2,30 @@
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from protocol import limits
 from protocol.checks import (
     Check,
-    CheckCommandSucceeds,
+    CheckCoverageNotLower,
     CheckDiffLimits,
     CheckFileContains,
+    CheckHttpOk,
     CheckJsonSchema,
+    CheckPlugin,
     CheckProtectedPaths,
-    CheckTestPasses,
 )
 from protocol.errors import Problem
+from protocol.ids import PLUGIN_NAME
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator
 
 _DAY_S: Final = 86_400
 _MOST_LINES: Final = 10**9
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_problems(check: Check, path: str) -> Iterator[Problem]:
@@ -30,9 +34,21 @@ def check_problems(check: Check, path: str) -> Iterator[Problem]:
         yield from path_problems(name, f"{path}.path")
     for field in ("paths", "may_edit", "ignore"):
         yield from _patterns(getattr(check, field, ()), f"{path}.{field}")
+    if (command := getattr(check, "command", None)) is not None:
+        yield from _command(command, f"{path}.command")
+    yield from _of_its_type(check, path)
+    if check.timeout_s is not None and not 0 < check.timeout_s <= _DAY_S:
+        yield Problem(f"{path}.timeout_s", f"{check.timeout_s:g}; more than 0 and at most {_DAY_S} seconds")
+
+
+def _of_its_type(check: Check, path: str) -> Iterator[Problem]:
     match check:
-        case CheckTestPasses(command=command) | CheckCommandSucceeds(command=command):
-            yield from _command(command, f"{path}.command")
+        case CheckHttpOk():
+            yield from _server(check, path)
+        case CheckCoverageNotLower():
+            yield from _coverage(check, path)
+        case CheckPlugin():
+            yield from _plugin(check, path)
         case CheckFileContains():
             yield from _contents(check, path)
         case CheckJsonSchema():
@@ -41,8 +57,6 @@ def check_problems(check: Check, path: str) -> Iterator[Problem]:
             yield from _sizes(check, path)
         case CheckProtectedPaths(paths=()):
             yield Problem(f"{path}.paths", "is empty")
-    if check.timeout_s is not None and not 0 < check.timeout_s <= _DAY_S:
-        yield Problem(f"{path}.timeout_s", f"{check.timeout_s:g}; more than 0 and at most {_DAY_S} seconds")
 
 
 def path_problems(name: str, path: str) -> Iterator[Problem]:
@@ -91,6 +105,41 @@ def _schema(schema: dict[str, Any], path: str) -> Iterator[Problem]:
         validator_of(schema)
     except (ValueError, OverflowError, RecursionError) as exc:
         yield Problem(path, f"is no JSON schema: {str(exc).partition(chr(10))[0][:300]}")
+
+
+def _server(check: CheckHttpOk, path: str) -> Iterator[Problem]:
+    try:
+        parts = urlsplit(check.url)
+        is_here = parts.scheme == "http" and parts.hostname in _THIS_MACHINE and parts.port != 0
+        is_plain = check.url.isascii() and check.url.isprintable() and " " not in check.url and "@" not in parts.netloc
+    except ValueError:
+        is_here = is_plain = False
+    if not (is_here and is_plain) or len(check.url) > limits.MAX_PATH_CHARS:
+        yield Problem(f"{path}.url", f"{check.url[:100]!r} is no address like http://localhost:8000/health")
+    if not 100 <= check.status <= 599:  # noqa: PLR2004 - what HTTP knows
+        yield Problem(f"{path}.status", f"{check.status}; from 100 to 599")
+    if "\0" in check.text or len(check.text) > limits.MAX_PATTERN_CHARS:
+        yield Problem(f"{path}.text", f"at most {limits.MAX_PATTERN_CHARS:,} characters, none of them NUL")
+
+
+def _coverage(check: CheckCoverageNotLower, path: str) -> Iterator[Problem]:
+    if check.report:
+        yield from path_problems(check.report, f"{path}.report")
+    if not 0 <= check.may_drop <= 100:  # noqa: PLR2004 - percent
+        yield Problem(f"{path}.may_drop", f"{check.may_drop:g}; from 0 to 100 percent")
+
+
+def _plugin(check: CheckPlugin, path: str) -> Iterator[Problem]:
+    if not PLUGIN_NAME.fullmatch(check.plugin):
+        yield Problem(f"{path}.plugin", f"{check.plugin[:60]!r} is no name of a plug-in: letters, digits and ._-")
+    try:
+        if b"\\u0000" in msgspec.json.encode(check.settings):
+            yield Problem(f"{path}.settings", "contains a NUL character")
+        size = len(msgspec.msgpack.encode(check.settings))
+        if size > limits.MAX_COMMAND_BYTES:
+            yield Problem(f"{path}.settings", f"{size:,} bytes; at most {limits.MAX_COMMAND_BYTES:,}")
+    except (ValueError, OverflowError, RecursionError) as exc:
+        yield Problem(f"{path}.settings", f"cannot be sent: {str(exc)[:200]}")
 
 
 def _patterns(patterns: Sequence[str], path: str) -> Iterator[Problem]:

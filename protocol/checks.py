@@ -18,7 +18,14 @@ GENERATION_3: Final = "checks:3"
 """Capability of a sidecar that also knows ``no_secrets``, and what a command may check with although it changed."""
 
 GENERATION_4: Final = "checks:4"
-"""Capability of a sidecar that names the checks it has run in every report (:func:`digest_of`)."""
+"""Capability of a sidecar that knows all of these types, and names in every report the checks that it has run
+(:func:`digest_of`)."""
+
+OPENS_PORTS: Final = "checks:http"
+"""Capability of a sidecar whose sandbox lets a program be a server to itself: ``http_ok`` needs that."""
+
+PLUGIN: Final = "checks:plugin:"
+"""Capability of a sidecar that has a plug-in, with its name behind it."""
 
 
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
@@ -107,6 +114,37 @@ class CheckNoSecrets(CheckBase, frozen=True, kw_only=True, tag="no_secrets"):
     """Paths that are not looked at, as patterns like ``tests/fixtures/**``."""
 
 
+class CheckHttpOk(CheckBase, frozen=True, kw_only=True, tag="http_ok"):
+    """Passes if the server that ``command`` starts answers a GET of ``url`` in time, where nobody else reaches it."""
+
+    command: str
+    url: str
+    """``http://`` with this machine: ``localhost``, ``127.0.0.1`` or ``[::1]``."""
+    status: int = 200
+    text: str = ""
+    """What has to be in the answer."""
+
+
+class CheckCoverageNotLower(CheckBase, frozen=True, kw_only=True, tag="coverage_not_lower"):
+    """Passes if ``command`` exits 0 and its tests run no smaller part of the code than they did before the work."""
+
+    command: str
+    report: str = ""
+    """File that the command writes (relative to the workspace); without one, what it says counts."""
+    may_drop: float = 0.0
+    """Percent by which it may be lower."""
+    may_edit: tuple[str, ...] = ()
+    """Files where the work may change what is counted, as patterns like ``src/generated/**``."""
+
+
+class CheckPlugin(CheckBase, frozen=True, kw_only=True, tag="plugin"):
+    """Passes if a program says so that the owner of the sidecar's host has given this name."""
+
+    plugin: str
+    settings: dict[str, Any] = {}
+    """What the program is told besides the change, as it likes."""
+
+
 Check = (
     CheckFileExists
     | CheckFileAbsent
@@ -119,6 +157,9 @@ Check = (
     | CheckDiffLimits
     | CheckProtectedPaths
     | CheckNoSecrets
+    | CheckHttpOk
+    | CheckCoverageNotLower
+    | CheckPlugin
 )
 
 
@@ -127,17 +168,30 @@ def digest_of(checks: Sequence[Check]) -> str:
     return hashlib.sha256(msgspec.json.encode(checks, order="sorted")).hexdigest() if checks else ""
 
 
-def capability_for(checks: Sequence[Check]) -> str:
-    """The capability that a sidecar needs to run these checks, empty for those that every sidecar knows."""
-    wanted = ""
+def capabilities_for(checks: Sequence[Check]) -> tuple[str, ...]:
+    """The capabilities that a sidecar needs to run these checks, none for those that every sidecar knows."""
+    generation, more = "", set[str]()
     for check in checks:
         match check:
-            case CheckFileExists() | CheckGitClean() | CheckCommandSucceeds(may_edit=()):
-                continue
-            case CheckCommandSucceeds() | CheckNoSecrets():
-                return GENERATION_3  # who knows these knows all
-            case CheckTestPasses(may_edit=(), old_failures=False):
-                continue
+            case CheckHttpOk():
+                more.add(OPENS_PORTS)
+            case CheckPlugin():
+                more.add(PLUGIN + check.plugin)
             case _:
-                wanted = GENERATION_2
-    return wanted
+                pass
+        generation = max(generation, _generation(check))  # who knows a later one knows all before
+    return (*([generation] if generation else ()), *sorted(more))
+
+
+def _generation(check: Check) -> str:
+    match check:
+        case CheckFileExists() | CheckGitClean() | CheckCommandSucceeds(may_edit=()):
+            return ""
+        case CheckTestPasses(may_edit=(), old_failures=False):
+            return ""
+        case CheckHttpOk() | CheckCoverageNotLower() | CheckPlugin():
+            return GENERATION_4
+        case CheckCommandSucceeds() | CheckNoSecrets():
+            return GENERATION_3
+        case _:
+            return GENERATION_2

@@ -19,6 +19,8 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 """Names of agents and hosts: they end up in branch names, headers and terminals."""
 PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names of projects: they are part of paths, on disk and in addresses."""
+PLUGIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Names of plug-in checks: with what stands before them they are labels."""
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
 

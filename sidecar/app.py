@@ -237,9 +237,9 @@ def _parts(
     passages = Passages(settings.endpoints or (), settings.sandbox_endpoints, leases.check)
     shop, scratch = executors(endpoints, _programs(settings, processes.path)), folder / "scratch"
     quota = Quota(processes, folder, sandbox.rules.limits.disk_bytes)
-    return Parts(
-        processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept, passages=passages, quota=quota
-    )
+    named = {plugin.name: plugin.command for plugin in settings.plugins}
+    parts = processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept
+    return Parts(*parts, passages=passages, quota=quota, plugins=named)
 
 
 def _programs(settings: Settings, path: str) -> list[AgentProgram]:
@@ -258,7 +258,8 @@ def _rules(settings: Settings) -> Rules:
     disk = settings.sandbox_disk_mb << 20 or disk_bytes(settings.folder)[1] // 4
     longest = min(disk, MOST_FILE_BYTES)
     limits = Limits(memory, settings.sandbox_processes, settings.sandbox_cpus, disk, longest)
-    read, write = tuple(map(Path, settings.sandbox_read)), tuple(map(Path, settings.sandbox_write))
+    plugins = (plugin.command[0] for plugin in settings.plugins)
+    read, write = tuple(map(Path, (*settings.sandbox_read, *plugins))), tuple(map(Path, settings.sandbox_write))
     return Rules(read, write, settings.sandbox_network, limits, settings.sandbox_domains)
 
 

@@ -3,7 +3,7 @@
 Put together by ``sidecar/app.py``; who does an attempt with them is ``sidecar/rounds.py``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,8 @@ class Parts:
     shelf: Shelf | None = None
     passages: Passages = field(default_factory=Passages)
     quota: Quota = field(default_factory=Quota)
+    plugins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "proof", Proof(self.workspaces, self.sandbox))
+        object.__setattr__(self, "proof", Proof(self.workspaces, self.sandbox, self.plugins))

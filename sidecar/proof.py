@@ -5,10 +5,11 @@ write to. All of it is in one folder beside the attempt's own, and gone afterwar
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -31,8 +32,10 @@ _T = TypeVar("_T")
 class Proof:
     """Runs checks; the same for all attempts of a sidecar. What was learnt of base commits is kept here."""
 
-    def __init__(self, workspaces: Workspaces, sandbox: Sandbox) -> None:
-        self._workspaces, self._sandbox = workspaces, sandbox
+    def __init__(
+        self, workspaces: Workspaces, sandbox: Sandbox, plugins: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> None:
+        self._workspaces, self._sandbox, self._plugins = workspaces, sandbox, plugins
         self._baselines = Baselines(workspaces, sandbox)
 
     async def findings(
@@ -72,7 +75,9 @@ class Proof:
                 marks=partial(_alone, first, partial(marks_of, self._workspaces, workspace)),
                 history=partial(_alone, first, partial(history_of, self._workspaces, workspace)),
                 before=partial(_alone, first, partial(self._baselines.before, workspace, room)),
+                covered_before=partial(_alone, first, partial(self._baselines.covered, workspace, room)),
                 has_base=bool(workspace.base_commit),
+                plugins=self._plugins,
             )
             found = await verify(checks, ground, fresh)
             return await self._whole(workspace, first, found) if workspace.has_repo else found

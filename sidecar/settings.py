@@ -27,6 +27,7 @@ from sidecar.core.egress import is_name
 from sidecar.core.model_calls import KINDS
 from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
+from sidecar.plugins import PluginSettings
 from sidecar.tables import read_tables
 
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
@@ -39,7 +40,7 @@ USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234
 """Where servers of OpenAI's kind listen if nobody tells them otherwise."""
 _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
-_TABLES: Final = frozenset({ENV_PREFIX + "ENDPOINTS", ENV_PREFIX + "AGENTS"})
+_TABLES: Final = frozenset(ENV_PREFIX + name for name in ("ENDPOINTS", "AGENTS", "PLUGINS"))
 """What only a file can tell."""
 _SECRET_NAME: Final = re.compile(
     r"(?i)(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$"
@@ -67,6 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         agents: coding agents that speak the Agent Client Protocol, each a table as in
             :class:`sidecar.core.programs.AgentProgram`; an empty list: none; left out: those that are known and found
             on the search path.
+        plugins: programs that checks may ask for by name, each a table as in :class:`sidecar.plugins.PluginSettings`.
         sandbox: how the programs of work are confined: ``auto`` (the best that works here), ``bubblewrap``,
             ``landlock``, ``seatbelt`` (macOS), or ``unsafe``: not at all.
         sandbox_read, sandbox_write: directories of this host that work may read, or change, besides its own.
@@ -95,6 +97,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
     endpoints: tuple[EndpointSettings, ...] | None = None
     agents: tuple[AgentProgram, ...] | None = None
+    plugins: tuple[PluginSettings, ...] = ()
     sandbox: str = "auto"
     sandbox_read: tuple[str, ...] = ()
     sandbox_write: tuple[str, ...] = ()
@@ -184,16 +187,17 @@ def load(
     if (listed := table.pop("agents", None)) is not None:
         agents = read_tables(listed, AgentProgram, "agents", "name", problems)
         agent_origin = file or "settings file"
+    plugins = read_tables(table.pop("plugins", []), PluginSettings, "plugins", "name", problems)
     plain = {key: value for key, value in env.items() if key not in _TABLES}
     settings, origins = Settings(), dict[str, str]()
     try:
-        settings, origins = merge(
-            Settings, flags={**flags, "endpoints": None, "agents": None}, env=plain, file=table, file_name=file or ""
-        )
+        tables = dict.fromkeys(("endpoints", "agents", "plugins"))
+        settings, origins = merge(Settings, flags={**flags, **tables}, env=plain, file=table, file_name=file or "")
     except BadInput as exc:
         problems += exc.problems
     else:
-        changes: dict[str, Any] = {"endpoints": endpoints, "agents": agents, "hub": ",".join(settings.hubs)}
+        changes: dict[str, Any] = {"endpoints": endpoints, "agents": agents, "plugins": plugins}
+        changes["hub"] = ",".join(settings.hubs)
         folder = settings.state_dir or default_state_dir(env)
         changes["state_dir"] = str(Path(folder).expanduser().absolute())
         if settings.token_file:
@@ -202,7 +206,8 @@ def load(
         problems += _problems(settings)
     if problems:
         raise BadInput(problems, "settings")
-    return settings, origins | {"endpoints": endpoint_origin, "agents": agent_origin}
+    plugin_origin = file or "settings file" if plugins else "default"
+    return settings, origins | {"endpoints": endpoint_origin, "agents": agent_origin, "plugins": plugin_origin}
 
 
 def effective(settings: Settings, origins: Mapping[str, str]) -> tuple[Setting, ...]:
@@ -222,7 +227,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def _shown_item(item: object) -> str:
-    if isinstance(item, AgentProgram):
+    if isinstance(item, AgentProgram | PluginSettings):
         return f"{item.name} ({' '.join(item.command)})"
     if not isinstance(item, EndpointSettings):
         return str(item)

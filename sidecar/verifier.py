@@ -24,8 +24,8 @@ from sidecar.sandbox.cell import Cell
 
 EARLY: Final = frozenset({"git_clean"})
 """What the work has left undone; by what its checks leave lying about it is not judged."""
-PROGRAMS: Final = frozenset({"test_passes", "command_succeeds"})
-"""Checks that run code of the work."""
+PROGRAMS: Final = frozenset({"test_passes", "command_succeeds", "http_ok", "coverage_not_lower", "plugin"})
+"""Checks that run code of the work, or may."""
 
 _SHOWN: Final = 5
 

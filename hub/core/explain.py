@@ -12,7 +12,7 @@ from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
 from protocol.api import HostExplanation
-from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4
+from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, OPENS_PORTS, PLUGIN
 from protocol.model import Strategy, TaskState
 
 SIDECAR: Final = "agentcom sidecar --hub URL --token-file FILE"
@@ -158,13 +158,19 @@ def _ways_out(fleet: Fleet, requirements: Requirements, agents: Iterable[HostExp
         yield "give a sidecar a key: ANTHROPIC_API_KEY or OPENAI_API_KEY in its environment"
     if requirements.model and "has no model" in texts:
         yield f"pull the model on a host: ollama pull {requirements.model}"
-    yield from (
-        "upgrade a sidecar: it does not know all checks of the task"
-        if name in {GENERATION_2, GENERATION_3, GENERATION_4}
-        else f"give an agent the capability: agentcom sidecar --capability {name}"
-        for name in requirements.needs
-        if f"lacks {name!r}" in texts
-    )
+    yield from (_brings(name) for name in requirements.needs if f"lacks {name!r}" in texts)
+
+
+def _brings(capability: str) -> str:
+    """How an agent comes to what it lacks."""
+    if capability in {GENERATION_2, GENERATION_3, GENERATION_4}:
+        return "upgrade a sidecar: it does not know all checks of the task"
+    if capability == OPENS_PORTS:
+        return "install bubblewrap on an agent's host: elsewhere no program may be a server to itself"
+    if capability.startswith(PLUGIN):
+        name = capability.removeprefix(PLUGIN)
+        return f"name the program of the check in a sidecar's settings file: [[plugins]] name = {name!r}"
+    return f"give an agent the capability: agentcom sidecar --capability {capability}"
 
 
 def _only(agents: Iterable[HostExplanation], reason: str) -> list[str]:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from hub.core.budgets import micro
 from hub.core.complexity import infer
 from hub.core.outcomes import topic_of
-from protocol.checks import capability_for
+from protocol.checks import capabilities_for
 from protocol.choice import Choice, Rung
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.loads import LoadPlan
@@ -227,9 +227,9 @@ def route(
     """
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
-    checking = capability_for(spec.verification) if spec.verification else ""
+    checking = capabilities_for(spec.verification) if spec.verification else ()
     # An older sidecar would run no such check, and keep no files.
-    wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *((checking,) if checking else ()))
+    wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *checking)
     needs = tuple(sorted(set(wanted))) if wanted else ()
     if executor in NO_MODEL:
         is_free = not asks_models(executor, needs)

@@ -7,8 +7,11 @@ from protocol.model import Finding
 from sidecar.checks.base import Ground
 from sidecar.checks.changes import diff_limits, no_placeholders, no_secrets, protected_paths
 from sidecar.checks.commands import command_passes, test_passes
+from sidecar.checks.coverage import coverage_not_lower
 from sidecar.checks.files import file_absent, file_contains, file_exists, json_schema
 from sidecar.checks.git import git_clean
+from sidecar.checks.http import http_ok
+from sidecar.checks.plugin import plugin
 
 CheckRunner = Callable[[Any, Ground], Awaitable[Finding]]
 
@@ -24,5 +27,8 @@ CHECKS: Final[Mapping[str, CheckRunner]] = {
     "no_secrets": no_secrets,
     "diff_limits": diff_limits,
     "protected_paths": protected_paths,
+    "http_ok": http_ok,
+    "coverage_not_lower": coverage_not_lower,
+    "plugin": plugin,
 }
 """Every key is the tag of a check in :data:`protocol.checks.Check`."""

@@ -3,13 +3,14 @@
 A check never raises for what it finds: a command that is missing or runs too long is a failed finding that says so.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from protocol.checks import Check
 from protocol.limits import MAX_FINDING_BYTES
 from protocol.model import Finding
+from sidecar.core.coverage import Coverage
 from sidecar.core.diff import Change
 from sidecar.core.marks import Mark
 from sidecar.core.outcome import tail
@@ -40,6 +41,8 @@ class Ground:
         history: tells what the commits of the work have added, each for itself; they are delivered with it.
         before: tells what a test command said at that commit, ``None`` if it cannot be had; ``TimeoutError``: not in
             this time.
+        covered_before: tells in the same way how much of the code a command ran, by a report or (empty) its output.
+        plugins: programs of plug-in checks, by name.
         has_base: whether the work began from a commit; else it began with nothing.
 
     The first four raise :class:`WorkFailed` if they cannot tell.
@@ -53,7 +56,13 @@ class Ground:
     marks: Callable[[], Awaitable[Mapping[str, Mark]]]
     history: Callable[[], Awaitable[tuple[Change, ...]]]
     before: Callable[[str, float], Awaitable[Tally | None]]
+    covered_before: Callable[[str, str, float], Awaitable[Coverage | None]]
     has_base: bool = True
+    plugins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def with_time(self, timeout_s: float) -> "Ground":
+        """The same with another limit."""
+        return replace(self, timeout_s=timeout_s)
 
 
 def env_of(cell: Cell) -> dict[str, str]:
@@ -71,7 +80,7 @@ def kind_of(check: Check) -> str:
 
 def name_of(check: Check) -> str:
     """The name that the submitter gave, else the type with what it looks at."""
-    subject = getattr(check, "path", "") or getattr(check, "command", "")
+    subject = next(filter(None, (getattr(check, field, "") for field in ("path", "url", "plugin", "command"))), "")
     shown = subject if len(subject) <= _NAME_CHARS else subject[: _NAME_CHARS - 3] + "..."
     return check.name or (f"{kind_of(check)}: {shown}" if shown else kind_of(check))
 
@@ -88,13 +97,26 @@ def time_for(check: Check, ground: Ground) -> float:
 
 async def run_command(check: Check, command: str, ground: Ground) -> tuple[Finding, str]:
     """The finding of a check that passes if ``command`` exits 0 in time, and the end of all that the command said."""
-    timeout_s = time_for(check, ground)
+    return await run_program(check, command, ground, timeout_s=time_for(check, ground))
+
+
+async def run_program(
+    check: Check,
+    command: str | Sequence[str],
+    ground: Ground,
+    *,
+    timeout_s: float,
+    stdin: bytes | None = None,
+    log: Callable[[str, str], None] | None = None,
+) -> tuple[Finding, str]:
+    """As :func:`run_command`, of any program; ``log`` takes its output instead of that of ``ground``."""
     try:
         outcome = await ground.cell.run(
             command,
             env=env_of(ground.cell),
             timeout_s=timeout_s,
-            on_output=ground.log,
+            on_output=log or ground.log,
+            stdin=stdin,
             max_output_bytes=MAX_READ_BYTES,
         )
     except CannotStart as exc:

@@ -50,7 +50,7 @@ async def test_passes(check: CheckTestPasses, ground: Ground) -> Finding:
     found, now, judgement = await _run(check, before.left(ground), before)
     left_s = time_for(check, before.left(ground)) - found.seconds
     if judgement.may_be_flaky and left_s > found.seconds:
-        again, _, second = await _run(check, dataclasses.replace(ground, timeout_s=left_s), before)
+        again, _, second = await _run(check, ground.with_time(left_s), before)
         if second.passed:
             failed = ", ".join(sorted(now.failing)[:_SHOWN]) if now else ""
             found = replace(again, detail=f"flaky: {failed} failed once and passed when run again")
@@ -73,7 +73,7 @@ class _Before:
 
     def left(self, ground: Ground) -> Ground:
         """The same with the time that is left."""
-        return dataclasses.replace(ground, timeout_s=ground.timeout_s - self.seconds)
+        return ground.with_time(ground.timeout_s - self.seconds)
 
 
 async def _before(check: CheckTestPasses, ground: Ground) -> _Before:

@@ -135,6 +135,11 @@ class Sandbox:
         """Whether programs have a network of their own, in which something can be opened for them."""
         return self.level is Level.BUBBLEWRAP and not self.rules.network
 
+    @property
+    def opens_ports(self) -> bool:
+        """Whether a program can be a server to others that it has started."""
+        return self.level in {Level.BUBBLEWRAP, Level.UNSAFE} or (self.level is not Level.NONE and self.rules.network)
+
     def cell(self, attempt: AttemptId, place: Place, *doors: Door) -> "Cell":
         """The cell of an attempt, at the place where it works; makes its scratch directories.
 
@@ -224,6 +229,11 @@ class Cell:
     def level(self) -> Level:
         """How well they are kept in."""
         return self._sandbox.level
+
+    @property
+    def opens_ports(self) -> bool:
+        """Whether a program can be a server to others that it has started."""
+        return self._sandbox.opens_ports
 
     @property
     def home(self) -> Path:

@@ -39,3 +39,66 @@ def test_a_repair_is_proven_and_a_weakened_test_is_not(tmp_path: Path) -> None:
     (doubted,) = cheated["attempts"][0]["result"]["report"]
     assert (cheated["verified"], doubted["doubtful"]) == (False, True)
     assert doubted["detail"].startswith("1 tests ran, 2 before the work")
+
+
+SERVER = """import http.server, sys
+import calc
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"2 + 3 = {calc.add(2, 3)}".encode())
+http.server.HTTPServer(("127.0.0.1", 8123), Handler).serve_forever()
+"""
+MEASURE = """import sys, trace, unittest
+tracer = trace.Trace(count=1, trace=0)
+tracer.runfunc(unittest.main, module="test_calc", argv=["x", "-q"], exit=False)
+lines = {line for name, line in tracer.results().counts if name.endswith("/calc.py")}
+body = [n for n, text in enumerate(open("calc.py"), 1) if text.startswith("    ")]
+print(f"LF:{len(body)}", f"LH:{len(lines & set(body))}", sep="\\n", file=open("lcov.info", "w"))
+"""
+PLUGIN = """#!/bin/sh
+grep -q '"path":"calc.py"' && echo '{"passed": true, "detail": "calc.py was seen"}' || echo '{"passed": false}'
+"""
+MORE = [
+    {"type": "coverage_not_lower", "command": "python3 measure.py", "report": "lcov.info"},
+    {"type": "plugin", "plugin": "looks"},
+]
+SERVES = {"type": "http_ok", "command": "python3 server.py", "url": "http://localhost:8123/", "text": "2 + 3 = 5"}
+
+
+def test_servers_coverage_and_plug_ins_are_checked_where_they_can_be(tmp_path: Path) -> None:
+    files = {"calc.py": CALC, "test_calc.py": TESTS, "server.py": SERVER, "measure.py": MEASURE}
+    work = {
+        "context": {"repo": str(make_remote(tmp_path, files).path)},
+        "budget": {"fix_attempts": 0},
+        "max_retries": 0,
+    }
+    program, config = tmp_path / "bin" / "looks", tmp_path / "sidecar.toml"
+    program.parent.mkdir()
+    program.write_text(PLUGIN)
+    program.chmod(0o755)
+    config.write_text(f'[[plugins]]\nname = "looks"\ncommand = ["{program}"]\n')
+    fix, more = "sed -i 's/a - b/a + b/' calc.py", "printf 'def twice(a):\n    return 2 * a\n' >> calc.py"
+    with mesh(tmp_path, "Host", flags=("--config", str(config))) as running:
+        (agent,) = running.call("GET", "/api/v1/agents")["agents"]
+        good = running.submit(command=fix, verification=MORE, **work)
+        lower = running.submit(command=f"{fix}; {more}", verification=MORE[:1], **work)
+        serves = running.submit(command=fix, verification=[SERVES], **work)
+        other = running.submit(command=fix, verification=[{"type": "plugin", "plugin": "other"}], **work)
+        (proven,) = running.wait(good)
+        (failed,) = running.wait(lower)
+        assert (proven["state"], proven["result"]["verified"]) == ("completed", True), proven["result"]["report"]
+        assert [found["detail"] for found in proven["result"]["report"]] == [
+            "100.00 % of 1 lines, 100.00 % of 1 lines before the work",
+            "calc.py was seen",
+        ]
+        assert failed["result"]["report"][0]["detail"].startswith("lower: 50.00 % of 2 lines"), failed["result"]
+        if "checks:http" in agent["capabilities"]:
+            (served,) = running.wait(serves)
+            assert served["result"]["verified"] is True, served["result"]["report"]
+        else:
+            said = running.call("GET", f"/api/v1/tasks/{serves}/explain")
+            assert any("install bubblewrap" in way for way in said["unblock"]), said
+        said = running.call("GET", f"/api/v1/tasks/{other}/explain")
+        assert any("[[plugins]] name = 'other'" in way for way in said["unblock"]), said

@@ -8,6 +8,7 @@ from pathlib import Path
 from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision, Usage
 from sidecar.changes import mark_all
 from sidecar.checks.base import Ground
+from sidecar.core.coverage import Coverage
 from sidecar.core.diff import Change
 from sidecar.core.marks import Mark
 from sidecar.core.tallies import Tally
@@ -33,6 +34,8 @@ class Bench:
     change: tuple[Change, ...] = ()
     commits: tuple[Change, ...] = ()
     tally_before: Tally | type[TimeoutError] | None = None
+    coverage_before: Coverage | type[TimeoutError] | None = None
+    plugins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def log(self, stream: str, text: str) -> None:
@@ -83,6 +86,12 @@ class Bench:
             raise self.tally_before
         return self.tally_before
 
+    async def covered_before(self, _command: str, _report: str, _timeout_s: float) -> Coverage | None:
+        """How much of the code was run at the base."""
+        if isinstance(self.coverage_before, type):
+            raise self.coverage_before
+        return self.coverage_before
+
     def ground(self, timeout_s: float = 20.0) -> Ground:
         """Where a check runs."""
         return Ground(
@@ -94,6 +103,8 @@ class Bench:
             marks=self.marks,
             history=self.history,
             before=self.before,
+            covered_before=self.covered_before,
+            plugins=self.plugins,
         )
 
     def work(

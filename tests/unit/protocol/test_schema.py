@@ -270,6 +270,37 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "leaves the workspace",
     ),
     ({"verification": [{"type": "no_placeholders", "ignore": [""]}]}, "verification[0].ignore[0]", "is empty"),
+    (
+        {"verification": [{"type": "http_ok", "command": "x", "url": "http://example.org/"}]},
+        "verification[0].url",
+        "is no address like http://localhost:8000/health",
+    ),
+    (
+        {"verification": [{"type": "http_ok", "command": " ", "url": "http://localhost"}]},
+        "verification[0].command",
+        "is empty",
+    ),
+    (
+        {"verification": [{"type": "http_ok", "command": "x", "url": "http://localhost", "status": 99}]},
+        "verification[0].status",
+        "99; from 100 to 599",
+    ),
+    (
+        {"verification": [{"type": "coverage_not_lower", "command": "x", "report": "/tmp/x"}]},
+        "verification[0].report",
+        "leaves the workspace",
+    ),
+    (
+        {"verification": [{"type": "coverage_not_lower", "command": "x", "may_drop": -1}]},
+        "verification[0].may_drop",
+        "-1; from 0 to 100 percent",
+    ),
+    ({"verification": [{"type": "plugin", "plugin": "a b"}]}, "verification[0].plugin", "is no name of a plug-in"),
+    (
+        {"verification": [{"type": "plugin", "plugin": "a", "settings": {"x": "\0"}}]},
+        "verification[0].settings",
+        "contains a NUL character",
+    ),
     ({"verification": [{"type": "git_clean", "name": "\ud800"}]}, "verification[0].name", "half of a character pair"),
 ]
 
@@ -297,6 +328,9 @@ def test_each_rule_names_the_place_and_the_way_out(value: dict[str, Any], path: 
         {"title": "x", "verification": [{"type": "test_passes", "command": "x", "may_edit": ["tests/**"]}]},
         {"title": "x", "verification": [{"type": "diff_limits", "max_files": 0}, {"type": "no_placeholders"}]},
         {"title": "x", "verification": [{"type": "protected_paths", "paths": ["*.lock"]}]},
+        {"title": "x", "verification": [{"type": "http_ok", "command": "x", "url": "http://[::1]:80/a?b=c"}]},
+        {"title": "x", "verification": [{"type": "coverage_not_lower", "command": "x", "report": "cover.out"}]},
+        {"title": "x", "verification": [{"type": "plugin", "plugin": "a", "settings": {"x": [1, None]}}]},
         {"title": "x", "context": {"files": ["a..b", "..a", ".hidden", "a/b/c"]}},
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from protocol.model import AttemptId, Context, TaskSpec
 from sidecar.baseline import Baselines
+from sidecar.core.coverage import Coverage
 from sidecar.core.tallies import Tally
 from sidecar.environment import minimal_env
 from sidecar.process import Processes
@@ -31,8 +32,12 @@ async def test_a_base_whose_time_was_up_is_no_base_that_says_nothing(tmp_path: P
     with pytest.raises(TimeoutError):
         await baselines.before(work, room, command, 0.3)
     go.touch()
-    with pytest.raises(TimeoutError, match=r"take longer than 0\.3 s"):
+    with pytest.raises(TimeoutError, match=r"takes longer than 0\.3 s"):
         await baselines.before(work, room, command, 0.3)
     assert await baselines.before(work, room, command, 60.0) == Tally("pytest", 2)
     assert await baselines.before(work, room, command, 0.3) == Tally("pytest", 2)
     assert await baselines.before(work, room, "true", 60.0) is None
+    assert await baselines.covered(work, room, "echo 'TOTAL 9 1 90%'", "", 60.0) == Coverage(90.0)
+    writes = "printf 'LF:4\nLH:1\n' > lcov.info; echo 'TOTAL 9 1 90%'"
+    assert await baselines.covered(work, room, writes, "lcov.info", 60.0) == Coverage(25.0, 4)
+    assert await baselines.covered(work, room, writes, "other.info", 60.0) is None

@@ -8,6 +8,7 @@ from protocol.errors import BadInput
 from protocol.model import EndpointKind
 from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
+from sidecar.plugins import PluginSettings
 from sidecar.settings import Settings, default_state_dir, effective, load, ollama_url
 
 ENV = {"HOME": "/home/someone"}
@@ -303,3 +304,34 @@ def test_every_setting_of_the_sandbox_that_makes_no_sense_is_named(tmp_path: Pat
     assert {problem.path for problem in told.value.problems} == set(wrong)
     right, _ = load({"token_file": str(token), "sandbox_cpus": "1.5", "sandbox_read": (str(tmp_path),)}, {})
     assert (right.sandbox, right.sandbox_cpus, right.sandbox_read) == ("auto", 1.5, (str(tmp_path),))
+
+
+def test_plug_ins_are_named_in_the_file_alone(tmp_path: Path) -> None:
+    file, program = tmp_path / "sidecar.toml", tmp_path / "program"
+    program.touch()
+    file.write_text(f'[[plugins]]\nname = "licences"\ncommand = ["{program}", "--strict"]\n')
+    settings, origins = load({"token": "acm_x"}, ENV, str(file))
+
+    assert settings.plugins == (PluginSettings(name="licences", command=(str(program), "--strict")),)
+    assert origins["plugins"] == str(file)
+    shown = {setting.name: setting.value for setting in effective(settings, origins)}
+    assert shown["plugins"] == f"licences ({program} --strict)"
+
+
+@pytest.mark.parametrize(
+    "text, path",
+    [
+        ('[[plugins]]\nname = "a b"\ncommand = ["/bin/sh"]\n', "plugins[0].name"),
+        ('[[plugins]]\nname = "a"\ncommand = ["sh"]\n', "plugins[0].command"),
+        ('[[plugins]]\nname = "a"\ncommand = []\n', "plugins[0].command"),
+        ('[[plugins]]\nname = "a"\n', "plugins[0]"),
+        ('plugins = "a"\n', "plugins"),
+        ('[[plugins]]\nname = "a"\ncommand = ["/bin/sh"]\ncolour = 1\n', "plugins[0].colour"),
+        ('[[plugins]]\nname = "a"\ncommand = ["/bin/sh"]\n' * 2, "plugins"),
+    ],
+)
+def test_a_plug_in_that_cannot_work_is_told(tmp_path: Path, text: str, path: str) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text(text)
+
+    assert set(problems({"token": "acm_x"}, {}, file)) == {path}

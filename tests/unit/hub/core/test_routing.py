@@ -22,9 +22,12 @@ from hub.core.routing import (
 from protocol.checks import (
     Check,
     CheckCommandSucceeds,
+    CheckCoverageNotLower,
     CheckGitClean,
+    CheckHttpOk,
     CheckNoPlaceholders,
     CheckNoSecrets,
+    CheckPlugin,
     CheckTestPasses,
 )
 from protocol.limits import ALONE_FROM_DEATHS
@@ -188,6 +191,9 @@ def test_an_answer_needs_room_in_the_context_too() -> None:
         (CheckTestPasses(command="x", may_edit=("tests/**",)), ("checks:2",)),
         (CheckNoPlaceholders(), ("checks:2",)),
         (CheckNoSecrets(), ("checks:3",)),
+        (CheckCoverageNotLower(command="x"), ("checks:4",)),
+        (CheckHttpOk(command="x", url="http://localhost:8000"), ("checks:4", "checks:http")),
+        (CheckPlugin(plugin="licences"), ("checks:4", "checks:plugin:licences")),
         (CheckCommandSucceeds(command="x", may_edit=("check.sh",)), ("checks:3",)),
     ],
 )
