@@ -30,13 +30,16 @@ from protocol.model import (
 )
 from protocol.progress import PAUSED
 from sidecar.core.outcome import Ending, fit_result, tail
+from sidecar.core.programs import EXECUTORS
 from sidecar.core.purse import Purse
 from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, inherited, lead, verdict
 from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
-from sidecar.executors.base import Execution, Executor, Pauses, Work
+from sidecar.executors.base import Execution, Executor, Pauses, Work, failed
 from sidecar.executors.transcript import Transcript
 from sidecar.folders import remove_tree
+from sidecar.llm.account import Account
+from sidecar.llm.passage import NEED
 from sidecar.parts import Answers, Parts
 from sidecar.progress import LOST, Before, Progress, saved
 from sidecar.repository import PUSH, Repository
@@ -106,6 +109,7 @@ class Rounds:
         self._progress = Progress(parts.shelf, parts.workspaces, attempt, spec, documents)
         self._progress.say = self._remark
         self._is_kept = False
+        self._account, self._own = Account(), Usage()
         self._delivery = Delivery(parts.workspaces, parts.depot, attempt, spec)
         self._limit = asyncio.timeout(None)
 
@@ -169,7 +173,9 @@ class Rounds:
         carry = before.carry or self._carry
         self._workspace = workspace = await parts.workspaces.open(attempt, self._spec, attempt.sidecar, carry)
         self._take_up(before, workspace)
-        doors = parts.passages.open(attempt, self._spec.needs)
+        is_asking = self._executor.name in EXECUTORS
+        needs = (*self._spec.needs, *((NEED,) if is_asking else ()))
+        doors = parts.passages.open(attempt, needs, self._account)
         cell = parts.sandbox.cell(attempt, workspace.place(self._scratch), *doors)
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
@@ -259,6 +265,8 @@ class Rounds:
         before, self._before = self._before, Before()
         self._purse.underway = None
         remaining, self._purse.underway = self._purse.remaining(began_at), before.underway
+        self._own = before.underway or Usage()
+        self._account.begin(remaining, lambda: self._spend(self._own))
         execution = await self._executor.execute(
             Work(
                 attempt=self._attempt,
@@ -281,8 +289,13 @@ class Rounds:
                 note=before.note,
                 turned=partial(self._reached, workspace),
                 repository=self._repository(workspace),
+                account=self._account,
             )
         )
+        await self._account.settled()
+        execution = dataclasses.replace(execution, usage=execution.usage.plus(self._account.usage))
+        if not execution.ok and self._account.spent is not None:
+            execution = failed(self._account.spent, execution.usage, execution.output)
         took_s = round(self._now() - began_at, 6)
         if not execution.usage.seconds:  # an executor that does not say how long it took is told by our clock
             execution = dataclasses.replace(execution, usage=replace(execution.usage, seconds=took_s))
@@ -296,7 +309,8 @@ class Rounds:
         return Repository(self._parts.workspaces, workspace, may_push=PUSH in self._spec.needs)
 
     def _spend(self, usage: Usage) -> None:
-        self._purse.underway = usage
+        self._own = usage
+        self._purse.underway = usage.plus(self._account.usage)
 
     def _now(self) -> float:
         return self._parts.clock.monotonic()

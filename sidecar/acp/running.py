@@ -34,6 +34,7 @@ async def running(
     client: Client,
     env: Mapping[str, str],
     log: Callable[[str, str], None],
+    is_waiting: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Peer]:
     """A conversation with the agent, whose program has been started.
 
@@ -43,6 +44,7 @@ async def running(
         client: answers what it asks.
         env: more of its environment.
         log: takes (stream, text) of what it says beside the protocol.
+        is_waiting: whether it waits for something else of ours.
     Raises:
         AgentCrashed, AgentGarbled, AgentSilent: in the conversation, as soon as one of them is so.
         CannotStart, SandboxFailed, LeaseOver: its program was not started.
@@ -77,7 +79,7 @@ async def running(
         cell.run(list(program.command), env={**program.env, **env}, stdin=theirs, on_output=hear, max_output_bytes=0)
     )
     at_work.add_done_callback(ended)
-    watching = asyncio.create_task(_watch(peer, program.silence_s))
+    watching = asyncio.create_task(_watch(peer, is_waiting, program.silence_s))
     try:
         yield peer
     except BaseException:
@@ -100,12 +102,12 @@ async def _end(at_work: "asyncio.Task[ProcessOutcome]", peer: Peer, client: Clie
         await asyncio.wait({at_work})
 
 
-async def _watch(peer: Peer, silence_s: float) -> None:
+async def _watch(peer: Peer, is_waiting: Callable[[], bool], silence_s: float) -> None:
     """Give an agent up that says nothing and waits for nothing of us."""
     loop = asyncio.get_running_loop()
     busy_at = loop.time()
     while True:
-        if peer.is_busy:
+        if peer.is_busy or is_waiting():
             busy_at = loop.time()
         silent_s = loop.time() - max(busy_at, peer.heard_at)
         if silent_s >= silence_s:

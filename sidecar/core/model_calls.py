@@ -50,6 +50,11 @@ def may_ask(kind: EndpointKind, method: str, rest: str) -> bool:
     return calls is not None and bool(calls.fullmatch(f"{method} {path}") and _QUERY.fullmatch(query))
 
 
+def uses_tokens(method: str, rest: str) -> bool:
+    """Whether such a call is billed."""
+    return method == "POST" and not rest.partition("?")[0].endswith("/count_tokens")
+
+
 def token_in(fields: dict[str, str]) -> str:
     """The token that a program shows, in the manner of either kind; names of fields are in small letters."""
     bearer = fields.get("authorization", "")

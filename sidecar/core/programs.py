@@ -13,6 +13,8 @@ from protocol.ids import LABEL
 
 NEED: Final = "agent:"
 """What a task needs, followed by the name, to have a certain agent; and the capability of who offers it."""
+EXECUTORS: Final = frozenset({"acp"})
+"""Executors whose agents ask models through the sidecar where that is open, whatever the task says it needs."""
 KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "claude": ("claude-agent-acp",),
     "codex": ("codex-acp",),

@@ -74,21 +74,24 @@ class AcpExecutor:
     async def execute(self, work: Work) -> Execution:
         """Have the task done, or repaired, by the agent that it names."""
         spending, story = Spending(work), Story(work.log)
-        usage = Usage()
         try:
             spending.refuse_if_spent()
             program = self._program(work)
-            visit = _Visit(work, program, story, self._sessions.get(work.cell), self.cancel_s)
-            try:
-                await visit.run(spending)
-            finally:
-                usage = visit.usage
-                if visit.kept is not None:
-                    self._sessions[work.cell] = visit.kept
         except WorkFailed as exc:
-            return failed(exc, usage, story.output)
-        log.info("agent_finished", task=work.attempt.task, agent=program.name, steps=story.steps)
-        return Execution(ok=True, output=story.output, summary=summary(story.last or "end of turn"), usage=usage)
+            return failed(exc, work.prior)
+        visit = _Visit(work, program, story, self._sessions.get(work.cell), self.cancel_s)
+        failure: WorkFailed | None = None
+        try:
+            await visit.run(spending)
+        except WorkFailed as exc:
+            failure = exc
+        if visit.kept is not None:
+            self._sessions[work.cell] = visit.kept
+        await work.account.settled()  # before anybody asks what was used
+        log.info("agent_finished", task=work.attempt.task, agent=program.name, steps=story.steps, ok=failure is None)
+        if failure is not None:
+            return failed(failure, visit.usage, story.output)
+        return Execution(ok=True, output=story.output, summary=summary(story.last or "end of turn"), usage=visit.usage)
 
     def _program(self, work: Work) -> AgentProgram:
         wanted = wanted_in(work.spec.needs)
@@ -115,6 +118,8 @@ class _Visit:
     @property
     def usage(self) -> Usage:
         """What it has used, as far as it says; what it does not say costs an unknown sum, never nothing."""
+        if self._work.account.usage.bill is not None:
+            return self._work.prior  # it was counted as it passed by, which is no agent's word
         cost, before = self._story.cost_usd, self._before
         if cost is not None and before is not None and cost >= before.cost_usd:
             cost -= before.cost_usd  # an agent counts the whole session
@@ -128,10 +133,13 @@ class _Visit:
             LeaseOver: nothing may happen for this attempt any more.
         """
         work, story = self._work, self._story
-        if work.remaining.usd is not None:
+        if work.remaining.usd is not None and not work.account.is_open:
             raise AgentUnmetered(self._program.name)
         client = Client(work.cell, self._program, story, work.log, work.check)
-        async with running(work.cell, self._program, client, task_env(work), work.log) as peer:
+        asks = work.account
+        async with running(
+            work.cell, self._program, client, task_env(work), work.log, lambda: asks.under_way > 0
+        ) as peer:
             can = _understood(await peer.ask("initialize", _hello(), START_S), Initialized)
             if can.protocol_version != VERSION:
                 raise AgentGarbled(f"it speaks version {can.protocol_version}, we speak version {VERSION}")

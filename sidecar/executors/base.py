@@ -7,7 +7,7 @@ purpose is turned into a failed execution here (:func:`failed`); cancellation pa
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -20,6 +20,7 @@ from sidecar.core.outcome import tail
 from sidecar.core.verify import report_json
 from sidecar.errors import failure_of
 from sidecar.executors.transcript import Transcript, Turned, nobody
+from sidecar.llm.account import Account
 from sidecar.repository import Repository
 from sidecar.sandbox.cell import Cell
 
@@ -37,7 +38,7 @@ class Work:
     ``answering`` is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
     Programs of the work run in ``cell`` and nowhere else. ``resume`` is the conversation of an earlier attempt that
     this one goes on with, which has used ``prior``; ``turned`` hears of every turn; ``note`` is a word of a person who
-    has handed the task back.
+    has handed the task back. ``account`` is of what programs of the work ask models by themselves; the caller adds it.
     """
 
     attempt: AttemptId
@@ -60,6 +61,7 @@ class Work:
     turned: Turned = nobody
     note: str = ""
     repository: Repository | None = None
+    account: Account = field(default_factory=Account)
 
     @property
     def effort(self) -> Effort:

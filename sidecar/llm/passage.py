@@ -18,11 +18,25 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from protocol.errors import WorkFailed
 from protocol.listing import headers
 from protocol.model import AttemptId
 from protocol.redaction import Redactor
-from sidecar.core.model_calls import KINDS, PORT, Asked, asked, may_ask, passed_back, passed_on, token_in, variables
+from sidecar.core.metering import Meter
+from sidecar.core.model_calls import (
+    KINDS,
+    PORT,
+    Asked,
+    asked,
+    may_ask,
+    passed_back,
+    passed_on,
+    token_in,
+    uses_tokens,
+    variables,
+)
 from sidecar.errors import LeaseOver
+from sidecar.llm.account import Account
 from sidecar.llm.config import EndpointSettings
 from sidecar.sandbox.door import served
 
@@ -67,11 +81,18 @@ class Passages:
         """Whether there is an endpoint that work may ask."""
         return bool(self._opened)
 
-    def open(self, attempt: AttemptId, needs: Sequence[str]) -> "tuple[Passage, ...]":
-        """The passage of an attempt, to be closed at its end; none for a task that does not need one."""
+    def open(self, attempt: AttemptId, needs: Sequence[str], account: Account | None = None) -> "tuple[Passage, ...]":
+        """The passage of an attempt, to be closed at its end; none for a task that does not need one.
+
+        Args:
+            attempt, needs: whose it is, and what its task needs.
+            account: where it is written down what is asked.
+        """
         if NEED not in needs or not self._opened:
             return ()
-        self._passages[attempt] = Passage(attempt, self._opened, lambda: self._check(attempt))
+        account = account or Account()
+        account.is_open = True
+        self._passages[attempt] = Passage(attempt, self._opened, lambda: self._check(attempt), account)
         return (self._passages[attempt],)
 
     async def close(self, attempt: AttemptId) -> None:
@@ -85,8 +106,10 @@ class Passage:
 
     port: Final = PORT
 
-    def __init__(self, attempt: AttemptId, opened: dict[str, EndpointSettings], check: Callable[[], None]) -> None:
-        self._attempt, self._opened, self._check = attempt, opened, check
+    def __init__(
+        self, attempt: AttemptId, opened: dict[str, EndpointSettings], check: Callable[[], None], account: Account
+    ) -> None:
+        self._attempt, self._opened, self._check, self._account = attempt, opened, check, account
         self._token = secrets.token_urlsafe(32)
         self._keys = Redactor(entry.api_key for entry in opened.values() if entry.api_key)
         self._turns = asyncio.Semaphore(_MOST)
@@ -123,10 +146,15 @@ class Passage:
         status, why = self._refusal(*facts)
         if not status:
             async with self._turns:
-                status, why = self._refusal(*facts)  # its turn may come after the end of the attempt
+                await self._account.booked()  # what was used before counts before the next is asked
+                # Its turn may come after the end of the attempt, or of its money.
+                status, why = self._refusal(*facts)
+                if not status and uses_tokens(request.method, wanted.rest):
+                    status, why = self._spent()
                 if not status:
                     entry = self._opened[wanted.endpoint]
-                    status, why, answer = await self._pass_on(request, entry, wanted.rest, fields)
+                    with self._account.asking():
+                        status, why, answer = await self._pass_on(request, entry, wanted.rest, fields)
                     if answer is not None:
                         return answer
         log.info("llm_refused", task=self._attempt.task, endpoint=wanted.endpoint[:64], status=status, why=why)
@@ -140,13 +168,21 @@ class Passage:
             return 403, str(exc)
         if self._is_closed or not hmac.compare_digest(_raw(token_in(fields)), _raw(self._token)):
             return 401, "this token is not, or no longer, that of the attempt"
-        if (entry := self._opened.get(wanted.endpoint)) is None:
+        entry = self._opened.get(wanted.endpoint)
+        if entry is None:
             return 404, f"the owner of this machine lets work ask {', '.join(self._opened)}"
         if not may_ask(entry.kind, method, wanted.rest):
             return 403, "this call is not passed on"
         if method == "POST" and size is None:
             return 411, "a request needs its length"
         return (413, f"at most {MAX_BODY_BYTES} bytes") if (size or 0) > MAX_BODY_BYTES else (0, "")
+
+    def _spent(self) -> tuple[int, str]:
+        try:
+            self._account.refuse_if_spent()
+        except WorkFailed as exc:
+            return 402, str(exc)  # no library asks again after this one
+        return 0, ""
 
     async def _pass_on(
         self, request: "web.BaseRequest", entry: EndpointSettings, rest: str, fields: dict[str, str]
@@ -163,12 +199,15 @@ class Passage:
             async with self._client(entry).request(
                 request.method, url, headers=told, data=body, allow_redirects=False
             ) as answer:
-                return 0, "", await self._pass_back(request, answer)
+                is_metered = uses_tokens(request.method, rest) and answer.ok
+                return 0, "", await self._pass_back(request, answer, entry if is_metered else None)
         except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
             why = self._keys.text(str(exc) or type(exc).__name__)
             return 502, f"{entry.id} does not answer: {why}", None
 
-    async def _pass_back(self, request: "web.BaseRequest", answer: "aiohttp.ClientResponse") -> "web.StreamResponse":
+    async def _pass_back(
+        self, request: "web.BaseRequest", answer: "aiohttp.ClientResponse", metered: EndpointSettings | None
+    ) -> "web.StreamResponse":
         import aiohttp
         from aiohttp import web
 
@@ -176,9 +215,10 @@ class Passage:
         clean = {name: self._keys.text(value, shapes=False) for name, value in fields.items()}
         response = web.StreamResponse(status=answer.status, headers=clean)
         response.enable_chunked_encoding()
-        await response.prepare(request)
+        meter = Meter(request.content_length or 0)
         try:
-            async for piece in self._without_keys(answer.content.iter_any()):
+            await response.prepare(request)
+            async for piece in self._without_keys(answer.content.iter_any(), meter):
                 await response.write(piece)
             await response.write_eof()
         except (aiohttp.ClientError, OSError) as exc:
@@ -187,11 +227,15 @@ class Passage:
                 request.transport.abort()  # half an answer must not look like a whole one
         else:
             log.info("llm_passed_on", task=self._attempt.task, status=answer.status)
+        finally:
+            if metered is not None:  # also if nobody listens any more: it was made, and will be billed
+                self._account.book(metered, meter.read())
         return response
 
-    async def _without_keys(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _without_keys(self, pieces: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
         stream = self._keys.stream(shapes=False)
         async for piece in pieces:  # a byte is a character here, so nothing but keys is changed
+            meter.feed(piece)
             if clean := stream.feed(piece.decode("latin-1")):
                 yield clean.encode("latin-1")
         if rest := stream.flush():

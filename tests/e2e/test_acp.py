@@ -1,10 +1,17 @@
 """A repair by a coding agent of somebody else, from submission to the pushed branch: red, fix, green, in a sandbox."""
 
+import http.server
 import json
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
+from sidecar.sandbox.cell import Level
+from tests.support.levels import need
 from tests.support.mesh import Mesh, until, work_of
 from tests.support.repositories import CALC, TEST_OF_CALC, make_remote
 
@@ -12,8 +19,50 @@ AGENT: Final = Path(__file__).parents[1] / "support" / "acp_agent.py"
 TESTS: Final = [{"type": "test_passes", "command": "python3 -m unittest -q"}]
 
 
+KEY: Final = "canary-key-of-the-sidecar-41c7"
+
+
+class Claude(http.server.BaseHTTPRequestHandler):
+    """Answers who shows the key, and counts as the real one does."""
+
+    def do_POST(self) -> None:
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = {
+            "model": question["model"],
+            "content": [{"type": "text", "text": f"Mend it. You are {self.headers['X-Api-Key']}. "}],
+            "usage": {"input_tokens": 1_000, "cache_read_input_tokens": 500, "output_tokens": 100},
+        }
+        self.answer(200 if self.headers["X-Api-Key"] == KEY else 401, said)
+
+    def do_GET(self) -> None:
+        self.answer(200, {"data": [{"id": "claude-sonnet-5", "type": "model"}], "has_more": False})
+
+    def answer(self, status: int, said: dict[str, Any]) -> None:
+        raw = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_said: object) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def claude() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Claude) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        serving.join()
+
+
 class Stage(Mesh):
-    """A mesh whose sidecar has one scripted agent."""
+    """A mesh whose sidecar has one scripted agent, and the key of a model for it."""
+
+    claude = "http://127.0.0.1:9"
 
     def offer(self, name: str, *prompts: list[dict[str, Any]], **more: Any) -> None:
         """Start a sidecar that has it."""
@@ -23,7 +72,9 @@ class Stage(Mesh):
         self.play(*prompts, **more)
         command = json.dumps([sys.executable, str(AGENT), str(self.script)])
         config = folder / "sidecar.toml"
-        config.write_text(f'[[agents]]\nname = "scripted"\ncommand = {command}\n')
+        claude = f'[[endpoints]]\nid = "claude"\nkind = "anthropic"\nurl = "{self.claude}"\napi_key = "{KEY}"\n'
+        agent = f'[[agents]]\nname = "scripted"\ncommand = {command}\n'
+        config.write_text(f'sandbox_endpoints = ["claude"]\n{claude}{agent}')
         # Where the tests and the package that plays the agent lie; an agent that is installed needs none of it.
         seen = {AGENT.parents[2], *(Path(each) for each in sys.path if each.endswith("site-packages"))}
         reads = [flag for folder in sorted(seen) for flag in ("--sandbox-read", str(folder))]
@@ -40,18 +91,24 @@ class Stage(Mesh):
         return [entry for entry in map(json.loads, lines) if entry["what"] == what]
 
 
-def test_a_coding_agent_of_somebody_else_repairs_a_repository(tmp_path: Path) -> None:
+def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the_key(
+    tmp_path: Path, claude: str
+) -> None:
+    need(Level.BUBBLEWRAP)
     origin = make_remote(tmp_path, {"calc.py": CALC, "test_calc.py": TEST_OF_CALC})
-    running = Stage(tmp_path / "mesh")
+    running, ask = Stage(tmp_path / "mesh"), {"model": "claude-sonnet-5"}
+    running.claude = claude
+    boast = {"count": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}}
     try:
         running.start_hub()
         running.offer(
             "One",
-            [{"say": "I have looked."}, {"count": {"input_tokens": 900, "output_tokens": 40, "total_tokens": 940}}],
+            [ask, boast, {"say": "I have looked."}],
             [
+                ask,
+                boast,
                 {"replace": {"path": "calc.py", "old": "a - b", "new": "a + b"}},
-                {"run": {"command": "python3 -m unittest -q"}},
-                {"count": {"input_tokens": 1000, "output_tokens": 60, "total_tokens": 1060}},
+                {"run": {"command": "python3 -m unittest -q; code=$?; env; exit $code"}},
                 {"say": "Mended."},
             ],
             resume=True,
@@ -62,24 +119,29 @@ def test_a_coding_agent_of_somebody_else_repairs_a_repository(tmp_path: Path) ->
             needs=["agent:scripted"],
             context={"repo": str(origin.path)},
             verification=TESTS,
+            budget={"usd": 1.0},
         )
         (done,) = running.wait(task, timeout_s=120)
     finally:
         running.stop()
 
-    result = done["result"]
+    result, usage = done["result"], done["result"]["usage"]
     assert done["state"] == "completed", f"{result}\n{running.logs()}"
     assert result["verified"] is True
     assert [iteration["passed"] for iteration in result["iterations"]] == [False, True]
     assert result["branch"] == f"agentcom/one/repair-add-{task}-e1"
     assert "a + b" in origin.show(result["branch"], "calc.py")
     assert origin.tip(result["branch"]) == result["commit"]
-    assert (result["usage"]["input_tokens"], result["usage"]["output_tokens"]) == (1900, 100)
-    assert result["usage"]["cost_usd"] is None  # it has not said what it costs
     assert len(running.heard("resume")) == 1  # the second iteration went on with the session of the first
     assert "FAILED (1):" in running.heard("prompt")[1]["text"]
     assert running.heard("ran")[0]["code"] == 0
     assert done["routing"]["reason"].startswith("acp work is done by a program that asks models by itself")
+    # What the server has counted, not what the agent says: 2, 0.2 (from the cache) and 10 dollars a million.
+    assert (usage["model"], usage["input_tokens"], usage["output_tokens"]) == ("claude-sonnet-5", 3_000, 200)
+    assert usage["cost_usd"] == pytest.approx(2 * (1_000 * 2 + 500 * 0.2 + 100 * 10) / 1e6)
+    assert KEY not in running.heard("ran")[0]["output"]
+    holders = [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert [path.name for path in holders] == ["sidecar.toml"]  # where its owner has put it
 
 
 def test_an_agent_that_dies_or_is_stopped_leaves_nothing_and_is_never_taken_for_done(tmp_path: Path) -> None:

@@ -63,6 +63,14 @@ def test_a_command_asks_a_model_and_the_key_is_found_nowhere(tmp_path: Path, pro
         running.start_sidecar("Two")
         running.wait_agents("One", "Two")
         (done,) = running.wait(running.submit(command=f"python3 -c '{WORK}'", needs=["llm"], max_retries=0))
+        (poor,) = running.wait(
+            running.submit(
+                command=f"python3 -c '{WORK}' && python3 -c '{WORK}'",
+                needs=["llm"],
+                budget={"tokens": 5},
+                max_retries=2,
+            )
+        )
         (bare,) = running.wait(running.submit(command="env | grep -c OPENAI_", max_retries=0))
     finally:
         running.stop()
@@ -70,5 +78,11 @@ def test_a_command_asks_a_model_and_the_key_is_found_nowhere(tmp_path: Path, pro
     assert done["state"] == "completed", done["result"]
     assert done["attempts"][0]["agent"] == "One"
     assert done["result"]["output"].strip() == "asked with Bearer [secret]"
+    # The server tells no tokens, so they are estimated; the second question was not asked any more.
+    assert (poor["state"], poor["result"]["error_code"]) == ("failed", "budget_spent")
+    assert [attempt["failure"] for attempt in poor["attempts"]] == ["budget"]
+    assert poor["result"]["usage"]["output_tokens"] > 0
+    assert poor["result"]["usage"]["endpoint"] == "openai"
+    assert poor["result"]["output"].count("asked with") == 1
     assert bare["result"]["output"].strip() == "0"
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []

@@ -10,9 +10,10 @@ import pytest
 from aiohttp import web
 
 from protocol.endpoints import EndpointKind
-from protocol.model import AttemptId
+from protocol.model import AttemptId, Budget, Usage
 from sidecar.environment import minimal_env
 from sidecar.errors import LeaseOver
+from sidecar.llm.account import Account
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.passage import Passages
 from sidecar.llm.porch import MOST
@@ -56,10 +57,13 @@ class Provider:
 
     heard: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     url: str = ""
+    says: dict[str, object] | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         fields = {name.lower(): value for name, value in request.headers.items()}
         self.heard.append((request.path_qs, fields, await request.text()))
+        if self.says is not None:
+            return web.json_response(self.says)
         told = fields.get("x-api-key") or fields.get("authorization", "").removeprefix("Bearer ")
         if told not in KEYS.values():
             return web.json_response({"error": f"{told} is no key"}, status=401)
@@ -98,8 +102,8 @@ class World:
         if self.is_over:
             raise LeaseOver(attempt)
 
-    def cell(self, *needs: str) -> Cell:
-        return self.sandbox.cell(ATTEMPT, self.place, *self.passages.open(ATTEMPT, needs))
+    def cell(self, *needs: str, account: Account | None = None) -> Cell:
+        return self.sandbox.cell(ATTEMPT, self.place, *self.passages.open(ATTEMPT, needs, account))
 
 
 @pytest.fixture
@@ -236,6 +240,68 @@ async def test_where_there_is_no_network_of_its_own_nothing_is_opened(tmp_path: 
         assert not sandbox.has_doors
         assert (await cell.run("env | grep -c -e ANTHROPIC -e OPENAI")).output == "0\n"
         await sandbox.close(ATTEMPT)
+
+
+PRICED = {"model": "claude-sonnet-5", "usage": {"input_tokens": 1_000, "output_tokens": 100}}
+ASK_CLAUDE = """
+mine = {"x-api-key": os.environ["ANTHROPIC_API_KEY"], "anthropic-version": "2023-06-01"}
+for path in PATHS: print(*ask("ANTHROPIC", path, mine)[:2])
+"""
+
+
+def questions(*paths: str) -> str:
+    return ASK_CLAUDE.replace("PATHS", repr(paths))
+
+
+@pytest.mark.parametrize(
+    "left, said_, requests",
+    [
+        (Budget(tokens=1_100), ["200", "402"], 1),
+        (Budget(tokens=1_101), ["200", "200"], 2),
+        (Budget(tokens=None, usd=0.002), ["200", "402"], 1),
+        (Budget(tokens=None, usd=1.0), ["200", "200"], 2),
+        (Budget(tokens=0), ["402", "402"], 0),
+    ],
+)
+async def test_what_is_asked_counts_and_is_refused_once_the_budget_is_spent(
+    world: World, provider: Provider, left: Budget, said_: list[str], requests: int
+) -> None:
+    provider.says = PRICED
+    account, heard = Account(), list[int]()
+    account.begin(left, lambda: heard.append(account.usage.input_tokens))
+    output = await said(world.cell("llm", account=account), questions("/v1/messages", "/v1/messages"))
+    await account.settled()
+
+    assert [line.split()[0] for line in output.splitlines()] == said_
+    assert len(provider.heard) == requests
+    assert heard == [1_000 * (number + 1) for number in range(requests)]
+    assert (account.usage.input_tokens, account.usage.output_tokens) == (1_000 * requests, 100 * requests)
+    # 2 and 10 dollars a million, as the list says.
+    assert account.usage.cost_usd == pytest.approx(0.003 * requests)
+    assert (account.spent is not None) == ("402" in said_)
+
+
+async def test_counting_tokens_and_asking_for_models_is_free(world: World, provider: Provider) -> None:
+    provider.says = PRICED
+    account = Account()
+    account.begin(Budget(tokens=0), lambda: None)
+    output = await said(world.cell("llm", account=account), questions("/v1/messages/count_tokens"))
+    await account.settled()
+
+    assert output.startswith("200")
+    assert (account.usage, account.spent) == (Usage(), None)
+
+
+async def test_a_model_without_a_price_is_asked_once_where_money_is_bounded(world: World, provider: Provider) -> None:
+    provider.says = {**PRICED, "model": "nobody-knows-this"}
+    account = Account()
+    account.begin(Budget(usd=1.0), lambda: None)
+    output = await said(world.cell("llm", account=account), questions("/v1/messages", "/v1/messages"))
+    await account.settled()
+
+    assert [line.split()[0] for line in output.splitlines()] == ["200", "402"]
+    assert "no price is known for model nobody-knows-this" in output
+    assert account.usage.cost_usd is None
 
 
 async def test_an_endpoint_that_is_away_is_said_to_be(world: World, provider: Provider) -> None:

@@ -3,7 +3,7 @@
 Run as a file of its own, with the path of a script: ``{"load": true|false, "resume": true|false, "models": [NAME],
 "prompts": [[STEP, ...], ...]}``. The n-th prompt of a session does the n-th list of steps, across starts. Each step is
 an object with one key: ``say``, ``read``, ``write`` (path, content), ``replace`` (path, old, new), ``run`` (command,
-args, cwd, kill, limit), ``ask`` (kind), ``model`` (question of an LLM, by the variables of OpenAI), ``count`` (tokens),
+args, cwd, kill, limit), ``ask`` (kind), ``model`` (of Claude, which is asked what to do), ``count`` (tokens),
 ``cost``, ``hang`` (whether it obeys), ``crash``, ``stop``. What happened goes to ``heard.jsonl`` beside the script.
 """
 
@@ -190,15 +190,14 @@ class Scripted:
         answer = await self._client.request_permission(session_id=session, tool_call=wanted, options=options)
         self._note("permission", kind=kind, option=getattr(answer.outcome, "option_id", None))
 
-    async def _model(self, session: str, question: dict[str, Any], _call: str) -> None:
-        base, key = os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"]
-        head = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        asked = urllib.request.Request(  # noqa: S310 - always http on loopback
-            f"{base}/chat/completions", json.dumps(question).encode(), head
-        )
+    async def _model(self, session: str, model: str, call: str) -> None:
+        base, key = os.environ["ANTHROPIC_BASE_URL"], os.environ["ANTHROPIC_API_KEY"]
+        question = {"model": model, "max_tokens": 10, "messages": [{"role": "user", "content": "What now?"}]}
+        head = {"X-Api-Key": key, "Content-Type": "application/json", "anthropic-version": "2023-06-01"}
+        asked = urllib.request.Request(f"{base}/v1/messages", json.dumps(question).encode(), head)  # noqa: S310 - loopback
         with await asyncio.to_thread(urllib.request.urlopen, asked, timeout=60) as answer:
             said = json.loads(answer.read())
-        await self._say(session, said["choices"][0]["message"]["content"] or "", _call)
+        await self._say(session, said["content"][0]["text"], call)
 
     async def _hang(self, _session: str, obeys: bool, _call: str) -> None:
         if obeys:
