@@ -34,6 +34,7 @@ from hub.probe import probe
 from hub.projects import project_parts
 from hub.services.access import Access
 from hub.services.backups import Backups
+from hub.services.bulk import Bulk
 from hub.services.retention import Retention, Terms
 from hub.settings import Settings
 from hub.store.backend import Backend
@@ -194,7 +195,7 @@ async def _assemble(
             hub.progress,
             hub.pausing,
             hub.reclaiming,
-            *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls),
+            *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

@@ -79,6 +79,7 @@ class EventKind(StrEnum):
     PULL_MERGED = "pull_merged"
     PULL_CLOSED = "pull_closed"  # at the forge, without being merged
     PULL_FAILED = "pull_failed"  # the forge refuses it
+    TASK_PRIORITISED = "task_prioritised"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

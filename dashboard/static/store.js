@@ -152,8 +152,7 @@ export const leave = async () => {
 export class Refused extends Error {
   /** @param {number} status @param {Row} problem */
   constructor(status, problem) {
-    const found = (problem.errors ?? []).map((/** @type {Row} */ one) => `${one.path} ${one.problem}`.trim());
-    super([problem.detail ?? `the hub answered ${status}`, ...found].join("; "));
+    super(problem.detail ?? `the hub answered ${status}`);
     this.status = status;
     this.problem = problem;
   }

@@ -15,7 +15,7 @@ from hub.core.fleet import Fleet
 from hub.core.prefixes import blocks_of
 from hub.core.routing import DEFAULT_CHAINS, Requirements, route
 from hub.core.window import Window
-from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Ready, Retry
+from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Prioritise, Ready, Retry
 from hub.store.review_changes import Review
 from hub.store.rows import new_summary, summary, task_title
 from hub.store.store import Store
@@ -25,7 +25,7 @@ from protocol.checks import digest_of
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.ids import IdMaker
-from protocol.model import PRIORITY_ORDER, Strategy, TaskSpec, TaskState, Tier, TierDecision
+from protocol.model import PRIORITY_ORDER, Priority, Strategy, TaskSpec, TaskState, Tier, TierDecision
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +153,20 @@ class Intake:
         ready: Ready = await self._store.commit(Retry(at_ms=self._clock.now_ms(), task=task, by=by))
         self._window.add(ready.class_text, ready.place)
         self._store.wake()
+
+    async def prioritise(self, task: str, priority: Priority, by: str) -> None:
+        """Let a task that has not ended go earlier, or later; what runs keeps running.
+
+        Raises:
+            NotFound: there is no such task.
+            IllegalTransition: it has ended.
+        """
+        change = Prioritise(at_ms=self._clock.now_ms(), task=task, priority=PRIORITY_ORDER[priority], by=by)
+        ready: Ready | None = await self._store.commit(change)
+        if ready is not None:
+            self._window.discard(ready.class_text, task)
+            self._window.add(ready.class_text, ready.place)
+            self._store.wake()
 
     async def review(self, task: str, verdict: str, by: str, *, reason: str = "", epoch: int | None = None) -> None:
         """Decide about work that waits for a person.

@@ -266,6 +266,17 @@ class Retry(Change, frozen=True, kw_only=True):
     by: str
 
 
+class Prioritise(Change, frozen=True, kw_only=True):
+    """A person wants a live task to go earlier, or later.
+
+    Outcome: :class:`Ready` if it may run now, else ``None``; or NotFound, or IllegalTransition: it has ended.
+    """
+
+    task: str
+    priority: int
+    by: str
+
+
 class Promote(Change, frozen=True, kw_only=True):
     """Make delayed tasks ready whose time has come. Outcome: :class:`Promoted`, or NotLeader.
 
@@ -331,6 +342,7 @@ AnyChange = (
     | Finish
     | Cancel
     | Retry
+    | Prioritise
     | Review
     | Promote
     | Expire

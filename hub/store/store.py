@@ -132,7 +132,7 @@ class Cursor(Struct, frozen=True, kw_only=True):
 class TaskQuery(Struct, frozen=True, kw_only=True):
     """Which tasks, newest first; ``before`` is the id where the last page ended.
 
-    ``words`` stand in the title or the id, in letters of any size.
+    ``words`` stand in the title, in letters of any size, or are at least 8 characters of the id.
     """
 
     states: frozenset[TaskState] = frozenset()

@@ -24,7 +24,7 @@ from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from hub.store.work import Work
 from protocol.errors import Conflict, IllegalTransition, NotFound
 from protocol.events import EventKind
-from protocol.model import AttemptState, FailureClass, TaskState
+from protocol.model import PRIORITY_ORDER, AttemptState, FailureClass, TaskState
 
 _LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
@@ -38,6 +38,7 @@ class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
             c.Exonerate: self._exonerate,
             c.Cancel: self._cancel,
             c.Retry: self._retry,
+            c.Prioritise: self._prioritise,
             c.Promote: self._promote,
             c.Expire: self._expire,
             c.ReadClass: self._read_class,
@@ -100,6 +101,19 @@ class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
         await self._run("reopen_attempts", change.task)
         self._tell(EventKind.TASK_QUEUED, change.at_ms, change.task, by=change.by, retried=True)
         return c.Ready(class_text=row[0], place=(row[1], change.task))
+
+    async def _prioritise(self, change: c.Prioritise) -> c.Ready | None:
+        row = await self._row("prioritise_task", change.task, change.priority)
+        if row is None:
+            found = await self._row("task_state", change.task)
+            if found is None:
+                raise NotFound("task", change.task)
+            raise IllegalTransition(f"task {change.task}", found[0], "prioritise", ("none, it has ended",))
+        state, class_text, ready_ms = row
+        name = next(name for name, place in PRIORITY_ORDER.items() if place == change.priority)
+        self._tell(EventKind.TASK_PRIORITISED, change.at_ms, change.task, priority=name, by=change.by)
+        is_ready = state == TaskState.QUEUED and ready_ms is None
+        return c.Ready(class_text=class_text, place=(change.priority, change.task)) if is_ready else None
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from hub.services.access import Access
 from hub.services.artifacts import Artifacts
 from hub.services.backups import Backups
 from hub.services.budgets import Budgets
+from hub.services.bulk import Bulk
 from hub.services.feed import Feed
 from hub.services.gate import Gate
 from hub.services.hosts import Hosts
@@ -53,6 +54,7 @@ class Services:
     budgets: Budgets
     gate: Gate
     pulls: Pulls
+    bulk: Bulk
 
 
 @dataclass(frozen=True, slots=True)

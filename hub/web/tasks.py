@@ -14,6 +14,7 @@ from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
 from protocol import schema
 from protocol.api import PREFIX, CancelBody, Submitted, TaskList, TaskSummary, TaskView
+from protocol.bulk import BulkBody, BulkDone, TaskPatch
 from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_BATCH_TASKS, MAX_IDEMPOTENCY_KEY_CHARS
 from protocol.model import TaskSpec, TaskState
@@ -141,6 +142,21 @@ async def cancel(request: web.Request) -> web.StreamResponse:
     return json_reply(await services.insight.task(task))
 
 
+async def change(request: web.Request) -> web.StreamResponse:
+    """Change what may change of a task that has not ended: its priority."""
+    task = requests.task_id(request)
+    body = await requests.body(request, TaskPatch, "task")
+    services = request.app[SERVICES]
+    await services.intake.prioritise(task, body.priority, request[PRINCIPAL].token)
+    return json_reply(await services.insight.task(task))
+
+
+async def bulk(request: web.Request) -> web.StreamResponse:
+    """Do one thing to every task that matches, or count them."""
+    body = await requests.body(request, BulkBody, "request")
+    return json_reply(await request.app[SERVICES].bulk.apply(body, request[PRINCIPAL].token))
+
+
 async def retry(request: web.Request) -> web.StreamResponse:
     """Put a dead task back into the queue with all its retries; every other end is final."""
     task = requests.task_id(request)
@@ -180,7 +196,7 @@ ROUTES: Final = (
             Param("state", "Only tasks in one of these states", "choice", choices=tuple(TaskState)),
             Param("agent", "Only tasks whose latest attempt is this agent's"),
             Param("label", "Only tasks with this label, as key:value", "pair"),
-            Param("q", "Only tasks with these words in their title, or their id", most=MAX_SEARCH_CHARS),
+            Param("q", "Only tasks with these words in the title, or 8 characters of their id", most=MAX_SEARCH_CHARS),
             Param("limit", "Tasks on a page", "count", least=1, most=500),
             Param("cursor", "The next_cursor of the page before"),
         ),
@@ -193,6 +209,16 @@ ROUTES: Final = (
         "One task: spec, state, routing, attempts, result",
         None,
         TaskView,
+    ),
+    Route("PATCH", f"{PREFIX}/tasks/{{id}}", change, "tasks:control", "Change a task's priority", TaskPatch, TaskView),
+    Route(
+        "POST",
+        f"{PREFIX}/tasks/bulk",
+        bulk,
+        "tasks:control",
+        "Cancel, retry or prioritise every task that matches",
+        BulkBody,
+        BulkDone,
     ),
     Route("POST", f"{PREFIX}/tasks/{{id}}/cancel", cancel, "tasks:control", "Cancel a task", CancelBody, TaskView),
     Route("POST", f"{PREFIX}/tasks/{{id}}/retry", retry, "tasks:control", "Run an ended task again", None, TaskView),

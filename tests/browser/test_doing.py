@@ -1,10 +1,12 @@
 """What people do on the live page: by mouse, by keys alone, and while the hub is away."""
 
 import re
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import PATIENCE_MS, PHONE, Site
+from tests.support.mesh import ollama_process
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -49,6 +51,44 @@ def test_many_tasks_are_found_chosen_and_cancelled(site: Site) -> None:
     assert {site.mesh.task(task)["state"] for task in tasks} == {"cancelled"}
 
 
+def test_all_that_match_are_counted_and_then_cancelled(site: Site) -> None:
+    tasks = site.mesh.submit_all(
+        {"title": f"bulk {number}", "command": "true", "needs": ["none"]} for number in range(3)
+    )
+    page = site.open("tasks?q=bulk")
+    page.get_by_text("All that match").click()
+    page.get_by_label("Priority").select_option("urgent")
+    expect(page.get_by_role("dialog")).to_contain_text("3 tasks will be made urgent")
+    sure(page)
+    expect(page.get_by_text("3 tasks made urgent")).to_be_visible()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    sure(page)
+
+    expect(page.get_by_text("3 tasks cancelled")).to_be_visible()
+    views = [site.mesh.task(task) for task in tasks]
+    assert {(view["state"], view["priority"]) for view in views} == {("cancelled", "urgent")}
+
+
+def test_a_task_is_made_by_hand_and_another_one_like_it(site: Site) -> None:
+    page = site.open("tasks")
+    page.get_by_role("button", name="New task").click()
+    form = page.get_by_role("dialog")
+    form.get_by_label("Title").fill("by hand")
+    form.get_by_label("Command", exact=True).fill("echo by hand")
+    form.get_by_label("More of the task").fill('{"labels": {"who": "me"}, "nonsense": 1}')
+    form.get_by_role("button", name="Submit").click()
+    expect(form.get_by_role("alert")).to_contain_text("nonsense")
+    form.get_by_label("More of the task").fill('{"labels": {"who": "me"}}')
+    form.get_by_role("button", name="Submit").click()
+    expect(page.locator(".strip")).to_contain_text("completed")
+    page.get_by_role("button", name="Submit one like it").click()
+    page.get_by_role("dialog").get_by_role("button", name="Submit", exact=True).click()
+
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    site.mesh.wait(*(t["id"] for t in site.mesh.call("GET", "/api/v1/tasks?label=who:me")["tasks"]))
+    assert len(site.mesh.call("GET", "/api/v1/tasks?label=who:me")["tasks"]) == 2
+
+
 def test_filters_are_in_the_address(site: Site) -> None:
     page = site.open("tasks")
     page.get_by_role("button", name=re.compile("dead")).click()
@@ -74,15 +114,20 @@ def test_an_agent_is_drained_and_taken_back(site: Site) -> None:
     assert not site.mesh.call("GET", "/api/v1/agents/One")["draining"]
 
 
-def test_an_endpoint_is_added_and_removed(site: Site) -> None:
+def test_an_endpoint_that_answers_is_added_and_removed(site: Site, tmp_path: Path) -> None:
     page = site.open("models")
     page.get_by_role("button", name="Add an endpoint").click()
     form = page.get_by_role("dialog")
     form.get_by_label("Address", exact=True).fill("http://127.0.0.1:9")
     form.get_by_label("Name (made").fill("by-hand")
     form.get_by_role("button", name="Add", exact=True).click()
+    expect(form.get_by_role("alert")).to_contain_text("Cannot connect")
+    with ollama_process(tmp_path / "script.json", [], {"tiny:1b": 1.0}) as url:
+        form.get_by_label("Address", exact=True).fill(url)
+        form.get_by_role("button", name="Add", exact=True).click()
+        expect(page.get_by_role("rowheader", name="tiny:1b")).to_be_visible()
     row = page.get_by_role("row").filter(has_text="by-hand").last
-    expect(row).to_contain_text("127.0.0.1:9")
+    expect(row).to_contain_text(url)
     row.get_by_role("button", name="Remove").click()
     sure(page)
 

@@ -7,11 +7,13 @@ from hub.store.changes import (
     Ended,
     Expire,
     Expired,
+    Prioritise,
     Promote,
     Promoted,
     Ready,
     Retry,
 )
+from hub.store.store import TaskQuery
 from protocol.errors import (
     Conflict,
     IllegalTransition,
@@ -60,6 +62,26 @@ async def test_what_has_ended_cannot_be_cancelled_and_what_is_not_there_neither(
         await rows.store.commit(Cancel(at_ms=rows.tick(), task=task_id(1), reason="", by="me"))
     with pytest.raises(NotFound):
         await rows.store.commit(Cancel(at_ms=rows.tick(), task=task_id(2), reason="", by="me"))
+
+
+async def test_a_live_task_goes_earlier_or_later_wherever_it_stands(rows: Rows) -> None:
+    await rows.add(new_task(1), new_task(2), new_task(3, depends_on=(task_id(1),)), new_task(4))
+    await rows.completed(4)
+
+    async def to(number: int, priority: int) -> Ready | None:
+        change = Prioritise(at_ms=rows.tick(), task=task_id(number), priority=priority, by="me")
+        return await rows.store.commit(change)  # type: ignore[no-any-return]  # the outcome of this change
+
+    assert await to(2, 0) == Ready(class_text=CLASS, place=(0, task_id(2)))
+    assert await to(3, 3) is None  # it waits for another one
+    await rows.claim(1)
+    assert await to(1, 3) is None  # it runs
+    assert (await rows.store.events(0, 100, task_id(2)))[-1].facts == {"priority": "urgent", "by": "me"}
+    assert [row.priority for row in await rows.store.tasks(TaskQuery(limit=4))] == [2, 3, 0, 3]
+    with pytest.raises(IllegalTransition, match="it has ended"):
+        await to(4, 0)
+    with pytest.raises(NotFound):
+        await to(5, 0)
 
 
 async def test_a_dead_letter_runs_again_with_all_its_retries_under_a_new_epoch(rows: Rows) -> None:

@@ -321,3 +321,65 @@ async def test_a_tier_that_looks_wrong_counts_and_what_was_found_is_kept(hub: Ru
 async def test_a_hub_that_is_ready_says_so(hub: RunningHub) -> None:
     assert (await hub.ask("GET", "/readyz", role=None)).status == 200
     assert json.loads(await (await hub.ask("GET", "/healthz", role=None)).text()) == {"status": "ok"}
+
+
+async def bulk(hub: RunningHub, **body: Any) -> tuple[int, dict[str, Any]]:
+    answer = await hub.ask("POST", "/api/v1/tasks/bulk", json=body)
+    return answer.status, await answer.json()
+
+
+async def states(hub: RunningHub) -> dict[str, str]:
+    told = await (await hub.ask("GET", "/api/v1/tasks?limit=500")).json()
+    return {task["title"]: task["state"] for task in told["tasks"]}
+
+
+async def test_what_is_done_to_many_is_counted_first_and_done_to_no_other(hub: RunningHub) -> None:
+    await submit(hub, {"tasks": [{"title": f"old {n}", "labels": {"team": "x"}} for n in range(3)]})
+    await submit(hub, {"tasks": [{"title": "old of others"}, {"title": "new", "labels": {"team": "x"}}]})
+    wanted = {"verb": "cancel", "q": "old", "label": "team:x"}
+    seen = await bulk(hub, **wanted, preview=True)
+    before = await states(hub)
+    done = await bulk(hub, **wanted, expect=3, reason="no more")
+
+    assert seen == (200, {"matched": 3, "done": 0, "refused": [], "more": False})
+    assert set(before.values()) == {"queued"}
+    assert done == (200, {"matched": 3, "done": 3, "refused": [], "more": False})
+    assert await states(hub) == {
+        "old 0": "cancelled", "old 1": "cancelled", "old 2": "cancelled", "old of others": "queued", "new": "queued",
+    }  # fmt: skip
+
+
+async def test_more_than_were_expected_are_left_alone(hub: RunningHub) -> None:
+    await submit(hub, {"tasks": [{"title": "a"}, {"title": "b"}]})
+    status, told = await bulk(hub, verb="cancel", expect=1)
+
+    assert (status, told["code"]) == (409, "conflict")
+    assert set((await states(hub)).values()) == {"queued"}
+
+
+async def test_a_priority_is_changed_for_one_and_for_many(hub: RunningHub) -> None:
+    _, one, _ = await submit(hub, {"title": "one"})
+    await submit(hub, {"tasks": [{"title": "two"}, {"title": "three"}]})
+    changed = await hub.ask("PATCH", f"/api/v1/tasks/{one['id']}", json={"priority": "urgent"})
+    _, many = await bulk(hub, verb="prioritise", priority="low", q="t")
+    told = await (await hub.ask("GET", "/api/v1/tasks")).json()
+
+    assert (await changed.json())["priority"] == "urgent"
+    assert many["done"] == 2
+    assert {task["title"]: task["priority"] for task in told["tasks"]} == {
+        "one": "urgent",
+        "two": "low",
+        "three": "low",
+    }
+
+
+async def test_what_makes_no_sense_for_many_is_told_at_once(hub: RunningHub) -> None:
+    await submit(hub, {"title": "a"})
+    status, told = await bulk(hub, verb="cancel", label="team", priority="low")
+
+    assert status == 422
+    assert [problem["path"] for problem in told["errors"]] == ["label", "priority"]
+    assert (await bulk(hub, verb="prioritise"))[0] == 422
+    assert (await bulk(hub, verb="explode"))[0] == 422
+    assert (await bulk(hub, verb="retry"))[1]["matched"] == 0
+    assert set((await states(hub)).values()) == {"queued"}

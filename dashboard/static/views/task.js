@@ -2,8 +2,9 @@
 // One task: why it stands where it stands, where its time went, what its checks found, what it wrote.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { base, href, now, onEvent } from "../store.js";
-import { Act, AsApi, count, html, length, Loading, money, plural, Proof, Scroll, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
+import { ask, base, href, now, onEvent } from "../store.js";
+import { Act, AsApi, count, html, length, Loading, money, plural, Proof, Scroll, say, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
+import NewTask from "./newtask.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -20,6 +21,12 @@ const Facts = ({ pairs }) => html`<dl class="facts">${pairs.filter(([, value]) =
 const costOf = (usage) => usage.model === "none" ? `no model, ${length(usage.seconds)}`
   : `${usage.model}${usage.endpoint ? ` at ${usage.endpoint}` : ""}: ${count(usage.input_tokens)} tokens in${usage.cached_input_tokens ? ` (${count(usage.cached_input_tokens)} from a cache)` : ""}, ${count(usage.output_tokens)} out, ${money(usage.cost_usd)}, ${length(usage.seconds)}`;
 
+/** @param {Row} task @param {string} priority @param {() => void} again */
+const prioritise = async (task, priority, again) => {
+  try { await ask(`tasks/${task.id}`, { method: "PATCH", body: { priority } }); } catch (error) { say(/** @type {Error} */ (error).message, "trouble"); }
+  again();
+};
+
 /** @param {{task: Row, again: () => void}} props */
 const Actions = ({ task, again }) => {
   const path = (/** @type {string} */ verb) => `tasks/${task.id}/${verb}`;
@@ -29,6 +36,9 @@ const Actions = ({ task, again }) => {
     ${task.state === "dead" ? html`<${Act} path=${path("retry")} permission="tasks:control" done=${again} class="main">Retry<//>` : null}
     ${!FINAL.has(task.state) && !held && task.state !== "waiting" ? html`<${Act} path=${path("pause")} body=${{}} permission="tasks:control" done=${again}>Pause<//>` : null}
     ${held ? html`<${Act} path=${path(task.hold.kind === "take" ? "hand-back" : "resume")} body=${task.hold.kind === "take" ? {} : undefined} permission="tasks:control" done=${again} class="main">${task.hold.kind === "take" ? "Hand back" : "Resume"}<//>` : null}
+    <${NewTask} like=${task.spec} />
+    ${FINAL.has(task.state) ? null : html`<label>Priority <select value=${task.priority} onChange=${(/** @type {any} */ event) => prioritise(task, event.target.value, again)}>
+      ${["urgent", "high", "normal", "low"].map((one) => html`<option key=${one} value=${one} selected=${one === task.priority}>${one}</option>`)}</select></label>`}
     ${task.state === "waiting" && !held ? html`<a class="button" href=${href("reviews", task.id)}>Review</a>` : null}</p>`;
 };
 

@@ -4,6 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, events, hub, isLive, may, requery, tables } from "../store.js";
 import { AsApi, confirmed, count, Empty, html, Loading, plural, Proof, say, State, TaskLink, TaskState, Took, Trouble, When } from "../ui.js";
+import NewTask from "./newtask.js";
 import Task from "./task.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -95,6 +96,33 @@ const Search = ({ asked }) => {
     ${queryOf(asked) ? html`<button type="button" onClick=${() => requery({})}>Clear</button>` : null}</div>`;
 };
 
+const PRIORITIES = ["urgent", "high", "normal", "low"];
+
+/** One thing to all that match, however many are on the page; counted first. @param {{asked: ReturnType<typeof filters>, again: () => void}} props */
+const All = ({ asked, again }) => {
+  const [busy, setBusy] = useState(false);
+  if (!may("tasks:control")) return null;
+  const apply = async (/** @type {Row} */ what, /** @type {string} */ words) => {
+    const body = { ...what, state: asked.state, agent: asked.agent, label: asked.label, q: asked.q };
+    setBusy(true);
+    try {
+      const seen = await ask("tasks/bulk", { method: "POST", body: { ...body, preview: true } });
+      if (!seen.matched) say(`No task that matches can be ${words}.`);
+      else if (await confirmed(`${plural(seen.matched, "task")}${seen.more ? " (and more: ask again for the rest)" : ""} will be ${words}. Go on?`)) {
+        const told = await ask("tasks/bulk", { method: "POST", body: { ...body, expect: seen.matched } });
+        say(`${plural(told.done, "task")} ${words}${told.refused.length ? `; not all: ${told.refused[0].why}` : ""}`, told.refused.length ? "trouble" : "");
+        again();
+      }
+    } catch (error) { say(/** @type {Error} */ (error).message, "trouble"); }
+    setBusy(false);
+  };
+  return html`<details class="bulk"><summary>All that match…</summary><p class="actions">
+    <button type="button" disabled=${busy} onClick=${() => apply({ verb: "cancel" }, "cancelled")}>Cancel</button>
+    <button type="button" disabled=${busy} onClick=${() => apply({ verb: "retry" }, "retried")}>Retry the dead</button>
+    <label>Priority <select disabled=${busy} onChange=${(/** @type {any} */ event) => { const { value } = event.target; event.target.value = ""; if (value) apply({ verb: "prioritise", priority: value }, `made ${value}`); }}>
+      <option value="">choose</option>${PRIORITIES.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label></p></details>`;
+};
+
 /** @param {{chosen: Set<string>, clear: () => void, again: () => void}} props */
 const Chosen = ({ chosen, clear, again }) => {
   if (!chosen.size) return null;
@@ -149,8 +177,8 @@ const Tasks = ({ query }) => {
   const list = useList(asked);
   const [chosen, setChosen] = useState(/** @type {Set<string>} */ (new Set()));
   const choose = (/** @type {string} */ id, /** @type {boolean} */ is) => setChosen((before) => { const after = new Set(before); if (is) after.add(id); else after.delete(id); return after; });
-  return html`<h1>Tasks</h1><${Facets} asked=${asked} /><${Search} asked=${asked} />
-    <${Chosen} chosen=${chosen} clear=${() => setChosen(new Set())} again=${list.again} /><${Trouble} error=${list.error} again=${list.again} />
+  return html`<h1>Tasks <${NewTask} /></h1><${Facets} asked=${asked} /><${Search} asked=${asked} />
+    <${All} asked=${asked} again=${list.again} /><${Chosen} chosen=${chosen} clear=${() => setChosen(new Set())} again=${list.again} /><${Trouble} error=${list.error} again=${list.again} />
     ${!list.isKnown ? html`<${Loading} />` : list.rows.length ? html`<${List} list=${list} chosen=${chosen} choose=${choose} />
       <p class="muted">${list.next ? `${count(list.rows.length)} shown, more as you scroll` : plural(list.rows.length, "task")}</p>`
     : list.error ? null : queryOf(asked) ? html`<${Empty}>No task is like that. <button type="button" onClick=${() => requery({})}>Show all</button><//>`

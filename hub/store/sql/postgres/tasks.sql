@@ -62,6 +62,10 @@ UPDATE tasks SET state = 'queued', agent = NULL, class = $3, retries = 0, infra_
 WHERE id = $1 AND state = 'dead'
 RETURNING class, priority;
 
+-- name: prioritise_task
+UPDATE tasks SET priority = $2 WHERE id = $1 AND ended_ms IS NULL
+RETURNING state, class, ready_ms;
+
 -- name: due_tasks
 -- Also those that wait after a failure until a time beyond the longest delay: the clock has been set back since.
 SELECT id, class, priority FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL
@@ -153,7 +157,7 @@ WHERE ($1::text IS NULL OR id < $1)
   AND ($2::text IS NULL OR state IN (SELECT json_array_elements_text($2::json)))
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_settled
@@ -164,7 +168,7 @@ FROM tasks
 WHERE state = $2::text AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < $1
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_held
@@ -178,7 +182,7 @@ FROM held
 WHERE state IN (SELECT json_array_elements_text($2::json)) AND id < $1
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_queued
@@ -194,7 +198,7 @@ FROM waiting
 WHERE $2::text = 'queued' AND id < $1::text
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR strpos(id, $6) > 0)
+  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
 ORDER BY id DESC LIMIT $5;
 
 -- name: last_task

@@ -51,6 +51,10 @@ UPDATE tasks SET state = 'queued', agent = NULL, class = ?3, retries = 0, infra_
 WHERE id = ?1 AND state = 'dead'
 RETURNING class, priority;
 
+-- name: prioritise_task
+UPDATE tasks SET priority = ?2 WHERE id = ?1 AND ended_ms IS NULL
+RETURNING state, class, ready_ms;
+
 -- name: due_tasks
 -- Also those that wait after a failure until a time beyond the longest delay: the clock has been set back since.
 SELECT id, class, priority FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL
@@ -142,7 +146,7 @@ WHERE (?1 IS NULL OR id < ?1)
   AND (?2 IS NULL OR state IN (SELECT value FROM json_each(?2)))
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_settled
@@ -153,7 +157,7 @@ FROM tasks
 WHERE state = ?2 AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_held
@@ -164,7 +168,7 @@ FROM tasks INDEXED BY tasks_held
 WHERE state IN ('assigned', 'running') AND state IN (SELECT value FROM json_each(?2)) AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_queued
@@ -179,7 +183,7 @@ WHERE ?2 = 'queued' AND id IN (
   ) AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR instr(id, ?6) > 0)
+  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
 ORDER BY id DESC LIMIT ?5;
 
 -- name: last_task
