@@ -192,7 +192,7 @@ async def start(
         runner.recover()
         await asyncio.to_thread(remove_tree, parts.scratch)
         await parts.workspaces.sweep(())  # nothing is in work yet: what is held are reports
-        cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20)
+        cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20, settings.salvage_days)
         seen = Seen(link, endpoints, settings, parts)
         owner = Owner(folder, runner, endpoints, seen.tell)
         runner.on_reclaim, runner.refuses = owner.hear, owner.refuses

@@ -98,18 +98,31 @@ class Caches:
         Raises:
             GitFailed: git could not.
         """
+        kept = []
+        for commit, ref, place in await self._stands(attempt, git_dir, name):
+            if not await self._has(cache, attempt, commit, known):
+                await self.take(cache, attempt, git_dir, f"+{ref}:{_BRANCHES}{place}")
+                log.info("branch_salvaged", branch=place, commit=commit, cache=str(cache))
+                kept.append(place)
+        return tuple(kept)
+
+    async def has_all(self, cache: Path, attempt: AttemptId, git_dir: Path, known: Collection[str]) -> bool:
+        """Whether there is nothing that :meth:`salvage` would take.
+
+        Raises:
+            GitFailed: git could not.
+        """
+        commits = {commit for commit, _, _ in await self._stands(attempt, git_dir, "")}
+        return all([await self._has(cache, attempt, commit, known) for commit in sorted(commits)])
+
+    async def _stands(self, attempt: AttemptId, git_dir: Path, name: str) -> list[tuple[str, str, str]]:
+        """Where an attempt's own repository stands: commit, ref, and the name that it gets in the cache."""
         options = (f"--count={MAX_SALVAGED}", "--format=%(objectname) %(refname)", _BRANCHES)
         listed = (await self.run(git_dir, attempt, "for-each-ref", *options)).splitlines()
         stands = [(await self.commit_of(git_dir, attempt, "HEAD"), "HEAD", f"salvage/{name}")]
         for commit, _, ref in (line.partition(" ") for line in listed):
             stands.append((commit, ref, f"salvage/{name}+{ref.removeprefix(_BRANCHES)}"))
-        kept = []
-        for commit, ref, place in stands:
-            if commit and not await self._has(cache, attempt, commit, known):
-                await self.take(cache, attempt, git_dir, f"+{ref}:{_BRANCHES}{place}")
-                log.info("branch_salvaged", branch=place, commit=commit, cache=str(cache))
-                kept.append(place)
-        return tuple(kept)
+        return [stand for stand in stands if stand[0]]
 
     async def _has(self, cache: Path, attempt: AttemptId, commit: str, known: Collection[str]) -> bool:
         """Whether a ref of the cache, or a known commit, leads to this one."""

@@ -124,6 +124,18 @@ def walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
         left += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
+def size_bytes(root: Path, most: int | None = None) -> int:
+    """What all files below take; who wants to know whether it is more than ``most`` hears that as soon as it is."""
+    total = 0
+    for _, entries in walk(root):
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                total += 0 if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
+        if most is not None and total > most:
+            break
+    return total
+
+
 def is_young(path: Path, most_s: float) -> bool:
     """Whether there is a file that was written no longer ago than that."""
     try:

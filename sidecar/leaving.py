@@ -13,7 +13,7 @@ import structlog
 from protocol.model import AttemptId
 from sidecar.cache import tidy
 from sidecar.errors import GitFailed
-from sidecar.folders import claim, is_young, remove_tree
+from sidecar.folders import claim, is_young, remove_tree, size_bytes
 from sidecar.sites import NAME, Sites, name_of
 from sidecar.workplace import Workspace
 
@@ -25,7 +25,17 @@ _ENDS: Final = frozenset({".lock", ".kept", ".git", ".cache", ".sight"})
 
 
 class Leaving(Sites):
-    """How attempts leave their places."""
+    """How attempts leave their places.
+
+    Attributes:
+        most_bytes: what an attempt may leave in the cache that is nowhere else.
+    """
+
+    most_bytes = 1 << 30
+
+    async def _is_much(self, git_dir: Path) -> bool:
+        """Whether an attempt has made more than it may leave in the cache."""
+        return await asyncio.to_thread(size_bytes, git_dir / "objects", self.most_bytes) > self.most_bytes
 
     async def close(self, workspace: Workspace, *, keep: bool) -> None:
         """Remove the working directory, unless ``keep``; then it stays for ``KEPT_S`` at least.
@@ -40,26 +50,35 @@ class Leaving(Sites):
                 return
             if not await asyncio.to_thread(remove_tree, workspace.path):
                 log.warning("workspace_left", path=str(workspace.path), next="removed at the next start")
-            if workspace.cache is not None:
-                await self._keep_commits(workspace, workspace.cache)
+            if workspace.cache is not None and not await self._keep_commits(workspace, workspace.cache):
+                self._kept(name).touch(mode=0o600)
+                log.warning("commits_kept", path=str(workspace.git_dir), days=KEPT_S / 86_400, why="they are large")
+                return
             await asyncio.to_thread(remove_tree, workspace.git_dir)
             self._cache_of(name).unlink(missing_ok=True)
         finally:
             self._release(name, workspace.claim)
 
-    async def _keep_commits(self, workspace: Workspace, cache: Path) -> None:
-        """Take into the cache what is nowhere else: the branch, and under ``salvage/`` what it is not on."""
+    async def _keep_commits(self, workspace: Workspace, cache: Path) -> bool:
+        """Take into the cache what is nowhere else: the branch, and under ``salvage/`` what it is not on.
+
+        ``False``: it is more than an attempt may leave there, and lies where it was.
+        """
         await self._restore(workspace)
         ref, name = f"refs/heads/{workspace.branch}", name_of(workspace.attempt)
         commit = await self._resolve(workspace, ref)
         known = {workspace.base_commit, workspace.pushed_commit} - {""}
+        is_too_much = await self._is_much(workspace.git_dir)
         async with self._caches.held(cache):
+            if is_too_much and not await self._caches.has_all(cache, workspace.attempt, workspace.git_dir, known):
+                return False
             if commit and commit not in known:
                 await self._caches.take(cache, workspace.attempt, workspace.git_dir, f"+{ref}:{ref}")
                 log.info("branch_kept", branch=workspace.branch, commit=commit, cache=str(cache))
             elif there := await self._caches.commit_of(cache, workspace.attempt, ref):
                 await self._caches.run(cache, workspace.attempt, "update-ref", "-d", ref, there)
             await self._caches.salvage(cache, workspace.attempt, workspace.git_dir, name, known)
+        return True
 
     async def sweep(self, held: Collection[AttemptId]) -> int:
         """Remove what earlier runs of this sidecar left: working directories of attempts that are no longer held.
@@ -106,6 +125,8 @@ class Leaving(Sites):
         attempt = AttemptId("sweep", 0, task, int(epoch))
         try:
             await asyncio.to_thread(tidy, git_dir, cache)
+            if await self._is_much(git_dir):
+                raise GitFailed("fetch", None, f"it holds more than {self.most_bytes >> 20} MiB")
             async with self._caches.held(cache):
                 await self._caches.take(cache, attempt, git_dir, "+refs/heads/agentcom/*:refs/heads/agentcom/*")
                 await self._caches.salvage(cache, attempt, git_dir, name)

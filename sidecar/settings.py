@@ -80,6 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         sandbox_memory_mb: MiB of memory for all programs of an attempt; 0 is four fifths of what the machine has.
         sandbox_processes: processes and threads of an attempt.
         sandbox_disk_mb: MiB of disk that the files of an attempt may take; 0 is a quarter of what the disk holds.
+        salvage_days: how long a cache keeps commits of work that are nowhere else; 0: for ever.
         cache_mb: what the caches of repositories may take together, in MiB; 0: any amount.
         sandbox_cpus: processors for an attempt, such as 1.5; 0 is all there are.
         check_s: seconds between two looks at them.
@@ -108,6 +109,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox_processes: int = 4_096
     sandbox_disk_mb: int = 0
     cache_mb: int = 20_480
+    salvage_days: float = 30.0
     sandbox_cpus: float = 0.0
     check_s: float = CHECK_S
     drain_s: float = 300.0
@@ -280,11 +282,17 @@ def _problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("check_s", f"{settings.check_s:g}; from {LEAST_CHECK_S:g} to {MOST_CHECK_S:g} seconds")
     if not settings.drain_s >= 0:
         yield Problem("drain_s", f"{settings.drain_s:g}; 0 or more seconds")
-    if settings.cache_mb < 0:
-        yield Problem("cache_mb", f"{settings.cache_mb}; 0 or more MiB")
+    yield from _cache_problems(settings)
     yield from _sandbox_problems(settings)
     yield from _choice_problem("log", settings.log, _LOGS)
     yield from _choice_problem("log_level", settings.log_level, _LOG_LEVELS)
+
+
+def _cache_problems(settings: Settings) -> Iterator[Problem]:
+    if not settings.salvage_days >= 0:
+        yield Problem("salvage_days", f"{settings.salvage_days:g}; 0 or more days")
+    if settings.cache_mb < 0:
+        yield Problem("cache_mb", f"{settings.cache_mb}; 0 or more MiB")
 
 
 def _hub_problem(hub: str) -> Iterator[Problem]:

@@ -164,9 +164,10 @@ class WipWorkspaces(GitWorkspaces):
 
     # --- tidying ------------------------------------------------------------------------------------------------------
 
-    async def _keep_commits(self, workspace: Workspace, cache: Path) -> None:
-        await super()._keep_commits(workspace, cache)
+    async def _keep_commits(self, workspace: Workspace, cache: Path) -> bool:
+        are_kept = await super()._keep_commits(workspace, cache)
         await self._drop_refs(cache, workspace.attempt)
+        return are_kept
 
     async def _salvage(self, git_dir: Path, name: str) -> None:
         await super()._salvage(git_dir, name)

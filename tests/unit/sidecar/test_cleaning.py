@@ -1,12 +1,13 @@
 """The promises of cleaning: nothing goes that is nowhere else, nothing that somebody uses."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from protocol.model import AttemptId, Context, TaskSpec
-from sidecar.cleaning import MANY_PACKS, Cleaner
+from sidecar.cleaning import MANY_PACKS, SEEN, Cleaner
 from sidecar.environment import minimal_env
 from sidecar.folders import claim
 from sidecar.git import Git
@@ -159,3 +160,65 @@ async def test_many_packs_become_one_and_nothing_that_counts_is_lost(
     assert git(cache, "fsck", "--connectivity-only") == ""
     again = await used(workspaces, remote, epoch=2)
     assert (again.path / "f").read_text() == str(MANY_PACKS)
+
+
+async def test_commits_that_are_nowhere_else_are_forgotten_when_they_have_been_kept_for_long(
+    tmp_path: Path, workspaces: Workspaces, processes: Processes
+) -> None:
+    remote, now, day = make_remote(tmp_path, {"a": "1"}), 1_000_000.0, 86_400.0
+    first, second = await used(workspaces, remote), await used(workspaces, remote, epoch=2)
+    cleaning = Cleaner(tmp_path / "state", Git(processes), 0, most_days=30.0, now=lambda: now)
+    for opened in (first, second):
+        (opened.path / "mine").write_text(os.urandom(9).hex())
+        git(opened.path, "add", "mine")
+        git(opened.path, "commit", "--quiet", "--date=2001-01-01T00:00:00", "--message=Mine")
+    await workspaces.close(first, keep=False)
+    cache, commit = cache_of(first), git(second.path, "rev-parse", "HEAD")
+    old = git(cache, "rev-parse", f"refs/heads/{first.branch}")
+
+    def own() -> int:
+        return len(git(cache, "for-each-ref", "--format=%(refname)", "refs/heads/").split())
+
+    await workspaces.close(second, keep=True)  # it is not cleaned while an attempt reads it
+    await cleaning.clean()
+    await workspaces.close(await used(workspaces, remote, epoch=3), keep=False)
+    (tmp_path / "state" / "alone" / f"{TASK}-e2.cache").unlink()
+    await cleaning.clean()
+    assert own() == 1
+    now += 29 * day
+    git(cache, "fetch", "--quiet", str(second.git_dir), f"{commit}:refs/heads/salvage/later")
+    await cleaning.clean()
+    assert own() == 2
+    now += 2 * day
+    await cleaning.clean()
+    assert git(cache, "for-each-ref", "--format=%(refname)", "refs/heads/") == "refs/heads/salvage/later"
+    with pytest.raises(subprocess.CalledProcessError):
+        git(cache, "cat-file", "-e", old)
+    (cache / SEEN).write_text("[1")  # as if it were new
+    now += 40 * day
+    await cleaning.clean()
+    assert own() == 1
+
+
+async def test_an_attempt_that_leaves_very_much_keeps_it_for_itself_for_some_days(
+    tmp_path: Path, workspaces: Workspaces
+) -> None:
+    remote = make_remote(tmp_path, {"a": "1"})
+    opened, pushed = await used(workspaces, remote), await used(workspaces, remote, epoch=2)
+    for each in (opened, pushed):
+        (each.path / "large").write_bytes(os.urandom(1 << 20))
+        await workspaces.commit(each, "Mine", "me")
+    await workspaces.push(pushed)
+    workspaces.most_bytes = 1 << 19
+    for each in (opened, pushed):
+        await workspaces.close(each, keep=False)
+
+    assert not opened.path.exists()
+    assert git(opened.git_dir, "rev-parse", f"refs/heads/{opened.branch}")
+    assert git(cache_of(opened), "for-each-ref", "refs/heads/") == ""
+    assert not pushed.git_dir.exists()
+    assert await workspaces.sweep(()) == 0
+    kept = tmp_path / "state" / "work" / f"{TASK}-e1.kept"
+    os.utime(kept, (1, 1))
+    await workspaces.sweep(())
+    assert list((tmp_path / "state" / "alone").iterdir()) == []
