@@ -45,6 +45,8 @@ KILL_LIMIT_S: Final = 30.0
 LOOK_S: Final = 0.5
 """How often the helper looks at the clock by itself."""
 
+_SHUT: Final = (("pids.max", b"0"), ("cgroup.kill", b"1"))
+
 
 class Seen(NamedTuple):
     """One live process: its parent, its session and when it started (ticks since boot on Linux, else seconds)."""
@@ -191,6 +193,20 @@ def is_process(pid: int) -> bool:
     return True
 
 
+def shut(groups: Collection[str]) -> None:
+    """Nothing in these control groups may start anything any more; of version 2, all in them is killed."""
+    for file, value in ((f"{group}/{name}", value) for group in groups for name, value in _SHUT):
+        with contextlib.suppress(OSError), open(file, "wb", buffering=0) as there:  # noqa: PTH123 - as in processes
+            there.write(value)  # where it has gone, or has no such file, there is nothing to do
+
+
+def members(groups: Collection[str]) -> Iterator[int]:
+    """What is in these control groups."""
+    for group in groups:
+        # Of another process table they are 0 there, and nobody that we could end.
+        yield from (pid for pid in map(int, _content(f"{group}/cgroup.procs").split()) if pid)
+
+
 def _processes_of_proc() -> Iterator[Seen]:
     for name in os.listdir(_PROC):  # noqa: PTH208 - Path objects double the cost of a search
         if name.isdigit() and (found := status(int(name))) and found[0] not in "ZX":
@@ -250,7 +266,7 @@ class Guard:
     def __init__(self) -> None:
         self.mark = secrets.token_hex(8)
         self._until: float | None = None
-        self._sessions: set[int] = set()
+        self._watched: set[int | str] = set()
         self._helper: subprocess.Popen[bytes] | None = None
 
     @property
@@ -278,8 +294,8 @@ class Guard:
         )
         assert self._helper.stdin is not None, "stdin was asked for as a pipe"
         os.set_blocking(self._helper.stdin.fileno(), False)  # a stopped helper must not stop us
-        for session in self._sessions:
-            self._tell(f"+{session}\n")
+        for each in self._watched:
+            self._tell(f"+{each}\n")
         if self._until is not None:
             self._tell(f"={self._until - now():.3f}\n")
 
@@ -291,15 +307,15 @@ class Guard:
         self._until = now() + left_s
         self._tell(f"={left_s:.3f}\n")
 
-    def watch(self, session: int) -> None:
-        """Have the members of ``session`` killed too, should we die."""
-        self._sessions.add(session)
-        self._tell(f"+{session}\n")
+    def watch(self, what: int | str) -> None:
+        """Have the members of a session, or of a control group (its directory), killed too, should we die."""
+        self._watched.add(what)
+        self._tell(f"+{what}\n")
 
-    def forget(self, session: int) -> None:
-        """The session has no member left."""
-        self._sessions.discard(session)
-        self._tell(f"-{session}\n")
+    def forget(self, what: int | str) -> None:
+        """It has no member left."""
+        self._watched.discard(what)
+        self._tell(f"-{what}\n")
 
     def stop(self) -> None:
         """Tell the helper that all is well; it exits and kills nothing."""
@@ -337,7 +353,7 @@ class Watch:
 
     def __init__(self, mark: str, spare: int) -> None:
         self._mark, self._spare = mark, spare
-        self._sessions: set[int] = set()
+        self._sessions, self._groups = set[bytes](), set[bytes]()
         self._until: float | None = None
         self._rest = b""
 
@@ -355,13 +371,16 @@ class Watch:
             if line.startswith(b"="):
                 self._until = now() + float(line[1:])
             else:
-                (self._sessions.add if line.startswith(b"+") else self._sessions.discard)(int(line[1:]))
+                what = self._groups if line[1:2] == b"/" else self._sessions
+                (what.add if line.startswith(b"+") else what.discard)(line[1:])
         return False
 
     def kill(self) -> None:
         """End all work of the sidecar; once, until it says more."""
         self._until = None
-        kill_all(self._sessions, run_mark(f"{self._mark}."), tags_of(self._mark), spare=(self._spare,))
+        mark, tags = run_mark(f"{self._mark}."), tags_of(self._mark)
+        groups = [os.fsdecode(group) for group in self._groups]
+        kill_all({*map(int, self._sessions)}, mark, tags, spare=(self._spare,), groups=groups)
 
 
 def now() -> float:
@@ -390,12 +409,24 @@ def main(mark: str) -> None:
 
 
 def kill_all(
-    sessions: Collection[int], mark: bytes, tags: Collection[int] = (), *, spare: Collection[int] = ()
+    sessions: Collection[int],
+    mark: bytes,
+    tags: Collection[int] = (),
+    *,
+    spare: Collection[int] = (),
+    groups: Collection[str] = (),
 ) -> None:
-    """Kill every process of these sessions, with this mark or a tag, again and again until a search finds none."""
+    """Kill every process of these sessions and groups, with this mark or a tag, again and again until none is found.
+
+    What is in a control group starts nothing more from the first moment: so not even what is another process at every
+    look gets away.
+    """
     until = time.monotonic() + KILL_LIMIT_S
     pause_s = 0.0
-    while (left := find(sessions=sessions, marks=(mark,), tags=tags, spare=spare)) and time.monotonic() < until:
+    shut(groups)
+    while (
+        left := {*find(sessions=sessions, marks=(mark,), tags=tags, spare=spare), *members(groups)}
+    ) and time.monotonic() < until:
         for pid in left:
             send(pid, signal.SIGKILL)
         time.sleep(pause_s)  # the dead need a moment to be gone; at first none, to be faster than a fork bomb

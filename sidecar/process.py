@@ -20,12 +20,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Final
 
 import structlog
 
@@ -36,6 +36,7 @@ from sidecar.cgroups import Counters
 from sidecar.child import Child, NotThere, OnOutput, Tail, start
 from sidecar.environment import DEFAULT_PATH
 from sidecar.guard import Guard
+from sidecar.tasks import uninterrupted
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,6 @@ DRAIN_S: Final = 2.0
 which goes on without it."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Processes:
         check: Callable[[AttemptId], None] = lambda _attempt: None,
     ) -> None:
         self._base_env, self._check, self._counters = dict(base_env), check, Counters()
-        self._guard = guard
+        self.guard = guard
         self._adopts_orphans = adopts_orphans
         self._grace_s, self._drain_s = grace_s, drain_s
         self._mark = guard.mark if guard else secrets.token_hex(8)
@@ -123,6 +123,8 @@ class Processes:
         self._runs = 0
         self._children: dict[int, Child] = {}
         self._hurried: set[AttemptId] = set()
+        self.enclosed: dict[AttemptId, tuple[str, ...]] = {}
+        """Directories of the control groups that hold all of an attempt; who ends all of it uses them up."""
         self._left: dict[AttemptId, set[int]] = {}
         """Attempts that ran something, and their sessions that still had members when the run was over."""
         own = search.status(os.getpid()) if search.LINUX else None
@@ -179,7 +181,7 @@ class Processes:
                 child.check_pumps()
             ended = in_time
         finally:
-            await _uninterrupted(self._finish(child, end=not ended))
+            await uninterrupted(self._finish(child, end=not ended))
         code, counted = None if child.ended_by_us else child.process.returncode, self._counters.read()
         return ProcessOutcome(
             exit_code=code,
@@ -197,7 +199,7 @@ class Processes:
         The last call for an attempt, after its workspace is closed. Cheap if the attempt started nothing.
         """
         try:
-            return await _uninterrupted(self._end_attempt(attempt)) if attempt in self._left else 0
+            return await uninterrupted(self._end_attempt(attempt)) if attempt in self._left else 0
         finally:
             self._hurried.discard(attempt)
 
@@ -226,7 +228,8 @@ class Processes:
                 child.ended_by_us = True
             marks = (search.attempt_mark(cookie(attempt)), search.run_mark(f"{self._mark}."))
             sessions = self._sessions_left(attempt) | {child.pid for child in runs}
-            count = await self._end(sessions, marks, attempt, tags=self._tags_of(attempt))
+            groups = self.enclosed.pop(attempt, ())
+            count = await self._end(sessions, marks, attempt, tags=self._tags_of(attempt), groups=groups)
         for session in self._left.pop(attempt, set()):
             self._forget(session)
         if self._adopts_orphans:
@@ -277,8 +280,8 @@ class Processes:
         child = Child(attempt, run, tag, process, pipes, tail, on_output, time.monotonic())
         self._children[child.pid] = child
         self._left.setdefault(attempt, set())
-        if self._guard:
-            self._guard.watch(child.pid)
+        if self.guard:
+            self.guard.watch(child.pid)
         return child
 
     def owns(self, pid: int) -> bool:
@@ -303,7 +306,9 @@ class Processes:
         """Leave nothing of a run that nobody holds: processes (with ``end``), pipes, the zombie."""
         if end:
             child.ended_by_us = child.process.returncode is None
-            await self._end({child.pid}, (search.run_mark(child.run),), child.attempt, tags={child.tag} - {0})
+            groups = self.enclosed.pop(child.attempt, ()) if self._is_all(child) else ()
+            marks = (search.run_mark(child.run),)
+            await self._end({child.pid}, marks, child.attempt, tags={child.tag} - {0}, groups=groups)
             # The search ends when nothing is left alive, so this waits only for what no signal reaches.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.exited(), search.KILL_LIMIT_S)
@@ -316,6 +321,11 @@ class Processes:
             self._forget(child.pid)
         if self._adopts_orphans:
             self._reap()
+
+    def _is_all(self, child: Child) -> bool:
+        """Whether its attempt runs nothing else."""
+        others = (other.attempt for other in self._children.values() if other is not child)
+        return child.attempt not in others and not self._left.get(child.attempt)
 
     async def _settle(self, session: int) -> None:
         """Wait a moment for what ends with a program by itself: the first process of its namespace is ours now.
@@ -335,27 +345,28 @@ class Processes:
         since: float | None = None,
         *,
         tags: Collection[int] = (),
+        groups: Collection[str] = (),
     ) -> int:
         """SIGTERM, grace, SIGKILL, until a search finds nothing; the number of processes that got a signal.
 
-        A search costs some milliseconds, so it is repeated at growing intervals; while new processes keep appearing
-        after the grace (something that forks to escape) it is repeated at once. What is a new process at every moment
-        (each forks the next and exits) is never seen by a search, but each of them is handed to us when the one before
-        has gone: :meth:`_chase` meets it there.
+        A search costs some milliseconds, so it is repeated at growing intervals, and only when the attempt's control
+        group is empty, which costs nothing to see. While new processes keep appearing after the grace (something that
+        forks to escape) it is repeated at once. What is a new process at every moment (each forks the next and exits)
+        is never seen by a search: in a control group it starts nothing more, and elsewhere each of them is handed to us
+        when the one before has gone: :meth:`_chase` meets it there.
         """
         ended: set[int] = set()
         begun, pause_s = time.monotonic(), 0.002
         since = self._since if since is None else since
-        while (
-            left := set(
-                search.find(sessions=sessions, marks=marks, tags=tags, spare=self._spared(sessions), since=since)
-            )
-        ) or self._chase(tags):
+        look = partial(search.find, sessions=sessions, marks=marks, tags=tags, since=since)
+        while (left := {*search.members(groups)} or {*look(spare=self._spared(sessions))}) or self._chase(tags):
             passed_s = time.monotonic() - begun
             if passed_s > self._grace_s + search.KILL_LIMIT_S:
                 log.error("processes_unkillable", pids=sorted(left)[:20], count=len(left), next="left alone")
                 break
             late = passed_s >= self._grace_s or attempt in self._hurried or not left
+            if late:
+                search.shut(groups)
             for pid in left if late else {pid for pid in left - ended if not search.is_wall(pid)}:
                 search.send(pid, signal.SIGKILL if late else signal.SIGTERM)
             fresh = left - ended
@@ -402,7 +413,7 @@ class Processes:
         return {session for session in self._left.get(attempt, set()) if not search.is_process(session)}
 
     def _spared(self, ending: set[int]) -> set[int]:
-        helper = self._guard.pid if self._guard else None
+        helper = self.guard.pid if self.guard else None
         others = {pid for pid in self._children if pid not in ending}
         return others | ({helper} if helper else set())
 
@@ -424,22 +435,5 @@ class Processes:
                     os.waitpid(seen.pid, os.WNOHANG)
 
     def _forget(self, session: int) -> None:
-        if self._guard:
-            self._guard.forget(session)
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of ``work``, which runs to its end even if the caller is cancelled; the cancellation follows then."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as exc:
-            if task.done():
-                break
-            cancelled = exc
-    if cancelled:
-        task.exception()
-        raise cancelled
-    return task.result()
+        if self.guard:
+            self.guard.forget(session)

@@ -1,7 +1,10 @@
-"""Run several endless jobs as one: none of them can die unseen, and none outlives the others."""
+"""Run several endless jobs as one: none of them can die unseen, and none outlives the others; or one to its end."""
 
 import asyncio
 from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def together(*jobs: Coroutine[None, None, None]) -> None:
@@ -16,3 +19,20 @@ async def together(*jobs: Coroutine[None, None, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which runs to its end even if the caller is cancelled; the cancellation follows then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            if task.done():
+                break
+            cancelled = exc
+    if cancelled:
+        task.exception()
+        raise cancelled
+    return task.result()

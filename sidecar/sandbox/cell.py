@@ -16,7 +16,7 @@ import platform
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,7 @@ from sidecar.cgroups import Counted
 from sidecar.child import OnOutput
 from sidecar.core.egress import Allowed
 from sidecar.errors import SandboxFailed
+from sidecar.guard import Guard
 from sidecar.process import Processes, ProcessOutcome
 from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
 from sidecar.sandbox.door import Door
@@ -92,7 +93,7 @@ class Sandbox:
         self._host = look(state, processes.path, [_PYTHON])
         self._scratch = state / "scratch"
         self._groups = Groups(rules.limits)
-        self._entered: dict[AttemptId, Group] = {}
+        self._entered: dict[AttemptId, list[Group]] = {}
         self.egress = way_out or Egress(Allowed(rules.domains))
 
     @property
@@ -160,15 +161,27 @@ class Sandbox:
         """
         if not self._groups.works:
             return None
-        try:
-            return self._entered.get(attempt) or self._entered.setdefault(attempt, self._groups.make())
-        except OSError as exc:
-            raise SandboxFailed(f"its control group: {exc}") from exc
+        groups, enclosed = self._entered.setdefault(attempt, []), self._processes.enclosed
+        if not groups or attempt not in enclosed:  # ending what was in it has used it up
+            try:
+                groups.append(self._groups.make())
+            except OSError as exc:
+                raise SandboxFailed(f"its control group: {exc}") from exc
+            enclosed[attempt] = tuple(map(str, groups[-1].folders))
+            self._guarded(Guard.watch, groups[-1])
+        return groups[-1]
+
+    def _guarded(self, tell: Callable[[Guard, str], None], group: Group) -> None:
+        if (guard := self._processes.guard) is not None:
+            for folder in group.folders:
+                tell(guard, str(folder))
 
     async def close(self, attempt: AttemptId) -> None:
         """Leave nothing of the attempt's control group; after all its processes are ended."""
-        if group := self._entered.pop(attempt, None):
+        self._processes.enclosed.pop(attempt, None)
+        for group in self._entered.pop(attempt, ()):
             await group.close()
+            self._guarded(Guard.forget, group)
 
     async def _try(self) -> str:
         """Run nothing at all in a cell; why that failed, empty if it did not."""

@@ -1,6 +1,8 @@
 """Work that does not want to end, work that eats the machine, work that never stops talking."""
 
+import itertools
 import os
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ import pytest
 
 from protocol.limits import MAX_OUTPUT_BYTES
 from sidecar.process import GRACE_S
+from sidecar.sandbox.cell import Level
 from tests.support.escapers import TRICKS, escaper, survivors
+from tests.support.levels import LEVELS, need
 from tests.support.mesh import Mesh, mesh, until
 
 
@@ -59,15 +63,27 @@ def test_t35_no_child_survives_its_cancellation_whatever_it_does(running: Mesh, 
     until(lambda: not survivors(program), "nothing is left at all")
 
 
-@pytest.mark.parametrize("ending", ["its time is up", "its sidecar is killed", "its hub is killed"])
-def test_t35_no_child_survives_another_end_of_its_attempt(tmp_path: Path, program: Path, ending: str) -> None:
+@pytest.mark.parametrize(
+    "ending, level",
+    [
+        ("its time is up", Level.BUBBLEWRAP),
+        ("its sidecar is killed", Level.BUBBLEWRAP),
+        ("its sidecar is killed", Level.LANDLOCK),
+        ("its hub is killed", Level.BUBBLEWRAP),
+    ],
+)
+def test_t35_no_child_survives_another_end_of_its_attempt(
+    tmp_path: Path, program: Path, ending: str, level: Level
+) -> None:
     """Fault: all kinds of work that escape at once; their time is up, kill -9 of the sidecar, kill -9 of the hub.
 
-    Invariant: nothing of them is left. The namespace of a program ends with it, so not even what forks and calls setsid
-    in every generation outlives a sidecar that could not say goodbye.
+    Invariant: nothing of them is left. The namespace of a program ends with it, and where there is none its control
+    group is closed, so not even what forks and calls setsid in every generation outlives a sidecar that could not say
+    goodbye.
     """
+    need(level)
     budget = {"budget": {"seconds": 5}} if ending == "its time is up" else {}
-    flags = ["--slots", str(len(TRICKS))]
+    flags = ["--slots", str(len(TRICKS)), "--sandbox", level]
     with mesh(tmp_path, "Host", flags=flags, lease_s=8.0, heartbeat_s=1.0) as running:
         tasks = [running.submit(command=f"exec {program} {trick} 120", max_retries=0, **budget) for trick in TRICKS]
         until(lambda: survivors(program, "bomb"), "the bomb has gone off")
@@ -80,6 +96,37 @@ def test_t35_no_child_survives_another_end_of_its_attempt(tmp_path: Path, progra
         if budget:
             codes = {task["attempts"][0]["result"]["error_code"] for task in running.wait(*tasks)}
             assert codes == {"budget_spent"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("level", LEVELS)
+def test_t35_soak_nothing_is_left_a_second_after_the_grace(tmp_path: Path, program: Path, level: Level) -> None:
+    """All kinds, each alone, at each layer: cancelled, out of time, kill -9 of the sidecar; what it took is printed."""
+    need(level)
+    flags = ["--slots", "1", "--sandbox", level]
+    took_s: dict[str, list[float]] = {"cancel": [], "time": [], "kill -9": []}
+    with mesh(tmp_path, "Host", flags=flags, lease_s=60.0, heartbeat_s=1.0) as running:
+        for trick, ending in itertools.product(TRICKS, took_s):
+            budget = {"budget": {"seconds": 2}} if ending == "time" else {}
+            task = running.submit(command=f"exec {program} {trick} 120", max_retries=0, **budget)
+            until(lambda: survivors(program), f"{trick} has begun")
+            began = time.monotonic() + (2.0 if budget else 0.5)
+            time.sleep(0.5)  # for all of it to be there
+            if ending == "cancel":
+                running.call("POST", f"/api/v1/tasks/{task}/cancel")
+            elif ending == "kill -9":
+                running.kill(running.sidecars["Host"])
+            until(lambda: not survivors(program), f"nothing is left of {trick} after {ending}")
+            took_s[ending].append(time.monotonic() - began)
+            if ending == "kill -9":
+                running.start_sidecar("Host", *flags)
+            running.wait(task)
+            running.wait_agents("Host")
+
+    for ending, all_s in took_s.items():
+        print(f"{level}, {ending}: nothing left after {statistics.median(all_s):.2f} s, at most {max(all_s):.2f} s")
+    assert max(itertools.chain(*took_s.values())) <= GRACE_S + 1.0
 
 
 def test_t35_a_child_that_holds_the_output_open_holds_nobody_up(running: Mesh, program: Path) -> None:

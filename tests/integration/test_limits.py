@@ -19,6 +19,7 @@ from sidecar.quota import Quota, Watched
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.groups import Groups
 from sidecar.sandbox.policy import Limits, Place, Rules
+from tests.support.escapers import TRICKS, escaper, survivors
 from tests.support.levels import LEVELS, need
 
 ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
@@ -56,6 +57,38 @@ async def ran(cell: Cell, program: str, timeout_s: float = 60.0) -> ProcessOutco
 def code(outcome: ProcessOutcome) -> str:
     known = cause(outcome.exit_code, outcome.output, oom_kills=outcome.oom_kills, refused_forks=outcome.refused_forks)
     return known[0] if known else f"exit code {outcome.exit_code}"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_when_the_end_of_work_is_told_nothing_of_it_is_left_whatever_it_does(
+    tmp_path: Path, level: Level
+) -> None:
+    need(level)
+    program = escaper(tmp_path)
+    processes = Processes(base_env=minimal_env(os.environ, home=tmp_path), drain_s=0.2, grace_s=0.5)
+    sandbox = Sandbox(processes, tmp_path / "state", Rules(read=(tmp_path,)))
+    assert await sandbox.find(level) is level, sandbox.why
+    if level is Level.LANDLOCK and not sandbox.has_groups:
+        pytest.skip("not tested here: nobody may make control groups, and no test becomes a subreaper")
+    attempts = {trick: AttemptId("box", 1, f"{number:026}", 1) for number, trick in enumerate(TRICKS)}
+    runs = {}
+    for trick, attempt in attempts.items():
+        place = Place(tmp_path / "state" / f"{trick}-work", tmp_path / "state" / trick)
+        place.workspace.mkdir(parents=True)
+        cell, timeout_s = sandbox.cell(attempt, place), 2.0 if trick in TRICKS[::2] else None
+        runs[trick] = asyncio.create_task(cell.run([str(program), trick, "120"], timeout_s=timeout_s))
+    for trick in set(TRICKS) - {"scrubbed", "untagged"}:  # these call themselves otherwise soon
+        while not (runs[trick].done() or await asyncio.to_thread(survivors, program, trick)):  # noqa: ASYNC110 - not ours
+            await asyncio.sleep(0.01)
+    for trick in TRICKS[1::2]:
+        runs[trick].cancel()
+    await asyncio.wait(runs.values())
+    for attempt in attempts.values():
+        await processes.end_attempt(attempt)
+        await sandbox.close(attempt)
+
+    assert survivors(program) == []
+    assert all(runs[trick].cancelled() for trick in TRICKS[1::2])
 
 
 @pytest.mark.parametrize("level", LEVELS)
