@@ -62,6 +62,7 @@ class EventKind(StrEnum):
     STORE_CLEANED = "store_cleaned"
     MODEL_PREWARMED = "model_prewarmed"  # a model is loaded ahead of its work
     PREWARM_CANCELLED = "prewarm_cancelled"
+    TOOL_CALLED = "tool_called"  # what a model has done in a turn: which tools, on what, and whether that went well
     TASK_ANSWERING = "task_answering"  # a model takes long to answer; told now and then
     ENDPOINT_COOLDOWN = "endpoint_cooldown"
     ARTIFACT_STORED = "artifact_stored"

@@ -1,10 +1,10 @@
-"""Models in memory, as hub and sidecar speak of them: how one is to be loaded, and how its answer comes along.
+"""Models at work, as hub and sidecar speak of them: how one is loaded, how its answer comes along, what it does.
 
 Plain immutable data, part of routing decisions, heartbeats and the API.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -56,3 +56,28 @@ class Answering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
             AnswerPhase.WRITING: f"{self.model} writes, {self.tokens} tokens so far",
         }[self.phase]
         return f"{doing} after {self.seconds:.0f} s, last sign of life {self.silent_s:.0f} s ago"
+
+
+MAX_CALLS: Final = 8
+"""Calls of one turn that are told one by one."""
+MAX_TARGET_CHARS: Final = 120
+
+
+class ToolUse(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A call of a tool that a model has made. ``target`` is what it was about: a path, or the start of a command."""
+
+    tool: str
+    target: str = ""
+    ok: bool = True
+    ms: Tokens = 0
+
+
+class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a model has done in one turn of its work.
+
+    ``more`` counts the calls that are not told one by one: of this turn, and of turns that were not told.
+    """
+
+    number: Tokens
+    calls: tuple[ToolUse, ...] = ()
+    more: Tokens = 0

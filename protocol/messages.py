@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from protocol.endpoints import EndpointTrouble
-from protocol.loads import Answering
+from protocol.loads import Answering, Turn
 from protocol.machine import HostReading, HostReport
 from protocol.model import (
     AttemptId,
@@ -170,12 +170,13 @@ class Reject(Ordered, frozen=True, kw_only=True, tag="reject"):
 
 
 class Progress(Ordered, frozen=True, kw_only=True, tag="progress"):
-    """The attempt has moved on."""
+    """The attempt has moved on. With ``turn``: its model has done something, and state and iteration are as before."""
 
     attempt: AttemptId
     state: AttemptState
     iteration: Count = 1
     detail: str = ""
+    turn: Turn | None = None
 
 
 class Log(Ordered, frozen=True, kw_only=True, tag="log"):

@@ -11,6 +11,7 @@ from protocol.messages import Report
 from protocol.model import AttemptId
 from sidecar.core.attempt import Standing
 from sidecar.core.outcome import Ending
+from sidecar.core.telling import Telling
 from sidecar.executors.base import Pauses
 from sidecar.live_log import LiveLog
 from sidecar.tails import Tail
@@ -31,6 +32,7 @@ class Held:
     live: LiveLog | None = None
     tail: Tail | None = None
     answering: Callable[[], Answering] | None = None
+    telling: Telling = field(default_factory=Telling)
     stop_event: str = ""
     stop_reason: str = ""
     is_unwanted: bool = False

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import structlog
 from msgspec.structs import replace
 
 from protocol.checks import Check
@@ -20,13 +21,16 @@ from protocol.model import Finding
 from sidecar.baseline import Baselines
 from sidecar.changes import changes_of, history_of, marks_of
 from sidecar.checks.base import Ground
-from sidecar.errors import shown
+from sidecar.core.diff import Change
+from sidecar.errors import GitFailed, shown
 from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
 
 _T = TypeVar("_T")
+
+log = structlog.get_logger(__name__)
 
 
 class Proof:
@@ -96,6 +100,27 @@ class Proof:
                 return found
             why = f"{shown(strangers[0])} is a repository of its own: its files were checked and would not be delivered"
         return tuple(replace(each, passed=False, detail=why) if each.passed else each for each in found)
+
+    async def changes(self, workspace: Workspace, room: Path) -> tuple[Change, ...]:
+        """What the work has changed since its base, line by line; nothing if git cannot tell.
+
+        What runs of the attempt is ended before. Nothing is decided by this: it is for whoever goes on with the work.
+
+        Args:
+            workspace: what the work has left.
+            room: a folder of ours that the programs of the attempt do not see; gone afterwards.
+        """
+        cell = self._sandbox.cell(workspace.attempt, workspace.place(room / "none"))
+        try:
+            if cell.level is not Level.NONE:
+                workspace.eyes = self._sandbox.cell(workspace.attempt, workspace.look(room / "sight"))
+            return await _alone(cell, partial(changes_of, self._workspaces, workspace))
+        except GitFailed as exc:
+            log.warning("changes_unknown", task=workspace.attempt.task, epoch=workspace.attempt.epoch, why=str(exc))
+            return ()
+        finally:
+            await asyncio.to_thread(remove_tree, room)
+            await asyncio.to_thread(remove_tree, workspace.sight_dir)
 
 
 async def _alone(cell: Cell, look: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:

@@ -35,7 +35,7 @@ from sidecar.core.purse import Purse
 from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, inherited, lead, verdict
 from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
-from sidecar.executors.base import Execution, Executor, Pauses, Work, failed
+from sidecar.executors.base import Called, Execution, Executor, Pauses, Work, failed
 from sidecar.executors.transcript import Transcript
 from sidecar.folders import remove_tree
 from sidecar.llm.account import Account
@@ -69,6 +69,7 @@ class Rounds:
     Attributes:
         ending: how it ended, as soon as that stands; ``None`` before, and if it was cut off.
         answering: is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
+        called: hears which tools a model has called in a turn.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Rounds:
         self._executor, self._on_step, self._log = executor, on_step, log
         self.ending: Ending | None = None
         self.answering: Answers = lambda _ask: None
+        self.called: Called = lambda _turn, _calls: None
         self._last: Execution | None = None
         carried_usd = None if carry is None else carry.usage.cost_usd or 0.0  # the whole ladder costs no more
         self._purse = Purse(spec.budget, parts.clock.monotonic(), carried_usd)
@@ -290,6 +292,10 @@ class Rounds:
                 turned=partial(self._reached, workspace),
                 repository=self._repository(workspace),
                 account=self._account,
+                changes=partial(
+                    self._parts.proof.changes, workspace, self._scratch.with_name(f"{self._scratch.name}-look")
+                ),
+                called=self.called,
             )
         )
         await self._account.settled()

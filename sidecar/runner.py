@@ -7,13 +7,14 @@ report until the hub has it. The work itself comes from a workshop (``sidecar/wo
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
 from protocol import codec
 from protocol.errors import BadInput, MalformedFrame
+from protocol.loads import ToolUse
 from protocol.messages import (
     Accept,
     Assign,
@@ -339,6 +340,7 @@ class Runner:
             log=held.live.write,
             carry=message.carry,
             answering=lambda ask: setattr(held, "answering", ask),
+            called=lambda turn, calls: self._tell_turn(held, turn, calls),
         )
         if self._leases is not None:
             self._leases.take(attempt)
@@ -355,6 +357,13 @@ class Runner:
         if held.live is not None:
             held.live.flush()  # what was written before stands before it
         self._outlet.send(Progress(attempt=held.attempt, state=state, iteration=iteration))
+
+    def _tell_turn(self, held: Held, number: int, calls: Sequence[ToolUse]) -> None:
+        turn = held.telling.turn(number, calls)
+        if turn is not None:
+            state, iteration = held.standing.state, held.standing.iteration
+            told = self._redactor.value(turn)
+            self._outlet.send(Progress(attempt=held.attempt, state=state, iteration=iteration, turn=told))
 
     # --- ending it --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, Routing, TaskSpec
-from sidecar.executors.base import Executor
+from sidecar.executors.base import Called, Executor
 from sidecar.parts import Answers, Parts
 from sidecar.rounds import Rounds
 
@@ -20,7 +20,7 @@ class Shop:
         """Who can do the work, by name."""
         return self._parts.executors
 
-    def begin(
+    def begin(  # noqa: PLR0913 - what an attempt is, and who hears of it
         self,
         attempt: AttemptId,
         spec: TaskSpec,
@@ -30,12 +30,13 @@ class Shop:
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
         answering: Answers = lambda _ask: None,
+        called: Called = lambda _turn, _calls: None,
         carry: Carry | None = None,
     ) -> Rounds:
         """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
         chosen = self.executors[executor]
         rounds = Rounds(self._parts, attempt, spec, routing, executor=chosen, on_step=on_step, log=log, carry=carry)
-        rounds.answering = answering
+        rounds.answering, rounds.called = answering, called
         return rounds
 
     def hurry(self, attempt: AttemptId) -> None:

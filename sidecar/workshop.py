@@ -6,7 +6,7 @@ from typing import Protocol
 from protocol.messages import Carry
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
 from sidecar.core.outcome import Ending
-from sidecar.executors.base import Pauses
+from sidecar.executors.base import Called, Pauses
 from sidecar.parts import Answers
 
 
@@ -43,7 +43,7 @@ class Workshop(Protocol):
         """Who can do the work, by name."""
         ...
 
-    def begin(
+    def begin(  # noqa: PLR0913 - what an attempt is, and who hears of it
         self,
         attempt: AttemptId,
         spec: TaskSpec,
@@ -53,6 +53,7 @@ class Workshop(Protocol):
         on_step: Callable[[str], None],
         log: Callable[[str, str], None],
         answering: Answers = ...,
+        called: Called = ...,
         carry: Carry | None = None,
     ) -> Work:
         """The work of an attempt, not begun yet.
@@ -63,6 +64,7 @@ class Workshop(Protocol):
             on_step: hears the events ``start``, ``verify`` and ``fix`` of the attempt's table as they happen.
             log: takes live output (stream, text).
             answering: is given a way to ask how a model's answer comes along, ``None`` when none is on its way.
+            called: hears which tools a model has called in a turn.
             carry: what an attempt of the same task has left to go on from.
         """
         ...

@@ -6,6 +6,7 @@ While a task stays in the queue, the reason is told once: a person who waits wan
 import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import click
 
@@ -105,8 +106,19 @@ def _words(event: EventView) -> str:
         return f"iteration {facts.get('iteration', '')} {what}{detail}"
     if event.kind == EventKind.TASK_ANSWERING:
         return str(facts.get("detail", ""))
+    if event.kind == EventKind.TOOL_CALLED:
+        return _calls(facts)
     known = _WORDS.get(EventKind(event.kind)) if event.kind in set(EventKind) else None
     return f"{known or event.kind.removeprefix('task_')}{reason}"
+
+
+def _calls(facts: dict[str, Any]) -> str:
+    done = [
+        f"{call['tool']} {call['target']}".strip() + ("" if call["ok"] else " (failed)")
+        for call in facts.get("calls", ())
+    ]
+    more = [f"{facts['more']} more calls"] if facts.get("more") else []
+    return f"turn {facts.get('turn', '')}: {'; '.join([*done, *more])}"
 
 
 def _say(task: str, text: str) -> None:

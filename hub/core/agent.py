@@ -84,6 +84,8 @@ class Held(Struct, gc=False):
     """When it is expected to have ended, in seconds of the hub's monotonic clock."""
     answer_told_at: float = float("-inf")
     """When an event last told how its model comes along, in seconds of the hub's monotonic clock."""
+    turns_told: int = 0
+    """Events that have told what its model does."""
     is_committed: bool = False
     """The claim is in the store; until then the assignment has not left."""
     is_charged: bool = True

@@ -26,6 +26,7 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
+from protocol.loads import MAX_CALLS, MAX_TARGET_CHARS, Turn
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
 from protocol.progress import PAUSED
 from protocol.redaction import Redactor
@@ -37,6 +38,9 @@ _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptStat
 
 HEARD_S: Final = 1.0
 """How long a task waits that was refused because a GPU was taken back: so long its sidecar takes at most to say so."""
+
+MAX_TURNS_TOLD: Final = 200
+"""Events of one attempt that tell what its model does."""
 
 _REDACTOR: Final = Redactor()
 """Sidecars take their secrets out before they send anything; other agents may not know how."""
@@ -109,6 +113,9 @@ class Results:
         if message.state not in _AT_WORK:
             answer(_not_a_state(message.state, _AT_WORK))
             return
+        if message.turn is not None:
+            self._turn(held, message, message.turn, answer)
+            return
         held.state = message.state
         change = Advance(
             at_ms=self._clock.now_ms(),
@@ -120,6 +127,36 @@ class Results:
             hub=self._hub,
         )
         self._store.post(change, partial(_tell, answer))
+
+    def _turn(self, held: Held, message: messages.Progress, turn: Turn, answer: Answer) -> None:
+        """What a model has done; no more of it than anybody would look at."""
+        held.turns_told += 1
+        if held.turns_told > MAX_TURNS_TOLD:  # its sidecar should tell fewer
+            answer(None)
+            return
+        calls = [
+            {
+                "tool": call.tool[:40],
+                "target": _REDACTOR.text(call.target[:MAX_TARGET_CHARS]),
+                "ok": call.ok,
+                "ms": call.ms,
+            }
+            for call in turn.calls[:MAX_CALLS]
+        ]
+        event = Event(
+            kind=EventKind.TOOL_CALLED,
+            at_ms=self._clock.now_ms(),
+            task=held.task,
+            agent=held.agent,
+            epoch=held.epoch,
+            facts={
+                "iteration": message.iteration,
+                "turn": turn.number,
+                "calls": calls,
+                "more": turn.more + len(turn.calls[MAX_CALLS:]),
+            },
+        )
+        self._store.post(Record(event), partial(_tell, answer))
 
     def _log(self, attempt: AttemptId, message: messages.Log, answer: Answer) -> None:
         held = self._current(attempt)

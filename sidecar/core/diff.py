@@ -20,6 +20,7 @@ PATCH: Final = (
 _HUNK: Final = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 _QUOTED: Final = re.compile(r'\\([abtnvfr"\\]|[0-7]{3})')
 _NAME: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_SHOWN_CHARS: Final = 200
 _ESCAPES: Final = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 
 
@@ -97,6 +98,46 @@ def _unquoted(text: str) -> str:
         parts += text[at : found.start()].encode() + one(found)
         at = found.end()
     return (bytes(parts) + text[at:].encode()).decode(errors="replace")
+
+
+def in_words(changes: Sequence[Change], most_chars: int) -> str:
+    """What was changed, for whoever goes on with it: of every file what became of it, of the lines what fits.
+
+    Args:
+        changes: as they were read.
+        most_chars: about how long it may be; a line counts with its first 200 characters.
+    """
+    shown, left = [], most_chars
+    for number, change in enumerate(changes):
+        if left <= 0:
+            shown.append(f"[{len(changes) - number} more files]")
+            break
+        lines = [f"-{line[:_SHOWN_CHARS]}" for line in change.removed]
+        lines += [f"+{line[:_SHOWN_CHARS]}" for _, line in change.added]
+        head = f"{change.path}: {_became(change)}"
+        kept, left = _that_fit(lines, left - len(head))
+        more = [f"[{len(lines) - len(kept)} more lines]"] if len(kept) < len(lines) else []
+        shown += [head, *kept, *more]
+    return "\n".join(shown)
+
+
+def _became(change: Change) -> str:
+    if change.is_gone:
+        return "deleted"
+    what = "new, " if change.is_new else ""
+    if change.is_opaque:
+        return f"{what}not read line by line"
+    return f"{what}+{len(change.added)} -{len(change.removed)} lines"
+
+
+def _that_fit(lines: Sequence[str], left: int) -> tuple[list[str], int]:
+    kept: list[str] = []
+    for line in lines:
+        if left < len(line):
+            return kept, 0
+        kept.append(line)
+        left -= len(line) + 1
+    return kept, left
 
 
 def whole_file(path: str, content: bytes, limit_bytes: int) -> Change:

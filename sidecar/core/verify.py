@@ -11,8 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from protocol.messages import Carry
-from protocol.model import FailureClass, Finding, Iteration
+from protocol.model import Budget, FailureClass, Finding, Iteration
+from sidecar.core.diff import Change, in_words
 
+_FEEDBACK_DIFF_CHARS: Final = 6_000
+"""Of what was changed so far: about 2,000 tokens, which leaves room in a small context."""
 _FEEDBACK_OUTPUT_CHARS: Final = 3_000
 """Output of one failed check that a model is shown: its end, where the reason stands."""
 
@@ -127,10 +130,14 @@ def lead(carry: Carry | None, *, has_files: bool) -> str:
     return f"{said} Its files are not here: do the task, and mind what failed.{output}"
 
 
-def feedback(previous: Iteration, lead: str = "") -> str:
+def feedback(previous: Iteration, lead: str = "", *, changes: Sequence[Change] = (), left: str = "") -> str:
     """What the last iteration left to repair, for a model: first what failed and how, then what must stay as it is.
 
-    ``lead`` stands before it instead of the usual sentence.
+    Args:
+        previous: that iteration.
+        lead: stands before it instead of the usual sentence.
+        changes: what all iterations have changed so far.
+        left: what is left of the budget, in words.
     """
     failing = [finding for finding in previous.findings if not finding.passed]
     passing = [finding for finding in previous.findings if finding.passed]
@@ -143,7 +150,27 @@ def feedback(previous: Iteration, lead: str = "") -> str:
     if passing:
         parts.append(f"PASSED ({len(passing)}), keep it so:")
         parts += [f"- {finding.name}" for finding in passing]
+    if changes:
+        parts.append(f"CHANGED SO FAR ({len(changes)} files):\n{in_words(changes, _FEEDBACK_DIFF_CHARS)}")
+    if left:
+        parts.append(f"LEFT: {left}.")
     return "\n".join(parts)
+
+
+def left_of(budget: Budget, iteration: int) -> str:
+    """What a model may still use, in words: iterations, tokens, money, seconds; what has no limit is left out.
+
+    Args:
+        budget: what is left as ``iteration`` begins, ``fix_attempts`` being the iterations that may follow the first.
+        iteration: its number, from 1.
+    """
+    more = max(0, budget.fix_attempts - (1 if iteration > 1 else 0))
+    parts = [f"this iteration and {more} more" if more else "this iteration, the last one"]
+    if budget.tokens is not None:
+        parts.append(f"{budget.tokens:,} tokens")
+    if budget.usd is not None:
+        parts.append(f"${budget.usd:.4f}")
+    return ", ".join([*parts, f"{budget.seconds:.0f} seconds"])
 
 
 def _failed(finding: Finding) -> str:

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from protocol.choice import Effort
 from protocol.errors import BudgetSpent, ModelFailed, PromptTooLong, ToolsUnsupported, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
+from protocol.loads import ToolUse
 from sidecar.core.outcome import tail
 from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Pauses, Spending, Work, failed, summary
@@ -21,11 +22,21 @@ from sidecar.executors.calls import calls_in_text, instructions
 from sidecar.executors.prompt import task_text
 from sidecar.executors.refit import refit
 from sidecar.executors.transcript import Transcript, with_note
-from sidecar.llm.base import ChatMessage, ChatReply, ChatRequest, Provider, ToolCall, ToolSpec, whole_call, whole_text
+from sidecar.llm.base import (
+    ChatMessage,
+    ChatReply,
+    ChatRequest,
+    Provider,
+    ToolCall,
+    ToolSpec,
+    now_s,
+    whole_call,
+    whole_text,
+)
 from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
 from sidecar.tools import tools
-from sidecar.tools.base import Tool
+from sidecar.tools.base import Tool, tool_use
 from sidecar.tools.git import git_tools
 
 MAX_TURNS: Final = 40
@@ -79,7 +90,8 @@ class AgentExecutor:
         said: list[str] = []
         try:
             provider = self._endpoints.provider(work.routing.endpoint)
-            loop = _Loop(work, provider, spending, said, await task_text(work, with_files=False))
+            task = await task_text(work, with_files=False) if work.resume is None else ""
+            loop = _Loop(work, provider, spending, said, task)
             done = await loop.run(self._max_turns * (MORE_TURNS if work.effort is Effort.HIGH else 1))
         except WorkFailed as exc:
             return failed(exc, spending.usage, "".join(said))
@@ -109,6 +121,7 @@ class _Loop:
     _last_call: str = ""
     _repeats: int = 0
     _nudged: bool = False
+    _called: list[ToolUse] = field(default_factory=list)
 
     async def run(self, max_turns: int) -> str:
         """The model's summary.
@@ -133,7 +146,12 @@ class _Loop:
             self.turns += 1
             reply = await self._ask()
             self.spending.add(reply.usage)
-            done = await self._take(reply)
+            try:
+                done = await self._take(reply)
+            finally:
+                if self._called:
+                    work.called(self.turns, tuple(self._called))
+                self._called.clear()
             if done is not None:
                 return done
             await work.turned(self._transcript())
@@ -237,7 +255,7 @@ class _Loop:
     async def _call(self, call: ToolCall) -> str | None:
         shown = json.dumps(call.arguments, ensure_ascii=False)
         self._say(f"> {call.name} {shown[:_LOGGED_CHARS]}\n")
-        tool = self._tools.get(call.name)
+        tool, began_at = self._tools.get(call.name), now_s()
         done = None
         if call.problem:
             result = f"error: {call.problem}"
@@ -247,6 +265,7 @@ class _Loop:
             result = whole_text([await tool.call(call.arguments)])  # names of files may be no Unicode
             if tool.name == _FINISH and not result.startswith("error:"):
                 done = result
+        self._called.append(tool_use(call.name, call.arguments, result, now_s() - began_at))
         result += self._repetition(f"{call.name} {shown}\n{result}")
         self._say(f"  {summary(result)[:_LOGGED_CHARS]}\n")
         self._messages.append(ChatMessage("tool", result, call_id=call.id, tool=call.name))

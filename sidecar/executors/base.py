@@ -6,7 +6,7 @@ purpose is turned into a failed execution here (:func:`failed`); cancellation pa
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -14,8 +14,9 @@ from typing import Final, Literal, Protocol
 from protocol.choice import Effort
 from protocol.errors import BudgetSpent, ModelFailed, WorkFailed
 from protocol.limits import MAX_OUTPUT_BYTES
-from protocol.loads import Answering
+from protocol.loads import Answering, ToolUse
 from protocol.model import AttemptId, Budget, FailureClass, Iteration, Routing, TaskSpec, Usage
+from sidecar.core.diff import Change
 from sidecar.core.outcome import tail
 from sidecar.core.verify import report_json
 from sidecar.errors import failure_of
@@ -25,6 +26,14 @@ from sidecar.repository import Repository
 from sidecar.sandbox.cell import Cell
 
 _SUMMARY_CHARS: Final = 500
+
+
+Called = Callable[[int, Sequence[ToolUse]], None]
+
+
+async def _none() -> Sequence[Change]:
+    """Nothing was changed."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,11 @@ class Work:
     ``answering`` is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
     Programs of the work run in ``cell`` and nowhere else. ``resume`` is the conversation of an earlier attempt that
     this one goes on with, which has used ``prior``; ``turned`` hears of every turn; ``note`` is a word of a person who
+<<<<<<< HEAD
     has handed the task back. ``account`` is of what programs of the work ask models by themselves; the caller adds it.
+=======
+    has handed the task back. ``changes`` looks what the work has changed so far. ``called`` hears which tools a model
+    has called in a turn, by the turn's number.
     """
 
     attempt: AttemptId
@@ -62,6 +75,8 @@ class Work:
     note: str = ""
     repository: Repository | None = None
     account: Account = field(default_factory=Account)
+    changes: Callable[[], Awaitable[Sequence[Change]]] = _none
+    called: Called = lambda _turn, _calls: None
 
     @property
     def effort(self) -> Effort:

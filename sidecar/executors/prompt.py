@@ -5,7 +5,7 @@ from typing import Final
 
 from protocol.errors import BadInput
 from protocol.tree import Tree
-from sidecar.core.verify import feedback
+from sidecar.core.verify import feedback, left_of
 from sidecar.executors.base import Work
 from sidecar.tools.base import clip
 
@@ -34,7 +34,8 @@ async def task_text(work: Work, *, with_files: bool) -> str:
     if spec.success_criteria:
         parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in spec.success_criteria))
     if work.previous is not None:
-        parts.append(feedback(work.previous, work.lead))
+        left = left_of(work.remaining, work.iteration)
+        parts.append(feedback(work.previous, work.lead, changes=await work.changes(), left=left))
     if work.note:
         parts.append(work.note)
     return "\n\n".join(parts)

@@ -11,11 +11,15 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from protocol.errors import BadInput, StorageFull
+from protocol.loads import MAX_TARGET_CHARS, ToolUse
 from protocol.schema import read
 from sidecar.errors import CannotStart
 
 MAX_RESULT_BYTES: Final = 24 << 10
 """Text of one tool result: about 7,000 tokens, so a few fit even a small context."""
+
+_ABOUT: Final = ("path", "command", "text", "branch", "message")
+"""Arguments that say what a call is about, in the order in which they count."""
 
 Arguments = TypeVar("Arguments", bound=msgspec.Struct)
 
@@ -43,6 +47,14 @@ class Tool(Generic[Arguments]):
             return clip(await self.work(read_arguments))
         except (BadInput, CannotStart, StorageFull) as exc:
             return f"error: {exc}"
+
+
+def tool_use(name: str, arguments: Mapping[str, Any], result: str, took_s: float) -> ToolUse:
+    """A call as it is told to people: a program that failed, or a call that was a mistake, did not go well."""
+    about = next((arguments[key] for key in _ABOUT if isinstance(arguments.get(key), str)), "")
+    ok = result.startswith("exit code 0") if name == "run" else not result.startswith("error:")
+    target = about.strip().split("\n", 1)[0][:MAX_TARGET_CHARS]
+    return ToolUse(tool=name, target=target, ok=ok, ms=max(0, round(took_s * 1_000)))
 
 
 def clip(text: str, limit_bytes: int = MAX_RESULT_BYTES) -> str:

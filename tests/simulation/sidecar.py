@@ -25,6 +25,7 @@ from sidecar.app import Running
 from sidecar.core.outcome import Ending
 from sidecar.dial import EVICTED, Connection, HubRefused
 from sidecar.errors import failure_of
+from sidecar.executors.base import Called
 from sidecar.identity import EVICTED_FILE, INSTANCE_FILE, Identity, check_not_evicted, instance_of, note_eviction
 from sidecar.journal import Journal
 from sidecar.leases import NEVER, Leases
@@ -145,7 +146,7 @@ class Workshop:
         self.spans: list[Span] = []
         self.executors: Mapping[str, object] = {"noop": None, "shell": None}
 
-    def begin(
+    def begin(  # noqa: PLR0913 - as the real one
         self,
         attempt: AttemptId,
         spec: TaskSpec,
@@ -156,9 +157,10 @@ class Workshop:
         log: Callable[[str, str], None],
         carry: Carry | None = None,
         answering: Answers = lambda _ask: None,
+        called: Called = lambda _turn, _calls: None,
     ) -> Work:
         """The work of an attempt, not begun yet."""
-        del routing, executor, carry, answering
+        del routing, executor, carry, answering, called
         work = self.running[attempt] = Work(self, attempt, spec, on_step, log)
         return work
 

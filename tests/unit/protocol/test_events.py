@@ -11,8 +11,8 @@ def test_the_names_of_facts_are_stable() -> None:
         "agent_joined agent_lost agent_cloned agent_leaving agent_draining agent_resumed endpoint_added "
         "endpoint_removed endpoint_up endpoint_down token_created token_revoked agent_removed hub_started "
         "disk_low disk_ok memory_high memory_ok hub_stopped hub_lost task_ready hub_restored backup_made "
-        "backup_failed store_cleaned model_prewarmed prewarm_cancelled task_answering endpoint_cooldown "
-        "artifact_stored project_added project_changed project_removed project_pushed budget_set "
+        "backup_failed store_cleaned model_prewarmed prewarm_cancelled tool_called task_answering "
+        "endpoint_cooldown artifact_stored project_added project_changed project_removed project_pushed budget_set "
         "budget_removed task_waiting task_approved task_rejected pull_opened pull_approved pull_merged "
         "pull_closed pull_failed task_prioritised"
     ).split()

@@ -17,7 +17,7 @@ from hub.gateway.connection import Links
 from hub.services.dispatch import Dispatch
 from hub.services.intake import Intake
 from hub.services.presence import Presence
-from hub.services.results import HEARD_S, Results
+from hub.services.results import HEARD_S, MAX_TURNS_TOLD, Results
 from hub.services.sweeper import Sweeper
 from hub.store.budget_changes import BudgetRow, PutBudget
 from hub.store.changes import Finish, Record
@@ -27,8 +27,11 @@ from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
 from protocol.limits import MAX_DEATHS
-from protocol.messages import Accept, Hello, Reject, Report
+from protocol.loads import MAX_CALLS, MAX_TARGET_CHARS, ToolUse, Turn
+from protocol.messages import Accept, Hello, Progress, Reject, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskResult, TaskSpec, TaskState
+
+SECRET = "ghp_" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z0Q"
 
 
 class HandClock:
@@ -150,6 +153,36 @@ async def test_an_end_that_cannot_be_stored_leaves_the_attempt_to_its_lease(mesh
     await mesh.sweeper.sweep()
     await mesh.settle()
     assert await mesh.state(task) == (TaskState.ASSIGNED, 2)
+
+
+async def test_what_a_model_does_is_told_as_events_and_never_too_much_of_it(mesh: Mesh) -> None:
+    task = await mesh.submit()
+    await mesh.settle()
+    attempt, answers = AttemptId("a", 1, task, 1), list[AgentComError | None]()
+    mesh.results.take("a", Accept(attempt=attempt), answers.append)
+    many = (ToolUse(tool="run", target="make", ok=False, ms=1_200),) * (MAX_CALLS + 3)
+    loud = (ToolUse(tool="t" * 99, target=f"push https://{SECRET}@example.org {'y' * 300}"),)
+    for number in range(1, MAX_TURNS_TOLD + 20):
+        calls = {1: (ToolUse(tool="read", target="a.py", ms=3),), 2: many, 3: loud}.get(number, ())
+        turn = Turn(number=number, calls=calls, more=7 if number == 4 else 0)
+        told = Progress(attempt=attempt, state=AttemptState.RUNNING, iteration=2, turn=turn)
+        mesh.results.take("a", told, answers.append)
+    await mesh.settle()
+
+    events = await mesh.store.events(0, 1_000, task)
+    facts = [event.facts for event in events if event.kind is EventKind.TOOL_CALLED]
+    assert set(answers) == {None}
+    assert len(facts) == MAX_TURNS_TOLD
+    read = {"tool": "read", "target": "a.py", "ok": True, "ms": 3}
+    assert facts[0] == {"iteration": 2, "turn": 1, "calls": [read], "more": 0}
+    assert (len(facts[1]["calls"]), facts[1]["more"], facts[1]["calls"][0]["ok"]) == (MAX_CALLS, 3, False)
+    assert (len(facts[2]["calls"][0]["tool"]), len(facts[2]["calls"][0]["target"]) <= 2 * MAX_TARGET_CHARS) == (
+        40,
+        True,
+    )
+    assert SECRET not in facts[2]["calls"][0]["target"]
+    assert facts[3]["more"] == 7
+    assert EventKind.TASK_ITERATION not in {event.kind for event in events}
 
 
 # --- who is suspected -------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from protocol.model import FailureClass, Finding, Iteration
-from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, feedback, report_json, stuck, verdict
+from protocol.model import Budget, FailureClass, Finding, Iteration
+from sidecar.core.diff import Change
+from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, feedback, left_of, report_json, stuck, verdict
 
 GOOD = Finding(name="builds", type="command_succeeds", passed=True, exit_code=0, output="ok")
 BAD = Finding(
@@ -75,6 +76,57 @@ def test_the_next_iteration_is_told_what_failed_and_what_passed() -> None:
         "PASSED (1), keep it so:\n"
         "- builds"
     )
+
+
+def test_the_next_iteration_is_told_what_was_changed_and_what_is_left() -> None:
+    budget = Budget(tokens=183_400, usd=0.4125, seconds=519.6, fix_attempts=2)
+    changes = (
+        Change("calc.py", ((2, "    return a * b"),), ("    return a - b",)),
+        Change("new.py", ((1, "x"), (2, "y")), is_new=True),
+        Change("old.py", is_gone=True),
+        Change("logo.png", is_new=True, is_opaque=True),
+    )
+
+    previous = Iteration(number=1, execution_ok=True, passed=False, findings=(BAD,))
+    text = feedback(previous, changes=changes, left=left_of(budget, 2))
+
+    assert text.endswith(
+        "\nCHANGED SO FAR (4 files):\n"
+        "calc.py: +1 -1 lines\n"
+        "-    return a - b\n"
+        "+    return a * b\n"
+        "new.py: new, +2 -0 lines\n"
+        "+x\n"
+        "+y\n"
+        "old.py: deleted\n"
+        "logo.png: new, not read line by line\n"
+        "LEFT: this iteration and 1 more, 183,400 tokens, $0.4125, 520 seconds."
+    )
+
+
+@pytest.mark.parametrize(
+    "budget, iteration, words",
+    [
+        (Budget(tokens=None, seconds=900, fix_attempts=2), 1, "this iteration and 2 more, 900 seconds"),
+        (Budget(tokens=None, seconds=9, fix_attempts=1), 2, "this iteration, the last one, 9 seconds"),
+        (Budget(seconds=0.2, fix_attempts=0, tokens=0), 4, "this iteration, the last one, 0 tokens, 0 seconds"),
+    ],
+)
+def test_what_is_left_is_said_in_words_and_what_has_no_limit_is_not(budget: Budget, iteration: int, words: str) -> None:
+    assert left_of(budget, iteration) == words
+
+
+def test_a_large_change_is_told_in_part() -> None:
+    lines = tuple((number, f"line {number}" * 100) for number in range(1_000))
+    changes = [Change(f"f{number}.py", lines) for number in range(80)]
+
+    text = feedback(Iteration(number=1, execution_ok=True, passed=False), changes=changes)
+
+    assert len(text) < 8_000
+    assert "CHANGED SO FAR (80 files)" in text
+    assert "f0.py: +1000 -0 lines\n+line 0line 0" in text
+    assert "more lines]" in text
+    assert text.endswith("more files]")
 
 
 @pytest.mark.parametrize("summary, told", [("exit code 3", "exit code 3"), ("", "no reason was given")])

@@ -160,6 +160,29 @@ async def test_mistakes_in_a_call_come_back_and_can_be_mended(
     assert "summary: is missing" in results[2]
 
 
+async def test_every_call_is_told_with_its_turn_and_how_it_went(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    ollama.script = [
+        Reply(tool_calls=(("read", {"path": "calc.py"}), ("read", {"path": "none.py"}))),
+        call("run", command="sh check.sh\necho done; false"),
+        Reply("I am done with it."),
+        call("finish", summary="seen"),
+    ]
+    told: list[tuple[int, list[tuple[str, str, bool]]]] = []
+    work = replace(
+        broken.work(TASK, endpoint="box"),
+        called=lambda turn, calls: told.append((turn, [(c.tool, c.target, c.ok) for c in calls])),
+    )
+
+    assert (await agent.execute(work)).ok
+    assert told == [
+        (1, [("read", "calc.py", True), ("read", "none.py", False)]),
+        (2, [("run", "sh check.sh", False)]),
+        (4, [("finish", "", True)]),
+    ]
+
+
 async def test_the_same_call_over_and_over_is_told_then_ended(
     broken: Bench, agent: AgentExecutor, ollama: OllamaServer
 ) -> None:
