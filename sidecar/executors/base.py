@@ -47,11 +47,9 @@ class Work:
     ``answering`` is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
     Programs of the work run in ``cell`` and nowhere else. ``resume`` is the conversation of an earlier attempt that
     this one goes on with, which has used ``prior``; ``turned`` hears of every turn; ``note`` is a word of a person who
-<<<<<<< HEAD
     has handed the task back. ``account`` is of what programs of the work ask models by themselves; the caller adds it.
-=======
-    has handed the task back. ``changes`` looks what the work has changed so far. ``called`` hears which tools a model
-    has called in a turn, by the turn's number.
+    ``changes`` looks what the work has changed so far. ``called`` hears which tools a model has called in a turn, by
+    the turn's number.
     """
 
     attempt: AttemptId
