@@ -307,6 +307,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         told=advisor.told,
         waits=budgets.waits,
         saved=progress.view,
+        window=window,
     )
     metrics.watch = watch
 

@@ -6,7 +6,7 @@ once. They measure what a fleet costs the hub; what a sidecar itself costs is me
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final, Self
@@ -58,7 +58,16 @@ class LightSidecar:
                 raise WorkFailed(f"a light sidecar was not let in: the hub answered {exc.status}") from exc
             raise Overloaded("the hub is busy", float(asked_s)) from exc
         self._socket = socket
-        hello = Hello(
+        await socket.send_bytes(codec.encode(self.hello()))
+        welcome, *rest = codec.decode(await socket.receive_bytes())
+        if not isinstance(welcome, Welcome):
+            raise WorkFailed(f"a light sidecar was not welcomed: {welcome}")
+        self._session.connected(welcome.received, perf_counter())
+        await self._act(rest)
+
+    def hello(self) -> Hello:
+        """What it says of itself."""
+        return Hello(
             protocol=(OLDEST, NEWEST),
             sidecar=self.name,
             boot=1,
@@ -68,12 +77,6 @@ class LightSidecar:
             capabilities=("executor:noop",),
             draining=self.is_at_rest,
         )
-        await socket.send_bytes(codec.encode(hello))
-        welcome, *rest = codec.decode(await socket.receive_bytes())
-        if not isinstance(welcome, Welcome):
-            raise WorkFailed(f"a light sidecar was not welcomed: {welcome}")
-        self._session.connected(welcome.received, perf_counter())
-        await self._act(rest)
 
     async def serve(self) -> None:
         """Act on what the hub says until it hangs up."""
@@ -97,13 +100,18 @@ class LightSidecar:
             self._session.ping(due_at)
             await self._flush(self._socket)
 
+    def work(self, assign: Assign) -> Iterator[Accept | Report]:
+        """What it says to an assignment: it is done at once."""
+        yield Accept(attempt=assign.attempt)
+        yield Report(attempt=assign.attempt, state=AttemptState.PASSED, result=_DONE)
+
     async def _act(self, messages: Sequence[AnyMessage]) -> None:
         assert self._socket is not None, "something came from it"
         for message in messages:
             if isinstance(message, Assign):
                 self.taken += 1
-                self._session.send(Accept(attempt=message.attempt))
-                self._session.send(Report(attempt=message.attempt, state=AttemptState.PASSED, result=_DONE))
+                for answer in self.work(message):
+                    self._session.send(answer)
             if isinstance(message, Ordered):
                 self._session.acknowledge(message.n)
         await self._flush(self._socket)
@@ -117,8 +125,10 @@ class LightSidecar:
 class LightFleet:
     """Many light sidecars on one hub; use it in an ``async with`` block."""
 
-    def __init__(self, url: str, token: str, *, heartbeat_s: float, slots: int = 1) -> None:
-        self._url = f"{url}/mesh".replace("http", "ws", 1)
+    def __init__(
+        self, url: str, token: str, *, heartbeat_s: float, slots: int = 1, kind: type[LightSidecar] = LightSidecar
+    ) -> None:
+        self._kind, self._url = kind, f"{url}/mesh".replace("http", "ws", 1)
         self._token, self._heartbeat_s, self._slots = token, heartbeat_s, slots
         self._client: aiohttp.ClientSession | None = None
         self._serving: list[asyncio.Task[Any]] = []
@@ -149,8 +159,7 @@ class LightFleet:
         assert self._client is not None, "it was entered"
         client = self._client
         fresh = [
-            LightSidecar(f"light-{len(self.sidecars) + number}", self._slots, self.answered_ms)
-            for number in range(count)
+            self._kind(f"light-{len(self.sidecars) + number}", self._slots, self.answered_ms) for number in range(count)
         ]
         began = perf_counter()
         room = asyncio.Semaphore(AT_A_TIME)

@@ -8,11 +8,14 @@ can serve never hides another.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from hub.core.routing import Requirements, requirements_of
 
 Place = tuple[int, str]
 """Priority (0 is the most urgent) and task id: the order in which tasks of a class go."""
+NOBODY: Final[Place] = (-1, "")
+"""A place before all others."""
 
 
 class ClassQueue:
@@ -126,6 +129,11 @@ class ClassQueue:
                 return number
         return None
 
+    def before(self, place: Place) -> tuple[int, Place | None]:
+        """How many tasks that are here go before ``place``; and where those begin of which only the store knows."""
+        is_all = not self.has_more or (self.last is not None and place <= self.last)
+        return bisect_left(self._places, place, lo=self._head) - self._head, None if is_all else self.last or NOBODY
+
     def fill(self, places: Iterable[Place], *, has_more: bool, left_out: int) -> None:
         """What the store holds next, read when :attr:`left_out` was ``left_out``; ``has_more``: and beyond that.
 
@@ -163,6 +171,20 @@ class Window:
         """A task is no longer queued (cancelled, expired, never stored)."""
         if queue := self.classes.get(text):
             queue.discard(task)
+
+    def before(self, place: Place) -> tuple[dict[str, int], dict[str, Place]]:
+        """How many tasks that are here go before ``place``, by class.
+
+        And the classes of which the store may hold more such tasks, each with the place behind which these are.
+        """
+        counts, more = {}, {}
+        for text, queue in self.classes.items():
+            count, last = queue.before(place)
+            if count:
+                counts[text] = count
+            if last is not None:
+                more[text] = last
+        return counts, more
 
     def wanted(self) -> Counter[str]:
         """How many of the tasks that are here wait for each model; under no name: those that any model will do for."""

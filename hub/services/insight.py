@@ -1,6 +1,6 @@
 """What people ask about tasks and the hub: reads only, from the rows and from what is in memory."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ from hub.core.routing import Requirements, requirements_of, routing_of
 from hub.core.speeds import Speeds
 from hub.core.task import HELD_STATES
 from hub.core.terms import Rates
+from hub.core.window import Window
 from hub.store import rows
 from hub.store.store import AttemptRow, Cursor, LogRow, Store, TaskQuery, TaskRow
 from protocol import codec
@@ -43,6 +44,8 @@ log = structlog.get_logger(__name__)
 LOG_PAGE_CHARS: Final = 1 << 20
 """A page of output holds at most this and one more read: five hundred full pieces would be 16 MiB."""
 _LOG_STEP: Final = 32
+MAX_CLASSES: Final = 20
+"""Classes whose tasks in the store are counted one by one."""
 
 ALARM_SHOWN_MS: Final = 3_600_000
 """How long a name that was used twice counts against the hub's health."""
@@ -81,12 +84,13 @@ class Insight:
         trouble: Callable[[], str] = str,
         is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
         saved: Saved = _nothing_saved,
+        window: Window | None = None,
     ) -> None:
         self._store, self._fleet, self._clock = store, fleet, clock
         self._matcher, self._speeds, self._rates = matcher or Matcher(fleet), speeds or Speeds(), rates
         self._version, self._started_at, self._recent, self._machine = version, started_at, recent, machine
         self._trouble, self._is_elsewhere, self._told, self._waits = trouble, is_elsewhere, told, waits
-        self._saved = saved
+        self._saved, self._window = saved, window
         self._watched: dict[str, Callable[[], ComponentHealth]] = {}
 
     def watch(self, part: str, health: Callable[[], ComponentHealth]) -> None:
@@ -216,13 +220,15 @@ class Insight:
         summary, unblock, agents = "", tuple[str, ...](), tuple[HostExplanation, ...]()
         position, starts_in_s = None, None
         is_ready = row.state is TaskState.QUEUED and row.ready_ms is None
-        ahead = await self._store.ahead(row) if is_ready else {}
+        ahead = await self._ahead(row) if is_ready else {}
         if row.state is TaskState.QUEUED:
             now, requirements = self._clock.monotonic(), requirements_of(row.class_text)
             board = Board(self._fleet, self._speeds, now, rates=self._rates)
             demand = self._speeds.asked(requirements, requirements.kind)
             found = self._matcher.match(requirements.place)
-            blocks = blocks_of(codec.decode_spec(stored[0])) if requirements.needs_model else ()
+            blocks = self._fleet.prefixes.of(task)
+            if requirements.needs_model and not blocks:
+                blocks = blocks_of(codec.decode_spec(stored[0]))
             summary, unblock, agents = explain.waiting(self._fleet, requirements, board, demand, found, blocks)
             outlook = Outlook(self._fleet, self._matcher, self._speeds, board, now)
             starts_in_s = outlook.starts_in(requirements, ahead) if is_ready else None
@@ -243,6 +249,19 @@ class Insight:
             routing=routing,
             starts_in_s=None if starts_in_s is None else round(starts_in_s, 1),
         )
+
+    async def _ahead(self, row: TaskRow) -> Mapping[str, int]:
+        """Ready tasks that go first, by class: from memory as far as they are there, which is much quicker."""
+        if self._window is None:
+            return await self._store.ahead(row)
+        place = row.priority, row.id
+        found, more = self._window.before(place)
+        if len(more) > MAX_CLASSES:
+            return await self._store.ahead(row)
+        for text, last in more.items():
+            if count := await self._store.between(text, last, place):
+                found[text] = found.get(text, 0) + count
+        return found
 
     async def _standing(self, row: TaskRow) -> tuple[str, tuple[str, ...]]:
         reason = row.reason

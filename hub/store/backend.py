@@ -205,6 +205,10 @@ class Backend(ABC):
         rows = await self._rows("ahead", row.class_text, row.priority, row.id)
         return {class_text: int(tasks) for class_text, tasks in rows if tasks}
 
+    async def between(self, class_text: str, first: tuple[int, str], last: tuple[int, str]) -> int:
+        """Ready tasks of a class that go behind one place (priority and id) and before another; at most 10,000."""
+        return int((await self._rows("between", class_text, *first, *last))[0][0])
+
     async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:
         """Events behind ``after``, oldest first."""
         if task is None:

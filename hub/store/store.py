@@ -264,6 +264,10 @@ class Store(Protocol):
         """Ready tasks that go first by priority and age, by class: 10,000 of its own, 1,000 of each of 100 more."""
         ...
 
+    async def between(self, class_text: str, first: tuple[int, str], last: tuple[int, str]) -> int:
+        """Ready tasks of a class that go behind one place (priority and id) and before another; at most 10,000."""
+        ...
+
     async def events(self, after: int, limit: int, task: str | None = None) -> list[Event]:
         """Events behind ``after``, oldest first."""
         ...

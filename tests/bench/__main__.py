@@ -7,8 +7,9 @@ is measured once after that. Machines differ: quote ratios. With the usual numbe
 Other queues are installed into ``.cache/bench`` from the package index, with their servers from the system's packages;
 one that cannot be had here is named, and its rows say that they were not measured.
 
-``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``), and ``./run bench
-sandbox`` says what confining a command costs, and nothing else (``confined.py``).
+``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``); ``./run bench
+sandbox`` says what confining a command costs (``confined.py``), and ``./run bench explained`` how long it takes to say
+why a task for a model waits (``explained.py``); nothing else.
 """
 
 import argparse
@@ -22,11 +23,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentcom.bench.probe import fsync_ms
-from tests.bench import confined, goals, once, placement
+from tests.bench import confined, explained, goals, once, placement
 from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
 from tests.support.postgres import PostgresServer
 
 T = TypeVar("T")
+EXPLAINED = 10_000
 DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB"}
 Figures = list[dict[str, Any]]
 
@@ -44,6 +46,7 @@ def main() -> int:
         queue=_once(missing, asked.queue, once.queue, "queued tasks"),
         back=_once(missing, asked.back, once.back, "sidecars that come back"),
         starts_ms=_once(missing, once.STARTS, lambda _count: once.starts_ms(), "starts of commands"),
+        explained=_once(missing, EXPLAINED, explained.explained, "tasks for models that wait"),
         confined=_once(missing, confined.TURNS, confined.confined_ms, "confined commands"),
     )
     rows = goals.rows(chosen, found, seen)
@@ -171,6 +174,6 @@ def _median(runs: Figures, name: str) -> float:
 
 
 if __name__ == "__main__":
-    parts = {"placement": placement.main, "sandbox": confined.main}
+    parts = {"placement": placement.main, "sandbox": confined.main, "explained": explained.main}
     part = parts.get("".join(sys.argv[1:2]))
     sys.exit(main() if part is None else part(sys.argv[2:]))

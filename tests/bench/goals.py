@@ -34,6 +34,7 @@ class Once(NamedTuple):
         back: ``after_s``, ``peak`` and ``mean_per_s`` of a fleet that came back.
         starts_ms: wall time of commands, by command.
         confined: what confining a command takes, by layer.
+        explained: how long people wait to hear why a task for a model waits.
     """
 
     crowd: Mapping[str, Any] | None = None
@@ -41,6 +42,7 @@ class Once(NamedTuple):
     back: Mapping[str, float] | None = None
     starts_ms: Mapping[str, float] | None = None
     confined: Mapping[str, Cost] | None = None
+    explained: Mapping[str, float] | None = None
 
 
 def rows(contestants: Iterable[Contestant], found: Mapping[str, Figures], once: Once) -> list[Row]:
@@ -100,6 +102,7 @@ def _of_once(once: Once) -> list[Row]:
         _most(f"hub memory with {length:,} queued, MB", 250, memory and memory / 1e6, "{:.0f}"),
         _most("  restart to serving, s", 3, queue.get("ready_s"), "{:.2f}"),
         _most("  why the last one waits, p90, ms", 100, queue.get("explain_p90_ms"), "{:.1f}"),
+        _most("  with 10,000 tasks for models, p90, ms", 100, (once.explained or {}).get("p90_ms"), "{:.1f}"),
         _most(f"{many:,} idle sidecars, % of a core", 15, crowd.get("hub_cpu_percent"), "{:.1f}"),
         _most("  memory of each, kB", 30, each and each / 1e3, "{:.1f}"),
         _most(f"{fleet:,} sidecars back after a restart, s", 30, back.get("back_s"), "{:.1f}"),

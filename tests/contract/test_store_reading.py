@@ -59,6 +59,8 @@ async def test_what_goes_before_a_task_is_counted_in_all_classes(rows: Rows) -> 
     assert first is not None
 
     assert await rows.store.ahead(row) == {CLASS: 1, "{}": 2, '{"a":1}': 1}
+    assert await rows.store.between("{}", (-1, ""), (row.priority, row.id)) == 2
+    assert await rows.store.between("{}", (row.priority, row.id), (9, "")) == 0
     assert await rows.store.ahead(first) == {}
 
 

@@ -22,7 +22,7 @@ def test_nothing_measured_is_no_goal_held_and_none_missed() -> None:
 
     assert {each.holds for each in found} == {None}
     assert {each.seen for each in found} == {"not measured"}
-    assert len(found) == 25
+    assert len(found) == 26
 
 
 def test_the_best_durable_and_the_fastest_peer_are_those_that_were_seen_to_be() -> None:
@@ -67,12 +67,14 @@ def test_what_is_measured_once_says_for_how_many() -> None:
         },
         back={"sidecars": 20.0, "back_s": 4.0, "peak": 12.0, "mean_per_s": 3.0},
         starts_ms={"--help": 80.0, "tasks ls": 151.0},
+        explained={"p90_ms": 11.5},
     )
     found = rows(CONTESTANTS, {}, once)
 
     assert row(found, "50 idle sidecars").holds is False
     assert row(found, "a decision, 1,000 queued, 10 agents").seen == "9.0"
     assert row(found, "why the last one waits") == ("  why the last one waits, p90, ms", "at most 100", "101.0", False)
+    assert row(found, "10,000 tasks for models").seen == "11.5"
     assert row(found, "busiest second").seen == "4.0"
     assert row(found, "20 sidecars back").holds
     assert row(found, "tasks ls").holds is False

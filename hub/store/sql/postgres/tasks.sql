@@ -118,6 +118,13 @@ SELECT class, (
     ) AS first
 ) FROM classes WHERE class <> $1;
 
+-- name: between
+SELECT count(*) FROM (
+    SELECT 1 FROM tasks
+    WHERE state = 'queued' AND ready_ms IS NULL AND class = $1 AND (priority, id) > ($2, $3) AND (priority, id) < ($4, $5)
+    LIMIT 10000
+) AS first;
+
 -- name: first_class
 SELECT min(class) FROM tasks WHERE state = 'queued' AND ready_ms IS NULL;
 

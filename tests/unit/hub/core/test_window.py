@@ -84,6 +84,26 @@ def test_a_discarded_task_is_gone_wherever_it_stands() -> None:
     assert drained(made) == [(0, "c")]
 
 
+def test_what_goes_before_a_task_is_counted_where_all_of_it_is_in_memory() -> None:
+    made = Window(limit=3)
+    for number in range(3):
+        made.add(TEXT, (1, f"a{number}"))
+        made.add(OTHER, (number, "x"))
+    here = made.before((1, "a2")), made.before((0, "a")), made.before((9, "z"))
+    made.add(TEXT, (1, "a3"))  # the window is full: the store knows it
+
+    assert here == (({TEXT: 2, OTHER: 1}, {}), ({}, {}), ({TEXT: 3, OTHER: 3}, {}))
+    assert made.before((1, "a2")) == ({TEXT: 2, OTHER: 1}, {})
+    assert made.before((1, "a9")) == ({TEXT: 3, OTHER: 1}, {TEXT: (1, "a2")})
+
+
+def test_of_a_class_that_is_in_the_store_alone_nothing_is_counted_here() -> None:
+    made = Window()
+    made.open(TEXT)
+
+    assert made.before((2, "a")) == ({}, {TEXT: (-1, "")})
+
+
 def test_a_position_is_counted_from_the_head() -> None:
     made = queue((0, "a"), (0, "b"), (0, "c"))
     made.take()

@@ -39,6 +39,7 @@ WHOLE: Final = {
     "last_event_at": "the last row",
     "measures": "at most 10,000 of each kind, at a start",
     "ahead": "at most 110,000 rows of an index",
+    "between": "at most 10,000 rows of an index",
 }
 """Statements that may read all of a table, and when."""
 
