@@ -32,16 +32,18 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._values, self.seen = Values(secrets), 0
 
-    def text(self, text: str, *, shapes: bool = True, before: str = "") -> str:
+    def text(self, text: str, *, shapes: bool = True, before: str = "", in_place: bool = False) -> str:
         """``text`` without secrets.
 
         Args:
             text: what is looked at.
             shapes: look also for secrets that are known by their shape only.
             before: what stands before it; a shape does not begin in the middle of a word.
+            in_place: put as many signs where a secret was: what is no text keeps its length.
         """
         spans = self._spans(before + text, shapes=shapes)
-        return _without(text, [(max(0, start - len(before)), end - len(before)) for start, end in spans])
+        places = [(max(0, start - len(before)), end - len(before)) for start, end in spans]
+        return _without(text, places, in_place=in_place)
 
     def rest(self, text: str) -> str:
         """As :meth:`text`, of the end of something longer: it may begin in the middle of a secret."""
@@ -71,9 +73,9 @@ class Redactor:
             return type(value)(self._clean(part) for part in value)
         return value
 
-    def stream(self, *, shapes: bool = True) -> "Stream":
-        """For text that comes in pieces."""
-        return Stream(self, shapes=shapes)
+    def stream(self, *, shapes: bool = True, in_place: bool = False) -> "Stream":
+        """For text that comes in pieces; ``in_place`` as for :meth:`text`."""
+        return Stream(self, shapes=shapes, in_place=in_place)
 
     @property
     def longest(self) -> int:
@@ -103,8 +105,8 @@ class Redactor:
 class Stream:
     """Text that comes in pieces; what is given back lags behind by what may be the beginning of a secret."""
 
-    def __init__(self, redactor: Redactor, *, shapes: bool = True) -> None:
-        self._redactor, self._shapes = redactor, shapes
+    def __init__(self, redactor: Redactor, *, shapes: bool = True, in_place: bool = False) -> None:
+        self._redactor, self._shapes, self._in_place = redactor, shapes, in_place
         self._kept = self._last = ""
         self._dropped: int | None = None
         """Inside a private key: how much of it is gone."""
@@ -133,7 +135,7 @@ class Stream:
 
     def _clean(self, done: str) -> str:
         before, self._last = self._last, done[-1:] or self._last
-        return self._redactor.text(done, shapes=self._shapes, before=before)
+        return self._redactor.text(done, shapes=self._shapes, before=before, in_place=self._in_place)
 
     def _enter_block(self) -> str:
         """What stands before a private key that has begun and not ended, if there is one, and its mask."""
@@ -161,13 +163,16 @@ class Stream:
             self._last, self._kept = self._kept[-LONGEST_END - 1], self._kept[-LONGEST_END:]
 
 
-def _without(text: str, spans: list[Span]) -> str:
+def _without(text: str, spans: list[Span], *, in_place: bool) -> str:
     if not spans:
         return text
     out: list[str] = []
     behind = 0
     for start, end in spans:
-        if start >= behind:
+        if in_place:
+            begin = max(start, behind)
+            out += [text[behind:begin], "*" * (end - begin)]
+        elif start >= behind:
             out += [text[behind:start], MASK]
         behind = max(behind, end)
     return "".join([*out, text[behind:]])

@@ -179,18 +179,14 @@ def _patience(size_bytes: int) -> "aiohttp.ClientTimeout":
 
 
 def content(file: IO[bytes], redactor: Redactor) -> Iterator[bytes]:
-    """What a file holds, piece by piece; in text the known secrets are masked.
+    """What a file holds, piece by piece, with the known secrets masked: in text by a word, else by as many signs.
 
     Only values are looked for here, not shapes: an example of a token is no secret, and a file should stay what it is.
-    Bytes that are no text (they hold a NUL) stay as they are: masking would break them.
+    Bytes that are no text (they hold a NUL) keep their length and their places. What is packed is not looked into.
     """
     piece = file.read(PIECE_BYTES)
-    if b"\0" in piece[:_LOOKED_AT_BYTES]:
-        while piece:
-            yield piece
-            piece = file.read(PIECE_BYTES)
-        return
-    stream = redactor.stream(shapes=False)  # of Latin-1, in which every byte is a character
+    is_text = b"\0" not in piece[:_LOOKED_AT_BYTES]
+    stream = redactor.stream(shapes=False, in_place=not is_text)  # of Latin-1, in which every byte is a character
     while piece:
         if clean := stream.feed(piece.decode("latin-1")):
             yield clean.encode("latin-1")

@@ -195,7 +195,7 @@ class Progress:
                 return False
             self._kept = snapshot
         told = replace(saved, commit=snapshot.commit, ref=self._ref, bundle=self._bundle)
-        raw = msgspec.json.encode(told)
+        raw = msgspec.json.encode(shelf.clean(told))  # tools read what they like, and all that they said is in it
         self._is_too_long = len(raw) > MAX_DOCUMENT_BYTES
         if self._is_too_long:
             self._tell("the conversation is too long to be kept")

@@ -9,7 +9,7 @@ import asyncio
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 ASK_S: Final = 10.0
 """How long one answer about what was left may take."""
 PATIENCE_S: Final = 60.0
@@ -38,6 +39,10 @@ _NOT_THERE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOW
 
 class Shelf(Protocol):
     """Where work in progress is kept (:class:`HubShelf`)."""
+
+    def clean(self, value: T) -> T:
+        """What is to be put, or any part of it, without secrets."""
+        ...
 
     async def put(self, attempt: AttemptId, tree: Tree, path: str) -> bool:
         """Keep a file of the attempt; whether that was done.
@@ -73,6 +78,10 @@ class HubShelf(HubDepot):
     """
 
     ask_again_s = PATIENCE_S
+
+    def clean(self, value: T) -> T:
+        """See :class:`Shelf`."""
+        return self._redactor.value(value)
 
     async def put(self, attempt: AttemptId, tree: Tree, path: str) -> bool:
         """See :class:`Shelf`."""

@@ -2,11 +2,14 @@
 
 import base64
 import json
+import urllib.request
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, until
+from tests.support.ollama_server import Reply
+from tests.support.turns import Turns
 
 CANARY: Final = "canary-Sx7!pQ/9zW+4vT%2k"
 TOKEN: Final = "ghp_" + "Ab3dEf6h" * 5
@@ -41,7 +44,11 @@ def forms() -> list[bytes]:
 
 def holders(folder: Path) -> list[tuple[str, bytes]]:
     """Files below ``folder`` that hold it."""
-    files = [path for path in folder.rglob("*") if path.is_file() and "work" not in path.relative_to(folder).parts]
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not {"work", "one.toml"} & {*path.relative_to(folder).parts}
+    ]
     return [(str(path), form) for path in files for form in forms() if form in path.read_bytes()]
 
 
@@ -78,3 +85,67 @@ def test_a_secret_that_work_shouts_out_is_found_nowhere(tmp_path: Path) -> None:
     for word in ("plain", "halves", "coded", 'written "[secret]"', "token"):  # the rest of what it said is there
         assert f"{word} [secret]" in output
     assert "it failed because of [secret]" in output
+
+
+SHOUTS: Final = """
+secret, token = (bytes(b ^ 1 for b in bytes.fromhex(text)).decode() for text in ("{secret}", "{token}"))
+print(secret, token)
+open("kept.bin", "wb").write(bytes(300000) + secret.encode() + bytes(9))
+open("told.txt", "w").write(secret + " " + token)
+"""
+
+
+class Blabs(Turns):
+    """A model whose work meets the secret in its first turn and reads it again in the second; at last it breaks."""
+
+    def _reply(self, body: dict[str, Any]) -> Reply:
+        if "Break" in json.dumps(body["messages"]):
+            return Reply(status=400, error=f"the key {CANARY} is not valid, nor is {TOKEN}")
+        return super()._reply(body)
+
+
+def shout(turn: int) -> tuple[str, dict[str, Any]]:
+    script = SHOUTS.replace("{secret}", hidden(CANARY)).replace("{token}", hidden(TOKEN))
+    return ("run", {"command": f"python3 -c '{script}'"}) if turn == 1 else ("read", {"path": "told.txt"})
+
+
+def test_a_secret_that_a_model_meets_is_in_no_conversation_that_is_kept_and_in_no_error(tmp_path: Path) -> None:
+    with Blabs(last=2, holds={3}, call=shout) as model:
+        running = Mesh(tmp_path, lease_s=30.0)
+        try:
+            running.start_hub()
+            config = model.config(tmp_path / "one.toml")
+            running.start_sidecar("One", "--config", config, env={"SOME_API_KEY": CANARY})
+            running.wait_agents("One")
+            until(lambda: running.call("GET", "/api/v1/models")["models"], "the model is reported")
+            task = running.submit(prompt="Look around", executor="agent", artifacts=["kept.bin"])
+            until(lambda: 3 in model.asked, "two turns are done and kept")
+            progress = running.task(task)["progress"]
+            conversation = _downloaded(running, progress["transcript"])
+            in_between = holders(tmp_path)
+            model.release()
+            (done,) = running.wait(task)
+            kept = running.call("GET", f"/api/v1/tasks/{task}/artifacts")["artifacts"]
+            binary = _downloaded(running, next(file["id"] for file in kept if file["path"] == "kept.bin"))
+            (broken,) = running.wait(running.submit(prompt="Break", executor="chat", max_retries=0), timeout_s=90)
+            logs = [running.call("GET", f"/api/v1/tasks/{each}/logs")["logs"] for each in (task, broken["id"])]
+            told = json.dumps([done, broken, running.events(), logs, running.logs()])
+        finally:
+            running.stop()
+
+    assert done["state"] == "completed", done["reason"]
+    assert progress["turn"] == 2
+    assert conversation.count(b"[secret] [secret]") >= 2  # what the command said, and what was read
+    assert binary == bytes(300000) + b"*" * len(CANARY) + bytes(9)
+    assert broken["state"] in {"failed", "dead"}
+    assert "the key [secret] is not valid" in told
+    assert [form for form in forms() if form.decode() in told] == []
+    assert in_between == holders(tmp_path) == []
+
+
+def _downloaded(running: Mesh, artifact: str) -> bytes:
+    url = f"{running.url}/api/v1/artifacts/{artifact}/download"
+    request = urllib.request.Request(url)  # noqa: S310 - always http on loopback
+    request.add_header("Authorization", f"Bearer {running.token()}")
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
+        return bytes(answer.read())

@@ -241,3 +241,18 @@ def test_the_rest_of_a_private_key_stays_hidden_whatever_else_begins_in_it() -> 
     fed = [f"{KEY}\nMIIEfirst\n-----BEGIN CERTIFICATE-----\n", "MIIEsecond\n", "-----END PRIVATE KEY-----\nafter\n"]
 
     assert "".join(map(stream.feed, fed)) + stream.flush() == f"{MASK}\nafter\n"
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_in_place_everything_keeps_its_length_however_it_is_cut(data: st.DataObject) -> None:
+    raw = bytes(40) + SECRET.encode() + b"\xff\0" + SECRET.encode() + SECRET.encode() + bytes(3)
+    whole, size = raw.decode("latin-1"), len(SECRET.encode())
+    stream, out, left = Redactor([SECRET]).stream(shapes=False, in_place=True), "", whole
+    while left:
+        cut = data.draw(st.integers(1, len(left)))
+        out += stream.feed(left[:cut])
+        left = left[cut:]
+    out += stream.flush()
+
+    assert out.encode("latin-1") == bytes(40) + b"*" * size + b"\xff\0" + b"*" * (2 * size) + bytes(3)
