@@ -40,6 +40,7 @@ from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.prewarming import Prewarming
 from hub.services.progress import Progress
+from hub.services.proving import Proofs
 from hub.services.reclaiming import Reclaiming
 from hub.services.registry import Probe, Registry
 from hub.services.results import Results
@@ -49,8 +50,9 @@ from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.climbing import carry_of, spent_usd
+from hub.store.proving import proof_of
 from hub.store.store import Start
-from protocol.choice import LearningMode
+from protocol.choice import CleanRoom, LearningMode
 from protocol.clock import Clock
 from protocol.events import Event
 from protocol.ids import IdMaker
@@ -86,6 +88,7 @@ class Parts:
     learning: Learning
     prewarming: Prewarming
     budgets: Budgets
+    proofs: Proofs
     watch: Watch | None
     offered: asyncio.Event
     """Set when work has been pushed that may become a pull request."""
@@ -113,6 +116,7 @@ class Parts:
             self.prewarming.run,
             self.pausing.run,
             self.budgets.run,
+            self.proofs.run,
             lambda: self.store.listen(self.mates.listen),
             *((self.watch.run,) if self.watch else ()),
         )
@@ -158,7 +162,10 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     endpoint_health = EndpointHealth(store, fleet, clock, chance)
     endpoint_health.on_refusal = speeds.refused
 
-    budgets = _budgets(store, start, settings, fleet, clock)
+    budgets, proofs = (
+        _budgets(store, start, settings, fleet, clock),
+        _proofs(store, fleet, window, clock, settings.clean_room, lambda: membership, start.hub_boot, metrics),
+    )
 
     def used(held: Held, usage: Usage) -> None:
         budgets.used(held, usage)
@@ -191,6 +198,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_checked=Teaching(store, outcomes, is_on=settings.learning is not LearningMode.OFF).checked,
         on_offered=offered.set,
         ladder=lambda: ladder_of(fleet, settings.chains, settings.escalation),
+        rooms=proofs.rooms,
     )
     hub, lease_s = start.hub_boot, settings.lease_s
     sweeper = Sweeper(
@@ -346,6 +354,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         learning=learning,
         prewarming=prewarming,
         budgets=budgets,
+        proofs=proofs,
         watch=watch,
         offered=offered,
     )
@@ -357,6 +366,23 @@ def _budgets(store: Backend, start: Start, settings: Settings, fleet: Fleet, clo
     budgets = Budgets(store, fleet, clock, charging)
     budgets.take(start.purses)
     return budgets
+
+
+def _proofs(
+    store: Backend,
+    fleet: Fleet,
+    window: Window,
+    clock: Clock,
+    default: CleanRoom,
+    membership: Callable[[], Membership],
+    hub: int,
+    metrics: Metrics,
+) -> Proofs:
+    proofs = Proofs(store, fleet, window, clock, default=default)
+    proofs.leads = lambda: membership().leader is not None
+    proofs.is_elsewhere = lambda agent: agent.hub in membership().urls and agent.hub != hub
+    proofs.on_ended = metrics.ended
+    return proofs
 
 
 def _teller(mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
@@ -374,6 +400,7 @@ def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[
         stored, attempts = await store.spec(held.task), await store.attempts(held.task)
         if stored is not None and attempts:
             carry = carry_of(attempts, await store.reviews(held.task))
-            dispatch.again(held, *stored, attempts[-1].placement, carry, spent_usd(attempts))
+            proof = proof_of(attempts)
+            dispatch.again(held, *stored, attempts[-1].placement, carry, spent_usd(attempts), proof)
 
     return resend

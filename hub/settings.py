@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
-from protocol.choice import SECONDS_PER_USD, Escalation, LearningMode
+from protocol.choice import SECONDS_PER_USD, CleanRoom, Escalation, LearningMode
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
 from protocol.limits import (
@@ -61,6 +61,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         wait_trivial_s, wait_standard_s, wait_complex_s: how long work may wait for the first strategy of its chain
             before the next one is used; 0: as long as anybody who is online offers the first one.
         escalation: how far tasks may climb whose checks keep failing: ``off``, ``effort``, ``model`` or ``tier``.
+        clean_room: whether checks have to pass on another machine, too: ``auto`` (where one can fetch what was pushed),
+            ``always`` or ``never``; what a task says itself goes before.
         learning: whether outcomes choose models: ``off``, ``shadow`` (kept and shown, deciding nothing) or ``on``.
         explore_share, explore_usd_a_day: how much of a class of tasks, and money a day, may try little known models.
         workspace_mb: free disk in MB without which a machine gets no work that needs a workspace; 0: any will do.
@@ -111,6 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     wait_standard_s: float = 0.0
     wait_complex_s: float = 0.0
     escalation: Escalation = Escalation.TIER
+    clean_room: CleanRoom = CleanRoom.AUTO
     learning: LearningMode = LearningMode.SHADOW
     explore_share: float = 0.05
     explore_usd_a_day: float = 1.0

@@ -26,7 +26,7 @@ from protocol.model import (
 )
 from protocol.progress import HoldView, ProgressView
 from protocol.pulls import PullView
-from protocol.reviews import ReviewView
+from protocol.reviews import ProofView, ReviewView
 
 PREFIX: Final = "/api/v1"
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -108,6 +108,8 @@ class TaskView(TaskSummary, kw_only=True):
     """What people have decided about its attempts."""
     pull: PullView | None = None
     """The pull request that offers its work, if its project has any."""
+    proof: ProofView | None = None
+    """What another machine says about its checks; ``None``: none was asked."""
 
 
 class TaskList(Struct, kw_only=True):

@@ -21,6 +21,14 @@ class Escalation(StrEnum):
     TIER = "tier"  # the models of the next tier
 
 
+class CleanRoom(StrEnum):
+    """Whether another machine has to run the checks on what was pushed before they count."""
+
+    AUTO = "auto"  # where work was pushed to a place that others reach, and another machine is there
+    ALWAYS = "always"  # it waits for another machine
+    NEVER = "never"
+
+
 class Effort(StrEnum):
     """How hard a model is to try; what that means is for each endpoint to say (``sidecar/llm``)."""
 

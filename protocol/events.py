@@ -81,6 +81,10 @@ class EventKind(StrEnum):
     PULL_CLOSED = "pull_closed"  # at the forge, without being merged
     PULL_FAILED = "pull_failed"  # the forge refuses it
     TASK_PRIORITISED = "task_prioritised"
+    TASK_PROVING = "task_proving"  # its checks passed where it was done; another machine has to prove it
+    TASK_PROVEN = "task_proven"
+    TASK_REFUTED = "task_refuted"  # its checks fail on another machine
+    TASK_UNPROVEN = "task_unproven"  # no other machine could tell: what its own machine found counts
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

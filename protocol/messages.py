@@ -140,6 +140,17 @@ class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
 
 
+class Proof(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Work to prove: what the ``attempt`` has pushed, as the ``commit`` on ``branch``.
+
+    Without a commit it changed nothing, and its checks are to pass on the branch that it began from.
+    """
+
+    attempt: AttemptId
+    branch: str = ""
+    commit: str = ""
+
+
 class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
     """Do this. ``spec`` is the task spec exactly as stored.
 
@@ -153,6 +164,8 @@ class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
     endpoint: EndpointReport | None = None
     carry: Carry | None = None
     """What an earlier attempt has left to go on from; an older sidecar begins anew."""
+    proof: Proof | None = None
+    """Do nothing but run the checks on this; only for sidecars with the executor :data:`protocol.reviews.PROOF`."""
 
 
 class Accept(Ordered, frozen=True, kw_only=True, tag="accept"):

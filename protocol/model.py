@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct, field
 
 from protocol.checks import Check
-from protocol.choice import Choice, Escalation, Rung
+from protocol.choice import Choice, CleanRoom, Escalation, Rung
 from protocol.endpoints import EndpointKind as EndpointKind  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import EndpointReport as EndpointReport  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import ModelReport as ModelReport  # noqa: PLC0414 - it was here first, and is passed on
@@ -170,6 +170,8 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """Files to keep when the work is done: paths in the workspace; ``*``, ``?`` and ``**`` stand for any names."""
     project: str = ""
     """The project it belongs to; when it is submitted it gets what it does not say itself from there."""
+    clean_room: CleanRoom | None = None
+    """Whether its checks have to pass on another machine too; left out: as the hub's settings say."""
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from protocol.checks import Check
-from protocol.choice import Escalation
+from protocol.choice import CleanRoom, Escalation
 from protocol.model import Priority, Tier
 from protocol.pulls import PullRules
 
@@ -42,6 +42,7 @@ class TaskDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     labels: dict[str, str] | None = None
     escalation: Escalation | None = None
     learning: bool | None = None
+    clean_room: CleanRoom | None = None
 
 
 class ProjectBody(Struct, kw_only=True, forbid_unknown_fields=True):

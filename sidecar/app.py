@@ -173,7 +173,7 @@ async def start(
         link = Link(
             settings.hubs,
             settings.read_token,
-            Identity(name, boot, socket.gethostname(), settings.slots, _version(), instance),
+            Identity(name, boot, settings.host or socket.gethostname(), settings.slots, _version(), instance),
             clock=clock,
             chance=random.random,
             pace=pace,

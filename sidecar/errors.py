@@ -5,6 +5,7 @@ Branches of ``WorkFailed`` in :mod:`protocol.errors`::
     WorkFailed
     ├── UploadFailed            a file could not be kept
     ├── CannotStart             a program could not be started at all
+    ├── CannotTell              this machine cannot prove work of another one
     ├── DiskQuota               it has taken more of the disk than an attempt may
     ├── DiskFull                the disk is nearly full, and it had taken most of it
     ├── EndpointDown
@@ -68,6 +69,16 @@ class CannotStart(WorkFailed):
     def __init__(self, program: str, why: str, failure: FailureClass) -> None:
         self.program, self.failure = program, failure
         super().__init__(f"cannot start {program!r}: {why}")
+
+
+class CannotTell(WorkFailed):
+    """Whether the checks of another machine's work pass cannot be found out here; says nothing about the work."""
+
+    code = "cannot_tell"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"whether its checks pass cannot be told here: {reason}")
 
 
 class SandboxFailed(WorkFailed):

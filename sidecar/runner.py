@@ -30,6 +30,7 @@ from protocol.messages import (
 )
 from protocol.model import AttemptId, TaskSpec
 from protocol.redaction import Redactor
+from protocol.reviews import PROOF
 from sidecar.core.attempt import Standing, step
 from sidecar.core.outcome import Ending
 from sidecar.held import Held, Key, decoded, key
@@ -195,7 +196,8 @@ class Runner:
         if name == NOOP and not spec.verification and not self.is_draining and attempt.sidecar == self._name:
             self._held[key(attempt)] = self._reporting.pass_noop(attempt)
             return
-        refusal = self._refusal(attempt, name) or self._learn_endpoint(message) or self.refuses(message)
+        refusal = self._refusal(attempt, name) or _nothing_to_prove(message, name) or self._learn_endpoint(message)
+        refusal = refusal or self.refuses(message)
         if refusal is not None:
             self._reject(attempt, *refusal)
             return
@@ -294,7 +296,7 @@ class Runner:
             return "late", "it was so long on its way that it may be another's by now"
         if self._in_work >= self._slots:
             return "no_slot", f"all {self._slots} slots are taken"
-        if executor not in self._workshop.executors:
+        if executor != PROOF and executor not in self._workshop.executors:
             return "unknown_executor", f"no executor {executor!r}; it has {', '.join(sorted(self._workshop.executors))}"
         return None
 
@@ -339,6 +341,7 @@ class Runner:
             on_step=lambda event: self._advance(held, event),
             log=held.live.write,
             carry=message.carry,
+            proof=message.proof,
             answering=lambda ask: setattr(held, "answering", ask),
             called=lambda turn, calls: self._tell_turn(held, turn, calls),
         )
@@ -392,3 +395,9 @@ class Runner:
         held.rounds = held.live = held.tail = None
         if self._in_work == 0:
             self._idle.set()
+
+
+def _nothing_to_prove(message: Assign, executor: str) -> tuple[str, str] | None:
+    if (executor == PROOF) is (message.proof is not None):
+        return None
+    return "nothing_to_prove", "it is to prove work, and does not say which, or the other way round"

@@ -14,6 +14,7 @@ from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
 from protocol.progress import FORGET, PAUSE, RECLAIMED
+from protocol.reviews import PROOF
 from sidecar.executors.acp import AcpExecutor
 from sidecar.gpus.owners import Owners
 from sidecar.link import Link
@@ -109,6 +110,7 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
     found |= {PAUSE, FORGET}
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git", PUSH} if shutil.which("git") else set()
+    found |= {f"executor:{PROOF}"} if "git" in found and sandbox.level is not Level.NONE else set()
     found |= {"gpu"} if has_gpu else set()
     if is_reclaimed(settings.folder):
         found = found - {"gpu"} | {RECLAIMED}

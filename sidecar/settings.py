@@ -60,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         token, token_file: who may join; the file wins nothing over the token, exactly one of them is needed.
         state_dir: journal, name, repositories and workspaces (mode 0700).
         name: what the agent is called; empty: the name kept in ``state_dir``, made up at the first start.
+        host: what this machine is called, the same for all sidecars on it; empty: its host name.
         slots: attempts at a time.
         capabilities: what tasks may need, beside what is found by itself.
         endpoints: LLM endpoints, each a table as in :class:`sidecar.llm.config.EndpointSettings`; an empty list: none;
@@ -94,6 +95,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     token_file: str = ""
     state_dir: str = ""
     name: str = ""
+    host: str = ""
     slots: int = 1
     capabilities: tuple[str, ...] = ()
     endpoints: tuple[EndpointSettings, ...] | None = None
@@ -269,10 +271,7 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     for hub in settings.hubs:
         yield from _hub_problem(hub)
     yield from _token_problem(settings)
-    if settings.name and not NAME.fullmatch(settings.name):
-        yield Problem(
-            "name", f"{settings.name[:70]!r} is no name: letters, digits and '._- ', at most 64, no sign first"
-        )
+    yield from _name_problems(settings)
     if not 1 <= settings.slots <= MAX_SLOTS:
         yield Problem("slots", f"{settings.slots}; from 1 to {MAX_SLOTS}")
     for number, capability in enumerate(settings.capabilities):
@@ -293,6 +292,12 @@ def _cache_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("salvage_days", f"{settings.salvage_days:g}; 0 or more days")
     if settings.cache_mb < 0:
         yield Problem("cache_mb", f"{settings.cache_mb}; 0 or more MiB")
+
+
+def _name_problems(settings: Settings) -> Iterator[Problem]:
+    for field, name in (("name", settings.name), ("host", settings.host)):
+        if name and not NAME.fullmatch(name):
+            yield Problem(field, f"{name[:70]!r} is no name: letters, digits and '._- ', at most 64, no sign first")
 
 
 def _hub_problem(hub: str) -> Iterator[Problem]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from protocol.messages import Carry
+from protocol.messages import Carry, Proof
 from protocol.model import AttemptId, EndpointReport, Routing, TaskSpec
 from sidecar.executors.base import Called, Executor
 from sidecar.parts import Answers, Parts
+from sidecar.proving import Proving
 from sidecar.rounds import Rounds
 
 
@@ -32,8 +33,11 @@ class Shop:
         answering: Answers = lambda _ask: None,
         called: Called = lambda _turn, _calls: None,
         carry: Carry | None = None,
-    ) -> Rounds:
+        proof: Proof | None = None,
+    ) -> Rounds | Proving:
         """The work of an attempt, not begun yet; see :class:`sidecar.workshop.Workshop`."""
+        if proof is not None:
+            return Proving(self._parts, attempt, spec, proof, on_step=on_step, log=log)
         chosen = self.executors[executor]
         rounds = Rounds(self._parts, attempt, spec, routing, executor=chosen, on_step=on_step, log=log, carry=carry)
         rounds.answering, rounds.called = answering, called

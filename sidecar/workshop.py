@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from protocol.messages import Carry
+from protocol.messages import Carry, Proof
 from protocol.model import AttemptId, EndpointReport, Routing, TaskResult, TaskSpec
 from sidecar.core.outcome import Ending
 from sidecar.executors.base import Called, Pauses
@@ -55,6 +55,7 @@ class Workshop(Protocol):
         answering: Answers = ...,
         called: Called = ...,
         carry: Carry | None = None,
+        proof: Proof | None = None,
     ) -> Work:
         """The work of an attempt, not begun yet.
 
@@ -66,6 +67,7 @@ class Workshop(Protocol):
             answering: is given a way to ask how a model's answer comes along, ``None`` when none is on its way.
             called: hears which tools a model has called in a turn.
             carry: what an attempt of the same task has left to go on from.
+            proof: what to run the checks on instead of doing anything.
         """
         ...
 

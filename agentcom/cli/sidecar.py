@@ -17,6 +17,7 @@ from protocol.errors import BadInput, Problem
 @click.option("--token-file", metavar="FILE", help="File that holds a token of role agent.")
 @click.option("--state-dir", metavar="DIR", help="Journal, name, repositories and workspaces.")
 @click.option("--name", metavar="NAME", help="What the agent is called; made up at the first start if left out.")
+@click.option("--host", metavar="NAME", help="What this machine is called; its host name if left out.")
 @click.option("--slots", metavar="K", help="Attempts at a time.")
 @click.option("--capability", "capabilities", multiple=True, metavar="C", help="What tasks may need, repeatable.")
 @click.option("--sandbox", metavar="LEVEL", help="How work is confined: auto, or unsafe for not at all.")

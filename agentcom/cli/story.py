@@ -18,7 +18,7 @@ from protocol.model import (
     Usage,
 )
 from protocol.progress import HoldKind
-from protocol.reviews import ReviewView
+from protocol.reviews import ProofView, ReviewView
 
 _TAIL_LINES = 20
 _FINDING_LINES = 12
@@ -28,6 +28,14 @@ def is_good(task: TaskView) -> bool:
     """Whether the task was completed and nothing of it failed verification, or a person has approved of it."""
     is_approved = any(review.verdict == "approved" for review in task.reviews)
     return task.state is TaskState.COMPLETED and (task.verified is not False or is_approved)
+
+
+def _proof(proof: ProofView | None) -> str:
+    """What another machine says about the checks; empty: none was asked."""
+    if proof is None:
+        return ""
+    told = f"{proof.state}: done on {proof.host}"
+    return f"{told}, checked on {proof.by_host} by {proof.by_agent}" if proof.by_host else told
 
 
 def tell(task: TaskView, *, show_output: bool = True) -> None:
@@ -40,6 +48,7 @@ def tell(task: TaskView, *, show_output: bool = True) -> None:
         "result": output.verdict(task.verified) if task.state in FINAL_STATES and task.result else "",
         "reason": task.reason,
         "checks": f"{len(task.spec.verification)}, sha256 {task.checks[:12]}" if task.checks else "",
+        "proof": _proof(task.proof),
         "reviewed": "; ".join(map(_review, task.reviews)),
         "error": task.result.error if task.result and task.result.error != task.reason else "",
         "agent": _who(task),

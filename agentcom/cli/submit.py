@@ -34,6 +34,7 @@ _NAMED = 3
 @click.option("--tier", metavar="T", help="How hard it is: trivial, standard or complex.")
 @click.option("--model", metavar="M", help="Model to use.")
 @click.option("--escalation", metavar="E", help="How far it may climb: off, effort, model or tier.")
+@click.option("--clean-room", metavar="C", help="Whether another machine proves it: auto, always or never.")
 @click.option("--priority", metavar="P", help="urgent, high, normal or low.")
 @click.option("--title", metavar="T", help="What to call it.")
 @click.option("--needs", multiple=True, metavar="CAP", help="Capability that the agent must have, repeatable.")

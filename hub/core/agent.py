@@ -90,6 +90,8 @@ class Held(Struct, gc=False):
     """The claim is in the store; until then the assignment has not left."""
     is_charged: bool = True
     """It may have reserved something of a budget."""
+    is_proof: bool = False
+    """It only runs the checks, on what another attempt has done."""
     log_bytes: int = 0
     """Output taken in from it by this hub; counted here, whatever its sidecar says."""
     log_missing_bytes: int = 0

@@ -36,7 +36,25 @@ def waiting(
         known: who can do it, if that was found out already.
         blocks: how its prompt begins.
     """
-    found = known or match(fleet, requirements)
+    if requirements.proof is not None:
+        return _for_proof(fleet, requirements, known or match(fleet, requirements))
+    return _waiting(fleet, requirements, board, demand, known or match(fleet, requirements), blocks)
+
+
+def _for_proof(
+    fleet: Fleet, requirements: Requirements, found: Match
+) -> tuple[str, tuple[str, ...], tuple[HostExplanation, ...]]:
+    """The same for work that is done, and that another machine has to prove."""
+    summary, unblock, agents = _waiting(fleet, requirements, None, OTHER_DEMAND, found, ())
+    host = requirements.proof.host if requirements.proof else ""
+    if not found.ways:
+        unblock = (f"start a sidecar on a machine other than {host}: {SIDECAR}", *unblock)
+    return f"its checks passed on {host}, and another machine has to prove it: {summary}", unblock, agents
+
+
+def _waiting(
+    fleet: Fleet, requirements: Requirements, board: Board | None, demand: Demand, found: Match, blocks: Blocks
+) -> tuple[str, tuple[str, ...], tuple[HostExplanation, ...]]:
     weighed = _weighed(found.ways, board, demand, blocks) if board and requirements.needs_model else {}
     agents = tuple(
         _agent(fleet, agent, requirements, found, weighed.get(name)) for name, agent in sorted(fleet.agents.items())

@@ -45,6 +45,8 @@ def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
         reasons.append("is blocked")
     if agent.cramped and requirements.executor != "noop":
         reasons.append(agent.cramped)
+    if requirements.proof is not None and agent.host == requirements.proof.host:
+        reasons.append("is on the machine that did the work, and another one has to prove it")
     wanted = {f"executor:{requirements.executor}", *requirements.needs}
     reasons.extend(f"lacks {name!r}" for name in sorted(wanted - agent.capabilities))
     if NO_SANDBOX in agent.capabilities and f"executor:{requirements.executor}" not in agent.capabilities:

@@ -23,6 +23,7 @@ from protocol.limits import ALONE_FROM_DEATHS
 from protocol.loads import LoadPlan
 from protocol.model import Budget, Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
 from protocol.prices import Price
+from protocol.reviews import PROOF as PROOF  # noqa: PLC0414 - requirements name it, and so do who asks for them
 
 DEFAULT_CHAINS: Final[dict[Tier, tuple[Strategy, ...]]] = {
     Tier.TRIVIAL: (Strategy.LOCAL_LLM, Strategy.CLOUD_LLM),
@@ -54,6 +55,18 @@ _placements: Final = msgspec.msgpack.Encoder()
 Cap = tuple[int | None, int | None, int]
 
 
+class ProofOf(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whose work is to be proven: that of ``agent`` on ``host``, of the class ``work`` to which the task belongs.
+
+    ``must``: the task insists on another machine.
+    """
+
+    agent: str
+    host: str
+    work: str
+    must: bool = False
+
+
 class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an agent must offer to do a task, and in which order of preference."""
 
@@ -83,6 +96,8 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The project whose budget its attempts draw on."""
     cap: Cap | None = None
     """What an attempt may use: tokens, millionths of a dollar, milliseconds; ``None``: as one that says nothing."""
+    proof: ProofOf | None = None
+    """Its work is done, and another machine has to prove it (``hub/core/proving.py``)."""
 
     @property
     def needs_model(self) -> bool:
@@ -102,12 +117,13 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def kind(self) -> str:
         """Under which name such tasks teach: the text without what is of one submitter, repository or task."""
-        return msgspec.structs.replace(self.place, repo="", avoid=(), returned=False, patience_s=0.0).text
+        return msgspec.structs.replace(self.place, repo="", avoid=(), returned=False, patience_s=0.0, proof=None).text
 
     @property
     def place(self) -> "Requirements":
         """What decides who could do such tasks."""
-        return msgspec.structs.replace(self, by="", alone=False, project="", cap=None)
+        proof = self.proof and msgspec.structs.replace(self.proof, agent="", work="", must=False)
+        return msgspec.structs.replace(self, by="", alone=False, project="", cap=None, proof=proof)
 
     @property
     def fallback(self) -> "Requirements | None":
@@ -201,6 +217,17 @@ def requirements_of(text: str) -> Requirements:
     return msgspec.json.decode(text, type=Requirements)
 
 
+def is_proof(text: str) -> bool:
+    """Whether tasks of this class wait for a proof; asked of every attempt that ends, so nothing is parsed."""
+    return '"proof":' in text  # a name in the JSON: within its strings the quotes are escaped
+
+
+def class_of_work(text: str) -> str:
+    """The class to which a task belongs that waits for a proof; of others their own."""
+    proof = requirements_of(text).proof if is_proof(text) else None
+    return text if proof is None else proof.work
+
+
 def class_after(text: str, deaths: int, avoid: str = "") -> str:
     """The class of a task of class ``text`` after so many deaths of its agents, and a failure at ``avoid``."""
     was, alone = requirements_of(text), deaths >= ALONE_FROM_DEATHS
@@ -212,7 +239,7 @@ def class_after(text: str, deaths: int, avoid: str = "") -> str:
 
 def class_afresh(text: str) -> str:
     """The class of a task of class ``text`` that a person lets begin again: nothing that happened counts."""
-    return msgspec.structs.replace(requirements_of(text), alone=False, avoid=()).text
+    return msgspec.structs.replace(requirements_of(class_of_work(text)), alone=False, avoid=()).text
 
 
 def route(
@@ -267,7 +294,7 @@ def _cap(budget: Budget) -> Cap | None:
 
 def class_returned(text: str) -> str:
     """The class of a task of class ``text`` that a person has sent back."""
-    return msgspec.structs.replace(requirements_of(text), returned=True, avoid=()).text
+    return msgspec.structs.replace(requirements_of(class_of_work(text)), returned=True, avoid=()).text
 
 
 def class_on(text: str, rung: Rung, strategy: Strategy) -> str:

@@ -21,6 +21,7 @@ TASK_EDGES: Final[dict[tuple[TaskState, str], TaskState]] = {
     (QUEUED, "give_up"): DEAD,
     (QUEUED, "cancel"): CANCELLED,
     (QUEUED, "pause"): WAITING,
+    (QUEUED, "unproven"): COMPLETED,
     (ASSIGNED, "accept"): RUNNING,
     (ASSIGNED, "complete"): COMPLETED,
     (ASSIGNED, "fail"): FAILED,

@@ -35,7 +35,7 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.loads import LoadPlan
-from protocol.messages import Assign, Carry
+from protocol.messages import Assign, Carry, Proof
 from protocol.model import AttemptId, Routing, Strategy, TaskState
 from protocol.prices import Price
 
@@ -108,6 +108,7 @@ class Dispatch:
         now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
         held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.kind)
         held.repo, held.is_charged = chosen.queue.requirements.repo, charge is not None
+        held.is_proof = chosen.queue.requirements.proof is not None
         if chosen.weighed is not None:
             server, report, _ = find(self._fleet, agent, way.endpoint)
             take_turn(held, chosen.weighed, server, now, self._fleet.prefixes)
@@ -220,11 +221,12 @@ class Dispatch:
         placement: bytes,
         carry: Carry | None = None,
         spent_usd: float = 0.0,
+        proof: Proof | None = None,
     ) -> None:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
         placed = decode_placement(placement)
         is_wanted = placed.rung or (carry is not None and any(found.type == REVIEW for found in carry.findings))
-        self._assign(held, spec, tier, placed, carry if is_wanted else None, spent_usd)
+        self._assign(held, spec, tier, placed, carry if is_wanted else None, spent_usd, proof)
 
     def _claimed(self, held: Held, placement: Placement, first: Strategy, outcome: Outcome) -> None:
         if not isinstance(outcome, Claimed):
@@ -243,7 +245,7 @@ class Dispatch:
         held.lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
         held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
         held.max_retries, held.is_committed = outcome.max_retries, True
-        self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry, outcome.spent_usd)
+        self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry, outcome.spent_usd, outcome.proof)
         self._tell(held, placement, first)
 
     def _refused(self, held: Held, outcome: Unwilling | Buried | Unfunded | Spent) -> None:
@@ -279,6 +281,7 @@ class Dispatch:
         placement: Placement,
         carry: Carry | None,
         spent_usd: float = 0.0,
+        proof: Proof | None = None,
     ) -> None:
         by_hand = placement.endpoint and next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None)
         if spent_usd or placement.allowance is not None:
@@ -292,6 +295,7 @@ class Dispatch:
             lease_s=self._lease_s,
             endpoint=by_hand or None,
             carry=carry,
+            proof=proof,
         )
         self._agents.send(held.agent, held.boot, assign)
 

@@ -13,6 +13,7 @@ import structlog
 from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
 from hub.core.prefixes import blocks_of
+from hub.core.proving import room_problems
 from hub.core.routing import DEFAULT_CHAINS, Requirements, route
 from hub.core.window import Window
 from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Prioritise, Ready, Retry
@@ -22,8 +23,9 @@ from hub.store.store import Store
 from protocol import codec
 from protocol.api import Submitted
 from protocol.checks import digest_of
+from protocol.choice import CleanRoom
 from protocol.clock import Clock
-from protocol.errors import AgentComError
+from protocol.errors import AgentComError, BadInput, Problem
 from protocol.ids import IdMaker
 from protocol.model import PRIORITY_ORDER, Priority, Strategy, TaskSpec, TaskState, Tier, TierDecision
 
@@ -69,11 +71,12 @@ class Intake:
             by: id of the caller's token.
         Raises:
             IdempotencyConflict: the key was used with another body.
-            BadInput: a dependency does not exist or will never complete.
+            BadInput: a dependency does not exist or will never complete, or work could never be proven as it has to be.
             Overloaded, Throttled, StorageFull: not now; ``retry_after_s`` says when.
         """
         if len(specs) > 1:
             self.check(len(specs), by)
+        _check_rooms(specs)
         now_ms = self._clock.now_ms()
         routed = [route(spec, self._chains, by, self._patience) for spec in specs]
         tasks = tuple(self._new(spec, *way, now_ms) for spec, way in zip(specs, routed, strict=True))
@@ -199,3 +202,14 @@ def _earliest(task: NewTask) -> int | None:
         if at_ms is not None and (found is None or at_ms < found):
             found = at_ms
     return found
+
+
+def _check_rooms(specs: Sequence[TaskSpec]) -> None:
+    problems = [
+        Problem(f"tasks[{number}].{problem.path}" if len(specs) > 1 else problem.path, problem.problem)
+        for number, spec in enumerate(specs)
+        if spec.clean_room is CleanRoom.ALWAYS
+        for problem in room_problems(spec)
+    ]
+    if problems:
+        raise BadInput(problems, "task")

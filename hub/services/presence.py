@@ -114,6 +114,7 @@ class Presence:
                 kind=requirements.kind,
                 repo=requirements.repo,
                 is_committed=True,
+                is_proof=requirements.proof is not None,
             )
             if placement is not None:
                 held.model, held.server = placement.model, self._fleet.server_called(agent, placement.endpoint)

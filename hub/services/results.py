@@ -16,6 +16,7 @@ from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
 from hub.core.policy import Next, after_failure, avoided, awaits_person
+from hub.core.proving import DELAY_S, Rooms
 from hub.core.window import Window
 from hub.store.budget_changes import Settle
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
@@ -68,6 +69,7 @@ class Results:
         on_checked: Callable[[Held, Finish], None] = lambda _held, _change: None,
         on_offered: Callable[[], None] = lambda: None,
         ladder: Callable[[], Ladder] | None = None,
+        rooms: Callable[[], Rooms] | None = None,
     ) -> None:
         self._store, self._fleet, self._window = store, fleet, window
         self._clock, self._random, self._hub = clock, random, hub
@@ -79,7 +81,7 @@ class Results:
             messages.Log: self._log,
             messages.Reject: self._reject,
         }
-        self._on_checked, self._on_offered, self._ladder = on_checked, on_offered, ladder
+        self._on_checked, self._on_offered, self._ladder, self._rooms = on_checked, on_offered, ladder, rooms
 
     def take(self, agent: str, message: messages.Ordered, answer: Answer, *, accepts: bool = False) -> None:
         """Act on a message of ``agent``; ``answer`` is called exactly once, after the commit.
@@ -296,6 +298,10 @@ class Results:
         now_ms = self._clock.now_ms()
         asks = failure is None and report is not None and report.result.verified is False
         after = self._next(held, failure, is_counted=is_counted, asks=asks)
+        if (
+            held.is_proof and is_counted and failure not in {None, FailureClass.VERIFY}
+        ):  # what it costs is decided with the rows in view
+            after = Next(after.state, after.event, DELAY_S, held.retries, held.infra_failures)
         delay_s = max(least_s, after.delay_s and after.delay_s * (0.5 + self._random.random() / 2))
         ready_ms = now_ms + int(delay_s * 1000) if delay_s else None
         self._fleet.release(attempt.task, attempt.epoch)  # the slot is free for the plan that joins this batch
@@ -326,6 +332,7 @@ class Results:
             hub=self._hub,
             offers=result is not None and result.pushed and bool(result.branch),
             ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,
+            rooms=self._rooms() if failure is None and result is not None and result.verified and self._rooms else None,
         )
         self._store.post(change, partial(self._ended, held, change, answer))
 

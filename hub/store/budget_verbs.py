@@ -23,7 +23,8 @@ from hub.store import changes as c
 from hub.store import records
 from hub.store.batches import Statements, Write
 from hub.store.budget_changes import PutBudget, RemoveBudget, Settle, Spent, Unfunded
-from hub.store.climbing import Climbing, spent_usd
+from hub.store.climbing import spent_usd
+from hub.store.proving import Proving
 from protocol import codec
 from protocol.errors import NotFound, StaleTask
 from protocol.events import EventKind
@@ -33,7 +34,7 @@ KEPT_DAYS: Final = 31
 """How long purses stay after their day."""
 
 
-class Budgeting(Climbing):
+class Budgeting(Proving):
     """All verbs; those that begin and end attempts keep the purses."""
 
     def __init__(self, statements: Statements) -> None:

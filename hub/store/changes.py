@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hub.core.budgets import Charge
 from hub.core.ladder import Ladder, Step
+from hub.core.proving import Rooms
 from hub.core.window import Place
 from hub.store.budget_changes import PutBudget, RemoveBudget, Settle
 from hub.store.endpoint_changes import ForgetHealth, PutEndpoint, PutHealth, RemoveEndpoint
@@ -40,7 +41,7 @@ from hub.store.review_changes import Review
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
 from protocol.events import Event
-from protocol.messages import Carry
+from protocol.messages import Carry, Proof
 from protocol.model import AttemptState, FailureClass, TaskState
 
 
@@ -121,6 +122,8 @@ class Claimed(Struct, frozen=True, kw_only=True):
     infra_failures: int
     max_retries: int
     carry: Carry | None = None
+    proof: Proof | None = None
+    """The work that is to be proven."""
     spent_usd: float = 0.0
     """What earlier attempts have used of the task's own money."""
 
@@ -219,6 +222,10 @@ class Finish(Change, frozen=True, kw_only=True):
     is_refused: bool = False  # its result counts for nothing
     accepts: bool = False
     offers: bool = False  # its work was pushed: if it passes, it may become a pull request
+    rooms: Rooms | None = None
+    """Who could prove its work elsewhere; for work that has passed its checks (``proving.py``)."""
+    queue: str = ""  # the class in which the task queues from now on, if that is another one
+    is_proof: bool = False  # what it tells is about the work of another attempt
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -239,6 +246,16 @@ class Finished(Struct, frozen=True, kw_only=True):
     next: TaskState | None = None
     step: Step | None = None
     refused: bool = False
+
+
+class SkipProof(Change, frozen=True, kw_only=True):
+    """No other machine can prove the work of this task: what its own machine has found counts.
+
+    Outcome: :class:`Finished`, or StaleTask (it does not wait for a proof, or insists on one).
+    """
+
+    task: str
+    reason: str
 
 
 class Cancel(Change, frozen=True, kw_only=True):
@@ -340,6 +357,7 @@ AnyChange = (
     | Accept
     | Advance
     | Finish
+    | SkipProof
     | Cancel
     | Retry
     | Prioritise

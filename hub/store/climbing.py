@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from hub.core.ladder import Climber, Ladder, Step, climb
 from hub.core.policy import after_failure
-from hub.core.routing import Placement, class_on, decode_placement, requirements_of
+from hub.core.routing import PROOF, Placement, class_on, decode_placement, requirements_of
 from hub.store import changes as c
 from hub.store import records
 from hub.store.drafts import Draft
@@ -36,8 +36,7 @@ class Climbing(Verbs):
     """All verbs; those that end and begin attempts know of the ladder."""
 
     async def _finish(self, change: c.Finish) -> c.Finished:
-        is_named = change.checks or (change.names_checks and change.verified)
-        if is_named and (refused := await self._about_other_checks(change)) is not None:
+        if (refused := await self._about_other_checks(change)) is not None:
             return replace(await super()._finish(refused), next=refused.next, refused=True)
         if change.ladder is not None:
             await self._write()
@@ -52,6 +51,8 @@ class Climbing(Verbs):
 
     async def _about_other_checks(self, change: c.Finish) -> c.Finish | None:
         """The change without its result, if that is about other checks than those that are frozen with the task."""
+        if not (change.checks or (change.names_checks and change.verified)):
+            return None
         draft = await self._held(change)
         await self._write()
         row = await self._row("frozen_checks", change.task)
@@ -120,13 +121,27 @@ def _ran(checks: str) -> str:
     return f"ran other checks ({checks[:12]}) than" if checks else "does not say whether the checks that it ran are"
 
 
+def is_proof_attempt(attempt: AttemptRow) -> bool:
+    """Whether an attempt only ran the checks, on what another one had done (``proving.py``)."""
+    return decode_placement(attempt.placement).executor == PROOF
+
+
+def proofs_of(attempts: Sequence[AttemptRow]) -> int:
+    """How many of the last attempts were at a proof, of the work of the one before them."""
+    number = 0
+    while number < len(attempts) and is_proof_attempt(attempts[-1 - number]):
+        number += 1
+    return number
+
+
 def _tried(attempts: Sequence[AttemptRow], epoch: int) -> list[Placement]:
-    """How the attempts were placed that did not pass their checks, the one that ends now last."""
-    return [
+    """How the attempts were placed whose work did not pass its checks, the one that ends now last."""
+    placements = [
         decode_placement(attempt.placement)
         for attempt in attempts
         if attempt.epoch == epoch or attempt.failure is FailureClass.VERIFY
     ]
+    return [placement for placement in placements if placement.executor != PROOF]
 
 
 def _usage(attempts: Sequence[AttemptRow]) -> Usage:
@@ -146,12 +161,19 @@ def spent_usd(attempts: Sequence[AttemptRow]) -> float:
 def carry_of(attempts: Sequence[AttemptRow], reviews: Sequence[ReviewRow] = ()) -> Carry | None:
     """What the last attempt that did not pass its checks has left; ``None``: there is no such attempt.
 
-    What a person has said who has sent it back is the last of its findings.
+    What a person has said who has sent it back is the last of its findings. Where its checks passed and another machine
+    found that they do not, the findings are those of that machine.
     """
-    left = next((a for a in reversed(attempts) if a.failure is FailureClass.VERIFY and a.result is not None), None)
-    if left is None or left.result is None:
+    failed = [n for n, a in enumerate(attempts) if a.failure is FailureClass.VERIFY and a.result is not None]
+    if not failed:
+        return None
+    at = failed[-1]
+    proofs = proofs_of(attempts[: at + 1])
+    left, judged = attempts[at - proofs], attempts[at].result
+    if left.result is None or judged is None:
         return None
     result: TaskResult = codec.decode_result(left.result)
+    report = tuple(map(_found_elsewhere, codec.decode_result(judged).report)) if proofs else result.report
     said = [
         Finding(name=REVIEW, type=REVIEW, passed=False, detail=review.reason[:SHOWN_CHARS])
         for review in reviews
@@ -162,13 +184,20 @@ def carry_of(attempts: Sequence[AttemptRow], reviews: Sequence[ReviewRow] = ()) 
         model=decode_placement(left.placement).model,
         iterations=len(result.iterations),
         execution_ok=result.execution_ok,
-        findings=(*map(_short, result.report), *said),
+        findings=(*map(_short, report), *said),
         summary=result.iterations[-1].summary[-SHOWN_CHARS:] if result.iterations else "",
         output=result.output[-MAX_FINDING_BYTES:],
         branch=result.branch,
         commit=result.commit,
         usage=_usage(attempts),
     )
+
+
+def _found_elsewhere(finding: Finding) -> Finding:
+    if finding.passed:
+        return finding
+    where = "on another machine, where only what was committed is there"
+    return replace(finding, detail=f"{where}: {finding.detail or 'failed'}")
 
 
 def _short(finding: Finding) -> Finding:

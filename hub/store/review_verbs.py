@@ -3,7 +3,9 @@
 from typing import Final
 
 from hub.core import routing
+from hub.core.routing import PROOF, decode_placement
 from hub.core.task import TASK_EDGES
+from hub.store import records
 from hub.store.batches import Statements
 from hub.store.changes import Finished, Ready
 from hub.store.ending import Endings
@@ -57,8 +59,9 @@ class ReviewVerbs(Endings):
         return Finished(next=now, ready=await self._settle(change.task, now, change.at_ms))
 
     async def _judge(self, change: Review, reason: str, *, is_approved: bool) -> None:
-        """Write the decision to the attempt that waited: the last one, whatever a restore has made of the epoch."""
-        epoch = (await self._rows("attempts", change.task))[-1][1]
+        """Write the decision to the attempt that did the work: the last such one, whatever a restore made of epochs."""
+        rows = [records.attempt(row) for row in await self._rows("attempts", change.task)]
+        epoch = next(row.epoch for row in reversed(rows) if decode_placement(row.placement).executor != PROOF)
         state, failure = (AttemptState.PASSED, None) if is_approved else (AttemptState.FAILED, FailureClass.VERIFY)
         values = (state.value, is_approved, failure and failure.value, reason)
         await self._run("review_attempt", change.task, epoch, *values)

@@ -1,9 +1,11 @@
 """Rows of the store as the views that people see."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from hub.core.routing import decode_placement, routing_of
+from hub.core.routing import PROOF, decode_placement, is_proof, routing_of
+from hub.core.task import HELD_STATES
 from hub.store.changes import NewTask
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
@@ -12,9 +14,9 @@ from protocol import codec
 from protocol.api import ArtifactView, AttemptView, EventView, LogPiece, TaskSummary, TaskView
 from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
-from protocol.model import Priority, TaskSpec, TaskState, TierDecision, Usage
+from protocol.model import FINAL_STATES, FailureClass, Priority, TaskSpec, TaskState, TierDecision, Usage
 from protocol.pulls import PullView
-from protocol.reviews import ReviewView
+from protocol.reviews import ProofView, ReviewView
 
 _PRIORITIES = tuple(str(priority) for priority in Priority)
 
@@ -99,7 +101,9 @@ def attempt(row: AttemptRow, tier: TierDecision) -> AttemptView:
 def task(row: TaskRow, spec: TaskSpec, tier: TierDecision, attempts: list[AttemptRow]) -> TaskView:
     """A task, whole: its result is that of the accepted attempt, its iterations those of the last one that has any."""
     views = tuple(attempt(a, tier) for a in attempts)
+    works = [view for view in views if not _is_proof(view)]
     results = [view.result for view in views if view.result is not None]
+    worked = [view.result for view in works if view.result is not None]
     usage = Usage()
     for result in results:
         usage = usage.plus(result.usage)
@@ -107,14 +111,47 @@ def task(row: TaskRow, spec: TaskSpec, tier: TierDecision, attempts: list[Attemp
     return TaskView(
         **{name: getattr(short, name) for name in TaskSummary.__struct_fields__},
         spec=spec,
-        routing=views[-1].routing if views and views[-1].routing else routing_of(tier, None),
+        routing=works[-1].routing if works and works[-1].routing else routing_of(tier, None),
         attempts=views,
-        iterations=results[-1].iterations if results else (),
+        iterations=worked[-1].iterations if worked else (),
         result=next((view.result for view in views if view.accepted), None),
         usage=usage,
         retries_left=max(0, row.max_retries - row.retries),
         ready_at=at(row.ready_ms),
+        proof=proof(row, views),
     )
+
+
+def _is_proof(view: AttemptView) -> bool:
+    return view.routing is not None and view.routing.executor == PROOF
+
+
+def proof(row: TaskRow, attempts: Sequence[AttemptView]) -> ProofView | None:
+    """What another machine says about the checks of a task, by its attempts, oldest first."""
+    works = [view for view in attempts if not _is_proof(view)]
+    proofs = [view for view in attempts if _is_proof(view) and view.epoch > (works[-1].epoch if works else 0)]
+    if not works or not (proofs or is_proof(row.class_text)):
+        return None
+    work, last = works[-1], proofs[-1] if proofs else None
+    is_open = is_proof(row.class_text) and row.state not in FINAL_STATES
+    return ProofView(
+        state=_proof_state(row, last) if not is_open else "running" if row.state in HELD_STATES else "waits",
+        epoch=work.epoch,
+        agent=work.agent,
+        host=work.host,
+        by_epoch=last.epoch if last else 0,
+        by_agent=last.agent if last else "",
+        by_host=last.host if last else "",
+        reason=row.reason if is_open else work.reason,
+        report=last.result.report if last and last.result else (),
+    )
+
+
+def _proof_state(row: TaskRow, last: AttemptView | None) -> str:
+    if last is not None and last.failure is FailureClass.VERIFY:
+        return "refuted"
+    is_proven = last is not None and last.failure is None and last.result is not None and last.result.verified
+    return "proven" if is_proven and row.state is TaskState.COMPLETED else "untold"
 
 
 def event(row: Event) -> EventView:

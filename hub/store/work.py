@@ -228,7 +228,7 @@ class Work(Endings):
             draft.class_text = await self._class_after(change, draft)
         agent, was_started = draft.agent, draft.started_ms is not None
         self._moved.pop(change.task, None)
-        is_accepted = is_final and change.result is not None and not change.is_refused
+        is_accepted = is_final and change.result is not None and not (change.is_refused or change.is_proof)
         self._ended.append(_end_of_attempt(change, draft, is_accepted=is_accepted))
         if change.offers and change.attempt is AttemptState.PASSED:
             self._new_pulls[change.task] = (change.task, change.epoch, change.at_ms)
@@ -256,6 +256,8 @@ class Work(Endings):
 
     async def _class_after(self, change: c.Finish, draft: Draft) -> str:
         """Where the task queues from now on: alone, if too many of its agents have died."""
+        if change.queue and not change.is_refused:
+            return change.queue
         deaths = 0 if change.orderly else len(await self._deaths(change.task))
         return routing.class_after(draft.class_text, deaths, change.avoid)
 

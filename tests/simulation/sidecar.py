@@ -19,7 +19,7 @@ from msgspec import json
 
 from protocol.errors import AgentComError, WorkFailed
 from protocol.machine import HostReading
-from protocol.messages import Carry
+from protocol.messages import Carry, Proof
 from protocol.model import AttemptId, EndpointReport, FailureClass, Finding, Iteration, Routing, TaskResult, TaskSpec
 from sidecar.app import Running
 from sidecar.core.outcome import Ending
@@ -158,9 +158,10 @@ class Workshop:
         carry: Carry | None = None,
         answering: Answers = lambda _ask: None,
         called: Called = lambda _turn, _calls: None,
+        proof: Proof | None = None,
     ) -> Work:
         """The work of an attempt, not begun yet."""
-        del routing, executor, carry, answering, called
+        del routing, executor, carry, answering, called, proof
         work = self.running[attempt] = Work(self, attempt, spec, on_step, log)
         return work
 

@@ -45,6 +45,7 @@ EVERYTHING: dict[str, Any] = {
     "artifacts": ["dist/*.whl", "logs/**"],
     "project": "site",
     "escalation": "model",
+    "clean_room": "always",
     "learning": False,
 }
 

@@ -25,6 +25,7 @@ NONE: dict[str, Any] = {
                 "branch",
                 "tier",
                 "escalation",
+                "clean_room",
                 "model",
                 "priority",
                 "title",

@@ -16,6 +16,7 @@ queued    fail     failed
 queued    give_up  dead
 queued    cancel   cancelled
 queued    pause    waiting
+queued    unproven completed
 assigned  accept   running
 assigned  complete completed
 assigned  fail     failed
