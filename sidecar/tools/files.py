@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from protocol.errors import BadInput, Problem
 from protocol.tree import MAX_READ_BYTES, Tree, names_of
+from sidecar.core.editing import Edited, NoPlace, edited
 from sidecar.sandbox.cell import Cell
 from sidecar.tools.base import Tool
 
@@ -19,6 +20,9 @@ MAX_HITS: Final = 200
 MAX_HIT_CHARS: Final = 300
 MAX_WRITE_BYTES: Final = 1 << 20
 DEFAULT_LINES: Final = 400
+AROUND: Final = 2
+MAX_SHOWN: Final = 24
+"""Lines of an edit that are shown, and how many of them before and behind what is new."""
 SEARCH_TIMEOUT_S: Final = 20.0
 _SEARCH_OUTPUT_BYTES: Final = 1 << 20
 
@@ -49,8 +53,10 @@ class EditArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Arguments of ``edit``."""
 
     path: Annotated[str, Meta(description="file in the workspace")]
-    old: Annotated[str, Meta(description="text to replace, exactly as in the file; must occur once")]
+    old: Annotated[str, Meta(description="text to replace, as in the file; must occur once; empty: whole lines")] = ""
     new: Annotated[str, Meta(description="text to put in its place")]
+    first_line: Annotated[int, Meta(description="first line to look in, or to replace; 0: anywhere")] = 0
+    last_line: Annotated[int, Meta(description="last line to look in, or to replace")] = 0
 
 
 class WriteArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +73,7 @@ def file_tools(cell: Cell) -> tuple[Tool[Any], ...]:
         Tool("list", "List a directory of the workspace.", ListArguments, files.list),
         Tool("read", "Show a file, or some of its lines.", ReadArguments, files.read),
         Tool("search", "Find lines in the workspace's files.", SearchArguments, files.search),
-        Tool("edit", "Replace a text that occurs exactly once in a file.", EditArguments, files.edit),
+        Tool("edit", "Replace a text that occurs once in a file, or whole lines.", EditArguments, files.edit),
         Tool("write", "Create a file or replace all of it.", WriteArguments, files.write),
     )
 
@@ -122,20 +128,14 @@ class _Files:
         return "\n".join(hits[:MAX_HITS] + more)
 
     async def edit(self, arguments: EditArguments) -> str:
-        text = await self._text(arguments.path)
-        count = text.count(arguments.old) if arguments.old else 0
-        if count != 1:
-            problem = (
-                "is empty; use write to replace a whole file"
-                if not arguments.old
-                else "does not occur in the file; read it and copy the text exactly, spaces and line ends included"
-                if count == 0
-                else f"occurs {count} times; take in more of the lines around it"
-            )
-            raise BadInput([Problem("old", problem)], "arguments")
-        await self._save(arguments.path, text.replace(arguments.old, arguments.new))
-        line = text[: text.index(arguments.old)].count("\n") + 1
-        return f"replaced 1 occurrence at line {line} of {arguments.path}"
+        path, text = arguments.path, await self._text(arguments.path)
+        try:
+            done = edited(text, arguments.old, arguments.new, first=arguments.first_line, last=arguments.last_line)
+        except NoPlace as exc:
+            raise BadInput([Problem("old", str(exc))], "arguments") from exc
+        await self._save(path, done.text)
+        how = f" ({done.note})" if done.note else ""
+        return f"replaced 1 place at line {done.first} of {path}{how}; it reads now:\n{_around(done)}"
 
     async def write(self, arguments: WriteArguments) -> str:
         size = await self._save(arguments.path, arguments.content)
@@ -156,3 +156,14 @@ class _Files:
             raise BadInput([Problem("content", f"{len(raw)} bytes; at most {MAX_WRITE_BYTES}")], "arguments")
         await asyncio.to_thread(self._tree.write_bytes, path, raw)
         return len(raw)
+
+
+def _around(done: Edited) -> str:
+    """The new lines with some before and behind them, numbered, so that nobody has to read the file again."""
+    lines = done.text.splitlines()
+    begin, end = max(0, done.first - 1 - AROUND), min(len(lines), done.last + AROUND)
+    shown = [f"{number}: {lines[number - 1][:MAX_HIT_CHARS]}" for number in range(begin + 1, end + 1)]
+    if len(shown) > MAX_SHOWN:
+        half = MAX_SHOWN // 2
+        shown = [*shown[:half], f"[{len(shown) - 2 * half} more lines]", *shown[-half:]]
+    return "\n".join(shown)

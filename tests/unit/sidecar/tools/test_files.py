@@ -114,8 +114,22 @@ async def test_many_hits_are_cut_and_counted(files: dict[str, Tool[Any]], bench:
 async def test_edit_replaces_the_one_place(files: dict[str, Tool[Any]], bench: Bench) -> None:
     answer = await files["edit"].call({"path": "src/a.py", "old": "three", "new": "drei"})
 
-    assert answer == "replaced 1 occurrence at line 3 of src/a.py"
+    assert answer == "replaced 1 place at line 3 of src/a.py; it reads now:\n1: one\n2: two\n3: drei\n4: two (again)"
     assert (bench.workspace / "src" / "a.py").read_text() == "one\ntwo\ndrei\ntwo (again)\n"
+
+
+async def test_edit_shows_what_it_did_and_what_it_mended(files: dict[str, Tool[Any]], bench: Bench) -> None:
+    (bench.workspace / "b.py").write_text("def a():\n    if x:\n        return 1\n")
+
+    mended = await files["edit"].call({"path": "b.py", "old": "if x:\n    return 1", "new": "if y:\n    return 2"})
+    by_lines = await files["edit"].call({"path": "b.py", "first_line": 3, "last_line": 3, "new": "        return 3"})
+
+    assert mended == (
+        "replaced 1 place at line 2 of b.py (but for the indentation, which was fitted to the file's); it reads now:\n"
+        "1: def a():\n2:     if y:\n3:         return 2"
+    )
+    assert by_lines.startswith("replaced 1 place at line 3 of b.py; it reads now:\n1: def a():")
+    assert (bench.workspace / "b.py").read_text() == "def a():\n    if y:\n        return 3\n"
 
 
 async def test_write_makes_directories(files: dict[str, Tool[Any]], bench: Bench) -> None:
@@ -128,9 +142,19 @@ def test_every_tool_has_a_schema_that_a_model_can_read(files: dict[str, Tool[Any
         "type": "object",
         "properties": {
             "path": {"description": "file in the workspace", "type": "string"},
-            "old": {"description": "text to replace, exactly as in the file; must occur once", "type": "string"},
+            "old": {
+                "description": "text to replace, as in the file; must occur once; empty: whole lines",
+                "type": "string",
+                "default": "",
+            },
             "new": {"description": "text to put in its place", "type": "string"},
+            "first_line": {
+                "description": "first line to look in, or to replace; 0: anywhere",
+                "type": "integer",
+                "default": 0,
+            },
+            "last_line": {"description": "last line to look in, or to replace", "type": "integer", "default": 0},
         },
-        "required": ["path", "old", "new"],
+        "required": ["path", "new"],
         "additionalProperties": False,
     }
