@@ -18,7 +18,7 @@ from protocol.loads import ToolUse
 from sidecar.core.outcome import tail
 from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Pauses, Spending, Work, failed, summary
-from sidecar.executors.calls import calls_in_text, instructions
+from sidecar.executors.calls import calls_in_text, instructions, one_call
 from sidecar.executors.prompt import task_text
 from sidecar.executors.refit import refit
 from sidecar.executors.transcript import Transcript, with_note
@@ -91,7 +91,7 @@ class AgentExecutor:
         try:
             provider = self._endpoints.provider(work.routing.endpoint)
             task = await task_text(work, with_files=False) if work.resume is None else ""
-            loop = _Loop(work, provider, spending, said, task)
+            loop = _Loop(work, provider, spending, said, task, self._endpoints.holds_to_schema(work.routing.endpoint))
             done = await loop.run(self._max_turns * (MORE_TURNS if work.effort is Effort.HIGH else 1))
         except WorkFailed as exc:
             return failed(exc, spending.usage, "".join(said))
@@ -106,13 +106,17 @@ def _tokens(spending: Spending) -> int:
 
 @dataclass(slots=True)
 class _Loop:
-    """One conversation. ``said`` collects what is shown as the output of the work."""
+    """One conversation. ``said`` collects what is shown as the output of the work.
+
+    ``holds``: its server can hold an answer to a schema.
+    """
 
     work: Work
     provider: Provider
     spending: Spending
     said: list[str]
     task: str
+    holds: bool = False
     turns: int = 0
     _messages: list[ChatMessage] = field(default_factory=list)
     _tools: dict[str, Tool[Any]] = field(default_factory=dict)
@@ -186,14 +190,19 @@ class _Loop:
 
     async def _ask(self) -> ChatReply:
         while True:
+            request = self._request()
             try:
-                return await answered(self.provider, self._request())
+                return await answered(self.provider, request)
             except ToolsUnsupported:
                 if self._in_text:
                     raise
                 self._in_text = True
             except PromptTooLong as exc:
                 self._make_room(exc)
+            except ModelFailed:
+                if request.schema is None:
+                    raise
+                self.holds = False  # an older server, which knows no schemas
 
     def _make_room(self, exc: PromptTooLong) -> None:
         """Leave old results of tools out, and say so.
@@ -209,15 +218,18 @@ class _Loop:
         self._say(f"[the model's context is full: {chars} characters of old results were left out]\n")
 
     def _request(self) -> ChatRequest:
-        specs = self._specs
+        """The next question; a model that only talks is held to the form of a call, where its server can do that."""
+        is_held = self._nudged and self.holds
+        in_text = self._in_text or is_held
         return asking(
             self.work,
             self.spending,
-            tuple(_plain(m) for m in self._messages) if self._in_text else tuple(self._messages),
-            system=f"{_SYSTEM}\n\n{instructions(specs)}" if self._in_text else _SYSTEM,
+            tuple(_plain(m) for m in self._messages) if in_text else tuple(self._messages),
+            system=f"{_SYSTEM}\n\n{instructions(self._specs)}" if in_text else _SYSTEM,
             most_tokens=MAX_ANSWER_TOKENS,
-            tools=() if self._in_text else specs,
+            tools=() if in_text else self._specs,
             context_tokens=USUAL_CONTEXT,
+            schema=one_call(self._specs) if is_held else None,
         )
 
     async def _take(self, reply: ChatReply) -> str | None:

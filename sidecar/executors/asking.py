@@ -1,5 +1,8 @@
 """The request that an iteration puts to a model: within what is left, and loaded as the hub has planned it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from protocol.choice import Effort
 from sidecar.executors.base import Spending, Work
 from sidecar.llm.base import ChatMessage, ChatRequest, ToolSpec
@@ -15,6 +18,7 @@ def asking(
     most_tokens: int,
     tools: tuple[ToolSpec, ...] = (),
     context_tokens: int = 0,
+    schema: Mapping[str, Any] | None = None,
 ) -> ChatRequest:
     """A request for one answer, whose text goes to the live log as it comes.
 
@@ -23,6 +27,7 @@ def asking(
         messages, system, tools: what is said.
         most_tokens: the longest answer wanted.
         context_tokens: what the whole conversation will probably need, if the hub has planned nothing.
+        schema: what the answer is to be JSON of, if it is.
     """
     load, effort = work.routing.load, work.effort
     return ChatRequest(
@@ -38,6 +43,7 @@ def asking(
         effort=effort,
         price=work.routing.price,
         is_bounded=work.remaining.usd is not None,
+        schema=schema,
         on_text=lambda text: work.log("stdout", text),
         on_flow=work.answering,
     )

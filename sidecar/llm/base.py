@@ -83,7 +83,8 @@ class ChatRequest:
     what the whole conversation will probably need, so that a model is loaded once with room for all of it; it is a wish
     too, and a prompt that does not fit is refused. ``keep_alive_s`` is how long the model should stay in memory
     (negative: for ever; ``None``: as usual), ``unload`` names models that should go before. ``timeout_s`` bounds the
-    whole answer. ``price`` counts before all others; ``is_bounded``: a budget in dollars has to be kept. ``on_text``
+    whole answer. ``price`` counts before all others; ``is_bounded``: a budget in dollars has to be kept. ``schema`` is
+    a wish too: the answer is to be JSON of it, where the server can hold it to that. ``on_text``
     hears what the model says as it comes; ``on_flow`` is given a way to ask how the answer comes along, and ``None``
     when there is none any more.
     """
@@ -101,6 +102,7 @@ class ChatRequest:
     timeout_s: float = 300.0
     price: Price | None = None
     is_bounded: bool = False
+    schema: Mapping[str, Any] | None = None
     on_text: Callable[[str], None] = lambda _text: None
     on_flow: Callable[[Callable[[], Answering] | None], None] = lambda _ask: None
 

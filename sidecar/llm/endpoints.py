@@ -201,6 +201,13 @@ class Endpoints:
         settings = self._settings.get(endpoint_id)
         return settings is not None and settings.is_local
 
+    def holds_to_schema(self, endpoint_id: str) -> bool:
+        """Whether a server can be held to a JSON schema as it writes: those of models that need it, run near here."""
+        settings = self._settings.get(endpoint_id) or self._adopted.get(endpoint_id)
+        if settings is None:
+            return False
+        return settings.kind is EndpointKind.OLLAMA or (settings.kind is EndpointKind.OPENAI and settings.is_local)
+
     async def unload_ours(self) -> None:
         """Have the models leave this host's memory that were loaded for us.
 

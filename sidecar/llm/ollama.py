@@ -250,6 +250,7 @@ class OllamaProvider:
             "stream": True,
             "options": options,
             **think,
+            **({"format": request.schema} if request.schema is not None else {}),
             "keep_alive": KEEP_ALIVE if request.keep_alive_s is None else request.keep_alive_s,
         }
 

@@ -219,6 +219,9 @@ def _parameters(request: ChatRequest, model: str, limit_name: str) -> dict[str, 
         parameters["reasoning_effort"] = effort.OPENAI
     if request.temperature is not None:
         parameters["temperature"] = request.temperature
+    if request.schema is not None:
+        answer = {"name": "answer", "schema": dict(request.schema)}
+        parameters["response_format"] = {"type": "json_schema", "json_schema": answer}
     if request.tools:
         parameters["tools"] = [
             {

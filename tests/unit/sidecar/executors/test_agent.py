@@ -131,6 +131,41 @@ async def test_a_model_that_only_talks_is_asked_once_to_go_on(
     assert "Go on with a tool call" in ollama.requests[1]["messages"][-1]["content"]
 
 
+async def test_a_model_that_only_talks_is_held_to_the_form_of_a_call(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    ollama.script = [
+        Reply("I would read calc.py first."),
+        Reply('{"name": "read", "arguments": {"path": "calc.py"}}'),
+        call("finish", summary="seen"),
+    ]
+
+    done = await agent.execute(broken.work(TASK, endpoint="box"))
+
+    talked, held, after = ollama.requests
+    assert (done.ok, done.summary) == (True, "seen")
+    assert [bool(request.get("tools")) for request in (talked, held, after)] == [True, False, True]
+    assert ["format" in request for request in (talked, held, after)] == [False, True, False]
+    names = [each["properties"]["name"]["enum"][0] for each in held["format"]["anyOf"]]
+    assert {"read", "edit", "finish"} <= set(names)
+    assert after["messages"][-1]["content"].startswith("calc.py: lines 1 to 2")
+
+
+async def test_a_server_that_knows_no_schemas_is_asked_without(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    ollama.script = [
+        Reply("I would read calc.py first."),
+        Reply(status=400, error="json: cannot unmarshal object into Go struct field ChatRequest.format"),
+        call("finish", summary="seen"),
+    ]
+
+    done = await agent.execute(broken.work(TASK, endpoint="box"))
+
+    assert (done.ok, done.summary) == (True, "seen")
+    assert ["format" in request for request in ollama.requests] == [False, True, False]
+
+
 async def test_a_model_that_says_nothing_at_all_has_failed(
     broken: Bench, agent: AgentExecutor, ollama: OllamaServer
 ) -> None:
