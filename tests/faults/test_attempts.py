@@ -73,7 +73,8 @@ class World:
     env: dict[str, str]
     states: dict[str, str] = field(default_factory=dict)
     delivered: set[str] = field(default_factory=set)
-    kills: int = 0
+    pids: list[int] = field(default_factory=list)
+    """Of its sidecars, one after the other."""
 
     @property
     def state(self) -> Path:
@@ -81,12 +82,12 @@ class World:
 
     def start(self) -> None:
         self.running.start_sidecar("Host", *self.flags, env=self.env)
+        self.pids.append(self.running.sidecars["Host"].pid)
         self.running.wait_agents("Host", timeout_s=60)
         until(lambda: self.running.call("GET", "/api/v1/models")["models"], "the model is reported")
 
     def kill(self) -> None:
         self.running.kill(self.running.sidecars["Host"])
-        self.kills += 1
         self.start()
 
 
@@ -187,11 +188,10 @@ def strays() -> list[int]:
     return [each.pid for each in found if (each.info["cmdline"] or [""])[-1] in STRAYS]
 
 
-def groups(running: Mesh) -> list[str]:
-    """Control groups of attempts."""
-    pid = running.sidecars["Host"].pid
-    folders = groups_of(Path(f"/proc/{pid}/cgroup"), ROOT).values()
-    return [path.name for folder in folders for path in folder.glob("agentcom-[0-9]*-[0-9]*")]
+def groups(world: World) -> list[str]:
+    """Control groups of attempts, also of the sidecars that were killed."""
+    folders = groups_of(Path(f"/proc/{world.pids[-1]}/cgroup"), ROOT).values()
+    return [path.name for folder in folders for pid in world.pids for path in folder.glob(f"agentcom-{pid}-[0-9]*")]
 
 
 def descriptors(running: Mesh) -> tuple[int, int]:
@@ -279,12 +279,14 @@ def _many(world: World, count: int, kills: int) -> None:
         run(world, batch, dies=number % KILLS == kills)
     dead = {task for task, state in world.states.items() if state == "dead"}
     until(lambda: len(processes(running)) == len(idle), "only the helpers of the sidecar are left", timeout_s=60)
-    until(lambda: not groups(running), "no control group is left", timeout_s=60)
+    until(lambda: not groups(world), "no control group is left", timeout_s=60)
     until(lambda: for_machines(world) <= dead, "the hub has forgotten work in progress", timeout_s=60)
     until(lambda: in_progress(world, world.repo) <= dead, "so has the repository", timeout_s=60)
     after = descriptors(running)
     on_purpose = len(list((world.state / "work").glob("*.kept")))
-    print(f"\n{len(world.states)} attempts, {world.kills} deaths; descriptors {fds} -> {after}; {on_purpose} kept")
+    print(
+        f"\n{len(world.states)} attempts, {len(world.pids) - 1} deaths; descriptors {fds} -> {after}; {on_purpose} kept"
+    )
     assert set(world.states.values()) <= {"completed", "dead", "failed", "cancelled"}
     assert strays() == []
     assert after[0] <= fds[0] + SPARE_FDS
