@@ -23,6 +23,8 @@ from hub.web.replies import encode
 from hub.web.routing import SSE, Route
 from hub.web.services import PRINCIPAL, SERVICES, SETTINGS, Services
 from hub.web.stream import Stream, frame, opened
+from protocol.host_views import HostView
+from protocol.machine import GpuReport
 from protocol.model import TaskState
 
 _LEAST_S: Final = 0.2
@@ -90,14 +92,26 @@ def _machines(services: Services) -> dict[str, Mapping[str, Row]]:
     hosts = services.hosts.hosts().hosts
     return {
         "agents": _keyed((agent.name, agent) for agent in services.presence.agents().agents),
-        "hosts": {host.name: {**_row(host), "gpus": len(host.gpus)} for host in hosts},
-        "gpus": {
-            f"{host.name} {gpu.uuid or f'{gpu.vendor}:{gpu.index}'}": {**_row(gpu), "host": host.name}
-            for host in hosts
-            for gpu in host.gpus
-        },
+        "hosts": {host.name: host_row(host) for host in hosts},
+        "gpus": {f"{host.name} {place}": gpu_row(host, gpu) for host in hosts for place, gpu in enumerate(host.gpus)},
         "endpoints": _keyed((endpoint.id, endpoint) for endpoint in services.registry.endpoints().endpoints),
     }
+
+
+def host_row(host: HostView) -> Row:
+    """What pages show of a machine: no core by itself, and no figure finer than anybody sees."""
+    cpu = host.cpu and {"percent": round(host.cpu.percent), "cores": host.cpu.cores}
+    return {**_row(host), "cpu": cpu, "gpus": len(host.gpus)}
+
+
+def gpu_row(host: HostView, gpu: GpuReport) -> Row:
+    """What pages show of a GPU."""
+    fine = {name: _rounded(getattr(gpu, name)) for name in ("utilization", "temperature_c", "power_w")}
+    return {**_row(gpu), **fine, "host": host.name}
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 async def _hub(services: Services) -> Mapping[str, Row]:

@@ -106,7 +106,7 @@ const History = ({ name, span }) => {
   useEffect(() => { const timer = setInterval(again, span === "minute" ? 5_000 : 60_000); return () => clearInterval(timer); }, [name, span]);
   if (error && !told) return html`<${Trouble} error=${error} again=${again} />`;
   if (!told) return html`<${Loading} />`;
-  const lines = /** @type {[string, (number | null)[]][]} */ (told.series.map((/** @type {Row} */ one) => [one.gpu ? `${one.metric} ${tables.gpus.get(`${name} ${one.gpu}`)?.name ?? one.gpu}` : one.metric, one.mean]));
+  const lines = /** @type {[string, (number | null)[]][]} */ (told.series.map((/** @type {Row} */ one) => [one.gpu ? `${one.metric} ${gpusOf(name).find((gpu) => gpu.uuid === one.gpu)?.name ?? one.gpu}` : one.metric, one.mean]));
   const percents = lines.filter(([label]) => /percent|utili|cpu/.test(label));
   const others = lines.filter((line) => !percents.includes(line));
   const bytes = others.filter(([label]) => /bytes|ram|vram|disk|swap/.test(label)).map(([label, values]) => /** @type {[string, (number | null)[]]} */ ([label, values.map((value) => value === null ? null : value / 2 ** 30)]));
