@@ -21,6 +21,7 @@ from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls, given
 from agentcom.files import Files, TaskRef
 from agentcom.holding import HoldCalls
+from agentcom.live import LIVE, Tables, apply
 from agentcom.projects import ProjectCalls
 from agentcom.pulls import PullCalls
 from agentcom.reviews import ReviewCalls
@@ -257,6 +258,16 @@ class AsyncClient(Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, Hold
             for event in page.events:
                 yield event
             cursor = page.next_cursor
+
+    async def live(self) -> AsyncGenerator[Tables, None]:
+        """What the dashboard shows, whenever it changes: rows by table and key, each time the whole of it."""
+        tables: Tables = {}
+        async with aclosing(self._transport.follow(LIVE)) as frames:
+            async for frame in frames:
+                if frame.name in _SHOWN_FRAMES:
+                    apply(tables, frame.data)
+                if tables:
+                    yield {name: dict(rows) for name, rows in tables.items()}
 
     async def explain(self, task: TaskRef) -> Explanation:
         """Why a task stands where it stands, and what would move it."""

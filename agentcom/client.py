@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from agentcom.aio import AsyncClient, Ticket
 from agentcom.files import TaskRef
+from agentcom.live import Tables
 from protocol.api import (
     AgentList,
     AgentView,
@@ -171,6 +172,10 @@ class Client:
     ) -> Iterator[EventView]:
         """Events, oldest first; with ``follow`` also those to come."""
         return self._each(self._client.events(task=task, after=after, follow=follow, kinds=kinds))
+
+    def live(self) -> Iterator[Tables]:
+        """What the dashboard shows, whenever it changes; without end."""
+        return self._each(self._client.live())
 
     def explain(self, task: TaskRef) -> Explanation:
         """Why a task stands where it stands, and what would move it."""

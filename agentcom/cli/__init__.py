@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "budgets": ("agentcom.cli.budgets", "Bound what may be used a day."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),
     "events": ("agentcom.cli.events", "Show what happened, and what happens."),
+    "top": ("agentcom.cli.top", "Watch machines, GPUs and tasks in the terminal."),
     "login-link": ("agentcom.cli.login_link", "Print a link that opens the dashboard."),
     "token": ("agentcom.cli.token", "Make, list and revoke tokens."),
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),

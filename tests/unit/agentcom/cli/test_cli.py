@@ -58,7 +58,19 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
         n
         for n in COMMANDS
         if n
-        not in {"up", "submit", "events", "login-link", "simulate", "hub", "sidecar", "doctor", "backup", "restore"}
+        not in {
+            "up",
+            "submit",
+            "events",
+            "top",
+            "login-link",
+            "simulate",
+            "hub",
+            "sidecar",
+            "doctor",
+            "backup",
+            "restore",
+        }
     ],
 )
 def test_no_line_about_a_verb_is_cut_at_80_columns(name: str) -> None:
