@@ -14,6 +14,7 @@ from protocol.checks import (
     CheckFileContains,
     CheckHttpOk,
     CheckJsonSchema,
+    CheckJudge,
     CheckPlugin,
     CheckProtectedPaths,
 )
@@ -49,6 +50,8 @@ def _of_its_type(check: Check, path: str) -> Iterator[Problem]:
             yield from _coverage(check, path)
         case CheckPlugin():
             yield from _plugin(check, path)
+        case CheckJudge():
+            yield from _question(check, path)
         case CheckFileContains():
             yield from _contents(check, path)
         case CheckJsonSchema():
@@ -140,6 +143,13 @@ def _plugin(check: CheckPlugin, path: str) -> Iterator[Problem]:
             yield Problem(f"{path}.settings", f"{size:,} bytes; at most {limits.MAX_COMMAND_BYTES:,}")
     except (ValueError, OverflowError, RecursionError) as exc:
         yield Problem(f"{path}.settings", f"cannot be sent: {str(exc)[:200]}")
+
+
+def _question(check: CheckJudge, path: str) -> Iterator[Problem]:
+    if not check.question.strip():
+        yield Problem(f"{path}.question", "is empty")
+    elif "\0" in check.question or len(check.question) > limits.MAX_PATTERN_CHARS:
+        yield Problem(f"{path}.question", f"at most {limits.MAX_PATTERN_CHARS:,} characters, none of them NUL")
 
 
 def _patterns(patterns: Sequence[str], path: str) -> Iterator[Problem]:

@@ -27,6 +27,9 @@ OPENS_PORTS: Final = "checks:http"
 PLUGIN: Final = "checks:plugin:"
 """Capability of a sidecar that has a plug-in, with its name behind it."""
 
+JUDGE: Final = "checks:judge"
+"""Capability of a sidecar that can ask a model what it thinks of work."""
+
 
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
     """What every check may say about itself."""
@@ -145,6 +148,12 @@ class CheckPlugin(CheckBase, frozen=True, kw_only=True, tag="plugin"):
     """What the program is told besides the change, as it likes."""
 
 
+class CheckJudge(CheckBase, frozen=True, kw_only=True, tag="judge"):
+    """Passes if another model than the one that did the work says so; asked only when all other checks have passed."""
+
+    question: str
+
+
 Check = (
     CheckFileExists
     | CheckFileAbsent
@@ -160,12 +169,18 @@ Check = (
     | CheckHttpOk
     | CheckCoverageNotLower
     | CheckPlugin
+    | CheckJudge
 )
 
 
 def digest_of(checks: Sequence[Check]) -> str:
     """SHA-256 of checks as they are frozen: equal checks in equal order, equal text; empty for none."""
     return hashlib.sha256(msgspec.json.encode(checks, order="sorted")).hexdigest() if checks else ""
+
+
+def mechanical(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Those that ask no model."""
+    return tuple(check for check in checks if not isinstance(check, CheckJudge))
 
 
 def capabilities_for(checks: Sequence[Check]) -> tuple[str, ...]:
@@ -177,6 +192,8 @@ def capabilities_for(checks: Sequence[Check]) -> tuple[str, ...]:
                 more.add(OPENS_PORTS)
             case CheckPlugin():
                 more.add(PLUGIN + check.plugin)
+            case CheckJudge():
+                more.add(JUDGE)
             case _:
                 pass
         generation = max(generation, _generation(check))  # who knows a later one knows all before
@@ -189,7 +206,7 @@ def _generation(check: Check) -> str:
             return ""
         case CheckTestPasses(may_edit=(), old_failures=False):
             return ""
-        case CheckHttpOk() | CheckCoverageNotLower() | CheckPlugin():
+        case CheckHttpOk() | CheckCoverageNotLower() | CheckPlugin() | CheckJudge():
             return GENERATION_4
         case CheckCommandSucceeds() | CheckNoSecrets():
             return GENERATION_3

@@ -16,6 +16,7 @@ from msgspec import Struct, inspect
 
 from protocol import codec, limits
 from protocol.checking import check_problems, path_problems
+from protocol.checks import CheckJudge
 from protocol.errors import BadInput, Problem
 from protocol.git import has_login
 from protocol.ids import LABEL, PROJECT, TASK_ID
@@ -108,6 +109,8 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
     yield from _executor(spec)
     for number, check in enumerate(spec.verification):
         yield from check_problems(check, f"verification[{number}]")
+    if spec.verification and all(isinstance(check, CheckJudge) for check in spec.verification):
+        yield Problem("verification", "what a model thinks proves nothing by itself: give another check beside 'judge'")
     yield from _numbers(spec)
     yield from _names(spec)
     if not is_short:

@@ -239,7 +239,7 @@ def _parts(
     quota = Quota(processes, folder, sandbox.rules.limits.disk_bytes)
     named = {plugin.name: plugin.command for plugin in settings.plugins}
     parts = processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept
-    return Parts(*parts, passages=passages, quota=quota, plugins=named)
+    return Parts(*parts, passages=passages, quota=quota, judged_by=settings.judges, plugins=named)
 
 
 def _programs(settings: Settings, path: str) -> list[AgentProgram]:

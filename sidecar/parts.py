@@ -10,6 +10,7 @@ from pathlib import Path
 from protocol.clock import Clock
 from protocol.loads import Answering
 from sidecar.executors.base import Executor
+from sidecar.judges import Judges
 from sidecar.keep import Depot
 from sidecar.leases import Leases
 from sidecar.llm.endpoints import Endpoints
@@ -40,8 +41,11 @@ class Parts:
     shelf: Shelf | None = None
     passages: Passages = field(default_factory=Passages)
     quota: Quota = field(default_factory=Quota)
+    judged_by: Sequence[str] = ()
     plugins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    judges: Judges = field(init=False)
     proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "judges", Judges(self.endpoints, self.judged_by))
         object.__setattr__(self, "proof", Proof(self.workspaces, self.sandbox, self.plugins))

@@ -20,7 +20,7 @@ from protocol.errors import WorkFailed
 from protocol.model import Finding
 from sidecar.baseline import Baselines
 from sidecar.changes import changes_of, history_of, marks_of
-from sidecar.checks.base import Ground
+from sidecar.checks.base import Ask, Ground
 from sidecar.core.diff import Change
 from sidecar.errors import GitFailed, shown
 from sidecar.folders import remove_tree
@@ -50,6 +50,8 @@ class Proof:
         *,
         timeout_s: float,
         log: Callable[[str, str], None],
+        task: str = "",
+        ask: Ask | None = None,
     ) -> tuple[Finding, ...]:
         """What the checks find, in their order. What runs of the attempt is ended before each, and before we look.
 
@@ -59,6 +61,8 @@ class Proof:
             room: a folder of ours that the programs of the attempt do not see; gone afterwards.
             timeout_s: for all checks together.
             log: takes live output (stream, text).
+            task: what the work was to do.
+            ask: asks another model than those that have done it.
         """
         numbers = count(1)
 
@@ -82,6 +86,8 @@ class Proof:
                 covered_before=partial(_alone, first, partial(self._baselines.covered, workspace, room)),
                 has_base=bool(workspace.base_commit),
                 plugins=self._plugins,
+                task=task,
+                ask=ask,
             )
             found = await verify(checks, ground, fresh)
             return await self._whole(workspace, first, found) if workspace.has_repo else found

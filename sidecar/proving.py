@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from protocol.checks import digest_of
+from protocol.checks import digest_of, mechanical
 from protocol.errors import WorkFailed
 from protocol.messages import Carry, Proof
 from protocol.model import AttemptId, FailureClass, Finding, Iteration, TaskResult, TaskSpec, Usage
@@ -130,7 +130,7 @@ class Proving:
         self._log("check", f"[proves {self._proof.commit[:12] or workspace.base_commit[:12]} on this machine]\n")
         self._on_step("verify")
         self._findings = await self._parts.proof.findings(
-            self._spec.verification,
+            mechanical(self._spec.verification),  # what a model thinks is not another on another machine
             workspace,
             self._scratch.with_name(f"{self._scratch.name}-checks"),
             timeout_s=self._spec.budget.seconds,

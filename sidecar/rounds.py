@@ -101,6 +101,7 @@ class Rounds:
         self.answering: Answers = lambda _ask: None
         self.called: Called = lambda _turn, _calls: None
         self._last: Execution | None = None
+        self._judging = Usage()
         carried_usd = None if carry is None else carry.usage.cost_usd or 0.0  # the whole ladder costs no more
         self._purse = Purse(spec.budget, parts.clock.monotonic(), carried_usd)
         self._before, self._lost, self._doubt = Before(), "", ""
@@ -330,7 +331,26 @@ class Rounds:
             self._room,
             timeout_s=max(self._purse.remaining(self._now()).seconds, CHECKS_S),
             log=self._log,
+            task="\n\n".join(filter(None, (self._spec.title, self._spec.prompt or self._spec.command))),
+            ask=self._parts.judges.ask(
+                self._authors(),
+                remaining=lambda: self._purse.remaining(self._now()),
+                spent=self._judged_for,
+                check=lambda: self._parts.leases.check(self._attempt),
+            ),
         )
+
+    def _authors(self) -> set[str]:
+        """The models that have done the work, earlier attempts among them."""
+        used = [iteration.usage for iteration in self._purse.iterations]
+        used += [self._last.usage] if self._last else []
+        carried = {self._carry.model} if self._carry else set()
+        return {self._routing.model, *carried, *(usage.model for usage in used)}
+
+    def _judged_for(self, usage: Usage) -> None:
+        """Somebody was asked what he thinks of the work: that is part of what it costs."""
+        self._judging = self._judging.plus(usage)
+        self._purse.underway = usage.plus(self._purse.underway or Usage())
 
     def _judge(self, execution: Execution, findings: tuple[Finding, ...]) -> Verdict:
         self._record(execution, findings)
@@ -347,6 +367,7 @@ class Rounds:
         return rung is not None and rung.effort is Effort.HIGH
 
     def _record(self, execution: Execution, findings: tuple[Finding, ...]) -> None:
+        usage, self._judging = self._judging.plus(execution.usage), Usage()  # the model that did the work stands
         self._purse.iterations.append(
             Iteration(
                 number=len(self._purse.iterations) + 1,
@@ -354,7 +375,7 @@ class Rounds:
                 passed=all(finding.passed for finding in findings) if findings else None,
                 summary=(execution.summary or execution.error)[:_MAX_SUMMARY_CHARS],
                 findings=findings,
-                usage=execution.usage,
+                usage=usage,
             )
         )
         self._purse.underway = None

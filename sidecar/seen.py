@@ -9,7 +9,7 @@ import platform
 import shutil
 from typing import Final
 
-from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, OPENS_PORTS, PLUGIN
+from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, JUDGE, OPENS_PORTS, PLUGIN
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
@@ -101,6 +101,7 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
         found |= {program.capability for program in acp.programs} if sandbox.level is not Level.NONE else set()
     found |= {f"sandbox:{sandbox.level}", *(["limits"] if sandbox.has_groups else [])}
     found |= {OPENS_PORTS} if sandbox.opens_ports else set()
+    found |= {JUDGE} if settings.judges else set()
     found |= {f"{PLUGIN}{plugin.name}" for plugin in settings.plugins}
     found |= {"egress"} if sandbox.has_egress else set()
     found |= {NEED} if parts.passages.are_open and sandbox.has_doors else set()

@@ -70,6 +70,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             :class:`sidecar.core.programs.AgentProgram`; an empty list: none; left out: those that are known and found
             on the search path.
         plugins: programs that checks may ask for by name, each a table as in :class:`sidecar.plugins.PluginSettings`.
+        judges: models that checks of the type ``judge`` ask, each as ``ENDPOINT/MODEL``; the first one counts that has
+            not done the work.
         sandbox: how the programs of work are confined: ``auto`` (the best that works here), ``bubblewrap``,
             ``landlock``, ``seatbelt`` (macOS), or ``unsafe``: not at all.
         sandbox_read, sandbox_write: directories of this host that work may read, or change, besides its own.
@@ -101,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     endpoints: tuple[EndpointSettings, ...] | None = None
     agents: tuple[AgentProgram, ...] | None = None
     plugins: tuple[PluginSettings, ...] = ()
+    judges: tuple[str, ...] = ()
     sandbox: str = "auto"
     sandbox_read: tuple[str, ...] = ()
     sandbox_write: tuple[str, ...] = ()
@@ -277,6 +280,11 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     for number, capability in enumerate(settings.capabilities):
         if not LABEL.fullmatch(capability):
             yield Problem(f"capabilities[{number}]", f"{capability[:70]!r} is no label like gpu or os:linux")
+    yield from (
+        Problem(f"judges[{number}]", f"{judge[:70]!r} is no ENDPOINT/MODEL")
+        for number, judge in enumerate(settings.judges)
+        if not all(judge.partition("/")[::2])
+    )
     if not LEAST_CHECK_S <= settings.check_s <= MOST_CHECK_S:
         yield Problem("check_s", f"{settings.check_s:g}; from {LEAST_CHECK_S:g} to {MOST_CHECK_S:g} seconds")
     if not settings.drain_s >= 0:

@@ -26,6 +26,8 @@ EARLY: Final = frozenset({"git_clean"})
 """What the work has left undone; by what its checks leave lying about it is not judged."""
 PROGRAMS: Final = frozenset({"test_passes", "command_succeeds", "http_ok", "coverage_not_lower", "plugin"})
 """Checks that run code of the work, or may."""
+JUDGES: Final = frozenset({"judge"})
+"""Checks that ask a model, which may only take away from what all others say."""
 
 _SHOWN: Final = 5
 
@@ -46,7 +48,9 @@ async def verify(
     await run.all(early)
     if programs:
         await run.programs(programs)
-    await run.all(at for at in range(len(checks)) if at not in {*early, *programs})
+    judges = [at for at, kind in enumerate(kinds) if kind in JUDGES]
+    await run.all(at for at in range(len(checks)) if at not in {*early, *programs, *judges})
+    await run.judges(judges)
     return tuple(run.found[at] for at in range(len(checks)))
 
 
@@ -83,6 +87,16 @@ class _Run:
                 self._doubt(which, still)
         except WorkFailed as exc:
             self._fail(which, str(exc))
+
+    async def judges(self, which: Sequence[int]) -> None:
+        """Ask models, if all that was found so far has passed."""
+        if all(found.passed for found in self.found.values()):
+            await self.all(which)
+            return
+        for at in which:  # in doubt, so that others alone decide
+            why = "not asked: other checks have not passed"
+            self.found[at] = replace(finding(self.checks[at], passed=False, detail=why), doubtful=True)
+            self.ground.log("check", _line(self.found[at]))
 
     def _went_well(self, which: Sequence[int]) -> bool:
         return all(self.found[at].passed or self.found[at].doubtful for at in which)

@@ -36,6 +36,7 @@ from protocol.errors import BadInput, Problem
 @click.option("--sandbox-processes", metavar="N", help="Processes and threads of one attempt.")
 @click.option("--sandbox-disk-mb", metavar="MIB", help="Disk of one attempt; 0: a quarter of the machine's.")
 @click.option("--sandbox-cpus", metavar="X", help="Processors for one attempt, such as 1.5; 0: all.")
+@click.option("--judge", "judges", multiple=True, metavar="E/MODEL", help="A model that judges work, repeatable.")
 @click.option("--drain-s", metavar="S", help="How long an orderly end waits for running work.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")

@@ -12,7 +12,7 @@ from hub.core.routing import Requirements, Way
 from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
 from protocol.api import HostExplanation
-from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, OPENS_PORTS, PLUGIN
+from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, JUDGE, OPENS_PORTS, PLUGIN
 from protocol.model import Strategy, TaskState
 
 SIDECAR: Final = "agentcom sidecar --hub URL --token-file FILE"
@@ -185,6 +185,8 @@ def _brings(capability: str) -> str:
         return "upgrade a sidecar: it does not know all checks of the task"
     if capability == OPENS_PORTS:
         return "install bubblewrap on an agent's host: elsewhere no program may be a server to itself"
+    if capability == JUDGE:
+        return "name a model that judges work in a sidecar's settings: agentcom sidecar --judge ENDPOINT/MODEL"
     if capability.startswith(PLUGIN):
         name = capability.removeprefix(PLUGIN)
         return f"name the program of the check in a sidecar's settings file: [[plugins]] name = {name!r}"

@@ -13,6 +13,7 @@ from msgspec import Struct
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.routing import ARTIFACTS, PROOF, ProofOf, Requirements, requirements_of
+from protocol.checks import JUDGE
 from protocol.choice import CleanRoom
 from protocol.errors import Problem
 from protocol.model import AgentState, Budget, Strategy, TaskResult, TaskSpec, TaskState
@@ -84,7 +85,7 @@ def proof_class(text: str, agent: str, host: str, *, is_must: bool) -> str:
 
 
 def _needs(requirements: Requirements) -> tuple[str, ...]:
-    return tuple(name for name in requirements.needs if name != ARTIFACTS)
+    return tuple(name for name in requirements.needs if name not in {ARTIFACTS, JUDGE})
 
 
 def after_silence(proofs: int, *, is_must: bool) -> TaskState:

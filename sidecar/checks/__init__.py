@@ -1,4 +1,4 @@
-"""The checks that a task can ask for, by type. Each is mechanical: it looks, it never asks a model."""
+"""The checks that a task can ask for, by type. All but ``judge`` are mechanical: they never ask a model."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -11,6 +11,7 @@ from sidecar.checks.coverage import coverage_not_lower
 from sidecar.checks.files import file_absent, file_contains, file_exists, json_schema
 from sidecar.checks.git import git_clean
 from sidecar.checks.http import http_ok
+from sidecar.checks.judge import judge
 from sidecar.checks.plugin import plugin
 
 CheckRunner = Callable[[Any, Ground], Awaitable[Finding]]
@@ -30,5 +31,6 @@ CHECKS: Final[Mapping[str, CheckRunner]] = {
     "http_ok": http_ok,
     "coverage_not_lower": coverage_not_lower,
     "plugin": plugin,
+    "judge": judge,
 }
 """Every key is the tag of a check in :data:`protocol.checks.Check`."""

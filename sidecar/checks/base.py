@@ -21,6 +21,9 @@ from sidecar.sandbox.cell import Cell
 MAX_READ_BYTES: Final = 1 << 20
 """The end of a command's output in which its tests are looked for."""
 
+Ask = Callable[[str, str, float], Awaitable[tuple[str, str]]]
+"""Given what a model is told first, the question, and seconds: the model's name, and what it says."""
+
 _NAME_CHARS: Final = 80
 _NO_TESTS: Final = 5
 _MEANINGS: Final = {
@@ -43,6 +46,8 @@ class Ground:
             this time.
         covered_before: tells in the same way how much of the code a command ran, by a report or (empty) its output.
         plugins: programs of plug-in checks, by name.
+        task: what the work was to do.
+        ask: asks another model than those that have done the work; ``None``: there is none.
         has_base: whether the work began from a commit; else it began with nothing.
 
     The first four raise :class:`WorkFailed` if they cannot tell.
@@ -59,6 +64,8 @@ class Ground:
     covered_before: Callable[[str, str, float], Awaitable[Coverage | None]]
     has_base: bool = True
     plugins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    task: str = ""
+    ask: Ask | None = None
 
     def with_time(self, timeout_s: float) -> "Ground":
         """The same with another limit."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.mesh import mesh
+from tests.support.mesh import mesh, ollama_process
 from tests.support.repositories import make_remote
 
 CALC = "def add(a, b):\n    return a - b\n"
@@ -102,3 +102,48 @@ def test_servers_coverage_and_plug_ins_are_checked_where_they_can_be(tmp_path: P
             assert any("install bubblewrap" in way for way in said["unblock"]), said
         said = running.call("GET", f"/api/v1/tasks/{other}/explain")
         assert any("[[plugins]] name = 'other'" in way for way in said["unblock"]), said
+
+
+def test_a_model_judges_the_work_of_another_one_and_its_tokens_are_counted(tmp_path: Path) -> None:
+    remote = make_remote(tmp_path, {"calc.py": CALC}).path
+    judge = {"type": "judge", "question": "Does the comment stay as it is?"}
+    work = {"context": {"repo": str(remote)}, "budget": {"fix_attempts": 0}, "max_retries": 0}
+    checks = [judge, {"type": "file_contains", "path": "calc.py", "text": "a + b"}]
+    fix = "sed -i 's/a - b/a + b/' calc.py"
+    answers = [
+        {"text": '{"verdict": "pass", "reason": "it does"}', "when": "<good>", "model": "wise:1b"},
+        {"text": '{"verdict": "fail", "reason": "it is gone"}', "when": "<bad>", "model": "wise:1b"},
+        {"text": "I cannot say.", "when": "<unsure>", "model": "wise:1b"},
+    ]
+    sizes = {"wise:1b": 1.0}
+    with (
+        ollama_process(tmp_path / "script.json", answers, sizes) as address,
+        mesh(tmp_path) as running,
+    ):
+        judges = ("--judge", "ollama/wise:1b", "--host", "one")
+        running.start_sidecar("Host", *judges, env={"OLLAMA_HOST": address})
+        running.start_sidecar("Other", "--host", "two")
+        running.wait_agents("Host", "Other")
+        tasks = [
+            running.submit(
+                command=command, title=f"Repair add() <{name}>", verification=checks, clean_room=room, **work
+            )
+            for name, command, room in (
+                ("good", fix, "always"),
+                ("bad", fix, "never"),
+                ("unsure", fix, "never"),
+                ("broken", "true", "never"),
+            )
+        ]
+        good, bad, broken = running.wait(tasks[0], tasks[1], tasks[3])
+        unsure = running.wait_state(tasks[2], "waiting")
+
+    assert (good["proof"]["state"], good["proof"]["by_agent"]) == ("proven", "Other"), good["proof"]
+    assert (good["result"]["verified"], bad["state"]) == (True, "failed"), (good["result"], bad["reason"])
+    assert good["result"]["report"][0]["detail"] == "wise:1b: it does"
+    assert good["result"]["usage"]["model"] == "wise:1b"
+    assert good["result"]["usage"]["input_tokens"] > 0
+    assert bad["result"]["report"][0]["detail"] == "wise:1b: it is gone"
+    assert "no verdict that could be understood" in unsure["reason"]
+    assert broken["result"]["report"][0]["detail"] == "not asked: other checks have not passed"
+    assert broken["result"]["usage"]["input_tokens"] == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protocol.model import AttemptId, Budget, Iteration, Routing, TaskSpec, Tier, TierDecision, Usage
 from sidecar.changes import mark_all
-from sidecar.checks.base import Ground
+from sidecar.checks.base import Ask, Ground
 from sidecar.core.coverage import Coverage
 from sidecar.core.diff import Change
 from sidecar.core.marks import Mark
@@ -36,6 +36,7 @@ class Bench:
     tally_before: Tally | type[TimeoutError] | None = None
     coverage_before: Coverage | type[TimeoutError] | None = None
     plugins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ask: Ask | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def log(self, stream: str, text: str) -> None:
@@ -105,6 +106,8 @@ class Bench:
             before=self.before,
             covered_before=self.covered_before,
             plugins=self.plugins,
+            task="Repair add().",
+            ask=self.ask,
         )
 
     def work(

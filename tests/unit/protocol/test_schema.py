@@ -296,6 +296,12 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "verification[0].may_drop",
         "-1; from 0 to 100 percent",
     ),
+    (
+        {"verification": [{"type": "git_clean"}, {"type": "judge", "question": " "}]},
+        "verification[1].question",
+        "is empty",
+    ),
+    ({"verification": [{"type": "judge", "question": "?"}]}, "verification", "proves nothing by itself"),
     ({"verification": [{"type": "plugin", "plugin": "a b"}]}, "verification[0].plugin", "is no name of a plug-in"),
     (
         {"verification": [{"type": "plugin", "plugin": "a", "settings": {"x": "\0"}}]},

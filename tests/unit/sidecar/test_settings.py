@@ -69,11 +69,13 @@ def test_every_value_that_cannot_work_is_told(tmp_path: Path) -> None:
     found = problems(
         {
             "hub": "mesh.example", "token": "acm_x", "token_file": str(tmp_path / "none"), "name": "-x", "slots": 0,
-            "capabilities": ("gpu", "a b"), "drain_s": -1.0, "check_s": 0.0, "log": "xml", "log_level": "loud",
+            "capabilities": ("gpu", "a b"), "judges": ("ollama/m", "ollama/"),
+            "drain_s": -1.0, "check_s": 0.0, "log": "xml", "log_level": "loud",
         }
     )  # fmt: skip
 
     assert set(found) == {
+        "judges[1]",
         "hub",
         "token_file",
         "name",

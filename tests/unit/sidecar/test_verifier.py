@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.checks import Check, CheckCommandSucceeds, CheckFileAbsent, CheckFileExists, CheckGitClean
+from protocol.checks import Check, CheckCommandSucceeds, CheckFileAbsent, CheckFileExists, CheckGitClean, CheckJudge
 from protocol.model import Finding
 from sidecar.core.marks import Mark
 from sidecar.errors import GitFailed
@@ -46,6 +46,25 @@ async def test_who_only_looks_looks_when_no_program_runs_any_more(bench: Bench) 
         ("what the work left", True),
         ("makes", True),
     ]
+
+
+async def test_a_model_is_asked_only_when_all_other_checks_have_passed(bench: Bench) -> None:
+    asked: list[str] = []
+
+    async def ask(_system: str, question: str, _timeout_s: float) -> tuple[str, str]:
+        asked.append(question)
+        return "wise", '{"verdict": "pass", "reason": "it is right"}'
+
+    bench.ask = ask
+    judge = CheckJudge(question="Is it right?", name="judge")
+    well = await run(bench, judge, CheckCommandSucceeds(command="true"), CheckFileAbsent(path="x"))
+    (bench.workspace / "x").touch()
+    badly = await run(bench, judge, CheckCommandSucceeds(command="true"), CheckFileAbsent(path="x"))
+
+    assert [found.passed for found in well] == [True, True, True]
+    assert [(found.passed, found.doubtful) for found in badly] == [(False, True), (True, False), (False, False)]
+    assert badly[0].detail == "not asked: other checks have not passed"
+    assert len(asked) == 1
 
 
 async def test_a_program_counts_for_the_files_that_it_has_run_on(bench: Bench) -> None:

@@ -29,7 +29,7 @@ SPEC: Final = TaskSpec(
     prompt="repair it",
     executor="agent",
     verification=(CheckTestPasses(command="pytest -q"),),
-    needs=("gpu", "artifacts"),
+    needs=("gpu", "artifacts", "checks:judge"),  # of these a proof needs only the first
     context=Context(repo="https://git.example.org/a.git"),
     budget=Budget(usd=1.0, seconds=60.0),
     project="site",
