@@ -115,6 +115,7 @@ class Parts:
             self.learning.run,
             self.prewarming.run,
             self.pausing.run,
+            self.reclaiming.run,
             self.budgets.run,
             self.proofs.run,
             lambda: self.store.listen(self.mates.listen),

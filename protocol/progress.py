@@ -19,7 +19,11 @@ PAUSE: Final = "pause"
 FORGET: Final = "forget"
 """Capability of a sidecar that takes work in progress of tasks that have ended away from where it was pushed to."""
 RECLAIMED: Final = "gpu:reclaimed"
-"""Capability of a sidecar whose machine's owner has taken the GPU back: it does no work of models there."""
+"""Capability of a sidecar whose machine's owner has taken the GPU back: it does no work of models there.
+
+With a colon and a name or an address behind it: where others find that machine."""
+GPU: Final = "gpu"
+"""Capability of a sidecar that has one to give, and what a task needs that takes one."""
 PAUSED: Final = "paused"
 """``error_code`` of an attempt that was stopped at the end of a turn, to go on later."""
 FOLDER: Final = ".agentcom"

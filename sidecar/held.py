@@ -42,6 +42,12 @@ class Held:
     """Stops it though its turn goes on, for the owner of the machine."""
     endpoint: str = ""
     """The LLM endpoint that it uses, if it uses one on this host."""
+    needs_gpu: bool = False
+    """It was placed here for the GPU, which it uses by itself."""
+
+    def takes_gpu(self, is_local: Callable[[str], bool]) -> bool:
+        """Whether it works with the GPU of this host, by a model or by itself."""
+        return self.needs_gpu or (bool(self.endpoint) and is_local(self.endpoint))
 
     def halt(self, who: str, reason: str) -> Pauses:
         """Somebody wants the work to stop at the end of its turn; when it can stop at all."""

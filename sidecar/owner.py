@@ -2,7 +2,8 @@
 
 The file is written by ``agentcom sidecar reclaim`` on the machine itself, or here when the hub passes the wish on; it
 stays over restarts. While it is there, work of models on this host stops at the end of its turn (or soon after, behind
-the last one) and goes on elsewhere, none is taken, and the models that this sidecar has had loaded leave memory.
+the last one) and goes on elsewhere, and so does at once what was placed here because it needs a GPU; none of either is
+taken, and the models that this sidecar has had loaded leave memory.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ import structlog
 
 from protocol.errors import WorkFailed
 from protocol.messages import Assign, Reclaim
+from protocol.model import TaskSpec
+from protocol.progress import GPU
 from sidecar.folders import write_lasting
 from sidecar.llm.endpoints import Endpoints
 
@@ -73,9 +76,10 @@ class Owner:
             give_back(self._folder)
         self._wake.set()
 
-    def refuses(self, message: Assign) -> tuple[str, str] | None:
+    def refuses(self, message: Assign, spec: TaskSpec) -> tuple[str, str] | None:
         """Why an attempt is not taken, as a code and a reason."""
-        if is_reclaimed(self._folder) and self._endpoints.is_here(message.routing.endpoint):
+        takes_gpu = GPU in spec.needs or self._endpoints.is_here(message.routing.endpoint)
+        if takes_gpu and is_reclaimed(self._folder):
             self._on_change()  # before the refusal: the hub may have another task for the same model
             return "reclaimed", _WHY
         return None

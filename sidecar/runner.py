@@ -29,6 +29,7 @@ from protocol.messages import (
     Wish,
 )
 from protocol.model import AttemptId, TaskSpec
+from protocol.progress import GPU
 from protocol.redaction import Redactor
 from protocol.reviews import PROOF
 from sidecar.core.attempt import Standing, step
@@ -86,7 +87,7 @@ class Runner:
         self._is_leaving = False
         self.on_forget: Callable[[Forget], None] = lambda _wish: None
         self.on_prewarm: Callable[[Prewarm], None] = lambda _wish: None
-        self.refuses: Callable[[Assign], tuple[str, str] | None] = lambda _message: None
+        self.refuses: Callable[[Assign, TaskSpec], tuple[str, str] | None] = lambda _message, _spec: None
         self.on_reclaim: Callable[[Reclaim], None] = lambda _wish: None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -197,7 +198,7 @@ class Runner:
             self._held[key(attempt)] = self._reporting.pass_noop(attempt)
             return
         refusal = self._refusal(attempt, name) or _nothing_to_prove(message, name) or self._learn_endpoint(message)
-        refusal = refusal or self.refuses(message)
+        refusal = refusal or self.refuses(message, spec)
         if refusal is not None:
             self._reject(attempt, *refusal)
             return
@@ -256,13 +257,21 @@ class Runner:
         return how == "turn"
 
     def uses(self, is_local: Callable[[str], bool]) -> bool:
-        """Whether there is work of models on this host."""
-        return any(held.work is not None and held.endpoint and is_local(held.endpoint) for held in self._held.values())
+        """Whether there is work of models on this host, or of programs that were placed here for its GPU."""
+        return any(held.work is not None and held.takes_gpu(is_local) for held in self._held.values())
 
     def clear(self, is_local: Callable[[str], bool], reason: str, grace_s: float) -> None:
-        """Stop all work of models on this host: at the end of a turn, or ``grace_s`` from now behind the last one."""
+        """Stop all work of models on this host: at the end of a turn, or ``grace_s`` from now behind the last one.
+
+        So does what was placed here for its GPU; a command knows no turns, so it stops at once.
+        """
         for held in list(self._held.values()):
-            if held.endpoint and is_local(held.endpoint) and self._halt(held, "owner", reason):
+            if not held.takes_gpu(is_local):
+                continue
+            how = held.halt("owner", reason)
+            if how != "turn":
+                self._stop(held, "pause", reason)
+            else:
                 held.grace = asyncio.get_running_loop().call_later(grace_s, self._stop, held, "pause", reason)
 
     def go_on(self) -> None:
@@ -325,6 +334,7 @@ class Runner:
     def _begin(self, message: Assign, spec: TaskSpec, executor: str) -> None:
         attempt = message.attempt
         held = Held(attempt, step(Standing(), "accept"), endpoint=message.routing.endpoint)
+        held.needs_gpu = GPU in spec.needs
         self._held[key(attempt)] = held
         self._in_work += 1
         self._idle.clear()

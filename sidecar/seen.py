@@ -13,8 +13,9 @@ from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, JUDGE, OPE
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
 from protocol.model import EndpointReport
-from protocol.progress import FORGET, PAUSE, RECLAIMED
+from protocol.progress import FORGET, GPU, PAUSE, RECLAIMED
 from protocol.reviews import PROOF
+from sidecar import machine
 from sidecar.executors.acp import AcpExecutor
 from sidecar.gpus.owners import Owners
 from sidecar.link import Link
@@ -112,7 +113,7 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git", PUSH} if shutil.which("git") else set()
     found |= {f"executor:{PROOF}"} if "git" in found and sandbox.level is not Level.NONE else set()
-    found |= {"gpu"} if has_gpu else set()
+    found |= {GPU} if has_gpu else set()
     if is_reclaimed(settings.folder):
-        found = found - {"gpu"} | {RECLAIMED}
+        found = found - {GPU} | {RECLAIMED, *(f"{RECLAIMED}:{name}" for name in machine.names())}
     return tuple(sorted(found))

@@ -6,7 +6,9 @@ claim that the store refuses is released again. All times are arguments.
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from hub.core.agent import Agent, Held
 from hub.core.health import Health
@@ -15,6 +17,7 @@ from hub.core.quotas import Quotas
 from hub.core.speeds import ServerKey
 from protocol.errors import StaleAttempt
 from protocol.model import AgentState, AttemptId, AttemptState, EndpointReport
+from protocol.progress import RECLAIMED
 
 MAX_REPOS: Final = 200
 """Repositories that are remembered for a host; sidecars keep fewer."""
@@ -80,6 +83,8 @@ class Fleet:
         self._changed = Notes()
         self._freed = Notes()
         self._repos: dict[str, OrderedDict[str, None]] = {}
+        self._taken_back: dict[str, frozenset[str]] = {}
+        """By agent whose machine's owner has taken the GPU back: where others find that machine."""
 
     def agent(self, name: str) -> Agent:
         """The agent of that name, made if it is new."""
@@ -93,7 +98,7 @@ class Fleet:
         """There is no such agent any more; it holds nothing."""
         if (agent := self.agents.pop(name, None)) is not None:
             self.changed(agent)
-            del self._open[name]
+            self._open.pop(name, None)
             self._repos.pop(agent.host or name, None)
 
     def online(self) -> Iterator[Agent]:
@@ -115,12 +120,44 @@ class Fleet:
 
         Without an agent: what any of them can do may have changed.
         """
+        if agent is not None and self._notes_owner(agent):
+            agent = None  # others may use, or no longer, what people have added on its machine
         self.generation += 1
         self._changed.add(agent)
         if agent is None:
             self._open = dict(self.agents)
         else:
             self._open[agent.name] = agent
+
+    def _notes_owner(self, agent: Agent) -> bool:
+        """Note whether the owner of its machine wants the GPU back; whether that is news for others."""
+        names = places_taken_back(agent) if self.agents.get(agent.name) is agent else frozenset[str]()
+        if names == self._taken_back.get(agent.name, frozenset()):
+            return False
+        if names:
+            self._taken_back[agent.name] = names
+        else:
+            del self._taken_back[agent.name]
+        return bool(self.endpoints)
+
+    def is_taken_back(self, endpoint: EndpointReport, agent: str) -> bool:
+        """Whether a local endpoint that people have added works with a GPU that its owner has taken back.
+
+        Args:
+            endpoint: one of :attr:`endpoints`.
+            agent: who would use it: an address that leads nowhere else is its own machine's.
+        """
+        if not self._taken_back or not endpoint.local:
+            return False
+        host = (urlsplit(endpoint.url).hostname or "").lower()
+        if host == "localhost" or is_loopback(host):
+            return agent in self._taken_back
+        return any(host in names or host.partition(".")[0] in names for names in self._taken_back.values())
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether anybody has taken a GPU back."""
+        return bool(self._taken_back)
 
     def changed_since(self, generation: int) -> set[str] | None:
         """Names of those that have changed since that generation; ``None``: perhaps all."""
@@ -286,3 +323,20 @@ class Fleet:
     def expired(self, now: float) -> list[Held]:
         """Attempts whose lease has ended."""
         return [held for held in self.held.values() if held.lease_until <= now]
+
+
+def places_taken_back(agent: Agent) -> frozenset[str]:
+    """Names and addresses of the agent's machine, if its owner has taken the GPU back; else none."""
+    if RECLAIMED not in agent.capabilities:
+        return frozenset()
+    told = (name.removeprefix(f"{RECLAIMED}:") for name in agent.capabilities if name.startswith(f"{RECLAIMED}:"))
+    host = (agent.host or agent.name).lower()
+    return frozenset({host, host.partition(".")[0], *told})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is an address of whoever uses it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -59,11 +59,9 @@ def way_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Require
     if strategy is Strategy.TRIVIAL:
         return Way(agent=agent.name, strategy=strategy)
     wants_local = strategy is Strategy.LOCAL_LLM
-    is_reclaimed = wants_local and RECLAIMED in agent.capabilities
-    own = () if is_reclaimed else agent.endpoints
-    fitting = [endpoint for endpoint in (*own, *fleet.endpoints) if endpoint.local == wants_local]
-    if not fitting and is_reclaimed:
-        return "the owner of its machine has taken the GPU back"
+    fitting = _offered(fleet, agent, strategy)
+    if not fitting and wants_local and (whose := _owner_of(fleet, agent)):
+        return f"the owner of {whose} has taken the GPU back"
     if not fitting:
         return f"has no {'local' if wants_local else 'cloud'} LLM endpoint"
     against = ""
@@ -73,6 +71,22 @@ def way_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Require
             if not against:
                 return Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model)
     return against or _no_model(fitting, requirements.model)
+
+
+def _offered(fleet: Fleet, agent: Agent, strategy: Strategy) -> list[EndpointReport]:
+    """Endpoints for this strategy that ``agent`` may use: not those whose GPU its owner has taken back."""
+    wants_local = strategy is Strategy.LOCAL_LLM
+    own = () if wants_local and RECLAIMED in agent.capabilities else agent.endpoints
+    added = (endpoint for endpoint in fleet.endpoints if not fleet.is_taken_back(endpoint, agent.name))
+    return [endpoint for endpoint in (*own, *added) if endpoint.local == wants_local]
+
+
+def _owner_of(fleet: Fleet, agent: Agent) -> str:
+    """Whose owner keeps local models from ``agent``; empty: nobody's."""
+    if RECLAIMED in agent.capabilities:
+        return "its machine"
+    taken = (endpoint.id for endpoint in fleet.endpoints if fleet.is_taken_back(endpoint, agent.name))
+    return next((f"the machine of LLM endpoint {name}" for name in taken), "")
 
 
 def _shut(fleet: Fleet, agent: Agent, endpoint: EndpointReport) -> str:
@@ -162,10 +176,9 @@ def _ways_of(fleet: Fleet, agent: Agent, strategy: Strategy, requirements: Requi
     first = way_of(fleet, agent, strategy, requirements)
     if isinstance(first, str):
         return first
-    wants_local = strategy is Strategy.LOCAL_LLM
     found = [first]
-    for endpoint in (*agent.endpoints, *fleet.endpoints):
-        if endpoint.local != wants_local or _shut(fleet, agent, endpoint):
+    for endpoint in _offered(fleet, agent, strategy):
+        if _shut(fleet, agent, endpoint):
             continue
         for model in endpoint.models:
             way = Way(agent=agent.name, strategy=strategy, endpoint=endpoint.id, model=model.name)

@@ -1,6 +1,7 @@
 """The owner of a machine wants its GPU back: the wish goes to the sidecar there, which keeps it and says what is so.
 
 Nothing is stored here: a sidecar whose GPU was taken back says so in its capabilities, over every restart of either.
+Work elsewhere that uses such a GPU through an endpoint that people have added is told to stop at the end of its turn.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from hub.store.store import Store
 from protocol.clock import Clock
 from protocol.errors import Conflict, NotFound, Unavailable
 from protocol.events import Event, EventKind
-from protocol.messages import Reclaim
-from protocol.model import AgentState
+from protocol.messages import Pause, Reclaim
+from protocol.model import AgentState, AttemptId
 from protocol.progress import PAUSE, RECLAIMED
 
 log = structlog.get_logger(__name__)
 CONFIRM_S: Final = 10.0
 _LOOK_S: Final = 0.05
+_EVERY_S: Final = 1.0
 
 
 class Reclaiming:
@@ -30,6 +32,33 @@ class Reclaiming:
 
     def __init__(self, store: Store, fleet: Fleet, agents: AgentPort, clock: Clock) -> None:
         self._store, self._fleet, self._agents, self._clock = store, fleet, agents, clock
+        self._told: set[AttemptId] = set()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled: an owner may have said it to the machine itself."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Tell work that uses somebody's GPU through an endpoint that people have added that it is to stop, once."""
+        if not self._fleet.has_owners:
+            self._told.clear()
+            return
+        added = {endpoint.id: endpoint for endpoint in self._fleet.endpoints}
+        told = set[AttemptId]()
+        for held in self._fleet.held.values():
+            host, name = held.server or ("", "")
+            if host or name not in added or not self._fleet.is_taken_back(added[name], held.agent):
+                continue
+            attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
+            if held.is_committed and attempt not in self._told and PAUSE in self._fleet.agents[held.agent].capabilities:
+                reason = f"the owner of the machine of LLM endpoint {name} wants its GPU back"
+                self._agents.send(held.agent, held.boot, Pause(attempt=attempt, reason=reason))
+                told.add(attempt)
+            elif attempt in self._told:
+                told.add(attempt)
+        self._told = told
 
     async def reclaim(self, name: str, by: str) -> None:
         """Take the GPU of the agent's machine back; answers when its sidecar has heard it.

@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble, Re
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem, Unpriced
 from protocol.listing import Facts, Listed
 from protocol.prices import Price
+from sidecar import machine
 from sidecar.llm.base import ChatReply, ChatRequest, Loader, Provider
 from sidecar.llm.config import USUAL_MODELS, EndpointSettings
 from sidecar.llm.flow import Traffic
@@ -197,9 +199,14 @@ class Endpoints:
         return self._watched(endpoint_id)
 
     def is_here(self, endpoint_id: str) -> bool:
-        """Whether an endpoint is one of this host, which works with this host's GPU."""
-        settings = self._settings.get(endpoint_id)
-        return settings is not None and settings.is_local
+        """Whether an endpoint is one of this host, which works with this host's GPU.
+
+        Of those that people have added at the hub, one whose address is this host's.
+        """
+        if (settings := self._settings.get(endpoint_id)) is not None:
+            return settings.is_local
+        added = self._adopted.get(endpoint_id)
+        return added is not None and added.is_local and machine.is_here(urlsplit(added.url).hostname or "")
 
     def holds_to_schema(self, endpoint_id: str) -> bool:
         """Whether a server can be held to a JSON schema as it writes: those of models that need it, run near here."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.e2e.test_progress import mesh, seven_parts
 from tests.support.mesh import Mesh, until
+from tests.support.mesh import mesh as plain_mesh
 from tests.support.turns import Turns
 
 
@@ -52,3 +53,25 @@ def test_a_machine_whose_owner_wants_the_gpu_back_stops_unloads_and_waits_to_be_
     assert ended["state"] == "completed", ended["reason"]
     assert model.asked == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "agent_reclaimed" in kinds
+
+
+def test_a_command_that_was_placed_for_the_gpu_goes_back_to_the_queue_and_others_go_on(tmp_path: Path) -> None:
+    with plain_mesh(tmp_path, "One", flags=["--slots", "2", "--capability", "gpu"], lease_s=30.0) as running:
+        task, other = (running.submit(command="sleep 600", needs=needs) for needs in (["gpu"], []))
+        for each in (task, other):
+            running.wait_state(each, "running")
+        _agentcom("agents", "reclaim", "One", *_at(running))
+        stopped = running.wait_state(task, "queued")
+        why = running.call("GET", f"/api/v1/tasks/{task}/explain")["agents"][0]["reasons"]
+        beside = running.task(other)["state"]
+        _agentcom("agents", "give-back", "One", *_at(running))
+        again = running.wait_state(task, "running")
+        for each in (task, other):
+            running.call("POST", f"/api/v1/tasks/{each}/cancel")
+        running.wait(task, other)
+
+    assert (stopped["attempts"][0]["state"], stopped["retries_left"]) == ("cancelled", 3)
+    assert "wants its GPU back" in stopped["attempts"][0]["reason"]
+    assert "lacks 'gpu'" in why
+    assert beside == "running"
+    assert again["epoch"] == 2

@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from protocol import codec
-from protocol.endpoints import EndpointKind
+from protocol.endpoints import EndpointKind, EndpointReport
 from protocol.messages import Assign, Pause, Reclaim, Reject, Report
 from protocol.model import AttemptState, Routing, TaskSpec, Usage
 from protocol.progress import PAUSED
@@ -153,3 +153,36 @@ async def test_a_refusal_tells_the_hub_first_why_it_should_not_try_again(machine
 
     assert len(machine.told) == told + 1
     assert [reject.code for reject in machine.bench.sent.of(Reject)] == ["reclaimed"]
+
+
+def _command(number: int, *needs: str) -> Assign:
+    spec = Raw(codec.encode_spec(TaskSpec(command="echo begun; sleep 600", needs=needs)))
+    return Assign(attempt=attempt(number), spec=spec, routing=Routing(tier=TIER, executor="shell"), lease_s=30)
+
+
+async def test_a_command_that_is_here_for_the_gpu_stops_at_once_and_goes_on_elsewhere(machine: Machine) -> None:
+    machine.bench.runner.assigned(_command(2, "gpu"))
+    await machine.bench.sent.until(lambda: "begun" in machine.bench.sent.output)
+    await machine.say(on=True)
+    await machine.bench.sent.until(lambda: machine.bench.sent.of(Report))
+
+    (report,) = machine.bench.sent.of(Report)
+    assert (report.attempt, report.state) == (attempt(2), AttemptState.CANCELLED)
+    assert report.result.error_code == PAUSED
+    assert "wants its GPU back" in report.result.error
+
+
+async def test_while_the_gpu_is_taken_back_commands_for_it_are_refused_and_others_are_not(machine: Machine) -> None:
+    await machine.say(on=True)
+    machine.bench.runner.assigned(_command(2, "gpu"))
+    machine.bench.runner.assigned(_command(3))
+    await machine.bench.sent.until(lambda: "begun" in machine.bench.sent.output)
+
+    assert [(each.attempt, each.code) for each in machine.bench.sent.of(Reject)] == [(attempt(2), "reclaimed")]
+
+
+async def test_an_endpoint_that_people_have_added_counts_if_its_address_is_this_machines(machine: Machine) -> None:
+    for name, url in (("near", "http://localhost:9"), ("far", "http://192.0.2.1:9")):
+        machine.endpoints.adopt(EndpointReport(id=name, kind=EndpointKind.OLLAMA, url=url, local=True))
+
+    assert [name for name in ("here", "near", "far", "none") if machine.endpoints.is_here(name)] == ["here", "near"]

@@ -1,5 +1,6 @@
 """The promises of matching: hard gates only, every refusal has its reason, nothing is remembered beyond a change."""
 
+import msgspec
 import pytest
 
 from hub.core.fleet import Fleet
@@ -233,3 +234,47 @@ def test_an_endpoint_of_the_same_name_elsewhere_is_another_one() -> None:
     made.health["box", "ollama@a"] = made.health["", "ollama@a"] = Health(state=EndpointState.COOLDOWN)
 
     assert isinstance(way_of(made, made.agents["a"], Strategy.LOCAL_LLM, CHAT), Way)
+
+
+ADDED = EndpointReport(
+    id="box", kind=EndpointKind.OLLAMA, url="http://10.0.0.7:11434", local=True, models=(ModelReport(name="small"),)
+)
+TAKEN = "executor:chat gpu:reclaimed gpu:reclaimed:10.0.0.7 gpu:reclaimed:gpubox"
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.7:11434", "http://gpubox:11434", "http://GPUbox.lan:11434"])
+def test_an_endpoint_on_a_machine_whose_owner_wants_the_gpu_back_serves_nobody(url: str) -> None:
+    made = fleet(a="executor:chat", b="executor:chat")
+    made.endpoints = (msgspec.structs.replace(ADDED, url=url),)
+    matcher = Matcher(made)
+    assert {way.agent for way in matcher.match(CHAT).ways} == {"a", "b"}
+    made.agents["b"].capabilities = frozenset(TAKEN.split())
+    made.changed(made.agents["b"])
+
+    assert matcher.match(CHAT).ways == ()
+    why = way_of(made, made.agents["a"], Strategy.LOCAL_LLM, CHAT)
+    assert why == "the owner of the machine of LLM endpoint box has taken the GPU back"
+    made.agents["b"].capabilities = frozenset({"executor:chat"})
+    made.changed(made.agents["b"])
+    assert {way.agent for way in matcher.match(CHAT).ways} == {"a", "b"}
+    made.agents["b"].capabilities = frozenset(TAKEN.split())
+    made.changed(made.agents["b"])
+    made.forget("b")
+    assert {way.agent for way in matcher.match(CHAT).ways} == {"a"}
+
+
+def test_an_address_that_leads_nowhere_else_is_that_of_each_machine() -> None:
+    made = fleet(a="executor:chat", b=TAKEN)
+    made.endpoints = (msgspec.structs.replace(ADDED, url="http://127.0.0.1:11434"),)
+    made.changed(made.agents["b"])
+
+    assert {way.agent for way in match(made, CHAT).ways} == {"a"}
+    assert {way.agent for way in match(made, CHAT, is_wide=True).ways} == {"a"}
+
+
+def test_other_endpoints_serve_on_when_a_gpu_is_taken_back() -> None:
+    made = fleet(a="executor:chat", b=TAKEN)
+    made.endpoints = (msgspec.structs.replace(ADDED, url="http://10.0.0.8:11434"), CLAUDE)
+    made.changed(made.agents["b"])
+
+    assert {way.agent for way in match(made, CHAT).ways} == {"a", "b"}
