@@ -48,7 +48,7 @@ from protocol.projects import (
     PushView,
     RepositoryView,
 )
-from protocol.pulls import PullBody, PullList, PullState, PullView
+from protocol.pulls import PullList, PullState, PullView
 
 T = TypeVar("T")
 
@@ -358,10 +358,6 @@ class Client:
     def pull(self, task: TaskRef) -> PullView:
         """The pull request of a task."""
         return self._run(self._client.pull(task))
-
-    def offer(self, body: PullBody) -> PullView:
-        """Offer a branch that was pushed, once the task that checks it has completed; twice is once."""
-        return self._run(self._client.offer(body))
 
     def approve_pull(self, task: TaskRef) -> PullView:
         """Let a draft go on."""

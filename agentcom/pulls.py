@@ -2,11 +2,11 @@
 
 from agentcom.calls import Calls
 from protocol.api import PREFIX, TaskSummary
-from protocol.pulls import PullBody, PullList, PullState, PullView
+from protocol.pulls import PullList, PullState, PullView
 
 
 class PullCalls:
-    """List, offer, approve, retry."""
+    """List, approve, retry."""
 
     _transport: Calls
 
@@ -25,15 +25,6 @@ class PullCalls:
             NotFound: it has none.
         """
         return await self._transport.call("GET", _one(task), PullView, is_repeatable=True)
-
-    async def offer(self, body: PullBody) -> PullView:
-        """Offer a branch that was pushed, once the task that checks it has completed; twice is once.
-
-        Raises:
-            BadInput: it is no branch or commit, or the project of the task opens no requests.
-            Conflict: the task has another request, or has failed.
-        """
-        return await self._transport.call("POST", f"{PREFIX}/pulls", PullView, body=body, is_repeatable=True)
 
     async def approve_pull(self, task: str | TaskSummary) -> PullView:
         """Let a draft go on.

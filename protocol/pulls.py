@@ -11,6 +11,8 @@ from typing import Final
 from msgspec import Struct
 
 MAX_PATTERNS: Final = 100
+OFFER: Final = "offer"
+"""Label of a task: the branch that holds the same commit, and is offered in the place of the attempt's own."""
 MAX_REASONS: Final = 20
 """Reasons for a risk that are kept; the gravest come first."""
 
@@ -74,16 +76,6 @@ class PullRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     most_lines: int = 400
     most_files: int = 20
     """A change of more lines, or of more files, is no small one."""
-
-
-class PullBody(Struct, kw_only=True, forbid_unknown_fields=True):
-    """``POST /pulls``: offer a branch that somebody else has pushed, once ``task``, which checks it, has completed."""
-
-    task: str
-    branch: str
-    commit: str
-    """What the branch was when it was pushed; if it is something else by then, nothing is opened."""
-    into: str = ""
 
 
 class PullView(Struct, kw_only=True):

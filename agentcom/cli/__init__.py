@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hosts": ("agentcom.cli.hosts", "List machines and how busy they are."),
     "endpoints": ("agentcom.cli.endpoints", "List, add and remove LLM endpoints."),
     "projects": ("agentcom.cli.projects", "Register projects, reach their files and git."),
+    "git": ("agentcom.cli.git", "Start, see and submit work in your own working copy."),
     "pulls": ("agentcom.cli.pulls", "See, approve and retry pull requests of tasks."),
     "budgets": ("agentcom.cli.budgets", "Bound what may be used a day."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),

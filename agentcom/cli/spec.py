@@ -145,7 +145,7 @@ def _given(flags: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
         "budget": _present(budget),
         "max_retries": _number(flags["max_retries"]),
         "depends_on": list(flags["after"]),
-        "verification": [*map(_verify, flags["verify"]), *_checks(flags["checks"], problems)],
+        "verification": [*map(check_of, flags["verify"]), *_checks(flags["checks"], problems)],
     }
     return _present(found)
 
@@ -182,7 +182,8 @@ def _number(text: str | None) -> int | float | str | None:
     return text
 
 
-def _verify(command: str) -> dict[str, str]:
+def check_of(command: str) -> dict[str, str]:
+    """The check that a command is: of tests, if it looks like a test runner."""
     kind = "test_passes" if looks_like_tests(command) else "command_succeeds"
     return {"type": kind, "command": command}
 

@@ -39,7 +39,6 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "projects:push": _OPERATE,
         "projects:manage": _OPERATE,
         "pulls:read": _PEOPLE,
-        "pulls:submit": _SUBMIT,
         "pulls:review": _OPERATE,
         "budgets:read": _PEOPLE,
         "budgets:write": _OPERATE,

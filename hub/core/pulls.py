@@ -72,10 +72,11 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     approved_by: str = ""
     problem: str = ""
     tries: int = 0
+    """How often the forge was asked in vain since something went well."""
+    refusals: int = 0
+    """How often it has refused to merge it."""
     is_told: bool = False
     """The request at the forge says what is known of its risk."""
-    is_ours: bool = True
-    """The branch is the one that the task's attempt has pushed."""
 
 
 class Place(NamedTuple):
@@ -97,8 +98,8 @@ class Proof(NamedTuple):
     spec: TaskSpec
     result: TaskResult
     usage: Usage
-    commit: str = ""
-    """What is offered."""
+    rooms: tuple[str, ...] = ()
+    """Other machines on which its checks have passed, too."""
 
 
 def after(state: PullState, event: str, task: str) -> PullState:
@@ -163,7 +164,7 @@ def text_of(proof: Proof, judgement: Judgement | None) -> str:
     """The description: what was wanted, what was proven, who did it, what it has cost, and how risky it looks."""
     parts = [
         *_section("What was wanted", _wanted(proof.spec)),
-        *_section("What was proven", _proven(proof.result)),
+        *_section("What was proven", _proven(proof.result, proof.rooms)),
         *_section("Who did it, and what it cost", _cost(proof)),
         *_section("Risk", _risk(judgement)),
         f"<!-- agentcom: task {proof.task}, attempt {proof.epoch} -->",
@@ -185,8 +186,9 @@ def _wanted(spec: TaskSpec) -> list[str]:
     return [*lines, *(f"- {_shown(criterion, _DETAIL_CHARS)}" for criterion in spec.success_criteria[:_MOST_CRITERIA])]
 
 
-def _proven(result: TaskResult) -> list[str]:
+def _proven(result: TaskResult, rooms: Sequence[str]) -> list[str]:
     lines = [_VERDICTS[result.verified]]
+    lines += [f"the same checks passed on {_shown(room, 100)}, too" for room in rooms]
     lines += [_finding(finding) for finding in result.report[:_MOST_FINDINGS]]
     if len(result.report) > _MOST_FINDINGS:
         lines.append(f"... and {len(result.report) - _MOST_FINDINGS} more")
@@ -211,7 +213,7 @@ def _cost(proof: Proof) -> list[str]:
         f"tokens:     {usage.input_tokens:,} in ({usage.cached_input_tokens:,} cached), {usage.output_tokens:,} out",
         f"cost:       {price}",
         f"seconds:    {usage.seconds:.1f}",
-        f"commit:     {proof.commit or result.commit}",
+        f"commit:     {result.commit}",
     ]
 
 
@@ -237,5 +239,4 @@ def _shown(text: str, most: int) -> str:
 
 def base_of(rules: PullRules, record: Record, spec: TaskSpec) -> str:
     """The branch that the request is for; empty: the repository's default."""
-    ours = spec.context.branch if record.is_ours else ""
-    return record.into or rules.into or ours
+    return record.into or rules.into or spec.context.branch

@@ -31,16 +31,16 @@ from hub.core.pulls import (
 from hub.core.risk import judge
 from hub.forges.shapes import Forge, ForgeFailed, Seen, Trouble, Wanted
 from hub.store import rows
-from hub.store.pull_changes import AddPull, DropPull, PullRow, PutPull, StalePull
+from hub.store.pull_changes import DropPull, PullRow, PutPull, StalePull
 from hub.store.store import AttemptRow, Store, TaskRow
 from protocol import codec, git
 from protocol.clock import Clock
-from protocol.errors import BadInput, Conflict, IllegalTransition, NotFound, Problem, Unavailable
+from protocol.errors import BadInput, IllegalTransition, NotFound, Problem, Unavailable
 from protocol.events import Event, EventKind
 from protocol.ids import TASK_ID
 from protocol.model import AttemptState, TaskSpec, TaskState, Usage
+from protocol.pulls import OFFER, Merging, PullList, PullRules, PullState, PullView
 from protocol.pulls import Forge as Kind
-from protocol.pulls import Merging, PullBody, PullList, PullRules, PullState, PullView
 
 log = structlog.get_logger(__name__)
 LOOK_S: Final = 1.0
@@ -49,7 +49,6 @@ _TAKEN_MS: Final = 120_000
 """For so long other hubs leave one alone that this hub has begun with."""
 _NEWEST: Final = "~"
 """Behind every id of a task."""
-_COMMIT_CHARS: Final = (40, 64)
 
 UserPassword = tuple[str, str]
 Connect = Callable[[Kind, Place, UserPassword], Forge]
@@ -125,44 +124,6 @@ class Pulls:
         """
         return rows.pull(await self._row(task))
 
-    async def add(self, body: PullBody) -> PullView:
-        """Offer a branch that somebody has pushed, once the task that checks it has completed; twice is once.
-
-        Raises:
-            BadInput: it is no branch, or no commit, or there is no such task, or its project opens no requests.
-            Conflict: the task has ended without completing, or has another request.
-        """
-        task = await self._store.task(body.task) if TASK_ID.fullmatch(body.task) else None
-        stored = None if task is None else await self._store.spec(task.id)
-        if stored is None or task is None:
-            raise BadInput([Problem("task", f"no task {body.task[:100]!r}")], "pull")
-        project = self._project_of(codec.decode_spec(stored[0]))
-        problems = [
-            Problem(field, f"{name[:100]!r} is no branch name")
-            for field, name in (("branch", body.branch), ("into", body.into))
-            if (name or field == "branch") and not git.is_branch(name)
-        ]
-        if len(body.commit) not in _COMMIT_CHARS or set(body.commit) - set("0123456789abcdef"):
-            problems.append(Problem("commit", "expected all hexadecimal digits of a commit"))
-        if project is None:
-            problems.append(Problem("task", "its project opens no pull requests: agentcom projects set NAME --pulls"))
-        if problems or project is None:
-            raise BadInput(problems, "pull")
-        if task.state in {TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}:
-            raise Conflict(f"task {task.id} is {task.state.value}: what it looked at is not offered")
-        record = Record(branch=body.branch, commit=body.commit, into=body.into, is_ours=False)
-        now_ms = self._clock.now_ms()
-        row = PullRow(
-            task=task.id, epoch=0, project=project.name, state=PullState.PENDING, record=record,
-            next_ms=now_ms, changed_ms=now_ms,
-        )  # fmt: skip
-        if not await self._store.commit(AddPull(row)):
-            found = (await self._row(task.id)).record
-            if (found.branch, found.commit) != (body.branch, body.commit):
-                raise Conflict(f"task {task.id} has a pull request of another branch or commit")
-        self._wake.set()
-        return await self.show(task.id)
-
     async def approve(self, task: str, by: str) -> PullView:
         """A person has looked at it: it is a draft no more, and is merged where the project says so.
 
@@ -175,7 +136,7 @@ class Pulls:
             if row.state is not PullState.DRAFT:
                 name = f"the pull request of task {task}"
                 raise IllegalTransition(name, row.state, "approve", ("it waits for nobody",))
-            record = replace(row.record, approved_by=by, problem="", tries=0)
+            record = replace(row.record, approved_by=by, problem="", tries=0, refusals=0)
             return row.state, record, self._event(EventKind.PULL_APPROVED, row, record, by=by)
 
         await self._decided(task, decide)
@@ -192,7 +153,7 @@ class Pulls:
 
         def decide(row: PullRow) -> tuple[PullState, Record, None]:
             state = row.state if row.next_ms is not None else after(row.state, "retry", task)
-            return state, replace(row.record, problem="", tries=0), None
+            return state, replace(row.record, problem="", tries=0, refusals=0), None
 
         await self._decided(task, decide)
         return await self.show(task)
@@ -237,15 +198,12 @@ class Pulls:
         """One step of one request; another hub may be quicker."""
         try:
             if self._is_shared:
-                row = await self._put(row, row.record, next_ms=self._clock.now_ms() + _TAKEN_MS)
+                row = await self._put(row, row.record, next_ms=self._soon())
             work = await self._gathered(row)
-            if isinstance(work, Work):
-                await self._step(work)
-            elif work is None:
+            if work is None:
                 await self._store.commit(DropPull(row.task, row.version))
             else:
-                record = replace(row.record, problem=work)
-                await self._put(row, record, state=after(row.state, "refuse", row.task), next_ms=None)
+                await self._step(work)
         except (StalePull, NotFound):
             return  # somebody was quicker, or has forgotten it
         except Unavailable as exc:
@@ -300,7 +258,7 @@ class Pulls:
             await forge.ready(seen, work.title)
             seen = seen._replace(is_draft=False)
         work = await self._settled(work, seen)
-        if work.rules.merge is Merging.SAFE and may_go_on(work.record) and not seen.is_draft:
+        if self._is_merging(work) and not seen.is_draft:
             await self._merge(forge, work)
 
     async def _opened(self, forge: Forge, work: Work) -> tuple[Work, Seen]:
@@ -311,7 +269,7 @@ class Pulls:
         if seen is None:
             seen = await forge.open(Wanted(record.branch, into, work.title, text_of(work.proof, None)))
         record = replace(record, into=into, number=seen.number, url=seen.url, problem="", tries=0)
-        row = await self._put(work.row, record, next_ms=self._clock.now_ms())
+        row = await self._put(work.row, record, next_ms=self._soon())
         return work._replace(row=row, record=record), seen
 
     async def _judged(self, forge: Forge, work: Work, seen: Seen) -> tuple[Work, Seen]:
@@ -329,7 +287,7 @@ class Pulls:
         told = {"risk": found.risk.value, "reasons": list(found.reasons), "draft": seen.is_draft}
         event = self._event(EventKind.PULL_OPENED, work.row, record, **told)
         state = after(PullState.PENDING, "draft" if seen.is_draft else "open", work.row.task)
-        row = await self._put(work.row, record, state=state, next_ms=self._clock.now_ms(), event=event)
+        row = await self._put(work.row, record, state=state, next_ms=self._soon(), event=event)
         log.info("pull_opened", task=row.task, number=seen.number, risk=found.risk.value, state=state.value)
         return work._replace(row=row, record=record), seen
 
@@ -338,25 +296,29 @@ class Pulls:
         row, event = work.row, "draft" if seen.is_draft else "open"
         is_there = row.state.value == event
         state = row.state if is_there else after(row.state, event, row.task)
-        record = work.record if self._is_merging(work) else replace(work.record, problem="", tries=0)
-        row = await self._put(row, record, state=state, next_ms=self._later(WATCH_S))
+        if not seen.is_draft and self._is_merging(work):
+            # Whoever comes after a hub that dies now goes on at once.
+            record, next_ms = work.record, self._soon()
+        else:
+            problem = work.record.problem if work.record.refusals else ""
+            record, next_ms = replace(work.record, problem=problem, tries=0), self._later(WATCH_S)
+        row = await self._put(row, record, state=state, next_ms=next_ms)
         return work._replace(row=row, record=record)
 
     def _is_merging(self, work: Work) -> bool:
-        return work.rules.merge is Merging.SAFE and may_go_on(work.record)
+        return work.rules.merge is Merging.SAFE and may_go_on(work.record) and work.record.refusals < MERGE_TRIES
 
     async def _merge(self, forge: Forge, work: Work) -> None:
         record = work.record
-        if record.number is None or record.tries >= MERGE_TRIES:
-            return
+        assert record.number is not None, "it is open"
         try:
             await forge.merge(record.number, record.commit, work.rules.method)
         except ForgeFailed as exc:
             if exc.trouble is not Trouble.REJECTED:
                 raise
             # It may still find out whether it can, or wait for its own checks; later it is a matter for people.
-            record = replace(record, problem=str(exc), tries=record.tries + 1)
-            wait_s = delay_s(record.tries) if record.tries < MERGE_TRIES else WATCH_S
+            record = replace(record, problem=str(exc), tries=0, refusals=record.refusals + 1)
+            wait_s = delay_s(record.refusals) if record.refusals < MERGE_TRIES else WATCH_S
             await self._put(work.row, record, next_ms=self._later(wait_s))
             return
         await self._over(work, "merge", by="hub")
@@ -370,21 +332,19 @@ class Pulls:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    async def _gathered(self, row: PullRow) -> Work | str | None:
-        """What is known, or why nothing is offered; ``None``: nobody wants a request of this."""
+    async def _gathered(self, row: PullRow) -> Work | None:
+        """What is known; ``None``: nobody wants a request of this."""
         task, stored = await self._store.task(row.task), await self._store.spec(row.task)
         if task is None or stored is None:
             return None
-        spec, record = codec.decode_spec(stored[0]), row.record
+        spec = codec.decode_spec(stored[0])
         project, proof = self._project_of(spec), _proof(task, spec, await self._store.attempts(row.task))
-        if project is None or (record.is_ours and (proof is None or not proof.result.pushed)):
+        if project is None or proof is None or not proof.result.pushed:
             return None
-        if proof is None:
-            return f"task {task.id} is {task.state.value}: what it looked at is not offered; submit it again"
-        if record.is_ours:
-            record = replace(record, branch=proof.result.branch, commit=proof.result.commit)
-        row = replace(row, project=project.name, epoch=proof.epoch)
-        return Work(row, record, project, proof._replace(commit=record.commit))
+        branch = spec.labels.get(OFFER, "")
+        branch = branch if git.is_branch(branch) else proof.result.branch
+        record = replace(row.record, branch=branch, commit=proof.result.commit)
+        return Work(replace(row, project=project.name, epoch=proof.epoch), record, project, proof)
 
     def _project_of(self, spec: TaskSpec) -> Project | None:
         """The project of a task, if that opens requests, and the task has worked in its repository."""
@@ -410,6 +370,10 @@ class Pulls:
         row = replace(row, record=record, state=state or row.state, next_ms=next_ms, changed_ms=now_ms)
         return replace(row, version=await self._store.commit(PutPull(row, event)))
 
+    def _soon(self) -> int:
+        """Now, as this step goes on; other hubs look only if this one has died."""
+        return self._clock.now_ms() + (_TAKEN_MS if self._is_shared else 0)
+
     def _later(self, seconds: float) -> int:
         return self._clock.now_ms() + int(seconds * 1000)
 
@@ -427,6 +391,6 @@ def _proof(task: TaskRow, spec: TaskSpec, attempts: list[AttemptRow]) -> Proof |
     usage = Usage()
     for result in results.values():
         usage = usage.plus(result.usage)
-    return Proof(
-        task.id, accepted.epoch, accepted.agent, accepted.host, len(attempts), spec, results[accepted.epoch], usage
-    )
+    rooms = tuple(row.host for row in attempts if row.epoch > accepted.epoch and row.state is AttemptState.PASSED)
+    result = results[accepted.epoch]
+    return Proof(task.id, accepted.epoch, accepted.agent, accepted.host, len(attempts), spec, result, usage, rooms)

@@ -36,7 +36,7 @@ from hub.store.keeping_changes import (
     Restore,
 )
 from hub.store.project_changes import PutProject, RemoveProject
-from hub.store.pull_changes import AddPull, DropPull, PutPull
+from hub.store.pull_changes import DropPull, PutPull
 from hub.store.review_changes import Review
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
@@ -383,7 +383,6 @@ AnyChange = (
     | ForgetHealth
     | PutProject
     | RemoveProject
-    | AddPull
     | PutPull
     | DropPull
     | PutHold

@@ -43,12 +43,6 @@ class PullRow(Struct, frozen=True, kw_only=True):
     version: int = 0
 
 
-class AddPull(Struct, frozen=True):
-    """Keep a new request (``version`` 0). Outcome: ``True``, or ``False``: the task has one already, which stays."""
-
-    pull: PullRow
-
-
 class PutPull(Struct, frozen=True):
     """Keep the next version of the request that was read. Outcome: its version, or StalePull."""
 

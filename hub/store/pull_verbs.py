@@ -3,7 +3,7 @@
 import msgspec
 
 from hub.store.batches import Batches, Statements
-from hub.store.pull_changes import AddPull, DropPull, PullRow, PutPull, StalePull
+from hub.store.pull_changes import DropPull, PullRow, PutPull, StalePull
 
 
 class PullVerbs(Batches):
@@ -11,10 +11,7 @@ class PullVerbs(Batches):
 
     def __init__(self, statements: Statements) -> None:
         super().__init__(statements)
-        self._verbs |= {AddPull: self._add_pull, PutPull: self._put_pull, DropPull: self._drop_pull}
-
-    async def _add_pull(self, change: AddPull) -> bool:
-        return await self._changed("add_pull", *_values(change.pull))
+        self._verbs |= {PutPull: self._put_pull, DropPull: self._drop_pull}
 
     async def _put_pull(self, change: PutPull) -> int:
         pull = change.pull

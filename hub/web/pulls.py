@@ -1,4 +1,4 @@
-"""Pull requests: list, offer a branch, let one go on, try one again."""
+"""Pull requests: list, let one go on, try one again."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
 from protocol.api import PREFIX
-from protocol.pulls import PullBody, PullList, PullState, PullView
+from protocol.pulls import PullList, PullState, PullView
 
 
 async def index(request: web.Request) -> web.StreamResponse:
@@ -28,12 +28,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     """The pull request of a task."""
     requests.query(request)
     return json_reply(await request.app[SERVICES].pulls.show(requests.task_id(request)))
-
-
-async def add(request: web.Request) -> web.StreamResponse:
-    """Offer a branch, once the task that checks it has completed."""
-    body = await requests.body(request, PullBody, "pull")
-    return json_reply(await request.app[SERVICES].pulls.add(body), 201)
 
 
 async def approve(request: web.Request) -> web.StreamResponse:
@@ -56,7 +50,6 @@ _LIST: Final = (
 )
 ROUTES: Final = (
     Route("GET", _PLACE, index, "pulls:read", "List pull requests", None, PullList, _LIST),
-    Route("POST", _PLACE, add, "pulls:submit", "Offer a branch once its task is done", PullBody, PullView, status=201),
     Route("GET", _ONE, show, "pulls:read", "The pull request of a task", None, PullView),
     Route("POST", f"{_ONE}/approve", approve, "pulls:review", "Let a pull request go on", None, PullView),
     Route("POST", f"{_ONE}/retry", retry, "pulls:review", "Try a pull request again now", None, PullView),

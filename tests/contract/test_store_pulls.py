@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from hub.core.pulls import Record
 from hub.store.changes import ForgetTasks
-from hub.store.pull_changes import AddPull, DropPull, PullRow, PutPull, StalePull
+from hub.store.pull_changes import DropPull, PullRow, PutPull, StalePull
 from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
 from protocol.pulls import PullState, Risk
@@ -70,22 +70,12 @@ async def test_nobody_overwrites_a_change_that_he_has_not_seen(rows: Rows) -> No
     assert [event.facts for event in await rows.store.events(0, 100) if event.kind is OPENED.kind] == [OPENED.facts]
 
 
-async def test_a_task_has_one_request_and_the_first_one_stays(rows: Rows) -> None:
-    await rows.add(new_task(1))
-    assert await rows.store.commit(AddPull(row(1))) is True
-    assert await rows.store.commit(AddPull(row(1, record=Record(branch="other")))) is False
-    await done(rows, 1)
-
-    kept = await rows.store.pull(task_id(1))
-    assert kept is not None
-    assert (kept.record.branch, kept.project) == ("b", "p")
-
-
 async def test_requests_are_listed_newest_first_by_state_and_project(rows: Rows) -> None:
     await rows.add(*(new_task(number) for number in range(1, 6)))
     for number in range(1, 6):
         state = PullState.OPEN if number % 2 else PullState.DRAFT
-        await rows.store.commit(AddPull(row(number, state=state, project="q" if number == 5 else "p")))
+        await done(rows, number)
+        await rows.store.commit(PutPull(row(number, 1, state=state, project="q" if number == 5 else "p")))
 
     async def listed(before: str, state: str, project: str) -> list[str]:
         return [pull.task for pull in await rows.store.pulls(before, state, project, 3)]

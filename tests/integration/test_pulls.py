@@ -57,8 +57,8 @@ class Shop:
         found: dict[str, Any] = await answer.json()
         return found
 
-    async def work(self, files: dict[str, str], *, verified: bool | None = True, **spec: Any) -> str:
-        """A task whose agent has pushed these files; its id."""
+    async def work(self, files: dict[str, str], *, verified: bool | None = True, also: str = "", **spec: Any) -> str:
+        """A task whose agent has pushed these files (``also`` to another branch); its id."""
         checks = {} if verified is None else {"verification": CHECKS}
         task = {"title": "Mend add", "prompt": "add() subtracts", "executor": "shell", "command": "x", "project": "p"}
         made = await self.ask("POST", "/tasks", 201, json={**task, **checks, **spec})
@@ -67,6 +67,8 @@ class Shop:
         await self.agent.tell("accept", attempt)
         branch = f"agentcom/foreign/mend-{attempt[2]}-e{attempt[3]}"
         commit = pushed(self.forge, branch, files)
+        if also:
+            git(self.forge.git.remote.clone, "push", "--quiet", "origin", f"HEAD:refs/heads/{also}")
         result = {
             "execution_ok": True,
             "verified": verified,
@@ -280,43 +282,20 @@ async def test_a_branch_that_has_moved_on_is_not_merged(tmp_path: Path, forge: F
     assert not forge.pulls[0].is_merged
 
 
-async def test_a_branch_of_a_person_is_offered_when_its_checks_have_passed(tmp_path: Path, forge: ForgeServer) -> None:
-    commit = pushed(forge, "people/mend-add", SMALL)
+async def test_a_branch_of_a_person_with_the_same_commit_is_offered_in_its_place(
+    tmp_path: Path, forge: ForgeServer
+) -> None:
     async with shop(tmp_path, forge) as place:
-        task = {"title": "Mend by hand", "executor": "shell", "command": "true", "project": "p", "verification": CHECKS}
-        body = {"branch": "people/mend-add", "commit": commit, "into": "main"}
-        made = await place.ask("POST", "/tasks", 201, json=task)
-        first = await place.ask("POST", "/pulls", 201, json={"task": made["id"], **body})
-        twice = await place.ask("POST", "/pulls", 201, json={"task": made["id"], **body})
-        other = await place.hub.ask("POST", "/api/v1/pulls", json={"task": made["id"], **body, "branch": "people/x"})
-        bad = await place.hub.ask("POST", "/api/v1/pulls", json={"task": made["id"], "branch": "-x", "commit": "abc"})
-        assert forge.pulls == []
-        assign = await place.agent.until("assign")
-        await place.agent.tell("accept", assign["attempt"])
-        result = {"execution_ok": True, "verified": True, "report": [PASSED]}
-        await place.agent.tell("report", assign["attempt"], state="passed", result=result)
-        done = await place.pull(made["id"], lambda pull: bool(pull["state"] == "open"))
+        task = await place.work(SMALL, labels={"offer": "people/mend-add"}, also="people/mend-add")
+        done = await place.pull(task, lambda pull: bool(pull["state"] == "open"))
+        moved = pushed(forge, "people/moved", {"src/evil.py": "x\n"})
+        other = await place.work(SMALL, labels={"offer": "people/moved"})
+        waits = await place.pull(other, lambda pull: bool(pull["state"] == "draft"))
 
-    assert (first["state"], twice["state"], other.status, bad.status) == ("pending", "pending", 409, 422)
-    assert {error["path"] for error in (await bad.json())["errors"]} == {"branch", "commit"}
-    assert (done["branch"], done["commit"], done["risk"]) == ("people/mend-add", commit, "low")
-
-
-async def test_a_branch_of_a_person_whose_checks_fail_is_not_offered(tmp_path: Path, forge: ForgeServer) -> None:
-    commit = pushed(forge, "people/mend-add", SMALL)
-    async with shop(tmp_path, forge) as place:
-        task = {"executor": "shell", "command": "true", "project": "p", "verification": CHECKS, "max_retries": 0}
-        made = await place.ask("POST", "/tasks", 201, json=task)
-        body = {"task": made["id"], "branch": "people/mend-add", "commit": commit}
-        await place.ask("POST", "/pulls", 201, json=body)
-        assign = await place.agent.until("assign")
-        await place.agent.tell("accept", assign["attempt"])
-        result = {"execution_ok": True, "verified": False, "report": [{**PASSED, "passed": False}]}
-        await place.agent.tell("report", assign["attempt"], state="failed", **{"class": "verify"}, result=result)
-        done = await place.pull(made["id"], lambda pull: bool(pull["state"] == "failed"))
-
-    assert "is not offered" in done["problem"]
-    assert forge.pulls == []
+    assert (done["branch"], done["risk"]) == ("people/mend-add", "low")
+    assert waits["commit"] != moved
+    assert waits["reasons"] == ["its last commit is not the one that was looked at"]
+    assert [pull.head for pull in forge.pulls] == ["people/mend-add", "people/moved"]
 
 
 async def test_work_of_a_project_without_a_forge_is_offered_nowhere(tmp_path: Path) -> None:

@@ -5,10 +5,6 @@ SELECT u.task, u.epoch, '', 'pending', '\x7b7d'::bytea, u.at_ms, u.at_ms, 1
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u (task, epoch, at_ms)
 ON CONFLICT (task) DO UPDATE SET epoch = excluded.epoch, version = pulls.version + 1 WHERE pulls.state = 'pending';
 
--- name: add_pull
-INSERT INTO pulls (task, epoch, project, state, body, next_ms, changed_ms, version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 1) ON CONFLICT (task) DO NOTHING;
-
 -- name: put_pull
 UPDATE pulls SET epoch = $2, project = $3, state = $4, body = $5, next_ms = $6, changed_ms = $7, version = version + 1
 WHERE task = $1 AND version = $8;

@@ -4,10 +4,6 @@ INSERT INTO pulls (task, epoch, project, state, body, next_ms, changed_ms, versi
 VALUES (?1, ?2, '', 'pending', x'7b7d', ?3, ?3, 1)
 ON CONFLICT (task) DO UPDATE SET epoch = excluded.epoch, version = version + 1 WHERE state = 'pending';
 
--- name: add_pull
-INSERT INTO pulls (task, epoch, project, state, body, next_ms, changed_ms, version)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) ON CONFLICT (task) DO NOTHING;
-
 -- name: put_pull
 UPDATE pulls SET epoch = ?2, project = ?3, state = ?4, body = ?5, next_ms = ?6, changed_ms = ?7, version = version + 1
 WHERE task = ?1 AND version = ?8;

@@ -34,7 +34,7 @@ RESULT = TaskResult(
     commit="c" * 40,
     checks="d" * 64,
 )
-PROOF = Proof("t1", 2, "Arbitrary", "host7", 2, SPEC, RESULT, USAGE.plus(USAGE), "c" * 40)
+PROOF = Proof("t1", 2, "Arbitrary", "host7", 2, SPEC, RESULT, USAGE.plus(USAGE), ("host8",))
 RISKY = Judgement(Risk.HIGH, ("changes dependencies: go.mod",))
 
 
@@ -85,7 +85,7 @@ def test_a_request_is_for_the_branch_that_somebody_named() -> None:
     assert base_of(PullRules(), Record(), spec) == "dev"
     assert base_of(PullRules(into="main"), Record(), spec) == "main"
     assert base_of(PullRules(into="main"), Record(into="next"), spec) == "next"
-    assert base_of(PullRules(), Record(is_ours=False), spec) == ""
+    assert base_of(PullRules(), Record(), TaskSpec(title="x")) == ""
 
 
 def test_the_text_tells_task_proof_models_tokens_cost_and_risk() -> None:
@@ -96,6 +96,7 @@ def test_the_text_tells_task_proof_models_tokens_cost_and_risk() -> None:
         "It is broken",
         "- it works",
         "verified: all checks passed",
+        "the same checks passed on host8, too",
         "passed    pytest -q (test_passes, 1.2 s): 12 tests",
         f"sha256 {'d' * 64}",
         "t1, attempt 2 of 2, 1 iterations",
