@@ -120,6 +120,7 @@ def test_t35_soak_nothing_is_left_a_second_after_the_grace(tmp_path: Path, progr
             until(lambda: not survivors(program), f"nothing is left of {trick} after {ending}")
             took_s[ending].append(time.monotonic() - began)
             if ending == "kill -9":
+                running.call("POST", f"/api/v1/tasks/{task}/cancel")  # it would begin anew
                 running.start_sidecar("Host", *flags)
             running.wait(task)
             running.wait_agents("Host")
