@@ -13,7 +13,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +27,7 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch, WorkFailed
 from protocol.ids import NAME
 from protocol.redaction import Redactor
+from sidecar.bundled import resolved
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
 from sidecar.core.programs import AgentProgram, usual
@@ -233,9 +234,10 @@ def _parts(
     # git that talks to a remote may use the owner's agent and credentials; no process of the work sees these.
     access = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
     workspaces = WipWorkspaces(folder, processes, access, gate)
-    sandbox = Sandbox(processes, folder, _rules(settings))
+    programs = _programs(settings, processes.path)
+    sandbox = Sandbox(processes, folder, _rules(settings, programs))
     passages = Passages(settings.endpoints or (), settings.sandbox_endpoints, leases.check)
-    shop, scratch = executors(endpoints, _programs(settings, processes.path)), folder / "scratch"
+    shop, scratch = executors(endpoints, programs), folder / "scratch"
     quota = Quota(processes, folder, sandbox.rules.limits.disk_bytes)
     named = {plugin.name: plugin.command for plugin in settings.plugins}
     parts = processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept
@@ -245,21 +247,25 @@ def _parts(
 def _programs(settings: Settings, path: str) -> list[AgentProgram]:
     """The coding agents whose programs are here."""
     listed = usual() if settings.agents is None else settings.agents
-    found = [program for program in listed if shutil.which(program.command[0], path=path)]
-    for program in settings.agents or ():
-        if program not in found:
+    found = []
+    for program in listed:
+        here = resolved(program)
+        if here is not None and shutil.which(here.command[0], path=path):
+            found.append(here)
+        elif settings.agents is not None:
             log.warning("agent_not_found", agent=program.name, program=program.command[0], next="it is not offered")
     return found
 
 
-def _rules(settings: Settings) -> Rules:
+def _rules(settings: Settings, programs: Sequence[AgentProgram]) -> Rules:
     """What the owner of this host lets work see and use."""
     memory = settings.sandbox_memory_mb << 20 or psutil.virtual_memory().total * 4 // 5
     disk = settings.sandbox_disk_mb << 20 or disk_bytes(settings.folder)[1] // 4
     longest = min(disk, MOST_FILE_BYTES)
     limits = Limits(memory, settings.sandbox_processes, settings.sandbox_cpus, disk, longest)
     plugins = (plugin.command[0] for plugin in settings.plugins)
-    read, write = tuple(map(Path, (*settings.sandbox_read, *plugins))), tuple(map(Path, settings.sandbox_write))
+    seen = (*settings.sandbox_read, *plugins, *(path for program in programs for path in program.reads))
+    read, write = tuple(map(Path, seen)), tuple(map(Path, settings.sandbox_write))
     return Rules(read, write, settings.sandbox_network, limits, settings.sandbox_domains)
 
 

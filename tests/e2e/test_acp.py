@@ -1,62 +1,20 @@
 """A repair by a coding agent of somebody else, from submission to the pushed branch: red, fix, green, in a sandbox."""
 
-import http.server
 import json
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from sidecar.sandbox.cell import Level
+from tests.support.claude_server import COST_USD, KEY, claude_server
 from tests.support.levels import need
 from tests.support.mesh import Mesh, until, work_of
 from tests.support.repositories import CALC, TEST_OF_CALC, make_remote
 
 AGENT: Final = Path(__file__).parents[1] / "support" / "acp_agent.py"
 TESTS: Final = [{"type": "test_passes", "command": "python3 -m unittest -q"}]
-
-
-KEY: Final = "canary-key-of-the-sidecar-41c7"
-
-
-class Claude(http.server.BaseHTTPRequestHandler):
-    """Answers who shows the key, and counts as the real one does."""
-
-    def do_POST(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        said = {
-            "model": question["model"],
-            "content": [{"type": "text", "text": f"Mend it. You are {self.headers['X-Api-Key']}. "}],
-            "usage": {"input_tokens": 1_000, "cache_read_input_tokens": 500, "output_tokens": 100},
-        }
-        self.answer(200 if self.headers["X-Api-Key"] == KEY else 401, said)
-
-    def do_GET(self) -> None:
-        self.answer(200, {"data": [{"id": "claude-sonnet-5", "type": "model"}], "has_more": False})
-
-    def answer(self, status: int, said: dict[str, Any]) -> None:
-        raw = json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_said: object) -> None:
-        """Nothing on stderr."""
-
-
-@pytest.fixture
-def claude() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Claude) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        serving.join()
 
 
 class Stage(Mesh):
@@ -91,39 +49,37 @@ class Stage(Mesh):
         return [entry for entry in map(json.loads, lines) if entry["what"] == what]
 
 
-def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the_key(
-    tmp_path: Path, claude: str
-) -> None:
+def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the_key(tmp_path: Path) -> None:
     need(Level.BUBBLEWRAP)
     origin = make_remote(tmp_path, {"calc.py": CALC, "test_calc.py": TEST_OF_CALC})
     running, ask = Stage(tmp_path / "mesh"), {"model": "claude-sonnet-5"}
-    running.claude = claude
     boast = {"count": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}}
-    try:
-        running.start_hub()
-        running.offer(
-            "One",
-            [ask, boast, {"say": "I have looked."}],
-            [
-                ask,
-                boast,
-                {"replace": {"path": "calc.py", "old": "a - b", "new": "a + b"}},
-                {"run": {"command": "python3 -m unittest -q; code=$?; env; exit $code"}},
-                {"say": "Mended."},
-            ],
-            resume=True,
-        )
-        task = running.submit(
-            title="Repair add",
-            executor="acp",
-            needs=["agent:scripted"],
-            context={"repo": str(origin.path)},
-            verification=TESTS,
-            budget={"usd": 1.0},
-        )
-        (done,) = running.wait(task, timeout_s=120)
-    finally:
-        running.stop()
+    with claude_server() as (running.claude, asked):
+        try:
+            running.start_hub()
+            running.offer(
+                "One",
+                [ask, boast, {"say": "I have looked."}],
+                [
+                    ask,
+                    boast,
+                    {"replace": {"path": "calc.py", "old": "a - b", "new": "a + b"}},
+                    {"run": {"command": "python3 -m unittest -q; code=$?; env; exit $code"}},
+                    {"say": "Mended."},
+                ],
+                resume=True,
+            )
+            task = running.submit(
+                title="Repair add",
+                executor="acp",
+                needs=["agent:scripted"],
+                context={"repo": str(origin.path)},
+                verification=TESTS,
+                budget={"usd": 1.0},
+            )
+            (done,) = running.wait(task, timeout_s=120)
+        finally:
+            running.stop()
 
     result, usage = done["result"], done["result"]["usage"]
     assert done["state"] == "completed", f"{result}\n{running.logs()}"
@@ -136,9 +92,10 @@ def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the
     assert "FAILED (1):" in running.heard("prompt")[1]["text"]
     assert running.heard("ran")[0]["code"] == 0
     assert done["routing"]["reason"].startswith("acp work is done by a program that asks models by itself")
-    # What the server has counted, not what the agent says: 2, 0.2 (from the cache) and 10 dollars a million.
+    # What the server has counted, not what the agent says.
+    assert asked == ["claude-sonnet-5"] * 2
     assert (usage["model"], usage["input_tokens"], usage["output_tokens"]) == ("claude-sonnet-5", 3_000, 200)
-    assert usage["cost_usd"] == pytest.approx(2 * (1_000 * 2 + 500 * 0.2 + 100 * 10) / 1e6)
+    assert usage["cost_usd"] == pytest.approx(2 * COST_USD)
     assert KEY not in running.heard("ran")[0]["output"]
     holders = [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     assert [path.name for path in holders] == ["sidecar.toml"]  # where its owner has put it
