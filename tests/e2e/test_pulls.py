@@ -14,6 +14,7 @@ from tests.support.git_server import PASSWORD
 from tests.support.mesh import Mesh, mesh, until
 from tests.support.repositories import CALC, TEST_OF_CALC, git
 
+pytestmark = pytest.mark.timeout(300)  # many commands, each a process: what a busy machine needs
 TESTS = {"type": "test_passes", "command": "python3 -m unittest"}
 RIGHT = CALC.replace("a - b", "a + b")
 

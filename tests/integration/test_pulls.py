@@ -43,6 +43,14 @@ def pushed(forge: ForgeServer, branch: str, files: dict[str, str]) -> str:
     return forge.git.remote.commit(files, "Mend add", branch)
 
 
+@pytest.fixture
+def forgejo(tmp_path: Path) -> Iterator[ForgeServer]:
+    (tmp_path / "forge").mkdir()
+    with forge_server(tmp_path / "forge", "forgejo") as running:
+        yield running
+        assert running.bad == []
+
+
 @dataclass
 class Shop:
     """A hub with a project whose work goes to a forge, and an agent that does it."""
@@ -159,9 +167,9 @@ async def test_risky_work_is_a_draft_until_a_person_has_looked_at_it(tmp_path: P
 
 
 async def test_work_that_nothing_has_proven_waits_and_nothing_is_merged_unasked(
-    tmp_path: Path, forge: ForgeServer
+    tmp_path: Path, forgejo: ForgeServer
 ) -> None:
-    async with shop(tmp_path, forge) as place:
+    async with shop(tmp_path, forgejo) as place:
         unproven = await place.work(SMALL, verified=None)
         waits = await place.pull(unproven, lambda pull: bool(pull["state"] == "draft"))
         proven = await place.work({"src/other.py": "x = 1\n"})
@@ -169,8 +177,8 @@ async def test_work_that_nothing_has_proven_waits_and_nothing_is_merged_unasked(
 
     assert waits["reasons"] == ["no check has looked at it"]
     assert opened["risk"] == "low"
-    assert forge.count("/merge") == 0
-    assert [pull.is_merged for pull in forge.pulls] == [False, False]
+    assert forgejo.count("/merge") == 0
+    assert [pull.is_merged for pull in forgejo.pulls] == [False, False]
 
 
 HANGS_UP = [(where, is_after) for where in ("POST", "PATCH", "/merge") for is_after in (False, True)]
@@ -254,11 +262,11 @@ async def test_a_change_of_many_files_is_seen_page_by_page(tmp_path: Path, forge
     assert found["reasons"] == ["changes 121 files, far more than 20", "changes dependencies: go.mod"]
 
 
-async def test_what_people_do_at_the_forge_is_seen(tmp_path: Path, forge: ForgeServer) -> None:
-    async with shop(tmp_path, forge) as place:
+async def test_what_people_do_at_the_forge_is_seen(tmp_path: Path, forgejo: ForgeServer) -> None:
+    async with shop(tmp_path, forgejo) as place:
         task = await place.work(SMALL)
         await place.pull(task, lambda pull: bool(pull["state"] == "open"))
-        forge.pulls[0].state = "closed"
+        forgejo.pulls[0].state = "closed"
         await place.ask("POST", f"/pulls/{task}/retry")
         await place.pull(task, lambda pull: bool(pull["state"] == "closed"))
         refused = await place.hub.ask("POST", f"/api/v1/pulls/{task}/retry")
@@ -268,18 +276,18 @@ async def test_what_people_do_at_the_forge_is_seen(tmp_path: Path, forge: ForgeS
     assert told == ["pull_opened", "pull_closed"]
 
 
-async def test_a_branch_that_has_moved_on_is_not_merged(tmp_path: Path, forge: ForgeServer) -> None:
-    forge.fail("/merge", 405, "Please try again later")
-    async with shop(tmp_path, forge, merge="safe") as place:
+async def test_a_branch_that_has_moved_on_is_not_merged(tmp_path: Path, forgejo: ForgeServer) -> None:
+    forgejo.fail("/merge", 405, "Please try again later")
+    async with shop(tmp_path, forgejo, merge="safe") as place:
         task = await place.work(SMALL)
         waiting = await place.pull(task, lambda pull: bool(pull["problem"]))
-        forge.git.remote.commit({"src/evil.py": "x\n"}, "More", waiting["branch"])
+        forgejo.git.remote.commit({"src/evil.py": "x\n"}, "More", waiting["branch"])
         await place.ask("POST", f"/pulls/{task}/retry")
         stuck = await place.pull(task, lambda pull: "409" in pull["problem"])
 
     assert "try again later" in waiting["problem"]
     assert stuck["state"] == "open"
-    assert not forge.pulls[0].is_merged
+    assert not forgejo.pulls[0].is_merged
 
 
 async def test_a_branch_of_a_person_with_the_same_commit_is_offered_in_its_place(
