@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.git_server import git_server
 from tests.support.mesh import Mesh, mesh, until
 from tests.support.repositories import make_remote
 
@@ -27,7 +28,7 @@ def kinds(running: Mesh, task: str) -> list[str]:
 @pytest.mark.timeout(240)
 def test_what_passes_only_where_it_was_done_fails_and_what_passes_elsewhere_counts(tmp_path: Path) -> None:
     origin = make_remote(tmp_path, FILES).path
-    with mesh(tmp_path) as running:
+    with mesh(tmp_path, lease_s=30.0, heartbeat_s=1.0) as running:
         running.start_sidecar("Maker", "--host", "one")
         running.start_sidecar("Twin", "--host", "one")
         running.wait_agents("Maker", "Twin")
@@ -60,3 +61,31 @@ def test_what_passes_only_where_it_was_done_fails_and_what_passes_elsewhere_coun
         assert "hidden" in str(refuted["proof"]["report"]), refuted["proof"]
         assert refuted["reason"].startswith("its checks passed on "), refuted["reason"]
         assert kinds(running, hidden) == ["task_proving", "task_refuted"]
+
+
+@pytest.mark.timeout(240)
+def test_by_default_another_machine_that_is_there_proves_what_was_pushed(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    with git_server(tmp_path / "server") as server:
+        env = {"AGENTCOM_GIT_CA_FILE": str(server.ca_file)}
+        with mesh(tmp_path, lease_s=30.0, heartbeat_s=1.0, hub_env=env) as running:
+            running.call("POST", "/api/v1/projects", {"name": "site", "repository": server.with_login()})
+            check = {"type": "command_succeeds", "command": "test -e made"}
+            spec = {"project": "site", "command": "touch made", "verification": [check], "max_retries": 0}
+            running.start_sidecar("Maker", "--host", "one")
+            running.wait_agents("Maker")
+            (alone,) = running.wait(running.submit(**spec))
+            assert (alone["state"], alone["proof"]) == ("completed", None), "one machine is believed, as ever"
+
+            running.start_sidecar("Other", "--host", "two")
+            running.wait_agents("Maker", "Other")
+            (kept,) = running.wait(running.submit(**spec, clean_room="never"))
+            assert (kept["state"], kept["proof"]) == ("completed", None)
+            task = running.submit(**spec)
+            (proven,) = running.wait(task)
+            proof = proven["proof"]
+            assert (proven["state"], proven["verified"], proof["state"]) == ("completed", True, "proven")
+            assert {proof["host"], proof["by_host"]} == {"one", "two"}
+            assert server.remote.tip(proven["result"]["branch"]) == proven["result"]["commit"]
+            pushed = [branch for branch in server.remote.branches() if task in branch]
+            assert pushed == [proven["result"]["branch"]], "a proof pushes nothing"
