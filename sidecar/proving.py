@@ -6,25 +6,27 @@ The caller is ``sidecar/shop.py``; what follows from the findings decides the hu
 """
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from protocol.checks import digest_of, mechanical
+from protocol.checks import digest_of
 from protocol.errors import WorkFailed
 from protocol.messages import Carry, Proof
 from protocol.model import AttemptId, FailureClass, Finding, Iteration, TaskResult, TaskSpec, Usage
+from sidecar.checks.base import finding, kind_of
 from sidecar.core.outcome import Ending, fit_result, tail
 from sidecar.core.proving import Probe, probes
 from sidecar.core.verify import GiveUp, Hold, Pass, verdict
 from sidecar.errors import CannotStart, CannotTell, LeaseOver, failure_of
 from sidecar.executors.base import Pauses
+from sidecar.folders import remove_tree
 from sidecar.parts import Answers, Parts
 from sidecar.rounds import TIDY_S
 from sidecar.sandbox.cell import Level
 from sidecar.sandbox.policy import Place
+from sidecar.verifier import JUDGES
 from sidecar.workspace import Workspace
 
 OVERTIME_S: Final = 120.0
@@ -129,13 +131,7 @@ class Proving:
         workspace = self._workspace = await self._opened()
         self._log("check", f"[proves {self._proof.commit[:12] or workspace.base_commit[:12]} on this machine]\n")
         self._on_step("verify")
-        self._findings = await self._parts.proof.findings(
-            mechanical(self._spec.verification),  # what a model thinks is not another on another machine
-            workspace,
-            self._scratch.with_name(f"{self._scratch.name}-checks"),
-            timeout_s=self._spec.budget.seconds,
-            log=self._log,
-        )
+        self._findings = await self._checked(workspace)
         match verdict(execution_ok=True, findings=self._findings, iteration=1, fix_attempts=0):
             case Pass():
                 return Ending("pass", self.result())
@@ -148,6 +144,20 @@ class Proving:
                 return Ending("fail", self.result(given_up.reason, CHECKS_FAILED), FailureClass.VERIFY)
             case _:
                 raise AssertionError("nothing is mended in a proof")
+
+    async def _checked(self, workspace: Workspace) -> tuple[Finding, ...]:
+        """What the checks find, in their order. Who was asked what he thinks of the change is not asked again."""
+        checks, room = self._spec.verification, self._scratch.with_name(f"{self._scratch.name}-checks")
+        mechanical = [check for check in checks if kind_of(check) not in JUDGES]
+        async with self._parts.quota.watch(self._attempt, workspace.path, workspace.git_dir, self._scratch, room):
+            found = await self._parts.proof.findings(
+                mechanical, workspace, room, timeout_s=self._spec.budget.seconds, log=self._log
+            )
+        ours = iter(found)
+        judged = "asked where the work was done, and not again"
+        return tuple(
+            finding(check, passed=True, detail=judged) if kind_of(check) in JUDGES else next(ours) for check in checks
+        )
 
     async def _opened(self) -> Workspace:
         """The work as it was pushed, in a place of its own."""
@@ -181,7 +191,7 @@ class Proving:
         except (CannotStart, OSError):
             return True  # nothing is known against this machine
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
         return outcome.exit_code == 0
 
     async def _tidy(self) -> None:
@@ -200,4 +210,4 @@ class Proving:
                 await parts.processes.end_attempt(self._attempt)
                 await parts.sandbox.close(self._attempt)
             finally:
-                await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+                await asyncio.to_thread(remove_tree, self._scratch)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from protocol.checks import Check, CheckCommandSucceeds, CheckFileExists, CheckTestPasses, digest_of
+from protocol.checks import Check, CheckCommandSucceeds, CheckFileExists, CheckJudge, CheckTestPasses, digest_of
 from protocol.messages import Accept, Cancel, Proof, Reject, Report
 from protocol.model import AttemptId, AttemptState, Context, FailureClass, TaskSpec
 from tests.support.repositories import Remote, git, make_remote
@@ -68,6 +68,17 @@ async def test_work_that_changed_nothing_is_checked_on_what_it_began_from(bench:
     report = await proven(bench, remote, CheckFileExists(path="README"))
 
     assert (report.state, report.result.verified, report.result.pushed) == (AttemptState.PASSED, True, False)
+
+
+async def test_who_was_asked_what_he_thinks_of_the_work_is_not_asked_again(bench: Bench, remote: Remote) -> None:
+    commit = remote.commit({"made": "yes\n"}, branch=BRANCH)
+    checks = CheckJudge(question="Is it good?"), CheckFileExists(path="made")
+    report = await proven(bench, remote, *checks, commit=commit)
+
+    assert (report.state, report.result.verified) == (AttemptState.PASSED, True)
+    assert [found.type for found in report.result.report] == ["judge", "file_exists"]
+    assert report.result.report[0].detail == "asked where the work was done, and not again"
+    assert report.result.checks == digest_of(checks)
 
 
 @pytest.mark.parametrize("command", ["no-such-program-here -q", "A=1 no-such-program-here"])
