@@ -74,7 +74,8 @@ const STATES = {
   working: ["\u25b6", "running"], verifying: ["\u25b6", "running"], draining: ["\u21bb", "again"], offline: ["?", "unknown"],
   unknown: ["?", "unknown"], ok: ["\u2713", "done"], up: ["\u2713", "done"], online: ["\u2713", "done"], degraded: ["\u25b2", "again"],
   down: ["\u2715", "failed"], cooldown: ["\u21bb", "again"], half_open: ["\u21bb", "again"], passed: ["\u2713", "done"],
-  retrying: ["\u21bb", "again"], warm: ["\u25cf", "done"], cold: ["\u25cb", "queued"], loading: ["\u25d4", "running"], absent: ["\u00b7", "queued"],
+  retrying: ["\u21bb", "again"], warm: ["\u25cf", "done"], cold: ["\u25cb", "queued"], waits: ["\u25c6", "waiting"], proven: ["\u2713", "done"], refuted: ["\u2715", "failed"], untold: ["?", "unknown"],
+  pending: ["\u25cb", "queued"], draft: ["\u25c6", "waiting"], open: ["\u25b6", "running"], merged: ["\u2713", "done"], closed: ["\u2298", "queued"], loading: ["\u25d4", "running"], absent: ["\u00b7", "queued"],
 };
 
 /** A state by glyph, word and colour; never by colour alone. @param {{state: string, children?: any}} props */
@@ -140,6 +141,17 @@ export const Bar = ({ total, parts, label }) => {
 /** @param {{used: number | null | undefined, total: number | null | undefined, label: string}} props */
 export const SpaceBar = ({ used, total, label }) => used === null || used === undefined || !total ? html`<span class="muted">${label} ${UNKNOWN}</span>` : html`
   <div class="gauge"><span class="muted">${label}</span><${Bar} total=${total} label="${label}: ${size(used)} of ${size(total)} used" parts=${[[used, used / total > 0.9 ? "tight" : "ours", `${size(used)} used`]]} /><span class="num">${size(used)} / ${size(total)}</span></div>`;
+
+/** A finding of a check. @param {{one: Row}} props */
+export const Finding = ({ one }) => html`<li><${State} state=${one.passed ? "passed" : one.doubtful ? "waiting" : "failed"}>${one.passed ? "passed" : one.doubtful ? "doubtful" : "failed"}<//> <b>${one.name || one.type}</b> <span class="muted">${one.detail} ${length(one.seconds)}</span>
+  ${!one.passed && one.output ? html`<pre tabIndex="0">${one.output}</pre>` : null}</li>`;
+
+/** A pull request, and what a person can do about it. @param {{pull: Row, again: () => void}} props */
+export const Pull = ({ pull, again }) => html`<div class="pull"><p><${State} state=${pull.state} /> ${pull.url ? html`<a href=${pull.url} rel="noreferrer">${pull.project} #${pull.number}</a>` : pull.project} <code>${pull.branch}</code> into <code>${pull.into || "the default branch"}</code>
+    ${pull.risk ? html` <b>${pull.risk} risk</b>` : null}${pull.approved_by ? html` <span class="muted">approved by ${pull.approved_by}</span>` : null}</p>
+  ${pull.reasons.length ? html`<ul class="plain muted">${pull.reasons.map((/** @type {string} */ why) => html`<li key=${why}>${why}</li>`)}</ul>` : null}${pull.problem ? html`<p class="why">${pull.problem}</p>` : null}
+  <p class="actions">${pull.state === "draft" && !pull.approved_by ? html`<${Act} path=${`pulls/${pull.task}/approve`} permission="pulls:review" done=${again} class="main">Let it go on<//>` : null}
+    ${pull.state === "failed" || pull.problem ? html`<${Act} path=${`pulls/${pull.task}/retry`} permission="pulls:review" done=${again}>Try it again<//>` : null}</p></div>`;
 
 /** A link to a task. @param {{task: Row}} props */
 export const TaskLink = ({ task }) => html`<a href=${href("tasks", task.id)}>${task.title || task.id}</a>`;

@@ -40,7 +40,7 @@ def test_every_view_can_be_read_by_everybody_and_fits_its_screen(
     wrong = {}
     for place in places:
         site.go(page, place)
-        page.wait_for_selector("main :is(section, table, .empty, .cards, .events, p)")
+        page.wait_for_selector("main :is(section, table, .empty, .cards, .events, p)", state="attached")
         page.wait_for_timeout(300)  # what a view asks the hub for is there; a picture of its loading says nothing
         page.screenshot(path=SCREENS / f"{place.replace('/', '-')[:40]}-{scheme}-{size[0]}.png", full_page=True)
         over = page.evaluate("document.documentElement.scrollWidth - innerWidth")

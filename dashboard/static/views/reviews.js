@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { ask, href, listed, me } from "../store.js";
-import { AsApi, Empty, html, length, Loading, say, State, Trouble, useAsked, When } from "../ui.js";
+import { AsApi, Empty, Finding, html, Loading, Pull, say, State, Trouble, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -28,7 +28,7 @@ const Review = ({ id }) => {
   return html`<article class="review" aria-labelledby="review"><h2 id="review"><a href=${href("tasks", task.id)}>${task.title || task.id}</a></h2>
     <p><${State} state=${task.state} /> by ${attempt?.agent ?? "nobody"}, attempt ${attempt?.epoch}, submitted <${When} at=${task.submitted_at} /></p><p class="why">${task.reason}</p>
     ${task.result?.branch ? html`<p>Branch <code>${task.result.branch}</code> ${task.result.commit ? html`commit <code>${task.result.commit.slice(0, 12)}</code>` : null}</p>` : null}
-    <ul class="plain">${findings.map((/** @type {Row} */ one) => html`<li key=${one.name}><${State} state=${one.passed ? "passed" : one.doubtful ? "waiting" : "failed"}>${one.passed ? "passed" : one.doubtful ? "doubtful" : "failed"}<//> ${one.name || one.type} <span class="muted">${one.detail} ${length(one.seconds)}</span>${!one.passed && one.output ? html`<pre tabIndex="0">${one.output}</pre>` : null}</li>`)}</ul>
+    <ul class="plain">${findings.map((/** @type {Row} */ one) => html`<${Finding} key=${one.name} one=${one} />`)}</ul>
     ${task.reviews.map((/** @type {Row} */ one) => html`<p key=${one.at} class="muted">${one.verdict} by ${one.by} <${When} at=${one.at} />${one.reason ? `: ${one.reason}` : ""}</p>`)}
     ${task.state !== "waiting" ? html`<p class="muted">Nothing waits here any more.</p>` : !mayDecide ? html`<p class="muted">Your role (${me.value.role}) may not decide.</p>` : html`
     <div class="form"><label>Why, for whoever looks later (and for the model, if it goes back) <textarea rows="2" value=${reason} onInput=${(/** @type {any} */ event) => setReason(event.target.value)}></textarea></label></div>
@@ -36,11 +36,18 @@ const Review = ({ id }) => {
       <button type="button" class="main" disabled=${busy} onClick=${() => decide("approve")}>Approve</button></p>`}</article>`;
 };
 
+/** Requests that wait for a person. */
+const Pulls = () => {
+  const { told, again } = useAsked("pulls?state=draft");
+  if (!told?.pulls.length) return null;
+  return html`<section aria-labelledby="pulls"><h2 id="pulls">Pull requests that wait</h2>${told.pulls.map((/** @type {Row} */ pull) => html`<${Pull} key=${pull.task} pull=${pull} again=${again} />`)}</section>`;
+};
+
 /** @param {{id: string}} props */
 export default ({ id }) => {
   const waiting = listed("waiting").toReversed(); // oldest first
   const shown = id || waiting[0]?.id;
   return html`<h1>Reviews</h1>${waiting.length ? html`<ul class="plain rows queue">${waiting.map((/** @type {Row} */ task) => html`<li key=${task.id}><a href=${href("reviews", task.id)} aria-current=${task.id === shown ? "true" : undefined}>${task.title || task.id}</a> <span class="muted">submitted <${When} at=${task.submitted_at} /></span> <span class="reason">${task.reason}</span></li>`)}</ul>`
-    : html`<${Empty}>Nothing waits for a person.<//>`}${shown ? html`<${Review} key=${shown} id=${shown} />` : null}
+    : html`<${Empty}>Nothing waits for a person.<//>`}${shown ? html`<${Review} key=${shown} id=${shown} />` : null}<${Pulls} />
     <${AsApi} path="api/v1/tasks?state=waiting" cli="agentcom tasks ls --state waiting" />`;
 };

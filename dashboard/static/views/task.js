@@ -3,7 +3,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, base, href, now, onEvent } from "../store.js";
-import { Act, AsApi, count, html, length, Loading, money, plural, Proof, Scroll, say, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
+import { Act, AsApi, count, Finding, html, length, Loading, money, plural, Proof, Pull, say, Scroll, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
 import NewTask from "./newtask.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -97,10 +97,6 @@ const Waterfall = ({ task }) => {
         <td class="num">${length((blocks[0][3] - blocks[0][2]) / 1000)}</td><td><${Took} from=${one.started_at} to=${one.ended_at} /></td><td>${[one.failure, one.reason].filter(Boolean).join(": ")}</td></tr>`)}</tbody></table><//></section>`;
 };
 
-/** @param {{one: Row}} props */
-const Finding = ({ one }) => html`<li><${State} state=${one.passed ? "passed" : one.doubtful ? "waiting" : "failed"}>${one.passed ? "passed" : one.doubtful ? "doubtful" : "failed"}<//> <b>${one.name || one.type}</b> <span class="muted">${one.detail} ${length(one.seconds)}</span>
-  ${!one.passed && one.output ? html`<pre tabIndex="0">${one.output}</pre>` : null}</li>`;
-
 /** @param {{task: Row}} props */
 const Iterations = ({ task }) => task.iterations.length ? html`<section aria-labelledby="iterations"><h2 id="iterations">Iterations</h2>${task.iterations.map((/** @type {Row} */ one) => {
   const shares = phases(one).filter(([, , seconds]) => seconds > 0.0005);
@@ -111,6 +107,17 @@ const Iterations = ({ task }) => task.iterations.length ? html`<section aria-lab
       <p class="muted legend">${shares.map(([words, kind, seconds]) => html`<span key=${words}><i class=${kind}></i>${words} ${length(seconds)}</span>`)}</p>` : null}
     <ul class="plain">${one.findings.map((/** @type {Row} */ finding) => html`<${Finding} key=${finding.name} one=${finding} />`)}</ul></article>`;
 })}</section>` : null;
+
+/** What another machine says. @param {{proof: Row}} props */
+const CleanRoom = ({ proof }) => html`<section aria-labelledby="proof"><h2 id="proof">Proof by another machine</h2>
+  <p><${State} state=${proof.state} /> ${proof.by_agent ? html`<b>${proof.by_agent}</b> on ${proof.by_host}, attempt ${proof.by_epoch}` : "nobody yet"} <span class="muted">of the work of ${proof.agent} on ${proof.host}, attempt ${proof.epoch}</span></p>
+  ${proof.reason ? html`<p class="why">${proof.reason}</p>` : null}<ul class="plain">${proof.report.map((/** @type {Row} */ one) => html`<${Finding} key=${one.name} one=${one} />`)}</ul></section>`;
+
+/** Its pull request, where its project has them. @param {{id: string}} props */
+const PullOf = ({ id }) => {
+  const { told, again } = useAsked(`pulls/${id}`);
+  return told ? html`<section aria-labelledby="pull"><h2 id="pull">Pull request</h2><${Pull} pull=${told} again=${again} /></section>` : null;
+};
 
 /** @param {{told: Row}} props */
 const Routing = ({ told }) => html`<section aria-labelledby="routing"><h2 id="routing">Routing</h2><p>${told.reason || "Not routed yet."}</p>
@@ -215,7 +222,8 @@ export default ({ id }) => {
     ["commit", result?.commit ? html`<code>${result.commit}</code>` : ""], ["labels", Object.entries(task.labels).map(([name, value]) => `${name}:${value}`).join(", ")], ["retries left", FINAL.has(task.state) ? "" : String(task.retries_left)],
     ["held up", task.hold ? `${task.hold.kind} by ${task.hold.by}${task.hold.reason ? `: ${task.hold.reason}` : ""}` : ""],
     ["answer", task.attempts.at(-1)?.answering ? `${task.attempts.at(-1).answering.phase}, ${count(task.attempts.at(-1).answering.tokens)} pieces so far` : ""]]} />
-    <${Waterfall} task=${task} /><${Iterations} task=${task} />
+    ${task.spec.project && result?.branch ? html`<${PullOf} key=${turn} id=${task.id} />` : null}
+    <${Waterfall} task=${task} /><${Iterations} task=${task} />${task.proof ? html`<${CleanRoom} proof=${task.proof} />` : null}
     ${result?.output ? html`<section aria-labelledby="output"><h2 id="output">Output</h2><${Answer} text=${result.output} /></section>` : null}
     <${Log} task=${task} /><${Files} task=${task} /><${Routing} told=${task.routing} /><${Timeline} task=${task} turn=${turn} /><${Spec} spec=${task.spec} />
     <${AsApi} path=${`api/v1/tasks/${task.id}`} cli=${`agentcom tasks show ${task.id}`} />`;
