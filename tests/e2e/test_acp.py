@@ -17,6 +17,9 @@ AGENT: Final = Path(__file__).parents[1] / "support" / "acp_agent.py"
 TESTS: Final = [{"type": "test_passes", "command": "python3 -m unittest -q"}]
 
 
+pytestmark = pytest.mark.timeout(300)  # what plays the agent takes a second of processor time to start
+
+
 class Stage(Mesh):
     """A mesh whose sidecar has one scripted agent, and the key of a model for it."""
 
@@ -52,7 +55,7 @@ class Stage(Mesh):
 def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the_key(tmp_path: Path) -> None:
     need(Level.BUBBLEWRAP)
     origin = make_remote(tmp_path, {"calc.py": CALC, "test_calc.py": TEST_OF_CALC})
-    running, ask = Stage(tmp_path / "mesh"), {"model": "claude-sonnet-5"}
+    running, ask = Stage(tmp_path / "mesh", heartbeat_s=2.0, lease_s=60.0), {"model": "claude-sonnet-5"}
     boast = {"count": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}}
     with claude_server() as (running.claude, asked):
         try:
@@ -77,7 +80,7 @@ def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the
                 verification=TESTS,
                 budget={"usd": 1.0},
             )
-            (done,) = running.wait(task, timeout_s=120)
+            (done,) = running.wait(task, timeout_s=240)
         finally:
             running.stop()
 
@@ -104,19 +107,19 @@ def test_a_coding_agent_of_somebody_else_repairs_a_repository_and_never_sees_the
 def test_an_agent_that_dies_or_is_stopped_leaves_nothing_and_is_never_taken_for_done(tmp_path: Path) -> None:
     wanted = {"executor": "acp", "prompt": "x", "max_retries": 0, "budget": {"fix_attempts": 0}}
     begun = [{"write": {"path": "made.txt", "content": "half\n"}}, {"say": "half way"}]
-    running = Stage(tmp_path / "mesh")
+    running = Stage(tmp_path / "mesh", heartbeat_s=2.0, lease_s=60.0)
     try:
         running.start_hub()
         running.offer("One", [*begun, {"crash": 7}])
         (died,) = running.wait(
-            running.submit(**wanted, verification=[{"type": "file_exists", "path": "whole.txt"}]), timeout_s=120
+            running.submit(**wanted, verification=[{"type": "file_exists", "path": "whole.txt"}]), timeout_s=240
         )
         running.play([*begun, {"hang": False}])
         stopped = running.submit(**wanted)
-        until(lambda: len(running.heard("prompt")) > 1, "the agent is at work", timeout_s=60)
+        until(lambda: len(running.heard("prompt")) > 1, "the agent is at work", timeout_s=240)
         running.call("POST", f"/api/v1/tasks/{stopped}/cancel")
-        (cancelled,) = running.wait(stopped, timeout_s=120)
-        until(lambda: not work_of(stopped), "nothing of it is left", timeout_s=60)
+        (cancelled,) = running.wait(stopped, timeout_s=240)
+        until(lambda: not work_of(stopped), "nothing of it is left", timeout_s=240)
     finally:
         running.stop()
 
