@@ -16,6 +16,7 @@ from protocol.errors import BudgetSpent, ModelFailed, PromptTooLong, ToolsUnsupp
 from protocol.limits import MAX_OUTPUT_BYTES
 from protocol.loads import ToolUse
 from sidecar.core.outcome import tail
+from sidecar.core.stamina import IN_VAIN, Stamina
 from sidecar.executors.asking import asking
 from sidecar.executors.base import Execution, Pauses, Spending, Work, failed, summary
 from sidecar.executors.calls import calls_in_text, instructions, one_call
@@ -126,6 +127,7 @@ class _Loop:
     _repeats: int = 0
     _nudged: bool = False
     _called: list[ToolUse] = field(default_factory=list)
+    _results: list[str] = field(default_factory=list)
 
     async def run(self, max_turns: int) -> str:
         """The model's summary.
@@ -143,9 +145,14 @@ class _Loop:
         self._tools[_FINISH] = Tool(_FINISH, "Say that the task is done.", FinishArguments, _finished)
         self._specs = tuple(ToolSpec(t.name, t.description, t.parameters) for t in self._tools.values())
         self._begin()
+        stamina = Stamina(max_turns)
         while True:
-            if self.turns >= max_turns:
-                raise BudgetSpent("turns", max_turns, self.turns)
+            if self.turns >= stamina.turns:
+                raise BudgetSpent("turns", stamina.turns, self.turns)
+            if stamina.in_vain >= IN_VAIN:
+                raise ModelFailed(
+                    f"{stamina.in_vain} turns in a row came to nothing: calls that failed, or were made before"
+                )
             self.spending.refuse_if_spent()
             self.turns += 1
             reply = await self._ask()
@@ -155,7 +162,9 @@ class _Loop:
             finally:
                 if self._called:
                     work.called(self.turns, tuple(self._called))
+                stamina.after(self._called, self._results)
                 self._called.clear()
+                self._results.clear()
             if done is not None:
                 return done
             await work.turned(self._transcript())
@@ -278,6 +287,7 @@ class _Loop:
             if tool.name == _FINISH and not result.startswith("error:"):
                 done = result
         self._called.append(tool_use(call.name, call.arguments, result, now_s() - began_at))
+        self._results.append(f"{shown}\n{result}")
         result += self._repetition(f"{call.name} {shown}\n{result}")
         self._say(f"  {summary(result)[:_LOGGED_CHARS]}\n")
         self._messages.append(ChatMessage("tool", result, call_id=call.id, tool=call.name))

@@ -120,6 +120,46 @@ async def test_a_model_that_cannot_call_tools_is_told_to_write_them(
     assert turns[-1]["content"].startswith("Result of read:\ncalc.py: lines 1 to 2")
 
 
+async def test_a_model_with_tools_begins_with_a_map_of_the_workspace(
+    broken: Bench, agent: AgentExecutor, ollama: OllamaServer
+) -> None:
+    for name, text in {"pkg/deep/a.py": "def alpha():\n    pass\n", "node_modules/x.js": "", ".cache/y.py": ""}.items():
+        (broken.workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (broken.workspace / name).write_text(text)
+    (broken.workspace / "out").symlink_to("/etc")
+    ollama.script = [call("finish", summary="seen")]
+
+    await agent.execute(broken.work(TaskSpec(prompt="repair alpha"), endpoint="box"))
+
+    said = ollama.requests[0]["messages"][-1]["content"]
+    assert said.endswith(
+        "Files of the workspace (3), those first that this seems to be about:\n"
+        "pkg/deep/a.py: alpha\ncalc.py: add\ncheck.sh"
+    )
+
+
+async def test_a_model_whose_calls_all_come_to_nothing_is_stopped(broken: Bench, ollama: OllamaServer) -> None:
+    numbers = iter(range(100))
+    ollama.script = lambda _: call("read", path=f"none-{next(numbers)}")
+    endpoints = Endpoints([EndpointSettings("box", EndpointKind.OLLAMA, ollama.url, default_model="qwen3:8b")])
+
+    done = await AgentExecutor(endpoints).execute(broken.work(TASK, endpoint="box"))
+    await endpoints.close()
+
+    assert (done.ok, done.failure) == (False, FailureClass.AGENT)
+    assert done.error == "10 turns in a row came to nothing: calls that failed, or were made before"
+    assert len(ollama.requests) == 10
+
+
+async def test_turns_grow_while_the_work_comes_along(broken: Bench, agent: AgentExecutor, ollama: OllamaServer) -> None:
+    numbers = iter(range(100))
+    ollama.script = lambda _: call("write", path=f"f{next(numbers)}", content="x")
+
+    done = await agent.execute(broken.work(TASK, endpoint="box"))
+
+    assert (done.failure, done.error) == (FailureClass.BUDGET, "budget of 16 turns is spent (used 16)")
+
+
 async def test_a_model_that_only_talks_is_asked_once_to_go_on(
     broken: Bench, agent: AgentExecutor, ollama: OllamaServer
 ) -> None:
