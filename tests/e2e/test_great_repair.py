@@ -27,15 +27,15 @@ WRONG = "    return (ordered[middle] + ordered[middle]) / 2\n"
 WORK: Calls = [
     ("edit", {"path": package100.PLACE, "old": package100.BROKEN, "new": WRONG}),
     ("finish", {"summary": "all 120 tests pass now"}),  # they do not
-    ("search", {"text": "def median"}),
     ("read", {"path": package100.PLACE}),
     ("edit", {"path": package100.PLACE, "old": WRONG, "new": package100.GOOD}),
     ("run", {"command": package100.RUN}),
     ("finish", {"summary": "median takes the two in the middle"}),
 ]
-TURNS = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5)]
+TURNS = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (2, 4)]
 """Iteration and turn of each of these calls."""
 GPU_HOUR_USD = 36.0
+pytestmark = pytest.mark.timeout(400)  # four repairs at once are half a minute of work, and the machine may be busy
 PATIENCE_S = 240.0
 
 
@@ -123,8 +123,6 @@ def submitted(running: Mesh, kind: Kind, remote: Remote) -> str:
         verification=[
             {"type": "test_passes", "command": package100.RUN},
             {"type": "protected_paths", "paths": ["tests/**"]},
-            {"type": "diff_limits", "max_files": 1, "max_added": 2, "max_removed": 2},
-            {"type": "no_placeholders"},
         ],
         budget={"usd": 2.0, "tokens": 1_000_000, "seconds": 600, "fix_attempts": 2},
         escalation="off",
@@ -168,7 +166,7 @@ def test_the_second_iteration_is_told_what_failed_what_passed_what_was_changed_a
         "Iteration 1 did not pass",
         "FAILED (1):",
         "test_median",
-        "PASSED (3), keep it so:",
+        "PASSED (1), keep it so:",
         "CHANGED SO FAR (1 files):",
         "+    return (ordered[middle] + ordered[middle]) / 2",
         "LEFT: this iteration and 1 more, ",
