@@ -75,7 +75,7 @@ def agentcom(running: Mesh, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_models_that_cheat_are_never_verified_and_what_they_changed_waits_for_a_person(tmp_path: Path) -> None:
     origin = make_remote(tmp_path, FILES).path
     running = Mesh(tmp_path)
@@ -97,7 +97,7 @@ def test_models_that_cheat_are_never_verified_and_what_they_changed_waits_for_a_
                 for name, (_, checks, _, _) in CHEATS.items()
             }
             for name, (_, _, state, why) in CHEATS.items():
-                found = running.wait_state(tasks[name], state, timeout_s=90)
+                found = running.wait_state(tasks[name], state, timeout_s=240)
                 assert found["verified"] is False, name
                 assert why in found["reason"] or why in str(found["iterations"]), (name, found["reason"])
                 assert found["result"] is None or state == "failed", name
