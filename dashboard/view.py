@@ -16,6 +16,7 @@ Tables = Mapping[str, Mapping[str, Row]]
 """Rows by table and key. Every row of a table has the same fields."""
 
 EVENTS_KEPT: Final = 100
+_DIGITS: Final = 16
 STEPS_KEPT: Final = 256
 """Looks that a page may have missed; behind that it gets everything."""
 
@@ -86,13 +87,22 @@ class Board:
             self._version += 1
         return bool(step)
 
+    def remembers(self, position: str) -> bool:
+        """Whether it knows what a page has missed that is at ``position``."""
+        return 0 <= self._missed(position) <= len(self._steps)
+
     def since(self, position: str) -> tuple[Change, bool]:
         """What has changed behind ``position``, and whether that is everything there is (the page begins anew)."""
-        boot, _, version = position.rpartition("-")
-        missed = self._version - int(version) if boot == self._boot and version.isdecimal() else -1
-        if not 0 <= missed <= len(self._steps):
+        if not self.remembers(position):
             return self._whole(), True
+        missed = self._missed(position)
         return _joined(list(self._steps)[len(self._steps) - missed :]), False
+
+    def _missed(self, position: str) -> int:
+        """Looks behind ``position``; negative: it is none of this board."""
+        boot, _, version = position.rpartition("-")
+        is_ours = boot == self._boot and version.isascii() and version.isdecimal() and len(version) < _DIGITS
+        return self._version - int(version) if is_ours else -1
 
     def _whole(self) -> Change:
         rows: dict[str, dict[str, dict[str, Any] | None]] = {

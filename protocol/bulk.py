@@ -26,7 +26,7 @@ class BulkBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /tasks/bulk``: what to do, and to which tasks: the same filters as those of the list.
 
     Only tasks count that the verb is for (live ones are cancelled and prioritised, dead ones retried). ``expect``: how
-    many the caller was told; if more match by now, nothing is done.
+    many the caller was told; if more match by now, nothing is done. It has to be said where nothing is filtered.
     """
 
     verb: BulkVerb

@@ -94,6 +94,10 @@ def _query(body: BulkBody) -> TaskQuery | None:
         problems.append(Problem("label", f"expected key:value, found {body.label[:60]!r}"))
     if (body.priority is not None) != (body.verb is BulkVerb.PRIORITISE):
         problems.append(Problem("priority", "name one for the verb prioritise, and for no other"))
+    if not (body.preview or body.expect is not None or body.state or body.agent or body.label or body.q):
+        problems.append(
+            Problem("expect", "no filter: every task would match; say how many you expect, or count with preview")
+        )
     if problems:
         raise BadInput(problems, "request")
     fits = _FOR[body.verb]

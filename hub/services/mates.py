@@ -41,8 +41,10 @@ _READY: Final = frozenset(
         EventKind.TASK_READY,
         EventKind.TASK_BLOCKED,
         EventKind.TASK_RESUMED,
+        EventKind.TASK_PRIORITISED,
     }
 )
+"""After one of these a task may wait in the queue; the store says whether it does."""
 _ENDS: Final = frozenset(
     {
         EventKind.TASK_COMPLETED,
@@ -52,6 +54,7 @@ _ENDS: Final = frozenset(
         EventKind.TASK_REQUEUED,
     }
 )
+_FINAL: Final = _ENDS - {EventKind.TASK_REQUEUED}
 _TOKENS: Final = frozenset({EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED})
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
 _PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
@@ -195,8 +198,8 @@ class Mates:
             if event.task is not None:
                 if event.kind in _READY:
                     waiting[event.task] = None
-                else:
-                    waiting.pop(event.task, None)
+                elif event.kind is EventKind.TASK_ASSIGNED or event.kind in _FINAL:
+                    waiting.pop(event.task, None)  # others tell more of a task that waits: that it climbed, say
         await self._queue(tuple(waiting))
         kinds = {event.kind for event in events}
         if kinds & _TOKENS:

@@ -74,10 +74,11 @@ class PageBoard:
         """What a page at ``position`` is sent; ``None``: it knows everything."""
         if position == self.board.position:
             return None
-        if position not in self._frames:
-            change, is_whole = self.board.since(position)
-            self._frames[position] = _frame(change, self.board.position, is_whole=is_whole)
-        return self._frames[position]
+        known = position if self.board.remembers(position) else ""  # whatever else a page says, it gets everything
+        if known not in self._frames:
+            change, is_whole = self.board.since(known)
+            self._frames[known] = _frame(change, self.board.position, is_whole=is_whole)
+        return self._frames[known]
 
 
 PAGES: Final = web.AppKey("pages", PageBoard)

@@ -381,5 +381,7 @@ async def test_what_makes_no_sense_for_many_is_told_at_once(hub: RunningHub) -> 
     assert [problem["path"] for problem in told["errors"]] == ["label", "priority"]
     assert (await bulk(hub, verb="prioritise"))[0] == 422
     assert (await bulk(hub, verb="explode"))[0] == 422
-    assert (await bulk(hub, verb="retry"))[1]["matched"] == 0
+    assert (await bulk(hub, verb="retry", expect=0))[1]["matched"] == 0
+    status, told = await bulk(hub, verb="cancel")  # of everybody, and nobody has said how many
+    assert (status, [problem["path"] for problem in told["errors"]]) == (422, ["expect"])
     assert set((await states(hub)).values()) == {"queued"}

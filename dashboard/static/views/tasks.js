@@ -177,7 +177,7 @@ const Tasks = ({ query }) => {
   const list = useList(asked);
   const [chosen, setChosen] = useState(/** @type {Set<string>} */ (new Set()));
   const choose = (/** @type {string} */ id, /** @type {boolean} */ is) => setChosen((before) => { const after = new Set(before); if (is) after.add(id); else after.delete(id); return after; });
-  return html`<h1>Tasks <${NewTask} /></h1><${Facets} asked=${asked} /><${Search} asked=${asked} />
+  return html`<div class="head"><h1>Tasks</h1><${NewTask} /></div><${Facets} asked=${asked} /><${Search} asked=${asked} />
     <${All} asked=${asked} again=${list.again} /><${Chosen} chosen=${chosen} clear=${() => setChosen(new Set())} again=${list.again} /><${Trouble} error=${list.error} again=${list.again} />
     ${!list.isKnown ? html`<${Loading} />` : list.rows.length ? html`<${List} list=${list} chosen=${chosen} choose=${choose} />
       <p class="muted">${list.next ? `${count(list.rows.length)} shown, more as you scroll` : plural(list.rows.length, "task")}</p>`

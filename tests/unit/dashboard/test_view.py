@@ -99,6 +99,7 @@ def test_a_page_of_another_hub_or_of_long_ago_begins_anew() -> None:
     assert board.since("a-1")[1]
     assert board.since("b-999999")[1]
     assert board.since("nonsense")[1]
+    assert not any(map(board.remembers, ("a-1", "nonsense", "b-", "b--1", f"b-{'9' * 5000}", "b-\u0663", old)))
     assert board.since(old)[1]
     assert not board.since(f"b-{STEPS_KEPT}")[1]
 
