@@ -92,9 +92,9 @@ const Waterfall = ({ task }) => {
       ${rows.map(({ one, blocks }) => html`<div class="line" key=${one.epoch}><span>attempt ${one.epoch}</span><div class="track">${blocks.filter(([, , from, to]) => to > from).map(([words, kind, from, to]) => html`
         <i key=${words} class=${kind} title="${words}: ${length((to - from) / 1000)}" style=${place(from, to)}></i>`)}</div></div>`)}
       ${rows.length ? null : html`<div class="line"><span>waits</span><div class="track"><i class="wait" style=${place(start, end)}></i></div></div>`}</div>
-    <${Scroll} label="Attempts"><table><caption class="hidden">Attempts</caption><thead><tr><th scope="col">Attempt</th><th scope="col">State</th><th scope="col">Agent</th><th scope="col">Waited</th><th scope="col">Took</th><th scope="col">Why it ended</th></tr></thead>
+    ${rows.length ? html`<${Scroll} label="Attempts"><table><caption class="hidden">Attempts</caption><thead><tr><th scope="col">Attempt</th><th scope="col">State</th><th scope="col">Agent</th><th scope="col">Waited</th><th scope="col">Took</th><th scope="col">Why it ended</th></tr></thead>
       <tbody>${rows.map(({ one, blocks }) => html`<tr key=${one.epoch}><td>${one.epoch}${one.accepted ? " (counts)" : ""}</td><td><${State} state=${one.state} /></td><td>${one.agent}${one.host && one.host !== one.agent ? html` <span class="muted">on ${one.host}</span>` : null}</td>
-        <td class="num">${length((blocks[0][3] - blocks[0][2]) / 1000)}</td><td><${Took} from=${one.started_at} to=${one.ended_at} /></td><td>${[one.failure, one.reason].filter(Boolean).join(": ")}</td></tr>`)}</tbody></table><//></section>`;
+        <td class="num">${length((blocks[0][3] - blocks[0][2]) / 1000)}</td><td><${Took} from=${one.started_at} to=${one.ended_at} /></td><td>${[one.failure, one.reason].filter(Boolean).join(": ")}</td></tr>`)}</tbody></table><//>` : null}</section>`;
 };
 
 /** @param {{task: Row}} props */
@@ -178,7 +178,7 @@ const Log = ({ task }) => {
     <span class="muted">${plural(isEmpty ? 0 : all.length, "line")}${told.cut ? `; the first ${count(told.cut)} are only in the file` : ""}${told.ended ? "" : ", more may come"}</span>
     <a href=${new URL(`api/v1/tasks/${task.id}/logs?limit=500`, base).href}>as JSON</a></div>
     ${isEmpty ? html`<p class="muted">${wanted ? "No line holds that." : told.ended ? "The task wrote nothing." : "Nothing yet."}</p>` : null}
-    <div class="log" ref=${box} onScroll=${onScroll} tabIndex="0" role="log" aria-label="Output" aria-live="off"><div style=${{ height: `${all.length * LINE_PX}px` }}>
+    <div class="log ${isEmpty ? "nothing" : ""}" ref=${box} onScroll=${onScroll} tabIndex="0" role="log" aria-label="Output" aria-live="off"><div style=${{ height: `${all.length * LINE_PX}px` }}>
       <pre style=${{ transform: `translateY(${from * LINE_PX}px)` }}>${shown.join("\n")}</pre></div></div></section>`;
 };
 
