@@ -17,14 +17,15 @@ PROGRAM: Final = "bwrap"
 _NOTHING: Final = "/dev/null"
 
 
-def command(view: View, place: Place, *, network: bool) -> list[str]:
+def command(program: str, view: View, place: Place, *, network: bool) -> list[str]:
     """The command line up to the program that is to run inside.
 
     Args:
+        program: path of bubblewrap.
         view, place: what is seen; the program starts in the workspace.
         network: leave the program in the host's network.
     """
-    argv = [PROGRAM, "--die-with-parent", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+    argv = [program, "--die-with-parent", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
     argv += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     argv += [] if network else ["--unshare-net"]
     argv += ["--proc", "/proc", "--dev", "/dev"]

@@ -14,6 +14,7 @@ import marshal
 import os
 import platform
 import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +27,11 @@ from typing import Any, Final
 import structlog
 
 from protocol.limits import MAX_OUTPUT_BYTES
-from protocol.model import AttemptId
+from protocol.model import AttemptId, FailureClass
 from sidecar.cgroups import Counted
 from sidecar.child import OnOutput
 from sidecar.core.egress import Allowed
-from sidecar.errors import SandboxFailed
+from sidecar.errors import CannotStart, SandboxFailed
 from sidecar.guard import Guard
 from sidecar.process import Processes, ProcessOutcome
 from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
@@ -199,8 +200,20 @@ class Sandbox:
             await self.close(_TRIAL)
         return "" if outcome.exit_code == 0 else f"exit code {outcome.exit_code}: {outcome.output.strip()[-300:]}"
 
+    def _bubblewrap(self) -> str:
+        # Where work can put nothing: a part of the search path that is not absolute is looked for in its workspace.
+        folders = [each for each in self._processes.path.split(os.pathsep) if Path(each).is_absolute()]
+        found = shutil.which(bubblewrap.PROGRAM, path=os.pathsep.join(folders) or os.devnull)
+        if found is None:
+            raise SandboxFailed(f"{bubblewrap.PROGRAM}: command not found")
+        return found
+
     def enclose(self, place: Place) -> tuple[list[str], dict[str, Any], dict[str, str]]:
-        """For a program at ``place``: what it is started through, what the launcher is ordered, and its variables."""
+        """For a program at ``place``: what it is started through, what the launcher is ordered, and its variables.
+
+        Raises:
+            SandboxFailed: there is no bubblewrap.
+        """
         seen, network = view(place, self.rules, self._host), self.rules.network
         isolated = self.level is Level.BUBBLEWRAP
         orders: dict[str, Any] = {
@@ -214,7 +227,7 @@ class Sandbox:
             orders |= _landlock(seen, isolated=isolated, network=network)
         home = {"HOME": str(place.home)}
         if isolated:
-            argv = bubblewrap.command(seen, place, network=network)
+            argv = bubblewrap.command(self._bubblewrap(), seen, place, network=network)
             return [*argv, *_BARE], orders, home | {"TMPDIR": _TMP}
         through = seatbelt.command(seen, network=network) if self.level is Level.SEATBELT else []
         return [*through, *_BARE], orders, home | {"TMPDIR": str(place.tmp)}
@@ -272,7 +285,8 @@ class Cell:
     ) -> ProcessOutcome:
         """As :meth:`sidecar.process.Processes.run`, in the workspace and confined.
 
-        What a program leaves in the background ends with it where it has a process table of its own.
+        ``env`` reaches the program alone, never what confines it. What a program leaves in the background ends with it
+        where it has a process table of its own.
 
         Raises:
             SandboxFailed: the program could not be confined, so it has not run.
@@ -284,7 +298,7 @@ class Cell:
             raise SandboxFailed(self._sandbox.why)
         async with contextlib.AsyncExitStack() as stack:
             fds: tuple[int, ...] = ()
-            ready, group, before = -1, None, Counted()
+            ready, group, before, outer = -1, None, Counted(), env
             if level is not Level.UNSAFE:
                 if group := self._sandbox.group(self.attempt):
                     fds, before = stack.enter_context(group.doors()), group.counted()
@@ -296,13 +310,15 @@ class Cell:
                     line = await stack.enter_async_context(door.line())
                     orders["doors"] += ((line, door.port),)
                     ours, fds = {**ours, **door.variables}, (*fds, line)
+                # What confines starts with our variables alone: others could name what it loads, outside of the walls.
+                orders["env"], outer = _encoded(argv[0], {**ours, **env}), _NOTHING
                 given, said, ready = stack.enter_context(_lines(orders))
-                argv, env, fds = [*through, str(given), str(said)], {**ours, **env}, (given, said, *fds)
+                argv, fds = [*through, str(given), str(said)], (given, said, *fds)
             outcome = await self._processes.run(
                 argv,
                 attempt=self.attempt,
                 cwd=self.workspace,
-                env=env,
+                env=outer,
                 timeout_s=timeout_s,
                 on_output=on_output,
                 stdin=stdin,
@@ -329,6 +345,21 @@ class Cell:
         """
         await self._processes.end_attempt(self.attempt)
         await self._sandbox.close(self.attempt)
+
+
+def _encoded(program: str, env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Variables as the system takes them.
+
+    Raises:
+        CannotStart: it does not take them.
+    """
+    try:
+        found = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    except UnicodeEncodeError as exc:
+        raise CannotStart(program, "its environment is no text", FailureClass.INPUT) from exc
+    if any(b"\0" in name + value or b"=" in name or not name for name, value in found.items()):
+        raise CannotStart(program, "its environment holds a NUL byte or a name that is none", FailureClass.INPUT)
+    return found
 
 
 @functools.cache

@@ -19,6 +19,8 @@ dict, made by ``sidecar/sandbox/cell.py`` from the pure parts of this package:
     the seccomp program, or nothing.
 ``argv``
     the program and its arguments.
+``env``
+    variables of the program, as bytes, besides ours; those by which its processes are found are not changed.
 
 A byte on READY_FD says that all of it holds. Without that byte nothing of the program has run: whatever goes wrong
 before is told on stderr and ends this process, never the protection.
@@ -76,7 +78,7 @@ def main(orders: dict, ready_fd: int) -> None:  # type: ignore[type-arg]  # as m
     if sys.platform == "linux":
         _close_off(orders)
     os.write(ready_fd, b"1")
-    _become(orders["argv"])
+    _become(orders["argv"], orders["env"])
 
 
 def _close_off(orders: dict) -> None:  # type: ignore[type-arg]  # as marshalled
@@ -127,9 +129,10 @@ def _do(result: int, what: str) -> int:
     return result
 
 
-def _become(argv: list[str]) -> None:
+def _become(argv: list[str], env: dict[bytes, bytes]) -> None:
+    marks = {name: value for name, value in os.environb.items() if name.startswith(b"AGENTCOM_")}
     try:
-        os.execvp(argv[0], argv)  # noqa: S606 - what all of this is for
+        os.execvpe(argv[0], argv, {**os.environb, **env, **marks})  # noqa: S606 - what all of this is for
     except (FileNotFoundError, NotADirectoryError):
         sys.stderr.write(f"{argv[0]}: command not found\n")
         sys.stderr.flush()

@@ -18,8 +18,8 @@ import pytest
 from protocol.model import AttemptId
 from sidecar.cache import make_empty
 from sidecar.environment import minimal_env
-from sidecar.errors import SandboxFailed
-from sidecar.process import Processes
+from sidecar.errors import CannotStart, SandboxFailed
+from sidecar.process import Processes, cookie
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.policy import Place, Rules
 from sidecar.workplace import Workspace
@@ -154,6 +154,59 @@ async def test_there_is_no_way_out(cell: Cell, outside: Outside) -> None:
     assert outside.heard() == b""
     assert sorted(path.name for path in outside.folder.iterdir()) == ["door", "secret"]
     assert not Path("/dev/shm/agentcom-was-here").exists()
+
+
+LOADED = """
+#include <fcntl.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void loaded(void) { open(getenv("WRITTEN"), O_CREAT | O_WRONLY, 0600); }
+"""
+"""Code that runs in whatever process loads it, before that process does anything."""
+
+
+async def test_what_confines_a_program_obeys_none_of_its_variables(cell: Cell, outside: Outside) -> None:
+    workspace = cell.workspace
+    (workspace / "loaded.c").write_text(LOADED)
+    made = await cell.run("cc -shared -fPIC -o loaded.so loaded.c", timeout_s=60)
+    for name in ("bwrap", "python3", Path(sys.executable).resolve().name):
+        (workspace / name).write_text('#!/bin/sh\n: >"$WRITTEN"\n')
+        (workspace / name).chmod(0o755)
+    chosen = {
+        "WRITTEN": str(outside.folder / "written"),
+        "PATH": f"{workspace}::{os.environ['PATH']}",
+        **dict.fromkeys(("LD_PRELOAD", "LD_AUDIT"), str(workspace / "loaded.so")),
+    }
+    for names in (("PATH",), ("LD_PRELOAD",), ("LD_AUDIT",)):
+        outcome = await cell.run(["/bin/sh", "-c", "exit 7"], env={name: chosen[name] for name in ("WRITTEN", *names)})
+        assert outcome.exit_code == 7, outcome.output
+
+    assert made.exit_code == 0, made.output
+    assert sorted(path.name for path in outside.folder.iterdir()) == ["door", "secret"]
+
+
+async def test_a_program_gets_the_variables_that_are_given_to_it(cell: Cell) -> None:
+    told = 'echo "$PATH $HOME $SAID" && echo "$AGENTCOM_ATTEMPT"'
+    given = {"PATH": "/usr/bin:/bin", "HOME": "/at home", "SAID": "grüße \udcff", "AGENTCOM_ATTEMPT": "another"}
+    said = (await cell.run(told, env=given)).output
+
+    assert said == f"/usr/bin:/bin /at home grüße \ufffd\n{cookie(ATTEMPT)}\n"
+    for name, value in (("A", "\0"), ("A", "\ud800"), ("", "a"), ("A=B", "a")):
+        with pytest.raises(CannotStart):
+            await cell.run("touch ran", env={name: value})
+    assert not (cell.workspace / "ran").exists()
+
+
+async def test_bubblewrap_is_never_taken_from_where_work_writes(tmp_path: Path) -> None:
+    need(Level.BUBBLEWRAP)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "bwrap").write_text("#!/bin/sh\ntouch ran\n")
+    (work / "bwrap").chmod(0o755)
+    processes = Processes(base_env=minimal_env({"PATH": f":.:{os.environ['PATH']}"}, home=tmp_path))
+    cell = Sandbox(processes, tmp_path, Rules(), Level.BUBBLEWRAP).cell(ATTEMPT, Place(work, tmp_path / "scratch"))
+
+    assert (await cell.run(["/bin/sh", "-c", "exit 7"])).exit_code == 7
+    assert not (work / "ran").exists()
 
 
 async def test_without_a_sandbox_most_of_them_are_ways_out(tmp_path: Path, outside: Outside) -> None:
