@@ -1,7 +1,8 @@
 """A package with more than a hundred tests is repaired, once by every kind of model server.
 
 Real processes; the servers of hosted models are llmock, which nobody of this project wrote. What was used is held
-against what the server itself has said on the wire.
+against what the server itself has said on the wire. Another machine proves each repair before it counts, and it is
+offered as a pull request.
 """
 
 import json
@@ -17,8 +18,9 @@ from llmock.scenarios import Match, Reply, ToolCall
 from llmock.testing import LLMockServer
 
 from tests.support import package100
-from tests.support.mesh import Mesh, ollama_process
-from tests.support.repositories import Remote, git, make_remote
+from tests.support.forge_server import ForgeServer, forge_server
+from tests.support.mesh import Mesh, ollama_process, until
+from tests.support.repositories import Remote, git
 from tests.support.tap import Tap
 
 Calls = list[tuple[str, dict[str, Any]]]
@@ -62,42 +64,55 @@ KINDS = (
 class Repair:
     """One kind's repair: the repository, what went over the wire, and the task as it ended, with its events."""
 
-    remote: Remote
+    forge: ForgeServer
     before: str
     tap: Tap
     ended: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def remote(self) -> Remote:
+        """The repository of the forge."""
+        return self.forge.git.remote
+
 
 @pytest.fixture(scope="module")
 def repairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Kind, Repair]]:
-    """All four kinds at work beside one another, at one sidecar."""
+    """All four kinds at work beside one another, at one sidecar; another one, on another machine, proves."""
     folder = tmp_path_factory.mktemp("great-repair")
     flags = ("--price", "gpt-4o=2.5/10@2025-11-01", "--gpu-hour-usd", str(GPU_HOUR_USD))
-    running = Mesh(folder / "mesh", heartbeat_s=2.0, lease_s=60.0, hub_flags=flags)
+    trusted = folder / "trusted.pem"
+    env = {"AGENTCOM_GIT_CA_FILE": str(trusted)}
+    running = Mesh(folder / "mesh", heartbeat_s=2.0, lease_s=60.0, hub_flags=flags, hub_env=env)
     found: dict[Kind, Repair] = {}
     with ExitStack() as stack:
         llmock = stack.enter_context(LLMockServer())
         settings = []
         for kind in KINDS:
             tap, url = served(kind, folder, llmock, stack)
-            remote = make_remote(folder, package100.files(), kind.name)
-            found[kind] = Repair(remote, remote.tip("main"), tap)
+            (folder / kind.name).mkdir()
+            forge = stack.enter_context(forge_server(folder / kind.name))
+            found[kind] = Repair(forge, forge.git.remote.commit(package100.files(), "A toolbox"), tap)
             key = "" if kind is OLLAMA else 'api_key = "sk-test"\nlocal = false\n'
             settings.append(f'[[endpoints]]\nid = "{kind.name}"\nkind = "{kind.name}"\nurl = "{url}"\n{key}')
+        trusted.write_text("".join(repair.forge.git.ca_file.read_text() for repair in found.values()))
         (folder / "sidecar.toml").write_text("\n".join(settings))
         stack.callback(running.stop)
         running.start_hub()
-        running.start_sidecar("One", "--slots", "4", "--config", str(folder / "sidecar.toml"))
-        running.wait_agents("One")
-        tasks = {kind: submitted(running, kind, found[kind].remote) for kind in KINDS}
+        running.start_sidecar("One", "--slots", "4", "--host", "one", "--config", str(folder / "sidecar.toml"))
+        running.start_sidecar("Two", "--slots", "2", "--host", "two")
+        running.wait_agents("One", "Two")
+        tasks = {kind: submitted(running, kind, found[kind].forge) for kind in KINDS}
         ended = running.wait(*tasks.values(), timeout_s=PATIENCE_S)
-        events = running.events("tool_called")
-        for (kind, task), view in zip(tasks.items(), ended, strict=True):
+        for view in ended:
             assert view["state"] == "completed", (view["reason"], running.logs())
-            found[kind].ended = view
+        events = running.events("tool_called")
+        for kind, task in tasks.items():
+            until(lambda task=task: (running.task(task)["pull"] or {}).get("state") == "open", "it is offered")
+            found[kind].ended = running.task(task)
             found[kind].events = [event for event in events if event["task"] == task]
         yield found
+        assert [repair.forge.bad for repair in found.values()] == [[]] * len(KINDS)
 
 
 def served(kind: Kind, folder: Path, llmock: LLMockServer, stack: ExitStack) -> tuple[Tap, str]:
@@ -114,12 +129,15 @@ def served(kind: Kind, folder: Path, llmock: LLMockServer, stack: ExitStack) -> 
     return tap, f"{tap.url}{path}{'/v1beta' if kind.name == 'gemini' else ''}"
 
 
-def submitted(running: Mesh, kind: Kind, remote: Remote) -> str:
+def submitted(running: Mesh, kind: Kind, forge: ForgeServer) -> str:
+    project = {"name": kind.name, "repository": forge.address, "pulls": {"forge": "forgejo"}}
+    running.call("POST", "/api/v1/projects", project)
     return running.submit(
+        project=kind.name,
+        clean_room="always",
         title="Repair the toolbox",
         prompt="Some tests of this package fail. Find the mistake and mend it; do not touch the tests.",
         model=kind.model,
-        context={"repo": str(remote.path)},
         verification=[
             {"type": "test_passes", "command": package100.RUN},
             {"type": "protected_paths", "paths": ["tests/**"]},
@@ -172,6 +190,19 @@ def test_the_second_iteration_is_told_what_failed_what_passed_what_was_changed_a
         "LEFT: this iteration and 1 more, ",
     ):
         assert said in second, second
+
+
+@each_kind
+def test_another_machine_proves_it_and_it_is_offered_as_a_pull_request(kind: Kind, repairs: dict[Kind, Repair]) -> None:
+    ended, (pull,) = repairs[kind].ended, repairs[kind].forge.pulls
+    proof = ended["proof"]
+
+    assert (proof["state"], proof["host"], proof["by_host"]) == ("proven", "one", "two")
+    assert [found["passed"] for found in proof["report"]] == [True, True]
+    assert (pull.title, pull.base, pull.head) == ("Repair the toolbox", "main", ended["result"]["branch"])
+    assert not pull.is_merged
+    assert kind.model in pull.body
+    assert ended["pull"]["risk"] == "low", ended["pull"]["reasons"]
 
 
 @each_kind
