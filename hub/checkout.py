@@ -17,7 +17,6 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from hub.git import Git, GitRefused, Login, RemoteFailed
 from protocol import git as rules
 from protocol.errors import BadInput, Conflict, NotFound, Problem
 from protocol.projects import CommitView, FileChange, PushView, RepositoryView
+from protocol.removal import remove_tree
 
 _CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 _OURS: Final = "refs/heads/"
@@ -212,7 +212,7 @@ class Checkout:
 
     def remove(self) -> None:
         """Remove all of it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._folder)
 
     # --- the remote ---------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Checkout:
         if branch and not start:
             raise NotFound("branch", branch)
         fresh = self.tree.with_name("tree.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove_tree(fresh)
         fresh.mkdir(mode=0o700)
         await self._in(fresh, "symbolic-ref", "HEAD", f"{_OURS}{wanted}")
         if start:
@@ -280,7 +280,7 @@ class Checkout:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._dir.with_name("git.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove_tree(fresh)
         options = ("--quiet", "--bare", "--template=", f"--initial-branch={_FIRST}", "--end-of-options")
         await self._git.run("init", *options, str(fresh), cwd=self._folder)
         (fresh / "config").write_text(_CONFIG, encoding="utf-8")

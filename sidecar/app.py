@@ -27,6 +27,7 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch, WorkFailed
 from protocol.ids import NAME
 from protocol.redaction import Redactor
+from protocol.removal import remove_tree
 from sidecar.bundled import resolved
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
@@ -35,7 +36,7 @@ from sidecar.depot import HubDepot
 from sidecar.dial import EVICTED, HubRefused, Pace
 from sidecar.environment import minimal_env
 from sidecar.executors import executors
-from sidecar.folders import remove_tree, write_lasting
+from sidecar.folders import write_lasting
 from sidecar.forgetting import Forgetting
 from sidecar.gate import HubGate
 from sidecar.git import Git

@@ -16,12 +16,12 @@ from typing import Any, Final, Generic, TypeVar, cast
 import structlog
 
 from protocol.errors import WorkFailed
+from protocol.removal import remove_tree
 from sidecar.checks.base import env_of
 from sidecar.checks.coverage import coverage_of
 from sidecar.core.coverage import Coverage
 from sidecar.core.tallies import Tally, tally
 from sidecar.errors import CannotStart
-from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Sandbox
 from sidecar.sandbox.policy import Place
 from sidecar.workspace import Workspace, Workspaces

@@ -18,8 +18,9 @@ from typing import Final
 import structlog
 
 from protocol.model import AttemptId
+from protocol.removal import remove_tree
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing
-from sidecar.folders import claim, remove_tree, walk, write_afresh
+from sidecar.folders import claim, walk, write_afresh
 from sidecar.gate import Way
 from sidecar.git import Git, is_local
 

@@ -18,8 +18,9 @@ from typing import Final
 import structlog
 
 from protocol.model import AttemptId
+from protocol.removal import remove_tree
 from sidecar.errors import GitFailed
-from sidecar.folders import claim, remove_tree, size_bytes, write_lasting
+from sidecar.folders import claim, size_bytes, write_lasting
 from sidecar.git import Git
 
 log = structlog.get_logger(__name__)

@@ -11,9 +11,10 @@ from typing import Final
 import structlog
 
 from protocol.model import AttemptId
+from protocol.removal import remove_tree
 from sidecar.cache import tidy
 from sidecar.errors import GitFailed
-from sidecar.folders import claim, is_young, remove_tree, size_bytes
+from sidecar.folders import claim, is_young, size_bytes
 from sidecar.sites import NAME, Sites, name_of
 from sidecar.workplace import Workspace
 

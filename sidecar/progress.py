@@ -21,13 +21,13 @@ from protocol.errors import WorkFailed
 from protocol.messages import Carry
 from protocol.model import AttemptId, Iteration, TaskSpec, Usage
 from protocol.progress import DOCUMENT, FOLDER, MAX_DOCUMENT_BYTES, Left, Saved, bundle_path
+from protocol.removal import remove_tree
 from protocol.tree import Tree
 from sidecar.core.outcome import draft_message
 from sidecar.core.purse import Purse
 from sidecar.core.verify import GiveUp, stuck
 from sidecar.errors import LeaseOver, Paused
 from sidecar.executors.transcript import Transcript, read, written
-from sidecar.folders import remove_tree
 from sidecar.shelf import Shelf
 from sidecar.wip import Snapshot, WipWorkspaces
 from sidecar.workspace import Workspace

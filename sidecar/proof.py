@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from protocol.checks import Check
 from protocol.errors import WorkFailed
 from protocol.model import Finding
+from protocol.removal import remove_tree
 from sidecar.baseline import Baselines
 from sidecar.changes import changes_of, history_of, marks_of
 from sidecar.checks.base import Ask, Ground
 from sidecar.core.diff import Change
 from sidecar.errors import GitFailed, shown
-from sidecar.folders import remove_tree
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces

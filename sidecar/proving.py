@@ -15,13 +15,13 @@ from protocol.checks import digest_of
 from protocol.errors import WorkFailed
 from protocol.messages import Carry, Proof
 from protocol.model import AttemptId, FailureClass, Finding, Iteration, TaskResult, TaskSpec, Usage
+from protocol.removal import remove_tree
 from sidecar.checks.base import finding, kind_of
 from sidecar.core.outcome import Ending, fit_result, tail
 from sidecar.core.proving import Probe, probes
 from sidecar.core.verify import GiveUp, Hold, Pass, verdict
 from sidecar.errors import CannotStart, CannotTell, LeaseOver, failure_of
 from sidecar.executors.base import Pauses
-from sidecar.folders import remove_tree
 from sidecar.parts import Answers, Parts
 from sidecar.rounds import TIDY_S
 from sidecar.sandbox.cell import Level

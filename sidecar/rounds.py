@@ -29,6 +29,7 @@ from protocol.model import (
     Usage,
 )
 from protocol.progress import PAUSED
+from protocol.removal import remove_tree
 from sidecar.core.outcome import Ending, fit_result, tail
 from sidecar.core.programs import EXECUTORS
 from sidecar.core.purse import Purse
@@ -37,7 +38,6 @@ from sidecar.delivery import Delivery
 from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
 from sidecar.executors.base import Called, Execution, Executor, Pauses, Work, failed
 from sidecar.executors.transcript import Transcript
-from sidecar.folders import remove_tree
 from sidecar.llm.account import Account
 from sidecar.llm.passage import NEED
 from sidecar.parts import Answers, Parts

@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from protocol.removal import remove_tree
 from sidecar.cache import OWN, QUIETLY
 from sidecar.core.diff import PATCH, matches
 from sidecar.core.judging import STEERING, steers
 from sidecar.errors import GitFailed
-from sidecar.folders import remove_tree, walk, write_afresh
+from sidecar.folders import walk, write_afresh
 from sidecar.git import Git
 from sidecar.workplace import Workspace
 

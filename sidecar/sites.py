@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Final
 
 from protocol.model import AttemptId
+from protocol.removal import remove_tree
 from sidecar.cache import Caches, tidy
 from sidecar.errors import GitFailed, WorkUnreadable
-from sidecar.folders import remove_tree
 from sidecar.gate import Gate
 from sidecar.git import Git
 from sidecar.process import Processes

@@ -31,10 +31,11 @@ from protocol.git import receiving
 from protocol.ids import slug
 from protocol.messages import Carry
 from protocol.model import AttemptId, TaskSpec
+from protocol.removal import remove_tree
 from sidecar.cache import make_empty, tidy
 from sidecar.core.outcome import DRAFT
 from sidecar.errors import GitFailed, PushRefused
-from sidecar.folders import claim, remove_tree, write_afresh
+from sidecar.folders import claim, write_afresh
 from sidecar.gate import Way
 from sidecar.git import checked_address, checked_branch, refusal
 from sidecar.leaving import Leaving

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from hub.checkout import Checkouts
+from tests.support.depth import dig
 from tests.support.repositories import git, make_remote
 
 ADDRESS: Final = "https://example.org/r.git"
@@ -136,3 +137,10 @@ async def test_attributes_of_a_tree_make_the_hub_run_nothing_whatever_its_users_
     assert view.branch == "side"
     assert git(remote.path, "show", "side:a.txt") == "two"
     assert not sprung.exists(), sprung.read_text()
+
+
+def test_a_clone_goes_however_deep_it_is(tmp_path: Path) -> None:
+    dig(tmp_path / "p")
+    Checkouts(tmp_path, (), {}).of("p").remove()
+
+    assert list(tmp_path.iterdir()) == []

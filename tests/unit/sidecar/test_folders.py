@@ -6,24 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from protocol.removal import remove_tree
 from sidecar.cache import make_empty, tidy
-from sidecar.folders import remove_tree, walk
-
-DEEP = 2_500
-"""Deeper than calls may be nested, and than a path may be long."""
-
-
-def dig(folder: Path, levels: int = DEEP) -> None:
-    """Directories in directories, with a file in the last one."""
-    folder.mkdir(exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
-    os.close(fd)
+from sidecar.folders import walk
+from tests.support.depth import dig
 
 
 def test_a_directory_goes_however_deep_it_is(tmp_path: Path) -> None:

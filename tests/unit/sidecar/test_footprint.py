@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.folders import remove_tree
+from protocol.removal import remove_tree
 from sidecar.footprint import TooDeep, share_bytes, taken
 
 MIB = 1 << 20

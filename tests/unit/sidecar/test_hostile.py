@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from protocol.model import AttemptId, Context, TaskSpec
+from protocol.removal import remove_tree
 from sidecar.environment import minimal_env
-from sidecar.folders import remove_tree
 from sidecar.process import Processes
 from sidecar.sandbox.cell import Level, Sandbox
 from sidecar.sandbox.policy import Rules

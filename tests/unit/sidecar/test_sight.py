@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
+from protocol.removal import remove_tree
 from sidecar.changes import changes_of, history_of, marks_of
 from sidecar.core.marks import differing
 from sidecar.environment import minimal_env
 from sidecar.errors import GitFailed, WorkUnreadable, failure_of
-from sidecar.folders import remove_tree
 from sidecar.process import Processes
 from sidecar.workspace import Workspace, Workspaces
 from tests.support.repositories import Remote, git, make_remote
