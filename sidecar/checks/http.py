@@ -1,7 +1,7 @@
 """The check ``http_ok``: a server that a command starts answers as it should.
 
-Server and question run in one program within the sandbox (``sidecar/checks/probe.py``): nobody else reaches the server,
-and the answer of another server on this host counts for nothing.
+Server and question run in one program within the sandbox (``sidecar/checks/probe.py``). Where the work has a network
+of its own, nobody else reaches the server; where it has that of the host, an address that is taken before is refused.
 """
 
 import os
@@ -22,7 +22,7 @@ USUAL_S: Final = 60.0
 _PYTHON: Final = os.path.realpath(sys.executable)
 _LATER_S: Final = 5.0
 """The program ends by itself; if not, it is ended so much later."""
-_CODES: Final = frozenset({0, probe.NOBODY, probe.STATUS, probe.TEXT, probe.ENDED})
+_CODES: Final = frozenset({0, probe.NOBODY, probe.STATUS, probe.TEXT, probe.ENDED, probe.TAKEN})
 
 
 async def http_ok(check: CheckHttpOk, ground: Ground) -> Finding:

@@ -2,36 +2,45 @@
 
 Run by a bare interpreter inside the sandbox, where server and question share a network of their own:
 ``python -I -S -c SOURCE COMMAND URL STATUS TEXT SECONDS``. It reads nothing of ours. Exit codes: 0, it answers; 21,
-nobody answered; 22, another status; 23, the text is not in the answer; 24, the server ended before. What it has to say
-is the last line of its output. The caller is ``sidecar/checks/http.py``.
+nobody answered; 22, another status; 23, the text is not in the answer; 24, the server ended; 25, somebody else is
+there already. What it has to say is the last line of its output. The caller is ``sidecar/checks/http.py``.
 """
 
 import contextlib
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from urllib.parse import urlsplit
 
-NOBODY, STATUS, TEXT, ENDED = 21, 22, 23, 24
+NOBODY, STATUS, TEXT, ENDED, TAKEN = 21, 22, 23, 24, 25
 MAX_BYTES = 1 << 20
 PAUSE_S = 0.1
+FREE_S = 3.0
+"""How long is waited for a port that a server before has not given back yet."""
 
 
 def main(command: str, url: str, status: str, text: str, seconds: str) -> int:
     """Ask until it is well, the server has ended, or the time is up."""
-    ends = time.monotonic() + float(seconds)
+    began = time.monotonic()
+    ends = began + float(seconds)
+    # Where work has the network of the host, others may be servers there: what they answer proves nothing.
+    while _is_taken(url):
+        if time.monotonic() >= min(ends, began + FREE_S):
+            sys.stdout.write(f"\n{url} is taken: something answers there before the server is started\n")
+            return TAKEN
+        time.sleep(PAUSE_S)
     server = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         while True:
             code, said = _ask(url, int(status), text, max(0.1, ends - time.monotonic()))
-            if code and server.poll() is not None:
-                code, said = (
-                    ENDED,
-                    f"the server ended with exit code {server.returncode} before it answered well: {said}",
-                )
+            ended = server.poll()
+            if ended or (code and ended is not None):  # what goes on in the background leaves with 0
+                how = "before it answered well" if code else "so somebody else may have answered"
+                code, said = ENDED, f"the server ended with exit code {ended} {how}: {said}"
             elif code and time.monotonic() < ends:
                 time.sleep(PAUSE_S)
                 continue
@@ -40,6 +49,15 @@ def main(command: str, url: str, status: str, text: str, seconds: str) -> int:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
+
+
+def _is_taken(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _ask(url: str, status: int, text: str, timeout_s: float) -> tuple[int, str]:

@@ -28,6 +28,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"all is well")
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+RAW = """import socket, sys
+ANSWERS = {b"/health?full": b"200 OK", b"/old": b"301 Moved\\r\\nLocation: /health", b"/nonsense": b"x"}
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    line, _ = server.accept()
+    asked = line.recv(65536).split(b" ")
+    if len(asked) > 1:
+        answer = ANSWERS.get(asked[1], b"404 Not Found")
+        line.sendall(answer if answer == b"x" else b"HTTP/1.1 " + answer + b"\\r\\n\\r\\n")
+    line.close()
+"""
 
 
 async def check(bench: Bench, wanted: Check, timeout_s: float = 60.0) -> Finding:
@@ -50,6 +61,18 @@ async def test_a_server_is_started_asked_and_ended(bench: Bench, port: int) -> N
         socket.create_connection(("127.0.0.1", port))
 
 
+async def test_what_was_there_before_the_server_proves_nothing(bench: Bench) -> None:
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall is well")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        found = await check(bench, CheckHttpOk(command="echo begun; sleep 60", url=url, timeout_s=0.5))
+
+    assert (found.passed, "is taken" in found.detail, "begun" in found.output) == (False, True, False)
+
+
 @pytest.mark.parametrize(
     "path, more, detail",
     [
@@ -61,19 +84,12 @@ async def test_a_server_is_started_asked_and_ended(bench: Bench, port: int) -> N
     ],
 )
 async def test_only_the_answer_that_is_wanted_counts(
-    bench: Bench, path: str, more: dict[str, str], detail: str
+    bench: Bench, port: int, path: str, more: dict[str, str], detail: str
 ) -> None:
-    answers = {b"/health?full": b"200 OK", b"/old": b"301 Moved\r\nLocation: /health", b"/nonsense": b"x"}
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = (await reader.readuntil(b"\r\n\r\n")).split()[1]
-        writer.write(b"HTTP/1.0 " + answers.get(asked, b"404 Not Found") + b"\r\n\r\nall is well")
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{path}"
-        wanted = CheckHttpOk(command="sleep 600", url=url, timeout_s=1.5, **more)  # type: ignore[arg-type]  # fields by name
-        found = await check(bench, wanted)
+    (bench.workspace / "server.py").write_text(RAW)
+    url = f"http://127.0.0.1:{port}{path}"
+    wanted = CheckHttpOk(command=f"{PYTHON} -I -S server.py {port}", url=url, timeout_s=2.5, **more)  # type: ignore[arg-type]  # fields by name
+    found = await check(bench, wanted)
 
     assert found.passed is (not detail), found
     assert detail in found.detail
