@@ -7,6 +7,7 @@ The caller is ``sidecar/shop.py``; what follows from the findings decides the hu
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -176,11 +177,16 @@ class Proving:
         return workspace
 
     async def _lacking(self, workspace: Workspace) -> list[str]:
-        """Programs of checks that failed which this machine does not have, looked for out of reach of the work."""
+        """Programs that this machine does not have, if for want of them all checks failed that did: else none.
+
+        They are looked for out of reach of the work.
+        """
         judged = zip(self._spec.verification, self._findings, strict=True)
-        failed = [getattr(check, "command", "") for check, found in judged if not found.passed]
-        wanted = [probe for command in failed for probe in probes(command)]
-        return [probe.name for probe in dict.fromkeys(wanted) if not await self._has(workspace, probe)]
+        failed = [check for check, found in judged if not (found.passed or found.doubtful)]
+        wanted = [probes(getattr(check, "command", "")) for check in failed]
+        gone = {probe: not await self._has(workspace, probe) for probe in dict.fromkeys(chain.from_iterable(wanted))}
+        lacking = [[probe.name for probe in each if gone[probe]] for each in wanted]
+        return list(dict.fromkeys(chain.from_iterable(lacking))) if all(lacking) else []
 
     async def _has(self, workspace: Workspace, probe: Probe) -> bool:
         folder = self._scratch.with_name(f"{self._scratch.name}-probe")

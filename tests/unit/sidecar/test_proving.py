@@ -93,6 +93,15 @@ async def test_a_machine_that_lacks_the_program_says_nothing_about_the_work(
     assert "this machine lacks no-such-program-here" in report.result.error
 
 
+async def test_a_program_that_is_lacking_hides_no_other_failure(bench: Bench, remote: Remote) -> None:
+    commit = remote.commit({"made": "yes\n"}, branch=BRANCH)
+    checks = CheckTestPasses(command="no-such-program-here -q"), CheckCommandSucceeds(command="test -e hidden")
+    report = await proven(bench, remote, *checks, commit=commit)
+
+    assert (report.state, report.failure) == (AttemptState.FAILED, FailureClass.VERIFY)
+    assert report.result.verified is False
+
+
 async def test_a_program_that_the_work_should_have_brought_is_its_own_fault(bench: Bench, remote: Remote) -> None:
     commit = remote.commit({"made": "yes\n"}, branch=BRANCH)
     report = await proven(bench, remote, CheckCommandSucceeds(command="./hidden"), commit=commit)
