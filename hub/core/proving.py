@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
+from hub.core.matching import reasons_against
 from hub.core.routing import ARTIFACTS, PROOF, ProofOf, Requirements, requirements_of
-from protocol.checks import JUDGE
+from protocol.checks import JUDGE, mechanical
 from protocol.choice import CleanRoom
 from protocol.errors import Problem
 from protocol.model import AgentState, Budget, Strategy, TaskResult, TaskSpec, TaskState
@@ -46,23 +47,41 @@ class Rooms(Struct, frozen=True, kw_only=True):
         return any(machine.host != host and wanted <= machine.offers for machine in self.machines)
 
 
-def rooms_of(fleet: Fleet, default: CleanRoom, is_elsewhere: Callable[[Agent], bool] = lambda _agent: False) -> Rooms:
-    """The machines that could prove work now; ``is_elsewhere`` tells agents that are at another hub."""
+def rooms_of(fleet: Fleet, default: CleanRoom, is_near: Callable[[Agent], bool] = lambda _agent: False) -> Rooms:
+    """The machines that could prove work; ``is_near`` tells agents that count though they are not at this hub."""
     machines = {
         Machine(agent.host, agent.capabilities)
         for agent in fleet.agents.values()
         if _EXECUTOR in agent.capabilities
         and not (agent.is_draining or agent.is_leaving)
-        and (agent.state is not AgentState.OFFLINE or is_elsewhere(agent))
+        and (agent.state is not AgentState.OFFLINE or is_near(agent))
     }
     return Rooms(machines=tuple(machines), default=default)
+
+
+def is_one_able(fleet: Fleet, requirements: Requirements, is_elsewhere: Callable[[Agent], bool]) -> bool:
+    """Whether somebody could take a proof, now or as soon as it has a free slot.
+
+    ``is_elsewhere`` tells agents at another hub, of which less is known.
+    """
+    if any(not reasons_against(agent, requirements) for agent in fleet.online()):
+        return True
+    proof = requirements.proof
+    return proof is not None and any(
+        agent.state is AgentState.OFFLINE
+        and is_elsewhere(agent)
+        and not (agent.is_draining or agent.is_leaving)
+        and agent.host != proof.host
+        and {_EXECUTOR, *requirements.needs} <= agent.capabilities
+        for agent in fleet.agents.values()
+    )
 
 
 def is_wanted(spec: TaskSpec, result: TaskResult, requirements: Requirements, host: str, rooms: Rooms) -> bool:
     """Whether work that has passed its checks on ``host`` has to pass them on another machine, too."""
     mode = spec.clean_room or rooms.default
-    if mode is CleanRoom.NEVER or not (spec.verification and spec.context.repo and result.verified):
-        return False
+    if mode is CleanRoom.NEVER or not (mechanical(spec.verification) and spec.context.repo and result.verified):
+        return False  # what a judge thinks of the work he is not asked again
     if mode is CleanRoom.ALWAYS:
         return True
     is_within_reach = bool(result.commit) and result.pushed and not spec.context.repo.startswith("/")
@@ -102,7 +121,7 @@ def after_silence(proofs: int, *, is_must: bool) -> TaskState:
 def room_problems(spec: TaskSpec) -> Iterator[Problem]:
     """Why the work of a task that insists on another machine could never be proven there."""
     if spec.clean_room is CleanRoom.ALWAYS:
-        if not spec.verification:
-            yield Problem("clean_room", "'always' needs checks that another machine can run: give verification")
+        if not mechanical(spec.verification):
+            yield Problem("clean_room", "'always' needs checks that another machine can run: give some beside a judge")
         if not spec.context.repo:
             yield Problem("clean_room", "'always' needs a place where another machine gets the work: give context.repo")

@@ -1,7 +1,7 @@
 """Which machines could prove work of others, and what becomes of work that waits for one in vain.
 
 What the clean room is stands in ``hub/core/proving.py``. Work that need not be proven waits for another machine as long
-as one is there, busy or not; when all have been gone for a while, what its own machine has found counts.
+as one is there that can take it, busy or not; when none has been for a while, what its own machine has found counts.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import structlog
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
-from hub.core.proving import PATIENCE_S, Rooms, rooms_of
+from hub.core.proving import PATIENCE_S, Rooms, is_one_able, rooms_of
 from hub.core.window import ClassQueue, Window
 from hub.store.changes import Finished, Outcome, SkipProof
 from hub.store.store import Store
@@ -51,10 +51,16 @@ class Proofs:
         self.is_elsewhere: Callable[[Agent], bool] = lambda _agent: False
         self.on_ended: Callable[[TaskState], None] = lambda _state: None
         self._alone_since: dict[str, float] = {}
+        self._began_ms = clock.now_ms()
 
     def rooms(self) -> Rooms:
-        """The machines that there are now."""
-        return rooms_of(self._fleet, self._default, self.is_elsewhere)
+        """The machines that there are, or were a moment ago: one whose link has just broken may be back at once."""
+        return rooms_of(self._fleet, self._default, lambda agent: self.is_elsewhere(agent) or self._was_there(agent))
+
+    def _was_there(self, agent: Agent) -> bool:
+        """Whether an agent was heard of lately, or was at a hub that has ended and left it to this one."""
+        seen_ms = max(agent.last_seen_ms or 0, self._began_ms if agent.hub is not None else 0)
+        return self._clock.now_ms() - seen_ms < self._patience_s * 1000
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -65,16 +71,13 @@ class Proofs:
 
     def look(self) -> None:
         """One round: let go what has waited for another machine in vain."""
-        waiting = [queue for queue in self._window.classes.values() if _may_go_without(queue)]
-        if not waiting:
-            self._alone_since.clear()
-            return
-        now, rooms = self._clock.monotonic(), self.rooms()
-        for queue in waiting:
+        now, before, self._alone_since = self._clock.monotonic(), self._alone_since, {}
+        for queue in [queue for queue in self._window.classes.values() if _may_go_without(queue)]:
             proof = queue.requirements.proof
-            if proof is None or rooms.beside(proof.host, queue.requirements.needs):
-                self._alone_since.pop(queue.text, None)
-            elif now - self._alone_since.setdefault(queue.text, now) >= self._patience_s:
+            if proof is None or is_one_able(self._fleet, queue.sought, self.is_elsewhere):
+                continue
+            since = self._alone_since[queue.text] = before.get(queue.text, now)
+            if now - since >= self._patience_s:
                 self._let_go(queue, proof.host)
 
     def _let_go(self, queue: ClassQueue, host: str) -> None:

@@ -10,7 +10,17 @@ from msgspec.structs import replace
 from hub.core.explain import waiting
 from hub.core.fleet import Fleet
 from hub.core.matching import match, reasons_against
-from hub.core.proving import MAX_PROOFS, Machine, Rooms, after_silence, proof_class, room_problems, rooms_of
+from hub.core.proving import (
+    MAX_PROOFS,
+    Machine,
+    Rooms,
+    after_silence,
+    is_one_able,
+    is_wanted,
+    proof_class,
+    room_problems,
+    rooms_of,
+)
 from hub.core.routing import (
     PROOF,
     class_afresh,
@@ -21,9 +31,9 @@ from hub.core.routing import (
     requirements_of,
     route,
 )
-from protocol.checks import CheckTestPasses
+from protocol.checks import CheckJudge, CheckTestPasses
 from protocol.choice import CleanRoom
-from protocol.model import AgentState, Budget, Context, TaskSpec, TaskState
+from protocol.model import AgentState, Budget, Context, TaskResult, TaskSpec, TaskState
 
 SPEC: Final = TaskSpec(
     prompt="repair it",
@@ -35,6 +45,7 @@ SPEC: Final = TaskSpec(
     project="site",
 )
 TEXT: Final = route(SPEC, by="me")[1].text
+JUDGE: Final = CheckJudge(question="Is it good?")
 PROOF_TEXT: Final = proof_class(TEXT, "a", "one", is_must=False)
 
 
@@ -98,6 +109,30 @@ def test_only_another_machine_proves() -> None:
     assert waiting(both, requirements)[0].endswith("it is about to be assigned")
 
 
+def test_work_that_only_a_judge_has_looked_at_is_proven_by_nobody() -> None:
+    rooms = Rooms(machines=(Machine("two", frozenset({"gpu"})),))
+    result = TaskResult(execution_ok=True, verified=True, commit="c" * 40, pushed=True)
+    judged, both = replace(SPEC, verification=(JUDGE,)), replace(SPEC, verification=(JUDGE, *SPEC.verification))
+
+    assert not is_wanted(judged, result, requirements_of(TEXT), "one", rooms)
+    assert not is_wanted(judged, result, requirements_of(TEXT), "one", replace(rooms, default=CleanRoom.ALWAYS))
+    assert is_wanted(both, result, requirements_of(TEXT), "one", rooms)
+
+
+def test_who_is_able_to_prove_can_be_given_a_proof() -> None:
+    both, requirements = fleet("one", "two"), requirements_of(PROOF_TEXT).place
+    other = both.agents["two"]
+
+    assert is_one_able(both, requirements, lambda _agent: False)
+    other.state = AgentState.BLOCKED
+    assert not is_one_able(both, requirements, lambda _agent: False)
+    other.state, other.cramped = AgentState.WORKING, "has little room on its disk"
+    assert not is_one_able(both, requirements, lambda _agent: False)
+    other.state, other.cramped = AgentState.OFFLINE, ""
+    assert not is_one_able(both, requirements, lambda agent: agent.name == "one")
+    assert is_one_able(both, requirements, lambda agent: agent.name == "two")
+
+
 def test_machines_are_those_that_are_there_and_take_work() -> None:
     everybody = fleet("one", "two", "three", "four", "five")
     everybody.agents["two"].state = AgentState.OFFLINE
@@ -127,6 +162,8 @@ def test_silence_ends() -> None:
         (TaskSpec(command="x", clean_room=CleanRoom.ALWAYS), ["needs checks", "needs a place"]),
         (replace(SPEC, clean_room=CleanRoom.ALWAYS, context=Context()), ["needs a place"]),
         (replace(SPEC, clean_room=CleanRoom.ALWAYS), []),
+        (replace(SPEC, clean_room=CleanRoom.ALWAYS, verification=(JUDGE,)), ["needs checks"]),
+        (replace(SPEC, clean_room=CleanRoom.ALWAYS, verification=(*SPEC.verification, JUDGE)), []),
         (TaskSpec(command="x", clean_room=CleanRoom.AUTO), []),
         (TaskSpec(command="x"), []),
     ],

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from hub.core.fleet import Fleet
-from hub.core.proving import PATIENCE_S
+from hub.core.proving import PATIENCE_S, proof_class
+from hub.core.routing import route
 from hub.core.window import Window
 from hub.services.proving import Proofs
 from hub.store.changes import Record
@@ -114,3 +115,43 @@ async def test_work_that_is_in_hand_by_now_is_left_alone(hub: Hub) -> None:
 
     assert await hub.look(2 * PATIENCE_S) is TaskState.ASSIGNED
     assert hub.ended == []
+
+
+async def test_a_machine_that_nobody_can_give_work_to_is_not_waited_for(hub: Hub) -> None:
+    await waits(hub)
+    hub.other(AgentState.BLOCKED)
+    assert await hub.look(0) is TaskState.QUEUED
+
+    assert await hub.look(PATIENCE_S) is TaskState.COMPLETED
+
+
+async def test_who_waits_later_waits_as_long(hub: Hub) -> None:
+    await waits(hub)
+    (queue,) = hub.window.classes.values()
+    hub.window.add(proof_class(route(SPEC)[1].text, "c", "h", is_must=False), (0, task_id(2)))
+    assert await hub.look(0) is TaskState.QUEUED
+    place = queue.take()
+    assert await hub.look(2 * PATIENCE_S) is TaskState.QUEUED
+    queue.add(place)
+    assert await hub.look(0) is TaskState.QUEUED
+
+    assert await hub.look(PATIENCE_S) is TaskState.COMPLETED
+
+
+def test_a_machine_whose_link_has_just_broken_counts_for_a_minute(hub: Hub) -> None:
+    hub.other(AgentState.OFFLINE)
+    assert not hub.proofs.rooms().beside("h", ())
+    hub.fleet.agents["b"].last_seen_ms = hub.clock.now_ms()
+    assert hub.proofs.rooms().beside("h", ())
+    hub.clock.now += PATIENCE_S
+
+    assert not hub.proofs.rooms().beside("h", ())
+
+
+def test_a_machine_that_was_at_the_hub_before_counts_for_a_minute(hub: Hub) -> None:
+    hub.other(AgentState.OFFLINE)
+    hub.fleet.agents["b"].hub = 1
+    assert hub.proofs.rooms().beside("h", ())
+    hub.clock.now += PATIENCE_S
+
+    assert not hub.proofs.rooms().beside("h", ())
