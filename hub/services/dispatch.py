@@ -27,7 +27,7 @@ from hub.core.speeds import Speeds
 from hub.core.terms import Rates
 from hub.core.window import ClassQueue, Window
 from hub.store.budget_changes import Spent, Unfunded
-from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Record, Unwilling
+from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Ready, Record, Unwilling
 from hub.store.climbing import REVIEW
 from hub.store.store import Store
 from protocol import codec
@@ -122,6 +122,7 @@ class Dispatch:
             host=agent.host,
             boot=agent.boot,
             placement=kept,
+            class_text=chosen.queue.text,
             hub=self._hub,
             carries=chosen.queue.requirements.rung is not None or chosen.queue.requirements.returned,
             charge=charge,
@@ -232,7 +233,7 @@ class Dispatch:
         if not isinstance(outcome, Claimed):
             self._fleet.release(held.task, held.epoch)
             self._charging.drop(held.task)
-            if isinstance(outcome, Unwilling | Buried | Unfunded | Spent):
+            if isinstance(outcome, Unwilling | Buried | Unfunded | Spent | Ready):
                 self._refused(held, outcome)
                 return
             if not isinstance(outcome, AgentComError):
@@ -248,7 +249,7 @@ class Dispatch:
         self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry, outcome.spent_usd, outcome.proof)
         self._tell(held, placement, first)
 
-    def _refused(self, held: Held, outcome: Unwilling | Buried | Unfunded | Spent) -> None:
+    def _refused(self, held: Held, outcome: Unwilling | Buried | Unfunded | Spent | Ready) -> None:
         """The claim found out what nobody here had known."""
         if isinstance(outcome, Buried):
             log.error("task_buried", task=held.task, deaths=len(outcome.deaths), why=outcome.reason)
@@ -260,6 +261,9 @@ class Dispatch:
             self._charging.refuse()
             self._window.add(outcome.class_text, outcome.place)
             return  # a look at the purses comes before the next claim
+        elif isinstance(outcome, Ready):
+            log.info("claim_refused", task=held.task, agent=held.agent, why="it waits in another class by now")
+            self._window.add(outcome.class_text, outcome.place)
         else:
             log.info("claim_refused", task=held.task, agent=held.agent, why="the agent takes no new work")
             agent = self._fleet.agents[held.agent]

@@ -17,6 +17,7 @@ import structlog
 from hub.core.agent import Agent
 from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
+from hub.core.routing import class_of_work, is_proof
 from hub.core.window import Window
 from hub.store.hub_changes import HeldRow, ReadHeld
 from hub.store.store import AgentRow, Store
@@ -232,6 +233,8 @@ class Mates:
         """Of these tasks, those that wait in the queue: they may be ours to give."""
         for task in await self._store.waiting_tasks(tasks) if tasks else ():
             if task.is_ready:
+                if is_proof(task.class_text):  # its work was done elsewhere, and may still stand here as to be done
+                    self._window.discard(class_of_work(task.class_text), task.task)
                 self._window.add(task.class_text, (task.priority, task.task))
             if task.wake_ms is not None:
                 self._on_due(task.wake_ms)

@@ -25,6 +25,7 @@ from hub.store.batches import Statements, Write
 from hub.store.budget_changes import PutBudget, RemoveBudget, Settle, Spent, Unfunded
 from hub.store.climbing import spent_usd
 from hub.store.proving import Proving
+from hub.store.work import elsewhere
 from protocol import codec
 from protocol.errors import NotFound, StaleTask
 from protocol.events import EventKind
@@ -86,10 +87,11 @@ class Budgeting(Proving):
 
     async def _claim(  # type: ignore[override]  # it ends in two more ways
         self, change: c.Claim
-    ) -> c.Claimed | c.Unwilling | c.Buried | Unfunded | Spent:
-        if change.own_micro is None and change.charge is None:
-            return await super()._claim(change)
+    ) -> c.Claimed | c.Unwilling | c.Buried | c.Ready | Unfunded | Spent:
         draft = await self._draft(change.task)
+        is_free = change.own_micro is None and change.charge is None
+        if is_free or (draft is not None and elsewhere(draft, change) is not None):
+            return await super()._claim(change)
         if draft is None or draft.state != TaskState.QUEUED or draft.ready_ms is not None:
             raise StaleTask(change.task, TaskState.QUEUED, TaskState(draft.state) if draft else None)
         used_usd = await self._spent_usd(change.task) if change.own_micro is not None and draft.epoch else 0.0

@@ -96,7 +96,7 @@ class Claim(Change, frozen=True, kw_only=True):
     """Give a queued task to an agent of ``hub``.
 
     Outcome: :class:`Claimed`, :class:`Unwilling`, :class:`Buried`, :class:`hub.store.budget_changes.Unfunded`,
-    :class:`hub.store.budget_changes.Spent`, or StaleTask.
+    :class:`hub.store.budget_changes.Spent`, :class:`Ready` (it waits in another class by now), or StaleTask.
     """
 
     task: str
@@ -104,6 +104,8 @@ class Claim(Change, frozen=True, kw_only=True):
     host: str
     boot: int
     placement: bytes
+    class_text: str = ""
+    """The class in which it was found, and for which it was placed; empty: nobody has looked."""
     hub: int = 0
     carries: bool = False
     """The task has climbed: what its last attempt has left is wanted."""

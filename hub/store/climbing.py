@@ -107,7 +107,7 @@ class Climbing(Verbs):
             return replace(change, next=TaskState.QUEUED, ready_ms=None, step=step)
         return replace(change, reason=f"{change.reason}; {step}"[:2_000], facts={**change.facts, "ladder": step})
 
-    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried:
+    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried | c.Ready:
         claimed = await super()._claim(change)
         if not change.carries or not isinstance(claimed, c.Claimed):
             return claimed

@@ -14,7 +14,7 @@ from hub.core.routing import ProofOf, class_of_work, is_proof, requirements_of
 from hub.store import changes as c
 from hub.store import records
 from hub.store.batches import Statements
-from hub.store.climbing import Climbing, proofs_of
+from hub.store.climbing import Climbing, is_proof_attempt, proofs_of
 from hub.store.drafts import Draft
 from hub.store.store import AttemptRow
 from protocol import codec
@@ -33,7 +33,7 @@ class Proving(Climbing):
         self._verbs |= {c.SkipProof: self._skip_proof}
         self._daily.add(c.SkipProof)
 
-    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried:
+    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried | c.Ready:
         claimed = await super()._claim(change)
         draft = await self._draft(change.task)
         if not isinstance(claimed, c.Claimed) or draft is None or not is_proof(draft.class_text):
@@ -86,9 +86,12 @@ class Proving(Climbing):
 
     async def _end_proof(self, change: c.Finish, draft: Draft) -> c.Finished:
         attempts = await self._attempts(change.task)
-        work, proof = attempts[-1 - proofs_of(attempts)], requirements_of(draft.class_text).proof
-        assert proof is not None, "the class says so"
+        work, proofs, proof = work_of(attempts), proofs_of(attempts), requirements_of(draft.class_text).proof
         change = replace(change, is_proof=True, offers=False)
+        if work is None or proof is None:
+            return await self._not_there(change, draft)
+        if not proofs:
+            change = _done_again(change)
         if await self._about_other_checks(change) is not None:
             return await super()._finish(replace(change, ladder=None))
         if change.failure is None and change.verified:
@@ -96,9 +99,9 @@ class Proving(Climbing):
             return await self._proven(change, work, EventKind.TASK_PROVEN, reason)
         if change.failure is FailureClass.VERIFY and change.result is not None:
             return await self._refuted(change, draft, work, attempts[-1].host)
-        if change.failure is None and change.next is TaskState.WAITING:
-            return await super()._finish(change)  # in doubt: a person decides
-        return await self._not_told(change, draft, work, proofs_of(attempts), proof)
+        if change.failure is not None or change.next is not TaskState.WAITING:
+            return await self._not_told(change, draft, work, proofs, proof)
+        return await super()._finish(change)  # in doubt: a person decides
 
     async def _proven(self, change: c.Finish, work: AttemptRow, kind: EventKind, reason: str) -> c.Finished:
         """The work counts, as its own attempt has delivered it."""
@@ -157,6 +160,21 @@ class Proving(Climbing):
         )
         return replace(await super()._finish(kept), next=after)
 
+    async def _not_there(self, change: c.Finish, draft: Draft) -> c.Finished:
+        """Nothing is kept that could be proven: the work has to be done once more."""
+        kept = replace(
+            change,
+            next=TaskState.QUEUED,
+            retries=draft.retries,
+            infra_failures=draft.infra_failures,
+            execution_ok=None,
+            verified=None,
+            ladder=None,
+            queue=class_of_work(draft.class_text),
+            reason="no attempt has left work that could be proven",
+        )
+        return replace(await super()._finish(kept), next=TaskState.QUEUED)
+
     async def _judge_work(
         self, work: AttemptRow, state: AttemptState, failure: FailureClass | None, reason: str
     ) -> None:
@@ -182,8 +200,9 @@ class Proving(Climbing):
         proof = requirements_of(draft.class_text).proof if draft is not None and is_proof(draft.class_text) else None
         if draft is None or proof is None or proof.must or draft.state != TaskState.QUEUED:
             raise StaleTask(change.task, TaskState.QUEUED, TaskState(draft.state) if draft else None)
-        attempts = await self._attempts(change.task)
-        work = attempts[-1 - proofs_of(attempts)]
+        work = work_of(await self._attempts(change.task))
+        if work is None:
+            raise StaleTask(change.task, TaskState.COMPLETED, TaskState(draft.state))
         await self._judge_work(work, AttemptState.PASSED, None, change.reason)
         draft.state, draft.ended_ms, draft.ready_ms = TaskState.COMPLETED, change.at_ms, None
         draft.execution_ok, draft.verified, draft.reason = True, True, change.reason
@@ -199,11 +218,23 @@ class Proving(Climbing):
         )
 
 
+def _done_again(change: c.Finish) -> c.Finish:
+    """The end of an attempt that did work which waits for its proof: it tells nothing about that, and is no work."""
+    attempt = AttemptState.FAILED if change.attempt is AttemptState.PASSED else change.attempt
+    reason = change.reason or "it did work that was done, and waits for its proof"
+    return replace(change, attempt=attempt, failure=FailureClass.INFRA, reason=reason)
+
+
+def work_of(attempts: Sequence[AttemptRow]) -> AttemptRow | None:
+    """The last attempt that has done the work and passed its checks; ``None``: none has."""
+    works = (row for row in reversed(attempts) if row.state is AttemptState.PASSED and row.result is not None)
+    return next((row for row in works if not is_proof_attempt(row)), None)
+
+
 def proof_of(attempts: Sequence[AttemptRow]) -> Proof | None:
-    """The work that the last attempt is to prove; ``None``: it does work of its own."""
-    if not (proofs := proofs_of(attempts)):
+    """The work that the last attempt is to prove; ``None``: it does work of its own, or there is none to be proven."""
+    if not proofs_of(attempts) or (work := work_of(attempts)) is None:
         return None
-    work = attempts[-1 - proofs]
     result = _result(work)
     return Proof(
         attempt=AttemptId(work.agent, work.boot, work.task, work.epoch), branch=result.branch, commit=result.commit

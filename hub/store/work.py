@@ -129,10 +129,12 @@ class Work(Endings):
 
     # --- attempts -----------------------------------------------------------------------------------------------------
 
-    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried:
+    async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried | c.Ready:
         draft = await self._draft(change.task)
         if draft is None or draft.state != TaskState.QUEUED or draft.ready_ms is not None:
             raise StaleTask(change.task, TaskState.QUEUED, TaskState(draft.state) if draft else None)
+        if (ready := elsewhere(draft, change)) is not None:
+            return ready
         # What must never be given away is refused here, whoever asks and whatever he believes: a task that has taken
         # too many agents along, and anything at all to an agent that takes no new work, or is welcomed elsewhere.
         if draft.epoch >= MAX_DEATHS and len(deaths := await self._deaths(change.task)) >= MAX_DEATHS:
@@ -279,6 +281,16 @@ class Work(Endings):
 
     async def _record(self, change: c.Record) -> None:
         self._note(change.event)
+
+
+def elsewhere(draft: Draft, change: c.Claim) -> c.Ready | None:
+    """Where a task waits that could be given away, if that is another class than the claim was made for.
+
+    Its place in a hub's memory was older than its row. Given away like that, work would pass for its own proof.
+    """
+    if change.class_text in {"", draft.class_text}:
+        return None
+    return c.Ready(class_text=draft.class_text, place=(draft.priority, draft.id))
 
 
 def _stale(task: str, epoch: int, hub: int, draft: Draft | None) -> StaleAttempt:

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub.core.ladder import Ladder, Offer
-from hub.core.proving import MAX_PROOFS, Machine, Rooms
+from hub.core.proving import MAX_PROOFS, Machine, Rooms, proof_class
 from hub.core.routing import DEFAULT_CHAINS, PROOF, Placement, encode_placement, requirements_of, route
 from hub.store.changes import Cancel, Claimed, Finished, SkipProof
 from hub.store.review_changes import APPROVED, Review
@@ -40,6 +40,7 @@ SPEC: Final = TaskSpec(
 COMMAND: Final = replace(SPEC, prompt="", executor="shell", command="./repair")
 _PROVES: Final = frozenset({f"executor:{PROOF}", "checks:2", "checks:3"})
 TWO: Final = Rooms(machines=(Machine("h", _PROVES), Machine("other", _PROVES)))
+_PROOF: Final = Placement(strategy=Strategy.TRIVIAL, executor=PROOF, agent="c", reason="", at_ms=1)
 ONE: Final = Rooms(machines=(Machine("h", _PROVES),))
 
 
@@ -246,6 +247,60 @@ async def test_a_proof_that_tells_nothing_costs_no_retry_and_ends_some_time(rows
         await rows.store.commit(Review(at_ms=rows.tick(), task=task_id(1), verdict=APPROVED, by="me"))
         assert (await rows.store.attempts(task_id(1)))[0].accepted
     assert await rows.state(1) is TaskState.COMPLETED
+
+
+@pytest.mark.parametrize("mode", [CleanRoom.AUTO, CleanRoom.ALWAYS])
+async def test_a_claim_that_is_older_than_the_class_of_its_task_gives_nothing_away(rows: Rows, mode: CleanRoom) -> None:
+    spec = replace(COMMAND, clean_room=CleanRoom.ALWAYS) if mode is CleanRoom.ALWAYS else SPEC
+    waiting, as_work = await done(rows, spec), route(spec)[1].text
+    assert waiting.again is not None
+    claim = replace(rows.claim_change(1, "c"), class_text=as_work)
+
+    assert await rows.store.commit(claim) == waiting.again
+    assert await rows.store.commit(replace(claim, own_micro=1)) == waiting.again  # nor does it cost the task anything
+    assert len(await rows.store.attempts(task_id(1))) == 1
+    as_proof = replace(claim, class_text=waiting.again.class_text, placement=encode_placement(_PROOF))
+    claimed = await rows.store.commit(as_proof)
+    assert isinstance(claimed, Claimed)
+    assert claimed.proof is not None
+    if mode is CleanRoom.AUTO:  # and the other way round: work that was refuted is not proven once more
+        finished = await refuted(rows, claimed.epoch)
+        assert await rows.store.commit(replace(as_proof, at_ms=rows.tick())) == finished.again
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_an_attempt_that_did_the_work_once_more_proves_nothing(rows: Rows, is_lost: bool) -> None:
+    await done(rows, replace(COMMAND, clean_room=CleanRoom.ALWAYS))
+    stray = await rows.claim(1)  # by somebody who does not say what it was taken for
+    await rows.accept(1, stray.epoch)
+    finished = await (lost if is_lost else proven)(rows, stray.epoch)
+    assert finished.again is not None
+    assert requirements_of(finished.again.class_text).proof is not None
+    claimed = await taken(rows)
+    assert claimed.proof is not None
+    assert claimed.proof.attempt.epoch == 1
+    await proven(rows, claimed.epoch)
+
+    assert await rows.state(1) is TaskState.COMPLETED
+    attempts = await rows.store.attempts(task_id(1))
+    assert [attempt.accepted for attempt in attempts] == [True, False, False]
+    assert attempts[1].state is (AttemptState.LOST if is_lost else AttemptState.FAILED)
+
+
+async def test_where_no_work_is_kept_it_is_done_once_more(rows: Rows) -> None:
+    tier, requirements = route(SPEC)
+    text = proof_class(requirements.text, "a", "h", is_must=False)
+    task = replace(new_task(1), class_text=text, spec=codec.encode_spec(SPEC), tier=codec.encode_tier(tier))
+    await rows.add(task)
+    with pytest.raises(StaleTask):
+        await rows.store.commit(SkipProof(at_ms=rows.tick(), task=task_id(1), reason="nobody is there"))
+    claimed = await taken(rows)
+    assert claimed.proof is None
+    finished = await lost(rows, claimed.epoch)
+
+    assert finished.again is not None
+    assert requirements_of(finished.again.class_text).proof is None
+    assert requirements_of(finished.again.class_text).executor == "agent"
 
 
 async def test_work_that_waits_for_a_machine_in_vain_counts_as_its_own_has_found(rows: Rows) -> None:
