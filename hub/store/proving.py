@@ -101,7 +101,9 @@ class Proving(Climbing):
             return await self._refuted(change, draft, work, attempts[-1].host)
         if change.failure is not None or change.next is not TaskState.WAITING:
             return await self._not_told(change, draft, work, proofs, proof)
-        return await super()._finish(change)  # in doubt: a person decides
+        finished = await super()._finish(change)  # in doubt: a person decides
+        self._offer(work, change.at_ms)
+        return finished
 
     async def _proven(self, change: c.Finish, work: AttemptRow, kind: EventKind, reason: str) -> c.Finished:
         """The work counts, as its own attempt has delivered it."""
@@ -158,7 +160,10 @@ class Proving(Climbing):
             avoid=f"agent:{draft.agent}",
             reason=why if is_again else f"no other machine could tell whether its checks pass: {why}"[:2_000],
         )
-        return replace(await super()._finish(kept), next=after)
+        finished = await super()._finish(kept)
+        if after is TaskState.WAITING:
+            self._offer(work, change.at_ms)
+        return replace(finished, next=after)
 
     async def _not_there(self, change: c.Finish, draft: Draft) -> c.Finished:
         """Nothing is kept that could be proven: the work has to be done once more."""
@@ -190,7 +195,7 @@ class Proving(Climbing):
             self._change(draft)
 
     def _offer(self, work: AttemptRow, at_ms: int) -> None:
-        """Work that was pushed and counts may become a pull request."""
+        """Work that was pushed may become a pull request, as soon as its task is completed."""
         result = _result(work)
         if result.pushed and result.branch:
             self._new_pulls[work.task] = (work.task, work.epoch, at_ms)

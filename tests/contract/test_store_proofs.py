@@ -247,6 +247,21 @@ async def test_a_proof_that_tells_nothing_costs_no_retry_and_ends_some_time(rows
         await rows.store.commit(Review(at_ms=rows.tick(), task=task_id(1), verdict=APPROVED, by="me"))
         assert (await rows.store.attempts(task_id(1)))[0].accepted
     assert await rows.state(1) is TaskState.COMPLETED
+    pull = await rows.store.pull(task_id(1))
+    assert pull is not None
+    assert pull.epoch == 1
+
+
+async def test_work_whose_proof_is_in_doubt_is_offered_when_a_person_approves_it(rows: Rows) -> None:
+    await done(rows)
+    result = codec.encode_result(report(passed=False, model="none"))
+    doubtful = {"result": result, "attempt": AttemptState.PASSED, "failure": None, "verified": False}
+    await rows.finish(1, (await taken(rows)).epoch, TaskState.WAITING, checks=digest_of(CHECKS), **doubtful)
+    assert not await rows.store.due_pulls(10**15, 10)  # not before it counts
+    await rows.store.commit(Review(at_ms=rows.tick(), task=task_id(1), verdict=APPROVED, by="me"))
+
+    (pull,) = await rows.store.due_pulls(10**15, 10)
+    assert (pull.task, pull.epoch) == (task_id(1), 1)
 
 
 @pytest.mark.parametrize("mode", [CleanRoom.AUTO, CleanRoom.ALWAYS])
