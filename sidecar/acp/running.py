@@ -55,9 +55,6 @@ async def running(
         said.add(f"{line}\n")
         log("stderr", f"{line}\n")
 
-    theirs, ours = os.pipe()
-    writer, _ = await asyncio.get_running_loop().connect_write_pipe(asyncio.BaseProtocol, os.fdopen(ours, "wb", 0))
-
     def write(message: bytes) -> None:
         if not writer.is_closing():
             writer.write(message)
@@ -75,6 +72,7 @@ async def running(
         peer.fail(_why(task, program, said.text()))
 
     peer = Peer(write, client.answer, client.hear, beside)
+    theirs, writer = await _pipe()
     at_work = asyncio.create_task(
         cell.run(list(program.command), env={**program.env, **env}, stdin=theirs, on_output=hear, max_output_bytes=0)
     )
@@ -88,8 +86,22 @@ async def running(
     finally:
         watching.cancel()
         writer.close()
-        await _end(at_work, peer, client)
+        try:
+            await _end(at_work, peer, client)
+        finally:
+            os.close(theirs)
+
+
+async def _pipe() -> tuple[int, asyncio.WriteTransport]:
+    """The end that the agent reads, and ours."""
+    theirs, ours = os.pipe()
+    try:
+        loop = asyncio.get_running_loop()
+        writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(ours, "wb", 0))
+    except BaseException:
         os.close(theirs)
+        raise
+    return theirs, writer
 
 
 async def _end(at_work: "asyncio.Task[ProcessOutcome]", peer: Peer, client: Client) -> None:

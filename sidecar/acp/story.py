@@ -13,6 +13,8 @@ from sidecar.child import Tail
 _SHOWN_CHARS: Final = 400
 _LAST_BYTES: Final = 16 << 10
 _ENDED: Final = frozenset({"completed", "failed"})
+_MOST_USD: Final = 1e9
+"""JSON may hold an integer that no float can."""
 _MARKS: Final = {"completed": "x", "in_progress": ">"}
 
 
@@ -93,7 +95,7 @@ class Story:
     def _cost(self, cost: object) -> None:
         if isinstance(cost, dict) and cost.get("currency") == "USD":
             amount = cost.get("amount")
-            if isinstance(amount, int | float) and 0 <= amount < float("inf"):
+            if isinstance(amount, int | float) and 0 <= amount <= _MOST_USD:
                 self.cost_usd = float(amount)
 
 

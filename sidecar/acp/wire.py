@@ -19,6 +19,8 @@ MAX_LINE_CHARS: Final = 16 << 20
 """A file that the agent writes or reads comes in one line."""
 MAX_OPEN: Final = 64
 """Questions of the agent that are worked on at a time; one more is refused."""
+MAX_OPEN_CHARS: Final = 32 << 20
+"""Of all these questions together: each is held for as long as it is worked on."""
 MAX_STRANGE: Final = 1_000
 """Lines that are no messages: some agents, and what they start, print what belongs on stderr."""
 
@@ -55,7 +57,8 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._at_work: set[asyncio.Task[None]] = set()
+        self._at_work: dict[asyncio.Task[None], int] = {}
+        """Questions that are worked on, with their lengths."""
         self._parts: list[str] = []
         self._length = self._strangers = 0
         self._broken: BaseException | None = None
@@ -93,7 +96,7 @@ class Peer:
         except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
             message = None
         if isinstance(message, dict) and isinstance(message.get("method"), str):
-            self._hear_of(message["method"], message)
+            self._hear_of(message["method"], message, len(line))
         elif isinstance(message, dict) and isinstance(message.get("id"), int) and message["id"] in self._asked:
             self._settle(self._asked[message["id"]], message)
         elif not (
@@ -107,18 +110,18 @@ class Peer:
             raise AgentGarbled(f"{self._strangers} lines that are no messages; the last one: {line[:200]!r}")
         self._strange(line)
 
-    def _hear_of(self, method: str, message: dict[str, Any]) -> None:
+    def _hear_of(self, method: str, message: dict[str, Any], chars: int) -> None:
         found = message.get("params")
         params: dict[str, Any] = found if isinstance(found, dict) else {}
         number = message.get("id")
         if number is None:
             self._hear(method, params)
-        elif len(self._at_work) >= MAX_OPEN:
+        elif len(self._at_work) >= MAX_OPEN or sum(self._at_work.values()) + chars > MAX_OPEN_CHARS:
             self._send({"id": number, "error": {"code": BUSY, "message": "too many requests at a time"}})
         else:
             task = self._loop.create_task(self._work_on(number, method, params))
-            self._at_work.add(task)
-            task.add_done_callback(self._at_work.discard)
+            self._at_work[task] = chars
+            task.add_done_callback(self._at_work.pop)
 
     def _settle(self, asked: "asyncio.Future[Any]", message: dict[str, Any]) -> None:
         if asked.done():

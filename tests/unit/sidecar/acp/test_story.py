@@ -48,6 +48,8 @@ def test_words_stream_and_steps_stand_on_lines_of_their_own() -> None:
         {"sessionUpdate": "tool_call_update", "status": ["completed"]},
         {"sessionUpdate": "usage_update", "cost": {"amount": "1", "currency": "USD"}},
         {"sessionUpdate": "usage_update", "cost": {"amount": -1, "currency": "USD"}},
+        {"sessionUpdate": "usage_update", "cost": {"amount": 10**400, "currency": "USD"}},
+        {"sessionUpdate": "usage_update", "cost": {"amount": float("nan"), "currency": "USD"}},
         {"sessionUpdate": "usage_update", "cost": {"amount": 1, "currency": "EUR"}},
         {"sessionUpdate": "something of tomorrow", "x": [[]]},
     ],

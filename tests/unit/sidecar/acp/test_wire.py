@@ -8,7 +8,7 @@ import pytest
 from protocol.errors import BadInput, Problem
 from protocol.model import AttemptId
 from sidecar.acp import wire
-from sidecar.acp.wire import MAX_LINE_CHARS, MAX_OPEN, MAX_STRANGE, NoMethod, Params, Peer
+from sidecar.acp.wire import MAX_LINE_CHARS, MAX_OPEN, MAX_OPEN_CHARS, MAX_STRANGE, NoMethod, Params, Peer
 from sidecar.errors import AgentGarbled, AgentRefused, AgentSilent, LeaseOver
 
 ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
@@ -137,6 +137,18 @@ async def test_more_questions_than_can_be_worked_on_are_refused(line: Line) -> N
     assert [(said["id"], said["error"]["code"]) for said in line.written] == [(MAX_OPEN, wire.BUSY)]
     await line.peer.close()
     assert not line.peer.is_busy
+
+
+async def test_questions_that_take_too_much_memory_together_are_refused(line: Line) -> None:
+    long = "x" * (MAX_OPEN_CHARS // 3)
+    line.feed(*({"id": number, "method": "wait", "params": {"say": long}} for number in range(3)))
+    await line.settled()
+
+    assert [(said["id"], said["error"]["code"]) for said in line.written] == [(2, wire.BUSY)]
+    await line.peer.close()
+    line.feed({"id": 3, "method": "echo", "params": {"say": long}})
+    await line.settled()
+    assert line.written[-1]["result"] == {"said": long}
 
 
 async def test_the_end_of_a_lease_ends_the_conversation(line: Line) -> None:
