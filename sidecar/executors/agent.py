@@ -4,6 +4,7 @@ Guards end what does not get anywhere: turns, tokens, money, seconds, and the sa
 nothing that the model says about its success; the checks do that.
 """
 
+import asyncio
 import json
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
@@ -251,7 +252,9 @@ class _Loop:
             self._messages += [ChatMessage("assistant", reply.text or "(cut off)"), ChatMessage("user", _CUT_OFF)]
             return None
         schemas = {spec.name: spec.parameters for spec in self._specs}
-        found = reply.tool_calls or calls_in_text(reply.text, schemas, first=len(self._messages))
+        found = reply.tool_calls or await asyncio.to_thread(
+            calls_in_text, reply.text, schemas, first=len(self._messages)
+        )
         calls = tuple(whole_call(call) for call in found)
         if not calls:
             return self._without_call(reply.text)

@@ -29,21 +29,22 @@ _MARKED: Final = re.compile(
     re.DOTALL,
 )
 _DIALECT: Final = re.compile(r"(</?)[\uff5c|\u2016]+DSML[\uff5c|\u2016]+ *")
-_FUNCTION: Final = re.compile(
-    r"<function=(?P<name>[\w.-]+)>(?P<body>.*?)(?:</function>|</tool_call>)"
-    r"|<invoke name=\"(?P<invoked>[\w.-]+)\"[^>]*>(?P<inner>.*?)</invoke>",
-    re.DOTALL,
+_OPENING: Final = re.compile(
+    r"<function=(?P<function>[\w.-]+)>|<invoke name=\"(?P<invoke>[\w.-]+)\"[^>]{0,200}>",
 )
+_CLOSING: Final = {"function": re.compile(r"</function>|</tool_call>"), "invoke": re.compile(r"</invoke>")}
 _PARAMETER: Final = re.compile(
-    r"<parameter(?:=|\s+name=\")(?P<name>[\w.-]+)\"?[^>]*>(?P<value>.*?)(?:</parameter>|(?=<parameter[= ])|\Z)",
+    r"<parameter(?:=|\s+name=\")(?P<name>[\w.-]{1,200}+)\"?[^>]{0,200}>"
+    r"(?P<value>.*?)(?:</parameter>|(?=<parameter[= ])|\Z)",
     re.DOTALL,
 )
 _ACTION: Final = re.compile(r"^Action:\s*(?P<name>[\w.-]+)\s*\nAction Input:\s*(?=[{\[])", re.MULTILINE)
 _NAMED: Final = re.compile(
-    r"^(?:.*(?:to=functions\.|sep[\uff5c|]>|functions\.|\[TOOL_CALLS\] *))?`?(?P<name>[\w.-]+)`?"
-    r"\s*(?:\[ARGS\]|:\d+|<\|[^\n]*?\|>(?:json)?|json|```json)*\s*(?=\{)",
+    r"^(?:.*(?:to=functions\.|sep[\uff5c|]>|functions\.|\[TOOL_CALLS\] *))?`?(?P<name>[\w.-]{1,200})`?"
+    r"\s*+(?:\[ARGS\]|:\d+|<\|[^\n{]{0,400}\|>(?:json)?|json|```json)*+\s*+(?=\{)",
     re.MULTILINE,
 )
+"""Bounded, and never read twice: a model that runs away writes a hundred thousand blanks."""
 _BARE: Final = re.compile(r"^[ \t]*(?=[{\[])", re.MULTILINE)
 _CLOSERS: Final = " \t\r\n,;]})`"
 _MOST_PLACES: Final = 50
@@ -55,6 +56,8 @@ _BESIDE: Final = frozenset({"id", "type", "jsonrpc", "index"})
 
 def calls_in_text(text: str, known: Schemas, first: int) -> tuple[ToolCall, ...]:
     """The tool calls written in ``text``; they get the ids ``text-<first>`` and on.
+
+    Takes time in proportion to the text, up to a second for the longest answers: to be called in a thread.
 
     Args:
         text: what the model says.
@@ -73,14 +76,26 @@ def calls_in_text(text: str, known: Schemas, first: int) -> tuple[ToolCall, ...]
 
 def _in_tags(text: str, known: Schemas) -> Iterator[Found]:
     """``<function=NAME><parameter=KEY>VALUE</parameter></function>``, and the same as ``<invoke name="NAME">``."""
-    for found in _FUNCTION.finditer(_DIALECT.sub(r"\1", text)):
-        name, body = found["name"] or found["invoked"], found["body"] or found["inner"] or ""
+    for name, body in _elements(_DIALECT.sub(r"\1", text)):
         if name not in known:
             continue
         if (inside := body.strip()).startswith("{"):
             yield from ((name, value) for value in _values(inside, is_whole=True) if isinstance(value, dict))
             continue
         yield name, {each["name"]: _typed(each, known[name]) for each in _PARAMETER.finditer(body)}
+
+
+def _elements(text: str) -> Iterator[tuple[str, str]]:
+    """Name and body of each that is closed."""
+    at, unclosed = 0, set[str]()
+    while found := _OPENING.search(text, at):
+        at, kind = found.end(), "function" if found["function"] else "invoke"
+        end = None if kind in unclosed else _CLOSING[kind].search(text, at)
+        if end is None:
+            unclosed.add(kind)  # nor is any behind it
+            continue
+        yield found[kind], text[at : end.start()]
+        at = end.end()
 
 
 def _marked(text: str, known: Schemas) -> Iterator[Found]:
@@ -110,9 +125,8 @@ def _at_an_end(text: str, known: Schemas) -> Iterator[Found]:
 def _named(text: str, known: Schemas) -> Iterator[Found]:
     """The name of a tool, some marks of a template, and its arguments as JSON, up to the end of the answer."""
     for pattern in (_ACTION, _NAMED):
-        for found in pattern.finditer(text):
-            if found["name"] not in known:
-                continue
+        named = (found for found in pattern.finditer(text) if found["name"] in known)
+        for found in islice(named, _MOST_PLACES):
             values = list(_values(text[found.end() :], is_whole=False))
             if values and isinstance(values[0], dict):
                 yield found["name"], values[0]

@@ -1,6 +1,7 @@
 """The words in which a task is put to a model: what to do, what to look at, when it is done, and what to repair."""
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from protocol.errors import BadInput
@@ -16,6 +17,7 @@ MAX_FILES_BYTES: Final = 48 << 10
 MAX_MAP_BYTES: Final = 4 << 10
 """The map of a workspace that a model with tools begins with: about 1,200 tokens."""
 MAX_MAPPED_FILES: Final = 2_000
+MAX_MAPPED_FOLDERS: Final = 5_000
 MAX_READ_FILES: Final = 400
 MAX_SOURCE_BYTES: Final = 64 << 10
 _FAILED_CHARS: Final = 3_000
@@ -95,9 +97,9 @@ def _map(work: Work) -> str:
 def _defined(tree: Tree) -> dict[str, tuple[str, ...]]:
     """The files of the workspace with the names that they define; what is made, hidden or not ours is left out."""
     found: dict[str, tuple[str, ...]] = {}
-    folders, read = ["."], 0
-    while folders and len(found) < MAX_MAPPED_FILES:
-        folder = folders.pop(0)
+    folders, read, seen = deque(["."]), 0, 0
+    while folders and len(found) < MAX_MAPPED_FILES and seen < MAX_MAPPED_FOLDERS:
+        folder, seen = folders.popleft(), seen + 1
         try:
             entries = tree.entries(folder)
         except BadInput:

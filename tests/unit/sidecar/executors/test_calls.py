@@ -97,6 +97,29 @@ def test_a_call_that_is_written_out_counts_and_nothing_else_does(
     assert [call.id for call in calls] == [f"text-{7 + n}" for n in range(len(found))]
 
 
+@pytest.mark.parametrize(
+    "begin, again",
+    [
+        ("done", " "),
+        ("done", "\n"),
+        ("read", "<|a|>"),
+        ("to=", "functions."),
+        ("", "to=functions.a<|"),
+        ("", "<function=read>"),
+        ("", '<invoke name="read" '),
+        ("<function=read>", "<parameter=path"),
+        ("<function=read><parameter=", "a"),
+        ("", "read {a:/*\n"),
+        ("", "Action: a\n"),
+        ("", "```a "),
+        ("", "<tool_call>"),
+    ],
+)
+def test_an_answer_of_a_model_that_runs_away_is_read_once(begin: str, again: str) -> None:
+    """What is read again from each of its places takes hours for this much."""
+    calls_in_text(begin + again * (300_000 // len(again)) + "</function>x", KNOWN, first=0)
+
+
 def test_the_instructions_show_the_form_and_every_tool() -> None:
     text = instructions([ToolSpec("read", "Show a file.", {"type": "object"})])
 
