@@ -69,10 +69,13 @@ class Login(NamedTuple):
     file: Path
     address: str
 
-    def read(self) -> tuple[str, str]:
-        """User and password."""
-        lines = dict(line.partition("=")[::2] for line in self.file.read_text(encoding="utf-8").splitlines())
-        return lines["username"], lines["password"]
+    def read(self) -> tuple[str, str] | None:
+        """User and password; ``None``: the file is gone, as the project has another address now, or damaged."""
+        try:
+            lines = dict(line.partition("=")[::2] for line in self.file.read_text(encoding="utf-8").splitlines())
+            return lines["username"], lines["password"]
+        except (FileNotFoundError, UnicodeDecodeError, KeyError):
+            return None
 
     def switch(self) -> str:
         """The switch that lets git ask for them: for this host only, and by the name of the file."""

@@ -128,8 +128,7 @@ class GitHub:
         answer = await self._line.ask("POST", ("graphql",), doing, body=body, api=self._graph)
         errors = answer.value.get("errors") if isinstance(answer.value, dict) else None
         if errors:  # it answers 200 to what it refuses
-            said = "; ".join(str(each.get("message", "")) for each in errors if isinstance(each, dict))[:300]
-            raise ForgeFailed(Trouble.REJECTED, self._line.api, doing, said)
+            raise ForgeFailed(Trouble.REJECTED, self._line.api, doing, self._line.said(answer.value))
 
     async def merge(self, number: int, commit: str, method: Method) -> None:
         """See :class:`hub.forges.shapes.Forge`."""

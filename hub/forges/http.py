@@ -140,15 +140,18 @@ class Line:
             raise ForgeFailed(Trouble.MISSING, self.api, doing, said, status=status)
         try:
             value = msgspec.json.decode(raw) if raw.strip() else None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # the last: lists in lists in lists
             value = None
             if status // 100 == _GOOD:
                 raise ForgeFailed(Trouble.BROKEN, self.api, doing, "its answer is no JSON", status=status) from None
         if status // 100 != _GOOD:
             trouble, after_s = _trouble(status, headers)
-            said = self._redactor.text(_said(value))[:_SAID_CHARS]
-            raise ForgeFailed(trouble, self.api, doing, said, status=status, after_s=after_s)
+            raise ForgeFailed(trouble, self.api, doing, self.said(value), status=status, after_s=after_s)
         return Answer(status, value, headers)
+
+    def said(self, value: object) -> str:
+        """What an answer says of a failure, in one line and without secrets."""
+        return self._redactor.text(_said(value))[:_SAID_CHARS]
 
     def shaped(self, answer: Answer, doing: str, shape: Any) -> Any:  # noqa: ANN401 - an object of ``shape``
         """The answer as what it has to be.

@@ -47,6 +47,8 @@ LOOK_S: Final = 1.0
 AT_ONCE: Final = 8
 _TAKEN_MS: Final = 120_000
 """For so long other hubs leave one alone that this hub has begun with."""
+_ODD: Final = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError)
+"""What an answer that nobody has thought of, or a disk that fails, does to a step. One request waits then, not all."""
 _NEWEST: Final = "~"
 """Behind every id of a task."""
 
@@ -214,6 +216,12 @@ class Pulls:
             await self._with(await self._forge(work), work)
         except ForgeFailed as exc:
             await self._failed(await self._again(work), exc)
+        except _ODD as exc:
+            # By its kind: what a library says of an answer may name a credential.
+            log.exception("pull_step_failed", task=work.row.task)
+            said = f"what it answers is not understood here ({type(exc).__name__})"
+            odd = ForgeFailed(Trouble.BROKEN, git.masked(work.project.repository), "go on with the request", said)
+            await self._failed(await self._again(work), odd)
 
     async def _again(self, work: Work) -> Work:
         """The work as it is kept now: a part of the step may have been done."""
@@ -222,6 +230,8 @@ class Pulls:
 
     async def _failed(self, work: Work, exc: ForgeFailed) -> None:
         row, tries = work.row, work.record.tries + 1
+        if row.next_ms is None:
+            return  # another hub was quicker: it is over, or waits for a person
         record = replace(work.record, problem=str(exc), tries=tries)
         log.warning("pull_problem", task=row.task, trouble=exc.trouble.value, why=str(exc), tries=tries)
         if exc.is_passing:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.foreign_agent import ForeignAgent
-from tests.support.forge_server import ForgeServer, forge_server
+from tests.support.forge_server import Fault, ForgeServer, forge_server
 from tests.support.git_server import PASSWORD
 from tests.support.repositories import git
 from tests.support.running_hub import RunningHub, running_hub
@@ -251,6 +251,29 @@ async def test_a_wrong_password_is_told_and_the_right_one_mends_it(tmp_path: Pat
     assert "refused" in failed["problem"]
     assert "a token that may write pull requests" in failed["problem"]
     assert PASSWORD not in json.dumps(failed)
+
+
+ODD: list[tuple[str, bytes, str]] = [
+    ("/files", b"[" * 5_000, "its answer is no JSON"),
+    ("/graphql", b'{"errors": 5}', "take it out of draft: rejected"),
+    ("/graphql", b'{"errors": [{"message": "no, not with PASSWORD"}]}', "no, not with [secret]"),
+]
+
+
+async def test_an_answer_that_nobody_understands_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "forge").mkdir()
+    with forge_server(tmp_path / "forge", "github") as forge:
+        async with shop(tmp_path, forge) as place:
+            for number, (where, answer, said) in enumerate(ODD, start=1):
+                json_type = {"Content-Type": "application/json"}
+                forge.faults.append(Fault(where, (200, json_type, answer.replace(b"PASSWORD", PASSWORD.encode()))))
+                task = await place.work({"src/calc.py": f"x = {number}\n"})
+                stuck = await place.pull(task, lambda pull: bool(pull["problem"]))
+                await place.ask("POST", f"/pulls/{task}/retry")
+                await place.pull(task, lambda pull: bool(pull["state"] == "open"))
+
+                assert said in stuck["problem"]
+    assert forge.bad == []
 
 
 async def test_a_change_of_many_files_is_seen_page_by_page(tmp_path: Path, forge: ForgeServer) -> None:

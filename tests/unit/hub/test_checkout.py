@@ -144,3 +144,16 @@ def test_a_clone_goes_however_deep_it_is(tmp_path: Path) -> None:
     Checkouts(tmp_path, (), {}).of("p").remove()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_login_that_is_gone_or_damaged_is_none(tmp_path: Path) -> None:
+    place = Checkouts(tmp_path, (), {}).of("p")
+    place.keep_login(ADDRESS, "u", "p")
+    login = place.login(ADDRESS)
+    assert login is not None
+
+    for damaged in (b"", b"username=u\n", b"\xff\xfe"):
+        login.file.write_bytes(damaged)
+        assert login.read() is None
+    place.forget_logins()
+    assert login.read() is None
