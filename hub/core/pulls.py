@@ -167,9 +167,18 @@ def text_of(proof: Proof, judgement: Judgement | None) -> str:
         *_section("What was proven", _proven(proof.result, proof.rooms)),
         *_section("Who did it, and what it cost", _cost(proof)),
         *_section("Risk", _risk(judgement)),
-        f"<!-- agentcom: task {proof.task}, attempt {proof.epoch} -->",
+        f"{_mark(proof.task)}attempt {proof.epoch} -->",
     ]
     return "\n".join(parts)[:MAX_TEXT_CHARS]
+
+
+def _mark(task: str) -> str:
+    return f"<!-- agentcom: task {task}, "
+
+
+def is_about(text: str, task: str) -> bool:
+    """Whether a request with this description was opened for the task."""
+    return _mark(task) in text
 
 
 def _section(head: str, lines: Iterable[str]) -> list[str]:

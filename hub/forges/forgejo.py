@@ -19,10 +19,14 @@ DRAFT: Final = "WIP: "
 _PAGE: Final = 50
 """Files on a page: what these servers allow as they come."""
 _CONFLICT: Final = 409
+_MOST_OPEN: Final = 1_000
+"""Open requests among which one is looked for."""
 
 
 class _Branch(Struct):
     sha: str = ""
+    ref: str = ""
+    repo_id: int = 0
 
 
 class _Pull(Struct):
@@ -30,7 +34,9 @@ class _Pull(Struct):
     html_url: str
     state: str
     head: _Branch
+    base: _Branch
     title: str = ""
+    body: str | None = None
     merged: bool = False
     draft: bool = False
 
@@ -72,7 +78,23 @@ class Forgejo:
             if exc.trouble is Trouble.MISSING:
                 return None  # or there is no such repository: whoever opens one is told
             raise
-        return _seen(self._line.shaped(answer, doing, _Pull))
+        seen = _seen(self._line.shaped(answer, doing, _Pull))
+        # Of several it tells any one: where that is over, another one may be open.
+        return seen if seen.state == "open" else await self._open_one(head, base) or seen
+
+    async def _open_one(self, head: str, base: str) -> Seen | None:
+        doing = "look for the open request"
+        for page in range(1, _MOST_OPEN // _PAGE + 1):
+            query: dict[str, str | int] = {"state": "open", "sort": "recentupdate", "page": page, "limit": _PAGE}
+            answer = await self._line.ask("GET", (*self._repository, "pulls"), doing, query=query)
+            pulls: list[_Pull] = self._line.shaped(answer, doing, list[_Pull])
+            for pull in pulls:
+                # The branch of a fork may be called the same.
+                if (pull.head.ref, pull.base.ref, pull.head.repo_id) == (head, base, pull.base.repo_id):
+                    return _seen(pull)
+            if not pulls:
+                break
+        return None
 
     async def open(self, wanted: Wanted) -> Seen:
         """See :class:`hub.forges.shapes.Forge`."""
@@ -81,9 +103,10 @@ class Forgejo:
         try:
             answer = await self._line.ask("POST", (*self._repository, "pulls"), doing, body=body)
         except ForgeFailed as exc:
-            if exc.status == _CONFLICT and (found := await self.find(wanted.head, wanted.base)) is not None:
-                return found  # somebody was quicker
-            raise
+            found = await self.find(wanted.head, wanted.base) if exc.status == _CONFLICT else None
+            if found is None or found.state != "open":
+                raise
+            return found  # somebody was quicker
         return _seen(self._line.shaped(answer, doing, _Pull))
 
     async def look(self, number: int) -> Seen:
@@ -126,7 +149,8 @@ class Forgejo:
 def _seen(pull: _Pull) -> Seen:
     state = "merged" if pull.merged else pull.state
     is_draft = pull.draft or pull.title.upper().startswith(("WIP:", "[WIP]"))  # older ones do not say it
-    return Seen(pull.number, pull.html_url, state, is_draft, pull.head.sha)
+    head = pull.head.sha if state == "open" else ""  # later it is the newest of the branch, whatever was merged
+    return Seen(pull.number, pull.html_url, state, is_draft, head, text=pull.body or "")
 
 
 def _file(file: _File) -> FileChange:

@@ -32,6 +32,7 @@ class _Pull(Struct):
     head: _Branch
     title: str = ""
     node_id: str = ""
+    body: str | None = None
     draft: bool = False
     merged_at: str | None = None
 
@@ -74,7 +75,8 @@ class GitHub:
         query = {"head": f"{self._owner}:{head}", "base": base, "state": "all", "sort": "created", "direction": "desc"}
         answer = await self._line.ask("GET", (*self._repository, "pulls"), doing, query=query)
         found: list[_Pull] = self._line.shaped(answer, doing, list[_Pull])
-        return _seen(found[0]) if found else None
+        seen = [_seen(pull) for pull in found]  # the newest first
+        return next((each for each in seen if each.state == "open"), seen[0] if seen else None)
 
     async def open(self, wanted: Wanted) -> Seen:
         """See :class:`hub.forges.shapes.Forge`."""
@@ -84,7 +86,7 @@ class GitHub:
         except ForgeFailed as exc:
             if exc.status != _UNPROCESSABLE:
                 raise
-            if (found := await self.find(wanted.head, wanted.base)) is not None:
+            if (found := await self.find(wanted.head, wanted.base)) is not None and found.state == "open":
                 return found  # somebody was quicker
             if "draft" not in exc.said.lower():
                 raise
@@ -149,7 +151,7 @@ def _seen(pull: _Pull) -> Seen:
     state = "merged" if pull.merged_at else pull.state
     # Without its name in the other API it is a draft by its title.
     node = "" if is_told else pull.node_id
-    return Seen(pull.number, pull.html_url, state, pull.draft or is_told, pull.head.sha, node)
+    return Seen(pull.number, pull.html_url, state, pull.draft or is_told, pull.head.sha, node, pull.body or "")
 
 
 def _file(file: _File) -> FileChange:

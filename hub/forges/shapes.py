@@ -64,7 +64,10 @@ class ForgeFailed(AgentComError):
 
 
 class Seen(NamedTuple):
-    """A pull request as its forge tells of it: ``state`` is ``open``, ``merged`` or ``closed``; ``head`` a commit."""
+    """A pull request as its forge tells of it: ``state`` is ``open``, ``merged`` or ``closed``.
+
+    ``head`` is its last commit; empty where the forge does not know that any more.
+    """
 
     number: int
     url: str
@@ -73,6 +76,8 @@ class Seen(NamedTuple):
     head: str
     node: str = ""
     """What GitHub's other API calls it."""
+    text: str = ""
+    """Its description."""
 
 
 class Wanted(NamedTuple):
@@ -92,7 +97,7 @@ class Forge(Protocol):
         ...
 
     async def find(self, head: str, base: str) -> Seen | None:
-        """The newest request from one branch into another, in whatever state."""
+        """The request from one branch into another: the open one, else one that is over."""
         ...
 
     async def open(self, wanted: Wanted) -> Seen:

@@ -23,6 +23,7 @@ from hub.core.pulls import (
     after,
     base_of,
     delay_s,
+    is_about,
     may_go_on,
     place_of,
     text_of,
@@ -276,6 +277,10 @@ class Pulls:
         record = work.record
         into = base_of(work.rules, record, work.proof.spec) or await forge.default_branch()
         seen = await forge.find(record.branch, into)
+        if seen is not None and seen.state != "open" and seen.number != record.number:
+            # It may be over since an older task has offered that branch.
+            is_this = seen.head == record.commit or is_about(seen.text, work.row.task)
+            seen = seen if is_this else None
         if seen is None:
             seen = await forge.open(Wanted(record.branch, into, work.title, text_of(work.proof, None)))
         record = replace(record, into=into, number=seen.number, url=seen.url, problem="", tries=0)

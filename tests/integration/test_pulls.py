@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.foreign_agent import ForeignAgent
-from tests.support.forge_server import Fault, ForgeServer, forge_server
+from tests.support.forge_server import Fault, ForgeServer, Pull, forge_server
 from tests.support.git_server import PASSWORD
 from tests.support.repositories import git
 from tests.support.running_hub import RunningHub, running_hub
@@ -327,6 +327,42 @@ async def test_a_branch_of_a_person_with_the_same_commit_is_offered_in_its_place
     assert waits["commit"] != moved
     assert waits["reasons"] == ["its last commit is not the one that was looked at"]
     assert [pull.head for pull in forge.pulls] == ["people/mend-add", "people/moved"]
+
+
+async def test_a_branch_that_was_merged_before_is_offered_again_with_its_new_work(
+    tmp_path: Path, forge: ForgeServer
+) -> None:
+    offered = {"labels": {"offer": "people/work"}, "also": "people/work"}
+    async with shop(tmp_path, forge, merge="safe") as place:
+        first = await place.work({"src/a.py": "a = 1\n"}, **offered)
+        await place.pull(first, lambda pull: bool(pull["state"] == "merged"))
+        forge.pulls.append(Pull(2, "people/work", "main", "a stranger's", "", repository=2))
+        forge.cut("POST", is_after=True)  # it is there, and nobody knows
+        second = await place.work({"src/b.py": "b = 1\n"}, **offered)
+        await place.pull(second, lambda pull: bool(pull["problem"]))
+        await place.ask("POST", f"/pulls/{second}/retry")
+        done = await place.pull(second, lambda pull: bool(pull["state"] == "merged"))
+
+    assert [pull.is_merged for pull in forge.pulls] == [True, False, True]
+    assert done["number"] == 3
+    assert forge.git.remote.show("main", "src/b.py") == "b = 1"
+
+
+async def test_what_was_merged_before_the_hub_knew_of_it_is_not_opened_again(
+    tmp_path: Path, forge: ForgeServer
+) -> None:
+    def merged() -> None:
+        (pull,) = forge.pulls
+        pull.state, pull.is_merged, pull.last = "closed", True, forge.git.remote.tip(pull.head)
+
+    async with shop(tmp_path, forge) as place:
+        forge.cut("POST", is_after=True, then=merged)
+        task = await place.work(SMALL)
+        await place.pull(task, lambda pull: bool(pull["problem"]))
+        await place.ask("POST", f"/pulls/{task}/retry")
+        done = await place.pull(task, lambda pull: bool(pull["state"] == "merged"))
+
+    assert (len(forge.pulls), done["number"]) == (1, 1)
 
 
 async def test_work_of_a_project_without_a_forge_is_offered_nowhere(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class Pull:
     is_draft: bool = False
     state: str = "open"
     is_merged: bool = False
+    last: str = ""
+    """Its last commit when it was merged or closed."""
+    repository: int = 1
+    """Whose branch it is; others are forks."""
 
 
 @dataclass
@@ -190,6 +194,7 @@ class ForgeServer:
             ]
         return [
             *routes,
+            ("GET", f"{one}/pulls", self._page),
             ("GET", rf"{one}/pulls/([^/]+)/([^/]+)", self._between),
             ("POST", f"{pull}/merge", self._merge),
         ]
@@ -216,7 +221,7 @@ class ForgeServer:
                 if self.is_github:
                     raise Says(422, "Validation Failed", errors=[{"field": "head", "code": "invalid"}])
                 raise Says(404, "The target couldn't be found.")
-        if any((each.head, each.base, each.state) == (head, base, "open") for each in self.pulls):
+        if any((each.head, each.base, each.state, each.repository) == (head, base, "open", 1) for each in self.pulls):
             if self.is_github:
                 said = f"A pull request already exists for {OWNER}:{head}."
                 raise Says(422, "Validation Failed", errors=[{"code": "custom", "message": said}])
@@ -234,7 +239,7 @@ class ForgeServer:
         return _json(200 if self.is_github else 201, self._shown(pull))
 
     def _between(self, base: str, head: str, _query: dict[str, str]) -> Reply:
-        found = [pull for pull in self.pulls if (pull.base, pull.head) == (base, head)]
+        found = [pull for pull in self.pulls if (pull.base, pull.head, pull.repository) == (base, head, 1)]
         if not found:
             raise Says(404, "The target couldn't be found.")
         return _json(200, self._shown(found[0]))
@@ -246,10 +251,17 @@ class ForgeServer:
         found = [
             pull
             for pull in reversed(self.pulls)
-            if head in {"", pull.head} and query.get("base", pull.base) == pull.base
+            if head in {"", pull.head} and pull.repository == 1 and query.get("base", pull.base) == pull.base
             and query.get("state", "open") in {"all", pull.state}
         ]  # fmt: skip
         return _json(200, [self._shown(pull) for pull in found])
+
+    def _page(self, query: dict[str, str]) -> Reply:
+        self.bad += sorted(set(query) - {"state", "sort", "milestone", "labels", "poster", "page", "limit"})
+        found = [pull for pull in reversed(self.pulls) if query.get("state", "open") in {"all", pull.state}]
+        size = min(self.page, int(query.get("limit", 30)))
+        first = (int(query.get("page", 1)) - 1) * size
+        return _json(200, [self._shown(pull) for pull in found[first : first + size]])
 
     def _files(self, number: str, query: dict[str, str]) -> Reply:
         pull = self._one(number)
@@ -288,7 +300,7 @@ class ForgeServer:
             raise Says(405 if self.is_github else 409, "merge conflict")
         made = git(remote.path, "commit-tree", tree, "-p", remote.tip(pull.base), "-p", tip, "-m", f"Merge #{number}")
         git(remote.path, "update-ref", f"refs/heads/{pull.base}", made)
-        pull.state, pull.is_merged = "closed", True
+        pull.state, pull.is_merged, pull.last = "closed", True, tip
         return _json(200, {"sha": made, "merged": True, "message": "merged"} if self.is_github else None)
 
     def _graph(self, value: Body) -> Reply:
@@ -309,6 +321,8 @@ class ForgeServer:
 
     def _shown(self, pull: Pull) -> dict[str, Any]:
         tip = self.git.remote.tip(pull.head)
+        if self.is_github and pull.state != "open":
+            tip = pull.last  # Forgejo tells the newest commit of the branch, as long as that is there
         where = self.git.url.removesuffix(".git")
         shown = {
             "id": 1000 + pull.number,
@@ -319,8 +333,14 @@ class ForgeServer:
             "body": pull.body,
             "state": pull.state,
             "draft": self._is_draft(pull),
-            "head": {"label": pull.head, "ref": pull.head, "sha": tip, "repo": None},
-            "base": {"label": pull.base, "ref": pull.base, "sha": self.git.remote.tip(pull.base), "repo": None},
+            "head": {"label": pull.head, "ref": pull.head, "sha": tip, "repo": None, "repo_id": pull.repository},
+            "base": {
+                "label": pull.base,
+                "ref": pull.base,
+                "sha": self.git.remote.tip(pull.base),
+                "repo": None,
+                "repo_id": 1,
+            },
             "merged_at": "2026-01-01T00:00:00Z" if pull.is_merged else None,
             "labels": [],
             "user": {"id": 1, "login": USER},

@@ -13,6 +13,7 @@ from hub.core.pulls import (
     after,
     base_of,
     delay_s,
+    is_about,
     may_go_on,
     place_of,
     text_of,
@@ -111,6 +112,12 @@ def test_the_text_tells_task_proof_models_tokens_cost_and_risk() -> None:
     assert "not looked at yet" in text_of(PROOF, None)
     unknown = PROOF._replace(usage=replace(USAGE, cost_usd=None))
     assert "cost:       not known" in text_of(unknown, None)
+
+
+def test_a_request_tells_whose_it_is() -> None:
+    assert is_about(text_of(PROOF, None), "t1")
+    assert not is_about(text_of(PROOF, None), "t")
+    assert not is_about("t1", "t1")
 
 
 @pytest.mark.parametrize("verified", [True, False, None])
