@@ -49,6 +49,8 @@ _VERDICTS: Final = {
 }
 _DRAFT: Final = re.compile(r"(?:\s*(?:\[wip\]|wip:|draft:))*\s*", re.IGNORECASE)
 """How titles of drafts begin where a forge knows them by that."""
+_CALLS: Final = re.compile(r"(?<![A-Za-z0-9])@(?=\w)|#(?=\w)|!(?=\d)|\bgh-(?=\d)|:(?=//)", re.IGNORECASE)
+"""What makes a forge call somebody, or name an issue, with the word behind it."""
 _REDACTOR: Final = Redactor()
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 FIRST_S: Final = 2.0
@@ -150,9 +152,13 @@ def may_go_on(record: Record) -> bool:
 
 
 def title_of(spec: TaskSpec) -> str:
-    """The title of the request of a task, in one line."""
+    """The title of the request of a task, in one line.
+
+    Forges read titles, and the commits that are made of them: a blank takes apart what names somebody or an issue.
+    """
     line = " ".join((spec.title or spec.prompt or spec.command).split())
-    return _shown(line[_end_of_draft(line) :], MAX_TITLE_CHARS) or "Work of a task"
+    title = _CALLS.sub(r"\g<0> ", _shown(line[_end_of_draft(line) :], MAX_TITLE_CHARS))
+    return _shown(title, MAX_TITLE_CHARS) or "Work of a task"
 
 
 def _end_of_draft(line: str) -> int:

@@ -174,6 +174,12 @@ def test_the_text_is_bounded_whatever_the_task_says() -> None:
         (TaskSpec(command="make"), "make"),
         (TaskSpec(title="WIP: [WIP] draft: done"), "done"),
         (TaskSpec(title="\x00"), "Work of a task"),
+        (TaskSpec(title="Tidy, closes #12"), "Tidy, closes # 12"),
+        (TaskSpec(title="fixes a/b#12, GH-3 and !4"), "fixes a/b# 12, GH- 3 and ! 4"),
+        (TaskSpec(title="closes https://f.example.org/a/b/issues/1"), "closes https: //f.example.org/a/b/issues/1"),
+        (TaskSpec(title="cc @everybody (@a/team)"), "cc @ everybody (@ a/team)"),
+        (TaskSpec(title="Ask me@example.org! Not C# or #"), "Ask me@example.org! Not C# or #"),
+        (TaskSpec(title="#1" * 100), f"{'# 1' * 65}# ..."),
     ],
 )
 def test_the_title_is_one_line_and_no_draft_by_chance(spec: TaskSpec, title: str) -> None:
