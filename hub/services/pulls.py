@@ -353,7 +353,7 @@ class Pulls:
         if task is None or stored is None:
             return None
         spec = codec.decode_spec(stored[0])
-        project, proof = self._project_of(spec), _proof(task, spec, await self._store.attempts(row.task))
+        project, proof = self._project_of(spec), proof_in(task, spec, await self._store.attempts(row.task))
         if project is None or proof is None or not proof.result.pushed:
             return None
         branch = spec.labels.get(OFFER, "")
@@ -397,7 +397,7 @@ class Pulls:
         return Event(kind=kind, at_ms=self._clock.now_ms(), task=row.task, epoch=row.epoch or None, facts=known | facts)
 
 
-def _proof(task: TaskRow, spec: TaskSpec, attempts: list[AttemptRow]) -> Proof | None:
+def proof_in(task: TaskRow, spec: TaskSpec, attempts: list[AttemptRow]) -> Proof | None:
     """What the accepted attempt has shown, and what all of them have used."""
     results = {row.epoch: codec.decode_result(row.result) for row in attempts if row.result is not None}
     accepted = next((row for row in attempts if row.accepted and row.state is AttemptState.PASSED), None)
@@ -406,6 +406,8 @@ def _proof(task: TaskRow, spec: TaskSpec, attempts: list[AttemptRow]) -> Proof |
     usage = Usage()
     for result in results.values():
         usage = usage.plus(result.usage)
-    rooms = tuple(row.host for row in attempts if row.epoch > accepted.epoch and row.state is AttemptState.PASSED)
+    # A proof that has ended in doubt has passed as an attempt, and has proven nothing.
+    proofs = (row for row in attempts if row.epoch > accepted.epoch and row.state is AttemptState.PASSED)
+    rooms = tuple(row.host for row in proofs if row.epoch in results and results[row.epoch].verified)
     result = results[accepted.epoch]
     return Proof(task.id, accepted.epoch, accepted.agent, accepted.host, len(attempts), spec, result, usage, rooms)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from hub.core.projects import Project
 from hub.forges.shapes import Forge, ForgeFailed, Seen, Trouble
-from hub.services.pulls import Pulls
+from hub.services.pulls import Pulls, proof_in
 from hub.store.pull_changes import PullRow, PutPull
 from hub.store.sqlite import SqliteStore
 from protocol import codec
@@ -127,3 +127,20 @@ async def test_what_another_hub_has_ended_meanwhile_stays_as_it_is(
     row = await desk.pull(1)
 
     assert (row.state, row.next_ms, row.record.problem) == (state, None, "")
+
+
+@pytest.mark.parametrize("verified, rooms", [(True, ("other",)), (False, ()), (None, ())])
+async def test_only_a_proof_that_has_proven_something_is_told(
+    desk: Desk, verified: bool | None, rooms: tuple[str, ...]
+) -> None:
+    await desk.rows.add(replace(new_task(1), spec=codec.encode_spec(SPEC)))
+    await desk.rows.claim(1)
+    await desk.rows.finish(1, 1, result=RESULT, verified=True)
+    task, (work,) = await desk.rows.store.task(task_id(1)), await desk.rows.store.attempts(task_id(1))
+    found = codec.encode_result(TaskResult(execution_ok=True, verified=verified))
+    proof = replace(work, epoch=2, host="other", accepted=False, result=found)
+
+    assert task is not None
+    known = proof_in(task, SPEC, [work, proof])
+    assert known is not None
+    assert (known.epoch, known.rooms) == (1, rooms)
