@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import structlog
@@ -20,7 +21,7 @@ import structlog
 from protocol.model import AttemptId
 from protocol.removal import remove_tree
 from sidecar.errors import BranchMissing, GitFailed, RepositoryMissing
-from sidecar.folders import claim, walk, write_afresh
+from sidecar.folders import claim, remove_links, write_afresh, write_new
 from sidecar.gate import Way
 from sidecar.git import Git, is_local
 
@@ -36,6 +37,8 @@ HEADS: Final = "refs/remotes/origin/"
 _BRANCHES: Final = "refs/heads/"
 MAX_SALVAGED: Final = 50
 """Branches of an attempt that are looked at."""
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHOWN: Final = 5
 BAD_OBJECT: Final = 128
 _LASTING: Final = ("--branches", "--remotes", "--tags")
 _STALE_LOCK_S: Final = 5.0
@@ -211,11 +214,8 @@ def tidy(git_dir: Path, cache: Path | None) -> None:
     No link in it leads elsewhere any more, it finds missing objects in ``cache`` and nowhere else, and nothing stands
     in for what it holds.
     """
-    for _, entries in walk(git_dir):
-        for entry in entries:
-            if not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
-                os.unlink(entry.path)  # noqa: PTH108 - thousands of entries
-                log.warning("link_removed", path=entry.path)
+    if links := remove_links(git_dir):
+        log.warning("links_removed", repository=str(git_dir), count=len(links), names=links[:_SHOWN])
     restore(git_dir, OWN)
     for name in ("commondir", "gitdir", "shallow", "worktrees", "modules"):
         if os.path.lexists(git_dir / name):
@@ -224,11 +224,26 @@ def tidy(git_dir: Path, cache: Path | None) -> None:
         if not (git_dir / name).is_dir():
             (git_dir / name).unlink(missing_ok=True)
             (git_dir / name).mkdir()
-    if (git_dir / "objects" / "info").exists():
-        remove_tree(git_dir / "objects" / "info")
-    (git_dir / "objects" / "info").mkdir()
-    if cache is not None:
-        write_afresh(git_dir / "objects" / "info" / "alternates", f"{cache}/objects\n")
+    _point(git_dir, cache)
+
+
+def _point(git_dir: Path, cache: Path | None) -> None:
+    """Have a repository look for what it lacks in ``cache`` only; work may move what is in it meanwhile."""
+    old = git_dir / f"old-{token_hex(8)}"
+    objects = os.open(git_dir / "objects", _FOLDER)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename("info", old, src_dir_fd=objects)
+        remove_tree(old)
+        os.mkdir("info", dir_fd=objects)
+        if cache is not None:
+            info = os.open("info", _FOLDER, dir_fd=objects)
+            try:
+                write_new("alternates", f"{cache}/objects\n", info)
+            finally:
+                os.close(info)
+    finally:
+        os.close(objects)
 
 
 def _remove_stale_locks(cache: Path) -> None:

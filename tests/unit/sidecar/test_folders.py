@@ -1,7 +1,9 @@
 """The promises of removing what work has left: all of it goes, whatever it is, and nothing else."""
 
+import contextlib
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,35 @@ def test_a_repository_that_is_deeper_than_calls_may_be_nested_is_set_back(tmp_pa
     assert sum(1 for _ in walk(tmp_path / "own.git" / "refs")) == 1_502
     assert not os.path.lexists(tmp_path / "own.git" / "refs" / "link")
     assert remove_tree(tmp_path / "own.git")
+
+
+def test_no_link_that_comes_meanwhile_leads_the_host_out_of_a_repository(tmp_path: Path) -> None:
+    (mine := tmp_path / "mine").mkdir()
+    (mine / "journal.db").write_text("kept")
+    make_empty(tmp_path / "work", own := tmp_path / "own.git", "b")
+    (place := own / "objects" / "x").mkdir()
+    (place / "journal.db").symlink_to("/")
+    is_over = threading.Event()
+
+    def flip() -> None:
+        while not is_over.is_set():
+            place.rename(own / "objects" / "y")
+            place.symlink_to(mine)
+            with contextlib.suppress(FileNotFoundError):
+                place.unlink()
+            (own / "objects" / "y").rename(place)
+            with contextlib.suppress(FileExistsError):
+                (place / "journal.db").symlink_to("/")
+
+    flipping = threading.Thread(target=flip)
+    flipping.start()
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError):  # what the work puts in the way in this moment ends the work
+                tidy(own, tmp_path)
+    finally:
+        is_over.set()
+        flipping.join()
+    tidy(own, tmp_path)
+    assert (mine / "journal.db").read_text() == "kept"
+    assert (own / "objects" / "info" / "alternates").read_text() == f"{tmp_path}/objects\n"
