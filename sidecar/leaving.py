@@ -94,7 +94,7 @@ class Leaving(Sites):
         """
         spared = {name_of(attempt) for attempt in held}
         removed = 0
-        for path in sorted([*self._work.iterdir(), *self._alone.iterdir()]):
+        for path in sorted([*self._alone.iterdir(), *self._work.iterdir()]):  # "alone" is before "work", with its marks
             name = path.stem if path.suffix in _ENDS else path.name
             if name in spared or is_young(self._kept(name), KEPT_S):
                 continue
@@ -108,7 +108,9 @@ class Leaving(Sites):
                 path.unlink()
             elif path.suffix not in {".lock", ".cache"}:
                 if path.suffix == ".git":
-                    await self._salvage(path, name)
+                    if not await self._salvage(path, name):
+                        self._release(name, fd)
+                        continue
                     self._cache_of(name).unlink(missing_ok=True)
                 gone = await asyncio.to_thread(remove_tree, path)
                 removed += gone and path.parent == self._work
@@ -116,20 +118,29 @@ class Leaving(Sites):
             self._release(name, fd)
         return removed
 
-    async def _salvage(self, git_dir: Path, name: str) -> None:
-        """Take into the cache what an attempt has left whose sidecar died. What cannot be read is lost, and told."""
+    async def _salvage(self, git_dir: Path, name: str) -> bool:
+        """Take into the cache what an attempt has left whose sidecar died. What cannot be read is lost, and told.
+
+        ``False``: it is more than an attempt may leave there, and stays where it is for ``KEPT_S``.
+        """
         try:
             cache = Path(self._cache_of(name).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return  # a task without a repository: its files are all there is
+            return True  # a task without a repository: its files are all there is
         task, _, epoch = name.rpartition("-e")
         attempt = AttemptId("sweep", 0, task, int(epoch))
         try:
             await asyncio.to_thread(tidy, git_dir, cache)
-            if await self._is_much(git_dir):
-                raise GitFailed("fetch", None, f"it holds more than {self.most_bytes >> 20} MiB")
+            is_too_much = await self._is_much(git_dir)
             async with self._caches.held(cache):
+                if is_too_much and not await self._caches.has_all(cache, attempt, git_dir, ()):
+                    if self._kept(name).exists():
+                        raise GitFailed("fetch", None, f"it holds more than {self.most_bytes >> 20} MiB")
+                    self._kept(name).touch(mode=0o600)
+                    log.warning("commits_kept", path=str(git_dir), days=KEPT_S / 86_400, why="they are large")
+                    return False
                 await self._caches.take(cache, attempt, git_dir, "+refs/heads/agentcom/*:refs/heads/agentcom/*")
                 await self._caches.salvage(cache, attempt, git_dir, name)
         except (GitFailed, OSError) as exc:
             log.warning("branch_lost", repository=str(git_dir), why=str(exc))
+        return True

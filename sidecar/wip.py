@@ -169,12 +169,13 @@ class WipWorkspaces(GitWorkspaces):
         await self._drop_refs(cache, workspace.attempt)
         return are_kept
 
-    async def _salvage(self, git_dir: Path, name: str) -> None:
-        await super()._salvage(git_dir, name)
+    async def _salvage(self, git_dir: Path, name: str) -> bool:
+        is_done = await super()._salvage(git_dir, name)
         cache = self._cache_of(name)
         if cache.is_file():
             task, _, epoch = name.rpartition("-e")
             await self._drop_refs(Path(cache.read_text(encoding="utf-8")), AttemptId("sweep", 0, task, int(epoch)))
+        return is_done
 
     async def _drop_refs(self, cache: Path, attempt: AttemptId) -> None:
         """Forget in the cache what was in progress of this task; it stays where it was pushed to."""

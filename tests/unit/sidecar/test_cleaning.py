@@ -222,3 +222,22 @@ async def test_an_attempt_that_leaves_very_much_keeps_it_for_itself_for_some_day
     os.utime(kept, (1, 1))
     await workspaces.sweep(())
     assert list((tmp_path / "state" / "alone").iterdir()) == []
+
+
+async def test_a_sidecar_that_died_loses_none_of_what_it_would_have_kept(
+    tmp_path: Path, workspaces: Workspaces, processes: Processes
+) -> None:
+    opened = await used(workspaces, make_remote(tmp_path, {"a": "1"}))
+    (opened.path / "large").write_bytes(os.urandom(1 << 20))
+    commit = await workspaces.commit(opened, "Mine", "me")
+    os.close(opened.claim)  # as when the process is gone
+    again = Workspaces(tmp_path / "state", processes)
+    again.most_bytes = 1 << 19
+
+    await again.sweep(())
+    await again.sweep(())
+    assert git(opened.git_dir, "rev-parse", f"refs/heads/{opened.branch}") == commit
+    os.utime(tmp_path / "state" / "work" / f"{TASK}-e1.kept", (1, 1))
+    await again.sweep(())
+    await again.sweep(())
+    assert [*(tmp_path / "state" / "alone").iterdir(), *(tmp_path / "state" / "work").iterdir()] == []
