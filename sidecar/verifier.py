@@ -29,6 +29,8 @@ PROGRAMS: Final = frozenset({"test_passes", "command_succeeds", "http_ok", "cove
 JUDGES: Final = frozenset({"judge"})
 """Checks that ask a model, which may only take away from what all others say."""
 
+_NEVER_DONE: Final = "the checks themselves change what they check whenever they run"
+_UNTOLD: Final = "the checks have changed files, and no time was left to see whether they pass with these"
 _SHOWN: Final = 5
 
 
@@ -79,12 +81,19 @@ class _Run:
         try:
             before = await self.ground.marks()
             await self.all(which)
-            if not self._went_well(which) or not differing(before, after := await self.ground.marks()):
+            if not self._went_well(which):
+                return
+            after = await self.ground.marks()
+            if not (paths := differing(before, after)):
                 return
             self.ground.log("check", "the files have changed meanwhile: once more with what is there now\n")
+            first = {at: self.found[at] for at in which}
             await self.all(which)
-            if self._went_well(which) and (still := differing(after, await self.ground.marks())):
-                self._doubt(which, still)
+            if self._ran_out(which):
+                self.found |= first
+                self._doubt(which, paths, _UNTOLD)
+            elif self._went_well(which) and (still := differing(after, await self.ground.marks())):
+                self._doubt(which, still, _NEVER_DONE)
         except WorkFailed as exc:
             self._fail(which, str(exc))
 
@@ -101,9 +110,15 @@ class _Run:
     def _went_well(self, which: Sequence[int]) -> bool:
         return all(self.found[at].passed or self.found[at].doubtful for at in which)
 
-    def _doubt(self, which: Sequence[int], paths: Sequence[str]) -> None:
+    def _ran_out(self, which: Sequence[int]) -> bool:
+        """Whether only the end of the time for all checks has kept these from going well."""
+        bad = [found for at in which if not ((found := self.found[at]).passed or found.doubtful)]
+        is_over = asyncio.get_running_loop().time() >= self.ends
+        return bool(bad) and is_over and all(found.exit_code is None for found in bad)
+
+    def _doubt(self, which: Sequence[int], paths: Sequence[str], why: str) -> None:
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-        said = f"the checks themselves change what they check whenever they run: {', '.join(paths[:_SHOWN])}{more}"
+        said = f"{why}: {', '.join(paths[:_SHOWN])}{more}"
         for at in which:
             was = self.found[at]
             detail = f"{was.detail}; {said}" if was.detail else said

@@ -95,6 +95,17 @@ async def test_checks_that_change_what_they_check_each_time_leave_a_doubt(bench:
     assert found[0].detail == "the checks themselves change what they check whenever they run: a.py"
 
 
+async def test_good_work_does_not_fail_because_its_checks_had_no_time_for_a_second_run(bench: Bench) -> None:
+    slow = CheckCommandSucceeds(command="[ ! -e out.json ] || sleep 60; echo $$ > out.json")
+    found = await run(bench, slow, CheckCommandSucceeds(command="true"), timeout_s=3.0)
+    bad = CheckCommandSucceeds(command="[ ! -e other ] || exit 1; touch other")
+    worse = await run(bench, bad, CheckCommandSucceeds(command="[ ! -e late ] || sleep 60; touch late"), timeout_s=3.0)
+
+    assert [(finding.passed, finding.doubtful) for finding in found] == [(False, True)] * 2
+    assert "no time was left" in found[0].detail
+    assert (worse[0].passed, worse[0].doubtful) == (False, False)
+
+
 async def test_a_report_about_the_tests_changes_nothing(bench: Bench) -> None:
     found = await run(bench, CheckCommandSucceeds(command="date +%N > junit.xml; date +%N > .coverage"))
 
