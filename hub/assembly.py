@@ -342,7 +342,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         insight=insight,
         presence=presence,
         progress=progress,
-        forgetting=Forgetting(store, fleet, links, clock),
+        forgetting=_forgetting(store, fleet, links, clock, presence),
         pausing=pausing,
         reclaiming=Reclaiming(store, fleet, links, clock),
         hosts=hosts,
@@ -384,6 +384,12 @@ def _proofs(
     proofs.is_elsewhere = lambda agent: agent.hub in membership().urls and agent.hub != hub
     proofs.on_ended = metrics.ended
     return proofs
+
+
+def _forgetting(store: Backend, fleet: Fleet, links: Links, clock: Clock, presence: Presence) -> Forgetting:
+    forgetting = Forgetting(store, fleet, links, clock)
+    forgetting.is_elsewhere = presence.is_elsewhere
+    return forgetting
 
 
 def _teller(mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from hub.core.agent import Agent
 from hub.core.ending import AgentPort
 from hub.core.fleet import Fleet
 from hub.store.hub_changes import ForgetProgress
@@ -35,11 +36,13 @@ class Forgetting:
 
     Attributes:
         drop: removes the bytes of a file that no row names any more.
+        is_elsewhere: whether an agent is at another hub that lives.
     """
 
     def __init__(self, store: Store, fleet: Fleet, agents: AgentPort, clock: Clock) -> None:
         self._store, self._fleet, self._agents, self._clock = store, fleet, agents, clock
         self.drop: Callable[[ArtifactRow], Awaitable[None]] = _nothing
+        self.is_elsewhere: Callable[[Agent], bool] = lambda _agent: False
         self._after = ""
 
     async def run(self) -> None:
@@ -79,6 +82,8 @@ class Forgetting:
             return True
         name = next((row.agent for row in await self._store.attempts(task) if row.epoch == newest.epoch), "")
         agent = self._fleet.agents.get(name)
+        if agent is not None and self.is_elsewhere(agent):
+            return False  # that hub reaches it, and does the same
         if agent is not None and agent.state is not AgentState.OFFLINE and FORGET in agent.capabilities:
             self._agents.send(agent.name, agent.boot, Forget(repo=repository, tasks=(task,)))
             return True

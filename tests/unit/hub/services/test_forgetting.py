@@ -110,6 +110,15 @@ async def test_a_sidecar_that_is_away_is_waited_for_a_day_and_only_if_it_may_hav
     assert (await desk.kept(1), desk.sent) == (["wanted.txt"], [])
 
 
+async def test_a_sidecar_at_another_hub_is_told_by_that_one(desk: Desk) -> None:
+    desk.forgetting.is_elsewhere = lambda agent: agent.name == "a"
+    await desk.rows.finish(1, await desk.work(1))
+
+    assert (await desk.forgetting.look(), desk.sent, len(await desk.kept(1))) == (0, [], 3)
+    desk.forgetting.is_elsewhere = lambda _agent: False
+    assert (await desk.forgetting.look(), len(desk.sent)) == (1, 1)
+
+
 async def test_tasks_that_wait_for_their_sidecar_stand_in_nobodys_way(desk: Desk) -> None:
     for number in range(1, MAX_AT_ONCE + 2):
         await desk.rows.finish(number, await desk.work(number))
