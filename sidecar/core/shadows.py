@@ -19,6 +19,11 @@ _FOLDERS: Final = ("", "src/", "test/", "tests/")
 """Where modules are looked for, as far as it is known; beside them the folders that the command names."""
 _MODULE: Final = re.compile(r"(?P<name>\w+)(?:\.[\w-]+)*\.(?:py|pyc|so|pyd)")
 _PACKAGE: Final = re.compile(r"(?P<name>\w+)/__init__(?:\.[\w-]+)*\.(?:py|pyc|so|pyd)")
+_NO_FOLDER: Final = re.compile(
+    r"(?:^|\s)(?:--(?:cov|cov-config|ignore|ignore-glob|deselect|junit-?xml)(?:=|\s+)|-[km]\s+)(?!-)"
+    r"(?:'[^']*'|\"[^\"]*\"|\S+)"
+)
+"""What follows these options of runners comes to no path of Python."""
 _PART: Final = re.compile(r"(?P<name>_?pytest)/.*\.(?:py|pyc|so|pyd)")
 
 GLOBS: Final = tuple(
@@ -46,6 +51,7 @@ def shadowed(path: str, command: str = "", *, only_runners: bool = False) -> str
 
 def _named(command: str) -> set[str]:
     """Folders among the words of a command, and those of files that it names."""
-    words = {word.strip("'\"()").removeprefix("./").partition("::")[0] for word in re.split(r"[\s;&|=:]+", command)}
+    told = re.split(r"[\s;&|=:]+", _NO_FOLDER.sub(" ", command))
+    words = {word.strip("'\"()").removeprefix("./").partition("::")[0] for word in told}
     folders = {word.rpartition("/")[0] if word.endswith(".py") else word.rstrip("/") for word in words}
     return {f"{folder}/" for folder in folders if folder and not folder.startswith(("-", "/"))}

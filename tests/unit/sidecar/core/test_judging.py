@@ -89,6 +89,14 @@ def test_what_the_work_does_to_its_own_tests_is_told(change: Change, reason: str
     assert reason is None or reason in found[0]
 
 
+def test_what_a_runner_measures_or_leaves_out_is_no_place_it_imports_from() -> None:
+    changes = [Change("shop/profile.py", is_new=True), Change("slow/email.py", is_new=True)]
+    for words in ("--cov=shop --ignore=slow -q", "--cov shop -k slow", "-m 'slow' --cov=shop", '--ignore "slow" --cov'):
+        assert tampering(CheckTestPasses(command=f"pytest {words}"), changes) == ()
+    assert len(tampering(CheckTestPasses(command="pytest --cov=shop shop --cov slow"), changes)) == 1
+    assert len(tampering(CheckTestPasses(command="cd shop && pytest -q --cov --rootdir=slow"), changes)) == 2
+
+
 @pytest.mark.parametrize(
     "path, module",
     [
