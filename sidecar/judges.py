@@ -3,6 +3,7 @@
 An answer counts for the budget of the attempt whose work is judged. Made once in :mod:`sidecar.parts`.
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ from sidecar.llm.endpoints import Endpoints
 
 MOST_TOKENS: Final = 4_096
 """The longest answer; models that think before they speak need some."""
+_DATE: Final = re.compile(r"[-@](?:\d{8}|\d{4}-\d\d-\d\d|latest)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Judges:
             spent: hears what an answer has used.
             check: raises if nothing may happen for the attempt any more.
         """
-        chosen = next((name for name in self.names if name.partition("/")[2] not in authors), None)
+        taken = {_undated(author) for author in authors}
+        chosen = next((name for name in self.names if _undated(name.partition("/")[2]) not in taken), None)
         if chosen is None:
             return None
         endpoint, _, model = chosen.partition("/")
@@ -64,3 +67,8 @@ class Judges:
             return model, reply.text
 
         return ask
+
+
+def _undated(model: str) -> str:
+    """The name of a model as it may be asked for: endpoints tell which day's they are, and whose."""
+    return _DATE.sub("", model.rpartition("/")[2].lower())

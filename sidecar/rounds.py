@@ -30,6 +30,7 @@ from protocol.model import (
 )
 from protocol.progress import PAUSED
 from protocol.removal import remove_tree
+from sidecar.checks.base import Ask
 from sidecar.core.outcome import Ending, fit_result, tail
 from sidecar.core.programs import EXECUTORS
 from sidecar.core.purse import Purse
@@ -332,12 +333,18 @@ class Rounds:
             timeout_s=max(self._purse.remaining(self._now()).seconds, CHECKS_S),
             log=self._log,
             task="\n\n".join(filter(None, (self._spec.title, self._spec.prompt or self._spec.command))),
-            ask=self._parts.judges.ask(
-                self._authors(),
-                remaining=lambda: self._purse.remaining(self._now()),
-                spent=self._judged_for,
-                check=lambda: self._parts.leases.check(self._attempt),
-            ),
+            ask=self._ask(),
+        )
+
+    def _ask(self) -> Ask | None:
+        """How to ask a model that is no author; ``None``: there is none, or nobody knows who the authors are."""
+        if self._executor.name in EXECUTORS and not self._account.models:
+            return None
+        return self._parts.judges.ask(
+            self._authors(),
+            remaining=lambda: self._purse.remaining(self._now()),
+            spent=self._judged_for,
+            check=lambda: self._parts.leases.check(self._attempt),
         )
 
     def _authors(self) -> set[str]:
@@ -345,7 +352,7 @@ class Rounds:
         used = [iteration.usage for iteration in self._purse.iterations]
         used += [self._last.usage] if self._last else []
         carried = {self._carry.model} if self._carry else set()
-        return {self._routing.model, *carried, *(usage.model for usage in used)}
+        return {self._routing.model, *carried, *self._account.models, *(usage.model for usage in used)}
 
     def _judged_for(self, usage: Usage) -> None:
         """Somebody was asked what he thinks of the work: that is part of what it costs."""

@@ -27,6 +27,7 @@ class Account:
     Attributes:
         is_open: its programs can ask; what they ask elsewhere is not known here.
         usage: what was used since :meth:`begin`.
+        models: all that have answered, ever.
         under_way: questions that are being answered.
         spent: why a question was refused since :meth:`begin`; ``None``: none was.
     """
@@ -35,6 +36,7 @@ class Account:
         self.is_open = False
         self.usage, self.under_way = Usage(), 0
         self.spent: WorkFailed | None = None
+        self.models: set[str] = set()
         self._left, self._quiet = Budget(), asyncio.Event()
         self._quiet.set()
         self._booking: set[asyncio.Task[None]] = set()
@@ -79,6 +81,7 @@ class Account:
 
     def book(self, entry: EndpointSettings, found: Metered) -> None:
         """One answer of ``entry`` has been given, as far as it came."""
+        self.models.add(found.model)
         # A task of its own: the price list takes a while to load, and who has passed the answer on may be cancelled.
         task = asyncio.get_running_loop().create_task(self._book(entry, found))
         self._booking.add(task)

@@ -4,10 +4,12 @@ import pytest
 
 from protocol.checks import CheckGitClean, CheckJudge, mechanical
 from protocol.errors import EndpointDown
-from protocol.model import Finding
+from protocol.model import Budget, Finding
 from sidecar.checks.judge import judge
 from sidecar.core.diff import Change
 from sidecar.core.opinion import MOST_CHARS, opinion, question
+from sidecar.judges import Judges
+from sidecar.llm.endpoints import Endpoints
 from tests.support.attempts import Bench
 
 CHECK = CheckJudge(question="Is the tone kind?")
@@ -53,6 +55,22 @@ async def test_where_nobody_can_be_asked_a_person_decides(bench: Bench) -> None:
     for found, why in ((nobody, "no other model"), (broken, "nobody could be asked"), (large, "too large to be shown")):
         assert (found.passed, found.doubtful) == (False, True)
         assert why in found.detail
+
+
+@pytest.mark.parametrize(
+    "authors, is_there",
+    [
+        ({"claude-x-20250929"}, False),
+        ({"other", "vendor/Claude-X"}, False),
+        ({"claude-x-latest"}, False),
+        ({"claude-y-20250929", "claude-x-mini"}, True),
+    ],
+)
+def test_no_model_judges_its_own_work_under_another_name(authors: set[str], is_there: bool) -> None:
+    judges = Judges(Endpoints([]), ("cloud/claude-x",))
+    asked = judges.ask(authors, remaining=Budget, spent=lambda _usage: None, check=lambda: None)
+
+    assert (asked is not None) is is_there
 
 
 def test_the_model_is_told_task_change_and_question_and_the_work_cannot_end_the_change() -> None:
