@@ -69,11 +69,14 @@ class Owner:
         self._wake = asyncio.Event()
 
     def hear(self, message: Reclaim) -> None:
-        """The hub passes on what somebody wants."""
-        if message.on:
-            reclaim(self._folder, message.by)
-        else:
-            give_back(self._folder)
+        """The hub passes on what somebody wants; where that cannot be written down, it is not done, and all goes on."""
+        try:
+            if message.on:
+                reclaim(self._folder, message.by)
+            else:
+                give_back(self._folder)
+        except OSError as exc:
+            log.warning("reclaim_not_kept", on=message.on, by=message.by, why=exc.strerror or str(exc))
         self._wake.set()
 
     def refuses(self, message: Assign, spec: TaskSpec) -> tuple[str, str] | None:

@@ -119,6 +119,16 @@ async def test_a_gpu_that_is_taken_back_a_second_time_is_taken_back(machine: Mac
     assert [reject.code for reject in machine.bench.sent.of(Reject)] == ["reclaimed"]
 
 
+async def test_a_disk_that_takes_no_wish_ends_nothing(machine: Machine) -> None:
+    blocked = machine.bench.folder / ".reclaimed.new"
+    blocked.mkdir()
+    machine.owner.hear(Reclaim(on=True, by="x"))
+    blocked.rmdir()
+    await machine.say(on=True)
+
+    assert len(machine.told) == 1
+
+
 async def test_no_timer_stops_the_work_after_the_gpu_was_given_back(machine: Machine) -> None:
     runner = machine.bench.runner
     runner.clear(lambda _endpoint: True, "wanted", 0.0)
