@@ -8,6 +8,7 @@ no further than the limit. Caller: ``sidecar/quota.py``, in a thread.
 """
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ _MOST_STAGES: Final = 64
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMED: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
-"""What a directory has become that was there a moment ago."""
+"""What a directory has become that was there a moment ago; or, by its number, a link that leads to itself."""
 
 
 class TooDeep(Exception):
@@ -98,6 +99,10 @@ class _Count:
             fd = os.open(path, _DIRECTORY, dir_fd=root)
         except _GONE:
             return []
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                return []
+            raise
         try:
             self._devices.add(os.fstat(fd).st_dev)
             with os.scandir(fd) as entries:
@@ -129,7 +134,12 @@ class _Count:
 @contextlib.contextmanager
 def _handle(path: str, root: int | None) -> Iterator[int]:
     """A directory that may be closed to us: it can be named, not read."""
-    fd = os.open(path, _NAMED, dir_fd=root)
+    try:
+        fd = os.open(path, _NAMED, dir_fd=root)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise FileNotFoundError(exc.errno, exc.strerror, path) from exc
+        raise
     try:
         yield fd
     finally:

@@ -143,16 +143,22 @@ class Quota:
         try:
             free_bytes, total_bytes = self._ask(self._folder)
             least_bytes = share_bytes(self._folder)
-            spare_bytes = min(SPARE_BYTES, total_bytes // _PART_OF_DISK)
-            for each in [*self.watched]:
-                alarm_bytes = min(self._most - each.bytes, spare_bytes)
-                if each.error is None and each.is_due(asyncio.get_running_loop().time(), free_bytes, alarm_bytes):
-                    await self._count(each, self._processes, free_bytes, least_bytes)
         except OSError as exc:
-            log.warning("disk_not_counted", path=str(self._folder), why=exc.strerror or str(exc))
+            self._not_counted(exc)
             return
+        spare_bytes = min(SPARE_BYTES, total_bytes // _PART_OF_DISK)
+        for each in [*self.watched]:
+            alarm_bytes = min(self._most - each.bytes, spare_bytes)
+            if each.error is None and each.is_due(asyncio.get_running_loop().time(), free_bytes, alarm_bytes):
+                try:
+                    await self._count(each, self._processes, free_bytes, least_bytes)
+                except OSError as exc:  # of this one: the others are counted
+                    self._not_counted(exc, task=each.attempt.task, epoch=each.attempt.epoch)
         if free_bytes < spare_bytes:
             self._relieve(self._processes, free_bytes, spare_bytes)
+
+    def _not_counted(self, exc: OSError, **whose: object) -> None:
+        log.warning("disk_not_counted", path=str(self._folder), why=exc.strerror or str(exc), **whose)
 
     async def _count(self, each: Watched, processes: Processes, free_bytes: int, least_bytes: int) -> None:
         began, find = asyncio.get_running_loop().time(), processes.finder(each.attempt)

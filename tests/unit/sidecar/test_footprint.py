@@ -52,6 +52,13 @@ def test_a_file_with_several_names_counts_once_and_no_link_is_followed(tmp_path:
     assert taken([inside], MOST) == about(MIB)
 
 
+def test_a_directory_that_has_become_a_link_to_itself_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    filled(tmp_path / "in" / "file")
+
+    assert taken([tmp_path / "loop" / "below" / "it", tmp_path / "in"], MOST) == about(MIB)
+
+
 def test_empty_files_take_what_they_take_of_the_numbers_for_files(tmp_path: Path) -> None:
     for number in range(100):
         (tmp_path / str(number)).touch()

@@ -166,6 +166,15 @@ async def test_a_disk_that_cannot_be_asked_ends_nobody(house: House) -> None:
     assert isinstance(await ended(work), DiskQuota)
 
 
+async def test_one_that_cannot_be_counted_hides_nobody_else(house: House) -> None:
+    async with house.quota.watch(attempt(9), house.folder / ("x" * 300) / "below"):
+        greedy = await house.begin(1)
+        house.write(1, LIMIT + MIB)
+        await house.quota.look()
+
+        assert isinstance(await ended(greedy), DiskQuota)
+
+
 async def test_a_cancellation_by_somebody_else_stays_one(house: House) -> None:
     work = await house.begin(1)
     house.write(1, LIMIT + MIB)
