@@ -307,7 +307,7 @@ def _many(world: World, count: int, kills: int) -> None:
 @pytest.mark.timeout(900)  # a busy machine takes long for 30 attempts of which half use git
 def test_t49_many_attempts_leave_nothing_that_nobody_owns(tmp_path: Path) -> None:
     """No process, control group, descriptor, worktree, scratch file, branch or work in progress, however it ends."""
-    nothing_is_left(tmp_path, 15, kills=0)
+    nothing_is_left(tmp_path, 15, kills=KILLS)  # of one batch none: the soak kills
 
 
 @pytest.mark.soak
