@@ -168,7 +168,7 @@ def _waited(hub: "Client", task: str, *, is_offered: bool) -> int:
         pull = hub.task(task).pull
         if pull is not None and pull.state.value != "pending":
             return endings.WORK_FAILED if pull.state.value in {"failed", "closed"} else endings.DONE
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # the hub opens it at its forge after the task has ended, and no call waits for that
     return endings.DONE if is_good and not is_offered else endings.WORK_FAILED
 
 

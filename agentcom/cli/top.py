@@ -70,7 +70,7 @@ def _watch(hub: "Client") -> None:
             age_s = silent_s if silent_s > _SILENT_S else None
             lines = _lines(reader.told, age_s, console.width, console.height)
             shown.update(Text("\n".join(lines)), refresh=True)
-            time.sleep(_DRAW_S)
+            time.sleep(_DRAW_S)  # the next picture; what is told meanwhile is read by the thread
     raise reader.error
 
 

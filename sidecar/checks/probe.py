@@ -32,7 +32,7 @@ def main(command: str, url: str, status: str, text: str, seconds: str) -> int:
         if time.monotonic() >= min(ends, began + FREE_S):
             sys.stdout.write(f"\n{url} is taken: something answers there before the server is started\n")
             return TAKEN
-        time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S)  # nobody tells when an address becomes free
     server = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         while True:
@@ -42,7 +42,7 @@ def main(command: str, url: str, status: str, text: str, seconds: str) -> int:
                 how = "before it answered well" if code else "so somebody else may have answered"
                 code, said = ENDED, f"the server ended with exit code {ended} {how}: {said}"
             elif code and time.monotonic() < ends:
-                time.sleep(PAUSE_S)
+                time.sleep(PAUSE_S)  # as long as it starts, it can only be asked again
                 continue
             sys.stdout.write(f"\n{said}\n")
             return code

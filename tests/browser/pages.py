@@ -1,5 +1,6 @@
 """How the tests drive the live page."""
 
+from pathlib import Path
 from typing import Final, Literal
 
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -7,6 +8,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.support.mesh import Mesh
 
 PATIENCE_MS: Final = 60_000
+SCREENS: Final = Path(__file__).parents[2] / ".cache" / "screens"
 HOSTILE: Final = (
     "<img src=x onerror=\"window.ran='img'\">",
     "<script>window.ran='script'</script>",

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import PATIENCE_MS, PHONE, Site
+from tests.browser.pages import PATIENCE_MS, PHONE, SCREENS, Site
 from tests.support.mesh import ollama_process
+from tests.support.repositories import TEST_OF_CALC, make_remote
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -100,6 +101,28 @@ def test_filters_are_in_the_address(site: Site) -> None:
 
     expect(other.locator("tbody tr:not(.room)")).to_have_count(1)
     expect(other.get_by_role("link", name="bad work")).to_be_visible()
+
+
+def test_work_that_changed_its_own_proof_is_looked_at_and_decided(site: Site, tmp_path: Path) -> None:
+    files = {"calc.py": "def add(a, b):\n    return a + b\n", "test_calc.py": TEST_OF_CALC}
+    task = site.mesh.submit(
+        title="weakens its test",
+        command="sed -i 's/self.assertEqual(add(2, 3), 5)/pass/' test_calc.py",
+        context={"repo": str(make_remote(tmp_path, files).path)},
+        verification=[{"type": "test_passes", "command": "python3 -m unittest -q"}],
+    )
+    site.mesh.wait_state(task, "waiting", timeout_s=60)
+    page = site.open("reviews", size=PHONE)
+    page.get_by_role("link", name="weakens its test").first.click()
+    expect(page.locator(".review")).to_contain_text("test_calc.py")
+    expect(page.get_by_role("button", name="Send back")).to_be_disabled()  # without a word on what is wrong
+    page.screenshot(path=SCREENS / "review-waits-light-360.png", full_page=True)
+    page.get_by_label("Why, for whoever").fill("the test says nothing now")
+    page.get_by_role("button", name="Reject").click()
+
+    expect(page.locator(".review")).to_contain_text("rejected by")
+    assert site.mesh.task(task)["state"] == "failed"
+    assert site.mesh.task(task)["reviews"][0]["reason"] == "the test says nothing now"
 
 
 def test_an_agent_is_drained_and_taken_back(site: Site) -> None:

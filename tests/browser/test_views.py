@@ -1,15 +1,13 @@
 """Every view, as people with good and bad eyes see it; screenshots lie in ``.cache/screens`` to be looked at."""
 
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from tests.browser.pages import HOSTILE, PHONE, VIEWS, WIDE, Site, Size
+from tests.browser.pages import HOSTILE, PHONE, SCREENS, VIEWS, WIDE, Site, Size
 
-SCREENS: Final = Path(__file__).parents[2] / ".cache" / "screens"
 RULES: Final = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}}
 
 

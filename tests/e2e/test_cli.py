@@ -311,6 +311,17 @@ def test_an_endpoint_that_is_down_is_not_added(up: Up) -> None:
     assert added == []  # beside the one that its sidecar looks for
 
 
+def test_top_prints_machines_and_tasks_once_where_nobody_watches(up: Up) -> None:
+    task = up.cli("submit", "--shell", "true", "--title", "seen from the top", "--wait", "--json")
+    text, told = up.cli("top").stdout, up.json("top")
+
+    assert json.loads(task.stdout)["state"] == "completed"
+    for part in ("\u25cf live", "MACHINES", "TASKS", "seen from the top"):
+        assert part in text, text
+    assert {task["title"] for task in told["tasks"].values()} >= {"seen from the top"}
+    assert len(told["agents"]) == 2
+
+
 def test_events_are_one_line_each(up: Up) -> None:
     said = up.cli("events", "--limit", "3", "--json")
 
