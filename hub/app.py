@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
 import structlog
-from aiohttp import web
 
 from hub import recovery
 from hub.assembly import assemble
@@ -33,22 +32,21 @@ from hub.opening import is_postgres, node_of, opened, space_of, store_of, watch_
 from hub.probe import probe
 from hub.projects import project_parts
 from hub.services.access import Access
-from hub.services.backups import Backups
 from hub.services.bulk import Bulk
-from hub.services.retention import Retention, Terms
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.changes import Record
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
+from hub.upkeep import closer, end_hub, ender, token_check, upkeep
 from hub.web.application import build
 from hub.web.porch import received_bytes
 from hub.web.routing import Route
-from hub.web.services import PRINCIPAL, Services, WebSettings
+from hub.web.services import Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
-from protocol.errors import Refused, StoreDamaged, StoreFailed, Unavailable
+from protocol.errors import StoreDamaged, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.logs import configure
 
@@ -119,30 +117,7 @@ async def _assemble(
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
     source = store if isinstance(store, SqliteStore) else None
-    backups = Backups(
-        store,
-        source,
-        clock,
-        settings.folder / recovery.BACKUPS,
-        every_s=settings.backup_every_s,
-        keep=settings.backup_keep,
-    )
-    retention = Retention(
-        store,
-        clock,
-        Terms(
-            tasks_days=settings.keep_tasks_days,
-            dead_days=settings.keep_dead_days,
-            logs_days=settings.keep_logs_days,
-            events_days=settings.keep_events_days,
-            events_most=settings.keep_events,
-            keys_days=settings.keep_keys_days,
-            agents_days=settings.keep_agents_days,
-        ),
-        forget_agent=lambda name: hub.presence.remove(name, "retention"),
-        log_port=source,
-        leads=lambda: hub.membership.leader is not None,
-    )
+    backups, retention = upkeep(settings, store, source, clock, hub)
     hub.insight.watch("backups", backups.health)
     hub.mates.on_tokens = access.reload
     bits = Chance().getrandbits
@@ -183,7 +158,7 @@ async def _assemble(
 
     door = Door(
         hub.gateway,
-        _token_check(access),
+        token_check(access),
         clock=clock,
         fleet=lambda: len(hub.fleet.agents),
         received_bytes=lambda request: received_bytes(request.transport),
@@ -207,13 +182,13 @@ async def _assemble(
         more=(Route("GET", "/mesh", door.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
     )
     running = Running(settings, "", store, hub.fleet, access, failed)
-    running._stop.append(_closer(store, lock))  # noqa: SLF001 - its own module fills it
+    running._stop.append(closer(store, lock))  # noqa: SLF001 - its own module fills it
     tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
-        task.add_done_callback(_end_hub(failed))
+        task.add_done_callback(end_hub(failed))
     running._stop.extend((files.close, kept.remotes.close, kept.forges.close))  # noqa: SLF001 - as above
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
-    running._stop.append(_ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
+    running._stop.append(ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:
         at_end = running._stop.append  # noqa: SLF001 - as above
         running.url = hub.membership.url = await open_port(app, settings, hub.links, at_end)
@@ -226,51 +201,6 @@ async def _assemble(
         )
     log.info("hub_started", url=running.url, version=VERSION, boot=start.hub_boot, held=len(start.standing.held))
     return running
-
-
-def _token_check(access: Access) -> Callable[[web.Request], bool]:
-    def is_welcome(request: web.Request) -> bool:
-        try:
-            access.require(access.principal(request[PRINCIPAL].token), "mesh:join")
-        except Refused:
-            return False
-        return True
-
-    return is_welcome
-
-
-def _end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:
-    """A loop of the hub that dies of a bug takes the hub along: half a hub would look healthy."""
-
-    def ended(task: "asyncio.Task[Any]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not failed.done():
-            failed.set_result(error)
-
-    return ended
-
-
-def _ender(
-    tasks: list["asyncio.Task[None]"], access: Access, keep: Callable[[], None]
-) -> Callable[[], Awaitable[None]]:
-    async def end() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        keep()  # the store writes what waits before it closes
-        with contextlib.suppress(
-            Unavailable, TimeoutError
-        ):  # a database that is away must not keep the hub from ending
-            await asyncio.wait_for(access.flush(), FLUSH_S)
-
-    return end
-
-
-def _closer(store: Backend, lock: IO[str]) -> Callable[[], Awaitable[None]]:
-    async def close() -> None:
-        await store.close()
-        lock.close()
-
-    return close
 
 
 def main(settings: Settings) -> int:

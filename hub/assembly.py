@@ -5,7 +5,7 @@ simulated time. Store, clock, chance and the probe of endpoints come from outsid
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -13,7 +13,6 @@ from typing import Any
 
 from hub.core.advice import Advisor, Bounds
 from hub.core.agent import Agent, Held
-from hub.core.charging import Allowances, Charging
 from hub.core.fleet import Fleet
 from hub.core.ladder import ladder_of
 from hub.core.recent import Recent
@@ -49,16 +48,13 @@ from hub.services.teaching import Teaching, remembered
 from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
-from hub.store.climbing import carry_of, spent_usd
-from hub.store.proving import proof_of
 from hub.store.store import Start
-from protocol.choice import CleanRoom, LearningMode
+from hub.wiring import budgets_of, forgetting_of, proofs_of, resender, teller
+from protocol.choice import LearningMode
 from protocol.clock import Clock
-from protocol.events import Event
 from protocol.ids import IdMaker
 from protocol.messages import Heartbeat
 from protocol.model import Usage
-from protocol.prices import Prices, read_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +160,8 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     endpoint_health.on_refusal = speeds.refused
 
     budgets, proofs = (
-        _budgets(store, start, settings, fleet, clock),
-        _proofs(store, fleet, window, clock, settings.clean_room, lambda: membership, start.hub_boot, metrics),
+        budgets_of(store, start, settings, fleet, clock),
+        proofs_of(store, fleet, window, clock, settings.clean_room, lambda: membership, start.hub_boot, metrics),
     )
 
     def used(held: Held, usage: Usage) -> None:
@@ -291,7 +287,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         hub_boot=start.hub_boot,
         heartbeat_s=settings.heartbeat_s,
         lease_s=settings.lease_s,
-        resend=_resender(store, dispatch),
+        resend=resender(store, dispatch),
         # A hub that is alone names nobody: its sidecars stay at the address they were given, a tunnel perhaps, and show
         # their token at no other.
         hubs=lambda: membership.urls.values() if len(membership.urls) > 1 else (),
@@ -322,7 +318,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
 
     store.on_failure = on_failure
     mates.on_endpoints, mates.on_budgets = registry.reload, budgets.reload
-    store.on_commit = _teller(mates, prewarming, recent, feed)
+    store.on_commit = teller(mates, prewarming, recent, feed)
     endpoint_health.restore(start)  # first: what was seen of endpoints tells which servers the attempts use
     presence.restore(start)
     hosts.restore(start)
@@ -342,7 +338,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         insight=insight,
         presence=presence,
         progress=progress,
-        forgetting=_forgetting(store, fleet, links, clock, presence),
+        forgetting=forgetting_of(store, fleet, links, clock, presence),
         pausing=pausing,
         reclaiming=Reclaiming(store, fleet, links, clock),
         hosts=hosts,
@@ -359,55 +355,3 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         watch=watch,
         offered=offered,
     )
-
-
-def _budgets(store: Backend, start: Start, settings: Settings, fleet: Fleet, clock: Clock) -> Budgets:
-    prices = Prices([read_price(text) for text in settings.prices], settings.gpu_hour_usd, settings.kwh_usd)
-    charging = Charging(Allowances(settings.attempt_tokens, settings.attempt_usd), prices=prices)
-    budgets = Budgets(store, fleet, clock, charging)
-    budgets.take(start.purses)
-    return budgets
-
-
-def _proofs(
-    store: Backend,
-    fleet: Fleet,
-    window: Window,
-    clock: Clock,
-    default: CleanRoom,
-    membership: Callable[[], Membership],
-    hub: int,
-    metrics: Metrics,
-) -> Proofs:
-    proofs = Proofs(store, fleet, window, clock, default=default)
-    proofs.leads = lambda: membership().leader is not None
-    proofs.is_elsewhere = lambda agent: agent.hub in membership().urls and agent.hub != hub
-    proofs.on_ended = metrics.ended
-    return proofs
-
-
-def _forgetting(store: Backend, fleet: Fleet, links: Links, clock: Clock, presence: Presence) -> Forgetting:
-    forgetting = Forgetting(store, fleet, links, clock)
-    forgetting.is_elsewhere = presence.is_elsewhere
-    return forgetting
-
-
-def _teller(mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
-    def committed(events: Sequence[Event]) -> None:
-        mates.committed(events)
-        prewarming.committed(events)
-        recent.add(events)
-        feed.committed(events)
-
-    return committed
-
-
-def _resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[Any, Any, None]]:
-    async def resend(held: Held) -> None:
-        stored, attempts = await store.spec(held.task), await store.attempts(held.task)
-        if stored is not None and attempts:
-            carry = carry_of(attempts, await store.reviews(held.task))
-            proof = proof_of(attempts)
-            dispatch.again(held, *stored, attempts[-1].placement, carry, spent_usd(attempts), proof)
-
-    return resend

@@ -1,0 +1,102 @@
+"""What runs beside a hub for as long as it does, and how that ends; ``hub/app.py`` puts it together."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import IO, Any, Final
+
+from aiohttp import web
+
+from hub import recovery
+from hub.assembly import Parts
+from hub.services.access import Access
+from hub.services.backups import Backups
+from hub.services.retention import Retention, Terms
+from hub.settings import Settings
+from hub.store.backend import Backend
+from hub.store.sqlite import SqliteStore
+from hub.web.services import PRINCIPAL
+from protocol.clock import Clock
+from protocol.errors import Refused, Unavailable
+
+FLUSH_S: Final = 2.0
+
+
+def upkeep(
+    settings: Settings, store: Backend, source: SqliteStore | None, clock: Clock, hub: Parts
+) -> tuple[Backups, Retention]:
+    """What keeps backups, and what forgets; ``source``: the store, if it is a file of this machine."""
+    backups = Backups(
+        store,
+        source,
+        clock,
+        settings.folder / recovery.BACKUPS,
+        every_s=settings.backup_every_s,
+        keep=settings.backup_keep,
+    )
+    retention = Retention(
+        store,
+        clock,
+        Terms(
+            tasks_days=settings.keep_tasks_days,
+            dead_days=settings.keep_dead_days,
+            logs_days=settings.keep_logs_days,
+            events_days=settings.keep_events_days,
+            events_most=settings.keep_events,
+            keys_days=settings.keep_keys_days,
+            agents_days=settings.keep_agents_days,
+        ),
+        forget_agent=lambda name: hub.presence.remove(name, "retention"),
+        log_port=source,
+        leads=lambda: hub.membership.leader is not None,
+    )
+    return backups, retention
+
+
+def token_check(access: Access) -> Callable[[web.Request], bool]:
+    """Whether the token of a request still lets a sidecar in."""
+
+    def is_welcome(request: web.Request) -> bool:
+        try:
+            access.require(access.principal(request[PRINCIPAL].token), "mesh:join")
+        except Refused:
+            return False
+        return True
+
+    return is_welcome
+
+
+def end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:
+    """A loop of the hub that dies of a bug takes the hub along: half a hub would look healthy."""
+
+    def ended(task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not failed.done():
+            failed.set_result(error)
+
+    return ended
+
+
+def ender(tasks: list["asyncio.Task[None]"], access: Access, keep: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    """Ends the loops and has what they know written."""
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        keep()  # the store writes what waits before it closes
+        with contextlib.suppress(
+            Unavailable, TimeoutError
+        ):  # a database that is away must not keep the hub from ending
+            await asyncio.wait_for(access.flush(), FLUSH_S)
+
+    return end
+
+
+def closer(store: Backend, lock: IO[str]) -> Callable[[], Awaitable[None]]:
+    """Closes the store, then lets go of the data directory."""
+
+    async def close() -> None:
+        await store.close()
+        lock.close()
+
+    return close
