@@ -22,11 +22,11 @@ from protocol.config import ENV_PREFIX, merge
 from protocol.errors import BadInput, Problem
 from protocol.ids import LABEL, NAME
 from protocol.limits import CHECK_S, LEAST_CHECK_S, MOST_CHECK_S
-from protocol.model import EndpointKind
 from sidecar.core.egress import is_name
 from sidecar.core.model_calls import KINDS
 from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
+from sidecar.places import endpoints_of
 from sidecar.plugins import PluginSettings
 from sidecar.tables import read_tables
 
@@ -36,8 +36,6 @@ LEAST_WORK_MB: Final = 64
 LEAST_PROCESSES: Final = 16
 LEAST_CPUS: Final = 0.05
 """Less than these and not even a shell would get anywhere."""
-USUAL_PLACES: Final = {"llamacpp": "127.0.0.1:8080", "lmstudio": "127.0.0.1:1234", "vllm": "127.0.0.1:8000"}
-"""Where servers of OpenAI's kind listen if nobody tells them otherwise."""
 _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
 _TABLES: Final = frozenset(ENV_PREFIX + name for name in ("ENDPOINTS", "AGENTS", "PLUGINS"))
@@ -189,7 +187,7 @@ def load(
         endpoints = read_tables(listed, EndpointSettings, "endpoints", "id", problems)
         endpoint_origin = file or "settings file"
     else:
-        endpoints = tuple(_found(env, problems))
+        endpoints = tuple(endpoints_of(env, problems))
     agents, agent_origin = None, "default"
     if (listed := table.pop("agents", None)) is not None:
         agents = read_tables(listed, AgentProgram, "agents", "name", problems)
@@ -382,56 +380,3 @@ def _read_toml(file: str | None) -> dict[str, Any]:
         raise BadInput([Problem("config", f"cannot read {file}: {exc}")], "settings") from exc
     except tomllib.TOMLDecodeError as exc:
         raise BadInput([Problem("config", f"{file} is not TOML: {exc}")], "settings") from exc
-
-
-# --- endpoints --------------------------------------------------------------------------------------------------------
-
-
-def _found(env: Mapping[str, str], problems: list[Problem]) -> Iterator[EndpointSettings]:
-    """Endpoints that the environment names, and the places on this machine where such servers usually are."""
-    host = env.get("OLLAMA_HOST", "")
-    ollama: dict[str, Any] = {"id": "ollama", "kind": EndpointKind.OLLAMA, "url": ollama_url(host), "guessed": not host}
-    if host:
-        ollama["api_key"] = env.get("OLLAMA_API_KEY", "")
-    wanted: list[tuple[str, dict[str, Any]]] = [("OLLAMA_HOST", ollama)]
-    if key := env.get("ANTHROPIC_API_KEY"):
-        url = env.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
-        wanted.append(
-            ("ANTHROPIC_API_KEY", {"id": "claude", "kind": EndpointKind.ANTHROPIC, "url": url, "api_key": key})
-        )
-    if key := env.get("GEMINI_API_KEY") or env.get("GOOGLE_API_KEY"):
-        place = env.get("GOOGLE_GEMINI_BASE_URL") or "https://generativelanguage.googleapis.com"
-        url = f"{place.rstrip('/')}/v1beta"  # that variable names the server alone
-        wanted.append(("GEMINI_API_KEY", {"id": "gemini", "kind": EndpointKind.GEMINI, "url": url, "api_key": key}))
-    if (key := env.get("OPENAI_API_KEY")) or env.get("OPENAI_BASE_URL"):
-        url = env.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        wanted.append(
-            ("OPENAI_BASE_URL", {"id": "openai", "kind": EndpointKind.OPENAI, "url": url, "api_key": key or ""})
-        )
-    named = " ".join(fields["url"] for _, fields in wanted).replace("localhost", "127.0.0.1")
-    for name, place in USUAL_PLACES.items():
-        if place not in named:
-            guess = {"id": name, "kind": EndpointKind.OPENAI, "url": f"http://{place}/v1", "guessed": True}
-            wanted.append((name, guess))
-    for variable, fields in wanted:
-        try:
-            yield EndpointSettings(**fields)
-        except BadInput as exc:
-            problems += [Problem(variable, problem.problem) for problem in exc.problems]
-
-
-def ollama_url(host: str) -> str:
-    """The address of the Ollama server that ``OLLAMA_HOST`` names, in any of the forms that Ollama takes.
-
-    An address that means "all interfaces" is one to listen on; asked is this machine.
-    """
-    text = host.strip().rstrip("/")
-    try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        port = parts.port or {"http": 11434, "https": 443}.get(parts.scheme, 11434)
-    except ValueError:
-        return text
-    name = parts.hostname or "127.0.0.1"
-    if name in {"0.0.0.0", "::"}:  # noqa: S104 - read, not bound
-        name = "127.0.0.1"
-    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}{parts.path}"

@@ -9,7 +9,7 @@ from protocol.model import EndpointKind
 from sidecar.core.programs import AgentProgram
 from sidecar.llm.config import EndpointSettings
 from sidecar.plugins import PluginSettings
-from sidecar.settings import Settings, default_state_dir, effective, load, ollama_url
+from sidecar.settings import Settings, default_state_dir, effective, load
 
 ENV = {"HOME": "/home/someone"}
 
@@ -234,24 +234,6 @@ def test_what_counts_is_shown_without_secrets() -> None:
     )
     assert "acm_secret" not in str(shown)
     assert "sk-ant" not in str(shown)
-
-
-@pytest.mark.parametrize(
-    "host, url",
-    [
-        ("", "http://127.0.0.1:11434"),
-        ("box", "http://box:11434"),
-        ("box:7", "http://box:7"),
-        ("0.0.0.0", "http://127.0.0.1:11434"),  # noqa: S104 - read, not bound
-        (":7", "http://127.0.0.1:7"),
-        ("[::1]:7", "http://[::1]:7"),
-        ("https://ollama.example/", "https://ollama.example:443"),
-        ("http://box:7/path/", "http://box:7/path"),
-        ("box:port", "box:port"),
-    ],
-)
-def test_the_ollama_address_is_read_as_ollama_reads_it(host: str, url: str) -> None:
-    assert ollama_url(host) == url
 
 
 @pytest.mark.parametrize("host", ["box:port", "http://[::1"])
