@@ -18,58 +18,41 @@ from msgspec import Struct
 
 from agentcom import settings
 from agentcom.budgets import BudgetCalls
-from agentcom.calls import STREAM_PATIENCE_S, Calls, given
+from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
 from agentcom.holding import HoldCalls
 from agentcom.live import LIVE, Tables, apply
+from agentcom.machines import MachineCalls
 from agentcom.projects import ProjectCalls
 from agentcom.pulls import PullCalls
 from agentcom.reviews import ReviewCalls
+from agentcom.upkeep import UpkeepCalls
 from protocol import schema
 from protocol.api import (
     PREFIX,
-    AgentList,
-    AgentView,
-    BackupList,
-    BackupView,
     CancelBody,
     EventList,
     EventView,
     Explanation,
-    Health,
     LogList,
     LogPiece,
     Submitted,
     TaskList,
     TaskSummary,
     TaskView,
-    TokenBody,
-    TokenCreated,
-    TokenList,
 )
-from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, EndpointView, ModelList
-from protocol.errors import BadInput, Problem, Unavailable
-from protocol.host_views import HostHistory, HostList
-from protocol.model import FINAL_STATES, Role, TaskSpec, TaskState
+from protocol.errors import BadInput, Problem
+from protocol.model import FINAL_STATES, TaskSpec, TaskState
 
 S = TypeVar("S")
 _LOOK_S: Final = 5.0
 """Someone who waits also looks by itself this often: a lost event costs time, never the result."""
 _SHOWN_FRAMES: Final = ("", "message")
-_BACKUP_S: Final = 3_600.0
 RESET: Final = "cursor_reset"
 """Kind of an event that no hub has: there is a gap before what comes next."""
 
 
-class Ticket(Struct, kw_only=True):
-    """A link that logs one browser in to the dashboard, once: ``path`` goes behind the hub's address."""
-
-    ticket: str
-    path: str
-    expires_at: datetime
-
-
-class AsyncClient(Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, HoldCalls):
+class AsyncClient(Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, HoldCalls, MachineCalls, UpkeepCalls):
     """A hub, seen from a program with an event loop.
 
     Args:
@@ -280,123 +263,6 @@ class AsyncClient(Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, Hold
             Conflict: it is final already.
         """
         return await self._post(f"/tasks/{_id(task)}/cancel", TaskView, CancelBody(reason=reason))
-
-    # --- machines and models --------------------------------------------------------------------------------------
-
-    async def agents(self) -> AgentList:
-        """All agents, by name."""
-        return await self._get("/agents", AgentList)
-
-    async def agent(self, name: str) -> AgentView:
-        """One agent."""
-        return await self._get(f"/agents/{quote(name, safe='')}", AgentView)
-
-    async def drain(self, name: str) -> AgentView:
-        """Let an agent finish what it has and give it nothing new."""
-        return await self._post(f"/agents/{quote(name, safe='')}/drain", AgentView, is_repeatable=True)
-
-    async def resume(self, name: str) -> AgentView:
-        """Give a drained agent work again."""
-        return await self._post(f"/agents/{quote(name, safe='')}/resume", AgentView, is_repeatable=True)
-
-    async def remove_agent(self, name: str) -> None:
-        """Forget an agent that is gone for good.
-
-        Raises:
-            Conflict: it is connected, or has work in hand.
-        """
-        await self._transport.call("DELETE", f"{PREFIX}/agents/{quote(name, safe='')}", type(None))
-
-    async def hosts(self) -> HostList:
-        """All machines and their resources."""
-        return await self._get("/hosts", HostList)
-
-    async def host_history(self, name: str, span: str = "minute") -> HostHistory:
-        """What a machine did in the last ``minute`` or ``hour``."""
-        return await self._get(f"/hosts/{quote(name, safe='')}/history?span={quote(span, safe='')}", HostHistory)
-
-    async def endpoints(self) -> EndpointList:
-        """All LLM endpoints."""
-        return await self._get("/endpoints", EndpointList)
-
-    async def add_endpoint(self, body: EndpointBody) -> EndpointView:
-        """Tell the hub of an LLM endpoint; it looks whether it answers."""
-        return await self._post("/endpoints", EndpointView, given(body))
-
-    async def change_endpoint(self, endpoint: str, body: EndpointPatch) -> EndpointView:
-        """Change an endpoint; what is ``None`` stays."""
-        path = f"{PREFIX}/endpoints/{quote(endpoint, safe='')}"
-        return await self._transport.call("PATCH", path, EndpointView, body=given(body), is_repeatable=True)
-
-    async def remove_endpoint(self, endpoint: str) -> None:
-        """Forget an endpoint."""
-        await self._transport.call("DELETE", f"{PREFIX}/endpoints/{quote(endpoint, safe='')}", type(None))
-
-    async def models(self) -> ModelList:
-        """All models on all endpoints."""
-        return await self._get("/models", ModelList)
-
-    # --- the hub itself -------------------------------------------------------------------------------------------
-
-    async def tokens(self) -> TokenList:
-        """All tokens, without their secrets."""
-        return await self._get("/tokens", TokenList)
-
-    async def create_token(self, role: Role | str, *, label: str = "", ttl_s: float | None = None) -> TokenCreated:
-        """Make a token; its secret is shown only in this answer.
-
-        Raises:
-            BadInput: there is no such role.
-        """
-        body = schema.read({"role": role, "label": label, "ttl_s": ttl_s}, TokenBody, "token")
-        return await self._post("/tokens", TokenCreated, body)
-
-    async def revoke_token(self, token: str) -> None:
-        """End the token with this id, at once."""
-        await self._transport.call("DELETE", f"{PREFIX}/tokens/{quote(token, safe='')}", type(None))
-
-    async def backups(self) -> BackupList:
-        """Backups of the hub's store, newest first."""
-        return await self._get("/backups", BackupList)
-
-    async def back_up(self) -> BackupView:
-        """Make a backup now; answers when it is on the hub's disk and has been looked through.
-
-        Raises:
-            Conflict: one is being made, or the store is in PostgreSQL, which makes its own.
-        """
-        return await self._transport.call("POST", f"{PREFIX}/backups", BackupView, call_s=_BACKUP_S)
-
-    async def health(self) -> Health:
-        """The hub's own view of itself."""
-        return await self._get("/health", Health)
-
-    async def session_ticket(self) -> Ticket:
-        """A link that opens the dashboard in a browser, once."""
-        return await self._post("/session-tickets", Ticket)
-
-    async def is_ready(self) -> bool:
-        """Whether work can be submitted now; asks once (needs no token)."""
-        try:
-            await self._transport.call("GET", "/readyz", dict, patience_s=0.0)
-        except Unavailable:
-            return False
-        return True
-
-    async def server_date(self) -> str:
-        """The hub's clock as its ``Date`` header tells it (needs no token); empty if it does not."""
-        return await self._transport.server_date()
-
-    async def _get(
-        self, path: str, shape: type[S], query: Mapping[str, Any] | None = None, *, patience_s: float | None = None
-    ) -> S:
-        asked = {name: str(value) for name, value in (query or {}).items() if value not in (None, "")}
-        return await self._transport.call(
-            "GET", PREFIX + path, shape, query=asked, is_repeatable=True, patience_s=patience_s
-        )
-
-    async def _post(self, path: str, shape: type[S], body: object = None, *, is_repeatable: bool = False) -> S:
-        return await self._transport.call("POST", PREFIX + path, shape, body=body, is_repeatable=is_repeatable)
 
 
 def _transport(url: str, token: str, patience_s: float, *, is_brief: bool) -> Calls:

@@ -1,0 +1,76 @@
+"""What the client asks about the hub itself: a part of :class:`agentcom.aio.AsyncClient`."""
+
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from agentcom.asking import Asking
+from protocol import schema
+from protocol.api import PREFIX, BackupList, BackupView, Health, TokenBody, TokenCreated, TokenList
+from protocol.errors import Unavailable
+from protocol.model import Role
+
+_BACKUP_S: Final = 3_600.0
+
+
+class Ticket(Struct, kw_only=True):
+    """A link that logs one browser in to the dashboard, once: ``path`` goes behind the hub's address."""
+
+    ticket: str
+    path: str
+    expires_at: datetime
+
+
+class UpkeepCalls(Asking):
+    """Tokens, backups, health, and the way into the dashboard."""
+
+    async def tokens(self) -> TokenList:
+        """All tokens, without their secrets."""
+        return await self._get("/tokens", TokenList)
+
+    async def create_token(self, role: Role | str, *, label: str = "", ttl_s: float | None = None) -> TokenCreated:
+        """Make a token; its secret is shown only in this answer.
+
+        Raises:
+            BadInput: there is no such role.
+        """
+        body = schema.read({"role": role, "label": label, "ttl_s": ttl_s}, TokenBody, "token")
+        return await self._post("/tokens", TokenCreated, body)
+
+    async def revoke_token(self, token: str) -> None:
+        """End the token with this id, at once."""
+        await self._transport.call("DELETE", f"{PREFIX}/tokens/{quote(token, safe='')}", type(None))
+
+    async def backups(self) -> BackupList:
+        """Backups of the hub's store, newest first."""
+        return await self._get("/backups", BackupList)
+
+    async def back_up(self) -> BackupView:
+        """Make a backup now; answers when it is on the hub's disk and has been looked through.
+
+        Raises:
+            Conflict: one is being made, or the store is in PostgreSQL, which makes its own.
+        """
+        return await self._transport.call("POST", f"{PREFIX}/backups", BackupView, call_s=_BACKUP_S)
+
+    async def health(self) -> Health:
+        """The hub's own view of itself."""
+        return await self._get("/health", Health)
+
+    async def session_ticket(self) -> Ticket:
+        """A link that opens the dashboard in a browser, once."""
+        return await self._post("/session-tickets", Ticket)
+
+    async def is_ready(self) -> bool:
+        """Whether work can be submitted now; asks once (needs no token)."""
+        try:
+            await self._transport.call("GET", "/readyz", dict, patience_s=0.0)
+        except Unavailable:
+            return False
+        return True
+
+    async def server_date(self) -> str:
+        """The hub's clock as its ``Date`` header tells it (needs no token); empty if it does not."""
+        return await self._transport.server_date()
