@@ -278,7 +278,16 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_delayed=sweeper.due,
         on_explicit=metrics.tiered,
     )
-    registry = Registry(store, fleet, clock, probe, endpoint_health, check_s=settings.check_s, speeds=speeds)
+    registry = Registry(
+        store,
+        fleet,
+        clock,
+        probe,
+        endpoint_health,
+        check_s=settings.check_s,
+        speeds=speeds,
+        is_elsewhere=presence.is_elsewhere,
+    )
     gateway = Gateway(
         links,
         presence,

@@ -93,8 +93,9 @@ class Registry:
         *,
         check_s: float = CHECK_S,
         speeds: Speeds | None = None,
+        is_elsewhere: Callable[[Agent], bool] = lambda _agent: False,
     ) -> None:
-        self._check_s, self._speeds = check_s, speeds or Speeds()
+        self._check_s, self._speeds, self._is_elsewhere = check_s, speeds or Speeds(), is_elsewhere
         self._store, self._fleet, self._clock, self._probe, self._care = store, fleet, clock, probe, health
         self._added: dict[str, EndpointRow] = {}
         self._look_now = asyncio.Event()
@@ -314,7 +315,10 @@ class Registry:
             if agent.name in online and (not host or any(own == key for own, _ in self._own_of(agent)))
         ]
         turns = self._speeds.turns(key, seen)
-        state, detail = _shown(health, bool(host), [agent.name for agent in agents], bool(online))
+        if (distant := sorted(agent.name for agent in agents if self._is_elsewhere(agent))) and host and not online:
+            state, detail = "up", f"its sidecar {', '.join(distant)} is at another hub, which knows its state"
+        else:
+            state, detail = _shown(health, bool(host), [agent.name for agent in agents], bool(online))
         last_seen_ms = max((agent.last_seen_ms or 0 for agent in agents if host), default=0)
         if host and not online and health.state in {ONLINE, HALF_OPEN}:
             # It may answer still, but nobody is there to say so.

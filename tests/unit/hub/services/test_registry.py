@@ -207,13 +207,17 @@ async def test_nobody_says_that_an_endpoint_is_online_whose_sidecar_is_away() ->
     await store.open()
     fleet, clock = Fleet(), SystemClock()
     health = EndpointHealth(store, fleet, clock, Random(1))
-    registry = Registry(store, fleet, clock, probe, health)
+    distant: set[str] = set()
+    registry = Registry(store, fleet, clock, probe, health, is_elsewhere=lambda agent: agent.name in distant)
     report = EndpointReport(id="ollama", kind=EndpointKind.OLLAMA, url=URL, local=True, models=(ModelReport(name="m"),))
     agent = fleet.agent("One")
     agent.host, agent.endpoints, agent.last_seen_ms = "box", (report,), clock.now_ms() + 60_000
     health.answered(("box", "ollama"), report)
 
     away = registry.endpoint("ollama")
+    distant.add("One")
+    elsewhere = registry.endpoint("ollama")
+    distant.clear()
     agent.fire("join")
     there = registry.endpoint("ollama")
     agent.fire("lose")
@@ -223,5 +227,7 @@ async def test_nobody_says_that_an_endpoint_is_online_whose_sidecar_is_away() ->
 
     assert (away.state, away.health, away.agents, away.since) == ("down", "unknown", (), at(agent.last_seen_ms))
     assert away.detail == "its sidecar One is offline"
+    assert (elsewhere.state, elsewhere.health, elsewhere.agents) == ("up", "unknown", ())
+    assert elsewhere.detail == "its sidecar One is at another hub, which knows its state"
     assert (there.state, there.health, there.agents) == ("up", "online", ("One",))
     assert (gone.state, gone.health) == ("down", "offline"), "that was seen"
