@@ -83,7 +83,7 @@ def error_from(document: ProblemDocument, retry_after_s: float | None = None) ->
 def _by_code() -> dict[str, type[AgentComError]]:
     kinds: list[type[AgentComError]] = [AgentComError]
     for kind in kinds:
-        kinds.extend(k for k in kind.__subclasses__() if k.__module__ == AgentComError.__module__)
+        kinds.extend(k for k in kind.__subclasses__() if k.__module__.startswith("protocol."))
     # Sending again is decided by what the client saw, so a hub never answers "the hub is unreachable".
     return {kind.code: kind for kind in kinds if kind is not HubUnreachable}
 
