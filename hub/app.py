@@ -42,8 +42,8 @@ from hub.store.store import Start
 from hub.upkeep import closer, end_hub, ender, token_check, upkeep
 from hub.web.application import build
 from hub.web.porch import received_bytes
-from hub.web.routing import Route
-from hub.web.services import Services, WebSettings
+from hub.web.routes import mesh
+from hub.web.services import PRINCIPAL, Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
 from protocol.errors import StoreDamaged, StoreFailed
@@ -163,6 +163,7 @@ async def _assemble(
         fleet=lambda: len(hub.fleet.agents),
         received_bytes=lambda request: received_bytes(request.transport),
         why_closed=lambda: hub.membership.trouble,
+        is_for=lambda request, sidecar: request[PRINCIPAL].is_for(sidecar),
     )
     app = build(
         Services(
@@ -179,7 +180,7 @@ async def _assemble(
             version=VERSION,
             read_only=recovery.steps(settings.folder) if settings.read_only else (),
         ),
-        more=(Route("GET", "/mesh", door.accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False),),
+        more=(mesh(door.accept),),
     )
     running = Running(settings, "", store, hub.fleet, access, failed)
     running._stop.append(closer(store, lock))  # noqa: SLF001 - its own module fills it

@@ -269,6 +269,10 @@ class TokenBody(Struct, kw_only=True, forbid_unknown_fields=True):
     role: Role
     label: str = ""
     ttl_s: float | None = None
+    projects: tuple[str, ...] = ()
+    """It is good for these projects and their tasks only, and sees no others; for operator, submitter and viewer."""
+    agents: tuple[str, ...] = ()
+    """Sidecars that come in with it may have one of these names only; for the role agent."""
 
 
 class TokenCreated(Struct, kw_only=True):
@@ -279,6 +283,8 @@ class TokenCreated(Struct, kw_only=True):
     role: Role
     label: str
     expires_at: datetime | None
+    projects: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
 
 
 class TokenView(Struct, kw_only=True):
@@ -291,6 +297,8 @@ class TokenView(Struct, kw_only=True):
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    projects: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
 
 
 class TokenList(Struct, kw_only=True):

@@ -9,7 +9,9 @@
     │   └── ArtifactTooLarge
     ├── Refused             the caller may not do this
     │   ├── Unauthenticated
-    │   └── Forbidden
+    │   ├── Forbidden
+    │   ├── OutOfScope      the token is bound to projects or names, and this is beyond them
+    │   └── NotYours        the role may do this to what the same token has made only
     ├── NotFound
     ├── Conflict            the thing is not in a state that allows this
     │   ├── StaleTask
@@ -151,6 +153,33 @@ class Forbidden(Refused):
     def __str__(self) -> str:
         who = f"; roles that may: {', '.join(self.allowed)}" if self.allowed else ""
         return f"role {self.role!r} may not {self.permission}{who}"
+
+
+class OutOfScope(Refused):
+    """The token is bound to projects, or to names of sidecars; what it asks for lies beyond them."""
+
+    code = "out_of_scope"
+
+    def __init__(self, bound_to: str, names: tuple[str, ...], what: str) -> None:
+        self.bound_to, self.names, self.what = bound_to, names, what
+        super().__init__(bound_to, names, what)
+
+    def __str__(self) -> str:
+        return f"this token is bound to {self.bound_to} {', '.join(self.names)}: it is not good for {self.what}"
+
+
+class NotYours(Refused):
+    """The role may do this to what the same token has made, and another one has made it."""
+
+    code = "not_yours"
+
+    def __init__(self, role: str, what: str, permission: str) -> None:
+        self.role, self.what, self.permission = role, what, permission
+        super().__init__(role, what, permission)
+
+    def __str__(self) -> str:
+        mine = f"role {self.role!r} has {self.permission} for its own only"
+        return f"{self.what} was submitted with another token, and {mine}"
 
 
 class NotFound(AgentComError):

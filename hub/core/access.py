@@ -1,6 +1,7 @@
 """Who may do what, and what a token looks like.
 
-Pure: :data:`PERMISSIONS` is the one table of rights, the rest makes, reads and compares tokens. Knows no store and no
+Pure: :data:`PERMISSIONS` is the one table of rights, :class:`Scope` narrows them for one token, the rest makes, reads
+and compares tokens. Knows no store and no
 clock; the randomness is an argument. The caller is ``hub/services/access.py``; routes name a permission of the table.
 
 A token is ``acm_<id>_<secret><check>``: a prefix that secret scanners can look for, an id that may be shown, 256 secret
@@ -17,7 +18,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from protocol.errors import Unauthenticated
+from msgspec import Struct
+
+from protocol.errors import Problem, Unauthenticated
+from protocol.ids import NAME, PROJECT
+from protocol.limits import MAX_NAME_CHARS
 from protocol.model import Role
 
 _PEOPLE: Final = frozenset({Role.ADMIN, Role.OPERATOR, Role.SUBMITTER, Role.VIEWER})
@@ -59,6 +64,15 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
 )
 """Every permission and the roles that hold it. A route names one; what is not in here nobody may do."""
 
+OWN_ONLY: Final = frozenset({(Role.SUBMITTER, "tasks:control")})
+"""What a role holds for those tasks only that the same token has submitted."""
+
+WITHOUT_PROJECT: Final = frozenset({"health:read", "docs:read"})
+"""What a token that is bound to projects may do beside them: it tells of no work and of no machine."""
+
+MAX_BOUND: Final = 100
+"""Projects, or names, that one token may be bound to."""
+
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS: Final = 12
@@ -70,13 +84,32 @@ TOKEN: Final = re.compile(
 )
 
 
+class Scope(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token is bound to; empty: to nothing, it is good for everything that its role may.
+
+    ``projects``: it sees and does nothing outside of them. ``agents``: a sidecar that shows it may have one of these
+    names, and asks for attempts of that name.
+    """
+
+    projects: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+
+
+EVERYTHING: Final = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling: the id of the token, its role, and the label a person gave it."""
+    """Who is calling: the id of the token, its role, the label a person gave it, and what it is bound to."""
 
     token: str
     role: Role
     label: str = ""
+    scope: Scope = EVERYTHING
+
+    def is_for(self, sidecar: str) -> bool:
+        """Whether a sidecar of this name may show the token."""
+        return not self.scope.agents or sidecar in self.scope.agents
 
 
 def may(role: Role, permission: str) -> bool:
@@ -87,6 +120,21 @@ def may(role: Role, permission: str) -> bool:
 def roles_with(permission: str) -> tuple[str, ...]:
     """The roles that hold ``permission``, in the order of :class:`Role`."""
     return tuple(role.value for role in Role if may(role, permission))
+
+
+def scope_problems(role: Role, scope: Scope) -> list[Problem]:
+    """What is wrong with binding a token of ``role`` like this."""
+    problems = []
+    if scope.projects and role in {Role.ADMIN, Role.AGENT}:
+        problems.append(Problem("projects", f"a token of role {role.value} cannot be bound to projects"))
+    if scope.agents and role is not Role.AGENT:
+        problems.append(Problem("agents", f"names bind tokens of role agent, not of role {role.value}"))
+    for field, names, form in (("projects", scope.projects, PROJECT), ("agents", scope.agents, NAME)):
+        if len(names) > MAX_BOUND:
+            problems.append(Problem(field, f"{len(names)}; at most {MAX_BOUND}"))
+        bad = [name for name in names[:MAX_BOUND] if not form.fullmatch(name)]
+        problems += [Problem(field, f"{name[:MAX_NAME_CHARS]!r} is no name") for name in bad]
+    return problems
 
 
 def make_token(random_bits: Callable[[int], int]) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from hub.gateway.connection import DROPPED, Link, Links
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
 from protocol.clock import Clock
-from protocol.errors import AgentComError, BadInput, MalformedFrame, ProtocolViolation, StaleAttempt
+from protocol.errors import AgentComError, BadInput, Forbidden, MalformedFrame, ProtocolViolation, StaleAttempt
 from protocol.ids import NAME
 from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
 from protocol.model import AttemptId, AttemptState
@@ -42,6 +42,10 @@ class Line(Protocol):
     @property
     def is_welcome(self) -> bool:
         """Whether what the other end has shown still lets it in (a token may be revoked, or expire)."""
+        ...
+
+    def is_for(self, sidecar: str) -> bool:
+        """Whether what the other end has shown lets a sidecar of this name in."""
         ...
 
     @property
@@ -170,6 +174,8 @@ class Gateway:
 
     async def _welcome(self, line: Line) -> tuple[Link, int]:
         hello = await self._hello(line)
+        if not line.is_for(hello.sidecar):
+            raise Forbidden("agent", f"come in as {hello.sidecar!r}: its token is bound to other names")
         protocol = negotiate(hello.protocol)
         verdicts, again = await self._presence.hello(hello)
         if hello.hub_boot not in {0, self._hub_boot}:

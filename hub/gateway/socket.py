@@ -34,6 +34,7 @@ class Door:
         fleet: Callable[[], int] = lambda: 0,
         received_bytes: Callable[[web.Request], int] = lambda _request: 0,
         why_closed: Callable[[], str] = str,
+        is_for: Callable[[web.Request, str], bool] = lambda _request, _sidecar: True,
     ) -> None:
         """Prepare a door.
 
@@ -44,7 +45,9 @@ class Door:
             fleet: how many sidecars are known.
             received_bytes: what has come over the connection of a request so far.
             why_closed: why nobody is let in for the moment; empty: all are.
+            is_for: whether the token of a request is good for a sidecar of this name.
         """
+        self._is_for = is_for
         self._gateway, self._is_welcome, self._received_bytes = gateway, is_welcome, received_bytes
         self._clock, self._fleet, self._why_closed = clock, fleet, why_closed
         self._arrivals = Arrivals(clock.monotonic())
@@ -62,7 +65,7 @@ class Door:
             raise Overloaded("too many sidecars come in at once", wait_s)
         socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)
         await socket.prepare(request)
-        await self._gateway.serve(_Socket(request, socket, self._is_welcome, self._received_bytes))
+        await self._gateway.serve(_Socket(request, socket, self._is_welcome, self._received_bytes, self._is_for))
         return socket
 
 
@@ -75,7 +78,9 @@ class _Socket:
         socket: web.WebSocketResponse,
         is_welcome: Callable[[web.Request], bool],
         received_bytes: Callable[[web.Request], int],
+        is_for: Callable[[web.Request, str], bool],
     ) -> None:
+        self._is_for = is_for
         self._request, self._socket, self._is_welcome = request, socket, is_welcome
         self._received_bytes = received_bytes
 
@@ -86,6 +91,9 @@ class _Socket:
     @property
     def is_welcome(self) -> bool:
         return self._is_welcome(self._request)
+
+    def is_for(self, sidecar: str) -> bool:
+        return self._is_for(self._request, sidecar)
 
     async def receive(self) -> bytes | None:
         frame = await self._socket.receive()

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from hub.core import access as rules
-from hub.core.access import Principal
+from hub.core.access import Principal, Scope
 from hub.store.store import Store
 from hub.store.token_changes import AddToken, RevokeToken, TokenRow, TouchTokens
 from protocol.api import TokenBody, TokenCreated, TokenList, TokenView
@@ -98,7 +98,7 @@ class Access:
         self._used[token_id] = now_ms
         known = self._principals.get(token_id)
         if known is None or known[0] is not row:
-            known = self._principals[token_id] = row, Principal(token=row.id, role=Role(row.role), label=row.label)
+            known = self._principals[token_id] = row, Principal(row.id, Role(row.role), row.label, row.scope)
         return known[1]
 
     def require(self, who: Principal, permission: str) -> None:
@@ -130,6 +130,8 @@ class Access:
             problems.append(
                 Problem("ttl_s", f"{body.ttl_s:g}; from 1 to {_MAX_TTL_S:.0f} seconds, or left out for no end")
             )
+        scope = Scope(projects=tuple(sorted({*body.projects})), agents=tuple(sorted({*body.agents})))
+        problems += rules.scope_problems(body.role, scope)
         if problems:
             raise BadInput(problems, "token")
         token_id, token = rules.make_token(secrets.randbits)
@@ -141,15 +143,20 @@ class Access:
             digest=rules.digest(token),
             created_ms=now_ms,
             expires_ms=None if body.ttl_s is None else now_ms + int(body.ttl_s * 1000),
-            last_used_ms=None,
-            revoked_ms=None,
+            scope=scope,
         )
-        facts = {"token": token_id, "role": row.role, "label": row.label, "by": by}
+        facts = {"token": token_id, "role": row.role, "label": row.label, "by": by, **msgspec.structs.asdict(scope)}
         await self._store.commit(AddToken(row, Event(kind=EventKind.TOKEN_CREATED, at_ms=now_ms, facts=facts)))
         self._rows[token_id] = row
         log.info("token_created", token=token_id, role=row.role, by=by)
         return TokenCreated(
-            id=token_id, token=token, role=body.role, label=body.label, expires_at=_maybe(row.expires_ms)
+            id=token_id,
+            token=token,
+            role=body.role,
+            label=body.label,
+            expires_at=_maybe(row.expires_ms),
+            projects=scope.projects,
+            agents=scope.agents,
         )
 
     async def revoke(self, id: str, by: str) -> None:  # noqa: A002 - the name of the field on the wire
@@ -242,6 +249,8 @@ class Access:
             expires_at=_maybe(row.expires_ms),
             last_used_at=_maybe(self._used.get(row.id, row.last_used_ms)),
             revoked_at=_maybe(row.revoked_ms),
+            projects=row.scope.projects,
+            agents=row.scope.agents,
         )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
-from hub.store.store import Store, TaskQuery
+from hub.store.store import Store, TaskQuery, TaskRow
 from protocol.bulk import BulkBody, BulkDone, BulkRefusal, BulkVerb
 from protocol.errors import AgentComError, BadInput, Conflict, Problem, Unavailable
 from protocol.model import FINAL_STATES, Priority, TaskState
@@ -41,14 +41,14 @@ class Bulk:
     def __init__(self, store: Store, verbs: Verbs) -> None:
         self._store, self._verbs = store, verbs
 
-    async def apply(self, body: BulkBody, by: str) -> BulkDone:
-        """Do it, or count to whom it would be done.
+    async def apply(self, body: BulkBody, by: str, only: Callable[[TaskRow], bool] | None = None) -> BulkDone:
+        """Do it, or count to whom it would be done; with ``only``, to those for which it is true.
 
         Raises:
             BadInput: a filter or the priority makes no sense.
             Conflict: more match than were expected; nothing is done.
         """
-        tasks, more = await self._matching(_query(body))
+        tasks, more = await self._matching(_query(body), only)
         if body.preview:
             return BulkDone(matched=len(tasks), done=0, more=more)
         if body.expect is not None and len(tasks) > body.expect:
@@ -61,14 +61,16 @@ class Bulk:
             )
         return BulkDone(matched=len(tasks), done=len(tasks) - len(refused), refused=tuple(refused[:_SHOWN]), more=more)
 
-    async def _matching(self, query: TaskQuery | None) -> tuple[list[str], bool]:
+    async def _matching(
+        self, query: TaskQuery | None, only: Callable[[TaskRow], bool] | None
+    ) -> tuple[list[str], bool]:
         tasks: list[str] = []
         while query is not None:
             found = await self._store.tasks(query)
-            tasks += [row.id for row in found]
+            tasks += [row.id for row in found if only is None or only(row)]
             if len(found) < query.limit or len(tasks) > MOST:
                 break
-            query = _behind(query, tasks[-1])
+            query = _behind(query, found[-1].id)
         return tasks[:MOST], len(tasks) > MOST
 
     def _verb(self, body: BulkBody, by: str) -> Callable[[str], Awaitable[None]]:

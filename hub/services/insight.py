@@ -108,6 +108,15 @@ class Insight:
             raise NotFound("task", task)
         return row
 
+    async def owner(self, task: str) -> tuple[str, str]:
+        """Id of the token that has submitted a task, and the task's project (empty: none).
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        found = requirements_of((await self._row(task)).class_text)
+        return found.by, found.project
+
     async def task(self, task: str) -> TaskView:
         """A task, whole.
 
@@ -145,8 +154,11 @@ class Insight:
         words: str = "",
         cursor: str | None = None,
         limit: int = 50,
+        only: Callable[[TaskRow], bool] | None = None,
     ) -> TaskList:
         """A page of tasks, newest first; ``words`` stand in the title or the id.
+
+        With ``only`` the page holds those for which it is true, and may be short though more come behind it.
 
         Raises:
             BadInput: the cursor is not one of ours.
@@ -159,7 +171,8 @@ class Insight:
         found = await self._store.tasks(query)
         page = found[:limit]
         return TaskList(
-            tasks=tuple(rows.summary(row) for row in page), next_cursor=page[-1].id if len(found) > limit else None
+            tasks=tuple(rows.summary(row) for row in page if only is None or only(row)),
+            next_cursor=page[-1].id if len(found) > limit else None,
         )
 
     async def events(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hub.core.access import Scope
 from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.health import Health
 from hub.core.pulls import Record
@@ -204,6 +205,7 @@ def token(r: Row) -> TokenRow:
         expires_ms=r[5],
         last_used_ms=r[6],
         revoked_ms=r[7],
+        scope=msgspec.json.decode(r[8], type=Scope),
     )
 
 

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from hub.core.access import Scope
 from protocol.events import Event
 
 
@@ -16,6 +17,7 @@ class TokenRow(Struct, frozen=True, kw_only=True):
     expires_ms: int | None = None
     last_used_ms: int | None = None
     revoked_ms: int | None = None
+    scope: Scope = Scope()
 
 
 class AddToken(Struct, frozen=True):

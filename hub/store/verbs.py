@@ -9,6 +9,8 @@ read stays true until the commit.
 
 from typing import Final
 
+import msgspec
+
 from hub.core import routing
 from hub.core.policy import LONGEST_DELAY_S
 from hub.core.task import LIVE_STATES, TASK_EDGES
@@ -136,7 +138,8 @@ class Verbs(Work, HubVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
 
     async def _add_token(self, change: AddToken) -> None:
         t = change.token
-        await self._run("add_token", t.id, t.role, t.label, t.digest, t.created_ms, t.expires_ms)
+        scope = msgspec.json.encode(t.scope).decode()
+        await self._run("add_token", t.id, t.role, t.label, t.digest, t.created_ms, t.expires_ms, scope)
         self._note(change.event)
 
     async def _revoke_token(self, change: RevokeToken) -> None:

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
 from hub.core.access import Principal
-from hub.web import login
+from hub.web import login, scopes
 from hub.web.origin import check_is_own_page
 from hub.web.porch import visitor_of
 from hub.web.routing import Route
@@ -91,6 +91,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)  # 404 or 405
     request.app[SERVICES].access.require(who, route.permission or "")
     request[PRINCIPAL], request[ROUTE] = who, route
+    await scopes.check(request, route, who)
     if (way := request.app[SETTINGS].read_only) and not _only_looks(route):
         raise ReadOnly(way)
     return await handler(request)

@@ -36,7 +36,10 @@ _SAFE: Final = {
 async def index(request: web.Request) -> web.StreamResponse:
     """All projects, by name."""
     requests.query(request)
-    return json_reply(request.app[SERVICES].projects.list())
+    found, bound = request.app[SERVICES].projects.list(), request[PRINCIPAL].scope.projects
+    if bound:
+        found.projects = tuple(project for project in found.projects if project.name in bound)
+    return json_reply(found)
 
 
 async def show(request: web.Request) -> web.StreamResponse:

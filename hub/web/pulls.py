@@ -21,6 +21,8 @@ async def index(request: web.Request) -> web.StreamResponse:
         cursor=asked.get("cursor"),
         limit=asked.get("limit", 50),
     )
+    if bound := request[PRINCIPAL].scope.projects:
+        page.pulls = tuple(pull for pull in page.pulls if pull.project in bound)
     return json_reply(page)
 
 

@@ -28,7 +28,7 @@ from hub.web import (
     tasks,
     tokens,
 )
-from hub.web.routing import Route
+from hub.web.routing import Handler, Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *tasks.ROUTES,
@@ -58,3 +58,8 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 WITHOUT_TOKEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/session")})
 """Everything that may be asked without a token; a test holds the table to it."""
+
+
+def mesh(accept: Handler) -> Route:
+    """The one route whose handler is not of this package: ``accept`` is the gateway's."""
+    return Route("GET", "/mesh", accept, "mesh:join", "Link of a sidecar (WebSocket)", is_listed=False)

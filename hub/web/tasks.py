@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from hub.web import requests
+from hub.web import requests, scopes
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
@@ -38,6 +38,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
     is_many = is_batch(value)
     digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
     specs = read_specs(request.app[SERVICES].projects.inherit(value))
+    scopes.check_specs(request[PRINCIPAL], specs)
     del value  # what waits for the disk shall cost no more than its stored form
     waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
     del specs
@@ -123,6 +124,7 @@ async def index(request: web.Request) -> web.StreamResponse:
         words=asked.get("q", ""),
         cursor=asked.get("cursor"),
         limit=asked.get("limit", 50),
+        only=scopes.tasks_of(request[PRINCIPAL], "tasks:read"),
     )
     return json_reply(page)
 
@@ -154,7 +156,9 @@ async def change(request: web.Request) -> web.StreamResponse:
 async def bulk(request: web.Request) -> web.StreamResponse:
     """Do one thing to every task that matches, or count them."""
     body = await requests.body(request, BulkBody, "request")
-    return json_reply(await request.app[SERVICES].bulk.apply(body, request[PRINCIPAL].token))
+    who = request[PRINCIPAL]
+    only = scopes.tasks_of(who, "tasks:control")
+    return json_reply(await request.app[SERVICES].bulk.apply(body, who.token, only))
 
 
 async def retry(request: web.Request) -> web.StreamResponse:

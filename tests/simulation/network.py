@@ -116,6 +116,10 @@ class End:
 
     is_welcome = True
 
+    def is_for(self, _sidecar: str) -> bool:
+        """Every name may come in."""
+        return True
+
     def arrived(self, frame: object) -> None:
         """The network has brought something; the kernel keeps it even while the process stands still."""
         if frame is _END:

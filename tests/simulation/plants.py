@@ -130,6 +130,10 @@ class ForgetfulLine:
 
     is_welcome = True
 
+    def is_for(self, _sidecar: str) -> bool:
+        """Every name may come in."""
+        return True
+
     def __init__(self, end: End) -> None:
         self._end = end
         self.send, self.close = end.send, end.close

@@ -46,6 +46,18 @@ EXAMPLES: dict[str, tuple[AgentComError, str, bool, str]] = {
         False,
         "role 'viewer' may not tasks:submit; roles that may: admin, submitter",
     ),
+    "OutOfScope": (
+        errors.OutOfScope("projects", ("api", "web"), "events:read"),
+        "out_of_scope",
+        False,
+        "this token is bound to projects api, web: it is not good for events:read",
+    ),
+    "NotYours": (
+        errors.NotYours("submitter", "task 01h", "tasks:control"),
+        "not_yours",
+        False,
+        "task 01h was submitted with another token, and role 'submitter' has tasks:control for its own only",
+    ),
     "NotFound": (errors.NotFound("task", "01h"), "not_found", False, "no task '01h'"),
     "Conflict": (errors.Conflict("taken"), "conflict", False, "taken"),
     "StaleTask": (

@@ -36,7 +36,7 @@ DELETE FROM endpoint_health WHERE host = $1 AND id = $2;
 SELECT host, seen, health FROM endpoint_health ORDER BY host, id;
 
 -- name: add_token
-INSERT INTO tokens (id, role, label, digest, created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6);
+INSERT INTO tokens (id, role, label, digest, created_ms, expires_ms, scope) VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: revoke_token
 UPDATE tokens SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL;
@@ -45,7 +45,7 @@ UPDATE tokens SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL;
 UPDATE tokens SET last_used_ms = $2 WHERE id = $1;
 
 -- name: tokens
-SELECT id, role, label, digest, created_ms, expires_ms, last_used_ms, revoked_ms FROM tokens ORDER BY created_ms DESC, id;
+SELECT id, role, label, digest, created_ms, expires_ms, last_used_ms, revoked_ms, scope FROM tokens ORDER BY created_ms DESC, id;
 
 -- name: guard
 -- Around one change, when another one of its batch has turned out to be unwritable.

@@ -193,3 +193,19 @@ async def test_a_removed_file_comes_back_with_a_new_token(access: Access, tmp_pa
 
     assert [path.name for path in await access.ensure_first_tokens(tmp_path)] == ["agent.token"]
     assert (tmp_path / "agent.token").read_text() != before
+
+
+async def test_what_a_token_is_bound_to_comes_from_the_store(
+    access: Access, store: SqliteStore, clock: HandClock
+) -> None:
+    projects = await access.create(TokenBody(role=Role.VIEWER, projects=("web", "api", "web")), by="x")
+    agents = await access.create(TokenBody(role=Role.AGENT, agents=("Just Testing",)), by="x")
+    free = await access.create(TokenBody(role=Role.AGENT), by="x")
+
+    again = await Access.load(store, clock)
+
+    assert again.authenticate(projects.token).scope.projects == ("api", "web") == projects.projects
+    assert again.authenticate(agents.token).is_for("Just Testing")
+    assert not again.authenticate(agents.token).is_for("Somebody Else")
+    assert again.authenticate(free.token).is_for("Somebody Else")
+    assert [view.agents for view in again.tokens().tokens if view.agents] == [("Just Testing",)]
