@@ -1,10 +1,13 @@
 """What the blocking client asks about machines, models and the hub itself; see :class:`agentcom.client.Client`."""
 
+from collections.abc import Sequence
+
 from agentcom.blocking import Blocking
 from agentcom.upkeep import Ticket
 from protocol.api import AgentList, AgentView, BackupList, BackupView, Health, TokenCreated, TokenList
 from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, EndpointView, ModelList
 from protocol.host_views import HostHistory, HostList
+from protocol.metrics import MetricsHistory
 from protocol.model import Role
 
 
@@ -80,6 +83,12 @@ class BlockingMachines(Blocking):
     def back_up(self) -> BackupView:
         """Make a backup now; answers when it is on the hub's disk and has been looked through."""
         return self._run(self._client.back_up())
+
+    def metrics(
+        self, names: Sequence[str] = (), *, since: str = "", until: str = "", step_s: int | None = None
+    ) -> MetricsHistory:
+        """Figures over time, all of them or those that are named."""
+        return self._run(self._client.metrics(names, since=since, until=until, step_s=step_s))
 
     def health(self) -> Health:
         """The hub's own view of itself."""

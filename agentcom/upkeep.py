@@ -1,5 +1,6 @@
 """What the client asks about the hub itself: a part of :class:`agentcom.aio.AsyncClient`."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from agentcom.asking import Asking
 from protocol import schema
 from protocol.api import PREFIX, BackupList, BackupView, Health, TokenBody, TokenCreated, TokenList
 from protocol.errors import Unavailable
+from protocol.metrics import MetricsHistory
 from protocol.model import Role
 
 _BACKUP_S: Final = 3_600.0
@@ -54,6 +56,20 @@ class UpkeepCalls(Asking):
             Conflict: one is being made, or the store is in PostgreSQL, which makes its own.
         """
         return await self._transport.call("POST", f"{PREFIX}/backups", BackupView, call_s=_BACKUP_S)
+
+    async def metrics(
+        self, names: Sequence[str] = (), *, since: str = "", until: str = "", step_s: int | None = None
+    ) -> MetricsHistory:
+        """Figures over time, all of them or those that are named.
+
+        Args:
+            since, until: times like ``2026-01-31T09:00:00Z``; left out: the last hour.
+            step_s: seconds of a point; left out: the finest that is kept for so long.
+        Raises:
+            BadInput: there is no such figure.
+        """
+        asked = {"names": ",".join(names), "since": since, "until": until, "step_s": step_s}
+        return await self._get("/metrics", MetricsHistory, asked)
 
     async def health(self) -> Health:
         """The hub's own view of itself."""

@@ -172,6 +172,7 @@ async def _assemble(
             hub.pausing,
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
+            hub.observing.recording,
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

@@ -22,6 +22,7 @@ from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.gateway.server import Gateway
 from hub.metrics import Metrics
+from hub.observing import Observing, led, observing
 from hub.services.admission import Admission
 from hub.services.answers import Answers
 from hub.services.budgets import Budgets
@@ -85,6 +86,7 @@ class Parts:
     prewarming: Prewarming
     budgets: Budgets
     proofs: Proofs
+    observing: Observing
     watch: Watch | None
     offered: asyncio.Event
     """Set when work has been pushed that may become a pull request."""
@@ -114,6 +116,7 @@ class Parts:
             self.reclaiming.run,
             self.budgets.run,
             self.proofs.run,
+            *self.observing.loops,
             lambda: self.store.listen(self.mates.listen),
             *((self.watch.run,) if self.watch else ()),
         )
@@ -147,7 +150,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_failure: hears that the store can promise nothing any more: the hub has to end.
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
-    metrics = Metrics(store, fleet, links)
+    observed, metrics = observing(store, start, fleet, window, clock, watch), Metrics(store, fleet, links)
     for text in start.classes:
         window.open(text)
 
@@ -327,7 +330,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
 
     store.on_failure = on_failure
     mates.on_endpoints, mates.on_budgets = registry.reload, budgets.reload
-    store.on_commit = teller(mates, prewarming, recent, feed)
+    store.on_commit = teller(observed.counting, mates, prewarming, recent, feed)
     endpoint_health.restore(start)  # first: what was seen of endpoints tells which servers the attempts use
     presence.restore(start)
     hosts.restore(start)
@@ -361,6 +364,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         prewarming=prewarming,
         budgets=budgets,
         proofs=proofs,
+        observing=led(observed, membership),
         watch=watch,
         offered=offered,
     )

@@ -11,6 +11,7 @@ from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.metrics import Metrics
 from hub.services.budgets import Budgets
+from hub.services.counting import Counting
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.forgetting import Forgetting
@@ -64,10 +65,13 @@ def forgetting_of(store: Backend, fleet: Fleet, links: Links, clock: Clock, pres
     return forgetting
 
 
-def teller(mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed) -> Callable[[Sequence[Event]], None]:
+def teller(
+    counting: Counting, mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed
+) -> Callable[[Sequence[Event]], None]:
     """Who hears of what was committed, in this order."""
 
     def committed(events: Sequence[Event]) -> None:
+        counting.committed(events)
         mates.committed(events)
         prewarming.committed(events)
         recent.add(events)

@@ -17,6 +17,7 @@ from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
 from hub.core.policy import Next, after_failure, avoided, awaits_person
 from hub.core.proving import DELAY_S, Rooms
+from hub.core.tally import spent
 from hub.core.window import Window
 from hub.store.budget_changes import Settle
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
@@ -429,6 +430,7 @@ def _facts(report: messages.Report | None) -> dict[str, object]:
         "iterations": len(result.iterations),
         "model": result.usage.model,
         "cost_usd": result.usage.cost_usd,
+        **spent(result.usage),
     }
 
 

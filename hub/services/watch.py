@@ -111,6 +111,10 @@ class Watch:
         if self.log_bytes > MAX_LOG_BYTES >= before:
             log.warning("store_log_long", mb=self.log_bytes // _MIB, next="look for a program that holds it open")
 
+    def figures(self) -> dict[str, float]:
+        """What is kept over time."""
+        return {"loop_lag_s": self.lag_s, "store_log_bytes": float(self.log_bytes)}
+
     def components(self) -> dict[str, ComponentHealth]:
         """What the health of the hub says of the machine."""
         found = {

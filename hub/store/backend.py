@@ -324,6 +324,10 @@ class Backend(ABC):
         """What was learnt, of each kind the oldest first."""
         return tuple(Measure(about, name, bytes(value)) for about, name, value in await self._rows("measures"))
 
+    async def samples(self, step_s: int, since_s: int, until_s: int) -> list[tuple[int, bytes]]:
+        """The hub's figures by step, oldest first: when each ended (behind ``since_s``, Unix seconds), MessagePack."""
+        return [(int(at_s), bytes(body)) for at_s, body in await self._rows("samples", step_s, since_s, until_s)]
+
     async def healths(self) -> tuple[HealthRow, ...]:
         """How endpoints do, those that people have added and those that sidecars have told of."""
         return tuple(records.health(row) for row in await self._rows("healths"))

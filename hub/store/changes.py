@@ -32,6 +32,7 @@ from hub.store.keeping_changes import (
     ForgetKeys,
     ForgetLogs,
     ForgetTasks,
+    KeepSample,
     RemoveAgent,
     Restore,
 )
@@ -398,6 +399,7 @@ AnyChange = (
     | ForgetEvents
     | ForgetKeys
     | RemoveAgent
+    | KeepSample
     | KeepMeasures
     | Restore
 )

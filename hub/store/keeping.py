@@ -37,6 +37,7 @@ class Keeping(Batches):
             c.ForgetEvents: self._forget_events,
             c.ForgetKeys: self._forget_keys,
             c.RemoveAgent: self._remove_agent,
+            c.KeepSample: self._keep_sample,
             c.Restore: self._restore,
             ForgetProgress: self._forget_progress,
             KeepMeasures: self._keep_measures,
@@ -85,6 +86,10 @@ class Keeping(Batches):
         await self._many("put_measure", [(m.about, m.name, m.value, change.at_ms) for m in change.measures])
         for about in sorted({measure.about for measure in change.measures}):
             await self._run("forget_measures", about, change.most - 1)
+
+    async def _keep_sample(self, change: c.KeepSample) -> None:
+        await self._run("put_sample", change.step_s, change.at_s, change.body)
+        await self._run("forget_samples", change.step_s, change.before_s)
 
     async def _restore(self, change: c.Restore) -> c.Restored:
         await self._run("lose_open_attempts", RESTORED, change.at_ms)

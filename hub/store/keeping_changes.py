@@ -48,6 +48,18 @@ class ForgetKeys(Struct, frozen=True, kw_only=True):
     used_before_ms: int
 
 
+class KeepSample(Struct, frozen=True, kw_only=True):
+    """Keep the hub's figures of one step, which ended at ``at_s`` (Unix seconds), and forget those before ``before_s``.
+
+    Outcome: ``None``.
+    """
+
+    step_s: int
+    at_s: int
+    body: bytes
+    before_s: int
+
+
 class RemoveAgent(Struct, frozen=True, kw_only=True):
     """Forget an agent. Outcome: ``None``, or NotFound, or Conflict (it is connected, or has work in hand)."""
 

@@ -371,6 +371,10 @@ class Store(Protocol):
         """What was learnt, of each kind the oldest first."""
         ...
 
+    async def samples(self, step_s: int, since_s: int, until_s: int) -> list[tuple[int, bytes]]:
+        """The hub's figures by step, oldest first: when each ended (behind ``since_s``, Unix seconds), MessagePack."""
+        ...
+
     async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:
         """Of these tasks those that are queued or blocked."""
         ...

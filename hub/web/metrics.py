@@ -1,31 +1,26 @@
-"""Numbers: for Prometheus, and a small live snapshot for people."""
+"""Numbers: for Prometheus, over time for charts, and a small live snapshot for people."""
 
 from collections import Counter
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from aiohttp import hdrs, web
-from msgspec import Struct
 from prometheus_client.exposition import choose_encoder
 
+from hub.core.series import FIGURES
 from hub.web import requests
-from hub.web.replies import encode
-from hub.web.routing import SSE, Route
+from hub.web.replies import encode, json_reply
+from hub.web.routing import SSE, Param, Route
 from hub.web.services import LIVE, SERVICES, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX
+from protocol.errors import BadInput, Problem
+from protocol.events import EventKind
+from protocol.metrics import MetricsHistory, MetricsSnapshot
 
 _EVERY_S: Final = 2.0
 _LEAST_S: Final = 0.2
 """Under load something changes all the time; nobody reads faster than this."""
-
-
-class MetricsSnapshot(Struct, kw_only=True):
-    """The hub in a few numbers; ``event`` is the newest event it takes into account."""
-
-    event: int
-    queue: dict[str, int]
-    agents: dict[str, int]
-    running: int
 
 
 async def exposition(request: web.Request) -> web.StreamResponse:
@@ -39,7 +34,41 @@ async def snapshot(services: Services) -> MetricsSnapshot:
     event = services.insight.newest_event
     queue = (await services.insight.health()).queue
     agents = Counter(agent.state.value for agent in services.presence.agents().agents)
-    return MetricsSnapshot(event=event, queue=queue, agents=dict(agents), running=queue.get("running", 0))
+    lately, tally = services.recording.lately(), services.recording.tally
+    return MetricsSnapshot(
+        event=event,
+        queue=queue,
+        agents=dict(agents),
+        running=queue.get("running", 0),
+        tasks=tally.submitted,
+        completed=tally.happened(EventKind.TASK_COMPLETED),
+        failed=tally.happened(EventKind.TASK_FAILED, EventKind.TASK_DEAD),
+        active_workers=services.recording.busy,
+        mean_latency_s=lately.mean_latency_s,
+        success_rate=lately.success_rate,
+    )
+
+
+async def history(request: web.Request) -> web.StreamResponse:
+    """Figures over time, as the hub has kept them."""
+    asked = requests.query(request)
+    problems: list[Problem] = []
+    since_s, until_s = (_moment(asked, name, problems) for name in ("since", "until"))
+    if problems:
+        raise BadInput(problems, "query")
+    names = frozenset(name for name in asked.get("names", "").split(",") if name)
+    return json_reply(await request.app[SERVICES].recording.history(names, since_s, until_s, asked.get("step_s", 0)))
+
+
+def _moment(asked: Any, name: str, problems: list[Problem]) -> int | None:  # noqa: ANN401 - parameters of any kind
+    """A time as Unix seconds."""
+    if (text := asked.get(name)) is None:
+        return None
+    try:
+        return int(datetime.fromisoformat(text.replace(" ", "+")).timestamp())  # a plus in an address is a blank
+    except (ValueError, OverflowError):
+        problems.append(Problem(f"query {name}", f"expected a time like 2026-01-31T09:00:00Z, found {text[:60]!r}"))
+        return None
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -70,5 +99,20 @@ ROUTES: Final = (
         None,
         MetricsSnapshot,
         produces=(SSE,),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/metrics",
+        history,
+        "metrics:read",
+        "Figures over time",
+        None,
+        MetricsHistory,
+        (
+            Param("names", f"Which figures, separated by commas: {', '.join(FIGURES)}; left out: all"),
+            Param("since", "From when; left out: an hour before `until`"),
+            Param("until", "Until when; left out: now"),
+            Param("step_s", "Seconds of a point; left out: the finest that is kept", "count", most=86_400 * 30),
+        ),
     ),
 )

@@ -27,6 +27,7 @@ from hub.services.progress import Progress
 from hub.services.projects import Projects
 from hub.services.pulls import Pulls
 from hub.services.reclaiming import Reclaiming
+from hub.services.recording import Recording
 from hub.services.registry import Registry
 from hub.services.repositories import Repositories
 from hub.web.routing import Route
@@ -55,6 +56,7 @@ class Services:
     gate: Gate
     pulls: Pulls
     bulk: Bulk
+    recording: Recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,16 @@ from hub.core.measures import Measure
 from hub.store.changes import AppendLog, Cancel, PutAgent, Retry
 from hub.store.hub_changes import ForgetProgress, KeepMeasures, PutArtifact
 from hub.store.keeping import EPOCH_MARGIN, EVENT_GAP
-from hub.store.keeping_changes import ForgetEvents, ForgetKeys, ForgetLogs, ForgetTasks, RemoveAgent, Restore, Restored
+from hub.store.keeping_changes import (
+    ForgetEvents,
+    ForgetKeys,
+    ForgetLogs,
+    ForgetTasks,
+    KeepSample,
+    RemoveAgent,
+    Restore,
+    Restored,
+)
 from protocol.errors import NotFound, StaleAttempt
 from protocol.events import Event, EventKind
 from protocol.model import FINAL_STATES, AttemptState, TaskState
@@ -272,6 +281,21 @@ class TestTheLogOfEvents:
         assert events[0].seq == newest + EVENT_GAP + 1
         assert not (await bare.store.cursor(newest + 1)).is_known  # what a reader saw of the lost history
         assert (await bare.store.start(0)).hub_boot > before.hub_boot + 1
+
+
+async def test_figures_are_kept_by_step_and_only_as_long_as_somebody_wants(rows: Rows) -> None:
+    async def keep(at_s: int, body: bytes = b"v", step_s: int = 60, before_s: int = 0) -> None:
+        await rows.store.commit(KeepSample(step_s=step_s, at_s=at_s, body=body, before_s=before_s))
+
+    for at_s in (60, 120, 180):
+        await keep(at_s)
+    await keep(900, b"q", step_s=900)
+    await keep(180, b"again")
+    assert await rows.store.samples(60, 60, 180) == [(120, b"v"), (180, b"again")]
+
+    await keep(240, before_s=180)
+    assert [at_s for at_s, _ in await rows.store.samples(60, 0, 999)] == [180, 240]
+    assert await rows.store.samples(900, 0, 900) == [(900, b"q")]
 
 
 async def test_what_was_learnt_is_there_again_and_of_each_kind_only_the_newest(rows: Rows) -> None:

@@ -1,0 +1,355 @@
+"""What the event log says in numbers: how much of everything has happened, how long it took, what it cost.
+
+A pure fold: the same events give the same counts, whoever folds them and however often it was interrupted, so the
+counts of a hub can be recomputed from its log. Times are those of the events. What is kept beside the counts is
+bounded: the attempts in hand, and when tasks began to wait whose id does not tell.
+Caller: ``hub/services/counting.py``.
+"""
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from protocol.events import Event, EventKind
+from protocol.ids import made_ms
+from protocol.model import Usage
+
+QUEUE, PLACE, LOAD, EXECUTE, VERIFY, TOTAL = "queue", "place", "load", "execute", "verify", "total"
+PHASES: Final = (QUEUE, PLACE, LOAD, EXECUTE, VERIFY, TOTAL)
+"""Of an attempt: until it was given away; until its agent had it; until its model was in memory (a part of the next
+one); until it was done; until it was checked. ``total``: of a task, from its submission to its end."""
+STEPS_AN_OCTAVE: Final = 4
+BOUNDS_MS: Final = tuple(round(2 ** (step / STEPS_AN_OCTAVE) * 1000) / 1000 for step in range(31 * STEPS_AN_OCTAVE))
+"""Upper ends of the buckets of spans: from a millisecond to 12 days, each a fifth longer than the one before."""
+MOST_MODELS: Final = 200
+OTHER: Final = "other"
+"""Name of all models behind the first ``MOST_MODELS``."""
+MOST_KEPT: Final = 50_000
+"""Tasks of which something is kept while they wait or are in hand."""
+MOST_FRESH: Final = 4_096
+"""Different durations that are noted before they are put into buckets."""
+_NONE: Final = "none"
+_Key = tuple[str, ...]
+
+
+class Span(Struct):
+    """How long something took: how often, in all, and by bucket of :data:`BOUNDS_MS`."""
+
+    count: int = 0
+    sum_ms: int = 0
+    buckets: dict[int, int] = {}
+
+    def add(self, ms: int, times: int = 1) -> None:
+        """It took so long once (or more often); less than nothing (a clock was set back) is nothing."""
+        ms = max(0, ms)
+        place = bisect_left(BOUNDS_MS, ms)
+        self.count += times
+        self.sum_ms += ms * times
+        self.buckets[place] = self.buckets.get(place, 0) + times
+
+    def since(self, earlier: "Span") -> "Span":
+        """What was added after ``earlier``."""
+        buckets = {place: count - earlier.buckets.get(place, 0) for place, count in self.buckets.items()}
+        return Span(
+            self.count - earlier.count,
+            self.sum_ms - earlier.sum_ms,
+            {place: count for place, count in buckets.items() if count},
+        )
+
+    def copy(self) -> "Span":
+        """As it is now."""
+        return Span(self.count, self.sum_ms, dict(self.buckets))
+
+    def quantile_s(self, share: float) -> float | None:
+        """Seconds within which ``share`` of all took; at most a tenth off. ``None``: there are none."""
+        left = share * self.count
+        for place in sorted(self.buckets):
+            left -= self.buckets[place]
+            if left <= 0:
+                return middle_s(place)
+        return None
+
+
+def middle_s(place: int) -> float:
+    """The middle of a bucket, in seconds."""
+    if place == 0:
+        return BOUNDS_MS[0] / 1000
+    upper = BOUNDS_MS[min(place, len(BOUNDS_MS) - 1)]
+    return math.sqrt(upper * BOUNDS_MS[place - 1]) / 1000
+
+
+class Hand(Struct):
+    """An attempt in hand: when its phase began, what was executed and checked so far, and what it does now."""
+
+    since_ms: int
+    phase: str = PLACE
+    execute_ms: int = 0
+    verify_ms: int = 0
+    heard_ms: int = 0
+    """When something was last heard of it."""
+
+
+class Counts(Struct):
+    """All that is counted, and what has to be known to go on counting behind ``seq``.
+
+    ``keyed``: by the name of a count and the values of its labels.
+    """
+
+    seq: int = 0
+    again: int = 0
+    """Tasks that were queued and were not new."""
+    events: dict[str, int] = {}
+    keyed: dict[str, dict[_Key, float]] = {}
+    spans: dict[str, Span] = {}
+    hands: dict[str, Hand] = {}
+    waits: dict[str, int] = {}
+    lost_hubs: dict[int, int] = {}
+    """Hubs that ended without a word, and when that was found (Unix ms); the newest ten."""
+    clones: dict[str, int] = {}
+    """Agents that are there twice, and when that was last seen (Unix ms)."""
+
+
+class Tally:
+    """The counts, kept up with the log."""
+
+    def __init__(self, counts: Counts | None = None) -> None:
+        self.counts = counts or Counts()
+        for name in PHASES:
+            self.counts.spans.setdefault(name, Span())
+        self._hands, self._waiting = self.counts.hands, self.counts.waits
+        self._fresh: dict[str, Counter[int]] = {name: Counter() for name in PHASES}  # milliseconds, not in spans yet
+        self._queue, self._place, self._total = (self._fresh[name] for name in (QUEUE, PLACE, TOTAL))
+        self._execute = self._fresh[EXECUTE]
+        self._verdicts: Counter[bool | None] = Counter()  # not counted yet
+        self._events = dict(self.counts.events)
+        end = self._end
+        self._acts: dict[str, Callable[[Event], None]] = {
+            EventKind.TASK_QUEUED: self._queued,
+            EventKind.TASK_READY: self._waits,
+            EventKind.TASK_RESUMED: self._waits,
+            EventKind.TASK_ASSIGNED: self._assigned,
+            EventKind.TASK_STARTED: self._started,
+            EventKind.TASK_VERIFYING: self._verifying,
+            EventKind.TASK_ITERATION: self._iterates,
+            EventKind.TOOL_CALLED: self._heard,
+            EventKind.TASK_ANSWERING: self._heard,
+            EventKind.TASK_REQUEUED: self._requeued,
+            EventKind.TASK_COMPLETED: end,
+            EventKind.TASK_FAILED: end,
+            EventKind.TASK_DEAD: end,
+            EventKind.TASK_CANCELLED: end,
+            EventKind.TASK_WAITING: end,
+            EventKind.TASK_FELL_BACK: self._fell_back,
+            EventKind.HUB_LOST: self._hub_lost,
+            EventKind.AGENT_CLONED: self._cloned,
+        }
+
+    @property
+    def seq(self) -> int:
+        """Number of the newest event that is counted."""
+        return self.counts.seq
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Count these, which follow those that are counted; events that are counted already are passed over."""
+        counts, known, act_of = self.counts, self._events, self._acts.get
+        seq = counts.seq
+        for event in events:
+            if event.seq <= seq:
+                continue
+            seq, kind = event.seq, event.kind
+            known[kind] = known.get(kind, 0) + 1
+            act = act_of(kind)
+            if act is not None:
+                act(event)
+        counts.seq = seq
+        if len(self._queue) > MOST_FRESH or len(self._total) > MOST_FRESH:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put what was noted in passing where it is kept."""
+        for name, fresh in self._fresh.items():
+            span = self.counts.spans[name]
+            for ms, times in fresh.items():
+                span.add(ms, times)
+            fresh.clear()
+        for verified, times in self._verdicts.items():
+            self._count("verdicts", _NONE if verified is None else "passed" if verified else "failed", by=times)
+        self._verdicts.clear()
+        self.counts.events = {str(kind): count for kind, count in self._events.items()}
+
+    def of(self, name: str) -> dict[_Key, float]:
+        """The values of a count by its labels."""
+        self._settle()
+        return self.counts.keyed.get(name, {})
+
+    def total(self, name: str) -> float:
+        """A count whatever its labels."""
+        return sum(self.of(name).values())
+
+    def span(self, phase: str) -> Span:
+        """How long a phase took."""
+        self._settle()
+        return self.counts.spans[phase]
+
+    @property
+    def submitted(self) -> int:
+        """Tasks that were submitted."""
+        return self.happened(EventKind.TASK_QUEUED, EventKind.TASK_BLOCKED) - self.counts.again
+
+    def happened(self, *kinds: EventKind) -> int:
+        """How often any of these happened."""
+        return sum(self._events.get(kind, 0) for kind in kinds)
+
+    def kept(self) -> bytes:
+        """Everything, for :func:`recalled`."""
+        self._settle()
+        return msgspec.msgpack.encode(self.counts)
+
+    # --- what the events say ------------------------------------------------------------------------------------------
+
+    def _count(self, name: str, *labels: str, by: float = 1) -> None:
+        values = self.counts.keyed.setdefault(name, {})
+        values[labels] = values.get(labels, 0) + by
+
+    def _queued(self, event: Event) -> None:
+        # Only a new task has a submitter and was never tried.
+        facts = event.facts
+        if "by" not in facts or "retried" in facts:
+            self.counts.again += 1
+            self._waits(event)
+
+    def _waits(self, event: Event) -> None:
+        if event.task is not None and len(self._waiting) < MOST_KEPT:
+            self._waiting[event.task] = event.at_ms
+
+    def _assigned(self, event: Event) -> None:
+        task, at_ms = event.task or "", event.at_ms
+        since_ms = (self._waiting and self._waiting.pop(task, 0)) or made_ms(task)
+        self._queue[at_ms - since_ms] += 1
+        if len(self._hands) < MOST_KEPT:
+            self._hands[task] = Hand(at_ms)
+
+    def _started(self, event: Event) -> None:
+        hand = self._hands.get(event.task or "")
+        if hand is not None:
+            at_ms = event.at_ms
+            self._place[at_ms - hand.since_ms] += 1
+            hand.since_ms, hand.phase = at_ms, EXECUTE
+
+    def _verifying(self, event: Event) -> None:
+        self._moves(event, VERIFY)
+
+    def _iterates(self, event: Event) -> None:
+        self._moves(event, EXECUTE)
+
+    def _moves(self, event: Event, phase: str) -> None:
+        hand = self._hands.get(event.task or "")
+        if hand is not None:
+            hand.heard_ms = event.at_ms
+            if hand.phase != phase:
+                _take(hand, event.at_ms)
+                hand.phase = phase
+
+    def _heard(self, event: Event) -> None:
+        hand = self._hands.get(event.task or "")
+        if hand is not None:
+            hand.heard_ms = event.at_ms
+
+    def _requeued(self, event: Event) -> None:
+        self._end_attempt(event)
+        if (failure := event.facts.get("failure")) is not None:
+            self._count("retries", str(failure))
+        if event.task is not None and len(self._waiting) < MOST_KEPT:
+            self._waiting[event.task] = event.facts.get("ready_ms") or event.at_ms
+
+    def _end(self, event: Event) -> None:
+        self._end_attempt(event)
+        kind, task = event.kind, event.task or ""
+        if kind is EventKind.TASK_WAITING:
+            return
+        if self._waiting:
+            self._waiting.pop(task, None)
+        if kind is EventKind.TASK_CANCELLED:
+            return
+        self._total[event.at_ms - made_ms(task)] += 1
+        if kind is not EventKind.TASK_COMPLETED:
+            self._count("failures", kind.removeprefix("task_"), str(event.facts.get("failure", "unknown")))
+
+    def _end_attempt(self, event: Event) -> None:
+        hand = self._hands.pop(event.task or "", None)
+        if hand is None:
+            return
+        _take(hand, event.at_ms)
+        if hand.phase != PLACE:
+            self._execute[hand.execute_ms] += 1
+        if hand.verify_ms or hand.phase == VERIFY:
+            self._fresh[VERIFY][hand.verify_ms] += 1
+        facts = event.facts
+        if "execution_ok" not in facts:
+            return
+        self._verdicts[facts.get("verified")] += 1
+        # What proves the work of another attempt tells that one's usage, which was counted when it ended.
+        if facts.get("model", _NONE) != _NONE and "proven_by" not in facts:
+            self._used(facts)
+
+    def _used(self, facts: dict[str, Any]) -> None:
+        model = str(facts["model"])
+        known = self.counts.keyed.setdefault("attempts_of_models", {})
+        if (model,) not in known and len(known) >= MOST_MODELS:
+            model = OTHER
+        self._count("attempts_of_models", model)
+        self._count("tokens", model, "input", by=facts.get("input_tokens", 0))
+        self._count("tokens", model, "output", by=facts.get("output_tokens", 0))
+        # In whole millionths, so that the order of adding makes no difference.
+        self._count("cost_micro", model, by=round((facts.get("cost_usd") or 0.0) * 1e6))
+        if (load_s := facts.get("load_s")) is not None:
+            self._fresh[LOAD][round(load_s * 1000)] += 1
+
+    def _fell_back(self, event: Event) -> None:
+        facts = event.facts
+        lower = "lower" if facts.get("lower") else "higher"
+        self._count("fallbacks", str(facts.get("wanted")), str(facts.get("used")), lower)
+
+    def _hub_lost(self, event: Event) -> None:
+        lost = self.counts.lost_hubs
+        lost[int(event.facts.get("hub", 0))] = event.at_ms
+        while len(lost) > 10:  # noqa: PLR2004 - as Counts says
+            del lost[next(iter(lost))]
+
+    def _cloned(self, event: Event) -> None:
+        clones = self.counts.clones
+        clones[event.agent or ""] = event.at_ms
+        while len(clones) > MOST_MODELS:
+            del clones[next(iter(clones))]
+
+
+def _take(hand: Hand, at_ms: int) -> None:
+    """The phase of an attempt is over."""
+    took_ms = max(0, at_ms - hand.since_ms)
+    if hand.phase == EXECUTE:
+        hand.execute_ms += took_ms
+    elif hand.phase == VERIFY:
+        hand.verify_ms += took_ms
+    hand.since_ms = at_ms
+
+
+def spent(usage: Usage) -> dict[str, object]:
+    """What the end of an attempt tells of its tokens, and of the seconds in which its model came into memory."""
+    if usage.model == _NONE:
+        return {}
+    load_s = round(usage.timing.load_s, 3) if usage.timing is not None else 0.0
+    return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, "load_s": load_s or None}
+
+
+def recalled(kept: bytes) -> Tally:
+    """What :meth:`Tally.kept` told.
+
+    Raises:
+        msgspec.DecodeError: it is none of ours, or of another version.
+    """
+    return Tally(msgspec.msgpack.decode(kept, type=Counts))
