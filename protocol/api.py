@@ -83,6 +83,10 @@ class TaskSummary(Struct, kw_only=True):
     queued_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    tier: str = ""
+    """What it counts as; empty: it is from before that was told."""
+    model: str = ""
+    """The model that did, does or is to do the work; empty: none, or whichever there is."""
 
 
 class TaskView(TaskSummary, kw_only=True):
@@ -117,6 +121,18 @@ class TaskList(Struct, kw_only=True):
 
     tasks: tuple[TaskSummary, ...]
     next_cursor: str | None
+
+
+class TaskFacets(Struct, kw_only=True):
+    """How many tasks each choice of the list's filters would show.
+
+    Kinds are ``state``, ``priority``, ``tier``, ``agent``, ``model`` and ``label`` (as ``key:value``).
+
+    A choice counts what fits all other filters; ``total`` fits all. Of each kind the 200 most frequent are told.
+    """
+
+    facets: dict[str, dict[str, int]]
+    total: int
 
 
 class Submitted(Struct, kw_only=True):
@@ -217,6 +233,22 @@ class LogList(Struct, kw_only=True):
 
     logs: tuple[LogPiece, ...]
     next_cursor: str | None
+
+
+class OutputPiece(LogPiece, kw_only=True):
+    """A piece of output among that of all tasks; ``seq`` orders all of it."""
+
+    task: str
+    title: str
+    agent: str
+    """Who wrote it."""
+
+
+class OutputList(Struct, kw_only=True):
+    """Output of all tasks, oldest first; ``next_cursor`` is behind what was looked at, whether any of it was wanted."""
+
+    logs: tuple[OutputPiece, ...]
+    next_cursor: str
 
 
 class HostExplanation(Struct, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from protocol.model import Priority, TaskState
+from protocol.model import Priority, TaskState, Tier
 
 
 class TaskPatch(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +34,11 @@ class BulkBody(Struct, kw_only=True, forbid_unknown_fields=True):
     agent: str = ""
     label: str = ""
     q: str = ""
+    priorities: tuple[Priority, ...] = ()
+    tier: tuple[Tier, ...] = ()
+    model: str = ""
     priority: Priority | None = None
+    """What to make of it, for the verb ``prioritise``; which tasks by their priority say ``priorities``."""
     reason: str = ""
     preview: bool = False
     """Only count."""

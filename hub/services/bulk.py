@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from hub.store.store import Store, TaskQuery, TaskRow
 from protocol.bulk import BulkBody, BulkDone, BulkRefusal, BulkVerb
 from protocol.errors import AgentComError, BadInput, Conflict, Problem, Unavailable
-from protocol.model import FINAL_STATES, Priority, TaskState
+from protocol.model import FINAL_STATES, PRIORITY_ORDER, Priority, TaskState
 
 MOST: Final = 10_000
 """Tasks that one request is about; it takes seconds, and whoever means more asks again."""
@@ -70,7 +72,7 @@ class Bulk:
             tasks += [row.id for row in found if only is None or only(row)]
             if len(found) < query.limit or len(tasks) > MOST:
                 break
-            query = _behind(query, found[-1].id)
+            query = replace(query, before=found[-1].id)
         return tasks[:MOST], len(tasks) > MOST
 
     def _verb(self, body: BulkBody, by: str) -> Callable[[str], Awaitable[None]]:
@@ -96,7 +98,8 @@ def _query(body: BulkBody) -> TaskQuery | None:
         problems.append(Problem("label", f"expected key:value, found {body.label[:60]!r}"))
     if (body.priority is not None) != (body.verb is BulkVerb.PRIORITISE):
         problems.append(Problem("priority", "name one for the verb prioritise, and for no other"))
-    if not (body.preview or body.expect is not None or body.state or body.agent or body.label or body.q):
+    filters = (body.state, body.agent, body.label, body.q, body.priorities, body.tier, body.model)
+    if not (body.preview or body.expect is not None or any(filters)):
         problems.append(
             Problem("expect", "no filter: every task would match; say how many you expect, or count with preview")
         )
@@ -107,12 +110,15 @@ def _query(body: BulkBody) -> TaskQuery | None:
     if not states:
         return None
     label = (name, value) if body.label else None
-    return TaskQuery(states=states, agent=body.agent, label=label, words=body.q, limit=_PAGE)
-
-
-def _behind(query: TaskQuery, task: str) -> TaskQuery:
     return TaskQuery(
-        states=query.states, agent=query.agent, label=query.label, words=query.words, limit=query.limit, before=task
+        states=states,
+        agent=body.agent,
+        label=label,
+        words=body.q,
+        priorities=frozenset(PRIORITY_ORDER[priority] for priority in body.priorities),
+        tiers=frozenset(tier.value for tier in body.tier),
+        model=body.model,
+        limit=_PAGE,
     )
 
 

@@ -127,6 +127,7 @@ class Dispatch:
             carries=chosen.queue.requirements.rung is not None or chosen.queue.requirements.returned,
             charge=charge,
             own_micro=(chosen.queue.requirements.cap or PLAIN_CAP)[1],
+            model=placement.model,
         )
 
         self._store.post(claim, partial(self._claimed, held, placement, self._first(chosen)))

@@ -19,6 +19,7 @@ class Feed:
         self._newest = newest
         self._events: _Waiting = {}
         self._logs: dict[str, _Waiting] = {}
+        self._output: _Waiting = {}
 
     def committed(self, events: Sequence[Event]) -> None:
         """These events are durable now."""
@@ -33,6 +34,8 @@ class Feed:
     def logged(self, task: str) -> None:
         """New output of ``task`` is durable now."""
         _wake(self._logs.pop(task, {}))
+        waiting, self._output = self._output, {}
+        _wake(waiting)
 
     def look(self) -> None:
         """There may be new output of any task, stored by another hub."""
@@ -57,6 +60,12 @@ class Feed:
         finally:
             if not waiting and self._logs.get(task) is waiting:
                 del self._logs[task]
+
+    async def wait_output(self, timeout_s: float) -> bool:
+        """Wait until there may be new output of any task; ``False`` if the time ran out."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._output[future] = None
+        return await _until(future, self._output, timeout_s)
 
 
 def _wake(waiting: _Waiting) -> None:

@@ -7,12 +7,13 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from hub.core import explain
+from hub.core import explain, facets
 from hub.core.agent import Agent
 from hub.core.board import Board
 from hub.core.fleet import Fleet
 from hub.core.matching import Match, Matcher
 from hub.core.outlook import Outlook
+from hub.core.output import Wanted
 from hub.core.prefixes import blocks_of
 from hub.core.recent import Recent
 from hub.core.routing import Requirements, requirements_of, routing_of
@@ -30,6 +31,9 @@ from protocol.api import (
     Health,
     HostExplanation,
     LogList,
+    LogPiece,
+    OutputList,
+    TaskFacets,
     TaskList,
     TaskView,
 )
@@ -37,13 +41,17 @@ from protocol.choice import Choice
 from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, Unavailable
 from protocol.ids import TASK_ID
-from protocol.model import FINAL_STATES, AgentState, TaskState, TierDecision
+from protocol.model import FINAL_STATES, AgentState, Priority, TaskState, TierDecision
 from protocol.progress import HoldKind, HoldView, ProgressView
 
 log = structlog.get_logger(__name__)
 LOG_PAGE_CHARS: Final = 1 << 20
 """A page of output holds at most this and one more read: five hundred full pieces would be 16 MiB."""
 _LOG_STEP: Final = 32
+LOG_TAIL_CHARS: Final = 1 << 18
+"""So much of the end of an output is told at once; whoever wants more asks for what comes before."""
+_TAIL_STEP: Final = 16
+MAX_SEQ: Final = 2**63 - 1
 MAX_CLASSES: Final = 20
 """Classes whose tasks in the store are counted one by one."""
 
@@ -145,35 +153,38 @@ class Insight:
                 view.iterations = view.progress.iterations
         return view
 
-    async def tasks(
-        self,
-        *,
-        states: frozenset[TaskState] = frozenset(),
-        agent: str = "",
-        label: tuple[str, str] | None = None,
-        words: str = "",
-        cursor: str | None = None,
-        limit: int = 50,
-        only: Callable[[TaskRow], bool] | None = None,
-    ) -> TaskList:
-        """A page of tasks, newest first; ``words`` stand in the title or the id.
+    async def tasks(self, query: TaskQuery, only: Callable[[TaskRow], bool] | None = None) -> TaskList:
+        """A page of tasks, newest first; ``query.before`` is the cursor.
 
         With ``only`` the page holds those for which it is true, and may be short though more come behind it.
 
         Raises:
             BadInput: the cursor is not one of ours.
         """
-        if cursor is not None and not TASK_ID.fullmatch(cursor):
+        if query.before is not None and not TASK_ID.fullmatch(query.before):
             raise BadInput(
                 [Problem("cursor", "not a cursor of this list; take next_cursor of the page before")], "query"
             )
-        query = TaskQuery(states=states, agent=agent, label=label, words=words, before=cursor, limit=limit + 1)
-        found = await self._store.tasks(query)
-        page = found[:limit]
+        found = await self._store.tasks(replace(query, limit=query.limit + 1))
+        page = found[: query.limit]
         return TaskList(
             tasks=tuple(rows.summary(row) for row in page if only is None or only(row)),
-            next_cursor=page[-1].id if len(found) > limit else None,
+            next_cursor=page[-1].id if len(found) > query.limit else None,
         )
+
+    async def facets(self, query: TaskQuery) -> TaskFacets:
+        """How many tasks each choice of the filters in ``query`` would show."""
+        names = tuple(Priority)
+        chosen = {
+            "state": frozenset(str(state) for state in query.states),
+            "priority": frozenset(str(names[order]) for order in query.priorities),
+            "tier": query.tiers,
+            "agent": frozenset(filter(None, (query.agent,))),
+            "model": frozenset(filter(None, (query.model,))),
+        }
+        found = facets.count(await self._store.facets(query), chosen)
+        found.facets["label"] = facets.labels(await self._store.label_sets(query))
+        return found
 
     async def events(
         self, *, after: int = 0, limit: int = 500, task: str | None = None, kinds: frozenset[str] = frozenset()
@@ -217,6 +228,41 @@ class Insight:
             if is_end or len(found) == limit or chars >= LOG_PAGE_CHARS:
                 cursor = None if is_end else str(found[-1].seq)
                 return LogList(logs=tuple(rows.log_piece(row) for row in found), next_cursor=cursor)
+
+    async def logs_before(self, task: str, before: int | None = None, *, limit: int = 1_000) -> tuple[LogPiece, ...]:
+        """The last output of a task, or the last before ``before``, oldest first.
+
+        At most ``limit`` pieces, and no more once ``LOG_TAIL_CHARS`` are there.
+
+        Raises:
+            NotFound: there is no such task.
+        """
+        await self._row(task)
+        found: list[LogRow] = []
+        chars, place = 0, MAX_SEQ if before is None else before
+        while len(found) < limit and chars < LOG_TAIL_CHARS:
+            asked = min(_TAIL_STEP, limit - len(found))
+            more = await self._store.logs_before(task, place, asked)
+            found += more
+            chars += sum(len(row.text) for row in more)
+            if len(more) < asked:
+                break
+            place = more[-1].seq
+        return tuple(rows.log_piece(row) for row in reversed(found))
+
+    async def output(self, after: int, wanted: Wanted, limit: int) -> OutputList:
+        """What is wanted of the next ``limit`` pieces of output of all tasks behind ``after``, oldest first."""
+        found = await self._store.output(after, limit)
+        pieces = tuple(
+            rows.output_piece(row)
+            for row in found
+            if wanted.takes(task=row.task, agent=row.agent, labels=row.labels, stream=row.stream, text=row.text)
+        )
+        return OutputList(logs=pieces, next_cursor=str(found[-1].seq if found else after))
+
+    async def newest_output(self) -> int:
+        """Number of the newest piece of output of any task; 0: there is none."""
+        return await self._store.newest_output()
 
     async def explain(self, task: str) -> Explanation:
         """Why a task stands where it stands, agent by agent, and what would move it.

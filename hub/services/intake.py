@@ -130,6 +130,8 @@ class Intake:
             complete_by_ms=_ms(spec.complete_by),
             depends_on=spec.depends_on,
             checks=digest_of(spec.verification),
+            level=tier.effective.value,
+            model=requirements.model,
         )
 
     async def cancel(self, task: str, reason: str, by: str) -> None:

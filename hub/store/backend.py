@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from hub.core.budgets import DAY_MS
+from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.store import listing, records
 from hub.store.budget_changes import BudgetRow, Purses
@@ -21,7 +22,19 @@ from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
-from hub.store.store import ALONE_MS, AgentRow, ArtifactRow, AttemptRow, Cursor, Done, LogRow, Start, TaskQuery, TaskRow
+from hub.store.store import (
+    ALONE_MS,
+    AgentRow,
+    ArtifactRow,
+    AttemptRow,
+    Cursor,
+    Done,
+    LogRow,
+    OutputRow,
+    Start,
+    TaskQuery,
+    TaskRow,
+)
 from hub.store.token_changes import TokenRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
@@ -180,12 +193,21 @@ class Backend(ABC):
 
     async def tasks(self, query: TaskQuery) -> list[TaskRow]:
         """A page of tasks, newest first."""
-        needs_count = TaskState.QUEUED in query.states
-        queued = (await self.counts()).get(TaskState.QUEUED, 0) if needs_count else 0
+        is_plain = query == TaskQuery(before=query.before, limit=query.limit)
+        counts = {} if is_plain else await self.counts()
         found: list[TaskRow] = []
-        for page in listing.pages(query, queued):
+        for page in listing.pages(query, counts):
             found += [records.task(row) for row in await self._rows(page.name, *page.values)]
         return listing.merged(found, query.limit)
+
+    async def facets(self, query: TaskQuery) -> list[Alike]:
+        """How many tasks with its label and words are alike in state, priority, tier, agent and model."""
+        return [records.alike(row) for row in await self._rows("facets", *listing.narrowed(query))]
+
+    async def label_sets(self, query: TaskQuery) -> list[tuple[dict[str, str], int]]:
+        """The 1,000 most frequent sets of labels of tasks that fit all but its label, with how many have each."""
+        found = await self._rows("label_sets", *listing.of_labels(query))
+        return [(json.loads(labels), int(tasks)) for labels, tasks in found]
 
     async def summaries(self, ids: Sequence[str]) -> list[TaskRow]:
         """These tasks, in this order."""
@@ -241,6 +263,18 @@ class Backend(ABC):
     async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
         """Output of a task behind ``after``, oldest first."""
         return [records.log_piece(row) for row in await self._rows("logs", task, after, limit)]
+
+    async def logs_before(self, task: str, before: int, limit: int) -> list[LogRow]:
+        """Output of a task before ``before``, newest first."""
+        return [records.log_piece(row) for row in await self._rows("logs_before", task, before, limit)]
+
+    async def output(self, after: int, limit: int) -> list[OutputRow]:
+        """Output of all tasks behind ``after``, oldest first."""
+        return [records.output(row) for row in await self._rows("output", after, limit)]
+
+    async def newest_output(self) -> int:
+        """Number of the newest piece of output of any task; 0: there is none."""
+        return int((await self._rows("newest_output"))[0][0] or 0)
 
     async def artifacts(self, task: str) -> list[ArtifactRow]:
         """Files that the attempts of a task have left, attempt by attempt, by path."""

@@ -71,6 +71,10 @@ class NewTask(Struct, frozen=True, kw_only=True):
     depends_on: tuple[str, ...] = ()
     checks: str = ""
     """Digest of its checks (:func:`protocol.checks.digest_of`)."""
+    level: str = ""
+    """The effective tier, for lists."""
+    model: str = ""
+    """The model that is asked for."""
 
 
 class AddTasks(Change, frozen=True, kw_only=True):
@@ -113,6 +117,8 @@ class Claim(Change, frozen=True, kw_only=True):
     charge: Charge | None = None
     """What the attempt may use, where budgets count; ``own_micro``: all the money that the task itself may use."""
     own_micro: int | None = None
+    model: str = ""
+    """The model that will do it; empty: none."""
 
 
 class Claimed(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from hub.core.words import folded
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements, Write
 from hub.store.records import Row
@@ -46,6 +47,7 @@ class Draft(Struct, gc=False):
     execution_ok: bool | None
     verified: bool | None
     reason: str
+    model: str
     is_needed: bool
     """Another task was submitted to run after it."""
     spec: bytes | None = None
@@ -209,6 +211,9 @@ def _new_row(task: c.NewTask, draft: Draft, change: c.AddTasks) -> tuple[Any, ..
         task.complete_by_ms,
         change.at_ms,
         draft.queued_ms,
+        task.level,
+        draft.model,
+        None if task.title.isascii() else folded(task.title),
     )
 
 
@@ -235,4 +240,5 @@ def _changed_row(draft: Draft) -> tuple[Any, ...]:
         draft.execution_ok,
         draft.verified,
         draft.reason,
+        draft.model,
     )

@@ -11,6 +11,7 @@ import msgspec
 
 from hub.core.access import Scope
 from hub.core.budgets import Amount, Charge, Limits, Purse
+from hub.core.facets import Alike
 from hub.core.health import Health
 from hub.core.pulls import Record
 from hub.store.budget_changes import BudgetRow
@@ -20,16 +21,17 @@ from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
-from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, TaskRow
+from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, OutputRow, TaskRow
 from hub.store.token_changes import TokenRow
 from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
-from protocol.model import AttemptState, FailureClass, TaskState
+from protocol.model import AttemptState, FailureClass, Priority, TaskState
 from protocol.progress import HoldKind
 from protocol.pulls import PullState
 
 Row = Sequence[Any]
+_PRIORITIES = tuple(str(priority) for priority in Priority)
 
 
 def task(r: Row) -> TaskRow:
@@ -55,12 +57,19 @@ def task(r: Row) -> TaskRow:
         verified=None if r[17] is None else bool(r[17]),
         reason=r[18],
         hub=r[19],
+        tier=r[20],
+        model=r[21],
     )
+
+
+def alike(r: Row) -> Alike:
+    """Tasks that are alike."""
+    return Alike(r[0], _PRIORITIES[r[1]], r[2], r[3] or "", r[4], r[5])
 
 
 def held(r: Row) -> HeldRow:
     """A task in somebody's hands, and the attempt."""
-    return HeldRow(task(r), attempt(r[20:]))
+    return HeldRow(task(r), attempt(r[22:]))
 
 
 def hub(r: Row) -> HubRow:
@@ -151,6 +160,14 @@ def review(r: Row) -> ReviewRow:
 def log_piece(r: Row) -> LogRow:
     """A piece of output."""
     return LogRow(seq=r[0], at_ms=r[1], epoch=r[2], stream=r[3], text=r[4])
+
+
+def output(r: Row) -> OutputRow:
+    """A piece of output, and whose it is."""
+    labels = json.loads(r[7])
+    return OutputRow(
+        seq=r[0], at_ms=r[1], epoch=r[2], stream=r[3], text=r[4], task=r[5], title=r[6], labels=labels, agent=r[8]
+    )
 
 
 def endpoint(r: Row) -> EndpointRow:

@@ -9,9 +9,9 @@ from hub.core.task import HELD_STATES
 from hub.store.changes import NewTask
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
-from hub.store.store import ArtifactRow, AttemptRow, LogRow, TaskRow
+from hub.store.store import ArtifactRow, AttemptRow, LogRow, OutputRow, TaskRow
 from protocol import codec
-from protocol.api import ArtifactView, AttemptView, EventView, LogPiece, TaskSummary, TaskView
+from protocol.api import ArtifactView, AttemptView, EventView, LogPiece, OutputPiece, TaskSummary, TaskView
 from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import FINAL_STATES, FailureClass, Priority, TaskSpec, TaskState, TierDecision, Usage
@@ -48,6 +48,8 @@ def summary(row: TaskRow) -> TaskSummary:
         priority=_PRIORITIES[row.priority],
         agent=row.agent,
         epoch=row.epoch,
+        tier=row.tier,
+        model=row.model,
         execution_ok=row.execution_ok,
         verified=row.verified,
         reason=row.reason,
@@ -68,6 +70,8 @@ def new_summary(task: NewTask, state: TaskState, at_ms: int) -> TaskSummary:
         priority=_PRIORITIES[task.priority],
         agent=None,
         epoch=0,
+        tier=task.level,
+        model=task.model,
         execution_ok=None,
         verified=None,
         reason="",
@@ -197,6 +201,17 @@ def pull(row: PullRow) -> PullView:
 def log_piece(row: LogRow) -> LogPiece:
     """A piece of output."""
     return LogPiece(seq=row.seq, at=moment(row.at_ms), epoch=row.epoch, stream=row.stream, text=row.text)
+
+
+def output_piece(row: OutputRow) -> OutputPiece:
+    """A piece of output, and whose it is."""
+    piece = log_piece(row)
+    return OutputPiece(
+        **{name: getattr(piece, name) for name in LogPiece.__struct_fields__},
+        task=row.task,
+        title=row.title,
+        agent=row.agent,
+    )
 
 
 def artifact(row: ArtifactRow) -> ArtifactView:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.core.window import Place
 from hub.store.budget_changes import BudgetRow, Purses
@@ -52,6 +53,10 @@ class TaskRow(Struct, frozen=True, kw_only=True):
     reason: str
     hub: int | None = None
     """The hub that answers for the attempt in hand."""
+    tier: str = ""
+    """What it counts as; empty: it is from before that was kept here."""
+    model: str = ""
+    """The model that did, does or is to do the work; empty: none, or whichever there is."""
 
     @property
     def place(self) -> Place:
@@ -88,6 +93,15 @@ class LogRow(Struct, frozen=True, kw_only=True):
     epoch: int
     stream: str
     text: str
+
+
+class OutputRow(LogRow, frozen=True, kw_only=True):
+    """A stored piece of output, and whose it is."""
+
+    task: str
+    title: str
+    labels: dict[str, str]
+    agent: str
 
 
 class ArtifactRow(Struct, frozen=True, kw_only=True):
@@ -132,7 +146,8 @@ class Cursor(Struct, frozen=True, kw_only=True):
 class TaskQuery(Struct, frozen=True, kw_only=True):
     """Which tasks, newest first; ``before`` is the id where the last page ended.
 
-    ``words`` stand in the title, in letters of any size, or are at least 8 characters of the id.
+    ``words`` stand in the title, in letters of any size, or are at least 8 characters of the id. What is empty is not
+    filtered.
     """
 
     states: frozenset[TaskState] = frozenset()
@@ -141,6 +156,9 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     before: str | None = None
     limit: int = 50
     words: str = ""
+    priorities: frozenset[int] = frozenset()
+    tiers: frozenset[str] = frozenset()
+    model: str = ""
 
 
 class Start(Struct, frozen=True, kw_only=True):
@@ -248,6 +266,14 @@ class Store(Protocol):
         """A page of tasks, newest first."""
         ...
 
+    async def facets(self, query: TaskQuery) -> list[Alike]:
+        """How many tasks with its label and words are alike in state, priority, tier, agent and model."""
+        ...
+
+    async def label_sets(self, query: TaskQuery) -> list[tuple[dict[str, str], int]]:
+        """The 1,000 most frequent sets of labels of tasks that fit all but its label, with how many have each."""
+        ...
+
     async def summaries(self, ids: Sequence[str]) -> list[TaskRow]:
         """These tasks, in this order; those that are not there are left out."""
         ...
@@ -294,6 +320,18 @@ class Store(Protocol):
 
     async def logs(self, task: str, after: int, limit: int) -> list[LogRow]:
         """Output of a task behind ``after``, oldest first."""
+        ...
+
+    async def logs_before(self, task: str, before: int, limit: int) -> list[LogRow]:
+        """Output of a task before ``before``, newest first."""
+        ...
+
+    async def output(self, after: int, limit: int) -> list[OutputRow]:
+        """Output of all tasks behind ``after``, oldest first."""
+        ...
+
+    async def newest_output(self) -> int:
+        """Number of the newest piece of output of any task; 0: there is none."""
         ...
 
     async def artifacts(self, task: str) -> list[ArtifactRow]:

@@ -113,6 +113,7 @@ class Work(Endings):
             execution_ok=None,
             verified=None,
             reason="",
+            model=task.model,
             is_needed=False,
             spec=task.spec,
             tier=task.tier,
@@ -145,6 +146,7 @@ class Work(Endings):
             await self._read_specs((change.task,))
         draft.state, draft.epoch, draft.agent, draft.hub = TaskState.ASSIGNED, draft.epoch + 1, change.agent, change.hub
         draft.started_ms, draft.reason, draft.is_claimed = None, "", True
+        draft.model = change.model or draft.model
         self._change(draft)
         self._claimed.append(draft)
         place = (change.agent, change.host, change.boot, change.at_ms, change.placement)

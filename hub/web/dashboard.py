@@ -18,6 +18,7 @@ from msgspec import Struct
 from dashboard import routes as page
 from dashboard.view import EVENTS_KEPT, Board, Change, Row
 from hub.core.access import PERMISSIONS, may
+from hub.store.store import TaskQuery
 from hub.web import requests
 from hub.web.replies import encode
 from hub.web.routing import SSE, Route
@@ -130,7 +131,7 @@ async def _tasks(services: Services) -> tuple[Mapping[str, Row], Mapping[str, Ro
         ("waiting", frozenset({TaskState.WAITING}), BUSY_SHOWN),
         ("troubled", frozenset({TaskState.FAILED, TaskState.DEAD}), TROUBLED_SHOWN),
     ):
-        found = (await insight.tasks(states=states, limit=most)).tasks
+        found = (await insight.tasks(TaskQuery(states=states, limit=most))).tasks
         lists[name] = {"ids": [task.id for task in found]}
         rows.update(_keyed((task.id, task) for task in found))
     return rows, lists

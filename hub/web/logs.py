@@ -1,22 +1,34 @@
-"""Output of a task: page by page, or live until the task is final and everything was sent."""
+"""Output: of one task page by page, or live until it is final; and of all tasks, live.
 
-from typing import Final
+The stream of all tasks is for people who look: it is bounded. A reader that cannot keep up is told how much it has
+missed and goes on at the end; the output of a task itself misses nothing.
+"""
+
+from typing import Any, Final
 
 from aiohttp import web
 
+from hub.core.output import Wanted
 from hub.web import requests
 from hub.web.events import POSITION, position
 from hub.web.replies import encode, json_reply, wants_stream
 from hub.web.routing import JSON, SSE, Param, Route
 from hub.web.services import SERVICES, Services
 from hub.web.stream import Stream, frame, opened
-from protocol.api import PREFIX, LogList
+from protocol.api import PREFIX, LogList, OutputList
+from protocol.errors import BadInput, Problem
+from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES
 
 _PAGE: Final = 200
 _READ: Final = 32  # pieces of at most 32 Ki characters: what a stream holds in memory
 _LOOK_S: Final = 0.5
 """A task may end without a last piece of output, and a wake-up may be lost: look again this often."""
+MOST_BEHIND: Final = 1_000
+"""Pieces of all tasks that a reader may be behind; then it goes on near the end."""
+KEPT_BEHIND: Final = 100
+_GATHER_S: Final = 0.1
+_MAX_WORDS: Final = 200
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -24,12 +36,20 @@ async def show(request: web.Request) -> web.StreamResponse:
     asked = requests.query(request)
     task = requests.task_id(request)
     services = request.app[SERVICES]
-    after = position(request, asked) or 0
-    if not asked.get("follow", wants_stream(request, unless_asked=False)):
-        return json_reply(await services.insight.logs(task, after=after, limit=asked.get("limit", _PAGE)))
+    after = position(request, asked)
+    tail = asked.get("tail")
+    follows = asked.get("follow", wants_stream(request, unless_asked=False))
+    if not follows and ("before" in asked or tail is not None):
+        last = await services.insight.logs_before(task, asked.get("before"), limit=tail or asked.get("limit", _PAGE))
+        return json_reply(LogList(logs=last, next_cursor=None))
+    if not follows:
+        return json_reply(await services.insight.logs(task, after=after or 0, limit=asked.get("limit", _PAGE)))
+    if tail is not None and after is None:
+        last = await services.insight.logs_before(task, limit=tail)
+        after = last[0].seq - 1 if last else 0
     await services.insight.task(task)
-    async with opened(request, after) as stream:
-        await _follow(stream, services, task, after)
+    async with opened(request, after or 0) as stream:
+        await _follow(stream, services, task, after or 0)
     return stream.response
 
 
@@ -50,6 +70,53 @@ async def _follow(stream: Stream, services: Services, task: str, after: int) -> 
         await stream.rest()
 
 
+async def of_all(request: web.Request) -> web.StreamResponse:
+    """Output of all tasks: what comes, with the last ``tail`` pieces before it."""
+    asked = requests.query(request)
+    wanted = _wanted(asked)
+    insight = request.app[SERVICES].insight
+    after = position(request, asked)
+    if after is None:
+        after = max(0, await insight.newest_output() - asked.get("tail", 0))
+    if not wants_stream(request, unless_asked=True):
+        return json_reply(await insight.output(after, wanted, asked.get("limit", _PAGE)))
+    async with opened(request, after) as stream:
+        await _follow_all(stream, request.app[SERVICES], wanted, after)
+    return stream.response
+
+
+def _wanted(asked: Any) -> Wanted:  # noqa: ANN401 - parameters of several kinds
+    task = asked.get("task", "")
+    if task and not TASK_ID.fullmatch(task):
+        raise BadInput([Problem("query task", f"not a task id: {task[:60]!r}")], "query")
+    return Wanted(
+        task=task,
+        agent=asked.get("agent", ""),
+        label=asked.get("label"),
+        stream=asked.get("stream", ""),
+        words=asked.get("q", ""),
+    )
+
+
+async def _follow_all(stream: Stream, services: Services, wanted: Wanted, after: int) -> None:
+    while True:
+        newest = await services.insight.newest_output()
+        after = min(after, newest)  # in a restored backup numbers begin again
+        if newest - after > MOST_BEHIND:
+            missed = encode({"pieces": newest - KEPT_BEHIND - after})
+            after = newest - KEPT_BEHIND
+            await stream.send([frame(missed, seq=after, name="dropped")])
+        page = await services.insight.output(after, wanted, _READ)
+        await stream.send(frame(encode(piece), seq=piece.seq) for piece in page.logs)
+        if (read := int(page.next_cursor)) > after:
+            after = read
+            await stream.pause(0)  # others come in between
+            continue
+        await services.feed.wait_output(stream.keepalive_s)
+        await stream.pause(_GATHER_S)
+
+
+_FROM_END: Final = Param("tail", "Begin with the last so many pieces (at most 256 Ki characters)", "count", 1, 1_000)
 ROUTES: Final = (
     Route(
         "GET",
@@ -59,7 +126,31 @@ ROUTES: Final = (
         "Output of a task: a page, or a stream until it is final",
         None,
         LogList,
-        (*POSITION, Param("follow", "Stream until the task is final", "flag")),
+        (
+            *POSITION,
+            Param("follow", "Stream until the task is final", "flag"),
+            _FROM_END,
+            Param("before", "The pieces before this sequence number", "count"),
+        ),
         produces=(JSON, SSE),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/logs",
+        of_all,
+        "tasks:read",
+        "Output of all tasks as it comes; event dropped tells what a slow reader has missed",
+        None,
+        OutputList,
+        (
+            *POSITION,
+            Param("task", "Only output of this task"),
+            Param("agent", "Only output of this agent"),
+            Param("label", "Only output of tasks with this label, as key:value", "pair"),
+            Param("stream", "Only this stream: stdout, stderr, ..."),
+            Param("q", "Only pieces with these words", most=_MAX_WORDS),
+            Param("tail", "Begin with the last so many pieces of all tasks", "count", most=MOST_BEHIND),
+        ),
+        produces=(SSE, JSON),
     ),
 )

@@ -8,16 +8,17 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from hub.store.store import TaskQuery
 from hub.web import requests, scopes
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
 from protocol import schema
-from protocol.api import PREFIX, CancelBody, Submitted, TaskList, TaskSummary, TaskView
+from protocol.api import PREFIX, CancelBody, Submitted, TaskFacets, TaskList, TaskSummary, TaskView
 from protocol.bulk import BulkBody, BulkDone, TaskPatch
 from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_BATCH_TASKS, MAX_IDEMPOTENCY_KEY_CHARS
-from protocol.model import TaskSpec, TaskState
+from protocol.model import PRIORITY_ORDER, Priority, TaskSpec, TaskState, Tier
 
 _KEY_HEADER: Final = "Idempotency-Key"
 _SHOWN_PROBLEMS: Final = 1_000
@@ -116,17 +117,27 @@ def read_key(headers: Mapping[str, str]) -> str | None:
 
 async def index(request: web.Request) -> web.StreamResponse:
     """Tasks, newest first."""
-    asked = requests.query(request)
-    page = await request.app[SERVICES].insight.tasks(
+    only = scopes.tasks_of(request[PRINCIPAL], "tasks:read")
+    return json_reply(await request.app[SERVICES].insight.tasks(_wanted(requests.query(request)), only))
+
+
+async def facets(request: web.Request) -> web.StreamResponse:
+    """How many tasks each choice of the filters would show."""
+    return json_reply(await request.app[SERVICES].insight.facets(_wanted(requests.query(request))))
+
+
+def _wanted(asked: Mapping[str, Any]) -> TaskQuery:
+    return TaskQuery(
         states=frozenset(TaskState(state) for state in asked.get("state", ())),
         agent=asked.get("agent", ""),
         label=asked.get("label"),
         words=asked.get("q", ""),
-        cursor=asked.get("cursor"),
+        priorities=frozenset(PRIORITY_ORDER[Priority(one)] for one in asked.get("priority", ())),
+        tiers=asked.get("tier", frozenset()),
+        model=asked.get("model", ""),
+        before=asked.get("cursor"),
         limit=asked.get("limit", 50),
-        only=scopes.tasks_of(request[PRINCIPAL], "tasks:read"),
     )
-    return json_reply(page)
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -169,6 +180,15 @@ async def retry(request: web.Request) -> web.StreamResponse:
     return json_reply(await services.insight.task(task))
 
 
+_FILTERS: Final = (
+    Param("state", "Only tasks in one of these states", "choice", choices=tuple(TaskState)),
+    Param("agent", "Only tasks whose latest attempt is this agent's"),
+    Param("label", "Only tasks with this label, as key:value", "pair"),
+    Param("q", "Only tasks with these words in the title, or 8 characters of their id", most=MAX_SEARCH_CHARS),
+    Param("priority", "Only tasks with one of these priorities", "choice", choices=tuple(Priority)),
+    Param("tier", "Only tasks that count as one of these", "choice", choices=tuple(Tier)),
+    Param("model", "Only tasks that this model did, does or is asked to do"),
+)
 ROUTES: Final = (
     Route(
         "POST",
@@ -197,13 +217,20 @@ ROUTES: Final = (
         None,
         TaskList,
         (
-            Param("state", "Only tasks in one of these states", "choice", choices=tuple(TaskState)),
-            Param("agent", "Only tasks whose latest attempt is this agent's"),
-            Param("label", "Only tasks with this label, as key:value", "pair"),
-            Param("q", "Only tasks with these words in the title, or 8 characters of their id", most=MAX_SEARCH_CHARS),
+            *_FILTERS,
             Param("limit", "Tasks on a page", "count", least=1, most=500),
             Param("cursor", "The next_cursor of the page before"),
         ),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/tasks/facets",
+        facets,
+        "tasks:read",
+        "How many tasks each choice of the list's filters would show",
+        None,
+        TaskFacets,
+        _FILTERS,
     ),
     Route(
         "GET",

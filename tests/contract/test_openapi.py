@@ -13,6 +13,7 @@ import pytest
 from tests.support.running_hub import RunningHub, running_hub
 
 schemathesis = pytest.importorskip("schemathesis")
+STREAMS = ("/api/v1/events", "/api/v1/logs", "/api/v1/metrics/stream", "/mesh")
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) ->
         "10",
         "--no-color",
         # Streams never end, and what follows would ask without a token, or take the token away.
-        *(part for path in ("/api/v1/events", "/api/v1/metrics/stream", "/mesh") for part in ("--exclude-path", path)),
+        *(part for path in STREAMS for part in ("--exclude-path", path)),
         *("--exclude-path", "/api/v1/tokens/{id}"),
     ]
     done = await asyncio.to_thread(

@@ -9,8 +9,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hub.store.changes import AppendLog, Claim
 from hub.store.keeping_changes import ForgetEvents
+from hub.web.logs import KEPT_BEHIND, MOST_BEHIND
 from tests.support.running_hub import PATIENCE_S, Reader, RunningHub, running_hub
+from tests.support.stores import PLACEMENT
 
 
 @pytest.fixture
@@ -170,6 +173,64 @@ async def test_a_followed_log_ends_when_the_task_is_final(hub: RunningHub) -> No
         await hub.ask("POST", f"/api/v1/tasks/{task}/cancel")
 
         assert (await log.next())["event"] == "end"
+
+
+async def wrote(hub: RunningHub, title: str, agent: str, *texts: str) -> str:
+    """A task in the hands of an agent that has written this."""
+    body = {"title": title, "labels": {"of": agent}}
+    task = str((await (await hub.ask("POST", "/api/v1/tasks", json=body)).json())["id"])
+    store = hub.running.store
+    await store.commit(Claim(at_ms=1, task=task, agent=agent, host="h", boot=1, placement=PLACEMENT))
+    pieces = [
+        AppendLog(at_ms=2, task=task, epoch=1, offset=place, stream="stdout", text=text)
+        for place, text in enumerate(texts)
+    ]
+    await asyncio.gather(*map(store.commit, pieces))
+    return task
+
+
+async def test_a_log_is_told_from_its_end(hub: RunningHub) -> None:
+    task = await wrote(hub, "x", "One", *(f"{number}\n" for number in range(50)))
+    path = f"/api/v1/tasks/{task}/logs"
+
+    last = (await (await hub.ask("GET", f"{path}?tail=3")).json())["logs"]
+    before = (await (await hub.ask("GET", f"{path}?before={last[0]['seq']}&limit=40")).json())["logs"]
+    assert [piece["text"] for piece in before + last] == [f"{number}\n" for number in range(7, 50)]
+    async with hub.stream(f"{path}?follow=true&tail=2") as log:
+        assert [(await log.next())["data"]["text"] for _ in range(2)] == ["48\n", "49\n"]
+    async with hub.stream(f"{path}?follow=true&tail=2", headers={"Last-Event-ID": str(last[0]["seq"] - 1)}) as log:
+        assert (await log.next())["data"]["text"] == "47\n"  # where a reader was counts more than where it began
+
+
+async def test_output_of_all_tasks_is_one_stream_with_filters(hub: RunningHub) -> None:
+    first = await wrote(hub, "first", "One", "Grüße\n")
+    await wrote(hub, "second", "Two", "other\n")
+    json_page = {"Accept": "application/json"}
+
+    async def texts(query: str) -> list[str]:
+        page = await (await hub.ask("GET", f"/api/v1/logs?after=0&{query}", headers=json_page)).json()
+        return [piece["text"] for piece in page["logs"]]
+
+    assert await texts("") == ["Grüße\n", "other\n"]
+    assert await texts("agent=Two") == await texts("label=of:Two") == await texts("q=OTHER") == ["other\n"]
+    assert await texts(f"task={first}") == await texts("q=GRÜSSE") == ["Grüße\n"]
+    assert await texts("stream=stderr") == []
+    assert (await hub.ask("GET", "/api/v1/logs?task=x")).status == 422
+    async with hub.stream("/api/v1/logs?tail=1") as output:
+        told = (await output.next())["data"]
+        assert (told["text"], told["title"], told["agent"], told["epoch"]) == ("other\n", "second", "Two", 1)
+        await wrote(hub, "third", "One", "later\n")
+        assert (await output.next())["data"]["text"] == "later\n"
+
+
+async def test_who_is_far_behind_the_output_of_all_tasks_is_told_what_is_left_out(hub: RunningHub) -> None:
+    await wrote(hub, "much", "One", *(f"{number}\n" for number in range(MOST_BEHIND + 51)))
+
+    async with hub.stream("/api/v1/logs", headers={"Last-Event-ID": "0"}) as output:
+        dropped, first = await output.next(), await output.next()
+
+    assert (dropped["event"], dropped["data"]) == ("dropped", {"pieces": MOST_BEHIND + 51 - KEPT_BEHIND})
+    assert first["data"]["text"] == f"{MOST_BEHIND + 51 - KEPT_BEHIND}\n"
 
 
 async def test_a_log_is_a_page_unless_it_is_followed(hub: RunningHub) -> None:

@@ -112,6 +112,31 @@ async def test_what_is_not_json_is_400_with_line_and_column(hub: RunningHub, raw
     assert where in told["detail"]
 
 
+async def test_choices_are_counted_under_the_same_filters_as_the_list(hub: RunningHub) -> None:
+    many = [{"title": "Ärger", "priority": "urgent", "labels": {"team": "x"}}, {"command": "true"}, {"command": "true"}]
+    await submit(hub, {"tasks": [*many, {"prompt": "say hi", "model": "tiny:1b", "complexity": "complex"}]})
+
+    async def told(query: str) -> dict[str, Any]:
+        answer = await hub.ask("GET", f"/api/v1/tasks/facets?{query}")
+        assert answer.status == 200, await answer.text()
+        found: dict[str, Any] = await answer.json()
+        return found
+
+    everything, complex_ = await told(""), await told("tier=complex&state=queued,running")
+    assert everything["total"] == 4
+    assert everything["facets"]["state"] == {"queued": 4}
+    assert everything["facets"]["priority"] == {"normal": 3, "urgent": 1}
+    assert everything["facets"]["model"] == {"tiny:1b": 1}
+    assert everything["facets"]["label"] == {"team:x": 1}
+    assert complex_["total"] == complex_["facets"]["model"]["tiny:1b"] == 1
+    assert complex_["facets"]["tier"]["trivial"] == 2
+    assert (await told("q=ÄRGER&label=team:x"))["total"] == 1
+    assert (await told("priority=low"))["facets"]["priority"] == {"normal": 3, "urgent": 1}
+    assert (await hub.ask("GET", "/api/v1/tasks/facets?tier=hard")).status == 422
+    listed = await (await hub.ask("GET", "/api/v1/tasks?priority=urgent,high&tier=standard&q=ärger")).json()
+    assert [(task["title"], task["tier"], task["model"]) for task in listed["tasks"]] == [("Ärger", "standard", "")]
+
+
 @pytest.mark.parametrize(
     "kind",
     ["application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-8", "application/vnd.x+json"],

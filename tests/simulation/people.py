@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from hub.assembly import Parts
+from hub.store.store import TaskQuery
 from protocol import codec
 from protocol.errors import (
     AgentComError,
@@ -168,7 +169,7 @@ class People:
             await asyncio.sleep(self._chance.uniform(5.0, 20.0))
             try:
                 found = await self.hub.ask(
-                    self.process, lambda parts: parts.insight.tasks(states=frozenset({TaskState.DEAD})), 10.0
+                    self.process, lambda parts: parts.insight.tasks(TaskQuery(states=frozenset({TaskState.DEAD}))), 10.0
                 )
                 for task in found.tasks[:2]:
                     await self.hub.ask(self.process, lambda parts, task=task: parts.intake.retry(task.id, "tok"), 10.0)

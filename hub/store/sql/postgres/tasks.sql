@@ -1,9 +1,9 @@
 -- name: add_task
 INSERT INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
-                   expires_ms, complete_by_ms, submitted_ms, queued_ms)
+                   expires_ms, complete_by_ms, submitted_ms, queued_ms, tier, model, folded)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
                      $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
-                     $15::bigint[], $16::bigint[]);
+                     $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::text[]);
 
 -- name: add_spec
 INSERT INTO specs (task, spec, tier, by, checks)
@@ -19,7 +19,7 @@ SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = $1;
 -- What the verbs of the daily work decide on (``Draft`` has these columns in this order).
 -- Ids of tasks are compared byte by byte, those of other tables are not: their index wants to be asked its own way.
 SELECT id, state, class, priority, epoch, agent, hub, retries, max_retries, infra_failures, ready_ms, queued_ms,
-    started_ms, ended_ms, execution_ok, verified, reason,
+    started_ms, ended_ms, execution_ok, verified, reason, model,
     EXISTS (SELECT 1 FROM dependencies WHERE needs = id COLLATE "default")
 FROM tasks WHERE id = ANY ($1::text[]);
 
@@ -43,11 +43,13 @@ SELECT spec, tier FROM specs WHERE task = $1;
 -- A task as a batch leaves it. That it may was decided on its row, in the same transaction.
 UPDATE tasks SET state = u.state, class = u.class, epoch = u.epoch, agent = u.agent, hub = u.hub, retries = u.retries,
     infra_failures = u.infra_failures, ready_ms = u.ready_ms, queued_ms = u.queued_ms, started_ms = u.started_ms,
-    ended_ms = u.ended_ms, execution_ok = u.execution_ok, verified = u.verified, reason = u.reason
+    ended_ms = u.ended_ms, execution_ok = u.execution_ok, verified = u.verified, reason = u.reason,
+    model = u.model
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[], $15::text[])
+            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[], $15::text[],
+            $16::text[])
     AS u (id, state, class, epoch, agent, hub, retries, infra_failures, ready_ms, queued_ms, started_ms, ended_ms,
-          execution_ok, verified, reason)
+          execution_ok, verified, reason, model)
 WHERE tasks.id = u.id;
 
 -- name: end_task
@@ -152,30 +154,38 @@ RETURNING class, priority, ready_ms;
 
 -- name: task
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks WHERE id = $1;
 
 -- name: list_tasks
 -- A label is looked for as it is written: no value can hold an unescaped quote, so this finds whole labels only.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks
 WHERE ($1::text IS NULL OR id < $1)
   AND ($2::text IS NULL OR state IN (SELECT json_array_elements_text($2::json)))
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($6::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $6) > 0
+       OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($7::text IS NULL OR priority IN (SELECT json_array_elements_text($7::json)::bigint))
+  AND ($8::text IS NULL OR tier IN (SELECT json_array_elements_text($8::json)))
+  AND ($9::text IS NULL OR model = $9)
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_settled
 -- Of one state that is neither queued nor held: straight from its index, whatever else there is.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks
 WHERE state = $2::text AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < $1
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($6::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $6) > 0
+       OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($7::text IS NULL OR priority IN (SELECT json_array_elements_text($7::json)::bigint))
+  AND ($8::text IS NULL OR tier IN (SELECT json_array_elements_text($8::json)))
+  AND ($9::text IS NULL OR model = $9)
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_held
@@ -184,12 +194,16 @@ WITH held AS MATERIALIZED (
     SELECT * FROM tasks WHERE state IN ('assigned', 'running')
 )
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM held
 WHERE state IN (SELECT json_array_elements_text($2::json)) AND id < $1
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($6::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $6) > 0
+       OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($7::text IS NULL OR priority IN (SELECT json_array_elements_text($7::json)::bigint))
+  AND ($8::text IS NULL OR tier IN (SELECT json_array_elements_text($8::json)))
+  AND ($9::text IS NULL OR model = $9)
 ORDER BY id DESC LIMIT $5;
 
 -- name: list_queued
@@ -200,13 +214,50 @@ WITH waiting AS MATERIALIZED (
     SELECT * FROM tasks WHERE state = 'queued' AND ready_ms IS NOT NULL
 )
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM waiting
 WHERE $2::text = 'queued' AND id < $1::text
   AND ($3::text IS NULL OR agent = $3)
   AND ($4::text IS NULL OR strpos(labels, $4) > 0)
-  AND ($6::text IS NULL OR strpos(lower(title), $6) > 0 OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($6::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $6) > 0
+       OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($7::text IS NULL OR priority IN (SELECT json_array_elements_text($7::json)::bigint))
+  AND ($8::text IS NULL OR tier IN (SELECT json_array_elements_text($8::json)))
+  AND ($9::text IS NULL OR model = $9)
 ORDER BY id DESC LIMIT $5;
+
+-- name: list_sight
+-- What is rare among many. The server reads all tasks for it, on several cores where that helps.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
+FROM tasks
+WHERE state IN (SELECT json_array_elements_text($2::json)) AND id < $1
+  AND ($3::text IS NULL OR agent = $3)
+  AND ($4::text IS NULL OR strpos(labels, $4) > 0)
+  AND ($6::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $6) > 0
+       OR (length($6) >= 8 AND strpos(id, $6) > 0))
+  AND ($7::text IS NULL OR priority IN (SELECT json_array_elements_text($7::json)::bigint))
+  AND ($8::text IS NULL OR tier IN (SELECT json_array_elements_text($8::json)))
+  AND ($9::text IS NULL OR model = $9)
+ORDER BY id DESC LIMIT $5;
+
+-- name: facets
+SELECT state, priority, tier, agent, model, count(*) FROM tasks
+WHERE ($1::text IS NULL OR strpos(labels, $1) > 0)
+  AND ($2::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $2) > 0
+       OR (length($2) >= 8 AND strpos(id, $2) > 0))
+GROUP BY state, priority, tier, agent, model;
+
+-- name: label_sets
+SELECT labels, count(*) FROM tasks
+WHERE labels <> '{}' AND ($1::text IS NULL OR state IN (SELECT json_array_elements_text($1::json)))
+  AND ($2::text IS NULL OR agent = $2)
+  AND ($3::text IS NULL OR strpos(coalesce(folded, lower(title COLLATE "C")), $3) > 0
+       OR (length($3) >= 8 AND strpos(id, $3) > 0))
+  AND ($4::text IS NULL OR priority IN (SELECT json_array_elements_text($4::json)::bigint))
+  AND ($5::text IS NULL OR tier IN (SELECT json_array_elements_text($5::json)))
+  AND ($6::text IS NULL OR model = $6)
+GROUP BY labels ORDER BY count(*) DESC, labels COLLATE "C" LIMIT 1000;
 
 -- name: last_task
 SELECT max(id) FROM tasks;

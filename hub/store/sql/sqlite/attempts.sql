@@ -29,6 +29,18 @@ INSERT INTO logs (task, epoch, at_ms, place, stream, text) VALUES (?, ?, ?, ?, ?
 -- name: logs
 SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3;
 
+-- name: logs_before
+SELECT seq, at_ms, epoch, stream, text FROM logs WHERE task = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3;
+
+-- name: output
+-- Of all tasks, as it comes.
+SELECT l.seq, l.at_ms, l.epoch, l.stream, l.text, l.task, t.title, t.labels, a.agent
+FROM logs l JOIN tasks t ON t.id = l.task JOIN attempts a ON a.task = l.task AND a.epoch = l.epoch
+WHERE l.seq > ?1 ORDER BY l.seq LIMIT ?2;
+
+-- name: newest_output
+SELECT max(seq) FROM logs;
+
 -- name: reopen_attempts
 -- A dead letter that runs again may have another result accepted; the old one stays in the history.
 UPDATE attempts SET accepted = 0, suspect = 0 WHERE task = ? AND (accepted = 1 OR suspect = 1);

@@ -79,7 +79,8 @@ UPDATE tasks SET hub = ?2 WHERE agent = ?1 AND state IN ('assigned', 'running') 
 -- What an agent has in hand at other hubs than this one.
 SELECT t.id, t.state, t.class, t.priority, t.epoch, t.agent, t.title, t.labels, t.retries, t.max_retries,
     t.infra_failures, t.ready_ms, t.submitted_ms, t.queued_ms, t.started_ms, t.ended_ms, t.execution_ok, t.verified,
-    t.reason, t.hub, a.task, a.epoch, a.agent, a.host, a.boot, a.state, a.accepted, a.failure, a.reason, a.assigned_ms,
+    t.reason, t.hub, t.tier, t.model,
+    a.task, a.epoch, a.agent, a.host, a.boot, a.state, a.accepted, a.failure, a.reason, a.assigned_ms,
     a.started_ms, a.ended_ms, a.placement, NULL, a.suspect
 FROM tasks t JOIN attempts a ON a.task = t.id AND a.epoch = t.epoch
 WHERE t.agent = ?1 AND t.state IN ('assigned', 'running') AND (t.hub IS NULL OR t.hub <> ?2) ORDER BY t.id;
@@ -88,7 +89,8 @@ WHERE t.agent = ?1 AND t.state IN ('assigned', 'running') AND (t.hub IS NULL OR 
 -- By the index of what is held: SQLite on its own would read every task there is, because they are in this order.
 SELECT t.id, t.state, t.class, t.priority, t.epoch, t.agent, t.title, t.labels, t.retries, t.max_retries,
     t.infra_failures, t.ready_ms, t.submitted_ms, t.queued_ms, t.started_ms, t.ended_ms, t.execution_ok, t.verified,
-    t.reason, t.hub, a.task, a.epoch, a.agent, a.host, a.boot, a.state, a.accepted, a.failure, a.reason, a.assigned_ms,
+    t.reason, t.hub, t.tier, t.model,
+    a.task, a.epoch, a.agent, a.host, a.boot, a.state, a.accepted, a.failure, a.reason, a.assigned_ms,
     a.started_ms, a.ended_ms, a.placement, NULL, a.suspect
 FROM tasks t INDEXED BY tasks_held JOIN attempts a ON a.task = t.id AND a.epoch = t.epoch
 WHERE t.state IN ('assigned', 'running') ORDER BY t.id;

@@ -1,7 +1,7 @@
 -- name: add_task
 INSERT INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
-                   expires_ms, complete_by_ms, submitted_ms, queued_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                   expires_ms, complete_by_ms, submitted_ms, queued_ms, tier, model, folded)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_spec
 INSERT INTO specs (task, spec, tier, by, checks) VALUES (?, ?, ?, ?, ?);
@@ -15,7 +15,7 @@ SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = ?;
 -- name: find_tasks
 -- What the verbs of the daily work decide on (``Draft`` has these columns in this order).
 SELECT id, state, class, priority, epoch, agent, hub, retries, max_retries, infra_failures, ready_ms, queued_ms,
-    started_ms, ended_ms, execution_ok, verified, reason, EXISTS (SELECT 1 FROM dependencies WHERE needs = id)
+    started_ms, ended_ms, execution_ok, verified, reason, model, EXISTS (SELECT 1 FROM dependencies WHERE needs = id)
 FROM tasks WHERE id = ?;
 
 -- name: find_specs
@@ -36,7 +36,8 @@ SELECT spec, tier FROM specs WHERE task = ?;
 -- name: write_task
 -- A task as a batch leaves it. That it may was decided on its row, in the same transaction.
 UPDATE tasks SET state = ?2, class = ?3, epoch = ?4, agent = ?5, hub = ?6, retries = ?7, infra_failures = ?8,
-    ready_ms = ?9, queued_ms = ?10, started_ms = ?11, ended_ms = ?12, execution_ok = ?13, verified = ?14, reason = ?15
+    ready_ms = ?9, queued_ms = ?10, started_ms = ?11, ended_ms = ?12, execution_ok = ?13, verified = ?14, reason = ?15,
+    model = ?16
 WHERE id = ?1;
 
 -- name: end_task
@@ -141,47 +142,56 @@ RETURNING class, priority, ready_ms;
 
 -- name: task
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks WHERE id = ?;
 
 -- name: list_tasks
 -- A label is looked for as it is written: no value can hold an unescaped quote, so this finds whole labels only.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks
 WHERE (?1 IS NULL OR id < ?1)
   AND (?2 IS NULL OR state IN (SELECT value FROM json_each(?2)))
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?7 IS NULL OR priority IN (SELECT value FROM json_each(?7)))
+  AND (?8 IS NULL OR tier IN (SELECT value FROM json_each(?8)))
+  AND (?9 IS NULL OR model = ?9)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_settled
 -- Of one state that is neither queued nor held: straight from its index, whatever else there is.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks
 WHERE state = ?2 AND state <> 'queued' AND state <> 'assigned' AND state <> 'running' AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?7 IS NULL OR priority IN (SELECT value FROM json_each(?7)))
+  AND (?8 IS NULL OR tier IN (SELECT value FROM json_each(?8)))
+  AND (?9 IS NULL OR model = ?9)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_held
 -- Few at any time, and the oldest of those that wait: found by their index, then put in order.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks INDEXED BY tasks_held
 WHERE state IN ('assigned', 'running') AND state IN (SELECT value FROM json_each(?2)) AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?7 IS NULL OR priority IN (SELECT value FROM json_each(?7)))
+  AND (?8 IS NULL OR tier IN (SELECT value FROM json_each(?8)))
+  AND (?9 IS NULL OR model = ?9)
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_queued
 -- For a short queue under a long history; a long one is found by list_tasks at once.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
-    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks
 WHERE ?2 = 'queued' AND id IN (
     SELECT id FROM tasks INDEXED BY tasks_ready WHERE state = 'queued' AND ready_ms IS NULL
@@ -190,8 +200,45 @@ WHERE ?2 = 'queued' AND id IN (
   ) AND id < ?1
   AND (?3 IS NULL OR agent = ?3)
   AND (?4 IS NULL OR instr(labels, ?4) > 0)
-  AND (?6 IS NULL OR instr(lower(title), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+  AND (?7 IS NULL OR priority IN (SELECT value FROM json_each(?7)))
+  AND (?8 IS NULL OR tier IN (SELECT value FROM json_each(?8)))
+  AND (?9 IS NULL OR model = ?9)
 ORDER BY id DESC LIMIT ?5;
+
+-- name: list_sight
+-- What is rare among many: looked for in an index that holds what lists ask about and nothing else.
+SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
+    submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
+FROM tasks WHERE id IN (
+    SELECT id FROM tasks INDEXED BY tasks_sight
+    WHERE state IN (SELECT value FROM json_each(?2)) AND id < ?1
+      AND (?3 IS NULL OR agent = ?3)
+      AND (?4 IS NULL OR instr(labels, ?4) > 0)
+      AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+      AND (?7 IS NULL OR priority IN (SELECT value FROM json_each(?7)))
+      AND (?8 IS NULL OR tier IN (SELECT value FROM json_each(?8)))
+      AND (?9 IS NULL OR model = ?9)
+    ORDER BY id DESC LIMIT ?5
+  )
+ORDER BY id DESC;
+
+-- name: facets
+-- In the order of the index, so nothing is sorted however many tasks there are.
+SELECT state, priority, tier, agent, model, count(*) FROM tasks INDEXED BY tasks_sight
+WHERE (?1 IS NULL OR instr(labels, ?1) > 0)
+  AND (?2 IS NULL OR instr(coalesce(folded, lower(title)), ?2) > 0 OR (length(?2) >= 8 AND instr(id, ?2) > 0))
+GROUP BY state, priority, tier, agent, model;
+
+-- name: label_sets
+SELECT labels, count(*) FROM tasks INDEXED BY tasks_sight
+WHERE labels <> '{}' AND (?1 IS NULL OR state IN (SELECT value FROM json_each(?1)))
+  AND (?2 IS NULL OR agent = ?2)
+  AND (?3 IS NULL OR instr(coalesce(folded, lower(title)), ?3) > 0 OR (length(?3) >= 8 AND instr(id, ?3) > 0))
+  AND (?4 IS NULL OR priority IN (SELECT value FROM json_each(?4)))
+  AND (?5 IS NULL OR tier IN (SELECT value FROM json_each(?5)))
+  AND (?6 IS NULL OR model = ?6)
+GROUP BY labels ORDER BY count(*) DESC, labels LIMIT 1000;
 
 -- name: last_task
 SELECT max(id) FROM tasks;

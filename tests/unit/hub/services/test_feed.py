@@ -24,6 +24,17 @@ async def test_a_commit_wakes_everyone_who_waits_for_it() -> None:
     assert await asyncio.gather(*waiting, output) == [True, True, True]
 
 
+async def test_output_of_any_task_wakes_whoever_reads_all_of_it() -> None:
+    feed = Feed()
+    waiting = asyncio.ensure_future(feed.wait_output(timeout_s=5))
+    await asyncio.sleep(0)
+    feed.logged("t")
+
+    assert await waiting is True
+    assert await feed.wait_output(timeout_s=0) is False
+    assert feed._output == {}
+
+
 async def test_a_wait_that_runs_out_says_so_and_leaves_nothing_behind() -> None:
     feed = Feed()
 
