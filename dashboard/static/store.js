@@ -12,6 +12,8 @@ const EVENTS_KEPT = 500;
 
 /** Where this hub is, also below a path of a proxy. */
 export const base = new URL("./", document.baseURI);
+/** The same for commands: what others call this hub. */
+export const address = base.href.replace(/\/$/, "");
 
 /** One table: a signal for each row, so that only what shows a row that changed is drawn again. */
 export class Table {

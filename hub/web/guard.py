@@ -83,7 +83,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         who = identify(request)
     except Unauthenticated as exc:
         if login.is_wanted(request):
-            return login.page(exc.why if _sent_something(request) else "")
+            return login.page(request, exc.why if _sent_something(request) else "")
         raise
     if (visitor := visitor_of(request.transport)) is not None:
         visitor.is_known()

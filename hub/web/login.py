@@ -17,7 +17,7 @@ from msgspec import Struct
 from hub.web import requests
 from hub.web.origin import check_is_own_page
 from hub.web.routing import Route
-from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
+from hub.web.services import PRINCIPAL, SERVICES, SESSIONS, SETTINGS
 from hub.web.sessions import SESSION_S, TICKET_S
 from protocol.api import PREFIX
 from protocol.errors import Unauthenticated
@@ -61,10 +61,14 @@ def is_wanted(request: web.Request) -> bool:
     return "text/html" in accept or (request.path == "/" and "application/json" not in accept)
 
 
-def page(problem: str = "") -> web.Response:
-    """The login page; ``problem`` says why the last try did not work."""
+def page(request: web.Request, problem: str = "") -> web.Response:
+    """The login page; ``problem`` says why the last try did not work.
+
+    It names the hub from where it stands, so that a proxy may put the hub below any path.
+    """
     told = f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else ""
-    response = web.Response(text=_PAGE.replace("<!--problem-->", told), status=401, content_type="text/html")
+    text = _PAGE.replace("<!--problem-->", told).replace("<!--root-->", "../" * (request.path.count("/") - 1))
+    response = web.Response(text=text, status=401, content_type="text/html")
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["WWW-Authenticate"] = 'Bearer realm="agentcom"'
     return response
@@ -74,7 +78,7 @@ def redeem(request: web.Request, ticket: str) -> web.Response:
     """Log the browser in that followed a link with a ticket."""
     session = request.app[SESSIONS].redeem(ticket)
     if session is None:
-        return page("this link was used before or is older than 5 minutes")
+        return page(request, "this link was used before or is older than 5 minutes")
     return _welcome(request, session)
 
 
@@ -94,7 +98,7 @@ async def open_session(request: web.Request) -> web.StreamResponse:
         who = request.app[SERVICES].access.authenticate(token.strip())
     except Unauthenticated as exc:
         if form:
-            return page(exc.why)
+            return page(request, exc.why)
         raise
     return _welcome(request, request.app[SESSIONS].open(who.token))
 
@@ -103,7 +107,7 @@ async def close_session(request: web.Request) -> web.StreamResponse:
     """Log this browser out."""
     request.app[SESSIONS].close(request.cookies.get(cookie_name(request), ""))
     response = web.Response(status=204)
-    response.del_cookie(cookie_name(request), path="/", httponly=True, samesite="Strict")
+    response.del_cookie(cookie_name(request), path="", httponly=True, samesite="Strict")
     return response
 
 
@@ -117,15 +121,17 @@ async def issue_ticket(request: web.Request) -> web.StreamResponse:
 
 
 def _welcome(request: web.Request, session: str) -> web.Response:
-    response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
+    # Both ways in lie in the hub's own folder, so "./" is the page wherever a proxy has put it, and a cookie that names
+    # no path belongs to that folder (RFC 6265, 5.1.4): other programs behind the proxy never see it.
+    response = web.Response(status=303, headers={hdrs.LOCATION: "./"})
     response.set_cookie(
         cookie_name(request),
         session,
-        path="/",
+        path="",
         max_age=int(SESSION_S),
         httponly=True,
         samesite="Strict",
-        secure=request.secure,
+        secure=request.secure or f"https://{request.host}" in request.app[SETTINGS].origins,
     )
     return response
 

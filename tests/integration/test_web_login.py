@@ -26,7 +26,7 @@ async def test_without_a_login_the_page_asks_for_a_token(hub: RunningHub) -> Non
     text = await answer.text()
 
     assert answer.status == 401
-    assert 'action="/session"' in text
+    assert 'action="session"' in text
     assert "<script" not in text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
@@ -43,7 +43,7 @@ async def test_a_login_sets_a_cookie_that_opens_the_page_and_the_api(hub: Runnin
     page = await hub.ask("GET", "/", role=None, headers=HTML)
     tasks = await hub.ask("GET", "/api/v1/tasks", role=None)
 
-    assert (welcome.status, welcome.headers["Location"]) == (303, "/")
+    assert (welcome.status, welcome.headers["Location"]) == (303, "./")
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     assert hub.tokens["admin"] not in cookie
@@ -97,7 +97,7 @@ async def test_a_link_with_a_ticket_logs_in_once(hub: RunningHub) -> None:
     hub.client.cookie_jar.clear()
     again = await hub.ask("GET", made["path"], role=None, headers=HTML)
 
-    assert (first.status, first.headers["Location"], page.status) == (303, "/", 200)
+    assert (first.status, first.headers["Location"], page.status) == (303, "./", 200)
     assert again.status == 401
     assert "used before" in await again.text()
 
@@ -213,5 +213,5 @@ async def test_the_docs_page_loads_only_its_own_files(hub: RunningHub) -> None:
     page = await hub.ask("GET", "/docs")
     script, style, other = [await hub.ask("GET", f"/docs/{name}") for name in ("docs.js", "docs.css", "login.html")]
 
-    assert 'src="/docs/docs.js"' in await page.text()
+    assert 'src="docs/docs.js"' in await page.text()
     assert (page.status, script.status, style.status, other.status) == (200, 200, 200, 404)

@@ -3,7 +3,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { effect } from "@preact/signals";
-import { ask, href, isLive, may, requery, tables, theme } from "../store.js";
+import { address, ask, href, isLive, may, requery, tables, theme } from "../store.js";
 import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, say, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -142,7 +142,7 @@ const Add = () => {
     try { setMade(await ask("tokens", { method: "POST", body: { role: "agent", label: "made in the dashboard" } })); } catch (error) { say(/** @type {Error} */ (error).message, "trouble"); }
   };
   const joined = tables.agents.all.filter((agent) => !before.has(agent.name));
-  return html`<p>On the new machine, with AgentCom installed:</p><${Command} text=${`agentcom sidecar --hub ${location.origin} --token-file agent.token`} />
+  return html`<p>On the new machine, with AgentCom installed:</p><${Command} text=${`agentcom sidecar --hub ${address} --token-file agent.token`} />
     ${made ? html`<p>Put this into the file <code>agent.token</code> there. It is shown only now.</p><${Command} text=${made.token} />`
       : may("tokens:manage") ? html`<p><button type="button" class="main" onClick=${make}>Make a token for it</button></p>` : html`<p class="muted">Ask an administrator for a token of the role agent.</p>`}
     <p role="status">${joined.length ? joined.map((agent) => html`<${State} state="ok" key=${agent.name}>${agent.name} has joined<//> `) : html`<${State} state="queued">waiting for it to appear\u2026<//>`}</p>`;
@@ -158,7 +158,7 @@ const Fleet = () => {
     <button type="button" class="main" onClick=${() => setAdds(true)}>Add a machine</button></div>
     ${adds ? html`<${Dialog} title="Add a machine" close=${() => setAdds(false)}><${Add} /><//>` : null}
     ${!tables.hosts.known.value ? html`<${Loading} />` : names.length ? html`<ul class="cards rows">${names.map((name) => html`<${Card} key=${name} name=${name} />`)}</ul>`
-      : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty} command=${`agentcom sidecar --hub ${location.origin} --token-file agent.token`}>No machine has joined. Start a sidecar on one:<//>`}
+      : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty} command=${`agentcom sidecar --hub ${address} --token-file agent.token`}>No machine has joined. Start a sidecar on one:<//>`}
     ${homeless.length ? html`<section aria-labelledby="noted"><h2 id="noted">Agents whose machine has not reported</h2><ul class="plain rows">${homeless.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}</ul></section>` : null}
     <p class="muted legend"><span><i class="ours"></i>ours</span><span><i class="others"></i>others'</span><span><i class="held"></i>not told apart</span><span><i class="driver"></i>driver</span></p>
     <${AsApi} path="api/v1/hosts" cli="agentcom hosts" />`;

@@ -1,7 +1,7 @@
 // @ts-check
 // Is it healthy, and what needs me?
 
-import { events, href, hub, listed, tables } from "../store.js";
+import { address, events, href, hub, listed, tables } from "../store.js";
 import { AsApi, Bar, Command, count, Empty, html, LiveState, Loading, money, plural, State, TaskTable, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -29,7 +29,7 @@ const NeedsYou = () => {
 const Machines = () => {
   const agents = tables.agents.all;
   if (!tables.agents.known.value) return html`<${Loading} />`;
-  if (!agents.length) return html`<${Empty} command=${`agentcom sidecar --hub ${location.origin} --token-file agent.token`}>No machine has joined. Start a sidecar on one:<//>`;
+  if (!agents.length) return html`<${Empty} command=${`agentcom sidecar --hub ${address} --token-file agent.token`}>No machine has joined. Start a sidecar on one:<//>`;
   const slots = agents.reduce((sum, agent) => sum + agent.slots, 0);
   const busy = agents.reduce((sum, agent) => sum + agent.busy, 0);
   const gpus = tables.gpus.all.filter((gpu) => gpu.vram_total_bytes);

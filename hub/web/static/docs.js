@@ -70,7 +70,7 @@ const show = (told) => {
 };
 
 try {
-  const answer = await fetch("/openapi.json");
+  const answer = await fetch("openapi.json");
   if (!answer.ok) throw new Error(`the hub answered ${answer.status}`);
   show(await answer.json());
 } catch (error) {
