@@ -27,12 +27,11 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait({task})  # raises nothing of the work's own: what is raised here is meant for the caller
         except asyncio.CancelledError as exc:
-            if task.done():
-                break
             cancelled = exc
-    if cancelled:
-        task.exception()
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()
         raise cancelled
     return task.result()

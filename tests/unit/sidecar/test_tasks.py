@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sidecar.tasks import together
+from sidecar.tasks import together, uninterrupted
 
 
 async def test_the_first_error_ends_all_and_is_told() -> None:
@@ -54,3 +54,27 @@ async def test_cancelling_reaches_all_jobs() -> None:
         await task
 
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("after", range(4))
+async def test_a_cancellation_is_never_lost_however_close_to_the_end_of_the_work_it_comes(after: int) -> None:
+    may_end = asyncio.Event()
+    ended: list[str] = []
+
+    async def work() -> None:
+        await may_end.wait()
+        ended.append("work")
+
+    task = asyncio.create_task(uninterrupted(work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    may_end.set()
+    for _ in range(after):
+        await asyncio.sleep(0)
+        if task.done():
+            return
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert ended == ["work"]
