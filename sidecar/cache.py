@@ -79,7 +79,26 @@ class Caches:
         os.utime(cache)  # who was not used for longest makes room for others
         commit = await self._fetch(cache, attempt, address, branch, way)
         await self.prune(cache, attempt)
+        if await asyncio.to_thread(_has_branches, cache):
+            await self.forget_spare(cache, attempt)
         return commit
+
+    async def forget_spare(self, cache: Path, attempt: AttemptId) -> None:
+        """Take away the cache's own branches that the remote has as well, as far as the last fetch has seen.
+
+        The caller holds the cache. Objects stay where they are, so that attempts can read them.
+
+        Raises:
+            GitFailed: git could not.
+        """
+        listed = await self.run(cache, attempt, "for-each-ref", "--format=%(objectname) %(refname)", _BRANCHES)
+        walk = ("rev-list", "--simplify-by-decoration", "--branches", "--not", "--remotes", "--tags", "--")
+        own = set((await self.run(cache, attempt, *walk)).split()) if listed else set()
+        for commit, _, ref in (line.partition(" ") for line in listed.splitlines()):
+            if commit not in own:
+                await self.run(cache, attempt, "update-ref", "-d", ref, commit)
+                branch = ref.removeprefix(_BRANCHES)
+                log.info("branch_forgotten", branch=branch, cache=str(cache), why="the remote has it")
 
     async def take(self, cache: Path, attempt: AttemptId, source: Path, *refs: str) -> None:
         """Take commits of an attempt's own repository, which has been tidied, into a cache that is held.
@@ -244,6 +263,17 @@ def _point(git_dir: Path, cache: Path | None) -> None:
                 os.close(info)
     finally:
         os.close(objects)
+
+
+def _has_branches(cache: Path) -> bool:
+    """Whether a cache may have branches of its own; most have none, and starting git to hear that costs more."""
+    if any(files for _, _, files in os.walk(cache / "refs" / "heads")):
+        return True
+    try:
+        with (cache / "packed-refs").open("rb") as packed:
+            return any(b" refs/heads/" in line for line in packed)
+    except FileNotFoundError:
+        return False
 
 
 def _remove_stale_locks(cache: Path) -> None:

@@ -19,11 +19,17 @@ log = structlog.get_logger(__name__)
 
 
 class Delivery:
-    """What one attempt delivers."""
+    """What one attempt delivers.
+
+    Attributes:
+        done: what was brought, field by field of the result.
+        on_push: is called before its branch is pushed, which then is named in what was brought.
+    """
 
     def __init__(self, workspaces: Workspaces, depot: Depot | None, attempt: AttemptId, spec: TaskSpec) -> None:
         self._workspaces, self._depot, self._attempt, self._spec = workspaces, depot, attempt, spec
         self.done: dict[str, Any] = {}
+        self.on_push: Callable[[], None] = lambda: None
 
     async def files(
         self, workspace: Workspace, *, say: Callable[[str], None], allow_s: Callable[[float], None], must: bool
@@ -57,4 +63,5 @@ class Delivery:
         if commit:
             self.done |= {"branch": workspace.branch, "commit": commit}
             if self._spec.context.repo:
+                self.on_push()
                 self.done["pushed"] = await self._workspaces.push(workspace)

@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS attempts (
     task TEXT NOT NULL, epoch INTEGER NOT NULL, sidecar TEXT NOT NULL, boot INTEGER NOT NULL,
     state TEXT NOT NULL, iteration INTEGER NOT NULL, spec BLOB NOT NULL, report BLOB,
     PRIMARY KEY (task, epoch)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS noted (
+    task TEXT NOT NULL, epoch INTEGER NOT NULL, report BLOB NOT NULL, PRIMARY KEY (task, epoch)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 _ACCEPT: Final = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, 'accepted', 0, ?, NULL)"
@@ -44,6 +46,12 @@ _FINISHED: Final = (
     "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, x'', ?)"
     " ON CONFLICT (task, epoch) DO UPDATE SET state = excluded.state, iteration = excluded.iteration,"
     " report = excluded.report"
+)
+_NOTED: Final = "INSERT OR REPLACE INTO noted VALUES (?, ?, ?)"
+_UNNOTED: Final = "DELETE FROM noted WHERE task = ? AND epoch = ?"
+_ENTRIES: Final = (
+    "SELECT sidecar, boot, task, epoch, state, iteration, attempts.report, noted.report"
+    " FROM attempts LEFT JOIN noted USING (task, epoch)"
 )
 _ACKNOWLEDGED: Final = "DELETE FROM attempts WHERE task = ? AND epoch = ?"
 _DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
@@ -107,12 +115,18 @@ class StateLock:
 
 
 class Entry(NamedTuple):
-    """One attempt in the journal; ``report`` is the encoded Report message, ``None`` while it was still in work."""
+    """One attempt in the journal.
+
+    Attributes:
+        report: the encoded Report message, ``None`` while it was still in work.
+        noted: what it would have reported if its place had been given back by then; ``None``: nothing stood yet.
+    """
 
     attempt: AttemptId
     state: AttemptState
     iteration: int
     report: bytes | None
+    noted: bytes | None = None
 
 
 class Journal:
@@ -175,6 +189,10 @@ class Journal:
         """The attempt has moved on."""
         self._waiting.append((_PROGRESS, (state.value, iteration, attempt.task, attempt.epoch)))
 
+    def note(self, attempt: AttemptId, report: bytes) -> None:
+        """What this encoded Report says will be so, unless the attempt ends otherwise."""
+        self._waiting.append((_NOTED, (attempt.task, attempt.epoch, report)))
+
     def finished(
         self, attempt: AttemptId, state: AttemptState, iteration: int, report: bytes, *, must_last: bool = True
     ) -> None:
@@ -184,7 +202,9 @@ class Journal:
             attempt, state, iteration, report: what is kept.
             must_last: also over a power cut: the next commit is synced.
         """
-        self._must_last |= must_last
+        if must_last:
+            self._must_last = True
+            self._waiting.append((_UNNOTED, (attempt.task, attempt.epoch)))
         self._waiting.append(
             (_FINISHED, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, state.value, iteration, report))
         )
@@ -234,19 +254,19 @@ class Journal:
 
     def held(self) -> list[Entry]:
         """Attempts that were in work, oldest task first."""
-        return self._entries("report IS NULL")
+        return self._entries("attempts.report IS NULL")
 
     def reports(self) -> list[Entry]:
         """Attempts that have ended and whose report is not acknowledged, oldest task first."""
-        return self._entries("report IS NOT NULL")
+        return self._entries("attempts.report IS NOT NULL")
 
     def _entries(self, which: str) -> list[Entry]:
         self.commit()
-        columns = "sidecar, boot, task, epoch, state, iteration, report"
-        query = f"SELECT {columns} FROM attempts WHERE {which} ORDER BY task, epoch"  # noqa: S608 - two constants
         return [
-            Entry(AttemptId(sidecar, boot, task, epoch), AttemptState(state), iteration, report)
-            for sidecar, boot, task, epoch, state, iteration, report in self._db.execute(query)
+            Entry(AttemptId(sidecar, boot, task, epoch), AttemptState(state), iteration, report, noted)
+            for sidecar, boot, task, epoch, state, iteration, report, noted in self._db.execute(
+                f"{_ENTRIES} WHERE {which} ORDER BY task, epoch"
+            )
         ]
 
 
@@ -269,6 +289,7 @@ def _opened(path: Path) -> apsw.Connection:
         with db:
             db.execute(_SCHEMA)
         _check(db)
+        db.execute("DELETE FROM noted WHERE NOT EXISTS (SELECT 1 FROM attempts a WHERE a.task = noted.task)")
     except BaseException:
         db.close()
         raise

@@ -38,6 +38,10 @@ class Leaving(Sites):
         """Whether an attempt has made more than it may leave in the cache."""
         return await asyncio.to_thread(size_bytes, git_dir / "objects", self.most_bytes) > self.most_bytes
 
+    def keep(self, workspace: Workspace) -> None:
+        """Have sweeps spare a working directory for ``KEPT_S``, also one whose sidecar dies before it is closed."""
+        self._kept(name_of(workspace.attempt)).touch(mode=0o600)
+
     async def close(self, workspace: Workspace, *, keep: bool) -> None:
         """Remove the working directory, unless ``keep``; then it stays for ``KEPT_S`` at least.
 
@@ -46,7 +50,7 @@ class Leaving(Sites):
         name = name_of(workspace.attempt)
         try:
             if keep:
-                self._kept(name).touch(mode=0o600)
+                self.keep(workspace)
                 log.info("workspace_kept", path=str(workspace.path), days=KEPT_S / 86_400)
                 return
             if not await asyncio.to_thread(remove_tree, workspace.path):
@@ -141,6 +145,7 @@ class Leaving(Sites):
                     return False
                 await self._caches.take(cache, attempt, git_dir, "+refs/heads/agentcom/*:refs/heads/agentcom/*")
                 await self._caches.salvage(cache, attempt, git_dir, name)
+                await self._caches.forget_spare(cache, attempt)  # of work that has made no commit, or none of its own
         except (GitFailed, OSError) as exc:
             log.warning("branch_lost", repository=str(git_dir), why=str(exc))
         return True

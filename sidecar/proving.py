@@ -44,6 +44,7 @@ class Proving:
     Attributes:
         ending: how it ended, as soon as that stands; ``None`` before, and if it was cut off.
         answering: unused: no model is asked.
+        noted: unused: a proof leaves nothing, and costs little to do again.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Proving:
         self._on_step, self._log = on_step, log
         self.ending: Ending | None = None
         self.answering: Answers = lambda _ask: None
+        self.noted: Callable[[Ending], None] = lambda _ending: None
         self._began_at = parts.clock.monotonic()
         self._findings: tuple[Finding, ...] = ()
         self._workspace: Workspace | None = None

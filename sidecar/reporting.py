@@ -44,6 +44,33 @@ class Reporting:
         self._outlet.send(report)
         return Held(attempt, _NOOP_ENDED, report)
 
+    def note(self, held: Held, ending: Ending) -> None:
+        """Write down how an attempt ends whose place has yet to be given back, should this sidecar die meanwhile."""
+        if held.is_unwanted:
+            return
+        state = step(held.standing, ending.event).state
+        result = self._redactor.value(ending.result)
+        report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
+        self._journal.note(held.attempt, codec.encode(report))
+        self._journal.commit()
+
+    def take_up(self, held: Held, noted: Report | None, output: str) -> None:
+        """Report on work that an earlier boot has left: how it ended if that stood, else that it was cut off.
+
+        Args:
+            held: the attempt, as it stood.
+            noted: what was written down by :meth:`note`.
+            output: what is known of its output.
+        """
+        if noted is None or noted.state is AttemptState.LOST:
+            self.finish(held, died(output, None if noted is None else noted.result))
+            return
+        held.standing = Standing(noted.state, held.standing.iteration)
+        held.report = noted
+        self._journal.finished(held.attempt, noted.state, held.standing.iteration, codec.encode(noted))
+        self._outlet.send(noted)
+        log.info("attempt_taken_up", task=held.attempt.task, epoch=held.attempt.epoch, state=noted.state.value)
+
     def finish(self, held: Held, ending: Ending) -> None:
         """Write the attempt's report down, and send it."""
         held.standing = step(held.standing, ending.event)
@@ -67,14 +94,21 @@ class Reporting:
         )
 
 
-def died(output: str) -> Ending:
-    """How an attempt ended that an earlier boot of this sidecar has left; ``output``: what is known of its output."""
+def died(output: str, known: TaskResult | None = None) -> Ending:
+    """How an attempt ended that an earlier boot of this sidecar has left.
+
+    Args:
+        output: what is known of its output.
+        known: names the branch that it was about to push, or has pushed: nobody knows.
+    """
     result = TaskResult(
         execution_ok=False,
         verified=None,
         error_code=SIDECAR_DIED,
         error="the sidecar ended during the work",
         output=output,
+        branch="" if known is None else known.branch,
+        commit="" if known is None else known.commit,
     )
     return Ending("lose", fit_result(result), FailureClass.INFRA)
 

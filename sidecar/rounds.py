@@ -71,6 +71,7 @@ class Rounds:
         ending: how it ended, as soon as that stands; ``None`` before, and if it was cut off.
         answering: is given a way to ask how a model's answer comes along, and ``None`` when none is on its way.
         called: hears which tools a model has called in a turn.
+        noted: hears how it will be ended if this sidecar dies from now on: before a push, and when the ending stands.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Rounds:
         self.ending: Ending | None = None
         self.answering: Answers = lambda _ask: None
         self.called: Called = lambda _turn, _calls: None
+        self.noted: Callable[[Ending], None] = lambda _ending: None
         self._last: Execution | None = None
         self._judging = Usage()
         carried_usd = None if carry is None else carry.usage.cost_usd or 0.0  # the whole ladder costs no more
@@ -115,6 +117,7 @@ class Rounds:
         self._is_kept = False
         self._account, self._own = Account(), Usage()
         self._delivery = Delivery(parts.workspaces, parts.depot, attempt, spec)
+        self._delivery.on_push = lambda: self.noted(Ending("lose", self.result(), FailureClass.INFRA))
         self._limit = asyncio.timeout(None)
 
     async def work(self) -> Ending:
@@ -125,6 +128,9 @@ class Rounds:
         """
         try:
             ending = self.ending = await self._in_time()
+            if self._is_kept and self._workspace is not None:
+                self._parts.workspaces.keep(self._workspace)
+            self.noted(ending)
         finally:
             await self._tidy()
         return ending

@@ -39,7 +39,7 @@ from sidecar.journal import Journal
 from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
 from sidecar.outlet import Outlet as Outlet  # noqa: PLC0414 - it was here first, and is passed on
-from sidecar.reporting import Reporting, died, ending_of
+from sidecar.reporting import Reporting, ending_of
 from sidecar.tails import Tail, Tails
 from sidecar.workshop import Workshop
 
@@ -143,7 +143,7 @@ class Runner:
             held = Held(entry.attempt, Standing(entry.state, entry.iteration))
             self._held[key(entry.attempt)] = held
             output = self._tails.left(entry.attempt) if self._tails is not None else ""
-            self._reporting.finish(held, died(output))
+            self._reporting.take_up(held, decoded(entry.noted or b""), output)
         self.commit()
         if self._tails is not None:
             self._tails.clear()
@@ -355,6 +355,7 @@ class Runner:
             answering=lambda ask: setattr(held, "answering", ask),
             called=lambda turn, calls: self._tell_turn(held, turn, calls),
         )
+        held.rounds.noted = lambda ending: self._reporting.note(held, ending)
         if self._leases is not None:
             self._leases.take(attempt)
         # Written down before it begins: if this sidecar dies of it, the next start says so.

@@ -11,7 +11,13 @@ from sidecar.parts import Answers
 
 
 class Work(Protocol):
-    """The work of one attempt (``sidecar/rounds.py``)."""
+    """The work of one attempt (``sidecar/rounds.py``).
+
+    Attributes:
+        noted: hears how it ends, before anything of it is seen elsewhere and before its place is given back.
+    """
+
+    noted: Callable[[Ending], None]
 
     @property
     def ending(self) -> Ending | None:

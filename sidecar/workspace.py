@@ -40,6 +40,7 @@ from sidecar.gate import Way
 from sidecar.git import checked_address, checked_branch, refusal
 from sidecar.leaving import Leaving
 from sidecar.sites import name_of
+from sidecar.tasks import uninterrupted
 from sidecar.workplace import Workspace as Workspace  # noqa: PLC0414 - it was here first, and is passed on
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -69,7 +70,7 @@ class Workspaces(Leaving):
             raise GitFailed("worktree", None, f"attempt {name} is at work here already")
         path = self._work / name
         try:
-            await asyncio.to_thread(remove_tree, path)
+            await uninterrupted(asyncio.to_thread(remove_tree, path))
             if address:
                 git_dir = self._alone / f"{name}.git"
                 made = Workspace(path, "", branch, True, attempt, git_dir, address, fd)  # noqa: FBT003 - has_repo
@@ -79,15 +80,19 @@ class Workspaces(Leaving):
             if workspace.is_continued:
                 await self._take_back_draft(workspace)
         except BaseException:
-            try:
-                await asyncio.shield(asyncio.to_thread(remove_tree, path))
-                if address:
-                    await asyncio.shield(asyncio.to_thread(remove_tree, self._alone / f"{name}.git"))
-                    self._cache_of(name).unlink(missing_ok=True)
-            finally:
-                self._release(name, fd)
+            await uninterrupted(self._undo(path, fd))
             raise
         return workspace
+
+    async def _undo(self, path: Path, fd: int) -> None:
+        """Take away what there is of a workspace that could not be opened."""
+        name = path.name
+        try:
+            await asyncio.to_thread(remove_tree, path)
+            await asyncio.to_thread(remove_tree, self._alone / f"{name}.git")
+            self._cache_of(name).unlink(missing_ok=True)
+        finally:
+            self._release(name, fd)
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Paths with changes that no commit holds, in order: as they are, not as the work has told git to see them.
@@ -227,17 +232,20 @@ class Workspaces(Leaving):
             # Before it is let go: what an attempt names is not cleaned.
             self._cache_of(made.path.name).write_text(str(cache), encoding="utf-8")
         made.cache, made.base_commit = cache, commit
-        await asyncio.to_thread(make_empty, made.path, made.git_dir, made.branch)
-        await asyncio.to_thread(tidy, made.git_dir, cache)
+        # A cancellation waits for these, or they would go on beside the one that takes all this away.
+        await uninterrupted(asyncio.to_thread(make_empty, made.path, made.git_dir, made.branch))
+        await uninterrupted(asyncio.to_thread(tidy, made.git_dir, cache))
         await self._in(made, "reset", "--quiet", "--hard", start)
         made.is_continued = bool(left)
         return made
 
     async def _open_alone(self, attempt: AttemptId, branch: str, path: Path, fd: int, carry: Carry | None) -> Workspace:
         git_dir = self._alone / f"{path.name}.git"
-        is_continued = carry is not None and await asyncio.to_thread(self._take_over, carry, path, git_dir, branch)
+        is_continued = carry is not None and await uninterrupted(
+            asyncio.to_thread(self._take_over, carry, path, git_dir, branch)
+        )
         if not is_continued:
-            await asyncio.to_thread(make_empty, path, git_dir, branch)
+            await uninterrupted(asyncio.to_thread(make_empty, path, git_dir, branch))
         made = Workspace(path, "", branch, False, attempt, git_dir, "", fd)  # noqa: FBT003 - has_repo
         if is_continued and (left := await self._left(git_dir, attempt, carry)):
             await self._caches.run(git_dir, attempt, "update-ref", f"refs/heads/{branch}", left)

@@ -30,7 +30,10 @@ ATTEMPTS: Final = int(os.environ.get("ATTEMPTS", "10000"))
 SLOTS: Final = 4
 KILLS: Final = 10
 """In one of so many batches the sidecar is killed."""
-_LOOKS: Final = 600
+PATIENCE_S: Final = 600.0
+"""A soak of hours beside other work is to break for what is left, not for a machine that was slow for a minute."""
+_LOOK_S: Final = 0.2
+_LET_ON_S: Final = 12.0
 SPARE_FDS: Final = 8
 """Connections that come and go."""
 WIP: Final = "refs/agentcom/wip/"
@@ -74,6 +77,8 @@ class World:
     env: dict[str, str]
     states: dict[str, str] = field(default_factory=dict)
     delivered: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    """Branches that an attempt names; if a sidecar dies as it pushes one, nobody knows whether it has."""
     pids: list[int] = field(default_factory=list)
     """Of its sidecars, one after the other."""
 
@@ -85,8 +90,12 @@ class World:
         before = self._boot()
         self.running.start_sidecar("Host", *self.flags, env=self.env)
         self.pids.append(self.running.sidecars["Host"].pid)
-        until(lambda: self._boot() > before, "the sidecar is here", timeout_s=60)  # after a kill it has work at once
-        until(lambda: self.running.call("GET", "/api/v1/models")["models"], "the model is reported")
+        until(
+            lambda: self._boot() > before, "the sidecar is here", timeout_s=PATIENCE_S
+        )  # after a kill it has work at once
+        until(
+            lambda: self.running.call("GET", "/api/v1/models")["models"], "the model is reported", timeout_s=PATIENCE_S
+        )
 
     def _boot(self) -> int:
         """Start of the sidecar that the hub knows; 0: of none."""
@@ -153,17 +162,18 @@ def run(world: World, specs: list[dict[str, Any]], *, dies: bool = False) -> Non
             dies = False
         _ask(running, task, "cancel")
     for task in [task for task, spec in tasks.items() if spec.get("title") == CANCEL and "prompt" not in spec]:
-        running.wait_state(task, "running", *FINAL, timeout_s=120)
+        running.wait_state(task, "running", *FINAL, timeout_s=PATIENCE_S)
         _ask(running, task, "cancel")
     for task in [task for task, spec in tasks.items() if spec.get("title") == PAUSE]:
-        running.wait_state(task, "running", *FINAL, timeout_s=120)
+        running.wait_state(task, "running", *FINAL, timeout_s=PATIENCE_S)
         _ask(running, task, "pause")
         world.model.let_on(on=True)
-        running.wait_state(task, "waiting", *FINAL, timeout_s=120)
+        running.wait_state(task, "waiting", *FINAL, timeout_s=PATIENCE_S)
         _ask(running, task, "resume")
-    for view in running.wait(*tasks, timeout_s=600):
+    for view in running.wait(*tasks, timeout_s=PATIENCE_S):
         world.states[view["id"]] = view["state"]
         results = [attempt["result"] for attempt in view["attempts"] if attempt["result"]]
+        world.named |= {result["branch"] for result in results}
         world.delivered |= {result["branch"] for result in results if result["pushed"]}
 
 
@@ -177,12 +187,12 @@ def _ask(running: Mesh, task: str, what: str) -> None:
 
 def _one_that_has_begun(world: World, tasks: list[str]) -> str:
     """One of these of which a turn is kept; a server may be given so few turns that the others have to wait for it."""
-    for look in range(_LOOKS):
+    for look in range(int(PATIENCE_S / _LOOK_S)):
         if found := [task for task in tasks if _has_begun(world.running, task)]:
             return found[0]
-        if look == _LOOKS // 10:
+        if look == int(_LET_ON_S / _LOOK_S):
             world.model.let_on(on=True)  # the only turn is held by what is to be paused: that one is let go
-        time.sleep(0.2)  # the hub is another process: its facts are asked for, not heard
+        time.sleep(_LOOK_S)  # the hub is another process: its facts are asked for, not heard
     raise AssertionError("no turn is kept")
 
 
@@ -299,10 +309,12 @@ def _many(world: World, count: int, kills: int) -> None:
     for number, batch in enumerate(batches(world, count)):
         run(world, batch, dies=number % KILLS == kills)
     dead = {task for task, state in world.states.items() if state == "dead"}
-    until(lambda: len(processes(running)) == len(idle), "only the helpers of the sidecar are left", timeout_s=60)
-    until(lambda: not groups(world), "no control group is left", timeout_s=60)
-    until(lambda: for_machines(world) <= dead, "the hub has forgotten work in progress", timeout_s=60)
-    until(lambda: in_progress(world, world.repo) <= dead, "so has the repository", timeout_s=60)
+    until(
+        lambda: len(processes(running)) == len(idle), "only the helpers of the sidecar are left", timeout_s=PATIENCE_S
+    )
+    until(lambda: not groups(world), "no control group is left", timeout_s=PATIENCE_S)
+    until(lambda: for_machines(world) <= dead, "the hub has forgotten work in progress", timeout_s=PATIENCE_S)
+    until(lambda: in_progress(world, world.repo) <= dead, "so has the repository", timeout_s=PATIENCE_S)
     after = descriptors(running)
     on_purpose = len(list((world.state / "work").glob("*.kept")))
     print(
@@ -313,7 +325,10 @@ def _many(world: World, count: int, kills: int) -> None:
     assert after[0] <= fds[0] + SPARE_FDS
     assert after[1] <= fds[1] + SPARE_FDS
     there = {ref for ref in refs(world.repo) if not ref.startswith(WIP)}
-    assert there == {"refs/heads/main", *(f"refs/heads/{branch}" for branch in world.delivered)}
+    delivered, named = (
+        {"refs/heads/main", *(f"refs/heads/{b}" for b in found)} for found in (world.delivered, world.named)
+    )
+    assert delivered <= there <= named
     assert set(refs(world.closed)) == {"refs/heads/main"}
     _nobody_owns_what_is_on_disk(world)
     _nobody_owns_what_is_at_the_hub(world, dead)
@@ -322,7 +337,7 @@ def _many(world: World, count: int, kills: int) -> None:
 @pytest.mark.timeout(900)  # a busy machine takes long for 30 attempts of which half use git
 def test_t49_many_attempts_leave_nothing_that_nobody_owns(tmp_path: Path) -> None:
     """No process, control group, descriptor, worktree, scratch file, branch or work in progress, however it ends."""
-    nothing_is_left(tmp_path, 15, kills=KILLS)  # of one batch none: the soak kills
+    nothing_is_left(tmp_path, 15, kills=0)  # the first batch of so many
 
 
 @pytest.mark.soak

@@ -64,6 +64,7 @@ class Work:
         self._ok = False
         self.ending: Ending | None = None
         self.hurried = asyncio.Event()
+        self.noted: Callable[[Ending], None] = lambda _ending: None
 
     async def work(self) -> Ending:
         """Do it all."""
@@ -76,6 +77,7 @@ class Work:
             except WorkFailed as exc:  # its lease is over
                 ending = self._end("fail", failure_of(exc), str(exc))
             self.ending = ending
+            self.noted(ending)
         except asyncio.CancelledError:
             # A process tree gets its grace, unless somebody else may be at the task already.
             with contextlib.suppress(TimeoutError):

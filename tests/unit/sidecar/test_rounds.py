@@ -355,7 +355,7 @@ async def test_work_that_was_delivered_has_passed_though_its_place_cannot_be_tid
     assert "workspace_untidy" in [line["event"] for line in lines]
 
 
-@pytest.mark.parametrize("how", ["cancel", "fence"])
+@pytest.mark.parametrize("how", ["cancel", "fence", "death"])
 async def test_work_that_was_delivered_is_not_taken_back_by_a_stop_during_the_tidying(
     bench: Bench, repo: Path, how: str
 ) -> None:
@@ -372,11 +372,16 @@ async def test_work_that_was_delivered_is_not_taken_back_by_a_stop_during_the_ti
         async with asyncio.timeout(20):
             while any((bench.folder / "work" / "work").glob("*-e1")):  # noqa: ASYNC110 - a fact on the disk
                 await asyncio.sleep(0.01)
+        seen = bench
         if how == "cancel":
             bench.runner.cancelled(Cancel(attempt=attempt(), reason="late"))
-        else:
+        elif how == "fence":
             bench.runner.fence()
-        await bench.sent.until(lambda: bench.sent.of(Report))
-    (report,) = bench.sent.of(Report)
+        else:
+            seen = make(bench.folder)  # the first is not asked: it is dead
+            seen.runner.recover()
+        await seen.sent.until(lambda: seen.sent.of(Report))
+        seen.runner.commit()
+    (report,) = seen.sent.of(Report)
 
     assert (report.state, report.failure, report.result.pushed) == (AttemptState.PASSED, None, True)

@@ -303,3 +303,18 @@ async def test_nothing_is_left_behind_by_an_attempt(bench: Bench) -> None:
     await bench.report(TaskSpec(command="sleep 600 & echo $! > /dev/null"))
 
     assert not any((bench.folder / "scratch").iterdir())
+
+
+async def test_a_death_between_a_push_and_its_report_names_the_branch(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    about = TaskResult(execution_ok=True, verified=True, branch="agentcom/a/b-1-e1", commit="c" * 40)
+    first.journal.accept(attempt(), codec.encode_spec(TaskSpec(command="true")))
+    first.journal.note(attempt(), codec.encode(Report(attempt=attempt(), state=AttemptState.LOST, result=about)))
+    first.journal.commit()
+    second = make(tmp_path)
+    second.runner.recover()
+
+    (report,) = second.sent.of(Report)
+    assert (report.state, report.result.error_code) == (AttemptState.LOST, SIDECAR_DIED)
+    assert (report.result.branch, report.result.commit, report.result.pushed) == (about.branch, about.commit, False)
+    assert make(tmp_path).journal.held() == []

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import WorkspaceFailed
+from protocol.messages import Carry
 from protocol.model import AttemptId, Context, FailureClass, TaskSpec
+from sidecar.delivery import Delivery
 from sidecar.environment import minimal_env
 from sidecar.errors import BranchMissing, PushRefused, RepositoryInvalid, RepositoryMissing, failure_of
 from sidecar.leaving import KEPT_S
@@ -386,6 +388,22 @@ async def test_a_cancelled_opening_leaves_nothing(workspaces: Workspaces, remote
     assert (await workspaces.open(attempt(), spec_of(remote), "agent")).path.is_dir()
 
 
+async def test_a_cancelled_opening_of_work_that_goes_on_leaves_nothing(workspaces: Workspaces, root: Path) -> None:
+    first = await workspaces.open(attempt(), TaskSpec(command="true"), "agent")
+    (first.path / "made").touch()
+    commit = await workspaces.commit(first, "Made", "agent")
+    await workspaces.close(first, keep=True)
+    carry = Carry(attempt=attempt(), model="", iterations=1, execution_ok=True, branch=first.branch, commit=commit)
+    opening = asyncio.create_task(workspaces.open(attempt(epoch=2), TaskSpec(command="true"), "agent", carry))
+    while not (root / "alone" / f"{TASK}-e2.git").exists():  # noqa: ASYNC110 - a fact on the disk cannot be awaited
+        await asyncio.sleep(0)
+    opening.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert list((root / "work").iterdir()) == list((root / "alone").iterdir()) == []
+
+
 # --- what is nowhere else ---------------------------------------------------------------------------------------------
 
 
@@ -400,6 +418,31 @@ async def test_commits_of_an_attempt_whose_sidecar_died_are_in_the_cache_after_t
     assert await another(root, tmp_path).sweep([]) == 1
     assert git(cache_of(opened), "rev-parse", opened.branch) == commit
     assert list((root / "work").iterdir()) == list((root / "alone").iterdir()) == []
+
+
+async def test_a_dead_sidecar_leaves_no_branch_in_the_cache_that_the_remote_has(
+    workspaces: Workspaces, remote: Remote, root: Path, tmp_path: Path
+) -> None:
+    idle = await workspaces.open(attempt(), spec_of(remote), "agent")
+    told = await workspaces.open(attempt(OTHER), spec_of(remote), "agent")
+    own = await workspaces.open(attempt(OTHER, epoch=2), spec_of(remote), "agent")
+    for opened in (told, own):
+        (opened.path / "a.txt").write_text(f"{opened.branch}\n")
+        await workspaces.commit(opened, "Changed", "agent")
+    pushed: list[list[str]] = []
+    delivery = Delivery(workspaces, None, told.attempt, spec_of(remote))
+    delivery.on_push = lambda: pushed.append(remote.branches())
+    await delivery.work(told, "model")
+    for opened in (idle, told, own):
+        os.close(opened.claim)
+    again = another(root, tmp_path)
+    await again.sweep([])
+
+    assert (pushed, delivery.done["branch"]) == ([["main"]], told.branch), "it is named before it is pushed"
+    kept = git(cache_of(own), "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").split()
+    assert kept == sorted([told.branch, own.branch]), "nothing is in the first, and nobody has looked at the remote yet"
+    await again.close(await again.open(attempt(epoch=3), spec_of(remote), "agent"), keep=False)
+    assert git(cache_of(own), "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").split() == [own.branch]
 
 
 async def test_where_the_work_stood_instead_of_its_branch_is_salvaged(workspaces: Workspaces, remote: Remote) -> None:
