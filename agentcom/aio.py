@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from agentcom import settings
+from agentcom.audit import AuditCalls
 from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
@@ -52,7 +53,9 @@ RESET: Final = "cursor_reset"
 """Kind of an event that no hub has: there is a gap before what comes next."""
 
 
-class AsyncClient(Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, HoldCalls, MachineCalls, UpkeepCalls):
+class AsyncClient(
+    Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, HoldCalls, MachineCalls, UpkeepCalls, AuditCalls
+):
     """A hub, seen from a program with an event loop.
 
     Args:

@@ -1,10 +1,12 @@
-"""What the blocking client asks about projects, pull requests and budgets; see :class:`agentcom.client.Client`."""
+"""What the blocking client asks about projects, pull requests, budgets and the audit log: ``agentcom/client.py``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from agentcom.blocking import Blocking
 from agentcom.files import TaskRef
+from protocol.audit import AuditLines, AuditList, AuditVerdict
 from protocol.budgets import BudgetBody, BudgetList, BudgetView
 from protocol.projects import (
     CommitView,
@@ -127,3 +129,27 @@ class BlockingProjects(Blocking):
     def remove_budget(self, budget: str) -> None:
         """Forget a budget."""
         self._run(self._client.remove_budget(budget))
+
+    # --- the audit log --------------------------------------------------------------------------------------------
+
+    def audit(
+        self,
+        *,
+        since: datetime | None = None,
+        actor: str = "",
+        action: str = "",
+        subject: str = "",
+        cursor: str = "",
+        limit: int = 100,
+    ) -> AuditList:
+        """A page of decisions, the newest first."""
+        call = self._client.audit(since=since, actor=actor, action=action, subject=subject, cursor=cursor, limit=limit)
+        return self._run(call)
+
+    def verify_audit(self, *, seq: int = 0, digest: str = "") -> AuditVerdict:
+        """Look through the whole audit log."""
+        return self._run(self._client.verify_audit(seq=seq, digest=digest))
+
+    def audit_entries(self, after: str = "") -> Iterator[AuditLines]:
+        """The whole audit log, page by page, the oldest entries first."""
+        return self._each(self._client.audit_entries(after))

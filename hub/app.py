@@ -32,6 +32,7 @@ from hub.opening import is_postgres, node_of, opened, space_of, store_of, watch_
 from hub.probe import probe
 from hub.projects import project_parts
 from hub.services.access import Access
+from hub.services.audit import Audit
 from hub.services.bulk import Bulk
 from hub.settings import Settings
 from hub.store.backend import Backend
@@ -118,7 +119,10 @@ async def _assemble(
     )
     source = store if isinstance(store, SqliteStore) else None
     backups, retention = upkeep(settings, store, source, clock, hub)
+    audit = Audit(store, clock, settings.folder, access.label)
+    retention.forget_audit = audit.forget
     hub.insight.watch("backups", backups.health)
+    hub.insight.watch("audit", audit.health)
     hub.mates.on_tokens = access.reload
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
@@ -142,6 +146,7 @@ async def _assemble(
         access.keep_last_used,
         backups.run,
         retention.run,
+        audit.run,
         files.run,
         hub.forgetting.run,
         kept.pulls.run,
@@ -173,6 +178,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             hub.observing.recording,
+            audit,
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         keep_logs_days, keep_keys_days: how long the output of finished tasks stays, and idempotency keys; 0: for ever.
         keep_events_days, keep_events: how long events stay, and how many at most; 0: for ever, any number.
         keep_agents_days: how long agents stay that nobody has seen since; 0: for ever.
+        keep_audit_days: how long entries of the audit log stay; 0: for ever.
         artifact_max_mb, artifacts_of_task_mb: how large a file may be that a task keeps, and all files of one attempt.
         artifacts_mb: how much all kept files may take together, in MiB; 0: as much as the disk reserve leaves.
         artifact_store: empty for ``data_dir``, or ``s3://bucket/prefix``, which hubs of one database may share.
@@ -120,6 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_events_days: float = 30.0
     keep_events: int = 2_000_000
     keep_agents_days: float = 30.0
+    keep_audit_days: float = 90.0
     artifact_max_mb: int = ARTIFACT_BYTES >> 20
     artifacts_of_task_mb: int = ARTIFACTS_BYTES >> 20
     artifacts_mb: int = 0

@@ -18,6 +18,7 @@ import structlog
 from msgspec import Struct
 
 from hub.lock import hold
+from hub.services.audit import ANCHOR_FILE
 from hub.services.backups import backups_in, finish, name_of
 from hub.store import copying
 from hub.store.copying import CopyFacts
@@ -198,7 +199,8 @@ def _swap(draft: Path, folder: Path, file: Path, now_ms: int) -> Path | None:
     copying.sync(pending)
     store = folder / STORE_FILE
     aside = folder / f"replaced-{moment(now_ms):%Y%m%dT%H%M%S}.{now_ms % 1000:03}Z"
-    old = [store, Path(f"{store}-wal"), Path(f"{store}-shm"), mark_of(store), folder / _DAMAGE_NOTE]
+    beside = (mark_of(store), folder / _DAMAGE_NOTE, folder / ANCHOR_FILE)
+    old = [store, Path(f"{store}-wal"), Path(f"{store}-shm"), *beside]
     for path in old:
         if path.exists():
             aside.mkdir(mode=0o700, exist_ok=True)

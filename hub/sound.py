@@ -133,7 +133,7 @@ def _keeping(settings: Settings) -> Iterator[Problem]:
         yield Problem("read_only", "a store in PostgreSQL is looked at with psql")
     if settings.backup_every_s and not 60 <= settings.backup_every_s <= YEAR_S:  # noqa: PLR2004 - a minute
         yield Problem("backup_every_s", f"{settings.backup_every_s:g}; from 60 seconds to a year, or 0 for none")
-    for name in ("tasks", "dead", "logs", "keys", "events", "agents"):
+    for name in ("tasks", "dead", "logs", "keys", "events", "agents", "audit"):
         days = getattr(settings, f"keep_{name}_days")
         if not 0 <= days <= MOST_DAYS:
             yield Problem(f"keep_{name}_days", f"{days:g}; from 0 (for ever) to {MOST_DAYS:g} days")

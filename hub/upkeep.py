@@ -45,6 +45,7 @@ def upkeep(
             events_most=settings.keep_events,
             keys_days=settings.keep_keys_days,
             agents_days=settings.keep_agents_days,
+            audit_days=settings.keep_audit_days,
         ),
         forget_agent=lambda name: hub.presence.remove(name, "retention"),
         log_port=source,

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),
     "simulate": ("agentcom.cli.simulate", "Try the scheduler on a fleet and a trace, in virtual time."),
+    "audit": ("agentcom.cli.audit", "See who decided what, and prove that it is whole."),
     "backup": ("agentcom.cli.backup", "Copy the hub's store, while it works."),
     "restore": ("agentcom.cli.restore", "Put a backup in the place of a hub's store."),
     "doctor": ("agentcom.cli.doctor", "Look for what is wrong, and say how to mend it."),

@@ -49,6 +49,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "budgets:write": _OPERATE,
         "events:read": _PEOPLE,
         "metrics:read": _PEOPLE,
+        "audit:read": _OPERATE,
         "health:read": _PEOPLE,
         "docs:read": _PEOPLE,
         "dashboard:read": _PEOPLE,

@@ -53,6 +53,11 @@ class Access:
         """Whether there is such a token, valid or not."""
         return token_id in self._rows
 
+    def label(self, token_id: str) -> str:
+        """What a person has called a token; empty if nobody has, or there is none."""
+        row = self._rows.get(token_id)
+        return row.label if row else ""
+
     async def reload(self) -> None:
         """Read all tokens again: another hub has made or revoked some."""
         self._rows = {row.id: row for row in await self._store.tokens()}

@@ -45,6 +45,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     events_most: int = 0
     keys_days: float = 0.0
     agents_days: float = 0.0
+    audit_days: float = 0.0
 
 
 class LogPort(Protocol):
@@ -87,6 +88,8 @@ class Retention:
         self._store, self._clock, self._terms = store, clock, terms
         self._forget_agent, self._log_port, self._leads = forget_agent, log_port, leads
         self._page, self._pause_s = page, pause_s
+        self.forget_audit: Callable[[int], Awaitable[int]] | None = None
+        """Forgets entries of the audit log that are older than this (Unix ms)."""
         self._forgotten: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -107,7 +110,7 @@ class Retention:
     async def sweep(self) -> dict[str, int]:
         """Forget all that is old now; how many of each kind."""
         self._forgotten = Counter()
-        for part in (self._tasks, self._logs, self._keys, self._events, self._agents):
+        for part in (self._tasks, self._logs, self._keys, self._events, self._agents, self._audit):
             await part()
         found = {kind: count for kind, count in self._forgotten.items() if count}
         if found:
@@ -204,3 +207,8 @@ class Retention:
                 else:
                     self._forgotten["agents"] += 1
                 await self._rest()
+
+    async def _audit(self) -> None:
+        before = self._before(self._terms.audit_days)
+        if before is not None and self.forget_audit is not None:
+            self._forgotten["audit"] += await self.forget_audit(before)

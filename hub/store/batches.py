@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from hub.core.audit import EventRow, Head, Note, notes_of
+from hub.store.chaining import Chain
 from hub.store.changes import AnyChange, Outcome
 from hub.store.records import Row
 from protocol.errors import AgentComError, Conflict
@@ -101,6 +103,8 @@ class Batches:
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
         self._facts: list[_Fact] = []
+        self._notes: list[Note] = []
+        self._chain = Chain()
         self._counts: Counter[TaskState] = Counter()
         self._verbs: dict[type, Callable[[Any], Awaitable[Outcome]]] = {}
         self._daily: set[type] = set()
@@ -110,7 +114,7 @@ class Batches:
 
         Raises whatever the database refuses; then nothing of the batch may be kept.
         """
-        self._facts, self._counts = [], Counter()
+        self._facts, self._notes, self._counts = [], [], Counter()
         self._start()
         outcomes: list[Outcome] = []
         for is_daily, group in groupby(changes, lambda change: type(change) in self._daily):
@@ -182,23 +186,32 @@ class Batches:
             await self._statements.together(writes)
 
     async def _seal(self) -> list[Event]:
-        """Write what is left, the events and the counts."""
+        """Write what is left, the events, the entries of the audit log and the counts."""
         writes = self._taken()
         if counts := [(state, n) for state, n in self._counts.items() if n]:
             writes.append(("add_count", counts))
-        events = await self._numbered() if self._facts else []
-        if events:
-            writes.append(("add_event", _rows_of(events)))
+        events: list[Event] = []
+        if self._facts or self._notes:
+            events, newest, head = await self._numbered()
+            rows = _rows_of(events)
+            if rows:
+                writes.append(("add_event", rows))
+            notes = notes_of(events) + self._notes
+            if asked := self._chain.unknown(notes):
+                self._chain.learn(await self._rows("audit_roles", json.dumps(sorted(asked))), asked)
+            writes.append(("add_audit", self._chain.rows(head, notes, rows, newest)))
         await self._statements.seal(writes, events[-1].seq if events else None)
         return events
 
-    async def _numbered(self) -> list[Event]:
-        ((last,),) = await self._rows("next_events", len(self._facts))
-        first = last - len(self._facts) + 1
-        return [
+    async def _numbered(self) -> tuple[list[Event], int, Head]:
+        """The events of the batch, the number of the newest one, and the entry of the audit log that stands before."""
+        count = len(self._facts)
+        ((last, seq, hash_),) = await (self._rows("next_events", count) if count else self._rows("audit_head"))
+        events = [
             Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts)
-            for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, first)
+            for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, last - count + 1)
         ]
+        return events, last, Head(seq, bytes(hash_)) if seq else Head()
 
     # --- small steps --------------------------------------------------------------------------------------------------
 
@@ -246,9 +259,9 @@ def told(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None and value != ""}
 
 
-def _rows_of(events: Sequence[Event]) -> list[tuple[Any, ...]]:
+def _rows_of(events: Sequence[Event]) -> list[EventRow]:
     texts: dict[int, str | None] = {id(NOTHING): None}  # many events share their facts: those are encoded once
-    rows = []
+    rows: list[EventRow] = []
     for e in events:
         facts = e.facts
         text = texts.get(id(facts), "")

@@ -13,6 +13,7 @@ from hub.core.budgets import Charge
 from hub.core.ladder import Ladder, Step
 from hub.core.proving import Rooms
 from hub.core.window import Place
+from hub.store.audit_changes import Attest, ForgetAudit
 from hub.store.budget_changes import PutBudget, RemoveBudget, Settle
 from hub.store.endpoint_changes import ForgetHealth, PutEndpoint, PutHealth, RemoveEndpoint
 from hub.store.hold_changes import EndHold, PutHold
@@ -400,6 +401,8 @@ AnyChange = (
     | RemoveBudget
     | Settle
     | Record
+    | Attest
+    | ForgetAudit
     | ForgetTasks
     | ForgetLogs
     | ForgetEvents

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hub.core.access import Scope
+from hub.core.audit import Entry
 from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.facets import Alike
 from hub.core.health import Health
@@ -125,6 +126,22 @@ def _facts(text: str) -> dict[str, Any]:
     except msgspec.DecodeError:  # a number that is none (NaN), which JSON does not know and Python writes
         found = json.loads(text)
     return found
+
+
+def entry(r: Row) -> Entry:
+    """An entry of the audit log."""
+    seq, at_ms, actor, role, action, subject, verdict, detail, hash_ = r
+    return Entry(
+        seq=seq,
+        at_ms=at_ms,
+        actor=actor,
+        role=role,
+        action=action,
+        subject=subject,
+        verdict=verdict,
+        detail=detail,
+        hash=bytes(hash_),
+    )
 
 
 def agent(r: Row) -> AgentRow:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.core.window import Place
+from hub.store.audit_reads import AuditReads
 from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
@@ -195,7 +196,7 @@ def nothing_known(last_event: int) -> Start:
     )
 
 
-class Store(Protocol):
+class Store(AuditReads, Protocol):
     """Durable memory; see the module."""
 
     kind: str

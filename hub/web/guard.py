@@ -22,7 +22,7 @@ from hub.web.origin import check_is_own_page
 from hub.web.porch import visitor_of
 from hub.web.routing import Route
 from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS, SETTINGS
-from protocol.errors import NotFound, ReadOnly, Unauthenticated
+from protocol.errors import Forbidden, NotFound, NotYours, OutOfScope, ReadOnly, Unauthenticated
 
 SECURITY_HEADERS: Final = CIMultiDict(
     {
@@ -89,9 +89,14 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         visitor.is_known()
     if route is None:
         return await handler(request)  # 404 or 405
-    request.app[SERVICES].access.require(who, route.permission or "")
+    services = request.app[SERVICES]
     request[PRINCIPAL], request[ROUTE] = who, route
-    await scopes.check(request, route, who)
+    try:
+        services.access.require(who, route.permission or "")
+        await scopes.check(request, route, who)
+    except (Forbidden, NotYours, OutOfScope):
+        services.audit.refuse(route.permission or "", who, subject=f"{request.method} {request.path}"[:200])
+        raise
     if (way := request.app[SETTINGS].read_only) and not _only_looks(route):
         raise ReadOnly(way)
     return await handler(request)

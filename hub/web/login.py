@@ -94,12 +94,15 @@ async def open_session(request: web.Request) -> web.StreamResponse:
         if form
         else requests.shaped(raw, request.content_type, SessionBody, "session").token
     )
+    services = request.app[SERVICES]
     try:
-        who = request.app[SERVICES].access.authenticate(token.strip())
+        who = services.access.authenticate(token.strip())
     except Unauthenticated as exc:
+        services.audit.refuse("session.open", subject=request.remote or "", why=exc.why)
         if form:
             return page(request, exc.why)
         raise
+    services.audit.record("session.open", who, subject=request.remote or "")
     return _welcome(request, request.app[SESSIONS].open(who.token))
 
 
@@ -113,7 +116,9 @@ async def close_session(request: web.Request) -> web.StreamResponse:
 
 async def issue_ticket(request: web.Request) -> web.StreamResponse:
     """A link that opens the dashboard in a browser without typing the token."""
-    ticket = request.app[SESSIONS].issue_ticket(request[PRINCIPAL].token)
+    who = request[PRINCIPAL]
+    ticket = request.app[SESSIONS].issue_ticket(who.token)
+    request.app[SERVICES].audit.record("session.ticket", who)
     body = SessionTicket(
         ticket=ticket, path=f"/?ticket={ticket}", expires_at=datetime.now(UTC) + timedelta(seconds=TICKET_S)
     )

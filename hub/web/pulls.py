@@ -39,7 +39,10 @@ async def approve(request: web.Request) -> web.StreamResponse:
 
 async def retry(request: web.Request) -> web.StreamResponse:
     """Try now what the forge has refused, or is to be tried later."""
-    return json_reply(await request.app[SERVICES].pulls.retry(requests.task_id(request)))
+    services, task = request.app[SERVICES], requests.task_id(request)
+    found = await services.pulls.retry(task)
+    services.audit.record("pull.retry", request[PRINCIPAL], subject=task)
+    return json_reply(found)
 
 
 _PLACE: Final = f"{PREFIX}/pulls"

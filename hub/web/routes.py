@@ -5,6 +5,7 @@ from typing import Final
 from hub.web import (
     agents,
     artifacts,
+    audit,
     backups,
     budgets,
     dashboard,
@@ -52,6 +53,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *health.ROUTES,
     *tokens.ROUTES,
     *backups.ROUTES,
+    *audit.ROUTES,
     *login.ROUTES,
     *docs.ROUTES,
     *dashboard.ROUTES,

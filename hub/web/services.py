@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from hub.core.access import Principal
 from hub.services.access import Access
 from hub.services.artifacts import Artifacts
+from hub.services.audit import Audit
 from hub.services.backups import Backups
 from hub.services.budgets import Budgets
 from hub.services.bulk import Bulk
@@ -57,6 +58,7 @@ class Services:
     pulls: Pulls
     bulk: Bulk
     recording: Recording
+    audit: Audit
 
 
 @dataclass(frozen=True, slots=True)

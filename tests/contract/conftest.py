@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.clock import SystemClock
+from hub.services.audit import Audit
 from hub.store.store import TaskQuery
 from protocol.model import TaskState
 from tests.support.stores import BACKENDS, Rows, opened
@@ -36,6 +38,10 @@ async def facts_hold(rows: Rows) -> None:
     events = await rows.store.events(0, 10_000)
     assert [event.seq for event in events] == list(range(1, len(events) + 1)) == [e.seq for e in rows.committed]
     assert rows.store.newest_event == len(events)
+
+    looked = await Audit(rows.store, SystemClock()).verify()
+    assert looked.problems == ()
+    assert looked.events == len(events)
 
     for task in tasks:
         attempts = await rows.store.attempts(task.id)

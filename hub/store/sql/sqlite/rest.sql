@@ -2,11 +2,16 @@
 INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: next_events
--- The number of the last of so many new events.
-UPDATE facts SET value = value + ? WHERE name = 'event_seq' RETURNING value;
+-- The number of the last of so many new events, and the last entry of the audit log, which goes on with them.
+UPDATE facts SET value = value + ? WHERE name = 'event_seq'
+RETURNING value, (SELECT max(seq) FROM audit), (SELECT hash FROM audit WHERE seq = (SELECT max(seq) FROM audit));
 
 -- name: events
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2;
+
+-- name: event_rows
+-- As they are stored, up to a number.
+SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3;
 
 -- name: events_of_task
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE task = ?3 AND seq > ?1 ORDER BY seq LIMIT ?2;

@@ -12,6 +12,7 @@ from hub.store.queries import queries
 SMALL: Final = {
     *(
         "agents",
+        "audit_base",
         "hubs",
         "projects",
         "budgets",
