@@ -40,7 +40,8 @@ from hub.store.changes import Record
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
-from hub.upkeep import closer, end_hub, ender, token_check, upkeep
+from hub.tls import Tls
+from hub.upkeep import closer, end_hub, ender, revoker, token_check, upkeep
 from hub.web.application import build
 from hub.web.porch import received_bytes
 from hub.web.routes import mesh
@@ -67,6 +68,8 @@ class Running:
     fleet: Fleet
     access: Access
     failed: "asyncio.Future[BaseException]"
+    ca_pem: str = ""
+    """The authority by which others know this hub; empty: it speaks no TLS, or a public one has signed."""
     _stop: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
 
     async def stop(self) -> None:
@@ -117,6 +120,7 @@ async def _assemble(
         is_shared=is_postgres(settings),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
+    tls = Tls(settings) if settings.speaks_tls else None
     source = store if isinstance(store, SqliteStore) else None
     backups, retention = upkeep(settings, store, source, clock, hub)
     audit = Audit(store, clock, settings.folder, access.label)
@@ -185,11 +189,15 @@ async def _assemble(
         settings=WebSettings(
             origins=frozenset(settings.origins),
             version=VERSION,
+            proxies=settings.proxies,
+            ca_pem=lambda: tls.authority.ca_pem if tls else "",
             read_only=recovery.steps(settings.folder) if settings.read_only else (),
         ),
         more=(mesh(door.accept),),
     )
-    running = Running(settings, "", store, hub.fleet, access, failed)
+    access.on_revoked = revoker(app, hub.links)
+    loops = (*loops, *((tls.run,) if tls else ()))
+    running = Running(settings, "", store, hub.fleet, access, failed, tls.authority.ca_pem if tls else "")
     running._stop.append(closer(store, lock))  # noqa: SLF001 - its own module fills it
     tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
@@ -199,7 +207,7 @@ async def _assemble(
     running._stop.append(ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:
         at_end = running._stop.append  # noqa: SLF001 - as above
-        running.url = hub.membership.url = await open_port(app, settings, hub.links, at_end)
+        running.url = hub.membership.url = await open_port(app, settings, hub.links, at_end, tls)
     except BaseException:
         await running.stop()
         raise

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -13,8 +12,8 @@ from aiohttp import web
 from hub.gateway.connection import Links
 from hub.opening import unusable, written_in
 from hub.settings import Settings
+from hub.tls import Tls
 from hub.web.porch import Porch
-from protocol.limits import HANDSHAKE_S
 
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
@@ -23,7 +22,11 @@ BACKLOG: Final = 1_024
 
 
 async def open_port(
-    app: web.Application, settings: Settings, links: Links, at_end: Callable[[Callable[[], Awaitable[None]]], None]
+    app: web.Application,
+    settings: Settings,
+    links: Links,
+    at_end: Callable[[Callable[[], Awaitable[None]]], None],
+    tls: Tls | None = None,
 ) -> str:
     """Open the port.
 
@@ -31,10 +34,11 @@ async def open_port(
         app, settings: what is served, and where.
         links: cut when it is closed.
         at_end: given what closes it again.
+        tls: with which certificate; ``None``: in the clear.
     Returns:
         The address that people and sidecars use.
     Raises:
-        BadInput: the address or the certificate cannot be used, or the data directory cannot be written.
+        BadInput: the address cannot be used, or the data directory cannot be written.
     """
     host, port = settings.address
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S)
@@ -42,12 +46,13 @@ async def open_port(
     assert runner.server is not None, "it is set up"
     try:
         listening = await asyncio.get_running_loop().create_server(
-            Porch().factory(runner.server),
+            Porch(
+                tls=tls.context if tls else None,
+                only=settings.proxies if settings.plaintext and not settings.is_local else None,
+            ).factory(runner.server),
             host,
             port,
             backlog=BACKLOG,
-            ssl=(tls := _tls(settings)),
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
         )
     except BaseException as exc:
         await runner.cleanup()
@@ -65,22 +70,11 @@ async def open_port(
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
         shown = "127.0.0.1"
-    url = f"{'https' if settings.tls_cert else 'http'}://{shown}:{bound[1]}"
+    url = f"{'https' if tls else 'http'}://{shown}:{bound[1]}"
     url = settings.url.rstrip("/") or url
     with written_in(settings.folder):
         _announce(settings.folder, url)
     return url
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as exc:
-        raise unusable("tls_cert", f"cannot use {settings.tls_cert} with {settings.tls_key}: {exc}") from exc
-    return context
 
 
 def _announce(folder: Path, url: str) -> None:

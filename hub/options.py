@@ -4,6 +4,7 @@ Pure: where the values come from is ``hub/settings.py``, which of them cannot be
 """
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +33,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         listen: ``host:port``; port 0 picks a free one.
         url: how others reach this hub, if not by the address it listens on (a name in a certificate, a proxy).
         store: empty for SQLite in ``data_dir``, or ``postgresql://user:password@host:port/database``.
-        tls_cert, tls_key: PEM files; with them the hub speaks https and wss.
-        plaintext: allow an address that is not loopback without TLS: tokens then cross the network in the clear.
+        tls: speak https and wss on a loopback address, too; on any other a hub does unless it is told ``plaintext``.
+        tls_cert, tls_key: PEM files of a certificate; without them the hub makes its own in ``data_dir/tls``.
+        tls_names: further names and addresses by which this hub is reached, for the certificate that it makes.
+        plaintext: no TLS on an address that is not loopback, for a proxy before it that speaks it; nobody but the
+            ``trusted_proxies`` and this machine gets an answer then.
+        trusted_proxies: addresses and networks of proxies before this hub, like ``10.0.0.7`` or ``10.1.0.0/16``; what
+            they say about who asks (``X-Forwarded-For``, ``-Proto``, ``-Host``) is believed, and nobody else.
         hub_lease_s: how long other hubs of the same database wait for a sign of life of this one, then take its work.
         heartbeat_s, lease_s: how often sidecars report, and how long an attempt stays theirs without a report.
         check_s: seconds between two looks at the LLM endpoints that people have added.
@@ -82,7 +88,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    tls: bool = False
+    tls_names: tuple[str, ...] = ()
     plaintext: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     heartbeat_s: float = HEARTBEAT_S
     check_s: float = CHECK_S
     lease_s: float = LEASE_S
@@ -143,6 +152,25 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Host and port to listen on."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the address it listens on."""
+        host = self.address[0]
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether its port speaks https and wss."""
+        return self.tls or bool(self.tls_cert) or not (self.is_local or self.plaintext)
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Networks of the proxies that are believed."""
+        return tuple(ip_network(each) for each in self.trusted_proxies)
 
     @property
     def bucket(self) -> tuple[str, str]:

@@ -5,7 +5,7 @@ The caller is ``hub/settings.py``, after it has put the values together.
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +17,7 @@ from protocol.model import Strategy
 from protocol.prices import read_price
 
 _S3_SERVER: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
+_NAME_OF_HOST: Final = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9:])?")
 POSTGRES_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 LEAST_MEMORY_MB: Final = 128
 """An idle hub takes half of it."""
@@ -54,14 +55,31 @@ def _door(settings: Settings) -> Iterator[Problem]:
     host, _, port = settings.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - the largest port
         yield Problem("listen", f"not host:port, like 127.0.0.1:{DEFAULT_PORT}: {settings.listen!r}")
-    elif not _is_loopback(host.strip("[]")) and not settings.tls_cert and not settings.plaintext:
+    elif settings.plaintext and not settings.is_local and not settings.trusted_proxies:
         yield Problem(
-            "listen",
-            f"{host} can be reached from other machines and there is no TLS: give --tls-cert and --tls-key, "
-            "or put a TLS proxy or tunnel before a loopback address, or accept it with --plaintext",
+            "plaintext",
+            f"{host} can be reached from other machines: leave --plaintext out, and the hub speaks TLS with a "
+            "certificate of its own; or name the proxy that speaks it, with --trusted-proxy ADDRESS",
         )
+    if settings.plaintext and (settings.tls or settings.tls_cert):
+        yield Problem("plaintext", "it says no TLS, and tls or tls_cert says TLS; leave one of the two out")
+    for proxy in settings.trusted_proxies:
+        yield from _proxy(proxy)
+    for name in settings.tls_names:
+        if not _NAME_OF_HOST.fullmatch(name):
+            yield Problem("tls_names", f"not a name or an address, like hub.example.org: {name[:100]!r}")
     if bool(settings.tls_cert) != bool(settings.tls_key):
         yield Problem("tls_key" if settings.tls_cert else "tls_cert", "certificate and key go together")
+
+
+def _proxy(text: str) -> Iterator[Problem]:
+    try:
+        network = ip_network(text)
+    except ValueError as exc:
+        yield Problem("trusted_proxies", f"not an address or a network like 10.1.0.0/16: {text[:60]!r} ({exc})")
+        return
+    if network.prefixlen == 0:
+        yield Problem("trusted_proxies", f"{text} is everybody; name the proxies")
 
 
 def _store(url: str) -> Iterator[Problem]:
@@ -158,12 +176,3 @@ def _artifact_store(settings: Settings) -> Iterator[Problem]:
         yield Problem("s3_endpoint", "not an address like https://s3.example.org:9000, without a path and without keys")
     if not re.fullmatch(r"[a-z0-9-]{1,64}", settings.s3_region):
         yield Problem("s3_region", f"not a region like us-east-1: {settings.s3_region[:60]!r}")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hub import recovery
 from hub.assembly import Parts
+from hub.gateway.connection import Links
 from hub.services.access import Access
 from hub.services.backups import Backups
 from hub.services.retention import Retention, Terms
@@ -16,6 +17,7 @@ from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.sqlite import SqliteStore
 from hub.web.services import PRINCIPAL
+from hub.web.stream import end_those_of
 from protocol.clock import Clock
 from protocol.errors import Refused, Unavailable
 
@@ -65,6 +67,16 @@ def token_check(access: Access) -> Callable[[web.Request], bool]:
         return True
 
     return is_welcome
+
+
+def revoker(app: web.Application, links: Links) -> Callable[[str], None]:
+    """Ends what a token has opened, as soon as it is revoked."""
+
+    def revoked(token: str) -> None:
+        end_those_of(app, token)
+        links.look_again()
+
+    return revoked
 
 
 def end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:

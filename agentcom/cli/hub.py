@@ -15,7 +15,12 @@ from agentcom.cli.parent import with_parent
 @click.option("--store", metavar="URL", help="postgresql://...: a database instead of SQLite in the data directory.")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM); the hub then speaks https.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate (PEM).")
-@click.option("--plaintext", is_flag=True, default=None, help="Allow other machines in without TLS.")
+@click.option("--tls", is_flag=True, default=None, help="Speak https on a loopback address, too.")
+@click.option("--tls-name", "tls_names", multiple=True, metavar="NAME", help="A name for its certificate, repeatable.")
+@click.option("--plaintext", is_flag=True, default=None, help="No TLS, for the proxies before it.")
+@click.option(
+    "--trusted-proxy", "trusted_proxies", multiple=True, metavar="NET", help="A proxy to believe, repeatable."
+)
 @click.option("--hub-lease-s", metavar="S", help="How long other hubs of one PostgreSQL wait before they take over.")
 @click.option("--heartbeat-s", metavar="S", help="How often sidecars report.")
 @click.option("--lease-s", metavar="S", help="How long an attempt stays its agent's without a report.")

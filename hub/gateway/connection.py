@@ -170,6 +170,11 @@ class Links:
         if link is not None and link.boot == boot:
             link.send(message)
 
+    def look_again(self) -> None:
+        """A token was revoked: each line looks at once whether its own still counts."""
+        for link in self._links.values():
+            link.work.set()
+
     def cut_all(self) -> None:
         """The hub is ending."""
         for link in self._links.values():

@@ -9,7 +9,7 @@ two doors, ``hub/web`` and ``hub/gateway``.
 import asyncio
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,8 @@ class Access:
         self._used: dict[str, int] = {}  # token id -> when it was last used, not yet stored
         self._seen: dict[bytes, str] = {}  # digests of tokens that were shown and are right, and their ids
         self._principals: dict[str, tuple[TokenRow, Principal]] = {}
+        self.on_revoked: Callable[[str], None] = lambda _token: None
+        """Hears the id of a token that has just been revoked, here or at another hub: what it opened ends now."""
 
     @classmethod
     async def load(cls, store: Store, clock: Clock) -> "Access":
@@ -60,9 +62,13 @@ class Access:
 
     async def reload(self) -> None:
         """Read all tokens again: another hub has made or revoked some."""
+        known = self._rows
         self._rows = {row.id: row for row in await self._store.tokens()}
         self._seen.clear()
         self._principals.clear()
+        for row in self._rows.values():
+            if row.revoked_ms is not None and row.id in known and known[row.id].revoked_ms is None:
+                self.on_revoked(row.id)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -183,6 +189,7 @@ class Access:
         await self._store.commit(RevokeToken(id, now_ms, event))
         self._rows[id] = msgspec.structs.replace(row, revoked_ms=now_ms)
         log.info("token_revoked", token=id, role=row.role, by=by)
+        self.on_revoked(id)
 
     async def flush(self) -> None:
         """Store when tokens were last used, if any were."""

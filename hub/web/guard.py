@@ -2,7 +2,8 @@
 
 A program sends a token (``Authorization: Bearer``). A browser has a session cookie, and because browsers also send it
 when some other page asks them to, requests with a cookie must come from this hub's own pages under a name that is
-this hub's (against CSRF and DNS rebinding). A bearer token is sent by nobody unasked, so it needs neither check.
+this hub's (against CSRF and DNS rebinding). A bearer token is sent by nobody unasked, so it needs neither check; only
+one that a foreign page says to send changes nothing.
 
 What is not in the route table is answered 401 without credentials, so nothing about the hub can be learnt unasked.
 """
@@ -17,8 +18,8 @@ from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
 from hub.core.access import Principal
-from hub.web import login, scopes
-from hub.web.origin import check_is_own_page
+from hub.web import forwarded, login, scopes
+from hub.web.origin import check_is_own_page, check_names_no_other
 from hub.web.porch import visitor_of
 from hub.web.routing import Route
 from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS, SETTINGS
@@ -37,6 +38,8 @@ SECURITY_HEADERS: Final = CIMultiDict(
         hdrs.CACHE_CONTROL: "no-store",
     }
 )
+_ONLY_TLS: Final = f"max-age={365 * 86_400}"
+"""For a year; of this very host, whose other names may have other servers."""
 _DECENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREFIX: Final = uuid4().hex[:16]
 """Tells the requests of one start of a hub from those of another."""
@@ -67,6 +70,8 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
     else:
         headers.extend(SECURITY_HEADERS)
     headers[hdrs.SERVER] = "AgentCom"
+    if forwarded.is_secure(request):
+        headers["Strict-Transport-Security"] = _ONLY_TLS
     if (request_id := request.get(REQUEST_ID)) is not None:
         headers["X-Request-Id"] = request_id
 
@@ -120,7 +125,9 @@ def identify(request: web.Request) -> Principal:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("the Authorization header is not 'Bearer <token>'")
-        return access.authenticate(token.strip())
+        who = access.authenticate(token.strip())
+        check_names_no_other(request)
+        return who
     session = request.cookies.get(login.cookie_name(request))
     if not session:
         return access.authenticate(None)

@@ -14,10 +14,10 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Struct
 
-from hub.web import requests
+from hub.web import forwarded, requests
 from hub.web.origin import check_is_own_page
 from hub.web.routing import Route
-from hub.web.services import PRINCIPAL, SERVICES, SESSIONS, SETTINGS
+from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
 from hub.web.sessions import SESSION_S, TICKET_S
 from protocol.api import PREFIX
 from protocol.errors import Unauthenticated
@@ -48,9 +48,26 @@ class SessionTicket(Struct, kw_only=True):
 
 
 def cookie_name(request: web.Request) -> str:
-    """Name of the session cookie. Cookies do not know ports, so two hubs on one machine need two names."""
-    port = request.host.rpartition(":")[2]
-    return f"agentcom_session_{port if port.isdecimal() else 'default'}"
+    """Name of the session cookie. Cookies do not know ports, so two hubs on one machine need two names.
+
+    Over TLS its beginning binds browsers (RFC 6265bis, section 4.1.3): with ``__Host-`` they take it from this very
+    host only, for all of its paths, and never in the clear; behind a proxy, which may give the hub one path among
+    others, with ``__Secure-``: never in the clear.
+    """
+    port = forwarded.host(request).rpartition(":")[2]
+    name = f"agentcom_session_{port if port.isdecimal() else 'default'}"
+    if _has_host(request):
+        return f"__Host-{name}"
+    return f"__Secure-{name}" if forwarded.is_secure(request) else name
+
+
+def _has_host(request: web.Request) -> bool:
+    """Whether the browser speaks with this hub itself, over TLS: then every path of the host is the hub's."""
+    return request.secure and not forwarded.is_proxied(request)
+
+
+def _cookie_path(request: web.Request) -> str:
+    return "/" if _has_host(request) else ""
 
 
 def is_wanted(request: web.Request) -> bool:
@@ -110,7 +127,10 @@ async def close_session(request: web.Request) -> web.StreamResponse:
     """Log this browser out."""
     request.app[SESSIONS].close(request.cookies.get(cookie_name(request), ""))
     response = web.Response(status=204)
-    response.del_cookie(cookie_name(request), path="", httponly=True, samesite="Strict")
+    secure = forwarded.is_secure(request)
+    response.del_cookie(
+        cookie_name(request), path=_cookie_path(request), secure=secure, httponly=True, samesite="Strict"
+    )
     return response
 
 
@@ -127,16 +147,17 @@ async def issue_ticket(request: web.Request) -> web.StreamResponse:
 
 def _welcome(request: web.Request, session: str) -> web.Response:
     # Both ways in lie in the hub's own folder, so "./" is the page wherever a proxy has put it, and a cookie that names
-    # no path belongs to that folder (RFC 6265, 5.1.4): other programs behind the proxy never see it.
+    # no path belongs to that folder (RFC 6265, 5.1.4): other programs behind the proxy never see it. Without a proxy
+    # the whole host is the hub's, and ``__Host-`` wants it said.
     response = web.Response(status=303, headers={hdrs.LOCATION: "./"})
     response.set_cookie(
         cookie_name(request),
         session,
-        path="",
+        path=_cookie_path(request),
         max_age=int(SESSION_S),
         httponly=True,
         samesite="Strict",
-        secure=request.secure or f"https://{request.host}" in request.app[SETTINGS].origins,
+        secure=forwarded.is_secure(request),
     )
     return response
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from hub.web import forwarded
 from hub.web.problems import ForeignOrigin, WrongHost
 from hub.web.services import SETTINGS
 
@@ -32,18 +33,33 @@ def check_is_own_page(request: web.Request) -> None:
             return
         raise ForeignOrigin(origin or f"a {site[:20]} page")
     if origin is not None:
-        if origin not in {f"{request.scheme}://{request.host}", *request.app[SETTINGS].origins}:
+        if origin not in {f"{forwarded.scheme(request)}://{forwarded.host(request)}", *request.app[SETTINGS].origins}:
             raise ForeignOrigin(origin[:200])
     elif changes:
         raise ForeignOrigin("a page that does not say its origin")
 
 
+def check_names_no_other(request: web.Request) -> None:
+    """Pass if a request with a token of its own does not say that a foreign page has sent it.
+
+    A program says no origin. A page that has come by a token is no program, and no page of this hub either.
+
+    Raises:
+        ForeignOrigin: it would change something, or open a socket, for another page.
+    """
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is not None and (request.method not in _SAFE or hdrs.UPGRADE in request.headers):
+        own = f"{forwarded.scheme(request)}://{forwarded.host(request)}"
+        if origin not in {own, *request.app[SETTINGS].origins}:
+            raise ForeignOrigin(origin[:200])
+
+
 def _check_host(request: web.Request) -> None:
     # A page can point a name of its own at our address; it can have neither our address as its name nor localhost.
     origins = request.app[SETTINGS].origins
-    if any(origin.partition("://")[2] == request.host for origin in origins):
+    host = forwarded.host(request)
+    if any(origin.partition("://")[2] == host for origin in origins):
         return
-    host = request.host
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     if name == "localhost" or name.endswith(".localhost"):
         return

@@ -6,6 +6,7 @@ from hub.web import (
     agents,
     artifacts,
     audit,
+    authority,
     backups,
     budgets,
     dashboard,
@@ -30,6 +31,7 @@ from hub.web import (
     tokens,
 )
 from hub.web.routing import Handler, Route
+from protocol.pinning import CA_PATH
 
 ROUTES: Final[tuple[Route, ...]] = (
     *tasks.ROUTES,
@@ -51,6 +53,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *gate.ROUTES,
     *metrics.ROUTES,
     *health.ROUTES,
+    *authority.ROUTES,
     *tokens.ROUTES,
     *backups.ROUTES,
     *audit.ROUTES,
@@ -58,7 +61,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *docs.ROUTES,
     *dashboard.ROUTES,
 )
-WITHOUT_TOKEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/session")})
+WITHOUT_TOKEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("GET", CA_PATH), ("POST", "/session")})
 """Everything that may be asked without a token; a test holds the table to it."""
 
 

@@ -4,7 +4,9 @@
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from aiohttp import web
@@ -66,6 +68,8 @@ class WebSettings:
     """What may differ between hubs.
 
     Attributes:
+        proxies: who is believed about whom it asks for (``X-Forwarded-For`` and so on).
+        ca_pem: the authority by which others know this hub; empty: none.
         origins: how browsers may name this hub beside loopback names and addresses: ``https://mesh.example.org``.
         stall_s: how long a reader of a stream may take nothing before it is cut off.
         keepalive_s: longest silence on a stream; also how soon a revoked token ends it.
@@ -83,6 +87,8 @@ class WebSettings:
     max_streams_of_address: int = 256
     version: str = "0"
     read_only: tuple[str, ...] = ()
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    ca_pem: Callable[[], str] = str
 
 
 @dataclass(slots=True)

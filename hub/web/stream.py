@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from aiohttp import hdrs, web
 
-from hub.web import guard, porch
+from hub.web import forwarded, guard, porch
 from hub.web.routing import SSE
 from hub.web.services import IS_STREAMING, LIVE, PRINCIPAL, SETTINGS
 from protocol.errors import Overloaded, Refused, Throttled, Unavailable
@@ -128,7 +128,7 @@ async def opened(request: web.Request, after: int | None = None) -> AsyncIterato
 
 def _whose(request: web.Request) -> tuple[str, str]:
     """Token and address of a reader who may have one more stream."""
-    token, address = request[PRINCIPAL].token, request.remote or ""
+    token, address = request[PRINCIPAL].token, forwarded.address(request)
     open_, settings = request.app[LIVE].streams, request.app[SETTINGS]
     if len(open_) >= settings.max_streams:
         raise Overloaded(f"{len(open_)} streams are open, no more can be", _BUSY_S)
@@ -137,6 +137,13 @@ def _whose(request: web.Request) -> tuple[str, str]:
     if sum(whose[1] == address for whose in open_.values()) >= settings.max_streams_of_address:
         raise Throttled(f"{settings.max_streams_of_address} streams from {address} are open, no more can be", _BUSY_S)
     return token, address
+
+
+def end_those_of(app: web.Application, token: str) -> None:
+    """End the streams of a token that has been revoked, at once."""
+    for task, whose in tuple(app[LIVE].streams.items()):
+        if whose[0] == token:
+            task.cancel()
 
 
 async def end_all(app: web.Application) -> None:

@@ -1,5 +1,6 @@
 """Rows T9 and T10: the line between hub and sidecar has gone deaf, and nobody is told."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -100,10 +101,11 @@ def test_t10_a_line_that_is_deaf_in_one_direction_is_noticed_by_both_ends(runnin
 @pytest.mark.parametrize("ways", [(TO_US, FROM_US), (TO_US,), (FROM_US,)], ids=["both ways", "to hub", "to sidecar"])
 def test_t09_lost_packets_are_noticed_by_both_ends(tmp_path: Path, ways: tuple[tuple[str, str], ...]) -> None:
     """A packet filter drops everything on a real cable, default heartbeats and leases: noticed within 15 s or so."""
-    with (
-        remote() as machine,
-        mesh(tmp_path, lease_s=30.0, heartbeat_s=5.0, address=machine.here, hub_flags=("--plaintext",)) as running,
-    ):
+    with remote() as machine, contextlib.ExitStack() as stack:
+        plain = ("--plaintext", "--trusted-proxy", machine.there)
+        running = stack.enter_context(
+            mesh(tmp_path, lease_s=30.0, heartbeat_s=5.0, address=machine.here, hub_flags=plain)
+        )
         running.start_sidecar("One", under=machine.under)
         running.wait_agents("One")
         task = running.submit(command="sleep 20")

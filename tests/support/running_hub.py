@@ -13,6 +13,7 @@ import aiohttp
 from hub.app import Running, start_hub
 from hub.settings import load
 from protocol.clock import Clock
+from protocol.pinning import pinned_context
 
 PATIENCE_S = 60.0
 
@@ -105,7 +106,9 @@ async def running_hub(folder: Path, clock: Clock | None = None, **settings: obje
     chosen, _ = load({"data_dir": str(folder), "listen": "127.0.0.1:0", **settings}, env={})
     running = await start_hub(chosen, clock)
     jar = aiohttp.CookieJar(unsafe=True)
-    async with aiohttp.ClientSession(cookie_jar=jar) as client:
+    pem = running.ca_pem
+    connector = aiohttp.TCPConnector(ssl=pinned_context(pem) if pem else True)
+    async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as client:
         hub = RunningHub(running, client)
         hub.tokens["admin"] = (folder / "admin.token").read_text("utf-8").strip()
         hub.tokens["agent"] = (folder / "agent.token").read_text("utf-8").strip()

@@ -40,10 +40,20 @@ def test_what_is_no_address_is_refused(listen: str) -> None:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.org:1"])
-def test_an_address_that_others_can_reach_needs_tls_or_a_decision(listen: str) -> None:
-    assert "there is no TLS" in problems(listen=listen)["listen"]
-    assert load({"listen": listen, "plaintext": True}, env={})[0].listen == listen
-    assert load({"listen": listen, "tls_cert": "c", "tls_key": "k"}, env={})[0].listen == listen
+def test_an_address_that_others_can_reach_has_tls_or_a_proxy_before_it(listen: str) -> None:
+    assert load({"listen": listen}, env={})[0].speaks_tls
+    assert load({"listen": listen, "tls_cert": "c", "tls_key": "k"}, env={})[0].speaks_tls
+    told = problems(listen=listen, plaintext=True)["plaintext"]
+    assert "leave --plaintext out, and the hub speaks TLS with a certificate of its own" in told
+    assert "or name the proxy that speaks it, with --trusted-proxy ADDRESS" in told
+    proxied = load({"listen": listen, "plaintext": True, "trusted_proxies": ["10.1.0.0/16"]}, env={})[0]
+    assert not proxied.speaks_tls
+
+
+def test_a_loopback_address_has_tls_only_if_it_is_asked_for() -> None:
+    assert not load({}, env={})[0].speaks_tls
+    assert load({"tls": True}, env={})[0].speaks_tls
+    assert not load({"plaintext": True}, env={})[0].speaks_tls
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,11 @@ def test_an_address_that_others_can_reach_needs_tls_or_a_decision(listen: str) -
     [
         ({"tls_cert": "c"}, "tls_key"),
         ({"tls_key": "k"}, "tls_cert"),
+        ({"tls": True, "plaintext": True}, "plaintext"),
+        ({"tls_names": ["a b"]}, "tls_names"),
+        ({"trusted_proxies": ["proxy.example.org"]}, "trusted_proxies"),
+        ({"trusted_proxies": ["10.1.2.3/16"]}, "trusted_proxies"),
+        ({"trusted_proxies": ["0.0.0.0/0"]}, "trusted_proxies"),
         ({"store": "mysql://x"}, "store"),
         ({"heartbeat_s": 0.01}, "heartbeat_s"),
         ({"check_s": 0.1}, "check_s"),
