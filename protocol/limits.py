@@ -64,6 +64,9 @@ MAX_IDEMPOTENCY_KEY_CHARS: Final = 255
 MAX_OUTPUT_BYTES: Final = 64 << 10
 """Output kept in a result: the tail is kept, what was cut is counted."""
 
+MAX_DIFF_BYTES: Final = 64 << 10
+"""Of what the work has changed, kept in a result: the beginning; the branch has all of it."""
+
 MAX_FINDING_BYTES: Final = 8 << 10
 """Output of one check kept in its finding."""
 

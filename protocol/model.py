@@ -294,6 +294,8 @@ class TaskResult(Struct, frozen=True, kw_only=True):
     """What went wrong in one sentence, with the way out; empty if nothing did."""
     checks: str = ""
     """Which checks the report is about (:func:`protocol.checks.digest_of`); empty: none ran, or nobody says."""
+    diff: str = ""
+    """What ``commit`` changes of what the work began with: a unified diff, its beginning if it is long."""
 
 
 # --- routing ----------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from typing import Any
 import structlog
 
 from protocol.errors import WorkFailed
+from protocol.limits import MAX_DIFF_BYTES
 from protocol.model import AttemptId, TaskSpec
-from sidecar.core.outcome import commit_message, draft_message
+from sidecar.core.outcome import commit_message, draft_message, head
 from sidecar.errors import WorkUnreadable
 from sidecar.keep import Depot, keep_files
 from sidecar.workspace import Workspace, Workspaces
@@ -61,7 +62,15 @@ class Delivery:
     async def _commit(self, workspace: Workspace, message: str) -> None:
         commit = await self._workspaces.commit(workspace, message, self._attempt.sidecar)
         if commit:
-            self.done |= {"branch": workspace.branch, "commit": commit}
+            self.done |= {"branch": workspace.branch, "commit": commit, "diff": await self._diff(workspace, commit)}
             if self._spec.context.repo:
                 self.on_push()
                 self.done["pushed"] = await self._workspaces.push(workspace)
+
+    async def _diff(self, workspace: Workspace, commit: str) -> str:
+        """What people will see of the work. What cannot be shown is only missing: the branch has it."""
+        try:
+            return head(await self._workspaces.diff(workspace, commit), MAX_DIFF_BYTES)
+        except WorkFailed as exc:
+            log.warning("diff_not_shown", task=self._attempt.task, epoch=self._attempt.epoch, why=str(exc))
+            return ""

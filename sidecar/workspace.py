@@ -160,6 +160,18 @@ class Workspaces(Leaving):
             await self._commit_staged(workspace, message, author)
         return await self._point(workspace)
 
+    async def diff(self, workspace: Workspace, commit: str) -> str:
+        """What a commit of :meth:`commit` changes of the base, for people to read; empty without a base.
+
+        Raises:
+            GitFailed: git could not, or it is more than anybody could want to look at.
+        """
+        if not workspace.base_commit:
+            return ""
+        quiet = ("--no-color", "--no-ext-diff", "--no-textconv", "--find-renames", "--ignore-submodules=all")
+        names = ("--src-prefix=a/", "--dst-prefix=b/", "--end-of-options")
+        return await self._in(workspace, "diff", *quiet, *names, workspace.base_commit, commit, "--")
+
     async def _commit_staged(self, workspace: Workspace, message: str, author: str) -> None:
         who = author if _AUTHOR.fullmatch(author) else f"{slug(author)} <agentcom@localhost>"
         options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", f"--author={who}", "--file=-")

@@ -10,10 +10,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from protocol.codec import encode_result
-from protocol.limits import MAX_OUTPUT_BYTES, MAX_RESULT_BYTES
+from protocol.limits import MAX_DIFF_BYTES, MAX_OUTPUT_BYTES, MAX_RESULT_BYTES
 from protocol.model import AttemptId, FailureClass, Finding, Iteration, TaskResult, TaskSpec
 
 _CUT: Final = "[... the beginning is cut to fit ...]\n"
+_REST: Final = "[... the rest is cut to fit; the branch has it ...]\n"
 _TAIL_CHARS: Final = 1_000
 _FIRST_AND_LAST: Final = 3
 
@@ -36,18 +37,32 @@ def tail(text: str, limit_bytes: int) -> str:
     return (_CUT + kept.decode("utf-8", "ignore")) if kept else ""
 
 
+def head(text: str, limit_bytes: int) -> str:
+    """The first lines of ``text``, at most ``limit_bytes`` of UTF-8, with a mark if anything was cut."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= limit_bytes:
+        return raw.decode()
+    kept = raw[: max(0, limit_bytes - len(_REST))]
+    return kept[: kept.rfind(b"\n") + 1].decode("utf-8", "ignore") + _REST
+
+
 def fit_result(result: TaskResult, limit_bytes: int = MAX_RESULT_BYTES) -> TaskResult:
     """``result``, with as much of its output as ``limit_bytes`` (as MessagePack) allow.
 
-    What matters least goes first: output of checks in earlier iterations, then of the last ones, then of the work, then
-    long sentences, then iterations in the middle. The facts (what ran, what passed, what it cost) stay.
+    What matters least goes first: the diff, which the branch has, output of checks in earlier iterations, then of the
+    last ones, then of the work, then long sentences, then iterations in the middle. The facts (what ran, what passed,
+    what it cost) stay.
     """
-    result = replace(result, output=tail(result.output, MAX_OUTPUT_BYTES))
+    result = replace(result, output=tail(result.output, MAX_OUTPUT_BYTES), diff=head(result.diff, MAX_DIFF_BYTES))
     for cut in _CUTS:
         if len(encode_result(result)) <= limit_bytes:
             break
         result = cut(result)
     return result
+
+
+def _cut_diff(result: TaskResult) -> TaskResult:
+    return replace(result, diff=head(result.diff, _TAIL_CHARS * 4))
 
 
 def _cut_earlier_findings(result: TaskResult) -> TaskResult:
@@ -93,6 +108,7 @@ def _cut_middle(result: TaskResult) -> TaskResult:
 
 
 _CUTS: Final[tuple[Callable[[TaskResult], TaskResult], ...]] = (
+    _cut_diff,
     _cut_earlier_findings,
     _cut_all_iterations,
     _cut_report,

@@ -82,6 +82,7 @@ async def test_the_work_is_committed_with_trailers_and_pushed_to_its_own_branch(
     assert result.pushed
     assert result.branch.endswith("-e1")
     assert git(repo, "rev-parse", result.branch) == result.commit
+    assert "+++ b/new\n@@ -0,0 +1 @@\n+x\n" in result.diff.replace("\n\\ No newline at end of file", "")
     assert git(repo, "show", f"{result.branch}:new") == "x"
     assert git(repo, "log", "-1", "--format=%B", result.branch) == (
         f"Add a file\n\nTask: {attempt().task}\nEpoch: 1\nAgent: Arbitrary"

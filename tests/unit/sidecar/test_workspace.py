@@ -190,6 +190,10 @@ async def test_the_work_is_committed_and_pushed_where_it_came_from(workspaces: W
 
     commit = await workspaces.commit(opened, message, "Very Little Gravitas <agent@example.org>")
 
+    told = await workspaces.diff(opened, commit)
+    assert "+++ b/a.txt\n" in told
+    assert "+done\n" in told
+    assert "--- /dev/null\n+++ b/new.txt\n@@ -0,0 +1 @@\n+new\n" in told
     assert await workspaces.push(opened)
     assert remote.tip(opened.branch) == commit
     assert remote.show(opened.branch, "new.txt") == "new"

@@ -3,11 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol.codec import encode_result
-from protocol.limits import MAX_FINDING_BYTES, MAX_OUTPUT_BYTES, MAX_RESULT_BYTES
+from protocol.limits import MAX_DIFF_BYTES, MAX_FINDING_BYTES, MAX_OUTPUT_BYTES, MAX_RESULT_BYTES
 from protocol.model import AttemptId, Finding, Iteration, TaskResult, TaskSpec, Usage
-from sidecar.core.outcome import commit_message, fit_result, tail
+from sidecar.core.outcome import commit_message, fit_result, head, tail
 
 ATTEMPT = AttemptId("Grey Area", 1, "01h", 3)
 
@@ -54,6 +55,25 @@ def test_the_least_important_output_goes_first() -> None:
 
     assert fitted.iterations[0].findings[0].output == ""
     assert len(fitted.report[0].output) == MAX_FINDING_BYTES
+
+
+@given(st.text(), st.integers(60, 300))
+def test_a_head_is_the_beginning_in_whole_lines_and_never_too_long(text: str, limit_bytes: int) -> None:
+    kept = head(text, limit_bytes)
+    lines, _, rest = kept.rpartition("[... the rest")
+
+    assert len(kept.encode()) <= limit_bytes
+    assert kept == text or (text.startswith(lines) and rest and (not lines or lines.endswith("\n")))
+
+
+def test_what_the_branch_has_too_is_bounded_and_goes_first() -> None:
+    small = fit_result(TaskResult(execution_ok=True, verified=None, diff="+x\n" * 40_000))
+    large = fit_result(replace(big(4, 8, MAX_FINDING_BYTES), diff="+x\n" * 40_000))
+
+    assert len(small.diff.encode()) <= MAX_DIFF_BYTES
+    assert small.diff.startswith("+x\n+x\n")
+    assert small.diff.endswith("the branch has it ...]\n")
+    assert large.report[0].output
 
 
 @given(st.text(), st.integers(0, 200))
