@@ -7,13 +7,14 @@ import { effect } from "@preact/signals";
 import { connect, heardAt, href, hub, leave, link, listed, me, now, clockMode, route, singleKeys, tables, theme } from "./store.js";
 import { Confirm, Dialog, Guard, html, Loading, Toasts } from "./ui.js";
 
-/** @type {Record<string, {title: string, key: string, load: () => Promise<any>}>} */
+/** `needs`: the right without which a view would be empty. @type {Record<string, {title: string, key: string, needs?: string, load: () => Promise<any>}>} */
 const VIEWS = {
   overview: { title: "Overview", key: "o", load: () => import("./views/overview.js") },
   tasks: { title: "Tasks", key: "t", load: () => import("./views/tasks.js") },
   fleet: { title: "Fleet", key: "f", load: () => import("./views/fleet.js") },
   models: { title: "Models", key: "m", load: () => import("./views/models.js") },
   reviews: { title: "Reviews", key: "r", load: () => import("./views/reviews.js") },
+  alerts: { title: "Alerts", key: "a", needs: "alerts:read", load: () => import("./views/alerts.js") },
   events: { title: "Events", key: "e", load: () => import("./views/events.js") },
   costs: { title: "Costs", key: "c", load: () => import("./views/costs.js") },
   settings: { title: "Settings", key: "s", load: () => import("./views/settings.js") },
@@ -22,6 +23,15 @@ const CHOICES = { theme: ["auto", "dark", "light"], clock: ["ago", "local", "utc
 
 // --- views -----------------------------------------------------------------------------------------------------------
 
+/** @type {Promise<unknown> | null} */
+let styled = null;
+/** The style of what is behind the first view. */
+const style = () => styled ??= new Promise((done) => {
+  const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: "dashboard/views.css" });
+  sheet.onload = sheet.onerror = done;
+  document.head.append(sheet);
+});
+
 const View = () => {
   const { view, id, query } = route.value;
   const [loaded, setLoaded] = useState(/** @type {{view: string, show: any, error: Error | null}} */ ({ view: "", show: null, error: null }));
@@ -29,7 +39,7 @@ const View = () => {
     let is = true;
     const known = VIEWS[view];
     if (!known) { setLoaded({ view, show: null, error: new Error(`there is no page named ${view}`) }); return; }
-    known.load().then((module) => is && setLoaded({ view, show: module.default, error: null }), (error) => is && setLoaded({ view, show: null, error }));
+    (view === "overview" ? known.load() : Promise.all([known.load(), style()]).then(([module]) => module)).then((module) => is && setLoaded({ view, show: module.default, error: null }), (error) => is && setLoaded({ view, show: null, error }));
     return () => { is = false; };
   }, [view]);
   if (loaded.view !== view) return html`<${Loading} />`;
@@ -52,10 +62,12 @@ const Banner = () => {
   return null;
 };
 
+/** What a view counts beside its name. @type {Record<string, () => number>} */
+const BADGES = { reviews: () => listed("waiting").length, alerts: () => tables.alerts.all.filter((one) => one.state === "firing").length };
+
 const Nav = () => {
-  const waiting = listed("waiting").length;
-  return html`<nav aria-label="Views">${Object.entries(VIEWS).map(([name, { title }]) => html`
-    <a key=${name} href=${href(name)} aria-current=${route.value.view === name ? "page" : undefined}>${title}${name === "reviews" && waiting ? html` <span class="badge">${waiting}</span>` : null}</a>`)}</nav>`;
+  return html`<nav aria-label="Views">${Object.entries(VIEWS).filter(([, { needs }]) => !needs || me.value.may.includes(needs)).map(([name, { title }]) => html`
+    <a key=${name} href=${href(name)} aria-current=${route.value.view === name ? "page" : undefined}>${title}${BADGES[name]?.() ? html` <span class="badge">${BADGES[name]()}</span>` : null}</a>`)}</nav>`;
 };
 
 /** @param {{name: string, choice: {value: string}, values: string[]}} props */
@@ -155,9 +167,10 @@ addEventListener("keydown", (event) => {
 effect(() => { document.documentElement.dataset.theme = theme.value; });
 effect(() => { document.body.dataset.link = link.value; });
 effect(() => {
-  const waiting = listed("waiting").length;
+  const waiting = listed("waiting").length + BADGES.alerts();
   const health = hub.value?.state;
-  const trouble = link.value === "live" ? (health && health !== "ok" ? "! " : "") : "? ";
+  const isNew = link.value === "connecting" && !heardAt.peek();
+  const trouble = isNew ? "" : link.value === "live" ? (health && health !== "ok" ? "! " : "") : "? ";
   document.title = `${trouble}${waiting ? `(${waiting}) ` : ""}${VIEWS[route.value.view]?.title ?? "AgentCom"} \u00b7 AgentCom`;
   const icon = /** @type {HTMLLinkElement} */ (document.getElementById("icon"));
   const wanted = trouble ? "dashboard/icon-trouble.svg" : "dashboard/icon.svg";

@@ -58,7 +58,7 @@ export class Table {
 
 export const tables = {
   hub: new Table(), agents: new Table(), hosts: new Table(), gpus: new Table(), endpoints: new Table(),
-  tasks: new Table(), lists: new Table(), budgets: new Table(),
+  tasks: new Table(), lists: new Table(), budgets: new Table(), alerts: new Table(),
 };
 /** Newest first. */
 export const events = signal(/** @type {Row[]} */ ([]));

@@ -273,3 +273,71 @@ export const useAsked = (path) => {
   useEffect(() => { if (live && state.path) setTurn((before) => before + 1); }, [live]);
   return { told: state.path === path ? state.told : null, error: state.error, again: () => setTurn((before) => before + 1) };
 };
+
+// --- lines over time, in the colours of the page; every chart is a table, too ---------------------------------------------
+
+/** @typedef {{label: string, kind: string, points: [number, number | null][]}} Line */
+
+const WIDE = 600;
+const HIGH = 100;
+const PAD = 6; // room for a line at the very top
+
+/** The path of a line: nothing known leaves a gap. @param {Line["points"]} points @param {(at: number) => number} x @param {(value: number) => number} y */
+const path = (points, x, y) => {
+  let told = "";
+  let goesOn = false;
+  for (const [at, value] of points) {
+    if (value === null) { goesOn = false; continue; }
+    told += `${goesOn ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}${goesOn ? "" : "h.01"}`;
+    goesOn = true;
+  }
+  return told;
+};
+
+/** What is below a line. @param {Line["points"]} points @param {(at: number) => number} x @param {(value: number) => number} y */
+const area = (points, x, y) => {
+  let told = "";
+  let last = 0;
+  for (const [at, value] of [...points, /** @type {[number, null]} */ ([0, null])]) {
+    if (value === null) { if (last) told += `L${x(last).toFixed(1)} ${HIGH}Z`; last = 0; continue; }
+    told += last ? `L${x(at).toFixed(1)} ${y(value).toFixed(1)}` : `M${x(at).toFixed(1)} ${HIGH}L${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+    last = at;
+  }
+  return told;
+};
+
+/** @param {number} at seconds */
+const iso = (at) => new Date(at * 1000).toISOString();
+
+/** @param {{lines: Line[], words: (value: number) => string}} props */
+const Figures = ({ lines, words }) => {
+  const moments = [...new Set(lines.flatMap((line) => line.points.map(([at]) => at)))].sort((a, b) => b - a);
+  const told = lines.map((line) => new Map(line.points));
+  return html`<${Scroll} label="Figures"><table class="figures"><caption class="hidden">Figures</caption><thead><tr><th scope="col">Moment</th>${lines.map((line) => html`<th scope="col" key=${line.label}>${line.label}</th>`)}</tr></thead>
+    <tbody>${moments.map((at) => html`<tr key=${at}><td class="nowrap"><${When} at=${iso(at)} /></td>${told.map((values, place) => html`<td class="num" key=${place}>${values.get(at) === null || values.get(at) === undefined ? UNKNOWN : words(/** @type {number} */ (values.get(at)))}</td>`)}</tr>`)}</tbody></table><//>`;
+};
+
+/**
+ * Lines over time, under one number that says how it is now. `from` and `to` in seconds.
+ * @param {{title: string, now: any, note?: any, lines: Line[], words: (value: number) => string, from: number, to: number, most?: number, empty?: string}} props
+ */
+export const Chart = ({ title, now, note, lines, words, from, to, most, empty = "No figure yet: one comes every minute." }) => {
+  const [asTable, setTable] = useState(false);
+  const [at, setAt] = useState(/** @type {number | null} */ (null));
+  const known = lines.flatMap((line) => line.points.filter(([, value]) => value !== null).map(([, value]) => /** @type {number} */ (value)));
+  const top = most ?? (Math.max(...known, 0) || 1);
+  const x = (/** @type {number} */ moment) => ((moment - from) / Math.max(1, to - from)) * WIDE;
+  const y = (/** @type {number} */ value) => HIGH - (Math.min(value, top) / top) * (HIGH - PAD);
+  const near = (/** @type {Line} */ line) => line.points.reduce((/** @type {[number, number | null] | null} */ best, point) => best === null || Math.abs(point[0] - (at ?? to)) < Math.abs(best[0] - (at ?? to)) ? point : best, null);
+  const move = (/** @type {any} */ event) => { const box = event.currentTarget.getBoundingClientRect(); setAt(from + ((event.clientX - box.left) / box.width) * (to - from)); };
+  const first = at === null ? null : near(lines[0]);
+  const spoken = known.length ? `${title}: from ${words(Math.min(...known))} to ${words(Math.max(...known))}; the table tells each figure` : `${title}: ${empty}`;
+  return html`<article class="plot"><header><h3>${title}</h3>${known.length ? html`<button type="button" class="small quiet" aria-pressed=${asTable} aria-label="${title} as a table" onClick=${() => setTable(!asTable)}>table</button>` : null}</header>
+    <p class="big"><b class="num">${now}</b> <span class="muted">${note}</span></p>
+    ${!known.length ? html`<p class="none muted">${empty}</p>` : asTable ? html`<${Figures} lines=${lines} words=${words} />` : html`
+      <div class="field"><span class="most num muted">${words(top)}</span><svg viewBox="0 0 ${WIDE} ${HIGH}" preserveAspectRatio="none" role="img" aria-label=${spoken} onPointerMove=${move} onPointerLeave=${() => setAt(null)}>
+        <path class="ground" d="M0 ${PAD}H${WIDE}M0 ${HIGH / 2 + PAD / 2}H${WIDE}M0 ${HIGH}H${WIDE}" />${lines.length && lines[0].kind ? html`<path class="below ${lines[0].kind}" d=${area(lines[0].points, x, y)} />` : null}
+        ${lines.map((line) => html`<path key=${line.label} class="line ${line.kind}" d=${path(line.points, x, y)} />`)}${at === null ? null : html`<path class="cursor" d="M${x(at).toFixed(1)} 0V${HIGH}" />`}</svg></div>
+      <p class="axis muted">${first ? html`<span><${When} at=${iso(first[0])} /></span>` : html`<span><${When} at=${iso(from)} /></span>`}
+        <span class="legend">${lines.length > 1 || first ? lines.map((line) => { const value = at === null ? null : near(line)?.[1] ?? null; return html`<span key=${line.label}><i class="ink ${line.kind}"></i>${line.label}${value === null ? "" : ` ${words(value)}`}</span>`; }) : null}</span>${first ? null : html`<span>now</span>`}</p>`}</article>`;
+};

@@ -1,17 +1,38 @@
 // @ts-check
-// Everything that happened, as it happens; older pages on demand.
+// Everything that happened, as it happens; older pages on demand. Beside it who did what.
 
 import { useState } from "preact/hooks";
-import { ask, events, href, requery, tables } from "../store.js";
-import { AsApi, count, Empty, html, say, When } from "../ui.js";
+import { ask, events, href, me, requery, tables } from "../store.js";
+import { AsApi, count, Empty, html, Loading, say, Scroll, State, Trouble, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
 /** @param {Row} event */
 const facts = (event) => Object.entries(event.facts).filter(([, value]) => value !== null && value !== "").map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" \u00b7 ");
 
+/** Who did what, in an order that nobody can change unseen. @param {{query: URLSearchParams}} props */
+const Audit = ({ query }) => {
+  const names = /** @type {const} */ (["actor", "action", "subject"]);
+  /** @type {Record<string, string>} */ const asked = {};
+  for (const name of names) { const value = query.get(name); if (value) asked[name] = value; }
+  const { told, error, again } = useAsked(`audit?${new URLSearchParams({ ...asked, limit: "200" })}`);
+  const [verdict, setVerdict] = useState(/** @type {Row | null} */ (null));
+  const verify = async () => { try { setVerdict(await ask("audit/verify")); } catch (problem) { say(/** @type {Error} */ (problem).message, "trouble"); } };
+  const input = (/** @type {string} */ name) => html`<label>${name[0].toUpperCase() + name.slice(1)} <input type="search" value=${asked[name] ?? ""} onChange=${(/** @type {any} */ event) => requery({ ...asked, [name]: event.target.value.trim() })} /></label>`;
+  if (!me.value.may.includes("audit:read")) return html`<p class="muted">The audit log is for administrators and operators; your role is ${me.value.role}.</p>`;
+  return html`<div class="filters" role="search">${names.map(input)}<button type="button" onClick=${verify}>Verify the chain</button>
+    ${verdict ? html`<span role="status"><${State} state=${verdict.ok ?? !verdict.problem ? "ok" : "failed"}>${verdict.problem || verdict.detail || "nothing was changed"}<//></span>` : null}</div>
+    ${!told ? (error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`) : told.entries.length ? html`<${Scroll} label="Audit"><table><caption class="hidden">Audit</caption><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Of what</th><th scope="col">Verdict</th><th scope="col">More</th><th scope="col">Hash</th></tr></thead><tbody>
+    ${told.entries.map((/** @type {Row} */ one) => html`<tr key=${one.seq}><td class="nowrap"><${When} at=${one.at} /></td><td>${one.actor} <span class="muted">${one.role}</span></td><td>${one.action}</td><td>${one.subject}</td><td><${State} state=${["allowed", "ok", "done"].includes(one.verdict) ? "ok" : one.verdict ? "failed" : "ok"}>${one.verdict}<//></td><td class="muted">${typeof one.detail === "object" && one.detail ? JSON.stringify(one.detail) : one.detail}</td><td><code title=${one.hash}>${String(one.hash).slice(0, 10)}</code></td></tr>`)}</tbody></table><//>`
+    : html`<${Empty}>No entry is like that.<//>`}<${AsApi} path=${`api/v1/audit?${new URLSearchParams(asked)}`} cli="agentcom audit ls" />`;
+};
+
+/** @param {{id: string, query: URLSearchParams}} props */
+export default ({ id, query }) => html`<h1>${id === "audit" ? "Audit" : "Events"}</h1>${me.value.may.includes("audit:read") ? html`<nav class="tabs" aria-label="Events"><a href=${href("events")} aria-current=${id === "audit" ? undefined : "page"}>What happened</a><a href=${href("events", "audit")} aria-current=${id === "audit" ? "page" : undefined}>Who did it</a></nav>` : null}
+  ${id === "audit" ? html`<${Audit} query=${query} />` : html`<${Events} query=${query} />`}`;
+
 /** @param {{query: URLSearchParams}} props */
-export default ({ query }) => {
+const Events = ({ query }) => {
   const kind = query.get("kind") ?? "";
   const text = query.get("q") ?? "";
   const [older, setOlder] = useState(/** @type {Row[]} */ ([]));
@@ -28,7 +49,7 @@ export default ({ query }) => {
       if (found.length) setOlder([...older, ...found]); else say("There is nothing older.");
     } catch (error) { say(/** @type {Error} */ (error).message, "trouble"); }
   };
-  return html`<h1>Events</h1><div class="filters" role="search"><label>Find <input type="search" value=${text} onInput=${(/** @type {any} */ event) => requery({ kind, q: event.target.value })} /></label>
+  return html`<div class="filters" role="search"><label>Find <input type="search" value=${text} onInput=${(/** @type {any} */ event) => requery({ kind, q: event.target.value })} /></label>
     <label>Kind <select value=${kind} onChange=${(/** @type {any} */ event) => requery({ kind: event.target.value, q: text })}><option value="">any</option>${kinds.map((one) => html`<option key=${one} value=${one} selected=${one === kind}>${one.replaceAll("_", " ")}</option>`)}</select></label>
     <button type="button" aria-pressed=${paused !== null} onClick=${() => setPaused(paused ? null : events.value)}>${paused ? "Go on" : "Pause"}</button><span class="muted">${count(shown.length)} of ${count(all.length)} that are here</span></div>
     ${shown.length ? html`<ol class="events rows">${shown.map((event) => html`<li key=${event.seq}><span class="muted nowrap"><${When} at=${event.at} /></span><span>${event.kind.replaceAll("_", " ")}</span>

@@ -4,6 +4,7 @@
 import { useState } from "preact/hooks";
 import { ask, href, listed, me } from "../store.js";
 import { AsApi, Empty, Finding, html, Loading, Pull, say, State, Trouble, useAsked, When } from "../ui.js";
+import Change from "./change.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -29,6 +30,7 @@ const Review = ({ id }) => {
     <p><${State} state=${task.state} /> by ${attempt?.agent ?? "nobody"}, attempt ${attempt?.epoch}, submitted <${When} at=${task.submitted_at} /></p><p class="why">${task.reason}</p>
     ${task.result?.branch ? html`<p>Branch <code>${task.result.branch}</code> ${task.result.commit ? html`commit <code>${task.result.commit.slice(0, 12)}</code>` : null}</p>` : null}
     <ul class="plain">${findings.map((/** @type {Row} */ one) => html`<${Finding} key=${one.name} one=${one} />`)}</ul>
+    <${Change} text=${task.result?.diff || attempt?.result?.diff || ""} />
     ${task.reviews.map((/** @type {Row} */ one) => html`<p key=${one.at} class="muted">${one.verdict} by ${one.by} <${When} at=${one.at} />${one.reason ? `: ${one.reason}` : ""}</p>`)}
     ${task.state !== "waiting" ? html`<p class="muted">Nothing waits here any more.</p>` : !mayDecide ? html`<p class="muted">Your role (${me.value.role}) may not decide.</p>` : html`
     <div class="form"><label>Why, for whoever looks later (and for the model, if it goes back) <textarea rows="2" value=${reason} onInput=${(/** @type {any} */ event) => setReason(event.target.value)}></textarea></label></div>

@@ -2,8 +2,10 @@
 // One task: why it stands where it stands, where its time went, what its checks found, what it wrote.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, base, href, now, onEvent } from "../store.js";
+import { ask, base, href, onEvent } from "../store.js";
 import { Act, AsApi, count, Finding, html, length, Loading, money, plural, Proof, Pull, say, Scroll, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
+import Change from "./change.js";
+import { phases, Strip, Waterfall } from "./journey.js";
 import NewTask from "./newtask.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -59,43 +61,6 @@ const costs = (cost) => {
 };
 
 // --- where the time went -----------------------------------------------------------------------------------------------
-
-/** What a share of the time was, in the order in which it usually comes. @param {Row} iteration @returns {[string, string, number][]} */
-const phases = (iteration) => {
-  const { usage, findings } = iteration;
-  const timing = usage.timing;
-  const verify = findings.reduce((/** @type {number} */ sum, /** @type {Row} */ one) => sum + one.seconds, 0);
-  if (!timing) return [["work", "work", Math.max(0, usage.seconds)], ["verify", "verify", verify]];
-  const known = timing.load_s + timing.prefill_s + timing.decode_s + (timing.queue_s ?? 0);
-  return [["wait for the model", "wait", timing.queue_s ?? 0], ["load the model", "load", timing.load_s], ["read the prompt", "prompt", timing.prefill_s], ["generate", "generate", timing.decode_s],
-    ["model, not told apart", "generate", Math.max(0, timing.model_s - known)], ["tools and the rest", "work", Math.max(0, usage.seconds - timing.model_s)], ["verify", "verify", verify]];
-};
-
-/** @param {{task: Row}} props */
-const Waterfall = ({ task }) => {
-  const start = Date.parse(task.submitted_at);
-  const end = task.ended_at ? Date.parse(task.ended_at) : Math.max(now.value, start + 1000);
-  const whole = Math.max(1, end - start);
-  const place = (/** @type {number} */ from, /** @type {number} */ to) => ({ left: `${((from - start) / whole) * 100}%`, width: `${Math.max(0.4, ((to - from) / whole) * 100)}%` });
-  let last = start;
-  const rows = /** @type {{one: Row, blocks: [string, string, number, number][]}[]} */ (task.attempts.map((/** @type {Row} */ one) => {
-    const assigned = Date.parse(one.assigned_at);
-    const started = one.started_at ? Date.parse(one.started_at) : null;
-    const ended = one.ended_at ? Date.parse(one.ended_at) : end;
-    const waited = last;
-    last = ended;
-    return { one, blocks: /** @type {[string, string, number, number][]} */ ([["waits in the queue", "wait", waited, assigned], ["is placed", "place", assigned, started ?? ended], ...(started ? [[one.state, ["lost", "failed"].includes(one.state) ? "bad" : "work", started, ended]] : [])]) };
-  }));
-  return html`<section aria-labelledby="time"><h2 id="time">Where the time went</h2>
-    <div class="waterfall" role="img" aria-label="Attempts over ${length(whole / 1000)}; the table below tells the same">
-      <div class="axis"><span>0</span><span>${length(whole / 2000)}</span><span>${length(whole / 1000)}${task.ended_at ? "" : ", now"}</span></div>
-      ${rows.map(({ one, blocks }) => html`<div class="line" key=${one.epoch}><span>attempt ${one.epoch}</span><div class="track">${blocks.filter(([, , from, to]) => to > from).map(([words, kind, from, to]) => html`
-        <i key=${words} class=${kind} title="${words}: ${length((to - from) / 1000)}" style=${place(from, to)}></i>`)}</div></div>`)}
-      ${rows.length ? null : html`<div class="line"><span>waits</span><div class="track"><i class="wait" style=${place(start, end)}></i></div></div>`}</div>
-    ${rows.length ? html`<${Scroll} label="Attempts"><table><caption class="hidden">Attempts</caption><thead><tr><th scope="col">Attempt</th><th scope="col">State</th><th scope="col">Agent</th><th scope="col">Waited</th><th scope="col">Took</th><th scope="col">Why it ended</th></tr></thead>
-      <tbody>${rows.map(({ one, blocks }) => html`<tr key=${one.epoch}><td>${one.epoch}${one.accepted ? " (counts)" : ""}</td><td><${State} state=${one.state} /></td><td>${one.agent}${one.host && one.host !== one.agent ? html` <span class="muted">on ${one.host}</span>` : null}</td>
-        <td class="num">${length((blocks[0][3] - blocks[0][2]) / 1000)}</td><td><${Took} from=${one.started_at} to=${one.ended_at} /></td><td>${[one.failure, one.reason].filter(Boolean).join(": ")}</td></tr>`)}</tbody></table><//>` : null}</section>`;
-};
 
 /** @param {{task: Row}} props */
 const Iterations = ({ task }) => task.iterations.length ? html`<section aria-labelledby="iterations"><h2 id="iterations">Iterations</h2>${task.iterations.map((/** @type {Row} */ one) => {
@@ -215,7 +180,7 @@ export default ({ id }) => {
   const error_ = result?.error && result.error !== task.reason ? result.error : "";
   return html`<p class="crumbs"><a href=${href("tasks")}>Tasks</a></p><h1>${task.title || task.id}</h1>
     <p class="strip"><${TaskState} task=${task} /> <${Proof} task=${task} /> <span><${Took} from=${task.started_at} to=${task.ended_at} /></span> <span class="muted">submitted <${When} at=${task.submitted_at} /></span></p>
-    <${Actions} task=${task} again=${again} /><${Trouble} error=${error} again=${again} />
+    <${Strip} task=${task} /><${Actions} task=${task} again=${again} /><${Trouble} error=${error} again=${again} />
     ${task.reason ? html`<p class="why">${task.reason}</p>` : null}${error_ ? html`<p class="why">${result.error_code ? html`<${State} state="failed">${result.error_code}<//> ` : null}${error_}</p>` : null}
     ${["queued", "blocked"].includes(task.state) ? html`<${Why} key=${turn} task=${task} />` : null}
     <${Facts} pairs=${[["id", html`<code>${task.id}</code>`], ["agent", task.agent], ["priority", task.priority], ["cost", result ? costOf(task.usage) : ""], ["branch", result?.branch ? html`<code>${result.branch}</code>${result.pushed ? "" : " (not pushed)"}` : ""],
@@ -224,6 +189,7 @@ export default ({ id }) => {
     ["answer", task.attempts.at(-1)?.answering ? `${task.attempts.at(-1).answering.phase}, ${count(task.attempts.at(-1).answering.tokens)} pieces so far` : ""]]} />
     ${task.spec.project && result?.branch ? html`<${PullOf} key=${turn} id=${task.id} />` : null}
     <${Waterfall} task=${task} /><${Iterations} task=${task} />${task.proof ? html`<${CleanRoom} proof=${task.proof} />` : null}
+    <${Change} text=${result?.diff || task.attempts.findLast((/** @type {Row} */ one) => one.result?.diff)?.result.diff || ""} />
     ${result?.output ? html`<section aria-labelledby="output"><h2 id="output">Output</h2><${Answer} text=${result.output} /></section>` : null}
     <${Log} task=${task} /><${Files} task=${task} /><${Routing} told=${task.routing} /><${Timeline} task=${task} turn=${turn} /><${Spec} spec=${task.spec} />
     <${AsApi} path=${`api/v1/tasks/${task.id}`} cli=${`agentcom tasks show ${task.id}`} />`;

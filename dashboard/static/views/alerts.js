@@ -1,0 +1,113 @@
+// @ts-check
+// What is wrong, since when, and what to do; what was; who is told.
+
+import { useEffect, useState } from "preact/hooks";
+import { ask, href, isLive, may, tables } from "../store.js";
+import { Act, AsApi, count, Dialog, Empty, html, Loading, say, Scroll, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
+
+/** @typedef {import("../store.js").Row} Row */
+
+const TABS = { now: "Now", history: "History", rules: "Rules", notifiers: "Who is told" };
+const QUIET = /** @type {[string, number][]} */ ([["an hour", 3_600], ["8 hours", 28_800], ["a day", 86_400], ["a week", 604_800]]);
+/** @type {Record<string, [string, string]>} */
+const SEVERITY = { critical: ["\u2715", "failed"], warning: ["\u25b2", "again"], info: ["\u25cb", "queued"] };
+
+/** @param {{one: Row}} props */
+const Severity = ({ one }) => { const [glyph, colour] = SEVERITY[one.severity] ?? ["\u25b2", "again"]; return html`<span class="state ${colour}"><span aria-hidden="true">${glyph}</span> ${one.severity}</span>`; };
+
+/** What to do about it: a page of ours, or words. @param {{text: string}} props */
+const Runbook = ({ text }) => text ? html`<p class="muted">${/^https?:[/][/]/.test(text) ? html`<a href=${text} rel="noreferrer">What to do</a>` : text}</p>` : null;
+
+/** @param {{one: Row, again: () => void}} props */
+const Alert = ({ one, again }) => {
+  const silence = async (/** @type {any} */ event) => {
+    const seconds = Number(event.target.value);
+    event.target.value = "";
+    if (!seconds) return;
+    try { await ask(`alerts/${encodeURIComponent(one.id)}/silence`, { method: "POST", body: { for_s: seconds } }); say("It is silent"); } catch (problem) { say(/** @type {Error} */ (problem).message, "trouble"); }
+    again();
+  };
+  const is = (/** @type {string} */ state) => one.state === state;
+  return html`<li class="alert"><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
+    <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(one.value)}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
+    <${Runbook} text=${one.runbook ?? ""} />
+    ${is("resolved") ? null : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} body=${{}} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
+      <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label></p>`}</li>`;
+};
+
+/** @param {{alerts: Row[], again: () => void}} props */
+const List = ({ alerts, again }) => html`<ul class="plain rows">${alerts.map((one) => html`<${Alert} key=${one.id} one=${one} again=${again} />`)}</ul>`;
+
+const Now = () => {
+  const { told, error, again } = useAsked("alerts");
+  const here = tables.alerts.all.map((one) => `${one.id} ${one.state}`).join();
+  useEffect(() => { if (told) again(); }, [here]);
+  if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
+  const open = told.alerts.filter((/** @type {Row} */ one) => one.state !== "resolved");
+  const groups = /** @type {[string, string][]} */ ([["firing", "Firing"], ["acknowledged", "Somebody is at it"], ["silenced", "Silent"]]);
+  if (!open.length) return html`<p class="calm"><${State} state="ok">no alert is firing<//></p>`;
+  return groups.map(([state, words]) => {
+    const some = open.filter((/** @type {Row} */ one) => one.state === state);
+    return some.length ? html`<section key=${state} aria-labelledby=${state}><h2 id=${state}>${words}</h2><${List} alerts=${some} again=${again} /></section>` : null;
+  });
+};
+
+const History = () => {
+  const { told, error, again } = useAsked("alerts?state=resolved");
+  if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
+  return told.alerts.length ? html`<${List} alerts=${told.alerts} again=${again} />` : html`<${Empty}>No alert has ended yet.<//>`;
+};
+
+/** @param {{rule: Row, again: () => void}} props */
+const Rule = ({ rule, again }) => {
+  const change = async (/** @type {Row} */ body) => {
+    try { await ask(`alerts/rules/${encodeURIComponent(rule.name)}`, { method: "PATCH", body }); say(`${rule.name} is changed`); } catch (problem) { say(/** @type {Error} */ (problem).message, "trouble"); }
+    again();
+  };
+  const off = !may("alerts:write") || !isLive.value;
+  return html`<tr><th scope="row">${rule.name}<div class="reason">${rule.summary ?? rule.about ?? ""}</div></th><td><${Severity} one=${rule} /></td>
+    <td>${rule.threshold === null || rule.threshold === undefined ? UNKNOWN : html`<input type="number" step="any" aria-label="Threshold of ${rule.name}" disabled=${off} value=${rule.threshold} onChange=${(/** @type {any} */ event) => change({ threshold: Number(event.target.value) })} />`} <span class="muted">${rule.unit ?? ""}</span></td>
+    <td><label><input type="checkbox" aria-label="${rule.name} is on" checked=${rule.enabled ?? true} disabled=${off} onChange=${(/** @type {any} */ event) => change({ enabled: event.target.checked })} /> on</label></td></tr>`;
+};
+
+const Rules = () => {
+  const { told, error, again } = useAsked("alerts/rules");
+  if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
+  return html`<${Scroll} label="Rules"><table><caption class="hidden">Rules</caption><thead><tr><th scope="col">Rule</th><th scope="col">Severity</th><th scope="col">Threshold</th><th scope="col">On</th></tr></thead><tbody>
+    ${told.rules.map((/** @type {Row} */ rule) => html`<${Rule} key=${rule.name} rule=${rule} again=${again} />`)}</tbody></table><//>`;
+};
+
+/** @param {{close: () => void}} props */
+const Add = ({ close }) => {
+  const [error, setError] = useState("");
+  const add = async (/** @type {any} */ event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    try { await ask("notifiers", { method: "POST", body: Object.fromEntries([...form].filter(([, value]) => value !== "")) }); close(); } catch (problem) { setError(/** @type {Error} */ (problem).message); }
+  };
+  return html`<form class="form" onSubmit=${add}><label>Kind <select name="kind"><option>webhook</option></select></label><label>Address <input name="url" type="url" required /></label>
+    <label>Secret, to sign what is sent <input name="secret" /></label>${error ? html`<p class="trouble" role="alert">${error}</p>` : null}<p class="actions"><button class="main">Add</button></p></form>`;
+};
+
+const Notifiers = () => {
+  const { told, error, again } = useAsked("notifiers");
+  const [adds, setAdds] = useState(false);
+  if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
+  return html`${adds ? html`<${Dialog} title="Tell somebody" close=${() => setAdds(false)}><${Add} close=${() => { setAdds(false); again(); }} /><//>` : null}
+    ${may("alerts:write") ? html`<p class="actions"><button type="button" class="main" onClick=${() => setAdds(true)}>Tell somebody</button></p>` : null}
+    ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
+    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.name || one.id}</th><td>${one.kind}</td><td><code>${one.url ?? one.to ?? one.command ?? ""}</code></td><td>${one.last_error ? html`<${State} state="failed">${one.last_error}<//>` : html`<${When} at=${one.last_at ?? one.sent_at} />`}</td>
+      <td><span class="actions"><${Act} path=${`notifiers/${encodeURIComponent(one.id)}/test`} body=${{}} permission="alerts:write" done=${() => { say("A test is sent"); again(); }}>Test<//>
+        <${Act} path=${`notifiers/${encodeURIComponent(one.id)}`} method="DELETE" permission="alerts:write" sure=${`Forget ${one.name || one.id}?`} done=${again}>Remove<//></span></td></tr>`)}</tbody></table><//>`
+    : html`<${Empty}>Nobody is told: alerts are only shown here.<//>`}`;
+};
+
+/** @param {{id: string}} props */
+export default ({ id }) => {
+  const tab = Object.hasOwn(TABS, id) ? id : "now";
+  const many = tables.alerts.all.filter((one) => one.state === "firing").length;
+  const path = { now: "alerts", history: "alerts?state=resolved", rules: "alerts/rules", notifiers: "notifiers" }[tab] ?? "alerts";
+  return html`<h1>Alerts</h1><nav class="tabs" aria-label="Alerts">${Object.entries(TABS).map(([name, words]) => html`<a key=${name} href=${href("alerts", name === "now" ? "" : name)} aria-current=${name === tab ? "page" : undefined}>${words}${name === "now" && many ? ` (${many})` : ""}</a>`)}</nav>
+    ${tab === "history" ? html`<${History} />` : tab === "rules" ? html`<${Rules} />` : tab === "notifiers" ? html`<${Notifiers} />` : html`<${Now} />`}
+    <${AsApi} path=${`api/v1/${path}`} />`;
+};
