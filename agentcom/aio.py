@@ -22,6 +22,7 @@ from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
 from agentcom.holding import HoldCalls
+from agentcom.joining import JoinCalls
 from agentcom.live import LIVE, Tables, apply
 from agentcom.machines import MachineCalls
 from agentcom.projects import ProjectCalls
@@ -54,7 +55,16 @@ RESET: Final = "cursor_reset"
 
 
 class AsyncClient(
-    Files, ProjectCalls, PullCalls, BudgetCalls, ReviewCalls, HoldCalls, MachineCalls, UpkeepCalls, AuditCalls
+    Files,
+    ProjectCalls,
+    PullCalls,
+    BudgetCalls,
+    ReviewCalls,
+    HoldCalls,
+    MachineCalls,
+    UpkeepCalls,
+    AuditCalls,
+    JoinCalls,
 ):
     """A hub, seen from a program with an event loop.
 

@@ -34,6 +34,7 @@ from hub.projects import project_parts
 from hub.services.access import Access
 from hub.services.audit import Audit
 from hub.services.bulk import Bulk
+from hub.services.joining import Joining, pin_of
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.changes import Record
@@ -174,6 +175,10 @@ async def _assemble(
         why_closed=lambda: hub.membership.trouble,
         is_for=lambda request, sidecar: request[PRINCIPAL].is_for(sidecar),
     )
+    joining = Joining(store, clock, Chance(), version=VERSION, names=lambda: hub.fleet.agents)
+    joining.on_change = access.reload
+    joining.pin = pin_of(settings.url, tls.authority.ca_pem if tls else None)
+    joining.addresses = lambda: tuple(hub.membership.urls.values()) if len(hub.membership.urls) > 1 else ()
     app = build(
         Services(
             *(hub.intake, hub.insight, hub.presence, hub.hosts, hub.registry, access, hub.feed, backups, files),
@@ -181,8 +186,7 @@ async def _assemble(
             hub.pausing,
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
-            hub.observing.recording,
-            audit,
+            *(hub.observing.recording, audit, joining),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,
@@ -191,6 +195,7 @@ async def _assemble(
             version=VERSION,
             proxies=settings.proxies,
             ca_pem=lambda: tls.authority.ca_pem if tls else "",
+            url=settings.url.rstrip("/"),
             read_only=recovery.steps(settings.folder) if settings.read_only else (),
         ),
         more=(mesh(door.accept),),

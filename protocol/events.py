@@ -85,6 +85,13 @@ class EventKind(StrEnum):
     TASK_PROVEN = "task_proven"
     TASK_REFUTED = "task_refuted"  # its checks fail on another machine
     TASK_UNPROVEN = "task_unproven"  # no other machine could tell: what its own machine found counts
+    JOIN_TOKEN_CREATED = "join_token_created"  # noqa: S105 - the name of an event
+    JOIN_TOKEN_REVOKED = "join_token_revoked"  # noqa: S105 - the name of an event
+    JOIN_ASKED = "join_asked"  # a machine without a token waits for a person
+    JOIN_APPROVED = "join_approved"
+    JOIN_DENIED = "join_denied"
+    MACHINE_JOINED = "machine_joined"
+    MACHINE_LEFT = "machine_left"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

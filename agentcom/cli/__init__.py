@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": ("agentcom.cli.top", "Watch machines, GPUs and tasks in the terminal."),
     "login-link": ("agentcom.cli.login_link", "Print a link that opens the dashboard."),
     "token": ("agentcom.cli.token", "Make, list and revoke tokens."),
+    "machines": ("agentcom.cli.machines", "Let machines in that ask to join without a token."),
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),
     "simulate": ("agentcom.cli.simulate", "Try the scheduler on a fleet and a trace, in virtual time."),

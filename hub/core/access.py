@@ -54,6 +54,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "docs:read": _PEOPLE,
         "dashboard:read": _PEOPLE,
         "sessions:open": _PEOPLE,
+        "machines:manage": _OPERATE,
         "tokens:manage": frozenset({Role.ADMIN}),
         "backups:manage": frozenset({Role.ADMIN}),
         "artifacts:write": frozenset({Role.ADMIN, Role.AGENT}),

@@ -32,6 +32,11 @@ NO_SANDBOX: Final = "sandbox:none"
 """What an agent says that can confine no program."""
 
 
+def place_of(agent: str) -> str:
+    """What a task needs that is to run on this agent and no other; a label, which names of agents need not be."""
+    return f"machine:{agent.replace(' ', '-')[:56]}"
+
+
 def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
     """What keeps ``agent`` from this class whatever the strategy; empty: nothing does."""
     reasons = []
@@ -48,7 +53,7 @@ def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
     if requirements.proof is not None and agent.host == requirements.proof.host:
         reasons.append("is on the machine that did the work, and another one has to prove it")
     wanted = {f"executor:{requirements.executor}", *requirements.needs}
-    reasons.extend(f"lacks {name!r}" for name in sorted(wanted - agent.capabilities))
+    reasons.extend(f"lacks {name!r}" for name in sorted(wanted - agent.capabilities - {place_of(agent.name)}))
     if NO_SANDBOX in agent.capabilities and f"executor:{requirements.executor}" not in agent.capabilities:
         reasons.append("has no sandbox, so it runs no commands")
     return reasons

@@ -41,6 +41,7 @@ class Access:
         self._store, self._clock = store, clock
         self._rows = {row.id: row for row in rows}
         self._used: dict[str, int] = {}  # token id -> when it was last used, not yet stored
+        self._changes = 0  # tokens made and revoked here
         self._seen: dict[bytes, str] = {}  # digests of tokens that were shown and are right, and their ids
         self._principals: dict[str, tuple[TokenRow, Principal]] = {}
         self.on_revoked: Callable[[str], None] = lambda _token: None
@@ -61,9 +62,11 @@ class Access:
         return row.label if row else ""
 
     async def reload(self) -> None:
-        """Read all tokens again: another hub has made or revoked some."""
-        known = self._rows
-        self._rows = {row.id: row for row in await self._store.tokens()}
+        """Read all tokens again: another hub, or another service, has made or revoked some."""
+        known, changes, rows = self._rows, self._changes, await self._store.tokens()
+        while changes != self._changes:  # what was changed here meanwhile may not be in what was read
+            known, changes, rows = self._rows, self._changes, await self._store.tokens()
+        self._rows = {row.id: row for row in rows}
         self._seen.clear()
         self._principals.clear()
         for row in self._rows.values():
@@ -159,6 +162,7 @@ class Access:
         facts = {"token": token_id, "role": row.role, "label": row.label, "by": by, **msgspec.structs.asdict(scope)}
         await self._store.commit(AddToken(row, Event(kind=EventKind.TOKEN_CREATED, at_ms=now_ms, facts=facts)))
         self._rows[token_id] = row
+        self._changes += 1
         log.info("token_created", token=token_id, role=row.role, by=by)
         return TokenCreated(
             id=token_id,
@@ -188,6 +192,7 @@ class Access:
         event = Event(kind=EventKind.TOKEN_REVOKED, at_ms=now_ms, facts={"token": id, "role": row.role, "by": by})
         await self._store.commit(RevokeToken(id, now_ms, event))
         self._rows[id] = msgspec.structs.replace(row, revoked_ms=now_ms)
+        self._changes += 1
         log.info("token_revoked", token=id, role=row.role, by=by)
         self.on_revoked(id)
 

@@ -56,7 +56,9 @@ _ENDS: Final = frozenset(
     }
 )
 _FINAL: Final = _ENDS - {EventKind.TASK_REQUEUED}
-_TOKENS: Final = frozenset({EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED})
+_TOKENS: Final = frozenset(
+    {EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED, EventKind.MACHINE_JOINED, EventKind.MACHINE_LEFT}
+)
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
 _PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
 _BUDGETS: Final = frozenset({EventKind.BUDGET_SET, EventKind.BUDGET_REMOVED})

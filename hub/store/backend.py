@@ -21,6 +21,8 @@ from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
+from hub.store.join_changes import JoinTokenRow, MachineRow
+from hub.store.join_verbs import machine_of
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
@@ -332,6 +334,19 @@ class Backend(ABC):
     async def tokens(self) -> list[TokenRow]:
         """All tokens, newest first."""
         return [records.token(row) for row in await self._rows("tokens")]
+
+    async def join_tokens(self) -> tuple[JoinTokenRow, ...]:
+        """Tokens with which machines may join, newest first; at most 1,000."""
+        return tuple(records.join_token(row) for row in await self._rows("join_tokens"))
+
+    async def machines_waiting(self) -> tuple[MachineRow, ...]:
+        """Machines that wait for a person, oldest first."""
+        return tuple(machine_of(row) for row in await self._rows("machines_waiting"))
+
+    async def machine_of_token(self, token: str) -> MachineRow | None:
+        """The machine that has joined and got this token."""
+        rows = await self._rows("machine_of_token", token)
+        return machine_of(rows[0]) if rows else None
 
     async def classes(self) -> tuple[str, ...]:
         """Classes that have ready tasks."""

@@ -28,6 +28,7 @@ from hub.store.hub_changes import (
     ReadHeld,
     RenewHub,
 )
+from hub.store.join_changes import AddJoinToken, AskToJoin, DecideJoin, LetGo, LetIn, RevokeJoinToken
 from hub.store.keeping_changes import (
     ForgetEvents,
     ForgetKeys,
@@ -386,6 +387,12 @@ AnyChange = (
     | AddToken
     | RevokeToken
     | TouchTokens
+    | AddJoinToken
+    | RevokeJoinToken
+    | AskToJoin
+    | DecideJoin
+    | LetIn
+    | LetGo
     | KeptChange
     | PutEndpoint
     | RemoveEndpoint

@@ -19,6 +19,7 @@ from hub.store.budget_changes import BudgetRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
+from hub.store.join_changes import JoinTokenRow
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
@@ -225,6 +226,21 @@ def pull(r: Row) -> PullRow:
         next_ms=next_ms,
         changed_ms=changed_ms,
         version=version,
+    )
+
+
+def join_token(r: Row) -> JoinTokenRow:
+    """A join token."""
+    return JoinTokenRow(
+        id=r[0],
+        label=r[1],
+        digest=bytes(r[2]),
+        uses=r[3],
+        used=r[4],
+        created_ms=r[5],
+        expires_ms=r[6],
+        created_by=r[7],
+        revoked_ms=r[8],
     )
 
 

@@ -18,6 +18,7 @@ from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import Standing, WaitingTask
+from hub.store.join_changes import JoinReads
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
@@ -196,7 +197,7 @@ def nothing_known(last_event: int) -> Start:
     )
 
 
-class Store(AuditReads, Protocol):
+class Store(AuditReads, JoinReads, Protocol):
     """Durable memory; see the module."""
 
     kind: str

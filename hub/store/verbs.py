@@ -19,6 +19,7 @@ from hub.store.audit_verbs import AuditVerbs
 from hub.store.batches import Statements
 from hub.store.hub_changes import PutArtifact
 from hub.store.hub_verbs import HubVerbs
+from hub.store.join_verbs import JoinVerbs
 from hub.store.keeping import Keeping
 from hub.store.project_verbs import ProjectVerbs
 from hub.store.pull_verbs import PullVerbs
@@ -32,7 +33,7 @@ from protocol.model import PRIORITY_ORDER, AttemptState, FailureClass, TaskState
 _LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
 
-class Verbs(Work, AuditVerbs, HubVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
+class Verbs(Work, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:

@@ -17,6 +17,7 @@ from hub.web import (
     gate,
     health,
     hosts,
+    joining,
     login,
     logs,
     metrics,
@@ -55,13 +56,23 @@ ROUTES: Final[tuple[Route, ...]] = (
     *health.ROUTES,
     *authority.ROUTES,
     *tokens.ROUTES,
+    *joining.ROUTES,
     *backups.ROUTES,
     *audit.ROUTES,
     *login.ROUTES,
     *docs.ROUTES,
     *dashboard.ROUTES,
 )
-WITHOUT_TOKEN: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("GET", CA_PATH), ("POST", "/session")})
+WITHOUT_TOKEN: Final = frozenset(
+    {
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", CA_PATH),
+        ("POST", "/session"),
+        ("POST", "/api/v1/join"),
+        ("POST", "/api/v1/join-requests"),
+    }
+)
 """Everything that may be asked without a token; a test holds the table to it."""
 
 

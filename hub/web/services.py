@@ -24,6 +24,7 @@ from hub.services.gate import Gate
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
+from hub.services.joining import Joining
 from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.progress import Progress
@@ -61,6 +62,7 @@ class Services:
     bulk: Bulk
     recording: Recording
     audit: Audit
+    joining: Joining
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class WebSettings:
         max_streams: streams open at once.
         max_streams_of_token, max_streams_of_address: those of one token, and of one address.
         version: release of the hub, as the OpenAPI document tells it.
+        url: how other machines reach this hub, if its settings say so; else empty.
         read_only: if the hub only shows what its store holds, the commands that mend that; else empty.
     """
 
@@ -86,6 +89,7 @@ class WebSettings:
     max_streams_of_token: int = 128
     max_streams_of_address: int = 256
     version: str = "0"
+    url: str = ""
     read_only: tuple[str, ...] = ()
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     ca_pem: Callable[[], str] = str

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -291,6 +292,23 @@ def test_a_token_has_its_role_and_an_end(up: Up) -> None:
     assert json.loads(writes.stderr)["code"] == "forbidden"
     assert "role viewer" in checked.stdout
     assert "error: " in after.stderr
+
+
+def test_a_token_without_a_role_is_a_command_for_a_new_machine(up: Up) -> None:
+    made = up.cli("token", "create", "--ttl", "30m", "--uses", "2", "--label", "rack")
+    (row,) = up.json("token", "ls", "--join")["join_tokens"]
+    wrong = up.cli("token", "create", "--role", "viewer", "--uses", "2")
+    bad = up.cli("token", "create", "--ttl", "soon")
+    gone = up.cli("token", "revoke", row["id"])
+    shown = up.cli("token", "ls", "--join")
+
+    assert re.fullmatch(r"agentcom join http://127\.0\.0\.1:\d+ --token acj1\.open\.\S+", made.stdout.splitlines()[0])
+    assert "leads nowhere from another machine" in made.stderr
+    assert (row["label"], row["state"], row["uses"], row["used"]) == ("rack", "good", 2, 0)
+    assert (wrong.returncode, bad.returncode, gone.returncode) == (2, 2, 0)
+    assert "revoked" in shown.stdout
+    assert up.json("machines") == {"join_requests": [], "next_cursor": None}
+    assert up.cli("machines", "approve", "abcde-fghij").returncode == 2
 
 
 def test_a_wrong_token_is_refused_with_the_way_in(up: Up) -> None:

@@ -89,7 +89,7 @@ def test_no_line_about_a_verb_is_cut_at_80_columns(name: str) -> None:
         ("tasks", "nonsense"),
         ("tasks", "ls", "--limit", "0"),
         ("submit", "--shel", "x"),
-        ("token", "create"),
+        ("token", "create", "--ttl", "soon"),
         ("up", "--port", "70000"),
         ("events", "--after", "-1"),
         ("endpoints", "add", "ollama"),

@@ -1,0 +1,55 @@
+-- name: add_join_token
+INSERT INTO join_tokens (id, label, digest, uses, used, created_ms, expires_ms, created_by)
+VALUES ($1, $2, $3, $4, 0, $5, $6, $7);
+
+-- name: join_token
+SELECT id, label, digest, uses, used, created_ms, expires_ms, created_by, revoked_ms FROM join_tokens WHERE id = $1;
+
+-- name: join_tokens
+SELECT id, label, digest, uses, used, created_ms, expires_ms, created_by, revoked_ms FROM join_tokens
+ORDER BY created_ms DESC, id LIMIT 1000;
+
+-- name: revoke_join_token
+UPDATE join_tokens SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL;
+
+-- name: burn_join_token
+UPDATE join_tokens SET used = used + 1 WHERE id = $1;
+
+-- name: put_machine
+INSERT INTO machines (
+    key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (key) DO UPDATE SET
+    state = excluded.state, name = excluded.name, address = excluded.address, facts = excluded.facts,
+    attempt = excluded.attempt, asked_ms = excluded.asked_ms, expires_ms = excluded.expires_ms, token = excluded.token,
+    let_in = excluded.let_in, decided_by = excluded.decided_by, joined_ms = excluded.joined_ms;
+
+-- name: machine
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+FROM machines WHERE key = $1;
+
+-- name: machine_of_code
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+FROM machines WHERE code = $1;
+
+-- name: machine_of_token
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+FROM machines WHERE token = $1 AND token <> '';
+
+-- name: machine_named
+SELECT key FROM machines WHERE name = $1 AND key <> $2 AND state = 'joined';
+
+-- name: machines_waiting
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+FROM machines WHERE state = 'waiting' ORDER BY asked_ms, key LIMIT 1000;
+
+-- name: waiting_machines
+SELECT count(*) FROM machines WHERE state = 'waiting';
+
+-- name: forget_requests
+-- What nobody has decided in time, and what was denied; a machine that has had a token stays known.
+DELETE FROM machines WHERE state IN ('waiting', 'denied', 'approved') AND expires_ms <= $1 AND token = '';
+
+-- name: is_revoked
+SELECT 1 FROM tokens WHERE id = $1 AND revoked_ms IS NOT NULL;
