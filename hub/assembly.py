@@ -150,7 +150,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_failure: hears that the store can promise nothing any more: the hub has to end.
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
-    observed, metrics = observing(store, start, fleet, window, clock, watch), Metrics(store, fleet, links)
+    observed, metrics = observing(store, start, fleet, window, links, clock, watch)
     for text in start.classes:
         window.open(text)
 
@@ -263,7 +263,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         rates=rates,
         advisor=advisor,
         charging=budgets.charging,
-        on_fallback=metrics.fell_back,
+        on_routed=metrics.routed,
         on_planned=metrics.planned,
         on_ended=metrics.ended,
     )

@@ -6,23 +6,28 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from hub import families
 from hub.core.fleet import Fleet
+from hub.core.tally import Tally
+from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.services.watch import Watch
 from hub.store.backend import Backend
 from hub.store.waiting import MAX_BATCH
+from protocol.clock import Clock
 from protocol.model import AgentState, Strategy, TaskState, Tier, TierDecision
 
 
 class Metrics:
     """A collector of its own, so that two hubs in one process do not mix."""
 
-    def __init__(self, store: Backend, fleet: Fleet, links: Links) -> None:
+    def __init__(self, store: Backend, fleet: Fleet, links: Links, window: Window, tally: Tally, clock: Clock) -> None:
         self._store, self._fleet, self._links = store, fleet, links
+        self._window, self._tally, self._clock = window, tally, clock
         self.watch: Watch | None = None
         self._ended: Counter[TaskState] = Counter()
         self._claims, self._planning_s = 0, 0.0
-        self._fallbacks: Counter[tuple[Strategy, Strategy]] = Counter()
+        self._routed: Counter[Strategy] = Counter()
         self._tiers: Counter[tuple[Tier, Tier]] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -41,9 +46,9 @@ class Metrics:
         self._claims += claims
         self._planning_s += took_s
 
-    def fell_back(self, wanted: Strategy, used: Strategy) -> None:
-        """A task was done by another strategy than the first of its chain."""
-        self._fallbacks[wanted, used] += 1
+    def routed(self, used: Strategy) -> None:
+        """An attempt was given away, to be done by this strategy."""
+        self._routed[used] += 1
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
@@ -71,9 +76,17 @@ class Metrics:
             "Tasks done by another strategy than the first choice",
             labels=["wanted", "used"],
         )
-        for (wanted, used), count in sorted(self._fallbacks.items()):
-            fallbacks.add_metric([wanted.value, used.value], count)
+        for (wanted, used, _), times in sorted(self._tally.of("fallbacks").items()):
+            fallbacks.add_metric([wanted, used], times)
         yield fallbacks
+        routed = CounterMetricFamily("agentcom_attempts_routed", "Attempts given away", labels=["strategy"])
+        for strategy in Strategy:
+            routed.add_metric([strategy.value], self._routed[strategy])
+        yield routed
+        yield from families.counted(self._tally)
+        yield from families.queued(self._window, self._tally.counts.waits, self._clock.now_ms())
+        yield families.endpoints(self._fleet)
+        yield families.commits(self._store.commit_times, self._store.commit_s)
         yield GaugeMetricFamily(
             "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
         )
@@ -114,6 +127,7 @@ class Metrics:
 
 
 def _machine(watch: Watch) -> Iterator[Metric]:
+    yield GaugeMetricFamily("agentcom_store_bytes", "Size of the store", watch.store_bytes)
     yield GaugeMetricFamily("agentcom_memory_bytes", "Memory in use", watch.memory.used_bytes)
     yield GaugeMetricFamily("agentcom_memory_limit_bytes", "Above it no new tasks", watch.memory.limit_bytes)
     yield GaugeMetricFamily("agentcom_loop_lag_seconds", "Longest standstill in the last second", watch.lag_s)

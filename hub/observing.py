@@ -6,6 +6,8 @@ from typing import Any
 
 from hub.core.fleet import Fleet
 from hub.core.window import Window
+from hub.gateway.connection import Links
+from hub.metrics import Metrics
 from hub.services.counting import Counting
 from hub.services.membership import Membership
 from hub.services.recording import Recording
@@ -29,15 +31,15 @@ class Observing:
 
 
 def observing(
-    store: Backend, start: Start, fleet: Fleet, window: Window, clock: Clock, watch: Watch | None
-) -> Observing:
-    """The parts, before there is anything to lead; see :func:`led`."""
+    store: Backend, start: Start, fleet: Fleet, window: Window, links: Links, clock: Clock, watch: Watch | None
+) -> tuple[Observing, Metrics]:
+    """The parts, before there is anything to lead (see :func:`led`), and what Prometheus sees of the hub."""
     counting = Counting(store, clock, start.measures)
     recording = Recording(store, fleet, window, clock, counting.tally)
     recording.is_behind = lambda: counting.is_behind
     if watch is not None:
         recording.machine = watch.figures
-    return Observing(counting, recording)
+    return Observing(counting, recording), Metrics(store, fleet, links, window, counting.tally, clock)
 
 
 def led(parts: Observing, membership: Membership) -> Observing:

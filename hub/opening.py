@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from hub import recovery
@@ -30,15 +31,17 @@ def is_postgres(settings: Settings) -> bool:
 
 def watch_of(settings: Settings, store: Backend, clock: Clock, space: Space | None) -> Watch:
     """What looks after memory, disk and the store's log."""
-    write_ahead_log = settings.folder / f"{recovery.STORE_FILE}-wal"
+    file, write_ahead_log = settings.folder / recovery.STORE_FILE, settings.folder / f"{recovery.STORE_FILE}-wal"
 
-    def log_bytes() -> int:
+    def size(path: Path) -> int:
         try:
-            return write_ahead_log.stat().st_size
+            return path.stat().st_size
         except OSError:
             return 0  # another store, or nothing written yet
 
-    return Watch(store, clock, Memory(settings.memory_limit_mb), space, log_bytes=log_bytes)
+    memory = Memory(settings.memory_limit_mb)
+    sizes = partial(size, write_ahead_log), partial(size, file)
+    return Watch(store, clock, memory, space, log_bytes=sizes[0], store_bytes=sizes[1])
 
 
 async def opened(settings: Settings, store: Backend, clock: Clock, *, node: str, version: str) -> Start:

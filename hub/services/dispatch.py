@@ -64,14 +64,14 @@ class Dispatch:
         charging: Charging | None = None,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
-        on_fallback: Callable[[Strategy, Strategy], None] = lambda _wanted, _used: None,
+        on_routed: Callable[[Strategy], None] = lambda _used: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
         self._may_grant, self._on_planned, self._on_ended = may_grant, on_planned, on_ended
         self._advisor, self._speeds, self._rates = advisor, speeds or Speeds(), rates
         self.matcher = Matcher(fleet, is_wide=advisor is not None and advisor.is_on)
-        self._shares, self._on_fallback = Shares(), on_fallback
+        self._shares, self._on_routed = Shares(), on_routed
         self._charging = charging or Charging()
         self._alike_ms, self._alike = 0, dict[tuple[int, int, int], tuple[Placement, bytes, Assignment]]()
         self._told: dict[tuple[bytes, int], tuple[Placement, Routing]] = {}
@@ -201,9 +201,9 @@ class Dispatch:
             endpoint=placement.endpoint,
             reason=placement.reason,
         )
+        self._on_routed(placement.strategy)
         if placement.strategy is first:
             return
-        self._on_fallback(first, placement.strategy)
         facts = {
             "wanted": first.value,
             "used": placement.strategy.value,

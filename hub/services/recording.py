@@ -48,13 +48,14 @@ class Recording:
 
     Attributes:
         tally: the counts.
+        fleet: the machines that are looked at.
         leads: whether this hub takes them.
         is_behind: whether the counts are not those of the log yet.
         machine: figures of the machine under this hub, by name.
     """
 
     def __init__(self, store: Store, fleet: Fleet, window: Window, clock: Clock, tally: Tally) -> None:
-        self._store, self._fleet, self._window, self._clock, self.tally = store, fleet, window, clock, tally
+        self._store, self.fleet, self._window, self._clock, self.tally = store, fleet, window, clock, tally
         self.leads: Callable[[], bool] = lambda: True
         self.is_behind: Callable[[], bool] = lambda: False
         self.machine: Callable[[], dict[str, float]] = dict
@@ -104,7 +105,7 @@ class Recording:
     async def _stands(self) -> dict[str, float]:
         """How things stand now."""
         counts = await self._store.counts()
-        agents = list(self._fleet.agents.values())
+        agents = list(self.fleet.agents.values())
         waiting = series.lines(self._window, self.tally.counts.waits)
         return {
             "tasks_queued": counts.get(TaskState.QUEUED, 0),
@@ -119,7 +120,7 @@ class Recording:
 
     def _reports(self) -> dict[str, HostReport]:
         found: dict[str, HostReport] = {}
-        for agent in self._fleet.agents.values():
+        for agent in self.fleet.agents.values():
             if agent.report is not None and agent.state is not AgentState.OFFLINE:
                 found.setdefault(agent.host or agent.name, agent.report)
         return found
@@ -129,7 +130,7 @@ class Recording:
     @property
     def busy(self) -> int:
         """Agents that have work in hand, at any hub."""
-        return sum(agent.state in _BUSY or bool(agent.away) for agent in self._fleet.agents.values())
+        return sum(agent.state in _BUSY or bool(agent.away) for agent in self.fleet.agents.values())
 
     def lately(self) -> Lately:
         """The last quarter of an hour, up to now."""

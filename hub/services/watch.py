@@ -66,8 +66,9 @@ class Watch:
         space: Space | None = None,
         *,
         log_bytes: Callable[[], int] = lambda: 0,
+        store_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._store, self._clock, self._ask_log = store, clock, log_bytes
+        self._store, self._clock, self._ask_log, self._ask_size = store, clock, log_bytes, store_bytes
         self.memory, self.space = memory, space
         self.lag_s = 0.0
         self.log_bytes = 0
@@ -110,6 +111,11 @@ class Watch:
         before, self.log_bytes = self.log_bytes, self._ask_log()
         if self.log_bytes > MAX_LOG_BYTES >= before:
             log.warning("store_log_long", mb=self.log_bytes // _MIB, next="look for a program that holds it open")
+
+    @property
+    def store_bytes(self) -> int:
+        """Size of the store's file; 0 if it is none of ours."""
+        return self._ask_size()
 
     def figures(self) -> dict[str, float]:
         """What is kept over time."""

@@ -137,6 +137,16 @@ class Backend(ABC):
         """Transactions by the number of binary digits of how many changes were in each (3: 4 to 7 changes)."""
         return self._writer.sizes
 
+    @property
+    def commit_s(self) -> float:
+        """Seconds that all transactions took."""
+        return self._writer.commit_s
+
+    @property
+    def commit_times(self) -> Mapping[int, int]:
+        """Transactions by the number of binary digits of their milliseconds (3: 4 to 8 ms)."""
+        return self._writer.times
+
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """See :class:`hub.store.store.Store`."""
         self._writer.post(change, done)

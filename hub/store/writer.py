@@ -44,6 +44,8 @@ class Writer:
         self.on_failure: Callable[[BaseException], None] = _no_failure
         self.batches = 0
         self.changes = 0
+        self.commit_s = 0.0
+        self.times: Counter[int] = Counter()  # batches by the number of binary digits of their milliseconds
         self.sizes: Counter[int] = Counter()  # batches by the number of binary digits of their changes
 
     def start(self) -> None:
@@ -124,7 +126,10 @@ class Writer:
             self._fail(exc)
             return
         assert len(outcomes) == len(batch), "one outcome a change"
-        self.waiting.wrote(batch, clock() - began)
+        took_s = clock() - began
+        self.waiting.wrote(batch, took_s)
+        self.commit_s += took_s
+        self.times[int(took_s * 1000).bit_length()] += 1
         self.batches += 1
         self.changes += len(batch)
         self.sizes[len(batch).bit_length()] += 1

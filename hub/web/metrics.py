@@ -7,11 +7,12 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
+from hub import families
 from hub.core.series import FIGURES
 from hub.web import requests
 from hub.web.replies import encode, json_reply
 from hub.web.routing import SSE, Param, Route
-from hub.web.services import LIVE, SERVICES, Services
+from hub.web.services import LIVE, SERVICES, Live, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX
 from protocol.errors import BadInput, Problem
@@ -20,13 +21,30 @@ from protocol.metrics import MetricsHistory, MetricsSnapshot
 
 _EVERY_S: Final = 2.0
 _LEAST_S: Final = 0.2
+_END: Final = b"# EOF\n"
 """Under load something changes all the time; nobody reads faster than this."""
 
 
 async def exposition(request: web.Request) -> web.StreamResponse:
     """All metrics in the Prometheus text format (or OpenMetrics, if asked for)."""
     encoder, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-    return web.Response(body=encoder(request.app[LIVE].metrics), headers={hdrs.CONTENT_TYPE: content_type})
+    live = request.app[LIVE]
+    body, end = encoder(live.metrics), b""
+    if body.endswith(_END):
+        body, end = body[: -len(_END)], _END
+    more = families.many(request.app[SERVICES].recording.fleet) + _door(live)
+    return web.Response(body=body + more.encode() + end, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+def _door(live: Live) -> str:
+    """What the HTTP side counts itself."""
+    refused = "".join(f'agentcom_refused{{code="{code}"}} {count}\n' for code, count in sorted(live.refused.items()))
+    return (
+        "# HELP agentcom_streams_open Streams of events that people and programs follow\n"
+        f"# TYPE agentcom_streams_open gauge\nagentcom_streams_open {len(live.streams)}\n"
+        "# HELP agentcom_refused Requests refused since the start because a limit was hit\n"
+        f"# TYPE agentcom_refused gauge\n{refused}"
+    )
 
 
 async def snapshot(services: Services) -> MetricsSnapshot:

@@ -152,6 +152,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except AgentComError as exc:
+        if isinstance(exc, errors.Unavailable | BodyTooLarge | errors.ArtifactTooLarge):
+            request.app[LIVE].refused[exc.code] += 1
         if request.get(IS_STREAMING):
             raise
         return reply_to(exc)

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
@@ -102,6 +103,7 @@ class Live:
     Attributes:
         streams: each with the token and the address it is for.
         body_bytes: length of the bodies that are being read.
+        refused: requests by the limit that they have hit.
         places: the routes by method and path.
     """
 
@@ -109,6 +111,7 @@ class Live:
     metrics: CollectorRegistry
     streams: dict[asyncio.Task[Any], tuple[str, str]] = field(default_factory=dict)
     body_bytes: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     places: dict[tuple[str, str], Route] = field(init=False)
 
     def __post_init__(self) -> None:

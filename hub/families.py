@@ -1,0 +1,170 @@
+"""Families of metrics that are read from what is in memory: the counts of the log, the queue, the machines.
+
+Those with one line an agent, a machine or a GPU are written as text here: with a thousand agents they are thousands of
+lines, and a scrape may not stop the hub for longer than a heartbeat can wait. Their number is bounded all the same.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from hub.core import series
+from hub.core.agent import Agent
+from hub.core.fleet import Fleet
+from hub.core.health import ONLINE
+from hub.core.hosts import free_bytes
+from hub.core.tally import BOUNDS_MS, PHASES, STEPS_AN_OCTAVE, Tally
+from hub.core.window import Window
+from protocol.events import EventKind
+from protocol.machine import GpuReport, HostReport
+from protocol.model import FINAL_STATES, AgentState
+
+MOST: Final = 2_000
+"""Agents, machines and endpoints that have lines of their own, the first by name."""
+_ENDS: Final = {state: EventKind(f"task_{state.value}") for state in sorted(FINAL_STATES)}
+
+
+def counted(tally: Tally) -> Iterator[Metric]:
+    """What the event log says."""
+    kinds = CounterMetricFamily("agentcom_events", "Events in the log, by what happened", labels=["kind"])
+    for kind in EventKind:
+        kinds.add_metric([kind.value], tally.happened(kind))
+    yield kinds
+    yield CounterMetricFamily("agentcom_tasks_submitted", "Tasks submitted", tally.submitted)
+    ended = CounterMetricFamily("agentcom_tasks_ended", "Tasks that have ended, by how", labels=["state"])
+    for state, kind in _ENDS.items():
+        ended.add_metric([state.value], tally.happened(kind))
+    yield ended
+    yield CounterMetricFamily("agentcom_leases_lost", "Attempts lost", tally.happened(EventKind.ATTEMPT_LOST))
+    yield _keyed(tally, "retries", "agentcom_retries", "Attempts made again, by what failed", ("failure",))
+    labels = ("state", "failure")
+    yield _keyed(tally, "failures", "agentcom_task_failures", "Tasks failed or dead, by what failed", labels)
+    yield _keyed(tally, "verdicts", "agentcom_verifications", "Attempts by what checks found", ("verdict",))
+    yield _keyed(tally, "tokens", "agentcom_tokens", "Tokens used, by model", ("model", "direction"))
+    yield _keyed(tally, "attempts_of_models", "agentcom_model_attempts", "Attempts of each model", ("model",))
+    yield _keyed(tally, "cost_micro", "agentcom_cost_usd", "Money spent, by model", ("model",), 1e-6)
+    yield _phases(tally)
+
+
+def _keyed(tally: Tally, name: str, shown: str, text: str, labels: tuple[str, ...], unit: float = 1.0) -> Metric:
+    family = CounterMetricFamily(shown, text, labels=labels)
+    for values, count in sorted(tally.of(name).items()):
+        family.add_metric(values, count * unit)
+    return family
+
+
+def _phases(tally: Tally) -> Metric:
+    text = "How long tasks took, by phase (load: within execute; total: from submission to end)"
+    family = HistogramMetricFamily("agentcom_task_seconds", text, labels=["phase"])
+    for phase in PHASES:
+        span, count = tally.span(phase), 0
+        buckets: list[tuple[str, float]] = []
+        for place in range(len(BOUNDS_MS)):
+            count += span.buckets.get(place, 0)
+            if place % (2 * STEPS_AN_OCTAVE) == 0:
+                buckets.append((f"{BOUNDS_MS[place] / 1000:g}", count))
+        family.add_metric([phase], [*buckets, ("+Inf", span.count)], sum_value=span.sum_ms / 1000)
+    return family
+
+
+def queued(window: Window, waits: Mapping[str, int], now_ms: int) -> Iterator[Metric]:
+    """What waits, by priority and tier; of a class at most as many as the hub keeps in memory."""
+    tasks = GaugeMetricFamily("agentcom_queue_tasks", "Tasks that could run", labels=["priority", "tier"])
+    oldest = GaugeMetricFamily("agentcom_queue_oldest_seconds", "How long the first waits", labels=["priority", "tier"])
+    for (priority, tier), line in sorted(series.lines(window, waits).items()):
+        tasks.add_metric([priority, tier], line.tasks)
+        oldest.add_metric([priority, tier], series.oldest_s([line], now_ms))
+    yield tasks
+    yield oldest
+
+
+def endpoints(fleet: Fleet) -> Metric:
+    """Which LLM endpoints answer."""
+    up = GaugeMetricFamily("agentcom_endpoint_up", "1: the endpoint answers", labels=["host", "endpoint"])
+    for host, name in sorted(fleet.health)[:MOST]:
+        up.add_metric([host, name], fleet.health[host, name].state is ONLINE)
+    return up
+
+
+def commits(times: Mapping[int, int], seconds: float) -> Metric:
+    """How long durable transactions took; ``times``: by the binary digits of their milliseconds."""
+    buckets: list[tuple[str, float]] = []
+    count = 0
+    for digits in range(16):
+        count += times.get(digits, 0)
+        buckets.append((f"{2**digits / 1000:g}", count))
+    buckets.append(("+Inf", sum(times.values())))
+    text = "How long a durable transaction took"
+    return HistogramMetricFamily("agentcom_store_commit_seconds", text, buckets=buckets, sum_value=seconds)
+
+
+# --- one line an agent, a machine or a GPU ----------------------------------------------------------------------------
+
+
+def many(fleet: Fleet) -> str:
+    """Gauges of agents, machines and GPUs, in a form that is both the text format's and OpenMetrics'."""
+    agents = [fleet.agents[name] for name in sorted(fleet.agents)[:MOST]]
+    online = [agent for agent in agents if agent.state is not AgentState.OFFLINE]
+    reports = {agent.host or agent.name: agent.report for agent in online if agent.report is not None}
+    return "".join((*_slots(online), *_hosts(reports), *_gpus(reports)))
+
+
+def _slots(agents: Iterable[Agent]) -> Iterator[str]:
+    places = [(f'{{agent="{_told(agent.name)}"}}', agent) for agent in agents]
+    yield _head("agentcom_agent_slots", "Attempts that the agent may hold")
+    yield from (f"agentcom_agent_slots{place} {agent.slots}\n" for place, agent in places)
+    yield _head("agentcom_agent_slots_busy", "Attempts that it holds")
+    yield from (f"agentcom_agent_slots_busy{place} {len(agent.held) + len(agent.away)}\n" for place, agent in places)
+
+
+def _hosts(reports: Mapping[str, HostReport]) -> Iterator[str]:
+    places = [(f'{{host="{_told(name)}"}}', report) for name, report in reports.items()]
+    yield _head("agentcom_host_cpu_ratio", "Load of all processors together")
+    yield from (f"agentcom_host_cpu_ratio{place} {each.cpu.percent / 100:g}\n" for place, each in places)
+    yield _head("agentcom_host_memory_ratio", "Share of main memory in use")
+    rams = [(place, series.percent_of(each.ram.used_bytes, each.ram.total_bytes)) for place, each in places]
+    yield from (f"agentcom_host_memory_ratio{place} {share:.4g}\n" for place, share in rams)
+    disks = [(place, disk) for place, each in places if (disk := each.workspace or each.disk) is not None]
+    yield _head("agentcom_host_disk_free_bytes", "Free where workspaces are")
+    yield from (f"agentcom_host_disk_free_bytes{p} {max(0, d.total_bytes - d.used_bytes)}\n" for p, d in disks)
+
+
+def _gpus(reports: Mapping[str, HostReport]) -> Iterator[str]:
+    cards = [
+        (f'{{host="{_told(name)}",gpu="{place}"}}', gpu)
+        for name, report in reports.items()
+        for place, gpu in enumerate(report.gpus)
+    ]
+    figures = (
+        ("agentcom_gpu_utilization_ratio", "How busy the GPU is", _busy),
+        ("agentcom_gpu_memory_ratio", "Share of its memory in use", _full),
+        ("agentcom_gpu_temperature_celsius", "Temperature of the GPU", _hot),
+    )
+    for name, text, figure in figures:
+        yield _head(name, text)
+        for place, gpu in cards:
+            if (value := figure(gpu)) is not None:
+                yield f"{name}{place} {value:.4g}\n"
+
+
+def _busy(gpu: GpuReport) -> float | None:
+    return None if gpu.utilization is None else gpu.utilization / 100
+
+
+def _full(gpu: GpuReport) -> float | None:
+    free = free_bytes(gpu)
+    return None if free is None or not gpu.vram_total_bytes else 1 - free / gpu.vram_total_bytes
+
+
+def _hot(gpu: GpuReport) -> float | None:
+    return gpu.temperature_c
+
+
+def _head(name: str, text: str) -> str:
+    return f"# HELP {name} {text}\n# TYPE {name} gauge\n"
+
+
+def _told(name: str) -> str:
+    """A label's value as both formats want it."""
+    return name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,117 @@
+"""The promises of what Prometheus sees: the counts of the log, and with a thousand agents still a small answer."""
+
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from hub import families
+from hub.core.fleet import Fleet
+from hub.core.tally import Tally
+from hub.core.window import Window
+from protocol.events import Event, EventKind
+from protocol.ids import encode
+from protocol.machine import CpuReport, GpuReport, HostReport, SpaceReport
+
+AGENTS = 1_000
+MOST_BYTES = 1_000_000
+
+
+def fleet(agents: int = AGENTS) -> Fleet:
+    found = Fleet()
+    for number in range(agents):
+        agent = found.agent(f'GSV "Sleeper" {number}')
+        agent.host, agent.slots = f"machine-{number}.example.org", 4
+        gpus = tuple(
+            GpuReport(
+                name="RTX 4090",
+                vram_total_bytes=24 << 30,
+                vram_used_bytes=9 << 30,
+                utilization=55.0,
+                temperature_c=61.0,
+            )
+            for _ in range(2)
+        )
+        agent.report = HostReport(
+            cpu=CpuReport(percent=12.5, cores=16),
+            ram=SpaceReport(total_bytes=64 << 30, used_bytes=20 << 30),
+            disk=SpaceReport(total_bytes=1 << 40, used_bytes=1 << 39),
+            gpus=gpus,
+            at=datetime.fromtimestamp(0, UTC),
+        )
+        agent.fire("join")
+    return found
+
+
+class Collector:
+    def __init__(self, *metrics: Metric) -> None:
+        self.metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return list(self.metrics)
+
+
+def told(*metrics: Metric) -> dict[tuple[str, str], float]:
+    """Values by name and the last label, as a reader of OpenMetrics finds them."""
+    registry = CollectorRegistry()
+    registry.register(Collector(*metrics))
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, "/".join(value for _, value in sorted(sample.labels.items()))): float(sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_counts_are_those_of_the_log() -> None:
+    task = encode(1_000_000 << 80)
+    steps = (
+        (EventKind.TASK_QUEUED, 0, {"by": "me"}),
+        (EventKind.TASK_ASSIGNED, 3_000, {}),
+        (EventKind.TASK_STARTED, 3_100, {}),
+        (EventKind.TASK_DEAD, 9_000, {"failure": "agent", "execution_ok": False, "model": "m", "input_tokens": 8}),
+    )
+    tally = Tally()
+    tally.add(
+        Event(kind=kind, at_ms=1_000_000 + at_ms, seq=number + 1, task=task, facts=facts)
+        for number, (kind, at_ms, facts) in enumerate(steps)
+    )
+
+    found = told(*families.counted(tally))
+    assert found["agentcom_tasks_submitted_total", ""] == 1
+    assert found["agentcom_tasks_ended_total", "dead"] == 1
+    assert found["agentcom_tasks_ended_total", "completed"] == 0
+    assert found["agentcom_task_failures_total", "agent/dead"] == 1
+    assert found["agentcom_tokens_total", "input/m"] == 8
+    assert found["agentcom_verifications_total", "none"] == 1
+    assert found["agentcom_events_total", "task_started"] == 1
+    assert (found["agentcom_task_seconds_count", "queue"], found["agentcom_task_seconds_sum", "queue"]) == (1, 3.0)
+    assert found["agentcom_task_seconds_bucket", "+Inf/total"] == 1
+
+
+def test_the_queue_and_commits_are_told() -> None:
+    window = Window()
+    window.add('{"executor":"noop","strategies":["trivial"]}', (0, encode(1_000 << 80)))
+
+    found = told(*families.queued(window, {}, 3_500), families.commits({0: 2, 4: 1}, 0.02))
+    assert found["agentcom_queue_tasks", "urgent/trivial"] == 1
+    assert found["agentcom_queue_oldest_seconds", "urgent/trivial"] == 2.5
+    assert found["agentcom_store_commit_seconds_bucket", "0.001"] == 2
+    assert found["agentcom_store_commit_seconds_count", ""] == 3
+
+
+def test_a_thousand_agents_with_two_gpus_each_fit_into_a_scrape() -> None:
+    text = families.many(fleet())
+
+    assert len(text.encode()) < MOST_BYTES
+    found = {family.name: family.samples for family in text_string_to_metric_families(text + "# EOF\n")}
+    assert len(found["agentcom_gpu_utilization_ratio"]) == 2 * AGENTS
+    assert found["agentcom_gpu_utilization_ratio"][0].value == 0.55
+    assert found["agentcom_agent_slots"][0].labels == {"agent": 'GSV "Sleeper" 0'}
+    assert found["agentcom_host_cpu_ratio"][0].value == 0.125
+
+
+def test_of_more_agents_than_anybody_reads_only_the_first_have_lines() -> None:
+    assert families.many(fleet(families.MOST + 10)).count("agentcom_agent_slots{") == families.MOST
