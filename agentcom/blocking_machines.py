@@ -9,6 +9,7 @@ from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, E
 from protocol.host_views import HostHistory, HostList
 from protocol.metrics import MetricsHistory
 from protocol.model import Role
+from protocol.rate_limits import RateList
 
 
 class BlockingMachines(Blocking):
@@ -68,9 +69,22 @@ class BlockingMachines(Blocking):
         """All tokens, without their secrets."""
         return self._run(self._client.tokens())
 
-    def create_token(self, role: Role | str, *, label: str = "", ttl_s: float | None = None) -> TokenCreated:
-        """Make a token; its secret is shown only in this answer."""
-        return self._run(self._client.create_token(role, label=label, ttl_s=ttl_s))
+    def create_token(
+        self,
+        role: Role | str,
+        *,
+        label: str = "",
+        ttl_s: float | None = None,
+        projects: Sequence[str] = (),
+        agents: Sequence[str] = (),
+    ) -> TokenCreated:
+        """Make a token, bound to projects or to names of sidecars; its secret is shown only in this answer."""
+        asked = self._client.create_token(role, label=label, ttl_s=ttl_s, projects=projects, agents=agents)
+        return self._run(asked)
+
+    def rate_limits(self) -> RateList:
+        """How often who may ask, and who was refused lately."""
+        return self._run(self._client.rate_limits())
 
     def revoke_token(self, token: str) -> None:
         """End the token with this id, at once."""

@@ -13,6 +13,7 @@ from protocol.api import PREFIX, BackupList, BackupView, Health, TokenBody, Toke
 from protocol.errors import Unavailable
 from protocol.metrics import MetricsHistory
 from protocol.model import Role
+from protocol.rate_limits import RateList
 
 _BACKUP_S: Final = 3_600.0
 
@@ -32,14 +33,32 @@ class UpkeepCalls(Asking):
         """All tokens, without their secrets."""
         return await self._get("/tokens", TokenList)
 
-    async def create_token(self, role: Role | str, *, label: str = "", ttl_s: float | None = None) -> TokenCreated:
+    async def create_token(
+        self,
+        role: Role | str,
+        *,
+        label: str = "",
+        ttl_s: float | None = None,
+        projects: Sequence[str] = (),
+        agents: Sequence[str] = (),
+    ) -> TokenCreated:
         """Make a token; its secret is shown only in this answer.
 
+        Args:
+            role: what it may.
+            label: what it is for.
+            ttl_s: seconds until it ends; ``None``: when somebody revokes it.
+            projects: it is good for these and their tasks only; empty: for all.
+            agents: sidecars that come in with it may have one of these names only; empty: any.
         Raises:
-            BadInput: there is no such role.
+            BadInput: there is no such role, or it cannot be bound so.
         """
-        body = schema.read({"role": role, "label": label, "ttl_s": ttl_s}, TokenBody, "token")
-        return await self._post("/tokens", TokenCreated, body)
+        asked = {"role": role, "label": label, "ttl_s": ttl_s, "projects": [*projects], "agents": [*agents]}
+        return await self._post("/tokens", TokenCreated, schema.read(asked, TokenBody, "token"))
+
+    async def rate_limits(self) -> RateList:
+        """How often who may ask, and who was refused lately."""
+        return await self._get("/rate-limits", RateList)
 
     async def revoke_token(self, token: str) -> None:
         """End the token with this id, at once."""

@@ -42,7 +42,7 @@ from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.tls import Tls
-from hub.upkeep import closer, end_hub, ender, revoker, token_check, upkeep
+from hub.upkeep import closer, end_hub, ender, limits_of, revoker, token_check, upkeep
 from hub.web.application import build
 from hub.web.porch import received_bytes
 from hub.web.routes import mesh
@@ -128,7 +128,7 @@ async def _assemble(
     retention.forget_audit = audit.forget
     hub.insight.watch("backups", backups.health)
     hub.insight.watch("audit", audit.health)
-    hub.mates.on_tokens = access.reload
+    limits = await limits_of(store, clock, access, hub)
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
     hub.progress.read, hub.forgetting.drop = files.read, files.drop
@@ -186,7 +186,7 @@ async def _assemble(
             hub.pausing,
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
-            *(hub.observing.recording, audit, joining),
+            *(hub.observing.recording, audit, joining, limits),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

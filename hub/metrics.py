@@ -16,6 +16,7 @@ from hub.store.backend import Backend
 from hub.store.waiting import MAX_BATCH
 from protocol.clock import Clock
 from protocol.model import AgentState, Strategy, TaskState, Tier, TierDecision
+from protocol.rate_limits import Action
 
 
 class Metrics:
@@ -29,6 +30,7 @@ class Metrics:
         self._claims, self._planning_s = 0, 0.0
         self._routed: Counter[Strategy] = Counter()
         self._tiers: Counter[tuple[Tier, Tier]] = Counter()
+        self.throttled: Counter[Action] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -90,6 +92,7 @@ class Metrics:
         yield GaugeMetricFamily(
             "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
         )
+        yield _throttled(self.throttled)
         waiting = self._store.waiting
         yield GaugeMetricFamily("agentcom_store_waiting", "Changes that wait for their commit", waiting.unanswered)
         yield GaugeMetricFamily("agentcom_store_waiting_tasks", "New tasks among them", waiting.tasks)
@@ -124,6 +127,13 @@ class Metrics:
             buckets=[*buckets, ("+Inf", count)],
             sum_value=self._store.changes,
         )
+
+
+def _throttled(refused: Counter[Action]) -> Metric:
+    family = CounterMetricFamily("agentcom_throttled", "Requests refused because of a rate limit", labels=["action"])
+    for action in Action:
+        family.add_metric([action.value], refused[action])
+    return family
 
 
 def _machine(watch: Watch) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from hub.assembly import Parts
 from hub.gateway.connection import Links
 from hub.services.access import Access
 from hub.services.backups import Backups
+from hub.services.rate_limits import RateLimits
 from hub.services.retention import Retention, Terms
 from hub.settings import Settings
 from hub.store.backend import Backend
@@ -77,6 +78,18 @@ def revoker(app: web.Application, links: Links) -> Callable[[str], None]:
         links.look_again()
 
     return revoked
+
+
+async def limits_of(store: Backend, clock: Clock, access: Access, hub: Parts) -> RateLimits:
+    """How often who may ask; read again, like the tokens, when another hub has changed it."""
+    limits = await RateLimits.load(store, clock, lambda token: access.label(token) if access.knows(token) else None)
+
+    async def reload() -> None:
+        await access.reload()
+        await limits.reload()
+
+    hub.mates.on_tokens, hub.metrics.throttled = reload, limits.refused
+    return limits
 
 
 def end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:

@@ -92,6 +92,8 @@ class EventKind(StrEnum):
     JOIN_DENIED = "join_denied"
     MACHINE_JOINED = "machine_joined"
     MACHINE_LEFT = "machine_left"
+    RATE_LIMIT_SET = "rate_limit_set"
+    RATE_LIMIT_RESET = "rate_limit_reset"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

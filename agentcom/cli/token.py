@@ -41,8 +41,10 @@ def command() -> None:
 @click.option("--ttl", "ttl_s", type=Duration(), metavar="S", help="How long it is good: seconds, or 30m, 1h, 7d.")
 @click.option("--uses", type=int, metavar="N", help="How many machines may join with it (no role); 1 if left out.")
 @click.option("--url", default="", metavar="URL", help="The hub's address as the machine sees it (no role).")
+@click.option("--project", "projects", multiple=True, metavar="NAME", help="Good for this project only; repeatable.")
+@click.option("--agent", "agents", multiple=True, metavar="NAME", help="Good for this sidecar only; repeatable.")
 @connected
-def create(
+def create(  # noqa: PLR0913, PLR0917 - click passes each option
     hub: "Client",
     as_json: bool,  # noqa: FBT001 - click calls it
     role: str | None,
@@ -50,19 +52,23 @@ def create(
     ttl_s: float | None,
     uses: int | None,
     url: str,
+    projects: tuple[str, ...],
+    agents: tuple[str, ...],
 ) -> None:
     """Make a token; without --role one with which a machine joins.
 
     Its secret is shown only now; stdout holds nothing else. A token with a role never expires without --ttl. Without a
     role: the command to run on the new machine, good for one machine and an hour.
     """
+    if role is None and (projects or agents):
+        raise BadInput([Problem("--role", "name one: a join token is bound to no project and to no name")], "command")
     if role is None:
         ttl_s = 3_600.0 if ttl_s is None else ttl_s
         _create_join(hub, JoinTokenBody(label=label, ttl_s=ttl_s, uses=1 if uses is None else uses, url=url), as_json)
         return
     if uses is not None or url:
         raise BadInput([Problem("--uses" if uses else "--url", "only for join tokens, which have no role")], "command")
-    made = hub.create_token(role, label=label, ttl_s=ttl_s)
+    made = hub.create_token(role, label=label, ttl_s=ttl_s, projects=projects, agents=agents)
     if as_json:
         output.say_json(made)
         return
@@ -104,6 +110,7 @@ def ls(hub: "Client", as_json: bool, of_joins: bool) -> None:  # noqa: FBT001 - 
             token.id,
             token.role.value,
             token.label,
+            ", ".join((*token.projects, *token.agents)) or "all",
             "revoked" if token.revoked_at else "good",
             output.age(token.created_at),
             f"{token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "never",
@@ -111,7 +118,7 @@ def ls(hub: "Client", as_json: bool, of_joins: bool) -> None:  # noqa: FBT001 - 
         )
         for token in found.tokens
     ]
-    output.table(("token", "role", "label", "state", "age", "expires", "used"), rows)
+    output.table(("token", "role", "label", "for", "state", "age", "expires", "used"), rows)
 
 
 def _ls_joins(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - as its caller

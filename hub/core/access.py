@@ -57,6 +57,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "machines:manage": _OPERATE,
         "tokens:manage": frozenset({Role.ADMIN}),
         "backups:manage": frozenset({Role.ADMIN}),
+        "rates:read": _OPERATE,
+        "rates:write": frozenset({Role.ADMIN}),
         "artifacts:write": frozenset({Role.ADMIN, Role.AGENT}),
         "progress:read": frozenset({Role.ADMIN, Role.AGENT}),
         "git:access": frozenset({Role.ADMIN, Role.AGENT}),

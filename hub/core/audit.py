@@ -64,6 +64,8 @@ ACTIONS: Final[Actions] = {
     EventKind.PROJECT_PUSHED: ("project.push", DONE),
     EventKind.BUDGET_SET: ("budget.set", DONE),
     EventKind.BUDGET_REMOVED: ("budget.remove", DONE),
+    EventKind.RATE_LIMIT_SET: ("rate_limit.set", DONE),
+    EventKind.RATE_LIMIT_RESET: ("rate_limit.reset", DONE),
     EventKind.BACKUP_MADE: ("backup.make", DONE),
     EventKind.BACKUP_FAILED: ("backup.make", "failed"),
     EventKind.HUB_STARTED: ("hub.start", DONE),

@@ -57,8 +57,16 @@ _ENDS: Final = frozenset(
 )
 _FINAL: Final = _ENDS - {EventKind.TASK_REQUEUED}
 _TOKENS: Final = frozenset(
-    {EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED, EventKind.MACHINE_JOINED, EventKind.MACHINE_LEFT}
+    {
+        EventKind.TOKEN_CREATED,
+        EventKind.TOKEN_REVOKED,
+        EventKind.MACHINE_JOINED,
+        EventKind.MACHINE_LEFT,
+        EventKind.RATE_LIMIT_SET,
+        EventKind.RATE_LIMIT_RESET,
+    }
 )
+"""Also what they may be asked for how often."""
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
 _PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
 _BUDGETS: Final = frozenset({EventKind.BUDGET_SET, EventKind.BUDGET_REMOVED})

@@ -25,6 +25,7 @@ from hub.store.join_changes import JoinTokenRow, MachineRow
 from hub.store.join_verbs import machine_of
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
+from hub.store.rate_changes import RateRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import (
     ALONE_MS,
@@ -340,6 +341,10 @@ class Backend(ABC):
     async def counts(self) -> dict[TaskState, int]:
         """Tasks by state."""
         return {TaskState(state): n for state, n in await self._rows("counts")}
+
+    async def rates(self) -> list[RateRow]:
+        """Limits that are not the usual ones."""
+        return [records.rate(row) for row in await self._rows("rates")]
 
     async def tokens(self) -> list[TokenRow]:
         """All tokens, newest first."""

@@ -40,6 +40,7 @@ from hub.store.keeping_changes import (
 )
 from hub.store.project_changes import PutProject, RemoveProject
 from hub.store.pull_changes import DropPull, PutPull
+from hub.store.rate_changes import DropRates, PutRate
 from hub.store.review_changes import Review
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
@@ -393,6 +394,8 @@ AnyChange = (
     | DecideJoin
     | LetIn
     | LetGo
+    | PutRate
+    | DropRates
     | KeptChange
     | PutEndpoint
     | RemoveEndpoint

@@ -11,6 +11,7 @@ import msgspec
 
 from hub.core.access import Scope
 from hub.core.audit import Entry
+from hub.core.buckets import Limit
 from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.facets import Alike
 from hub.core.health import Health
@@ -22,6 +23,7 @@ from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.join_changes import JoinTokenRow
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
+from hub.store.rate_changes import RateRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, OutputRow, TaskRow
 from hub.store.token_changes import TokenRow
@@ -31,6 +33,7 @@ from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, Priority, TaskState
 from protocol.progress import HoldKind
 from protocol.pulls import PullState
+from protocol.rate_limits import Action
 
 Row = Sequence[Any]
 _PRIORITIES = tuple(str(priority) for priority in Priority)
@@ -257,6 +260,11 @@ def token(r: Row) -> TokenRow:
         revoked_ms=r[7],
         scope=msgspec.json.decode(r[8], type=Scope),
     )
+
+
+def rate(r: Row) -> RateRow:
+    """A limit on how often may be asked."""
+    return RateRow(subject=r[0], action=Action(r[1]), limit=Limit(r[2], r[3]), changed_ms=r[4], changed_by=r[5])
 
 
 def budget(r: Row) -> BudgetRow:

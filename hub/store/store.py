@@ -21,6 +21,7 @@ from hub.store.hub_changes import Standing, WaitingTask
 from hub.store.join_changes import JoinReads
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
+from hub.store.rate_changes import RateRow
 from hub.store.review_changes import ReviewRow
 from hub.store.token_changes import TokenRow
 from protocol.events import Event
@@ -362,6 +363,10 @@ class Store(AuditReads, JoinReads, Protocol):
 
     async def counts(self) -> dict[TaskState, int]:
         """Tasks by state."""
+        ...
+
+    async def rates(self) -> list[RateRow]:
+        """Limits on how often may be asked that are not the usual ones."""
         ...
 
     async def tokens(self) -> list[TokenRow]:

@@ -23,6 +23,7 @@ from hub.store.join_verbs import JoinVerbs
 from hub.store.keeping import Keeping
 from hub.store.project_verbs import ProjectVerbs
 from hub.store.pull_verbs import PullVerbs
+from hub.store.rate_changes import DropRates, PutRate
 from hub.store.review_verbs import ReviewVerbs
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from hub.store.work import Work
@@ -49,6 +50,8 @@ class Verbs(Work, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVe
             AddToken: self._add_token,
             RevokeToken: self._revoke_token,
             TouchTokens: self._touch_tokens,
+            PutRate: self._put_rate,
+            DropRates: self._drop_rates,
             PutArtifact: self._put_artifact,
         }
 
@@ -152,6 +155,16 @@ class Verbs(Work, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVe
     async def _touch_tokens(self, change: TouchTokens) -> None:
         for token, at_ms in change.used.items():
             await self._run("touch_token", token, at_ms)
+
+    async def _put_rate(self, change: PutRate) -> None:
+        r = change.rate
+        await self._run("put_rate", r.subject, r.action, r.limit.per_s, r.limit.burst, r.changed_ms, r.changed_by)
+        self._note(change.event)
+
+    async def _drop_rates(self, change: DropRates) -> None:
+        if not await self._changed("drop_rates", change.subject, change.action or ""):
+            raise NotFound("limit", change.subject or change.action or "")
+        self._note(change.event)
 
     async def _put_artifact(self, change: PutArtifact) -> str:
         draft = await self._held(change)

@@ -24,5 +24,15 @@ async def make(request: web.Request) -> web.StreamResponse:
 
 ROUTES: Final = (
     Route("GET", f"{PREFIX}/backups", index, "backups:manage", "List backups of the store", None, BackupList),
-    Route("POST", f"{PREFIX}/backups", make, "backups:manage", "Make a backup now", None, BackupView, status=201),
+    Route(
+        "POST",
+        f"{PREFIX}/backups",
+        make,
+        "backups:manage",
+        "Make a backup now",
+        None,
+        BackupView,
+        status=201,
+        is_heavy=True,
+    ),
 )

@@ -40,6 +40,8 @@ SECURITY_HEADERS: Final = CIMultiDict(
 )
 _ONLY_TLS: Final = f"max-age={365 * 86_400}"
 """For a year; of this very host, whose other names may have other servers."""
+_UNCOUNTED: Final = frozenset({"rates:read", "rates:write"})
+"""An administrator who has set a limit too low must be able to mend that."""
 _DECENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREFIX: Final = uuid4().hex[:16]
 """Tells the requests of one start of a hub from those of another."""
@@ -87,13 +89,12 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         who = identify(request)
     except Unauthenticated as exc:
-        if login.is_wanted(request):
-            return login.page(request, exc.why if _sent_something(request) else "")
-        raise
+        return _turned_away(request, exc)
     if (visitor := visitor_of(request.transport)) is not None:
         visitor.is_known()
     if route is None:
         return await handler(request)  # 404 or 405
+    _count(request, route, who)
     services = request.app[SERVICES]
     request[PRINCIPAL], request[ROUTE] = who, route
     try:
@@ -105,6 +106,22 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if (way := request.app[SETTINGS].read_only) and not _only_looks(route):
         raise ReadOnly(way)
     return await handler(request)
+
+
+def _count(request: web.Request, route: Route, who: Principal) -> None:
+    """Throttled: the token asks too often."""
+    if route.permission not in _UNCOUNTED:
+        request.app[SERVICES].rate_limits.ask(who.token, route.action)
+
+
+def _turned_away(request: web.Request, why: Unauthenticated) -> web.StreamResponse:
+    """The login page for a person; for all others ``why``, if it is not said too often."""
+    has_shown = _sent_something(request)
+    if has_shown:
+        login.count_stranger(request)
+    if login.is_wanted(request):
+        return login.page(request, why.why if has_shown else "")
+    raise why
 
 
 def _only_looks(route: Route) -> bool:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from hub.web import forwarded, requests
 from hub.web.origin import check_is_own_page
+from hub.web.porch import visitor_of
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
 from hub.web.sessions import SESSION_S, TICKET_S
@@ -99,6 +100,16 @@ def redeem(request: web.Request, ticket: str) -> web.Response:
     return _welcome(request, session)
 
 
+def count_stranger(request: web.Request) -> None:
+    """Somebody has shown a credential that does not count.
+
+    Raises:
+        Throttled: too many of them come from there.
+    """
+    visitor = visitor_of(request.transport)
+    request.app[SERVICES].rate_limits.stranger(visitor.address if visitor else request.remote or "")
+
+
 async def open_session(request: web.Request) -> web.StreamResponse:
     """Check the token in the body and set the cookie."""
     if _is_browser(request):
@@ -115,6 +126,7 @@ async def open_session(request: web.Request) -> web.StreamResponse:
     try:
         who = services.access.authenticate(token.strip())
     except Unauthenticated as exc:
+        count_stranger(request)
         services.audit.refuse("session.open", subject=request.remote or "", why=exc.why)
         if form:
             return page(request, exc.why)

@@ -29,7 +29,7 @@ _KNOWN_STATUS: Final = {
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "Something that was sent cannot be accepted; `errors` lists every problem",
-    "429": "You have more waiting (or open) than your share; see Retry-After",
+    "429": "You ask too often, or have more waiting (or open) than your share; see Retry-After",
     "502": "An endpoint, or a repository, does not answer",
     "503": "Not now; see Retry-After",
     "507": "The disk is nearly full: no new tasks for now; see Retry-After",
@@ -141,8 +141,8 @@ def _refusals(route: Route) -> dict[str, Any]:
     if ("/endpoints" in route.path and route.request is not None) or "/git/" in route.path:
         statuses.add("502")
     if route.permission == "tasks:submit" or route.consumes or route.path.endswith("/git/clone"):
-        statuses |= {"429", "507"}
-    if SSE in route.produces:
+        statuses.add("507")
+    if route.permission is not None or route.path == "/session":
         statuses.add("429")
     if any(param.name == IF_MATCH for param in route.params):
         statuses.add("412")

@@ -68,7 +68,16 @@ async def push(request: web.Request) -> web.StreamResponse:
 _GIT: Final = f"{PREFIX}/projects/{{name}}/git"
 ROUTES: Final = (
     Route("GET", _GIT, status, "projects:read", "How a repository stands", None, RepositoryView),
-    Route("POST", f"{_GIT}/clone", clone, "projects:write", "Clone, or fetch what is new", None, RepositoryView),
+    Route(
+        "POST",
+        f"{_GIT}/clone",
+        clone,
+        "projects:write",
+        "Clone, or fetch what is new",
+        None,
+        RepositoryView,
+        is_heavy=True,
+    ),
     Route(
         "POST",
         f"{_GIT}/branch",
@@ -82,5 +91,14 @@ ROUTES: Final = (
     Route("POST", f"{_GIT}/checkout", checkout, "projects:write", "Check out", CheckoutBody, RepositoryView),
     Route("POST", f"{_GIT}/add", add, "projects:write", "Add to the next commit", AddBody, RepositoryView),
     Route("POST", f"{_GIT}/commit", commit, "projects:write", "Commit", CommitBody, CommitView, status=201),
-    Route("POST", f"{_GIT}/push", push, "projects:push", "Push to where it comes from", PushBody, PushView),
+    Route(
+        "POST",
+        f"{_GIT}/push",
+        push,
+        "projects:push",
+        "Push to where it comes from",
+        PushBody,
+        PushView,
+        is_heavy=True,
+    ),
 )

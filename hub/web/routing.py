@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 from aiohttp import web
 
+from protocol.rate_limits import Action
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON: Final = "application/json"
 SSE: Final = "text/event-stream"
@@ -46,6 +48,7 @@ class Route:
         status: status of the answer when all is well.
         is_listed: whether the OpenAPI document tells of it.
         by_attempt: its callers show the credential of an attempt and no token; the handler looks at it.
+        is_heavy: one request costs the hub as much as hundreds of ordinary ones.
     """
 
     method: str
@@ -61,3 +64,11 @@ class Route:
     is_listed: bool = True
     consumes: str = ""
     by_attempt: bool = False
+    is_heavy: bool = False
+
+    @property
+    def action(self) -> Action:
+        """The class of requests whose limit it counts against."""
+        if self.is_heavy:
+            return Action.HEAVY
+        return Action.READ if self.method == "GET" else Action.WRITE

@@ -31,6 +31,7 @@ from hub.services.presence import Presence
 from hub.services.progress import Progress
 from hub.services.projects import Projects
 from hub.services.pulls import Pulls
+from hub.services.rate_limits import RateLimits
 from hub.services.reclaiming import Reclaiming
 from hub.services.recording import Recording
 from hub.services.registry import Registry
@@ -64,6 +65,7 @@ class Services:
     recording: Recording
     audit: Audit
     joining: Joining
+    rate_limits: RateLimits
 
 
 @dataclass(frozen=True, slots=True)

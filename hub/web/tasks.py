@@ -250,6 +250,7 @@ ROUTES: Final = (
         "Cancel, retry or prioritise every task that matches",
         BulkBody,
         BulkDone,
+        is_heavy=True,
     ),
     Route("POST", f"{PREFIX}/tasks/{{id}}/cancel", cancel, "tasks:control", "Cancel a task", CancelBody, TaskView),
     Route("POST", f"{PREFIX}/tasks/{{id}}/retry", retry, "tasks:control", "Run an ended task again", None, TaskView),

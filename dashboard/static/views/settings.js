@@ -32,8 +32,26 @@ const Backups = () => {
     <p class="actions"><${Act} path="backups" permission="backups:manage" done=${() => { say("A backup is made"); again(); }}>Make a backup now<//></p>`;
 };
 
+const Limits = () => {
+  const { told, error, again } = useAsked("rate-limits");
+  const set = async (/** @type {any} */ event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    const body = { per_s: Number(form.get("per_s")), burst: Number(form.get("burst")) };
+    try { await ask(`rate-limits/${form.get("action")}`, { method: "PATCH", body }); say("The limit counts from now on"); again(); } catch (problem) { say(/** @type {Error} */ (problem).message, "trouble"); }
+  };
+  if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
+  const may = me.value.may.includes("rates:write");
+  const reset = (/** @type {string} */ id, /** @type {boolean} */ is) => is ? html`<${Act} path=${`rate-limits/${id}`} method="DELETE" permission="rates:write" done=${again}>Back to usual<//>` : null;
+  return html`<${Scroll} label="Rate limits"><table><caption class="hidden">Rate limits</caption><thead><tr><th scope="col">Who</th><th scope="col">Class</th><th scope="col">A second</th><th scope="col">At once</th><th scope="col">Refused</th><th scope="col">Shut out</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
+    ${told.limits.map((/** @type {Row} */ one) => html`<tr key=${one.action}><th scope="row">${one.action === "stranger" ? "each address" : "each token"}</th><td>${one.action}</td><td>${one.per_s}</td><td>${one.burst}</td><td>${one.refused}</td><td></td><td>${reset(one.action, !!one.changed_at)}</td></tr>`)}
+    ${told.callers.map((/** @type {Row} */ one) => html`<tr key=${one.caller + one.action}><th scope="row">${one.label || html`<code>${one.caller}</code>`}</th><td>${one.action}</td><td>${one.per_s}</td><td>${one.burst}</td><td>${one.refused}</td><td>${one.wait_s ? html`<${State} state="failed">${one.wait_s} s<//>` : "no"}</td><td>${reset(one.caller, one.is_own)}</td></tr>`)}</tbody></table><//>
+    ${may ? html`<form class="form line" onSubmit=${set}><label>Class <select name="action">${told.limits.map((/** @type {Row} */ one) => html`<option key=${one.action}>${one.action}</option>`)}</select></label><label>A second <input name="per_s" type="number" min="0.01" max="1000000" step="any" required /></label><label>At once <input name="burst" type="number" min="1" max="1000000" required /></label><button class="main">Set the limit</button></form>` : null}`;
+};
+
 export default () => html`<h1>Settings</h1>
   ${me.value.may.includes("tokens:manage") ? html`<section aria-labelledby="tokens"><h2 id="tokens">Tokens</h2><${Tokens} /></section><section aria-labelledby="backups"><h2 id="backups">Backups</h2><${Backups} /></section>`
     : html`<p class="muted">Tokens and backups are shown to administrators; your role is ${me.value.role}.</p>`}
+  ${me.value.may.includes("rates:read") ? html`<section aria-labelledby="limits"><h2 id="limits">How often who may ask</h2><${Limits} /></section>` : null}
   <section aria-labelledby="about"><h2 id="about">About</h2><p>AgentCom ${hub.value?.version}, up since <${When} at=${hub.value?.started_at} />. You are ${me.value.label || "logged in"} (${me.value.role}). <a href="docs">The API</a></p></section>
   <${AsApi} path="api/v1/tokens" cli="agentcom token ls" />`;

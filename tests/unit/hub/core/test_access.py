@@ -25,6 +25,7 @@ def test_an_operator_may_do_everything_people_do_but_manage_tokens_and_backups()
     assert not_theirs == {
         "tokens:manage",
         "backups:manage",
+        "rates:write",
         "mesh:join",
         "artifacts:write",
         "progress:read",
