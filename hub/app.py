@@ -35,6 +35,7 @@ from hub.services.access import Access
 from hub.services.audit import Audit
 from hub.services.bulk import Bulk
 from hub.services.joining import Joining, pin_of
+from hub.services.replaying import Replaying
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.changes import Record
@@ -187,6 +188,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             *(hub.observing.recording, audit, joining, limits),
+            Replaying(store, settings.chains),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentcom.cli import artifacts, endings, holding, output
+from agentcom.cli import artifacts, endings, holding, output, replaying
 from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
 from protocol.errors import BadInput, Problem
 
@@ -189,6 +189,7 @@ def _tell_states(as_json: bool, views: "Iterable[TaskView]") -> int:  # noqa: FB
     return endings.DONE
 
 
+command.add_command(replaying.replay)
 command.add_command(holding.pause)
 command.add_command(holding.resume)
 command.add_command(holding.take)

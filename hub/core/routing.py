@@ -154,6 +154,24 @@ class Allowance(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usd: float | None = None
 
 
+class Seen(Struct, frozen=True, array_like=True):
+    """A way that was weighed for a task, with all that its choice depended on, so that it can be made again.
+
+    ``terms`` are those of :class:`hub.core.terms.Terms` in their order, in seconds; ``share`` of the agent's slots was
+    in use; ``turn`` is smaller for an agent that was given work longer ago; ``is_second``: it is one of the rest of the
+    chain, for when the first choice would take too long.
+    """
+
+    agent: str
+    endpoint: str
+    model: str
+    strategy: Strategy
+    terms: tuple[float, ...]
+    share: float
+    turn: int
+    is_second: bool = False
+
+
 class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A routing decision without the tier, as an attempt keeps it. ``at_ms`` is Unix time in milliseconds."""
 
@@ -171,6 +189,8 @@ class Placement(Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Price | None = None
     allowance: Allowance | None = None
     """What budgets allow an attempt whose task names no limit of its own."""
+    seen: tuple[Seen, ...] = ()
+    """The ways that were weighed, for whoever wants to make the decision again."""
 
 
 def encode_placement(placement: Placement) -> bytes:

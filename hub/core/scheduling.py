@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from hub.core.agent import Agent
 from hub.core.board import Board
@@ -30,7 +31,8 @@ from hub.core.fleet import Fleet
 from hub.core.lines import Line
 from hub.core.matching import Match, Matcher
 from hub.core.prefixes import Blocks
-from hub.core.routing import Requirements, Way
+from hub.core.replay import MAX_SEEN, choose
+from hub.core.routing import Requirements, Seen, Way
 from hub.core.shares import Shares
 from hub.core.speeds import Demand, Speeds
 from hub.core.terms import Rates, Weighed
@@ -57,6 +59,8 @@ class Assignment(Struct, frozen=True):
     weighed: Weighed | None = None
     others: tuple[Weighed, ...] = ()
     """The other ways that were weighed for it."""
+    seen: tuple[Seen, ...] = ()
+    """All of them as they were when it was chosen, for a replay (``hub/core/replay.py``)."""
 
 
 Turn = tuple[int, str, str, int]
@@ -114,6 +118,7 @@ class _Plan:
         self._handicaps: dict[str, int] = {}
         self._left = LOOK_AHEAD
         self._looked_at: tuple[Weighed, ...] = ()
+        self._firsts = 0
         self.may_spend: Callable[[Requirements, Way, str], bool] | None = None
 
     def assignments(self) -> Iterator[Assignment]:
@@ -153,13 +158,13 @@ class _Plan:
         number = ahead if ahead and (blocks or self._begins(queue, 0)) else 0
         if self.may_spend is not None and not self.may_spend(queue.requirements, way, (queue.at(number) or (0, ""))[1]):
             return None  # equal tasks would not fit, either; other classes may
-        others = self._looked_at if weighed else ()
+        others, seen = (self._looked_at, self._seen(weighed)) if weighed else ((), ())
         place = queue.take(number)
         self._queue_up(queue, ahead)
         # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
         if place[1] in self._fleet.held or place[1] in self._fleet.away:
             return None
-        return Assignment(queue, place, agent, way, found, weighed, others)
+        return Assignment(queue, place, agent, way, found, weighed, others, seen)
 
     def _begins(self, queue: ClassQueue, number: int) -> Blocks:
         """How the prompt of the task begins that stands so far behind the head."""
@@ -248,10 +253,11 @@ class _Plan:
         if queue.fallback is None and not self._has_turn(found):
             return None
         weighed = self._weighed(queue, found, blocks)
-        best = min(weighed, key=self._rank, default=None)
-        if queue.fallback is not None and (best is None or best.terms.wait_s > queue.requirements.patience_s):
-            others = self._weighed(queue, self._matcher.match(queue.fallback), blocks)
-            weighed, best = self._fallen_back(weighed, best, others)
+        self._firsts, patience_s = len(weighed), queue.requirements.patience_s
+        best = self._best(weighed, patience_s)
+        if queue.fallback is not None and (best is None or best.terms.wait_s > patience_s):
+            weighed += self._weighed(queue, self._matcher.match(queue.fallback), blocks)
+            best = self._best(weighed, patience_s)
         if best is None:
             return None
         self._looked_at = tuple(weighed)
@@ -265,26 +271,33 @@ class _Plan:
     def _has_turn(self, found: Match) -> bool:
         return any(self.board.has_turn(way) for way in found.ways if way.agent not in self._emptying)
 
-    def _fallen_back(
-        self, weighed: list[Weighed], best: Weighed | None, others: list[Weighed]
-    ) -> tuple[list[Weighed], Weighed | None]:
-        """The rest of the chain instead, if somebody there is sooner than the first choice."""
-        other = min(others, key=self._rank, default=None)
-        if other is not None and (best is None or other.terms.wait_s < best.terms.wait_s):
-            best = other
-        return [*weighed, *others], best
+    def _best(self, weighed: list[Weighed], patience_s: float) -> Weighed | None:
+        ranks = [self._rank(each) for each in weighed]
+        best = choose(ranks, [each.terms.wait_s for each in weighed], self._firsts, patience_s)
+        return None if best is None else weighed[best]
+
+    def _rank(self, weighed: Weighed) -> tuple[float, float, int]:
+        agent = self._fleet.agents[weighed.way.agent]
+        return round(weighed.terms.total_s, 3), len(agent.held) / agent.slots, agent.last_given
+
+    def _seen(self, chosen: Weighed) -> tuple[Seen, ...]:
+        """What was looked at, as it was: the chosen way first, then the best ones."""
+        order = sorted(range(len(self._looked_at)), key=lambda n: self._rank(self._looked_at[n]))
+        chosen_first = sorted(order, key=lambda n: self._looked_at[n] is not chosen)[:MAX_SEEN]
+        return tuple(self._see(self._looked_at[n], is_second=n >= self._firsts) for n in chosen_first)
+
+    def _see(self, weighed: Weighed, *, is_second: bool) -> Seen:
+        way, (_, share, turn) = weighed.way, self._rank(weighed)
+        terms = astuple(weighed.terms)
+        return Seen(way.agent, way.endpoint, way.model, way.strategy, terms, share, turn, is_second)
 
     def _alone(self, queue: ClassQueue, agent: Agent, way: Way) -> Chosen | None:
         weighed = self.board.weigh(way, self._demand(queue))
         if isinstance(weighed, str):
             return None
-        self._looked_at = (weighed,)
+        self._looked_at, self._firsts = (weighed,), 1
         self.board.reserve(weighed)
         return agent, way, weighed
-
-    def _rank(self, weighed: Weighed) -> tuple[float, float, int]:
-        agent = self._fleet.agents[weighed.way.agent]
-        return round(weighed.terms.total_s, 3), len(agent.held) / agent.slots, agent.last_given
 
 
 def _least_busy(found: Match, fleet: Fleet, emptying: Collection[str]) -> list[Agent]:

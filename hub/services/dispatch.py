@@ -161,6 +161,7 @@ class Dispatch:
             learnt=self._advisor.choice(requirements, way) if chosen.weighed and self._advisor else None,
             allowance=allowance,
             price=self._price(way),
+            seen=chosen.seen,
         )
         kept = encode_placement(placement)
         if is_plain:

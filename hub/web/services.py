@@ -35,6 +35,7 @@ from hub.services.rate_limits import RateLimits
 from hub.services.reclaiming import Reclaiming
 from hub.services.recording import Recording
 from hub.services.registry import Registry
+from hub.services.replaying import Replaying
 from hub.services.repositories import Repositories
 from hub.web.routing import Route
 from hub.web.sessions import Sessions
@@ -66,6 +67,7 @@ class Services:
     audit: Audit
     joining: Joining
     rate_limits: RateLimits
+    replaying: Replaying
 
 
 @dataclass(frozen=True, slots=True)
