@@ -86,8 +86,8 @@ def test_who_is_stronger_passes_all_that_a_weaker_one_passes() -> None:
 
 
 def hopeless(tmp_path: Path) -> Path:
-    """The fleet, where the first model passes nothing."""
-    text = FLEET.read_text(encoding="utf-8")
+    """The fleet, where the first model passes nothing, nor does more effort make anybody pass more."""
+    text = FLEET.read_text(encoding="utf-8").replace("[checks]", "[checks]\neffort = 0.0")
     path = tmp_path / "fleet.toml"
     path.write_text(text.replace("{trivial = 0.9, standard = 0.6, complex = 0.25}", "{}\nsuccess = 0.0"), "utf-8")
     return path
