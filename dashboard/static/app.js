@@ -15,6 +15,7 @@ const VIEWS = {
   models: { title: "Models", key: "m", load: () => import("./views/models.js") },
   reviews: { title: "Reviews", key: "r", load: () => import("./views/reviews.js") },
   alerts: { title: "Alerts", key: "a", needs: "alerts:read", load: () => import("./views/alerts.js") },
+  logs: { title: "Logs", key: "l", load: () => import("./views/logs.js") },
   events: { title: "Events", key: "e", load: () => import("./views/events.js") },
   costs: { title: "Costs", key: "c", load: () => import("./views/costs.js") },
   settings: { title: "Settings", key: "s", load: () => import("./views/settings.js") },

@@ -19,7 +19,9 @@ HOSTILE: Final = (
     "</pre><iframe srcdoc=\"<script>parent.ran='frame'</script>\">",
     "\u202egpj.exe \x1b[31mred\x1b[0m",
 )
-VIEWS: Final = ("overview", "tasks", "fleet", "models", "reviews", "events", "costs", "settings")
+VIEWS: Final = (
+    *("overview", "tasks", "fleet", "models", "reviews", "logs", "events", "events/audit", "costs", "settings"),
+)
 Size = tuple[int, int]
 WIDE: Final[Size] = (1440, 900)
 PHONE: Final[Size] = (360, 740)

@@ -10,17 +10,22 @@ import Task from "./task.js";
 /** @typedef {import("../store.js").Row} Row */
 
 const STATES = ["blocked", "queued", "assigned", "running", "waiting", "completed", "failed", "dead", "cancelled"];
+const PRIORITIES = ["urgent", "high", "normal", "low"];
+const TIERS = ["trivial", "standard", "complex"];
 const PAGE = 100;
 const ROW_PX = 48; // every row is as high, so that 100,000 of them need no measuring
 
 /** What the list is asked for, from the address. @param {URLSearchParams} query */
-const filters = (query) => ({ state: query.getAll("state").flatMap((one) => one.split(",")).filter((one) => STATES.includes(one)), agent: query.get("agent") ?? "", label: query.get("label") ?? "", q: query.get("q") ?? "" });
+const filters = (query) => {
+  const some = (/** @type {string} */ name, /** @type {string[]} */ known) => query.getAll(name).flatMap((one) => one.split(",")).filter((one) => known.includes(one));
+  return { state: some("state", STATES), priority: some("priority", PRIORITIES), tier: some("tier", TIERS), agent: query.get("agent") ?? "", model: query.get("model") ?? "", label: query.get("label") ?? "", q: query.get("q") ?? "" };
+};
 
 /** @param {ReturnType<typeof filters>} asked @param {Record<string, string>} [more] */
 const queryOf = (asked, more = {}) => {
   const query = new URLSearchParams(more);
-  if (asked.state.length) query.set("state", asked.state.join(","));
-  for (const name of /** @type {const} */ (["agent", "label", "q"])) if (asked[name]) query.set(name, asked[name]);
+  for (const name of /** @type {const} */ (["state", "priority", "tier"])) if (asked[name].length) query.set(name, asked[name].join(","));
+  for (const name of /** @type {const} */ (["agent", "model", "label", "q"])) if (asked[name]) query.set(name, asked[name]);
   return query.toString();
 };
 
@@ -69,17 +74,37 @@ const useList = (asked) => {
   return { ...list, isKnown: list.key === key, more, again: () => setTurn((before) => before + 1) };
 };
 
-/** @param {{asked: ReturnType<typeof filters>}} props */
-const Facets = ({ asked }) => {
-  const queue = hub.value?.queue;
+/** How many tasks each choice would show; asked again with the list. @param {ReturnType<typeof filters>} asked @param {unknown} turn */
+const useFacets = (asked, turn) => {
+  const [told, setTold] = useState(/** @type {Row | null} */ (null));
+  const key = queryOf(asked);
+  useEffect(() => {
+    const stop = new AbortController();
+    ask(`tasks/facets?${key}`, { signal: stop.signal }).then(setTold, () => {}); // the list tells what is wrong
+    return () => stop.abort();
+  }, [key, turn]);
+  return told;
+};
+
+/** @param {{asked: ReturnType<typeof filters>, told: Row | null}} props */
+const Facets = ({ asked, told }) => {
+  const queue = told?.facets.state ?? hub.value?.queue;
   const toggle = (/** @type {string} */ state) => asked.state.includes(state) ? asked.state.filter((one) => one !== state) : [...asked.state, state];
   return html`<div class="facets" role="group" aria-label="Filter by state">
     ${STATES.map((state) => html`<button type="button" key=${state} class=${queue?.[state] ? "" : "none"} aria-pressed=${asked.state.includes(state)} onClick=${() => requery({ ...asked, state: toggle(state) })}>
-      <${State} state=${state} /> <span class="num">${count(queue?.[state])}</span></button>`)}</div>`;
+      <${State} state=${state} /> <span class="num">${count(queue?.[state] ?? (queue ? 0 : null))}</span></button>`)}</div>`;
 };
 
-/** @param {{asked: ReturnType<typeof filters>}} props */
-const Search = ({ asked }) => {
+/** One kind of filter, each choice with how many it would show. @param {{words: string, kind: string, chosen: string, told: Row | null, choose: (value: string) => void, known?: string[]}} props */
+const Facet = ({ words, kind, chosen, told, choose, known = [] }) => {
+  const counts = told?.facets[kind] ?? {};
+  const values = [...new Set([...known, ...Object.keys(counts), ...(chosen ? [chosen] : [])])];
+  return html`<label>${words} <select value=${chosen} onChange=${(/** @type {any} */ event) => choose(event.target.value)}><option value="">any</option>
+    ${values.map((value) => html`<option key=${value} value=${value} selected=${value === chosen}>${value} (${count(counts[value] ?? 0)})</option>`)}</select></label>`;
+};
+
+/** @param {{asked: ReturnType<typeof filters>, told: Row | null}} props */
+const Search = ({ asked, told }) => {
   const [text, setText] = useState(asked.q);
   const due = useRef(0);
   useEffect(() => { setText(asked.q); }, [asked.q]);
@@ -88,22 +113,18 @@ const Search = ({ asked }) => {
     clearTimeout(due.current);
     due.current = window.setTimeout(() => requery({ ...asked, q: value.trim() }), 250);
   };
-  const agents = tables.agents.all;
+  const facet = (/** @type {string} */ words, /** @type {"priority" | "tier" | "agent" | "model" | "label"} */ kind, /** @type {string[]} */ known = []) => html`<${Facet} words=${words} kind=${kind} chosen=${[asked[kind]].flat()[0] ?? ""} told=${told} known=${known} choose=${(/** @type {string} */ value) => requery({ ...asked, [kind]: value })} />`;
   return html`<div class="filters" role="search"><label>Title or id <input type="search" value=${text} onInput=${(/** @type {any} */ event) => type(event.target.value)} /></label>
-    <label>Agent <select value=${asked.agent} onChange=${(/** @type {any} */ event) => requery({ ...asked, agent: event.target.value })}><option value="">any</option>
-      ${agents.map((agent) => html`<option key=${agent.name} value=${agent.name} selected=${agent.name === asked.agent}>${agent.name}</option>`)}</select></label>
-    <label>Label <input type="text" placeholder="key:value" value=${asked.label} onChange=${(/** @type {any} */ event) => requery({ ...asked, label: event.target.value.trim() })} /></label>
+    ${facet("Priority", "priority", PRIORITIES)}${facet("Tier", "tier", TIERS)}${facet("Agent", "agent", tables.agents.keys.value)}${facet("Model", "model")}${facet("Label", "label")}
     ${queryOf(asked) ? html`<button type="button" onClick=${() => requery({})}>Clear</button>` : null}</div>`;
 };
-
-const PRIORITIES = ["urgent", "high", "normal", "low"];
 
 /** One thing to all that match, however many are on the page; counted first. @param {{asked: ReturnType<typeof filters>, again: () => void}} props */
 const All = ({ asked, again }) => {
   const [busy, setBusy] = useState(false);
   if (!may("tasks:control")) return null;
   const apply = async (/** @type {Row} */ what, /** @type {string} */ words) => {
-    const body = { ...what, state: asked.state, agent: asked.agent, label: asked.label, q: asked.q };
+    const body = { ...what, state: asked.state, priorities: asked.priority, tier: asked.tier, agent: asked.agent, model: asked.model, label: asked.label, q: asked.q };
     setBusy(true);
     try {
       const seen = await ask("tasks/bulk", { method: "POST", body: { ...body, preview: true } });
@@ -175,12 +196,13 @@ const List = ({ list, chosen, choose }) => {
 const Tasks = ({ query }) => {
   const asked = filters(query);
   const list = useList(asked);
+  const told = useFacets(asked, list.rows);
   const [chosen, setChosen] = useState(/** @type {Set<string>} */ (new Set()));
   const choose = (/** @type {string} */ id, /** @type {boolean} */ is) => setChosen((before) => { const after = new Set(before); if (is) after.add(id); else after.delete(id); return after; });
-  return html`<div class="head"><h1>Tasks</h1><${NewTask} /></div><${Facets} asked=${asked} /><${Search} asked=${asked} />
+  return html`<div class="head"><h1>Tasks</h1><${NewTask} /></div><${Facets} asked=${asked} told=${told} /><${Search} asked=${asked} told=${told} />
     <${All} asked=${asked} again=${list.again} /><${Chosen} chosen=${chosen} clear=${() => setChosen(new Set())} again=${list.again} /><${Trouble} error=${list.error} again=${list.again} />
     ${!list.isKnown ? html`<${Loading} />` : list.rows.length ? html`<${List} list=${list} chosen=${chosen} choose=${choose} />
-      <p class="muted">${list.next ? `${count(list.rows.length)} shown, more as you scroll` : plural(list.rows.length, "task")}</p>`
+      <p class="muted">${list.next ? `${count(list.rows.length)}${told ? ` of ${count(told.total)}` : ""} shown, more as you scroll` : plural(list.rows.length, "task")}</p>`
     : list.error ? null : queryOf(asked) ? html`<${Empty}>No task is like that. <button type="button" onClick=${() => requery({})}>Show all</button><//>`
       : html`<${Empty} command='agentcom submit --shell "echo hello" --wait'>No task yet. Submit one:<//>`}
     <${AsApi} path=${`api/v1/tasks?${queryOf(asked)}`} cli=${`agentcom tasks ls${asked.state.map((state) => ` --state ${state}`).join("")}`} />`;
