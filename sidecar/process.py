@@ -252,16 +252,10 @@ class Processes:
         on_output: OnOutput | None,
         fds: tuple[int, ...],
     ) -> Child:
+        facts = self._facts(attempt)
         self._runs += 1
-        run, tags = f"{self._mark}.{self._runs}", self._tags_of(attempt)
+        run, tags = facts["AGENTCOM_RUN"], self._tags_of(attempt)
         tag = tags[self._runs % len(tags)] if tags else 0
-        facts = {
-            "AGENTCOM_SIDECAR": attempt.sidecar,
-            "AGENTCOM_TASK": attempt.task,
-            "AGENTCOM_EPOCH": str(attempt.epoch),
-            "AGENTCOM_ATTEMPT": cookie(attempt),
-            "AGENTCOM_RUN": run,
-        }
         with contextlib.ExitStack() as stack:
             source: IO[bytes] | int = subprocess.DEVNULL
             if isinstance(stdin, int):
@@ -283,6 +277,19 @@ class Processes:
         if self.guard:
             self.guard.watch(child.pid)
         return child
+
+    def _facts(self, attempt: AttemptId) -> dict[str, str]:
+        return {
+            "AGENTCOM_SIDECAR": attempt.sidecar,
+            "AGENTCOM_TASK": attempt.task,
+            "AGENTCOM_EPOCH": str(attempt.epoch),
+            "AGENTCOM_ATTEMPT": cookie(attempt),
+            "AGENTCOM_RUN": f"{self._mark}.{self._runs + 1}",
+        }
+
+    def variables(self, attempt: AttemptId) -> dict[str, str]:
+        """What the very next program that is started here has in its environment, besides what it is given."""
+        return self._base_env | self._facts(attempt)
 
     def owns(self, pid: int) -> bool:
         """Whether a process belongs to an attempt of ours, whichever."""

@@ -34,7 +34,7 @@ from sidecar.core.egress import Allowed
 from sidecar.errors import CannotStart, SandboxFailed
 from sidecar.guard import Guard
 from sidecar.process import Processes, ProcessOutcome
-from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp
+from sidecar.sandbox import bubblewrap, landlock, seatbelt, seccomp, starter
 from sidecar.sandbox.door import Door
 from sidecar.sandbox.egress import Egress
 from sidecar.sandbox.groups import Group, Groups
@@ -78,6 +78,7 @@ class Sandbox:
         level: what holds here. ``NONE``: nothing can be confined, so nothing is run; ``UNSAFE``: the owner wants it so.
         why: of ``NONE``, the reasons.
         egress: the proxy for work that may reach listed names.
+        starts_bare: programs are started by a file that is made for each (``starter.py``), not by an interpreter.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Sandbox:
         self._groups = Groups(rules.limits)
         self._entered: dict[AttemptId, list[Group]] = {}
         self.egress = way_out or Egress(Allowed(rules.domains))
+        self.starts_bare = sys.platform == "linux" and platform.machine() == starter.MACHINE
 
     @property
     def has_egress(self) -> bool:
@@ -119,6 +121,9 @@ class Sandbox:
             await asyncio.to_thread(self._groups.find)
         for self.level in levels:
             why = "" if self.level is Level.UNSAFE else await self._try()
+            if why and self.starts_bare:
+                self.starts_bare = False  # it may be that files of ours in memory are not run here
+                why = await self._try()
             if why and self.has_groups:
                 self._groups.works = False  # it may be these that do not work as they should
                 why = await self._try()
@@ -209,7 +214,7 @@ class Sandbox:
         return found
 
     def enclose(self, place: Place) -> tuple[list[str], dict[str, Any], dict[str, str]]:
-        """For a program at ``place``: what it is started through, what the launcher is ordered, and its variables.
+        """For a program at ``place``: what the launcher is started through and ordered, and the program's variables.
 
         Raises:
             SandboxFailed: there is no bubblewrap.
@@ -228,9 +233,9 @@ class Sandbox:
         home = {"HOME": str(place.home)}
         if isolated:
             argv = bubblewrap.command(self._bubblewrap(), seen, place, network=network)
-            return [*argv, *_BARE], orders, home | {"TMPDIR": _TMP}
+            return [*argv], orders, home | {"TMPDIR": _TMP}
         through = seatbelt.command(seen, network=network) if self.level is Level.SEATBELT else []
-        return [*through, *_BARE], orders, home | {"TMPDIR": str(place.tmp)}
+        return [*through], orders, home | {"TMPDIR": str(place.tmp)}
 
     def _limits(self, *, isolated: bool) -> list[tuple[int, int]]:
         limits = self.rules.limits
@@ -272,6 +277,7 @@ class Cell:
         self._sandbox, self._processes, self._place, self._doors = sandbox, processes, place, doors
         self.attempt, self.workspace = attempt, place.workspace
         self._enclosed: tuple[list[str], dict[str, Any], dict[str, str]] | None = None
+        self._walls: starter.Walls | None = None
 
     async def run(
         self,
@@ -312,8 +318,9 @@ class Cell:
                     ours, fds = {**ours, **door.variables}, (*fds, line)
                 # What confines starts with our variables alone: others could name what it loads, outside of the walls.
                 orders["env"], outer = _encoded(argv[0], {**ours, **env}), _NOTHING
-                given, said, ready = stack.enter_context(_lines(orders))
-                argv, fds = [*through, str(given), str(said)], (given, said, *fds)
+                given, said, ready = stack.enter_context(_lines())
+                argv = [*through, *self._started(orders, given, said)]
+                fds = (given, said, *fds)
             outcome = await self._processes.run(
                 argv,
                 attempt=self.attempt,
@@ -336,6 +343,21 @@ class Cell:
             oom_kills=outcome.oom_kills + counted.oom_kills - before.oom_kills,
             refused_forks=outcome.refused_forks + counted.refused_forks - before.refused_forks,
         )
+
+    def _started(self, orders: dict[str, Any], given: int, said: int) -> list[str]:
+        """Write what the launcher needs into ``given``; the command line by which it starts there."""
+        if not self._sandbox.starts_bare:
+            os.write(given, marshal.dumps((_launcher(), orders)))
+            os.lseek(given, 0, os.SEEK_SET)
+            return [*_BARE, str(given), str(said)]
+        if self._walls is None:
+            self._walls = starter.walls(orders, _bounds(orders["limits"]))
+        env = _encoded("", self._processes.variables(self.attempt))
+        marks = {name: value for name, value in env.items() if name.startswith(b"AGENTCOM_")}
+        if self.level is Level.BUBBLEWRAP:
+            env[b"PWD"] = os.fsencode(self.workspace)
+        os.write(given, starter.starter(self._walls, orders, env | orders["env"] | marks, given, said))
+        return [f"/proc/self/fd/{given}"]
 
     async def clear(self) -> None:
         """End all that the programs of the attempt have left running.
@@ -369,18 +391,30 @@ def _launcher() -> CodeType:
 
 
 @contextlib.contextmanager
-def _lines(orders: dict[str, Any]) -> Iterator[tuple[int, int, int]]:
-    """Descriptors: the orders to read, the pipe for the launcher's word, and our end of it."""
+def _lines() -> Iterator[tuple[int, int, int]]:
+    """Descriptors: a file for the orders, the pipe for the launcher's word, and our end of it."""
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile())
-        file.write(marshal.dumps((_launcher(), orders)))
-        file.seek(0)
-        given = file.fileno()
+        if sys.platform == "linux":
+            given = os.memfd_create("agentcom", os.MFD_CLOEXEC)
+            stack.callback(os.close, given)
+        else:
+            given = stack.enter_context(tempfile.TemporaryFile()).fileno()
         ready, said = os.pipe()
         stack.callback(os.close, ready)
         stack.callback(os.close, said)
         os.set_blocking(ready, False)
         yield given, said, ready
+
+
+def _bounds(limits: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """These limits as soft and hard ones, none above what holds for us."""
+    found = []
+    for which, wanted in limits:
+        soft, hard = (
+            wanted if now == resource.RLIM_INFINITY else min(wanted, now) for now in resource.getrlimit(which)
+        )
+        found.append((which, soft, hard))
+    return found
 
 
 def _is_ready(ready: int) -> bool:

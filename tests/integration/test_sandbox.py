@@ -139,7 +139,15 @@ async def cell(cell_at: CellAt, tmp_path: Path) -> Cell:
     return await cell_at(tmp_path, Rules())
 
 
-async def test_there_is_no_way_out(cell: Cell, outside: Outside) -> None:
+@pytest.fixture(params=["file", "interpreter"])
+def started(request: pytest.FixtureRequest, cell: Cell) -> Cell:
+    """A cell whose programs are started in each of the two ways."""
+    OPEN[-1].starts_bare &= request.param == "file"
+    return cell
+
+
+async def test_there_is_no_way_out(started: Cell, outside: Outside) -> None:
+    cell = started
     isolated = cell.level is Level.BUBBLEWRAP
     ways = {*EVERYWHERE, *ISOLATED} if isolated else {*EVERYWHERE} - NOT_BY_LANDLOCK
     state = cell.workspace.parent
@@ -184,7 +192,8 @@ async def test_what_confines_a_program_obeys_none_of_its_variables(cell: Cell, o
     assert sorted(path.name for path in outside.folder.iterdir()) == ["door", "secret"]
 
 
-async def test_a_program_gets_the_variables_that_are_given_to_it(cell: Cell) -> None:
+async def test_a_program_gets_the_variables_that_are_given_to_it(started: Cell) -> None:
+    cell = started
     told = 'echo "$PATH $HOME $SAID" && echo "$AGENTCOM_ATTEMPT"'
     given = {"PATH": "/usr/bin:/bin", "HOME": "/at home", "SAID": "grüße \udcff", "AGENTCOM_ATTEMPT": "another"}
     said = (await cell.run(told, env=given)).output
@@ -351,8 +360,9 @@ async def test_a_program_gets_time_to_end_in_order(cell: Cell) -> None:
     ],
 )
 async def test_a_confined_program_ends_as_it_would_without(
-    cell: Cell, command: list[str], code: int, said: str
+    started: Cell, command: list[str], code: int, said: str
 ) -> None:
+    cell = started
     outcome = await cell.run(command)
 
     assert outcome.exit_code == code
