@@ -32,7 +32,6 @@ from hub.opening import is_postgres, node_of, opened, space_of, store_of, watch_
 from hub.probe import probe
 from hub.projects import project_parts
 from hub.services.access import Access
-from hub.services.audit import Audit
 from hub.services.bulk import Bulk
 from hub.services.joining import Joining, pin_of
 from hub.services.replaying import Replaying
@@ -43,7 +42,7 @@ from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.tls import Tls
-from hub.upkeep import closer, end_hub, ender, limits_of, revoker, token_check, upkeep
+from hub.upkeep import closer, drained, end_hub, ender, limits_of, oversight, revoker, token_check, upkeep
 from hub.web.application import build
 from hub.web.porch import received_bytes
 from hub.web.routes import mesh
@@ -125,10 +124,9 @@ async def _assemble(
     tls = Tls(settings) if settings.speaks_tls else None
     source = store if isinstance(store, SqliteStore) else None
     backups, retention = upkeep(settings, store, source, clock, hub)
-    audit = Audit(store, clock, settings.folder, access.label)
+    audit, readiness = oversight(settings, store, clock, hub, access)
     retention.forget_audit = audit.forget
     hub.insight.watch("backups", backups.health)
-    hub.insight.watch("audit", audit.health)
     limits = await limits_of(store, clock, access, hub)
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
@@ -188,7 +186,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             *(hub.observing.recording, audit, joining, limits),
-            Replaying(store, settings.chains),
+            *(Replaying(store, settings.chains), readiness),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,
@@ -218,6 +216,7 @@ async def _assemble(
     except BaseException:
         await running.stop()
         raise
+    running._stop.append(drained(readiness))  # noqa: SLF001 - as above
     if settings.read_only:
         log.warning(
             "hub_read_only", damage=store.damage or "none found", next="; ".join(recovery.steps(settings.folder))

@@ -11,11 +11,14 @@ from hub import recovery
 from hub.assembly import Parts
 from hub.gateway.connection import Links
 from hub.services.access import Access
+from hub.services.audit import Audit
 from hub.services.backups import Backups
 from hub.services.rate_limits import RateLimits
+from hub.services.readiness import Readiness
 from hub.services.retention import Retention, Terms
 from hub.settings import Settings
 from hub.store.backend import Backend
+from hub.store.queries import migrations
 from hub.store.sqlite import SqliteStore
 from hub.web.services import PRINCIPAL
 from hub.web.stream import end_those_of
@@ -126,3 +129,27 @@ def closer(store: Backend, lock: IO[str]) -> Callable[[], Awaitable[None]]:
         lock.close()
 
     return close
+
+
+def drained(readiness: Readiness) -> Callable[[], Awaitable[None]]:
+    """Says that nothing new should come: the first step of an end in good order."""
+
+    async def drain() -> None:
+        readiness.is_draining = True
+
+    return drain
+
+
+def oversight(settings: Settings, store: Backend, clock: Clock, hub: Parts, access: Access) -> tuple[Audit, Readiness]:
+    """Who decided what, and whether the hub can take work; the health tells of both."""
+    audit = Audit(store, clock, settings.folder, access.label)
+    readiness = Readiness(
+        store,
+        clock,
+        schema=len(migrations("sqlite")),
+        trouble=lambda: hub.membership.trouble,
+        silent_s=float if settings.read_only else hub.sweeper.silent_s,
+    )
+    hub.insight.watch("audit", audit.health)
+    hub.insight.watch("sweeper", readiness.sweeper)
+    return audit, readiness

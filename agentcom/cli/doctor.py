@@ -167,8 +167,8 @@ def _components(client: "Client") -> Iterator[Diagnosis]:
     states = {"ok": OK, "degraded": WARN, "down": FAIL}
     for name, part in health.components.items():
         if part.state != "ok":
-            fix = "look into the hub's log"
-            yield Diagnosis(name=name, state=states.get(part.state, WARN), detail=part.detail or part.state, fix=fix)
+            detail, fix = part.detail or part.state, _OF_PARTS.get(name, "look into the hub's log")
+            yield Diagnosis(name=name, state=states.get(part.state, WARN), detail=detail, fix=fix)
 
 
 def _fleet(client: "Client") -> Iterator[Diagnosis]:
@@ -178,6 +178,7 @@ def _fleet(client: "Client") -> Iterator[Diagnosis]:
     detail = f"{len(online)} of {len(agents)} online"
     yield Diagnosis(name="agents", state=OK if online else WARN, detail=detail, fix=fix)
     yield from _sandboxes([agent for agent in agents if agent.state != "offline"])
+    yield from _versions(client.health().version, [agent for agent in agents if agent.state != "offline"])
     endpoints = client.endpoints().endpoints
     up = [endpoint.id for endpoint in endpoints if endpoint.state == "up"]
     detail = f"{len(up)} of {len(endpoints)} up" + (f": {', '.join(up)}" if up else "; only shell tasks can run")
@@ -196,6 +197,24 @@ def _sandboxes(agents: "Sequence[AgentView]") -> Iterator[Diagnosis]:
         yield Diagnosis(name="sandbox", state=state, detail=f"{level}: {names}", fix=fix)
 
 
+def _versions(hub: str, agents: "Sequence[AgentView]") -> Iterator[Diagnosis]:
+    """Agents of another release than the hub: they work together, and may lack what the hub offers."""
+    others = sorted(f"{agent.name} ({agent.version})" for agent in agents if agent.version != hub)
+    if others:
+        fix = f"install agentcom {hub} there, the hub first"
+        yield Diagnosis(name="versions", state=WARN, detail=f"not {hub}: {', '.join(others[:5])}", fix=fix)
+
+
+_OF_PARTS: Final = {
+    "store": "look at its disk or database; for a damaged store: agentcom restore",
+    "agents": "agentcom agents ls shows who is away; start its sidecar, or forget it: agentcom agents rm",
+    "backups": "make room in DATA_DIR/backups, then try one: agentcom backup",
+    "audit": "agentcom audit verify says what is wrong; compare with an export",
+    "sweeper": "restart the hub, and report it: this is a bug",
+    "disk": "free some space on the hub's disk; a full one stops the queue",
+    "memory": "give the hub's machine more memory, or ask less often and in smaller pages",
+}
+"""What to do about a part of the hub that is not well."""
 _OF_SANDBOXES: Final = {
     "none": (
         FAIL,

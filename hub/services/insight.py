@@ -343,14 +343,6 @@ class Insight:
             unblock = (f"put it back by hand: agentcom tasks retry {row.id}",)
         return explain.standing(row.state, agent=row.agent, reason=reason, ready_in_s=wait_s), unblock
 
-    async def is_ready(self) -> str:
-        """Empty if the hub can take work, else why not."""
-        try:
-            await self._store.counts()
-        except Unavailable as exc:
-            return str(exc)
-        return self._store.trouble or self._store.damage or self._trouble()
-
     async def health(self) -> Health:
         """The hub's own view of itself."""
         counts: dict[TaskState, int] = {}

@@ -54,6 +54,10 @@ class Sweeper:
         self._last_round = clock.monotonic()
         self._wake = asyncio.Event()
 
+    def silent_s(self) -> float:
+        """Seconds since the last round began."""
+        return self._clock.monotonic() - self._last_round
+
     def due(self, at_ms: int) -> None:
         """Something will want attention at ``at_ms``."""
         if self._due_ms is None or at_ms < self._due_ms:

@@ -7,7 +7,7 @@ from hub.store.audit_changes import AuditQuery
 
 
 class AuditReads(Protocol):
-    """The audit log, to be read."""
+    """The audit log, to be read, and the schema."""
 
     async def event_rows(self, after: int, through: int, limit: int) -> list[EventRow]:
         """Events behind one number, up to another, oldest first, as they are stored."""
@@ -23,4 +23,8 @@ class AuditReads(Protocol):
 
     async def audit_ends(self) -> tuple[Head, Head]:
         """The last entry of the audit log that was forgotten, and the last one that there is."""
+        ...
+
+    async def schema(self) -> int:
+        """The number of the last migration."""
         ...

@@ -10,12 +10,11 @@ from typing import Any
 
 import structlog
 
-from hub.core.audit import Entry, EventRow, Head
 from hub.core.budgets import DAY_MS
 from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.store import listing, records
-from hub.store.audit_changes import AuditQuery
+from hub.store.audit_looks import AuditLooks
 from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
@@ -51,7 +50,7 @@ from protocol.model import TaskState
 log = structlog.get_logger(__name__)
 
 
-class Backend(ABC):
+class Backend(AuditLooks, ABC):
     """A :class:`hub.store.store.Store` without its database."""
 
     def __init__(self, kind: str) -> None:
@@ -253,27 +252,6 @@ class Backend(ABC):
         else:
             rows = await self._rows("events_of_task", after, limit, task)
         return [records.event(row) for row in rows]
-
-    async def event_rows(self, after: int, through: int, limit: int) -> list[EventRow]:
-        """Events behind one number, up to another, oldest first, as they are stored."""
-        rows = await self._rows("event_rows", after, through, limit)
-        return [(seq, at_ms, kind, task, agent, epoch, facts) for seq, at_ms, kind, task, agent, epoch, facts in rows]
-
-    async def audit(self, query: AuditQuery) -> list[Entry]:
-        """A page of decisions in the audit log, newest first."""
-        q = query
-        values = (q.before, q.since_ms, q.until_ms, q.actor, q.action, q.subject, q.limit)
-        return [records.entry(row) for row in await self._rows("audit_newest", *values)]
-
-    async def audit_entries(self, after: int, limit: int) -> list[Entry]:
-        """All entries of the audit log behind a number, oldest first."""
-        return [records.entry(row) for row in await self._rows("audit_all", after, limit)]
-
-    async def audit_ends(self) -> tuple[Head, Head]:
-        """The last entry of the audit log that was forgotten, and the last one that there is."""
-        ((base, base_hash, seq, hash_),) = await self._rows("audit_ends")
-        forgotten = Head(base, bytes(base_hash))
-        return forgotten, Head(seq, bytes(hash_)) if seq else forgotten
 
     async def cursor(self, seq: int) -> Cursor:
         """Where the log of events begins and ends now, and whether ``seq`` is one of them."""

@@ -32,6 +32,7 @@ from hub.services.progress import Progress
 from hub.services.projects import Projects
 from hub.services.pulls import Pulls
 from hub.services.rate_limits import RateLimits
+from hub.services.readiness import Readiness
 from hub.services.reclaiming import Reclaiming
 from hub.services.recording import Recording
 from hub.services.registry import Registry
@@ -68,6 +69,7 @@ class Services:
     joining: Joining
     rate_limits: RateLimits
     replaying: Replaying
+    readiness: Readiness
 
 
 @dataclass(frozen=True, slots=True)

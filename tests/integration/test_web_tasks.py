@@ -410,3 +410,15 @@ async def test_what_makes_no_sense_for_many_is_told_at_once(hub: RunningHub) -> 
     status, told = await bulk(hub, verb="cancel")  # of everybody, and nobody has said how many
     assert (status, [problem["path"] for problem in told["errors"]]) == (422, ["expect"])
     assert set((await states(hub)).values()) == {"queued"}
+
+
+async def test_readiness_is_told_part_by_part_to_who_wants_it(hub: RunningHub) -> None:
+    answer = await hub.ask("GET", "/readyz?verbose", role=None)
+    found = await answer.json()
+
+    assert (answer.status, found["status"]) == (200, "ok")
+    assert {name: part["state"] for name, part in found["parts"].items()} == dict.fromkeys(
+        ("store", "schema", "sweeper", "serving"), "ok"
+    )
+    health = await (await hub.ask("GET", "/api/v1/health")).json()
+    assert {health["components"][name]["state"] for name in ("sweeper", "audit")} == {"ok"}

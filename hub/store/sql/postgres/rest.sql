@@ -82,3 +82,7 @@ DELETE FROM batches WHERE at_ms < (extract(epoch FROM now() - interval '30 days'
 -- name: notify
 -- One a commit, however many events it has: every NOTIFY takes a lock of the whole cluster while it commits.
 SELECT pg_notify('agentcom_events', $1);
+
+-- name: schema
+-- The number of the last migration.
+SELECT coalesce(max(version), 0) FROM schema_version;

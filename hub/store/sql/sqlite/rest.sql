@@ -60,3 +60,7 @@ ROLLBACK TO SAVEPOINT change;
 
 -- name: release
 RELEASE SAVEPOINT change;
+
+-- name: schema
+-- The number of the last migration.
+SELECT user_version FROM pragma_user_version;

@@ -1,13 +1,16 @@
-"""Promises of :mod:`agentcom.cli.doctor`."""
+"""Promises of :mod:`agentcom.cli.doctor`: the commonest faults are found, each with what to do about it."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agentcom.cli import doctor
+from agentcom.cli import doctor, run
 from protocol.api import AgentView
 from protocol.model import AgentState
+from tests.unit.agentcom.conftest import Script, refuses, replies
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -81,3 +84,79 @@ def test_agents_that_confine_nothing_are_found() -> None:
     }
     assert "apt install bubblewrap" in found["none: Bare"].fix
     assert found["bubblewrap: Good"].fix == ""
+
+
+def test_agents_of_another_release_are_found() -> None:
+    agents = [agent("Same", "gpu"), msgspec.structs.replace(agent("Old", "gpu"), version="0.9")]
+
+    (found,) = doctor._versions("1", agents)
+    assert (found.state, found.detail) == ("warn", "not 1: Old (0.9)")
+    assert "install agentcom 1" in found.fix
+    assert list(doctor._versions("1", agents[:1])) == []
+
+
+def test_a_git_that_is_missing_or_too_old_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (doctor._git().state, doctor._git().fix) == ("fail", "install git")
+    old = tmp_path / "git"
+    old.write_text("#!/bin/sh\necho git version 2.20.1\n")
+    old.chmod(0o755)
+    assert doctor._git().state == "warn"
+
+
+async def looked(
+    script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *args: str
+) -> dict[str, dict[str, str]]:
+    monkeypatch.setenv("AGENTCOM_TOKEN", "acm_x")
+    words = ["doctor", "--json", "--hub", args[0] if args else script.url, "--data-dir", str(folder)]
+    assert await asyncio.to_thread(run, words) in {0, 1}
+    checks = msgspec.json.decode(capsys.readouterr().out)["checks"]
+    return {check["name"]: check for check in checks}
+
+
+async def test_a_hub_that_does_not_answer_is_found(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = await looked(script, monkeypatch, capsys, tmp_path, "http://127.0.0.1:9")
+
+    assert (found["hub"]["state"], "agentcom up" in found["hub"]["fix"]) == ("fail", True)
+
+
+async def test_a_token_that_the_hub_does_not_know_is_found(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.then(replies({"status": "ok"}), refuses(401, "unauthenticated", "unknown"))
+    found = await looked(script, monkeypatch, capsys, tmp_path)
+
+    assert (found["token"]["state"], "--token-file" in found["token"]["fix"]) == ("fail", True)
+
+
+@pytest.mark.parametrize("part", ["store", "backups", "audit", "sweeper", "disk", "memory", "agents", "dispatch"])
+async def test_parts_of_the_hub_that_are_not_well_are_found_with_what_to_do(
+    part: str, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = {"state": "down", "detail": "it is so"}
+    health = {
+        "state": "down",
+        "version": "1",
+        "started_at": "2026-01-01T00:00:00Z",
+        "components": {part: down},
+        "queue": {},
+    }
+    nothing = [replies({name: [], "next_cursor": None}) for name in ("agents", "endpoints", "hosts")]
+    agents, endpoints, hosts = nothing
+    tokens = replies({"tokens": []})
+    script.then(replies({"status": "ok"}), tokens, replies(health), agents, replies(health), endpoints, hosts)
+    capsys.readouterr()
+    monkeypatch.setenv("AGENTCOM_TOKEN", "acm_x")
+    words = ["doctor", "--json", "--hub", script.url, "--data-dir", str(tmp_path)]
+
+    assert await asyncio.to_thread(run, words) == 1
+    checks = msgspec.json.decode(capsys.readouterr().out)["checks"]
+    found = next(check for check in checks if check["detail"] == "it is so")
+    assert (found["name"], found["state"]) == (part, "fail")
+    assert found["fix"] == doctor._OF_PARTS.get(part, "look into the hub's log")
+    states = {check["name"]: check["state"] for check in checks if check["detail"] != "it is so"}
+    assert (states["agents"] if part != "agents" else "warn", states["endpoints"]) == ("warn", "warn"), (
+        "nobody is there"
+    )

@@ -13,6 +13,7 @@ SMALL: Final = {
     *(
         "agents",
         "audit_base",
+        "pragma_user_version",
         "hubs",
         "projects",
         "budgets",
