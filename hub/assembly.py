@@ -26,6 +26,7 @@ from hub.observing import Observing, led, observing
 from hub.services.admission import Admission
 from hub.services.answers import Answers
 from hub.services.budgets import Budgets
+from hub.services.conduct import Conducts
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.forgetting import Forgetting
@@ -305,6 +306,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         hubs=lambda: membership.urls.values() if len(membership.urls) > 1 else (),
         artifact_bytes=settings.artifact_max_mb << 20,
         artifacts_bytes=settings.artifacts_of_task_mb << 20,
+        conduct=Conducts(store, fleet, clock, metrics.violations),
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
     recent = Recent()

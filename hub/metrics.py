@@ -31,6 +31,7 @@ class Metrics:
         self._routed: Counter[Strategy] = Counter()
         self._tiers: Counter[tuple[Tier, Tier]] = Counter()
         self.throttled: Counter[Action] = Counter()
+        self.violations: Counter[str] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -93,6 +94,12 @@ class Metrics:
             "agentcom_newest_event", "Sequence number of the newest event", self._store.newest_event
         )
         yield _throttled(self.throttled)
+        violations = CounterMetricFamily(
+            "agentcom_violations", "Connections ended because a sidecar broke the protocol", labels=["code"]
+        )
+        for code, count in sorted(self.violations.items()):
+            violations.add_metric([code], count)
+        yield violations
         waiting = self._store.waiting
         yield GaugeMetricFamily("agentcom_store_waiting", "Changes that wait for their commit", waiting.unanswered)
         yield GaugeMetricFamily("agentcom_store_waiting_tasks", "New tasks among them", waiting.tasks)

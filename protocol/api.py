@@ -161,6 +161,12 @@ class AgentView(Struct, kw_only=True):
     alarm_at: datetime | None = None
     hub: str = ""
     """Address of the hub that it is at; empty: it is at none."""
+    violations: int = 0
+    """How often it has not kept to the protocol lately."""
+    violation: str = ""
+    """What the last one was."""
+    shut_out_until: datetime | None = None
+    """Because of them it was not let in again before then."""
 
 
 class AgentList(Struct, kw_only=True):

@@ -94,6 +94,7 @@ class EventKind(StrEnum):
     MACHINE_LEFT = "machine_left"
     RATE_LIMIT_SET = "rate_limit_set"
     RATE_LIMIT_RESET = "rate_limit_reset"
+    AGENT_VIOLATED = "agent_violated"  # it has not kept to the protocol
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -296,6 +296,8 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
     detail: str
     fatal: bool = False
     attempt: AttemptId | None = None
+    retry_after_s: float = 0.0
+    """Whoever comes back earlier is not let in; 0: it may come at once. An older sidecar comes as it likes."""
 
 
 AnyMessage = (

@@ -22,6 +22,7 @@ from protocol.errors import (
     MalformedFrame,
     ProtocolViolation,
     Refused,
+    Throttled,
     Unauthenticated,
     VersionMismatch,
 )
@@ -72,8 +73,8 @@ class HubRefused(Refused):
 class HubBusy(HubUnreachable):
     """The hub lets only so many in at a time, and has said when this one may come."""
 
-    def __init__(self, url: str, retry_after_s: float) -> None:
-        super().__init__(url, f"it is busy and asks to come back in {retry_after_s:g} s")
+    def __init__(self, url: str, retry_after_s: float, why: str = "it is busy") -> None:
+        super().__init__(url, f"{why} and asks to come back in {retry_after_s:g} s")
         self.retry_after_s = retry_after_s
 
 
@@ -268,6 +269,8 @@ def refusal_in(error: Error) -> HubRefused | ProtocolViolation | HubUnreachable:
     """What a fatal error of the hub means for this sidecar."""
     if error.code in HOPELESS:
         return HubRefused(error.code, error.detail)
+    if error.code == Throttled.code:
+        return HubBusy("the other end", min(max(error.retry_after_s, 0.0), LONGEST_ASKED_S), error.detail)
     if error.code == ProtocolViolation.code:
         return ProtocolViolation("a hub that counts messages as we do", error.detail)
     return HubUnreachable("the other end", f"it ended the connection: {error.code}, {error.detail}")

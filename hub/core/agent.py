@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from hub.core.conduct import Conduct
 from protocol.loads import Answering
 from protocol.machine import HostReport
 from protocol.model import AgentState, AttemptState, EndpointReport
@@ -136,6 +137,8 @@ class Agent:
     alarm_ms: int = 0
     runs_alone: str = ""
     """The task that it holds and that nothing else may run beside, if there is one."""
+    conduct: Conduct = field(default_factory=Conduct)
+    """How it has kept to the protocol."""
     last_given: int = 0
     """Number of the last assignment it got, so that the one that waited longest goes first."""
 

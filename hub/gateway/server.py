@@ -18,7 +18,15 @@ from hub.gateway.connection import DROPPED, Link, Links
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
 from protocol.clock import Clock
-from protocol.errors import AgentComError, BadInput, Forbidden, MalformedFrame, ProtocolViolation, StaleAttempt
+from protocol.errors import (
+    AgentComError,
+    BadInput,
+    Forbidden,
+    MalformedFrame,
+    ProtocolViolation,
+    StaleAttempt,
+    Throttled,
+)
 from protocol.ids import NAME
 from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
 from protocol.model import AttemptId, AttemptState
@@ -125,6 +133,18 @@ class PresencePort(Protocol):
         ...
 
 
+class ConductPort(Protocol):
+    """Who remembers how sidecars keep to the protocol."""
+
+    def violated(self, name: str, error: AgentComError) -> float:
+        """A sidecar has violated it; for how many seconds it has to stay away."""
+        ...
+
+    def wait_s(self, name: str) -> float:
+        """For how many seconds it still has to."""
+        ...
+
+
 class Gateway:
     """The door for sidecars."""
 
@@ -143,7 +163,9 @@ class Gateway:
         dead_after_s: float | None = None,
         artifact_bytes: int = 0,
         artifacts_bytes: int = 0,
+        conduct: ConductPort | None = None,
     ) -> None:
+        self._conduct = conduct
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
         self._hubs, self._most_bytes = hubs, (artifact_bytes, artifacts_bytes)
@@ -156,6 +178,11 @@ class Gateway:
         try:
             link, number = await self._welcome(line)
             await self._serve(line, link, number)
+        except Throttled as exc:
+            await self._refuse(line, exc, exc.retry_after_s or 0.0)
+        except (BadInput, ProtocolViolation) as exc:
+            known = self._conduct if link is not None else None
+            await self._refuse(line, exc, known.violated(link.name, exc) if known and link else 0.0)
         except AgentComError as exc:
             await self._refuse(line, exc)
         except (ConnectionError, TimeoutError) as exc:
@@ -163,11 +190,12 @@ class Gateway:
         finally:
             await line.close()
 
-    async def _refuse(self, line: Line, error: AgentComError) -> None:
+    async def _refuse(self, line: Line, error: AgentComError, retry_after_s: float = 0.0) -> None:
         log.warning("sidecar_refused", code=error.code, why=str(error))
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(REFUSE_S):
-                await line.send(codec.encode(messages.Error(code=error.code, detail=str(error), fatal=True)))
+                word = messages.Error(code=error.code, detail=str(error), fatal=True, retry_after_s=retry_after_s)
+                await line.send(codec.encode(word))
         await line.close(refused=True, why=error.code)
 
     # --- hello --------------------------------------------------------------------------------------------------------
@@ -176,6 +204,8 @@ class Gateway:
         hello = await self._hello(line)
         if not line.is_for(hello.sidecar):
             raise Forbidden("agent", f"come in as {hello.sidecar!r}: its token is bound to other names")
+        if self._conduct is not None and (wait_s := self._conduct.wait_s(hello.sidecar)):
+            raise Throttled(f"{hello.sidecar} has not kept to the protocol", wait_s)
         protocol = negotiate(hello.protocol)
         verdicts, again = await self._presence.hello(hello)
         if hello.hub_boot not in {0, self._hub_boot}:

@@ -421,4 +421,7 @@ def view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
         alarm=agent.alarm,
         alarm_at=at(agent.alarm_ms) if agent.alarm else None,
         hub=hub_url,
+        violations=agent.conduct.count,
+        violation=agent.conduct.last,
+        shut_out_until=at(agent.conduct.until_ms),
     )

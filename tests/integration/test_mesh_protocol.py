@@ -101,9 +101,10 @@ async def test_a_ping_is_answered_at_once_and_not_with_the_next_heartbeat(tmp_pa
 async def test_a_violation_right_behind_work_to_answer_ends_the_line_at_once(tmp_path: Path) -> None:
     async with running_hub(tmp_path, heartbeat_s=60.0, lease_s=600.0) as quiet:
         for boot in range(1, 6):
-            agent = await join(quiet, boot=boot)
+            name = f"Foreign {boot}"  # one that does this again and again is shut out
+            agent = await join(quiet, name=name, boot=boot)
             for _ in range(30):  # each is answered, which wakes the hub's writer
-                await agent.report(["Foreign", boot, "0" * 26, 1])
+                await agent.report([name, boot, "0" * 26, 1])
             await agent.say({"t": "ack", "n": 99})
 
             assert await agent.closed() == 1008

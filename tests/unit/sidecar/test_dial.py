@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from protocol.errors import HubUnreachable, MalformedFrame, ProtocolViolation, VersionMismatch
 from protocol.messages import AnyMessage, Drain, Error, Welcome
-from sidecar.dial import HubRefused, dead_after_s, mesh_url, refusal_in, welcome_in
+from sidecar.dial import HubBusy, HubRefused, dead_after_s, mesh_url, refusal_in, welcome_in
 
 WELCOME = Welcome(protocol=1, hub_boot=3, received=0, heartbeat_s=5, lease_s=30)
 
@@ -67,3 +67,20 @@ def test_a_fatal_error_is_hopeless_or_not(code: str, error: type[Exception]) -> 
 
 def test_a_refusal_says_why() -> None:
     assert str(HubRefused("forbidden", "no")) == "the hub refuses this sidecar (forbidden): no"
+
+
+def test_who_is_kept_away_comes_back_when_it_was_told_to() -> None:
+    told = Error(code="throttled", detail="Odd has not kept to the protocol", fatal=True, retry_after_s=7.5)
+
+    refused = refusal_in(told)
+
+    assert isinstance(refused, HubBusy)
+    assert refused.retry_after_s == 7.5
+    assert "has not kept to the protocol and asks to come back in 7.5 s" in str(refused)
+
+
+def test_no_hub_keeps_a_sidecar_away_for_longer_than_a_minute() -> None:
+    refused = refusal_in(Error(code="throttled", detail="no", fatal=True, retry_after_s=1e9))
+
+    assert isinstance(refused, HubBusy)
+    assert refused.retry_after_s == 60.0
