@@ -70,6 +70,9 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
             "doctor",
             "backup",
             "restore",
+            "join",
+            "rejoin",
+            "leave",
         }
     ],
 )

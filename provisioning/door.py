@@ -1,0 +1,72 @@
+"""What a machine asks its hub, over plain HTTP requests that wait for their answer.
+
+No secret is sent before the hub is known: :meth:`Door.authority` and :meth:`Door.date` are the questions that may be
+asked of anybody; the rest speaks only with who shows the authority that ``steps.py`` has found to be right.
+"""
+
+import http.client
+import ssl
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agentcom.answers import value_from
+from protocol.api import PREFIX
+from protocol.errors import HubUnreachable
+from protocol.pinning import CA_PATH, blind_context, first_certificate, pinned_context
+
+T = TypeVar("T")
+TIMEOUT_S: Final = 20.0
+_MOST_BYTES: Final = 1 << 20
+
+
+class Door:
+    """A way to one hub; ``pem`` is its authority, empty: whom the system trusts."""
+
+    def __init__(self, url: str, pem: str = "") -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        self._host, self._port = parts.hostname or "", parts.port
+        self.is_tls, self._base, self.pem = parts.scheme == "https", parts.path, pem
+
+    def ask(self, method: str, path: str, shape: type[T], *, body: object = None, token: str = "") -> T:
+        """A request of the API, once.
+
+        Raises:
+            HubUnreachable: nobody answers, or somebody whom this machine does not know.
+            AgentComError: the hub answers an error.
+        """
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        raw = None if body is None else msgspec.json.encode(body)
+        if raw is not None:
+            headers["Content-Type"] = "application/json"
+        context = (pinned_context(self.pem) if self.pem else ssl.create_default_context()) if self.is_tls else None
+        status, answer, got = self._once(method, PREFIX + path, raw, headers, context)
+        kind = got.get("Content-Type", "").partition(";")[0]
+        return value_from(self.url, status, kind, answer, shape, got.get("Retry-After"))
+
+    def date(self) -> str:
+        """What time it is there; asked of anybody, with nothing secret."""
+        return self._once("GET", "/healthz", None, {}, blind_context() if self.is_tls else None)[2].get("Date", "")
+
+    def authority(self) -> str:
+        """The authority that it shows, in PEM form; empty if it has none. Nobody has compared it with anything."""
+        status, answer, _ = self._once("GET", CA_PATH, None, {}, blind_context())
+        return first_certificate(answer.decode("ascii", "replace")) if status == http.client.OK else ""
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], context: ssl.SSLContext | None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        if context is None:
+            line = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        else:
+            line = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=context)
+        try:
+            line.request(method, self._base + path, body, headers)
+            answer = line.getresponse()
+            return answer.status, answer.read(_MOST_BYTES), dict(answer.getheaders())
+        except (OSError, http.client.HTTPException) as exc:
+            raise HubUnreachable(self.url, str(exc) or type(exc).__name__) from exc
+        finally:
+            line.close()
