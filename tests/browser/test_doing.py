@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Page, expect
 
+from protocol.joining import code_of, signed
+from provisioning import keys
 from tests.browser.pages import PATIENCE_MS, PHONE, SCREENS, Site
 from tests.support.mesh import ollama_process
 from tests.support.repositories import TEST_OF_CALC, make_remote
@@ -135,6 +138,27 @@ def test_an_agent_is_drained_and_taken_back(site: Site) -> None:
     expect(page.get_by_role("button", name="Drain")).to_be_enabled()
 
     assert not site.mesh.call("GET", "/api/v1/agents/One")["draining"]
+
+
+def test_a_machine_is_given_its_command_and_another_one_is_let_in(site: Site) -> None:
+    page = site.open("fleet")
+    page.get_by_role("button", name="Add a machine").click()
+    page.get_by_role("button", name="Make the command").click()
+    expect(page.get_by_role("dialog").get_by_text("agentcom join http")).to_contain_text("--token acj1.open.")
+    expect(page.get_by_text("waiting for it to appear")).to_be_visible()
+    page.screenshot(path=SCREENS / "fleet-add.png")
+
+    key = Ed25519PrivateKey.generate()
+    public = keys.text(key.public_key().public_bytes_raw())
+    signature = keys.text(key.sign(signed(public, 1, "", "")))
+    body = {"key": public, "attempt": 1, "signature": signature, "facts": {"host": "new-box"}}
+    site.mesh.call("POST", "/api/v1/join-requests", body)
+    expect(page.get_by_role("dialog").get_by_text(code_of(public))).to_be_visible()
+    page.get_by_role("button", name="Let it in").click()
+    expect(page.get_by_text(code_of(public))).to_have_count(0)
+    signature = keys.text(key.sign(signed(public, 2, "", "")))
+
+    assert site.mesh.call("POST", "/api/v1/join", body | {"attempt": 2, "signature": signature})["token"]
 
 
 def test_an_endpoint_that_answers_is_added_and_removed(site: Site, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { effect } from "@preact/signals";
-import { address, ask, href, isLive, may, requery, tables, theme } from "../store.js";
-import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, say, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
+import { address, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
+import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -135,17 +135,29 @@ const Host = ({ name, query }) => {
 
 // --- all of them -------------------------------------------------------------------------------------------------------
 
+/** Machines that ask to join and have no token: their screens show the same code. */
+const Waiting = () => {
+  const { told, error, again } = useAsked("join-requests");
+  useEffect(() => onEvent((event) => { if (event.kind.startsWith("join_") || event.kind === "machine_joined") again(); }), []);
+  const waiting = told?.join_requests ?? [];
+  return html`<${Trouble} error=${error} again=${again} />${waiting.length ? html`<section aria-labelledby="asking"><h2 id="asking">Machines that ask to join</h2>
+    <p>Let in only what shows this very code on its own screen.</p>
+    <ul class="plain rows">${waiting.map((/** @type {Row} */ one) => html`<li key=${one.code}><p><code>${one.code}</code> <b>${one.facts.host || "a machine"}</b> <span class="muted">${one.facts.system} at ${one.address}, <${When} at=${one.asked_at} /></span></p>
+      <p class="actions"><${Act} path=${`join-requests/${one.code}/approve`} permission="machines:manage" class="main" done=${again}>Let it in<//> <${Act} path=${`join-requests/${one.code}/deny`} permission="machines:manage" done=${again}>Keep it out<//></p></li>`)}</ul></section>` : null}`;
+};
+
 const Add = () => {
   const [made, setMade] = useState(/** @type {Row | null} */ (null));
   const [before] = useState(() => new Set(tables.agents.keys.value));
-  const make = async () => {
-    try { setMade(await ask("tokens", { method: "POST", body: { role: "agent", label: "made in the dashboard" } })); } catch (error) { say(/** @type {Error} */ (error).message, "trouble"); }
-  };
   const joined = tables.agents.all.filter((agent) => !before.has(agent.name));
-  return html`<p>On the new machine, with AgentCom installed:</p><${Command} text=${`agentcom sidecar --hub ${address} --token-file agent.token`} />
-    ${made ? html`<p>Put this into the file <code>agent.token</code> there. It is shown only now.</p><${Command} text=${made.token} />`
-      : may("tokens:manage") ? html`<p><button type="button" class="main" onClick=${make}>Make a token for it</button></p>` : html`<p class="muted">Ask an administrator for a token of the role agent.</p>`}
-    <p role="status">${joined.length ? joined.map((agent) => html`<${State} state="ok" key=${agent.name}>${agent.name} has joined<//> `) : html`<${State} state="queued">waiting for it to appear\u2026<//>`}</p>`;
+  if (!may("machines:manage")) return html`<p class="muted">Ask an operator or an administrator for a join token.</p>`;
+  return html`${made ? html`<p>Run this on the new machine. It is shown only now, and good for one machine and an hour.</p><${Command} text=${made.command} />
+      ${made.install ? html`<p>Or, where AgentCom is not installed:</p><${Command} text=${made.install} />` : null}
+      ${made.note ? html`<p class="trouble">${made.note}</p>` : null}
+      <p role="status">${joined.length ? joined.map((agent) => html`<${State} state="ok" key=${agent.name}>${agent.name} has joined<//> `) : html`<${State} state="queued">waiting for it to appear\u2026<//>`}</p>`
+    : html`<p>A machine joins by one command, with a token that is made for it.</p><p><${Act} path="join-tokens" body=${{ label: "made in the dashboard", url: address }} permission="machines:manage" class="main" done=${setMade}>Make the command<//></p>
+      <p class="muted">Or run <code>agentcom join ${address}</code> there: it shows a code, and you let it in here.</p>`}
+    <${Waiting} />`;
 };
 
 const Fleet = () => {
@@ -156,9 +168,9 @@ const Fleet = () => {
   const homeless = tables.agents.all.filter((agent) => !tables.hosts.get(agent.host));
   return html`<h1>Fleet</h1><div class="filters" role="search"><label>Machine, agent, GPU or model <input type="search" value=${text} onInput=${(/** @type {any} */ event) => setText(event.target.value)} /></label>
     <button type="button" class="main" onClick=${() => setAdds(true)}>Add a machine</button></div>
-    ${adds ? html`<${Dialog} title="Add a machine" close=${() => setAdds(false)}><${Add} /><//>` : null}
+    ${adds ? html`<${Dialog} title="Add a machine" close=${() => setAdds(false)}><${Add} /><//>` : may("machines:manage") ? html`<${Waiting} />` : null}
     ${!tables.hosts.known.value ? html`<${Loading} />` : names.length ? html`<ul class="cards rows">${names.map((name) => html`<${Card} key=${name} name=${name} />`)}</ul>`
-      : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty} command=${`agentcom sidecar --hub ${address} --token-file agent.token`}>No machine has joined. Start a sidecar on one:<//>`}
+      : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty}>No machine has joined. Add one: a command for it is made here.<//>`}
     ${homeless.length ? html`<section aria-labelledby="noted"><h2 id="noted">Agents whose machine has not reported</h2><ul class="plain rows">${homeless.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}</ul></section>` : null}
     <p class="muted legend"><span><i class="ours"></i>ours</span><span><i class="others"></i>others'</span><span><i class="held"></i>not told apart</span><span><i class="driver"></i>driver</span></p>
     <${AsApi} path="api/v1/hosts" cli="agentcom hosts" />`;
