@@ -45,6 +45,7 @@ from agentcom.cli.parent import with_parent
 @click.option("--keep-events-days", metavar="D", help="How long events stay; 0: for ever.")
 @click.option("--keep-events", metavar="N", help="How many events stay at most; 0: any number.")
 @click.option("--keep-agents-days", metavar="D", help="How long agents stay that are gone; 0: for ever.")
+@click.option("--keep-audit-days", metavar="D", help="How long entries of the audit log stay; 0: for ever.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--config", metavar="FILE", help="Settings file (TOML).")
