@@ -30,6 +30,7 @@ from hub.core.charging import Charging
 from hub.core.fleet import Fleet
 from hub.core.matching import Match
 from hub.core.routing import Requirements
+from hub.core.usage import grouped
 from hub.store.budget_changes import BudgetRow, Purses, PutBudget, RemoveBudget
 from hub.store.rows import moment
 from hub.store.store import Store
@@ -46,8 +47,12 @@ from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
 from protocol.model import Usage
+from protocol.usage import UsageBy, UsageList
 
 log = structlog.get_logger(__name__)
+HOUR_S: Final = 3_600
+MOST_STEPS: Final = 800
+"""Steps of time in one answer about use: a month by the hour."""
 LOOK_S: Final = 2.0
 """Between two looks at the purses, while there are budgets."""
 CALM_S: Final = 0.1
@@ -135,6 +140,22 @@ class Budgets:
             if view.id == budget:
                 return view
         raise NotFound("budget", budget[:100])
+
+    async def usage(self, by: UsageBy, since_s: int | None, until_s: int | None, step_s: int) -> UsageList:
+        """What attempts have used of models between two moments (Unix seconds): the last week, if nobody says.
+
+        Raises:
+            BadInput: the times make no sense, or the answer would be too long.
+        """
+        until = until_s if until_s is not None else self._clock.now_ms() // 1000 + 1
+        since = since_s if since_s is not None else until - 7 * DAY_MS // 1000
+        step = step_s or max(HOUR_S, -(-(until - since) // MOST_STEPS))
+        if since >= until:
+            raise BadInput([Problem("since", "it is not before `until`")], "query")
+        if (until - since) // step > MOST_STEPS:
+            raise BadInput([Problem("step_s", f"that would be over {MOST_STEPS} steps; ask for longer ones")], "query")
+        sums = await self._store.usage(since * 1000, until * 1000, step * 1000)
+        return UsageList(by=by, step_s=step, groups=grouped(sums, by))
 
     async def put(self, budget: str, body: BudgetBody, by: str) -> BudgetView:
         """Set a budget, new or changed. What attempts in hand have reserved stays reserved.

@@ -333,6 +333,7 @@ class Results:
             hub=self._hub,
             offers=result is not None and result.pushed and bool(result.branch),
             ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,
+            used=result.usage if result is not None and result.usage.model != "none" else None,
             rooms=self._rooms() if failure is None and result is not None and result.verified and self._rooms else None,
         )
         self._store.post(change, partial(self._ended, held, change, answer))

@@ -39,6 +39,7 @@ from hub.store.store import (
     TaskQuery,
     TaskRow,
 )
+from hub.store.sums import Summing
 from hub.store.token_changes import TokenRow
 from hub.store.waiting import Waiting
 from hub.store.writer import Writer
@@ -50,7 +51,7 @@ from protocol.model import TaskState
 log = structlog.get_logger(__name__)
 
 
-class Backend(AuditLooks, ABC):
+class Backend(AuditLooks, Summing, ABC):
     """A :class:`hub.store.store.Store` without its database."""
 
     def __init__(self, kind: str) -> None:

@@ -3,9 +3,12 @@
 Reservations are made by a claim and settled by the end of its attempt; what the verbs do is ``budget_verbs.py``.
 """
 
+from typing import Protocol
+
 from msgspec import Struct
 
 from hub.core.budgets import Lack, Limits, Purse, Scope
+from hub.core.usage import Used
 from hub.core.window import Place
 from protocol.events import Event
 from protocol.model import Usage
@@ -18,6 +21,14 @@ class BudgetRow(Struct, frozen=True, kw_only=True):
     limits: Limits
     changed_ms: int
     changed_by: str
+
+
+class Sums(Protocol):
+    """What a store can sum up; part of :class:`hub.store.store.Store`."""
+
+    async def usage(self, since_ms: int, until_ms: int, step_ms: int) -> list[Used]:
+        """What attempts have used of models, in steps of time."""
+        ...
 
 
 class PutBudget(Struct, frozen=True):

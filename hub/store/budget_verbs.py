@@ -9,6 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from hub.core.budgets import (
+    DAY_MS,
     Amount,
     Attempt,
     Charge,
@@ -19,6 +20,7 @@ from hub.core.budgets import (
     micro,
     used_of,
 )
+from hub.core.routing import requirements_of
 from hub.store import changes as c
 from hub.store import records
 from hub.store.batches import Statements, Write
@@ -29,7 +31,7 @@ from hub.store.work import elsewhere
 from protocol import codec
 from protocol.errors import NotFound, StaleTask
 from protocol.events import EventKind
-from protocol.model import AttemptState, FailureClass, TaskState
+from protocol.model import AttemptState, FailureClass, TaskState, Usage
 
 KEPT_DAYS: Final = 31
 """How long purses stay after their day."""
@@ -40,6 +42,7 @@ class Budgeting(Proving):
 
     def __init__(self, statements: Statements) -> None:
         super().__init__(statements)
+        self._usage_day = -1
         self._verbs |= {PutBudget: self._put_budget, RemoveBudget: self._remove_budget, Settle: self._settle_late}
 
     def _forget(self) -> None:
@@ -126,9 +129,11 @@ class Budgeting(Proving):
         return Spent(reason=reason)
 
     async def _finish(self, change: c.Finish) -> c.Finished:
+        draft = await self._draft(change.task)
+        if change.used is not None and draft is not None:
+            await self._note_usage(change, change.used, requirements_of(draft.class_text).project)
         if not change.is_charged:
             return await super()._finish(change)
-        draft = await self._draft(change.task)
         was_started = draft is not None and draft.started_ms is not None
         finished = await super()._finish(change)
         attempt = change.task, change.epoch
@@ -141,6 +146,18 @@ class Budgeting(Proving):
         else:
             await self._settled(attempt, Amount())
         return finished
+
+    async def _note_usage(self, change: c.Finish, used: Usage, project: str) -> None:
+        """Keep what an attempt of a model has used, whose it was; the first of a day forgets what is too old."""
+        await self._write()
+        day = change.at_ms // DAY_MS
+        if day != self._usage_day:
+            self._usage_day = day
+            await self._run("forget_usage", (day - KEPT_DAYS) * DAY_MS)
+        cost = None if used.cost_usd is None else micro(used.cost_usd)
+        tokens = used.input_tokens, used.output_tokens, used.cached_input_tokens
+        at = change.at_ms, change.task, change.epoch
+        await self._run("add_usage", *at, used.model, project, *tokens, cost, round(used.seconds * 1000))
 
     async def _end_attempt(
         self, task: str, epoch: int, state: AttemptState, failure: FailureClass, reason: str, at_ms: int

@@ -46,7 +46,7 @@ from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
 from protocol.events import Event
 from protocol.messages import Carry, Proof
-from protocol.model import AttemptState, FailureClass, TaskState
+from protocol.model import AttemptState, FailureClass, TaskState, Usage
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -238,6 +238,8 @@ class Finish(Change, frozen=True, kw_only=True):
     """Who could prove its work elsewhere; for work that has passed its checks (``proving.py``)."""
     queue: str = ""  # the class in which the task queues from now on, if that is another one
     is_proof: bool = False  # what it tells is about the work of another attempt
+    used: Usage | None = None
+    """What it has used of models, if that is known; ``None``: nothing."""
 
 
 class Ready(Struct, frozen=True, kw_only=True):

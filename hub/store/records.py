@@ -16,6 +16,7 @@ from hub.core.budgets import Amount, Charge, Limits, Purse
 from hub.core.facets import Alike
 from hub.core.health import Health
 from hub.core.pulls import Record
+from hub.core.usage import Used
 from hub.store.budget_changes import BudgetRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
@@ -270,6 +271,25 @@ def rate(r: Row) -> RateRow:
 def budget(r: Row) -> BudgetRow:
     """A budget."""
     return BudgetRow(scope=(BudgetScope(r[0]), r[1]), limits=Limits(r[2], r[3], r[4]), changed_ms=r[5], changed_by=r[6])
+
+
+def used(r: Row) -> Used:
+    """What attempts have used."""
+    numbers = [int(each or 0) for each in r[5:]]
+    return Used(
+        at_ms=int(r[0]),
+        model=r[1],
+        submitter=r[2],
+        project=r[3],
+        labels=json.loads(r[4]),
+        attempts=numbers[0],
+        input_tokens=numbers[1],
+        output_tokens=numbers[2],
+        cached_tokens=numbers[3],
+        micro=numbers[4],
+        ms=numbers[5],
+        unpriced=numbers[6],
+    )
 
 
 def purse(r: Row) -> Purse:

@@ -13,7 +13,7 @@ from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.core.window import Place
 from hub.store.audit_reads import AuditReads
-from hub.store.budget_changes import BudgetRow, Purses
+from hub.store.budget_changes import BudgetRow, Purses, Sums
 from hub.store.changes import AnyChange, Outcome
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
@@ -198,7 +198,7 @@ def nothing_known(last_event: int) -> Start:
     )
 
 
-class Store(AuditReads, JoinReads, Protocol):
+class Store(AuditReads, JoinReads, Sums, Protocol):
     """Durable memory; see the module."""
 
     kind: str

@@ -6,10 +6,11 @@ from aiohttp import web
 
 from hub.web import requests
 from hub.web.replies import json_reply
-from hub.web.routing import Route
+from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
 from protocol.api import PREFIX
 from protocol.budgets import BudgetBody, BudgetList, BudgetView
+from protocol.usage import UsageBy, UsageList
 
 
 async def index(request: web.Request) -> web.StreamResponse:
@@ -37,11 +38,26 @@ async def remove(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+async def usage(request: web.Request) -> web.StreamResponse:
+    """What attempts have used of models, by whom or what, over time."""
+    asked = requests.query(request)
+    since_s, until_s = requests.moments(asked, "since", "until")
+    by = UsageBy(asked.get("by", UsageBy.MODEL))
+    return json_reply(await request.app[SERVICES].budgets.usage(by, since_s, until_s, asked.get("step_s", 0)))
+
+
+_USAGE: Final = (
+    Param("by", "What is told apart; left out: model", "one", choices=tuple(UsageBy)),
+    Param("since", "From when; left out: a week before `until`"),
+    Param("until", "Until when; left out: now"),
+    Param("step_s", "Seconds of a step; left out: an hour, or more for a long time", "count", 60, 31 * 86_400),
+)
 _PLACE: Final = f"{PREFIX}/budgets"
 _ONE: Final = f"{_PLACE}/{{id}}"
 ROUTES: Final = (
     Route("GET", _PLACE, index, "budgets:read", "List budgets", None, BudgetList),
     Route("GET", _ONE, show, "budgets:read", "One budget", None, BudgetView),
     Route("PUT", _ONE, put, "budgets:write", "Set a budget", BudgetBody, BudgetView),
+    Route("GET", f"{PREFIX}/usage", usage, "budgets:read", "What models were used for", None, UsageList, _USAGE),
     Route("DELETE", _ONE, remove, "budgets:write", "Forget a budget", produces=(), status=204),
 )

@@ -1,8 +1,7 @@
 """Numbers: for Prometheus, over time for charts, and a small live snapshot for people."""
 
 from collections import Counter
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
@@ -15,7 +14,6 @@ from hub.web.routing import SSE, Param, Route
 from hub.web.services import LIVE, SERVICES, Live, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX
-from protocol.errors import BadInput, Problem
 from protocol.events import EventKind
 from protocol.metrics import MetricsHistory, MetricsSnapshot
 
@@ -70,23 +68,9 @@ async def snapshot(services: Services) -> MetricsSnapshot:
 async def history(request: web.Request) -> web.StreamResponse:
     """Figures over time, as the hub has kept them."""
     asked = requests.query(request)
-    problems: list[Problem] = []
-    since_s, until_s = (_moment(asked, name, problems) for name in ("since", "until"))
-    if problems:
-        raise BadInput(problems, "query")
+    since_s, until_s = requests.moments(asked, "since", "until")
     names = frozenset(name for name in asked.get("names", "").split(",") if name)
     return json_reply(await request.app[SERVICES].recording.history(names, since_s, until_s, asked.get("step_s", 0)))
-
-
-def _moment(asked: Any, name: str, problems: list[Problem]) -> int | None:  # noqa: ANN401 - parameters of any kind
-    """A time as Unix seconds."""
-    if (text := asked.get(name)) is None:
-        return None
-    try:
-        return int(datetime.fromisoformat(text.replace(" ", "+")).timestamp())  # a plus in an address is a blank
-    except (ValueError, OverflowError):
-        problems.append(Problem(f"query {name}", f"expected a time like 2026-01-31T09:00:00Z, found {text[:60]!r}"))
-        return None
 
 
 async def live(request: web.Request) -> web.StreamResponse:

@@ -8,6 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -226,3 +227,27 @@ def _read(param: Param, texts: list[str]) -> Any:  # noqa: ANN401, PLR0911 - one
             return Problem(where, f"expected key:value, found {text[:60]!r}")
         return key, value
     return text
+
+
+def moments(asked: Mapping[str, Any], *names: str) -> list[int | None]:
+    """Times among the parameters, as Unix seconds; ``None`` for one that was left out.
+
+    Raises:
+        BadInput: one is none; every problem is listed.
+    """
+    problems: list[Problem] = []
+    found = [_moment(asked, name, problems) for name in names]
+    if problems:
+        raise BadInput(problems, "query")
+    return found
+
+
+def _moment(asked: Mapping[str, Any], name: str, problems: list[Problem]) -> int | None:
+    """A time as Unix seconds."""
+    if (text := asked.get(name)) is None:
+        return None
+    try:
+        return int(datetime.fromisoformat(text.replace(" ", "+")).timestamp())  # a plus in an address is a blank
+    except (ValueError, OverflowError):
+        problems.append(Problem(f"query {name}", f"expected a time like 2026-01-31T09:00:00Z, found {text[:60]!r}"))
+        return None

@@ -247,3 +247,23 @@ async def test_a_budget_is_replaced_and_removed(rows: Rows) -> None:
     rows.store.post(RemoveBudget(HUB, EVENT), outcomes.append)
     await rows.join("barrier")
     assert isinstance(outcomes[0], NotFound)
+
+
+async def test_what_models_were_used_for_is_kept_by_attempt_and_summed_by_step(rows: Rows) -> None:
+    await rows.add(new_task(1, labels={"team": "x"}), new_task(2), new_task(3))
+    for number, used in (
+        (1, Usage(model="m", input_tokens=10, output_tokens=5, cached_input_tokens=2, cost_usd=0.25, seconds=1.5)),
+        (2, Usage(model="m", input_tokens=1, output_tokens=1, cost_usd=None, seconds=2.0)),
+        (3, None),
+    ):
+        epoch = (await rows.claim(number)).epoch
+        await rows.accept(number, epoch)
+        await rows.finish(number, epoch, used=used)
+
+    found = {one.labels.get("team", ""): one for one in await rows.store.usage(0, 10_000, 10_000)}
+    assert (found["x"].at_ms, found["x"].model, found["x"].submitter, found["x"].project) == (0, "m", "me", "")
+    assert (found["x"].attempts, found["x"].micro, found["x"].ms, found["x"].unpriced) == (1, 250_000, 1_500, 0)
+    assert (found["x"].input_tokens, found["x"].output_tokens, found["x"].cached_tokens) == (10, 5, 2)
+    assert (found[""].attempts, found[""].micro, found[""].unpriced) == (1, 0, 1)
+    assert len(found) == 2
+    assert await rows.store.usage(10_000, 20_000, 10_000) == []

@@ -46,3 +46,20 @@ DELETE FROM purses WHERE day < $1;
 
 -- name: forget_reservations
 DELETE FROM reservations WHERE day < $1;
+
+-- name: add_usage
+INSERT INTO usage (at_ms, task, epoch, model, submitter, project, labels, input_tokens, output_tokens, cached_tokens,
+                   micro, ms)
+SELECT $1::bigint, t.id, $3::bigint, $4::text, s.by, $5::text, t.labels, $6::bigint, $7::bigint, $8::bigint, $9::bigint,
+    $10::bigint
+FROM tasks t JOIN specs s ON s.task = t.id WHERE t.id = $2
+ON CONFLICT DO NOTHING;
+
+-- name: usage
+SELECT at_ms / $3::bigint * $3::bigint, model, submitter, project, labels, count(*), sum(input_tokens), sum(output_tokens), sum(cached_tokens),
+    sum(micro), sum(ms), count(*) - count(micro)
+FROM usage WHERE at_ms >= $1 AND at_ms < $2
+GROUP BY 1, 2, 3, 4, 5;
+
+-- name: forget_usage
+DELETE FROM usage WHERE at_ms < $1;

@@ -39,3 +39,19 @@ DELETE FROM purses WHERE day < ?1;
 
 -- name: forget_reservations
 DELETE FROM reservations WHERE day < ?1;
+
+-- name: add_usage
+INSERT INTO usage (at_ms, task, epoch, model, submitter, project, labels, input_tokens, output_tokens, cached_tokens,
+                   micro, ms)
+SELECT ?1, t.id, ?3, ?4, s.by, ?5, t.labels, ?6, ?7, ?8, ?9, ?10
+FROM tasks t JOIN specs s ON s.task = t.id WHERE t.id = ?2
+ON CONFLICT DO NOTHING;
+
+-- name: usage
+SELECT at_ms / ?3 * ?3, model, submitter, project, labels, count(*), sum(input_tokens), sum(output_tokens), sum(cached_tokens),
+    sum(micro), sum(ms), count(*) - count(micro)
+FROM usage WHERE at_ms >= ?1 AND at_ms < ?2
+GROUP BY 1, 2, 3, 4, 5;
+
+-- name: forget_usage
+DELETE FROM usage WHERE at_ms < ?1;

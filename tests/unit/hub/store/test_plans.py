@@ -22,6 +22,8 @@ SMALL: Final = {
         "endpoints",
         "endpoint_health",
         "tokens",
+        "join_tokens",
+        "rate_limits",
         "json_each",
         "CONSTANT",
     ),
