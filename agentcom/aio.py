@@ -74,6 +74,8 @@ class AsyncClient(
         token, token_file: one or the other; left out: ``AGENTCOM_TOKEN``, ``AGENTCOM_TOKEN_FILE``, the settings file or
             the token that the local hub left in its data directory.
         data_dir: data directory of the local hub, if not the usual one.
+        ca_file, ca_hash: the authority of the hub, or its SHA-256, if no public one has signed its certificate; left
+            out: ``AGENTCOM_CA_FILE``, ``AGENTCOM_CA_HASH``, the settings file, or what the local hub has made.
         patience_s: how long a call is repeated while the hub cannot be reached or asks to wait.
         is_brief: for a few calls: the first one starts sooner, and each has a connection of its own.
     Raises:
@@ -87,11 +89,14 @@ class AsyncClient(
         *,
         token_file: str | None = None,
         data_dir: str | None = None,
+        ca_file: str | None = None,
+        ca_hash: str | None = None,
         patience_s: float = 10.0,
         is_brief: bool = False,
     ) -> None:
-        found = settings.load({"hub": hub, "token": token, "token_file": token_file, "data_dir": data_dir})
-        self._transport = _transport(found.hub, found.token, patience_s, is_brief=is_brief)
+        given = {"hub": hub, "token": token, "token_file": token_file, "data_dir": data_dir}
+        found = settings.load({**given, "ca_file": ca_file, "ca_hash": ca_hash})
+        self._transport = _transport(found, patience_s, is_brief=is_brief)
 
     @property
     def url(self) -> str:
@@ -278,15 +283,15 @@ class AsyncClient(
         return await self._post(f"/tasks/{_id(task)}/cancel", TaskView, CancelBody(reason=reason))
 
 
-def _transport(url: str, token: str, patience_s: float, *, is_brief: bool) -> Calls:
+def _transport(found: settings.ClientSettings, patience_s: float, *, is_brief: bool) -> Calls:
     # Imported here, because a command that starts is waiting for it.
     if is_brief:
         from agentcom.brief import BriefTransport
 
-        return BriefTransport(url, token, patience_s=patience_s)
+        return BriefTransport(found.hub, found.token, patience_s=patience_s, trust=found.trust)
     from agentcom.transport import Transport
 
-    return Transport(url, token, patience_s=patience_s)
+    return Transport(found.hub, found.token, patience_s=patience_s, trust=found.trust)
 
 
 class _Gap(Struct):

@@ -27,11 +27,20 @@ class Blocking:
         *,
         token_file: str | None = None,
         data_dir: str | None = None,
+        ca_file: str | None = None,
+        ca_hash: str | None = None,
         patience_s: float = 10.0,
         is_brief: bool = False,
     ) -> None:
         self._client = AsyncClient(
-            hub, token, token_file=token_file, data_dir=data_dir, patience_s=patience_s, is_brief=is_brief
+            hub,
+            token,
+            token_file=token_file,
+            data_dir=data_dir,
+            ca_file=ca_file,
+            ca_hash=ca_hash,
+            patience_s=patience_s,
+            is_brief=is_brief,
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agentcom-client", daemon=True)

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from agentcom.answers import HOW_TO_START, LostAnswer, NoHub, value_from
 from agentcom.calls import CALL_S, CONNECT_S, Asked, Calls, Frame
 from protocol.errors import HubUnreachable
+from protocol.pinning import Trust
 
 if TYPE_CHECKING:
     from agentcom.transport import Transport
@@ -37,8 +38,8 @@ class Answer(NamedTuple):
 class BriefTransport(Calls):
     """Single calls, each over a connection of its own."""
 
-    def __init__(self, url: str, token: str, *, patience_s: float) -> None:
-        super().__init__(url, token, patience_s=patience_s)
+    def __init__(self, url: str, token: str, *, patience_s: float, trust: Trust | None = None) -> None:
+        super().__init__(url, token, patience_s=patience_s, trust=trust)
         self._token = token
         self._kept: Transport | None = None
 
@@ -91,10 +92,15 @@ class BriefTransport(Calls):
         parts = urlsplit(self.url)
         try:
             async with asyncio.timeout(CONNECT_S):
+                context = await self._trust.context(self.url, asyncio.open_connection)
                 return await asyncio.open_connection(
-                    parts.hostname, parts.port or _PORTS[parts.scheme], ssl=parts.scheme == "https" or None
+                    parts.hostname,
+                    parts.port or _PORTS[parts.scheme],
+                    ssl=context or (parts.scheme == "https" or None),
                 )
         except ssl.SSLCertVerificationError as exc:
+            if (refusal := self._trust.refusal(self.url)) is not None:
+                raise refusal from exc
             raise NoHub(self.url, f"its certificate is not trusted here: {exc}") from exc
         except TimeoutError as exc:
             raise HubUnreachable(self.url, f"no connection within {CONNECT_S:g} s; {HOW_TO_START}") from exc
@@ -108,7 +114,9 @@ class BriefTransport(Calls):
         if self._kept is None:
             from agentcom.transport import Transport
 
-            self._kept = Transport(",".join([self.url, *self._urls]), self._token, patience_s=self.patience_s)
+            self._kept = Transport(
+                ",".join([self.url, *self._urls]), self._token, patience_s=self.patience_s, trust=self._trust
+            )
         return self._kept
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from agentcom.answers import LostAnswer, NoHub
 from protocol.errors import HubUnreachable, ReadOnly, StoreDamaged, Unavailable
+from protocol.pinning import Trust
 
 T = TypeVar("T")
 CALL_S: Final = 60.0
@@ -61,7 +62,8 @@ class Calls(ABC):
     reached, or says that it cannot serve now, the next one is asked. ``self.url`` is the one that is asked now.
     """
 
-    def __init__(self, url: str, token: str, *, patience_s: float) -> None:
+    def __init__(self, url: str, token: str, *, patience_s: float, trust: Trust | None = None) -> None:
+        self._trust = trust or Trust()
         self._urls = url.split(",")
         self.url, self.patience_s = self._urls[0], patience_s
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -32,7 +32,7 @@ class Client(BlockingMachines, BlockingJoins, BlockingProjects):
     """A hub, seen from a program; close it, or use it in a ``with`` block.
 
     Args:
-        hub, token, token_file, data_dir, patience_s, is_brief: as for :class:`agentcom.aio.AsyncClient`.
+        all of them: as for :class:`agentcom.aio.AsyncClient`.
     Raises:
         BadInput: the settings are wrong.
     """

@@ -18,7 +18,10 @@ from msgspec import Struct
 
 from protocol.config import merge
 from protocol.errors import BadInput, Problem
+from protocol.pinning import CA_HASH, Trust
 
+LOCAL_CA: Final = "tls/ca.pem"
+"""Where a hub keeps its authority, in its data directory."""
 DEFAULT_HUB: Final = "http://127.0.0.1:7420"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _PORTS: Final = {"http": 80, "https": 443}
@@ -31,15 +34,21 @@ class _Given(Struct, frozen=True, kw_only=True):
     token: str = ""
     token_file: str = ""
     data_dir: str = ""
+    ca_file: str = ""
+    ca_hash: str = ""
 
 
 class ClientSettings(Struct, frozen=True, kw_only=True):
-    """Everything that a client needs to know; ``origins`` tells by field where each value came from."""
+    """Everything that a client needs to know; ``origins`` tells by field where each value came from.
+
+    ``trust``: whom it takes for the hub (``ca_file``, ``ca_hash``; of the hub of this machine it knows that by itself).
+    """
 
     hub: str
     token: str
     data_dir: str
     origins: dict[str, str]
+    trust: Trust
 
     @property
     def shown(self) -> dict[str, dict[str, str]]:
@@ -72,9 +81,11 @@ def load(flags: Mapping[str, object], env: Mapping[str, str] | None = None, file
     chose_dir = origins["data_dir"].startswith("--")
     if not token and not problems and (chose_dir or all(_is_same(each, local or DEFAULT_HUB) for each in hubs)):
         token, origins["token"] = _local_token(folder, problems)
+    is_local = not problems and all(_is_same(each, local or DEFAULT_HUB) for each in hubs)
+    trust = _trust(given, folder if is_local else None, problems)
     if problems:
         raise BadInput(problems, "settings")
-    return ClientSettings(hub=hub, token=token, data_dir=str(folder), origins=origins)
+    return ClientSettings(hub=hub, token=token, data_dir=str(folder), origins=origins, trust=trust)
 
 
 def default_data_dir(env: Mapping[str, str]) -> str:
@@ -134,6 +145,23 @@ def _token(given: _Given, origins: Mapping[str, str], problems: list[Problem]) -
             return _checked(text, origins["token"], "token", problems), origins["token"]
         return _read_token(Path(text).expanduser(), f"{origins['token_file']} {text}", problems)
     return "", "default"
+
+
+def _trust(given: _Given, local: Path | None, problems: list[Problem]) -> Trust:
+    """Whom to take for the hub; ``local``: the data directory of the hub of this machine, if that is the one asked."""
+    if given.ca_hash and not CA_HASH.fullmatch(given.ca_hash.lower()):
+        problems.append(Problem("ca_hash", "64 hexadecimal digits, as 'agentcom fingerprint' prints them"))
+        return Trust()
+    file = given.ca_file
+    if not file and not given.ca_hash and local is not None and (local / LOCAL_CA).is_file():
+        file = str(local / LOCAL_CA)
+    try:
+        return Trust(Path(file).expanduser().read_text(encoding="ascii") if file else "", given.ca_hash)
+    except (OSError, UnicodeDecodeError) as exc:
+        problems.append(Problem("ca_file", f"cannot read {file}: {getattr(exc, 'strerror', None) or exc}"))
+    except BadInput as exc:
+        problems.extend(exc.problems)
+    return Trust()
 
 
 _RANKS: Final = ("--", "AGENTCOM_", "")

@@ -16,6 +16,7 @@ import msgspec
 from agentcom.answers import HOW_TO_START, LostAnswer, NoHub, value_from
 from agentcom.calls import CALL_S, CONNECT_S, STREAM_PATIENCE_S, Asked, Calls, Frame, asked_delay_s, delay_s
 from protocol.errors import HubUnreachable, Unavailable
+from protocol.pinning import Trust, WrongHub
 
 T = TypeVar("T")
 SILENCE_S: Final = 20.0
@@ -25,8 +26,8 @@ SILENCE_S: Final = 20.0
 class Transport(Calls):
     """Connections to one hub; use it within one event loop and close it there."""
 
-    def __init__(self, url: str, token: str, *, patience_s: float) -> None:
-        super().__init__(url, token, patience_s=patience_s)
+    def __init__(self, url: str, token: str, *, patience_s: float, trust: Trust | None = None) -> None:
+        super().__init__(url, token, patience_s=patience_s, trust=trust)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -98,7 +99,7 @@ class Transport(Calls):
         headers = {**self._headers, **({"Range": f"bytes={start}-"} if start else {})}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         try:
-            async with self._open().get(
+            async with (await self._open()).get(
                 f"{self.url}{path}", headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != (HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK):
@@ -117,7 +118,7 @@ class Transport(Calls):
             HubUnreachable: the hub does not answer.
         """
         try:
-            async with self._open().get(f"{self.url}/healthz") as response:
+            async with (await self._open()).get(f"{self.url}/healthz") as response:
                 return response.headers.get("Date", "")
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise self._unreachable(exc) from exc
@@ -130,7 +131,7 @@ class Transport(Calls):
             AgentComError: it answers an error.
         """
         try:
-            async with self._open().get(f"{self.url}{path}", headers=self._headers) as response:
+            async with (await self._open()).get(f"{self.url}{path}", headers=self._headers) as response:
                 body = await response.read()
                 if response.status != HTTPStatus.OK:
                     value_from(self.url, response.status, response.content_type, body, msgspec.Raw)
@@ -142,7 +143,7 @@ class Transport(Calls):
         timeout = aiohttp.ClientTimeout(total=asked.call_s, sock_connect=CONNECT_S)
         options: dict[str, Any] = {"params": asked.query, "data": asked.body, "headers": asked.headers}
         try:
-            async with self._open().request(
+            async with (await self._open()).request(
                 asked.method, f"{self.url}{asked.path}", allow_redirects=False, timeout=timeout, **options
             ) as response:
                 body = await response.read()
@@ -159,7 +160,7 @@ class Transport(Calls):
             headers["Last-Event-ID"] = str(after)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         try:
-            async with self._open().get(
+            async with (await self._open()).get(
                 f"{self.url}{path}", params=query, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.content_type != "text/event-stream":
@@ -175,14 +176,23 @@ class Transport(Calls):
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise self._unreachable(exc) from exc
 
-    def _open(self) -> aiohttp.ClientSession:
+    async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            try:
+                context = await self._trust.context(self.url, asyncio.open_connection)
+            except OSError as exc:
+                why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
+                raise HubUnreachable(self.url, f"{why}; {HOW_TO_START}") from exc
+            if self._session is None:  # nobody else has made one meanwhile
+                timeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
+                connector = aiohttp.TCPConnector(ssl=context or True)
+                self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         return self._session
 
-    def _unreachable(self, exc: Exception) -> HubUnreachable:
+    def _unreachable(self, exc: Exception) -> HubUnreachable | WrongHub:
         if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+            if (refusal := self._trust.refusal(self.url)) is not None:
+                return refusal
             return NoHub(self.url, f"its certificate is not trusted here: {exc.certificate_error}")
         if isinstance(exc, aiohttp.ClientConnectorError):
             number = exc.os_error.errno

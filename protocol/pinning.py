@@ -7,17 +7,18 @@ fits. From then on the connection itself proves who is at the other end, before 
 
 Pure but for the context of the standard library; the caller owns the socket::
 
-    reader, writer = await asyncio.open_connection(host, port, ssl=blind_context())
-    writer.write(authority_request("hub.example.org:7420"))
-    pem = authority_in(url, await reader.read(MAX_ANSWER_BYTES), "3f1c...")
-    ... = await asyncio.open_connection(host, port, ssl=pinned_context(pem))
+    trust = Trust(ca_hash="3f1c...")
+    context = await trust.context("https://hub.example.org:7420", asyncio.open_connection)
+    ... = await asyncio.open_connection("hub.example.org", 7420, ssl=context)
 """
 
 import hashlib
 import hmac
 import re
 import ssl
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from protocol.errors import BadInput, Problem, Refused
 
@@ -26,6 +27,7 @@ CA_PATH: Final = "/ca.pem"
 OWN_AUTHORITY: Final = "AgentCom hub authority"
 """``organizationName`` of an authority that a hub has made; it signs nothing but certificates of that hub."""
 MAX_ANSWER_BYTES: Final = 64 << 10
+_HTTPS: Final = 443
 CA_HASH: Final = re.compile(r"[0-9a-f]{64}")
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+?-----END CERTIFICATE-----")
 
@@ -133,3 +135,90 @@ def authority_in(url: str, answer: bytes, expected: str) -> str:
     if not hmac.compare_digest(ca_hash(pem).encode(), expected.lower().encode()):
         raise WrongHub(url, expected, ca_hash(pem))
     return pem
+
+
+class Reading(Protocol):
+    """What ``asyncio.StreamReader`` can do."""
+
+    async def read(self, n: int = -1) -> bytes:
+        """At most ``n`` bytes; none at the end."""
+        ...
+
+
+class Writing(Protocol):
+    """What ``asyncio.StreamWriter`` can do."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+Connect = Callable[..., Awaitable[tuple[Any, Any]]]
+"""``asyncio.open_connection``, or what speaks like it."""
+
+
+async def fetch_authority(connect: Connect, url: str, expected: str) -> str:
+    """Ask the hub at ``url`` for its authority; it is the expected one.
+
+    Raises:
+        WrongHub: it is another one, or none.
+        OSError: nobody answers.
+    """
+    parts = urlsplit(url)
+    reader: Reading
+    writer: Writing
+    reader, writer = await connect(parts.hostname, parts.port or _HTTPS, ssl=blind_context())
+    try:
+        writer.write(authority_request(parts.netloc))
+        answer = b""
+        while len(answer) <= MAX_ANSWER_BYTES and (piece := await reader.read(MAX_ANSWER_BYTES)):
+            answer += piece
+    finally:
+        writer.close()
+    return authority_in(url, answer, expected)
+
+
+_hash = ca_hash  # an argument below has its name
+
+
+class Trust:
+    """Whom a client takes for its hub: who shows the pinned authority, or else whom the system trusts."""
+
+    def __init__(self, ca_pem: str = "", ca_hash: str = "") -> None:
+        """Pin an authority.
+
+        Args:
+            ca_pem: the authority itself.
+            ca_hash: only its hash: the authority is fetched before the first connection.
+        Raises:
+            BadInput: there is no certificate in ``ca_pem``, or it is not the one of ``ca_hash``.
+        """
+        self.pem = first_certificate(ca_pem) if ca_pem else ""
+        self.hash = ca_hash.lower() or (_hash(self.pem) if self.pem else "")
+        if self.pem and _hash(self.pem) != self.hash:
+            problem = "it is not the hash of what ca_file holds; leave one of the two out"
+            raise BadInput([Problem("ca_hash", problem)], "settings")
+        self.known = pinned_context(self.pem) if self.pem else None
+        """What connections to the hub are made with, as soon as the authority is here."""
+
+    async def context(self, url: str, connect: Connect) -> ssl.SSLContext | None:
+        """With what to speak to ``url``; ``None``: as usual, in the clear or with whom the system trusts.
+
+        Raises:
+            WrongHub: the hub has another authority than the pinned one.
+            OSError: nobody answers.
+        """
+        if not url.startswith("https:"):
+            return None
+        if self.known is None and self.hash:
+            self.pem = await fetch_authority(connect, url, self.hash)
+            self.known = pinned_context(self.pem)
+        return self.known
+
+    def refusal(self, url: str) -> WrongHub | None:
+        """The error when the certificate at ``url`` was not signed by what is pinned; ``None``: nothing is pinned."""
+        return WrongHub(url, self.hash) if self.hash else None

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from protocol import logs, names
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch, WorkFailed
 from protocol.ids import NAME
+from protocol.pinning import WrongHub
 from protocol.redaction import Redactor
 from protocol.removal import remove_tree
 from sidecar.bundled import resolved
@@ -33,7 +35,7 @@ from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
 from sidecar.core.programs import AgentProgram, usual
 from sidecar.depot import HubDepot
-from sidecar.dial import EVICTED, HubRefused, Pace
+from sidecar.dial import EVICTED, HubRefused, Pace, dial
 from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
@@ -164,11 +166,15 @@ async def start(
         leases.on_change = guard.feed
         redactor = Redactor(secrets_of(settings))
         logs.hide(redactor)
-        depot = HubDepot(lambda: link, settings.read_token, leases.check, redactor=redactor)
+        trust = settings.trust()
+        depot = HubDepot(lambda: link, settings.read_token, leases.check, redactor=redactor, trust=trust)
         stack.push_async_callback(depot.close)
-        shelf = HubShelf(lambda: link, settings.read_token, leases.check, patience_s=0.0, redactor=redactor)
+        shelf = HubShelf(
+            lambda: link, settings.read_token, leases.check, patience_s=0.0, redactor=redactor, trust=trust
+        )
         stack.push_async_callback(shelf.close)
-        gate = HubGate(lambda: link.hub, settings.read_token, leases.check)
+        pem = folder / "hub-ca.pem"
+        gate = HubGate(lambda: link.hub, settings.read_token, leases.check, trust=trust, ca_file=pem)
         parts = _parts(settings, endpoints, guard, clock, leases, (depot, shelf), gate, adopts_orphans=adopts_orphans)
         await parts.sandbox.find(settings.sandbox)
         lifecycle = Lifecycle()
@@ -179,6 +185,7 @@ async def start(
             clock=clock,
             chance=random.random,
             pace=pace,
+            dial=partial(dial, trust=trust),
             leases=leases,
             on_event=lambda event: _fire(lifecycle, event),
         )
@@ -327,7 +334,9 @@ def main(settings: Settings) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_told(settings))
     except HubRefused as exc:
-        return _refused(exc, EXIT_REFUSED if exc.reason in {Unauthenticated.code, Forbidden.code} else EXIT_INPUT)
+        return _refused(
+            exc, EXIT_REFUSED if exc.reason in {Unauthenticated.code, Forbidden.code, WrongHub.code} else EXIT_INPUT
+        )
     except (StateDirInUse, NameLost, BadInput, VersionMismatch) as exc:
         return _refused(exc, EXIT_INPUT)
     return EXIT_OK

@@ -19,6 +19,7 @@ import structlog
 from protocol.api import PREFIX, ArtifactView, ProblemDocument
 from protocol.limits import ARTIFACT_BYTES, ARTIFACTS_BYTES, UPLOAD_BYTES_S
 from protocol.model import Artifact, AttemptId, FailureClass
+from protocol.pinning import Trust
 from protocol.redaction import Redactor
 from protocol.tree import Tree
 from sidecar.errors import LeaseOver, UploadFailed
@@ -65,6 +66,7 @@ class HubDepot:
         token: the token that it joins with.
         check: raises if nothing may happen for an attempt any more.
         redactor: knows the secrets of this machine, which no file takes along.
+        trust: whom to take for the hub.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class HubDepot:
         check: Callable[[AttemptId], None] = lambda _attempt: None,
         patience_s: float = PATIENCE_S,
         redactor: Redactor | None = None,
+        trust: Trust | None = None,
     ) -> None:
+        self._trust = trust or Trust()
         self._redactor = redactor or Redactor()
         self._line, self._token, self._check, self._patience_s = line, token, check, patience_s
         self._session: aiohttp.ClientSession | None = None
@@ -132,7 +136,10 @@ class HubDepot:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S), trust_env=False
+                # The line to the hub stands, or nobody would ask: by now its authority is known.
+                connector=aiohttp.TCPConnector(ssl=self._trust.known or True),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=STALL_S),
+                trust_env=False,
             )
         return self._session
 

@@ -5,8 +5,10 @@ A refusal that trying again cannot help (wrong token, wrong role, no common vers
 else is one of the errors that ``sidecar/link.py`` answers by dialling again.
 """
 
+import asyncio
 import contextlib
 import socket as socket_options
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from protocol.limits import (
     UNSENT_BYTES,
 )
 from protocol.messages import AnyMessage, Error, Welcome
+from protocol.pinning import Trust, WrongHub
 from protocol.version import negotiate
 from sidecar.core.reconnect import reconnect_delay
 
@@ -47,7 +50,7 @@ NAME_TAKEN: Final = "name_taken"
 FINAL: Final = frozenset({VersionMismatch.code, EVICTED, NAME_TAKEN})
 """Codes that nothing can mend; a token that was good before may become good again."""
 
-HOPELESS: Final = FINAL | {Unauthenticated.code, Forbidden.code}
+HOPELESS: Final = FINAL | {Unauthenticated.code, Forbidden.code, WrongHub.code}
 """Codes of a fatal error that trying again cannot help."""
 
 LONGEST_ASKED_S: Final = 60.0
@@ -152,9 +155,16 @@ def mesh_url(hub: str) -> str:
 
 
 @asynccontextmanager
-async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIterator[Connection]:
-    """A WebSocket to the hub; see :class:`Dial`."""
+async def dial(
+    hub: str, token: str, version: str, timeout_s: float, *, trust: Trust | None = None
+) -> AsyncIterator[Connection]:
+    """A WebSocket to the hub; see :class:`Dial`.
+
+    ``trust``: whom to take for it; what is said to another, or to nobody, holds no token.
+    """
+    trust = trust or Trust()
     try:
+        context = await trust.context(hub, asyncio.open_connection)
         socket = await connect(
             mesh_url(hub),
             additional_headers={"Authorization": f"Bearer {token}"},
@@ -166,7 +176,15 @@ async def dial(hub: str, token: str, version: str, timeout_s: float) -> AsyncIte
             ping_interval=None,
             proxy=None,
             create_connection=_Counting,
+            ssl=context or (hub.startswith("https:") or None),
         )
+    except WrongHub as exc:
+        raise HubRefused(exc.code, str(exc)) from exc
+    except ssl.SSLCertVerificationError as exc:
+        if (refusal := trust.refusal(hub)) is not None:
+            raise HubRefused(refusal.code, str(refusal)) from exc
+        way = "give its authority with --ca-file or --ca-hash"
+        raise HubUnreachable(hub, f"its certificate is not trusted here ({exc.verify_message}); {way}") from exc
     except InvalidStatus as exc:
         asked = exc.response.headers.get("Retry-After", "")
         raise _refusal_of_status(exc.response.status_code, hub, asked) from exc

@@ -7,6 +7,7 @@ nowhere. A hub that keeps none for that repository (or is older) leaves git to w
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import structlog
 
 from protocol.api import PREFIX
 from protocol.model import AttemptId
+from protocol.pinning import Trust
 from protocol.projects import GitAccess
 from sidecar.errors import LeaseOver, RepositoryUnreachable
 
@@ -32,6 +34,8 @@ class Way(NamedTuple):
 
     address: str
     token: str
+    ca_file: str = ""
+    """The authority of the hub; empty: git trusts whom the system trusts."""
 
     def env(self) -> dict[str, str]:
         """What git is told besides: for this address only, and by no command line."""
@@ -39,6 +43,8 @@ class Way(NamedTuple):
             f"http.{self.address}.extraHeader": f"Authorization: Bearer {self.token}",
             "http.followRedirects": "false",
         }
+        if self.ca_file:
+            told[f"http.{self.address}.sslCAInfo"] = self.ca_file
         env = {"GIT_CONFIG_COUNT": str(len(told)), "GIT_ALLOW_PROTOCOL": "http:https"}
         for number, (name, value) in enumerate(told.items()):
             env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
@@ -66,6 +72,8 @@ class HubGate:
         token: the token that it joins with.
         check: raises if nothing may happen for an attempt any more.
         patience_s: how long a hub that is away is waited for.
+        trust: whom to take for the hub.
+        ca_file: where git finds its authority; made when it is needed.
     """
 
     def __init__(
@@ -74,7 +82,10 @@ class HubGate:
         token: Callable[[], str],
         check: Callable[[AttemptId], None] = lambda _attempt: None,
         patience_s: float = PATIENCE_S,
+        trust: Trust | None = None,
+        ca_file: Path | None = None,
     ) -> None:
+        self._trust, self._ca_file = trust or Trust(), ca_file
         self._hub, self._token, self._check, self._patience_s = hub, token, check, patience_s
 
     async def way(self, attempt: AttemptId, address: str) -> Way | None:
@@ -98,7 +109,11 @@ class HubGate:
         url, headers = f"{hub}{PREFIX}/tasks/{attempt.task}/git-access", {"Authorization": f"Bearer {self._token()}"}
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_S), trust_env=False) as session,
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=self._trust.known or True),
+                    timeout=aiohttp.ClientTimeout(total=ASK_S),
+                    trust_env=False,
+                ) as session,
                 session.post(url, params=asked, headers=headers, allow_redirects=False) as answer,
             ):
                 status, body = answer.status, await answer.content.read(_MAX_ANSWER_BYTES)
@@ -114,4 +129,14 @@ class HubGate:
             access = None
         if access is None:
             raise RepositoryUnreachable(address, f"the hub answers {status} when asked for a credential")
-        return Way(f"{hub}{access.path}", access.token)
+        return Way(f"{hub}{access.path}", access.token, await asyncio.to_thread(self._kept_authority))
+
+    def _kept_authority(self) -> str:
+        """The file that holds the authority of the hub; empty: none is pinned."""
+        if self._ca_file is None or not self._trust.pem:
+            return ""
+        if not self._ca_file.is_file() or self._ca_file.read_text(encoding="ascii") != self._trust.pem:
+            draft = self._ca_file.with_suffix(".new")
+            draft.write_text(self._trust.pem, encoding="ascii")
+            draft.replace(self._ca_file)
+        return str(self._ca_file)

@@ -22,6 +22,7 @@ from protocol.config import ENV_PREFIX, merge
 from protocol.errors import BadInput, Problem
 from protocol.ids import LABEL, NAME
 from protocol.limits import CHECK_S, LEAST_CHECK_S, MOST_CHECK_S
+from protocol.pinning import CA_HASH, Trust
 from sidecar.core.egress import is_name
 from sidecar.core.model_calls import KINDS
 from sidecar.core.programs import AgentProgram
@@ -56,6 +57,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         hub: the hub's HTTP address; several, separated by commas (or a list in the settings file), if hubs share one
             database: the next one is dialled when one is lost.
         token, token_file: who may join; the file wins nothing over the token, exactly one of them is needed.
+        ca_file, ca_hash: the authority of the hub, or its SHA-256, if no public one has signed its certificate; the one
+            that shows another is told nothing.
         state_dir: journal, name, repositories and workspaces (mode 0700).
         name: what the agent is called; empty: the name kept in ``state_dir``, made up at the first start.
         host: what this machine is called, the same for all sidecars on it; empty: its host name.
@@ -93,6 +96,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     hub: str = DEFAULT_HUB
     token: str = ""
     token_file: str = ""
+    ca_file: str = ""
+    ca_hash: str = ""
     state_dir: str = ""
     name: str = ""
     host: str = ""
@@ -128,6 +133,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     def folder(self) -> Path:
         """The state directory."""
         return Path(self.state_dir)
+
+    def trust(self) -> Trust:
+        """Whom to take for the hub.
+
+        Raises:
+            BadInput: what ``ca_file`` holds cannot be used.
+            OSError, UnicodeDecodeError: it cannot be read.
+        """
+        return Trust(Path(self.ca_file).read_text(encoding="ascii") if self.ca_file else "", self.ca_hash)
 
     def read_token(self) -> str:
         """The token, read afresh from its file, so that a new one counts without a restart.
@@ -205,8 +219,9 @@ def load(
         changes["hub"] = ",".join(settings.hubs)
         folder = settings.state_dir or default_state_dir(env)
         changes["state_dir"] = str(Path(folder).expanduser().absolute())
-        if settings.token_file:
-            changes["token_file"] = str(Path(settings.token_file).expanduser().absolute())
+        for name in ("token_file", "ca_file"):
+            if given := getattr(settings, name):
+                changes[name] = str(Path(given).expanduser().absolute())
         settings = msgspec.structs.replace(settings, **changes)
         problems += _problems(settings)
     if problems:
@@ -272,6 +287,7 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     for hub in settings.hubs:
         yield from _hub_problem(hub)
     yield from _token_problem(settings)
+    yield from _trust_problem(settings)
     yield from _name_problems(settings)
     if not 1 <= settings.slots <= MAX_SLOTS:
         yield Problem("slots", f"{settings.slots}; from 1 to {MAX_SLOTS}")
@@ -327,6 +343,18 @@ def _token_problem(settings: Settings) -> Iterator[Problem]:
         yield Problem("token_file", "a token is needed: --token-file FILE; a hub writes DIR/agent.token when it starts")
     elif file and not Path(file).is_file():
         yield Problem("token_file", f"there is no file {file}")
+
+
+def _trust_problem(settings: Settings) -> Iterator[Problem]:
+    if settings.ca_hash and not CA_HASH.fullmatch(settings.ca_hash.lower()):
+        yield Problem("ca_hash", "64 hexadecimal digits, as 'agentcom fingerprint' prints them")
+        return
+    try:
+        settings.trust()
+    except BadInput as exc:
+        yield from exc.problems
+    except (OSError, UnicodeDecodeError) as exc:
+        yield Problem("ca_file", f"cannot read {settings.ca_file}: {getattr(exc, 'strerror', None) or exc}")
 
 
 def _sandbox_problems(settings: Settings) -> Iterator[Problem]:

@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "machines": ("agentcom.cli.machines", "Let machines in that ask to join without a token."),
     "hub": ("agentcom.cli.hub", "Run a hub in the foreground."),
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),
+    "fingerprint": ("agentcom.cli.fingerprint", "Print the hash by which machines know the hub."),
     "simulate": ("agentcom.cli.simulate", "Try the scheduler on a fleet and a trace, in virtual time."),
     "audit": ("agentcom.cli.audit", "See who decided what, and prove that it is whole."),
     "backup": ("agentcom.cli.backup", "Copy the hub's store, while it works."),

@@ -15,6 +15,8 @@ from protocol.errors import BadInput, Problem
 @click.group(name="sidecar", invoke_without_command=True)
 @click.option("--hub", multiple=True, metavar="URL", help="Address of the hub; repeat it if hubs share a database.")
 @click.option("--token-file", metavar="FILE", help="File that holds a token of role agent.")
+@click.option("--ca-file", metavar="FILE", help="Authority of the hub (PEM), if it is its own.")
+@click.option("--ca-hash", metavar="SHA256", help="Hash of that authority instead of the file.")
 @click.option("--state-dir", metavar="DIR", help="Journal, name, repositories and workspaces.")
 @click.option("--name", metavar="NAME", help="What the agent is called; made up at the first start if left out.")
 @click.option("--host", metavar="NAME", help="What this machine is called; its host name if left out.")

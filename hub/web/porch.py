@@ -5,8 +5,8 @@ Until its first request with a token a connection costs the hub something and ha
 been here longest makes room, or (a whole fleet comes back at once) the new one has ``HASTE_S`` only. With a valid token
 (``hub/web/guard.py`` says so) it is a guest and has no such limits.
 
-Where the port speaks TLS, the handshake is part of that time, and who never ends one is counted like everybody else.
-Where it speaks in the clear to proxies only, nobody else gets as far as a word.
+Where the port speaks TLS they come here after the handshake, for which ``hub/doorway.py`` gives as much time. Where it
+speaks in the clear to proxies only, nobody else gets as far as a word.
 
 What arrives passes through here, so it is also known how much did (:func:`received_bytes`). Of what leaves, the kernel
 holds little that it has not sent: a heartbeat would stand behind it, and readers that never read would fill it.
@@ -17,7 +17,6 @@ holds little that it has not sent: a heartbeat would stand behind it, and reader
 import asyncio
 import contextlib
 import socket
-import ssl
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -36,8 +35,6 @@ PATIENCE_S: Final = 5.0
 HASTE_S: Final = 1.0
 ANSWER_S: Final = 15.0
 """How long a request without a token may be answered (it may wait for a database that is away)."""
-SHUTDOWN_S: Final = 2.0
-"""How long the end of TLS may take before a connection is simply closed."""
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -49,17 +46,15 @@ class Porch:
         *,
         of_address: int = MAX_OF_ADDRESS,
         altogether: int = MAX_ALTOGETHER,
-        tls: ssl.SSLContext | None = None,
         only: Sequence[IPv4Network | IPv6Network] | None = None,
     ) -> None:
         """Prepare a porch.
 
         Args:
             of_address, altogether: how many may wait here.
-            tls: what every connection has to speak first; ``None``: it comes in the clear.
             only: networks that may come in, beside this machine; ``None``: any.
         """
-        self._of_address, self._altogether, self.tls, self._only = of_address, altogether, tls, only
+        self._of_address, self._altogether, self._only = of_address, altogether, only
         self._waiting: dict[str, dict[Visitor, None]] = {}  # by address, oldest first
         self.waiting = 0
         self.turned_away = 0
@@ -110,13 +105,10 @@ class Visitor(asyncio.Protocol):
 
     __slots__ = (
         "_came_at",
-        "_early",
         "_inner",
-        "_is_open",
         "_is_refused",
         "_loop",
         "_porch",
-        "_shaking",
         "_timer",
         "_transport",
         "address",
@@ -131,9 +123,7 @@ class Visitor(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._came_at = 0.0
-        self._is_refused = self._is_open = False
-        self._early: list[bytes] = []
-        self._shaking: asyncio.Task[None] | None = None
+        self._is_refused = False
         self.address = self.peer = ""
         self.is_guest = False
         self.received_bytes = 0
@@ -188,75 +178,37 @@ class Visitor(asyncio.Protocol):
         patience_s = self._porch.enter(self)
         if not patience_s:
             self._is_refused = True
-            if self._porch.tls is None:
-                self._transport.write(_BUSY)
-                self._transport.close()
-            else:
-                cut_off(transport)
+            self._transport.write(_BUSY)
+            self._transport.close()
             return
         _keep_short(transport)
         self._wait(patience_s)
-        if self._porch.tls is None:
-            self._open(self._transport)
-        else:
-            self._transport.pause_reading()  # what comes before the handshake has begun would be lost
-            self._shaking = self._loop.create_task(self._shake(self._transport, self._porch.tls))
-
-    async def _shake(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
-        """Agree on keys; then it is a connection as in the clear."""
-        try:
-            secured = await self._loop.start_tls(
-                transport,
-                self,
-                tls,
-                server_side=True,
-                ssl_handshake_timeout=PATIENCE_S,
-                ssl_shutdown_timeout=SHUTDOWN_S,
-            )
-        except OSError as exc:  # ssl.SSLError and TimeoutError are some
-            log.debug("handshake_failed", address=self.address, why=str(exc) or type(exc).__name__)
-            self._stop_waiting()
-            return
-        if secured is None or secured.is_closing():
-            self._stop_waiting()
-            return
-        self._transport = secured
-        self._open(secured)
-
-    def _open(self, transport: asyncio.Transport) -> None:
-        self._is_open = True
         self._inner.connection_made(transport)
-        early, self._early = self._early, []
-        for data in early:
-            self._inner.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         """It says something."""
         self.received_bytes += len(data)
-        if self._is_open:
+        if not self._is_refused:
             self._inner.data_received(data)
-        elif not self._is_refused:
-            self._early.append(bytes(data))  # with the last word of the handshake; the answer to it is on its way
 
     def eof_received(self) -> bool | None:
         """It will say no more."""
-        return self._inner.eof_received() if self._is_open else None
+        return None if self._is_refused else self._inner.eof_received()
 
     def pause_writing(self) -> None:
         """It takes nothing for now."""
-        if self._is_open:
+        if not self._is_refused:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """It takes again."""
-        if self._is_open:
+        if not self._is_refused:
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._stop_waiting()
-        if self._is_open:
-            self._is_open = False
+        if not self._is_refused:
             self._inner.connection_lost(exc)
 
 

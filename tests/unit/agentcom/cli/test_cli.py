@@ -64,6 +64,7 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
             "events",
             "top",
             "login-link",
+            "fingerprint",
             "simulate",
             "hub",
             "sidecar",
