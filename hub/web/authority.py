@@ -24,4 +24,5 @@ async def show(request: web.Request) -> web.StreamResponse:
     return web.Response(text=pem, content_type=PEM)
 
 
-ROUTES: Final = (Route("GET", CA_PATH, show, None, "The authority by which others know this hub", produces=(PEM,)),)
+_ABOUT: Final = "The authority by which others know this hub"
+ROUTES: Final = (Route("GET", CA_PATH, show, None, _ABOUT, produces=(PEM,), refuses=(404,)),)

@@ -44,7 +44,9 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     schema_of = dict(zip(shapes, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in listed:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+        operation = paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+        if links := _links(route, listed):
+            operation["responses"][str(route.status)]["links"] = links
     return {
         "openapi": "3.1.0",
         "info": {
@@ -84,7 +86,7 @@ def _parts(shape: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a union o
 
 def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.method.lower() + re.sub(r"\W+", "_", route.path).rstrip("_"),
+        "operationId": _name(route),
         "summary": route.summary,
         "tags": [_tag(route)],
         "parameters": [*_path_params(route), *(_parameter(param) for param in route.params)],
@@ -104,6 +106,26 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         binary = {"schema": {"type": "string", "format": "binary"}}
         operation["requestBody"] = {"required": True, "content": {route.consumes: binary}}
     return operation
+
+
+def _name(route: Route) -> str:
+    return route.method.lower() + re.sub(r"\W+", "_", route.path).rstrip("_")
+
+
+def _links(route: Route, listed: Sequence[Route]) -> dict[str, Any]:
+    """What can be asked next about the thing that an answer to ``route`` tells of: its id, or name, leads there."""
+    if route.method != "POST" or route.response is None:
+        return {}
+    fields = {field.encode_name for part in _parts(route.response) for field in msgspec.structs.fields(part)}
+    found = {}
+    for other in listed:
+        place = _PLACE.search(other.path.removeprefix(f"{route.path}/"))
+        if other.path.startswith(f"{route.path}/{{") and place is not None and place[1] in fields:
+            found[_name(other)] = {
+                "operationId": _name(other),
+                "parameters": {place[1]: f"$response.body#/{place[1]}"},
+            }
+    return found
 
 
 def _has_required(shape: Any) -> bool:  # noqa: ANN401 - a struct type
@@ -127,7 +149,7 @@ def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _refusals(route: Route) -> dict[str, Any]:
-    statuses = {"503"}
+    statuses = {"503", *map(str, route.refuses)}
     if route.permission is not None or route.path == "/session":
         statuses |= {"401", "403"}
     if route.request is not None or route.consumes:

@@ -48,6 +48,7 @@ class Route:
         status: status of the answer when all is well.
         is_listed: whether the OpenAPI document tells of it.
         by_attempt: its callers show the credential of an attempt and no token; the handler looks at it.
+        refuses: statuses of refusals that its form does not tell.
         is_heavy: one request costs the hub as much as hundreds of ordinary ones.
     """
 
@@ -65,6 +66,7 @@ class Route:
     consumes: str = ""
     by_attempt: bool = False
     is_heavy: bool = False
+    refuses: tuple[int, ...] = ()
 
     @property
     def action(self) -> Action:

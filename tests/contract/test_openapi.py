@@ -50,10 +50,39 @@ async def test_every_operation_tells_its_permission_and_its_problems(hub: Runnin
         assert ("x-permission" in one) != (one.get("security") == [])
 
 
-@pytest.mark.timeout(330)  # thousands of requests: what a slow machine needs, not what is hoped for
+async def test_what_was_made_leads_to_all_that_can_be_asked_about_it(hub: RunningHub) -> None:
+    document = await (await hub.ask("GET", "/openapi.json")).json()
+    operations = {one["operationId"]: path for path, ways in document["paths"].items() for one in ways.values()}
+    links = document["paths"]["/api/v1/tasks"]["post"]["responses"]["201"]["links"]
+
+    assert {"get_api_v1_tasks_id", "post_api_v1_tasks_id_cancel", "get_api_v1_tasks_id_logs"} <= links.keys()
+    assert (
+        "get_api_v1_projects_name_files" in document["paths"]["/api/v1/projects"]["post"]["responses"]["201"]["links"]
+    )
+    for name, link in links.items():
+        assert operations[name].startswith("/api/v1/tasks/{id}")
+        assert link["parameters"] == {"id": "$response.body#/id"}
+
+
+@pytest.mark.timeout(330)  # more than a thousand requests: what a slow machine needs, not what is hoped for
 async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) -> None:
     """schemathesis makes requests from the document, good and bad ones; none may be answered with 5xx or another
-    shape."""
+    shape. ``./run soak`` goes further."""
+    await fuzz(hub, tmp_path, examples=5, phases="fuzzing", limit_s=300)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_300)
+async def test_soak_no_request_and_no_chain_of_requests_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) -> None:
+    """Many more requests, and chains of them: what was made is asked about, changed, and asked about again."""
+    told = await fuzz(hub, tmp_path, examples=60, phases="examples,coverage,fuzzing,stateful", limit_s=3_000)
+
+    print(told[-1_500:])
+    assert "Stateful" in told
+
+
+async def fuzz(hub: RunningHub, tmp_path: Path, *, examples: int, phases: str, limit_s: float) -> str:
+    """Let schemathesis ask; what it says at the end."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "run",
@@ -62,13 +91,11 @@ async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) ->
         f"Authorization: Bearer {hub.tokens['admin']}",
         "--checks",
         "not_a_server_error,content_type_conformance,response_schema_conformance,status_code_conformance",
-        "--max-examples",
-        "8",
-        "--seed",
-        "7",
+        *("--phases", phases),
+        *("--max-examples", str(examples)),
+        *("--seed", "7"),
         "--generation-deterministic",
-        "--request-timeout",
-        "10",
+        *("--request-timeout", "10"),
         "--no-color",
         # Streams never end, and what follows would ask without a token, or take the token away.
         *(part for path in STREAMS for part in ("--exclude-path", path)),
@@ -81,8 +108,9 @@ async def test_no_request_makes_the_hub_fail(hub: RunningHub, tmp_path: Path) ->
         env={**os.environ, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=limit_s,
         check=False,
     )
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
