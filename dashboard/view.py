@@ -14,9 +14,12 @@ from typing import Any, Final
 Row = Mapping[str, Any]
 Tables = Mapping[str, Mapping[str, Row]]
 """Rows by table and key. Every row of a table has the same fields."""
+Changes = dict[str, dict[str, dict[str, Any] | None]]
+"""By table and key the fields that differ, or ``None`` for a row that is gone."""
 
 EVENTS_KEPT: Final = 100
 _DIGITS: Final = 16
+_WORTH_IT: Final = 3
 STEPS_KEPT: Final = 256
 """Looks that a page may have missed; behind that it gets everything."""
 
@@ -25,11 +28,10 @@ STEPS_KEPT: Final = 256
 class Change:
     """What a page needs to be up to date.
 
-    ``rows``: by table and key the fields that differ, or ``None`` for a row that is gone. ``events``: the new ones,
-    oldest first.
+    ``events``: the new ones, oldest first.
     """
 
-    rows: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
+    rows: Changes = field(default_factory=dict)
     events: list[Row] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -105,10 +107,31 @@ class Board:
         return self._version - int(version) if is_ours else -1
 
     def _whole(self) -> Change:
-        rows: dict[str, dict[str, dict[str, Any] | None]] = {
-            table: {key: dict(row) for key, row in rows.items()} for table, rows in self._tables.items()
-        }
+        rows: Changes = {table: {key: dict(row) for key, row in rows.items()} for table, rows in self._tables.items()}
         return Change(rows, list(self._events))
+
+
+def packed(rows: Changes) -> tuple[Changes, dict[str, list[dict[str, Any]]]]:
+    """The same as columns where that is shorter: many rows of a table differ in the same fields.
+
+    Returns:
+        Rows that are left, and by table groups: ``{"fields": names, "rows": {key: values}}``.
+    """
+    left: Changes = {}
+    columns: dict[str, list[dict[str, Any]]] = {}
+    for table, changed in rows.items():
+        groups: dict[tuple[str, ...], dict[str, list[Any]]] = {}
+        for key, fields in changed.items():
+            if fields is None:
+                left.setdefault(table, {})[key] = None
+            else:
+                groups.setdefault(tuple(fields), {})[key] = list(fields.values())
+        for names, group in groups.items():
+            if len(group) < _WORTH_IT:
+                left.setdefault(table, {}).update({key: changed[key] for key in group})
+            else:
+                columns.setdefault(table, []).append({"fields": names, "rows": group})
+    return left, columns
 
 
 def _differences(before: Mapping[str, Row], after: Mapping[str, Row]) -> dict[str, dict[str, Any] | None]:

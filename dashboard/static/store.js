@@ -24,6 +24,21 @@ export class Table {
     this.keys = signal(/** @type {string[]} */ ([]));
     /** Whether the hub has told of it at all: nothing known is not nothing there. */
     this.known = signal(false);
+    /** Keys by machine. */
+    this.groups = computed(() => {
+      const found = /** @type {Map<string, string[]>} */ (new Map());
+      for (const key of this.keys.value) {
+        const host = this.rows.get(key)?.peek().host;
+        const keys = found.get(host);
+        if (keys) keys.push(key); else found.set(host, [key]);
+      }
+      return found;
+    });
+  }
+
+  /** The rows of one machine: who reads them is drawn again for these alone. @param {string} host */
+  of(host) {
+    return (this.groups.value.get(host) ?? []).map((key) => this.rows.get(key)?.value ?? {});
   }
 
   /** @param {string} key */
@@ -48,7 +63,10 @@ export class Table {
     for (const [key, fields] of Object.entries(changed)) {
       const row = this.rows.get(key);
       if (fields === null) { moved = this.rows.delete(key) || moved; }
-      else if (row) row.value = whole ? fields : { ...row.value, ...fields };
+      else if (row) {
+        moved ||= fields.host !== undefined && fields.host !== row.peek().host;
+        row.value = whole ? fields : { ...row.peek(), ...fields };
+      }
       else { this.rows.set(key, signal(fields)); moved = true; }
     }
     this.known.value = true;
@@ -94,8 +112,23 @@ const heard = () => batch(() => {
   if (link.value !== "live") link.value = "live";
 });
 
+/** Rows that differ in the same fields come as columns. @param {any} told */
+const unpack = (told) => {
+  for (const [table, groups] of Object.entries(told.packed ?? {})) {
+    const rows = told.rows[table] ??= {};
+    for (const { fields, rows: packed } of groups) {
+      for (const [key, values] of Object.entries(packed)) {
+        const row = /** @type {Row} */ ({});
+        for (let place = 0; place < fields.length; place += 1) row[fields[place]] = values[place];
+        rows[key] = row;
+      }
+    }
+  }
+};
+
 /** @param {any} told */
 const apply = (told) => batch(() => {
+  unpack(told);
   for (const [name, table] of Object.entries(tables)) {
     const changed = told.rows[name];
     if (changed) table.apply(changed, told.whole);
@@ -109,7 +142,7 @@ const apply = (told) => batch(() => {
 
 export const connect = () => {
   source?.close();
-  source = new EventSource(new URL("dashboard/live", base));
+  source = new EventSource(new URL("dashboard/live?packed=true", base));
   source.onopen = heard;
   source.onmessage = (message) => { heard(); apply(JSON.parse(message.data)); };
   source.addEventListener("beat", heard);

@@ -16,24 +16,27 @@ from aiohttp import web
 from msgspec import Struct
 
 from dashboard import routes as page
-from dashboard.view import EVENTS_KEPT, Board, Change, Row
+from dashboard.view import EVENTS_KEPT, Board, Change, Row, packed
 from hub.core.access import PERMISSIONS, may
 from hub.store.store import TaskQuery
 from hub.web import requests
 from hub.web.replies import encode
-from hub.web.routing import SSE, Route
+from hub.web.routing import SSE, Param, Route
 from hub.web.services import PRINCIPAL, SERVICES, SETTINGS, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.host_views import HostView
-from protocol.machine import GpuReport
+from protocol.machine import GpuReport, SpaceReport
 from protocol.model import TaskState
 
+_GATHER_S: Final = 0.1
+"""Events are told so often: they are in memory. What happens in between goes along."""
 _LEAST_S: Final = 0.2
-"""Under load something changes all the time; nobody reads faster than this."""
+"""Rows change all the time: nobody reads faster than this. Reading them takes a third of the time, at most."""
 _LOOK_S: Final = 1.0
 """Readings of machines come without an event."""
 _SLOW_S: Final = 5.0
 """Budgets are counted from rows, so they are looked at less often."""
+_SHARES: Final = 1000
 NEWEST_SHOWN: Final = 50
 BUSY_SHOWN: Final = 200
 TROUBLED_SHOWN: Final = 20
@@ -45,49 +48,64 @@ class PageBoard:
     def __init__(self) -> None:
         self.board = Board(secrets.token_hex(4))
         self._lock = asyncio.Lock()
-        self._seen, self._looked_at, self._slow_at = -1, float("-inf"), float("-inf")
-        self._frames: dict[str, bytes] = {}
+        self._seen, self._looked_at, self._slow_at, self._rest_s = -1, float("-inf"), float("-inf"), 0.0
+        self._frames: dict[tuple[str, bool], bytes] = {}
 
     async def look(self, services: Services) -> None:
-        """Bring the board up to date, unless another page has just done so."""
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        """Bring the board up to date, as far as another page has not just done so; rows only when they are due."""
         async with self._lock:
-            if self._looked_at >= asked_at - _LEAST_S / 2 and self._seen >= services.insight.newest_event:
-                return
-            self._looked_at, newest = loop.time(), services.insight.newest_event
-            tables: dict[str, Mapping[str, Row]] = _machines(services)
-            tables["hub"] = await _hub(services)
+            newest = services.insight.newest_event
             events: list[Row] = []
-            if newest != self._seen:
-                tables["tasks"], tables["lists"] = await _tasks(services)
+            if newest != self.board.newest_event:
                 after = max(self.board.newest_event, newest - EVENTS_KEPT)
                 found = await services.insight.events(after=after, limit=EVENTS_KEPT)
                 events = [_row(event) for event in found.events]
-            if loop.time() - self._slow_at >= _SLOW_S:
-                self._slow_at = loop.time()
-                tables["budgets"] = _keyed((each.id, each) for each in (await services.budgets.list()).budgets)
+            began = asyncio.get_running_loop().time()
+            tables = await self._tables(services, newest, began) if began - self._looked_at >= self._rest_s else {}
             if self.board.look(tables, events):
                 self._frames.clear()
-            self._seen = newest
 
-    def frame(self, position: str) -> bytes | None:
-        """What a page at ``position`` is sent; ``None``: it knows everything."""
+    async def _tables(self, services: Services, newest: int, began: float) -> dict[str, Mapping[str, Row]]:
+        tables: dict[str, Mapping[str, Row]] = _machines(services)
+        tables["hub"] = await _hub(services)
+        if newest != self._seen:
+            tables["tasks"], tables["lists"] = await _tasks(services)
+        if began - self._slow_at >= _SLOW_S:
+            self._slow_at = began
+            tables["budgets"] = _keyed((each.id, each) for each in (await services.budgets.list()).budgets)
+        self._seen, self._looked_at = newest, asyncio.get_running_loop().time()
+        self._rest_s = max(_LEAST_S, 2 * (self._looked_at - began))
+        return tables
+
+    def patience_s(self, newest: int) -> float:
+        """How long a page may wait that has heard of all events up to ``newest``: rows may be behind them."""
+        if self._seen >= newest:
+            return _LOOK_S
+        return max(0.0, self._looked_at + self._rest_s - asyncio.get_running_loop().time())
+
+    def frame(self, position: str, *, is_packed: bool) -> bytes | None:
+        """What a page at ``position`` is sent; ``None``: it knows everything.
+
+        ``is_packed``: rows that differ in the same fields come as columns, for readers who ask for that.
+        """
         if position == self.board.position:
             return None
         known = position if self.board.remembers(position) else ""  # whatever else a page says, it gets everything
-        if known not in self._frames:
+        if (known, is_packed) not in self._frames:
             change, is_whole = self.board.since(known)
-            self._frames[known] = _frame(change, self.board.position, is_whole=is_whole)
-        return self._frames[known]
+            told = _told(change, is_whole=is_whole, is_packed=is_packed)
+            self._frames[known, is_packed] = b"id: %s\n" % self.board.position.encode() + frame(encode(told))
+        return self._frames[known, is_packed]
 
 
 PAGES: Final = web.AppKey("pages", PageBoard)
 
 
-def _frame(change: Change, position: str, *, is_whole: bool) -> bytes:
-    told = encode({"whole": is_whole, "rows": change.rows, "events": change.events})
-    return b"id: %s\n" % position.encode() + frame(told)
+def _told(change: Change, *, is_whole: bool, is_packed: bool) -> dict[str, Any]:
+    if not is_packed:
+        return {"whole": is_whole, "rows": change.rows, "events": change.events}
+    rows, columns = packed(change.rows)
+    return {"whole": is_whole, "rows": rows, "packed": columns, "events": change.events}
 
 
 def _machines(services: Services) -> dict[str, Mapping[str, Row]]:
@@ -103,7 +121,17 @@ def _machines(services: Services) -> dict[str, Mapping[str, Row]]:
 def host_row(host: HostView) -> Row:
     """What pages show of a machine: no core by itself, and no figure finer than anybody sees."""
     cpu = host.cpu and {"percent": round(host.cpu.percent), "cores": host.cpu.cores}
-    return {**_row(host), "cpu": cpu, "gpus": len(host.gpus)}
+    spaces = {name: _coarse(getattr(host, name)) for name in ("ram", "disk", "swap", "workspace")}
+    at = host.at and host.at.replace(microsecond=0)
+    return {**_row(host), **spaces, "at": at, "cpu": cpu, "gpus": len(host.gpus)}
+
+
+def _coarse(space: SpaceReport | None) -> Row | None:
+    """Memory or disk to a thousandth: a bar has no more, and what has not moved by that is not told again."""
+    if space is None:
+        return None
+    step = max(1, space.total_bytes // _SHARES)
+    return {"total_bytes": space.total_bytes, "used_bytes": round(space.used_bytes / step) * step}
 
 
 def gpu_row(host: HostView, gpu: GpuReport) -> Row:
@@ -152,10 +180,12 @@ async def live(request: web.Request) -> web.StreamResponse:
     After a break the page says what it heard last (``Last-Event-ID``) and is told what it has missed, or everything if
     that is too long ago or was told by the hub before its restart.
     """
-    requests.query(request)
+    asked = requests.query(request)
     async with opened(request) as stream:
         await stream.send([frame(encode(_me(request)), name="me")])
-        await _tell(stream, request.app[SERVICES], request.app[PAGES], request.headers.get("Last-Event-ID", "")[:60])
+        position = request.headers.get("Last-Event-ID", "")[:60]
+        is_packed = bool(asked.get("packed"))
+        await _tell(stream, request.app[SERVICES], request.app[PAGES], position, is_packed=is_packed)
     return stream.response
 
 
@@ -170,13 +200,13 @@ def _me(request: web.Request) -> dict[str, Any]:
     }
 
 
-async def _tell(stream: Stream, services: Services, pages: PageBoard, position: str) -> None:
+async def _tell(stream: Stream, services: Services, pages: PageBoard, position: str, *, is_packed: bool) -> None:
     loop = asyncio.get_running_loop()
     told_at = loop.time()
     while True:
         newest = services.insight.newest_event
         await pages.look(services)
-        news = pages.frame(position)
+        news = pages.frame(position, is_packed=is_packed)
         if news is not None:
             position, told_at = pages.board.position, loop.time()
             await stream.send([news])
@@ -184,13 +214,20 @@ async def _tell(stream: Stream, services: Services, pages: PageBoard, position: 
             # The page sees no comments, and silence has to mean that the line is dead.
             told_at = loop.time()
             await stream.send([frame(b"{}", name="beat")])
-        await stream.pause(_LEAST_S)
-        await services.feed.wait(newest, _LOOK_S)
+        await stream.pause(_GATHER_S)
+        await services.feed.wait(newest, pages.patience_s(newest))
 
 
 ROUTES: Final = (
     Route(
-        "GET", "/dashboard/live", live, "dashboard:read", "What the live page shows", produces=(SSE,), is_listed=False
+        "GET",
+        "/dashboard/live",
+        live,
+        "dashboard:read",
+        "What the live page shows",
+        params=(Param("packed", "Tell rows that differ in the same fields as columns", "flag"),),
+        produces=(SSE,),
+        is_listed=False,
     ),
     Route("GET", "/", page.page, "dashboard:read", "The live page", produces=("text/html",), is_listed=False),
     Route(

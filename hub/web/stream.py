@@ -60,11 +60,16 @@ class Stream:
             waiting.append(each)
             size_bytes += len(each)
             if size_bytes >= _WRITE_BYTES:
-                await self._write(b"".join(waiting))
+                await self._write_all(b"".join(waiting))
                 waiting, size_bytes = [], 0
         if waiting:
-            await self._write(b"".join(waiting))
+            await self._write_all(b"".join(waiting))
         await self.rest()
+
+    async def _write_all(self, joined: bytes) -> None:
+        # In pieces: the whole of a long frame would wait in memory for each reader that takes nothing.
+        for start in range(0, len(joined), _WRITE_BYTES):
+            await self._write(joined[start : start + _WRITE_BYTES])
 
     async def pause(self, seconds: float) -> None:
         """Let what happens in this time gather for the next send."""

@@ -75,12 +75,12 @@ def _of_ours(runs: Figures) -> list[Row]:
     over_ms = _over_ms(runs, "idle_p50_ms")
     tail = _middle(None if not run["idle_p50_ms"] else run["idle_p99_ms"] / run["idle_p50_ms"] for run in runs)
     return [
-        _most("processor time of the hub a task, us", 80, hub, "{:.0f}"),
-        _most("idle round trip, p50 less two fsyncs, ms", 1.5, over_ms, "{:.2f}"),
-        _most("  of tasks that come rarely, 20 a second", 1.5, _over_ms(runs, "rare_p50_ms"), "{:.2f}"),
-        _most("  its p99 by its p50", 3, tail, "{:.1f}"),
+        most("processor time of the hub a task, us", 80, hub, "{:.0f}"),
+        most("idle round trip, p50 less two fsyncs, ms", 1.5, over_ms, "{:.2f}"),
+        most("  of tasks that come rarely, 20 a second", 1.5, _over_ms(runs, "rare_p50_ms"), "{:.2f}"),
+        most("  its p99 by its p50", 3, tail, "{:.1f}"),
         _least("single submissions/s, 64 callers", 4_000, _middle(run.get("singles_per_s") for run in runs), "{:,.0f}"),
-        _most("  their p99, ms", 60, _middle(run.get("singles_p99_ms") for run in runs), "{:.0f}"),
+        most("  their p99, ms", 60, _middle(run.get("singles_p99_ms") for run in runs), "{:.0f}"),
     ]
 
 
@@ -98,17 +98,17 @@ def _of_once(once: Once) -> list[Row]:
     over_mean = back["peak"] / back["mean_per_s"] if back else None
     memory = queue.get("busy_pss_bytes")
     return [
-        _most(f"a decision, {length:,} queued, {agents:,} agents, us", 50, queue.get("decision_us"), "{:.1f}"),
-        _most(f"hub memory with {length:,} queued, MB", 250, memory and memory / 1e6, "{:.0f}"),
-        _most("  restart to serving, s", 3, queue.get("ready_s"), "{:.2f}"),
-        _most("  why the last one waits, p90, ms", 100, queue.get("explain_p90_ms"), "{:.1f}"),
-        _most("  with 10,000 tasks for models, p90, ms", 100, (once.explained or {}).get("p90_ms"), "{:.1f}"),
-        _most(f"{many:,} idle sidecars, % of a core", 15, crowd.get("hub_cpu_percent"), "{:.1f}"),
-        _most("  memory of each, kB", 30, each and each / 1e3, "{:.1f}"),
-        _most(f"{fleet:,} sidecars back after a restart, s", 30, back.get("back_s"), "{:.1f}"),
-        _most("  busiest second by the mean one", 3, over_mean, "{:.1f}"),
-        _most("agentcom --help, ms", 150, starts.get("--help"), "{:.0f}"),
-        _most("agentcom tasks ls, ms", 150, starts.get("tasks ls"), "{:.0f}"),
+        most(f"a decision, {length:,} queued, {agents:,} agents, us", 50, queue.get("decision_us"), "{:.1f}"),
+        most(f"hub memory with {length:,} queued, MB", 250, memory and memory / 1e6, "{:.0f}"),
+        most("  restart to serving, s", 3, queue.get("ready_s"), "{:.2f}"),
+        most("  why the last one waits, p90, ms", 100, queue.get("explain_p90_ms"), "{:.1f}"),
+        most("  with 10,000 tasks for models, p90, ms", 100, (once.explained or {}).get("p90_ms"), "{:.1f}"),
+        most(f"{many:,} idle sidecars, % of a core", 15, crowd.get("hub_cpu_percent"), "{:.1f}"),
+        most("  memory of each, kB", 30, each and each / 1e3, "{:.1f}"),
+        most(f"{fleet:,} sidecars back after a restart, s", 30, back.get("back_s"), "{:.1f}"),
+        most("  busiest second by the mean one", 3, over_mean, "{:.1f}"),
+        most("agentcom --help, ms", 150, starts.get("--help"), "{:.0f}"),
+        most("agentcom tasks ls, ms", 150, starts.get("tasks ls"), "{:.0f}"),
         *_of_confined(once.confined or {}),
     ]
 
@@ -118,7 +118,7 @@ def _of_confined(found: Mapping[str, Cost]) -> list[Row]:
     made = []
     for level in LEVELS:
         cost = found.get(level.value)
-        row = _most(f"a command confined by {level}, ms more", GOAL_MS, cost and cost.wall_ms, "{:.1f}")
+        row = most(f"a command confined by {level}, ms more", GOAL_MS, cost and cost.wall_ms, "{:.1f}")
         made.append(row if cost is None else row._replace(seen=f"{row.seen} ({cost.cpu_ms:.1f} of processor time)"))
     return made
 
@@ -127,7 +127,8 @@ def _least(what: str, goal: float, seen: float | None, form: str) -> Row:
     return Row(what, f"{goal:,g}", _shown(seen, form), None if seen is None else seen >= goal)
 
 
-def _most(what: str, goal: float, seen: float | None, form: str) -> Row:
+def most(what: str, goal: float, seen: float | None, form: str) -> Row:
+    """A figure that may be so much."""
     return Row(what, f"at most {goal:,g}", _shown(seen, form), None if seen is None else seen <= goal)
 
 

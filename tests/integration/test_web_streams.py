@@ -256,9 +256,11 @@ async def test_the_page_gets_everything_first_and_then_what_changed(hub: Running
         me = (await page.next())["data"]
         first = (await told(page))["data"]
         [new] = await submit(hub, "new")
-        second = (await told(page))["data"]
-        while not second["events"]:  # readings of machines come in between
+        events: list[dict[str, Any]] = []
+        rows: dict[str, Any] = {}
+        while not (events and "lists" in rows):  # events come first: their rows are read from the store
             second = (await told(page))["data"]
+            events, rows = events + second["events"], rows | second["rows"]
 
     assert me["role"] == "admin"
     assert "tasks:control" in me["may"]
@@ -266,9 +268,20 @@ async def test_the_page_gets_everything_first_and_then_what_changed(hub: Running
     assert first["rows"]["lists"]["newest"]["ids"] == [old]
     assert {event["kind"] for event in first["events"]} >= {"hub_started", "task_queued"}
     assert not second["whole"]
-    assert second["rows"]["lists"]["newest"]["ids"] == [new, old]
-    assert set(second["rows"]["tasks"]) == {new}
-    assert [event["task"] for event in second["events"]] == [new]
+    assert rows["lists"]["newest"]["ids"] == [new, old]
+    assert set(rows["tasks"]) == {new}
+    assert [event["task"] for event in events] == [new]
+
+
+async def test_a_page_that_asks_for_columns_gets_rows_that_differ_alike_as_such(hub: RunningHub) -> None:
+    tasks = await submit(hub, "a", "b", "c", "d")
+    async with hub.stream("/dashboard/live?packed=true") as page:
+        first = (await told(page))["data"]
+
+    [group] = first["packed"]["tasks"]
+    title = group["fields"].index("title")
+    assert {task: row[title] for task, row in group["rows"].items()} == dict(zip(tasks, "abcd", strict=True))
+    assert "tasks" not in first["rows"]
 
 
 async def test_a_page_that_comes_back_is_told_what_it_has_missed(hub: RunningHub) -> None:

@@ -31,6 +31,16 @@ const Audit = ({ query }) => {
 export default ({ id, query }) => html`<h1>${id === "audit" ? "Audit" : "Events"}</h1>${me.value.may.includes("audit:read") ? html`<nav class="tabs" aria-label="Events"><a href=${href("events")} aria-current=${id === "audit" ? undefined : "page"}>What happened</a><a href=${href("events", "audit")} aria-current=${id === "audit" ? "page" : undefined}>Who did it</a></nav>` : null}
   ${id === "audit" ? html`<${Audit} query=${query} />` : html`<${Events} query=${query} />`}`;
 
+/** Waits for the row of its task while there is none, and is then drawn again with nothing but that row. @param {string} task */
+const titleOf = (task) => {
+  const row = tables.tasks.rows.get(task);
+  return row ? row.value.title : tables.tasks.keys.value && "";
+};
+
+/** A part of its own: hundreds of lines stay as they are when one comes. @param {{event: Row}} props */
+const Line = ({ event }) => html`<li><span class="muted nowrap"><${When} at=${event.at} /></span><span>${event.kind.replaceAll("_", " ")}</span>
+  <span>${event.task ? html`<a href=${href("tasks", event.task)}>${titleOf(event.task) || event.task}</a> ` : null}<span class="muted">${[event.agent, event.epoch ? `attempt ${event.epoch}` : "", facts(event)].filter(Boolean).join(" \u00b7 ")}</span></span></li>`;
+
 /** @param {{query: URLSearchParams}} props */
 const Events = ({ query }) => {
   const kind = query.get("kind") ?? "";
@@ -52,7 +62,6 @@ const Events = ({ query }) => {
   return html`<div class="filters" role="search"><label>Find <input type="search" value=${text} onInput=${(/** @type {any} */ event) => requery({ kind, q: event.target.value })} /></label>
     <label>Kind <select value=${kind} onChange=${(/** @type {any} */ event) => requery({ kind: event.target.value, q: text })}><option value="">any</option>${kinds.map((one) => html`<option key=${one} value=${one} selected=${one === kind}>${one.replaceAll("_", " ")}</option>`)}</select></label>
     <button type="button" aria-pressed=${paused !== null} onClick=${() => setPaused(paused ? null : events.value)}>${paused ? "Go on" : "Pause"}</button><span class="muted">${count(shown.length)} of ${count(all.length)} that are here</span></div>
-    ${shown.length ? html`<ol class="events rows">${shown.map((event) => html`<li key=${event.seq}><span class="muted nowrap"><${When} at=${event.at} /></span><span>${event.kind.replaceAll("_", " ")}</span>
-      <span>${event.task ? html`<a href=${href("tasks", event.task)}>${tables.tasks.get(event.task)?.title || event.task}</a> ` : null}<span class="muted">${[event.agent, event.epoch ? `attempt ${event.epoch}` : "", facts(event)].filter(Boolean).join(" \u00b7 ")}</span></span></li>`)}</ol>` : html`<${Empty}>No event is like that.<//>`}
+    ${shown.length ? html`<ol class="events rows">${shown.map((event) => html`<${Line} key=${event.seq} event=${event} />`)}</ol>` : html`<${Empty}>No event is like that.<//>`}
     <p><button type="button" onClick=${more}>Older ones</button></p><${AsApi} path="api/v1/events" cli="agentcom events --follow" />`;
 };

@@ -1,8 +1,8 @@
 // @ts-check
 // Machines: what each has, how much of it is in use and by whom, and what it does.
 
-import { useEffect, useRef, useState } from "preact/hooks";
-import { effect } from "@preact/signals";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { computed, effect } from "@preact/signals";
 import { address, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
 import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
 
@@ -24,7 +24,7 @@ export const Gpu = ({ gpu }) => {
 };
 
 /** Whether there is a GPU to take back. @param {string} host */
-const hasModels = (host) => tables.gpus.all.some((gpu) => gpu.host === host) || tables.endpoints.all.some((one) => one.host === host);
+const hasModels = (host) => tables.gpus.of(host).length > 0 || tables.endpoints.of(host).length > 0;
 
 /** @param {{agent: Row}} props */
 const Agent = ({ agent }) => {
@@ -44,11 +44,11 @@ const Gauges = ({ host }) => html`<div class="gauges"><div class="gauge"><span c
   <${SpaceBar} label="RAM" used=${host.ram?.used_bytes} total=${host.ram?.total_bytes} /><${SpaceBar} label="disk" used=${host.disk?.used_bytes} total=${host.disk?.total_bytes} /></div>`;
 
 /** @param {string} name */
-const gpusOf = (name) => tables.gpus.all.filter((gpu) => gpu.host === name);
+const gpusOf = (name) => tables.gpus.of(name);
 /** @param {string} name */
-const agentsOf = (name) => tables.agents.all.filter((agent) => agent.host === name);
+const agentsOf = (name) => tables.agents.of(name);
 /** Models in memory of a machine. @param {string} name */
-const warmOn = (name) => tables.endpoints.all.filter((one) => one.host === name).flatMap((one) => one.models.filter((/** @type {Row} */ model) => model.residency === "warm").map((/** @type {Row} */ model) => model.name));
+const warmOn = (name) => tables.endpoints.of(name).flatMap((one) => one.models.filter((/** @type {Row} */ model) => model.residency === "warm").map((/** @type {Row} */ model) => model.name));
 
 /** @param {{name: string}} props */
 const Card = ({ name }) => {
@@ -160,12 +160,18 @@ const Add = () => {
     <${Waiting} />`;
 };
 
+/** Names that a table of rows comes to: who shows them is drawn again when they change, not with every figure. @param {() => string[]} find @param {any[]} of */
+const useNames = (find, of) => {
+  const found = useMemo(() => computed(() => find().join("\n")), of).value;
+  return found ? found.split("\n") : [];
+};
+
 const Fleet = () => {
   const [adds, setAdds] = useState(false);
   const [text, setText] = useState("");
   const wanted = text.toLowerCase();
-  const names = tables.hosts.keys.value.filter((name) => !wanted || [name, ...agentsOf(name).map((agent) => agent.name), ...gpusOf(name).map((gpu) => gpu.name), ...warmOn(name)].some((one) => one.toLowerCase().includes(wanted)));
-  const homeless = tables.agents.all.filter((agent) => !tables.hosts.get(agent.host));
+  const names = useNames(() => tables.hosts.keys.value.filter((name) => !wanted || [name, ...agentsOf(name).map((agent) => agent.name), ...gpusOf(name).map((gpu) => gpu.name), ...warmOn(name)].some((one) => one.toLowerCase().includes(wanted))), [wanted]);
+  const homeless = useNames(() => tables.agents.keys.value.filter((name) => !tables.hosts.keys.value.includes(tables.agents.get(name)?.host)), []).map((name) => tables.agents.get(name) ?? {});
   return html`<h1>Fleet</h1><div class="filters" role="search"><label>Machine, agent, GPU or model <input type="search" value=${text} onInput=${(/** @type {any} */ event) => setText(event.target.value)} /></label>
     <button type="button" class="main" onClick=${() => setAdds(true)}>Add a machine</button></div>
     ${adds ? html`<${Dialog} title="Add a machine" close=${() => setAdds(false)}><${Add} /><//>` : may("machines:manage") ? html`<${Waiting} />` : null}

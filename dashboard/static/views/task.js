@@ -104,6 +104,9 @@ const Files = ({ task }) => {
 /** The log as it grows; only the lines in sight are drawn. @param {{task: Row}} props */
 const Log = ({ task }) => {
   const lines = useRef(/** @type {string[]} */ ([""]));
+  /** The first piece that is here; 0: nothing is. */
+  const first = useRef(0);
+  const asking = useRef(false);
   const [, draw] = useState(0);
   const [follow, setFollow] = useState(true);
   const [find, setFind] = useState("");
@@ -112,10 +115,14 @@ const Log = ({ task }) => {
   const [told, setTold] = useState({ ended: false, cut: 0 });
   useEffect(() => {
     lines.current = [""];
-    const source = new EventSource(new URL(`api/v1/tasks/${task.id}/logs?follow=true`, base));
+    first.current = 0;
+    // From its end: what comes before is asked for by whoever scrolls up.
+    const source = new EventSource(new URL(`api/v1/tasks/${task.id}/logs?follow=true&tail=1000`, base));
     let due = 0;
     source.onmessage = (message) => {
-      const pieces = JSON.parse(message.data).text.split("\n");
+      const piece = JSON.parse(message.data);
+      first.current ||= piece.seq;
+      const pieces = piece.text.split("\n");
       const all = lines.current;
       all[all.length - 1] += pieces[0];
       for (let place = 1; place < pieces.length; place += 1) all.push(pieces[place]);
@@ -132,10 +139,25 @@ const Log = ({ task }) => {
   const height = box.current?.clientHeight ?? 400;
   const from = Math.max(0, Math.floor((follow ? all.length * LINE_PX - height : top) / LINE_PX) - 20);
   const shown = all.slice(from, from + Math.ceil(height / LINE_PX) + 40);
+  const earlier = async () => {
+    if (asking.current || first.current < 2 || lines.current.length > LOG_LINES) return;
+    asking.current = true;
+    try {
+      const { logs } = await ask(`tasks/${task.id}/logs?before=${first.current}&limit=500`);
+      first.current = logs.length ? logs[0].seq : 1;
+      const before = logs.map((/** @type {Row} */ piece) => piece.text).join("").split("\n");
+      lines.current = [...before.slice(0, -1), before.at(-1) + lines.current[0], ...lines.current.slice(1)];
+      const added = (before.length - 1) * LINE_PX;
+      setTop((at) => at + added);
+      requestAnimationFrame(() => { if (box.current) box.current.scrollTop += added; });
+    } catch (error) { say(/** @type {Error} */ (error).message, "trouble"); }
+    asking.current = false;
+  };
   const onScroll = (/** @type {any} */ event) => {
     const { scrollTop, scrollHeight, clientHeight } = event.target;
     setTop(scrollTop);
     setFollow(scrollTop + clientHeight >= scrollHeight - LINE_PX);
+    if (scrollTop < clientHeight) earlier();
   };
   const isEmpty = all.length === 1 && !all[0];
   return html`<section aria-labelledby="log"><h2 id="log">Log</h2><div class="filters"><label>Find <input type="search" value=${find} onInput=${(/** @type {any} */ event) => setFind(event.target.value)} /></label>

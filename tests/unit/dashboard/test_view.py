@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.view import EVENTS_KEPT, STEPS_KEPT, Board
+from dashboard.view import EVENTS_KEPT, STEPS_KEPT, Board, packed
 
 
 def event(seq: int) -> dict[str, Any]:
@@ -124,3 +124,32 @@ def test_whatever_a_page_has_missed_it_shows_what_the_board_has(
     page = page_of(board, position, page)
 
     assert {table: rows for table, rows in page.items() if rows} == {table: rows for table, rows in now.items() if rows}
+
+
+def unpacked(
+    rows: dict[str, dict[str, dict[str, Any] | None]], columns: dict[str, list[dict[str, Any]]]
+) -> dict[str, dict[str, dict[str, Any] | None]]:
+    """What ``store.js`` makes of it."""
+    found = {table: dict(changed) for table, changed in rows.items()}
+    for table, groups in columns.items():
+        for group in groups:
+            for key, values in group["rows"].items():
+                found.setdefault(table, {})[key] = dict(zip(group["fields"], values, strict=True))
+    return found
+
+
+fields = st.none() | st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), st.dictionaries(st.text(max_size=3), fields, min_size=1)))
+def test_what_is_packed_says_the_same(rows: dict[str, dict[str, dict[str, Any] | None]]) -> None:
+    assert unpacked(*packed(rows)) == rows
+
+
+def test_rows_that_differ_in_the_same_fields_name_them_once() -> None:
+    left, columns = packed(
+        {"gpus": {**{f"g{n}": {"used": n, "heat": 40} for n in range(3)}, "new": {"used": 1}, "old": None}}
+    )
+
+    assert left == {"gpus": {"new": {"used": 1}, "old": None}}
+    assert columns == {"gpus": [{"fields": ("used", "heat"), "rows": {"g0": [0, 40], "g1": [1, 40], "g2": [2, 40]}}]}
