@@ -370,8 +370,8 @@ async def test_t44_old_events_go_while_work_goes_on_and_readers_are_told(tmp_pat
         for _ in range(10):
             for _ in range(max(1, events // 10 // 500)):
                 for _ in range(499):
-                    store.post(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"x": "y" * 50})))
-                await store.commit(Record(Event(kind=EventKind.HUB_STARTED, at_ms=clock.now_ms())))
+                    store.post(Record(Event(kind=EventKind.DISK_OK, at_ms=clock.now_ms(), facts={"x": "y" * 50})))
+                await store.commit(Record(Event(kind=EventKind.DISK_OK, at_ms=clock.now_ms())))
             cursor = store.newest_event - kept // 2
             sweeping = asyncio.create_task(retention.sweep())
             while not sweeping.done():
