@@ -77,3 +77,14 @@ def test_who_decided_what_is_looked_through_and_verified(site: Site) -> None:
     expect(page.get_by_role("status").filter(has_text="nothing was changed")).to_be_visible()
     assert page.evaluate("window.ran") is None
     expect(site.open("events/audit", role="viewer").get_by_text("your role is viewer")).to_be_visible()
+
+
+def test_join_tokens_are_seen_and_revoked(site: Site) -> None:
+    site.mesh.call("POST", "/api/v1/join-tokens", {"label": HOSTILE[0]})
+    page = site.open("settings")
+    row = page.get_by_role("table", name="Join tokens").get_by_role("row").filter(has_text=HOSTILE[0])
+    row.get_by_role("button", name="Revoke").click()
+    page.get_by_role("dialog", name="Are you sure?").get_by_role("button", name="Yes").click()
+
+    expect(row).to_contain_text("revoked")
+    assert page.evaluate("window.ran") is None

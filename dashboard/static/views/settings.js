@@ -2,7 +2,7 @@
 // Tokens, backups, and what this hub is.
 
 import { useState } from "preact/hooks";
-import { ask, hub, me } from "../store.js";
+import { ask, href, hub, me } from "../store.js";
 import { Act, AsApi, Command, html, Loading, say, Scroll, size, State, Trouble, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -49,9 +49,21 @@ const Limits = () => {
     ${may ? html`<form class="form line" onSubmit=${set}><label>Class <select name="action">${told.limits.map((/** @type {Row} */ one) => html`<option key=${one.action}>${one.action}</option>`)}</select></label><label>A second <input name="per_s" type="number" min="0.01" max="1000000" step="any" required /></label><label>At once <input name="burst" type="number" min="1" max="1000000" required /></label><button class="main">Set the limit</button></form>` : null}`;
 };
 
+/** Tokens that let one more machine in, and are burned by it. */
+const JoinTokens = () => {
+  const { told, error, again } = useAsked("join-tokens");
+  if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
+  const tokens = /** @type {Row[]} */ (told.join_tokens);
+  if (!tokens.length) return html`<p class="muted">No join token is open. <a href=${href("fleet")}>Add a machine</a> makes one.</p>`;
+  return html`<${Scroll} label="Join tokens"><table><caption class="hidden">Join tokens</caption><thead><tr><th scope="col">Label</th><th scope="col">State</th><th scope="col">Used</th><th scope="col">Made</th><th scope="col">Ends</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
+    ${tokens.map((one) => html`<tr key=${one.id}><th scope="row">${one.label || html`<code>${one.id}</code>`}</th><td><${State} state=${one.state === "good" ? "ok" : "cancelled"}>${one.state}<//></td><td class="num">${one.used} of ${one.uses}</td><td><${When} at=${one.created_at} /></td><td><${When} at=${one.expires_at} /></td>
+      <td>${one.state !== "good" ? null : html`<${Act} path=${`join-tokens/${one.id}`} method="DELETE" permission="machines:manage" sure="Revoke this join token? No machine can join with it any more." done=${again}>Revoke<//>`}</td></tr>`)}</tbody></table><//>`;
+};
+
 export default () => html`<h1>Settings</h1>
   ${me.value.may.includes("tokens:manage") ? html`<section aria-labelledby="tokens"><h2 id="tokens">Tokens</h2><${Tokens} /></section><section aria-labelledby="backups"><h2 id="backups">Backups</h2><${Backups} /></section>`
     : html`<p class="muted">Tokens and backups are shown to administrators; your role is ${me.value.role}.</p>`}
   ${me.value.may.includes("rates:read") ? html`<section aria-labelledby="limits"><h2 id="limits">How often who may ask</h2><${Limits} /></section>` : null}
-  <section aria-labelledby="about"><h2 id="about">About</h2><p>AgentCom ${hub.value?.version}, up since <${When} at=${hub.value?.started_at} />. You are ${me.value.label || "logged in"} (${me.value.role}). <a href="docs">The API</a></p></section>
+  ${me.value.may.includes("machines:manage") ? html`<section aria-labelledby="joins"><h2 id="joins">Join tokens</h2><${JoinTokens} /></section>` : null}
+  <section aria-labelledby="about"><h2 id="about">About</h2><p>AgentCom ${hub.value?.version}, up since <${When} at=${hub.value?.started_at} />. You are ${me.value.label || "logged in"} (${me.value.role}). <a href="docs">The API</a>, <a href="dashboard/vendor/LICENCES.txt">licences of what this page is made with</a></p></section>
   <${AsApi} path="api/v1/tokens" cli="agentcom token ls" />`;
