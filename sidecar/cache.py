@@ -227,6 +227,16 @@ def restore(git_dir: Path, config: str) -> None:
             folder.mkdir(mode=0o700)
 
 
+def stand_alone(git_dir: Path) -> None:
+    """Have git take an attempt's own repository for a whole one, whose settings are in it.
+
+    Work can name another one as the place of its settings; git of a check would then run what those name.
+    """
+    for name in ("commondir", "gitdir"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # git takes no directory
+            os.unlink(git_dir / name)  # noqa: PTH108 - one call, and it follows no link
+
+
 def tidy(git_dir: Path, cache: Path | None) -> None:
     """Set an attempt's own repository back to ours before git of the host reads it.
 

@@ -20,6 +20,7 @@ from protocol.errors import WorkFailed
 from protocol.model import Finding
 from protocol.removal import remove_tree
 from sidecar.baseline import Baselines
+from sidecar.cache import stand_alone
 from sidecar.changes import changes_of, history_of, marks_of
 from sidecar.checks.base import Ask, Ground
 from sidecar.core.diff import Change
@@ -68,6 +69,7 @@ class Proof:
 
         def fresh() -> Cell:
             place = workspace.place(room / f"check-{next(numbers)}")
+            stand_alone(workspace.git_dir)
             return self._sandbox.cell(workspace.attempt, place)
 
         try:
