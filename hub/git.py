@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from protocol import git
 from protocol.errors import AgentComError, Conflict
+from protocol.redaction import Redactor
 
 LOCAL_S: Final = 120.0
 NETWORK_S: Final = 600.0
@@ -120,7 +121,7 @@ class Git:
         return await self._start(git.command(*arguments), cwd, self._env, stdin, LOCAL_S)
 
     async def reach(self, address: str, *arguments: str, cwd: Path, login: Login | None = None) -> Said:
-        """How a command ended that talks to the repository at ``address``.
+        """How a command ended that talks to the repository at ``address``; of a failure without the password.
 
         Raises:
             RemoteFailed: it cannot be talked to.
@@ -131,6 +132,8 @@ class Git:
             done = await self._start(command, cwd, self._env | self._access, b"", NETWORK_S)
         except GitRefused as exc:
             raise RemoteFailed(address, exc.said) from exc
+        if done.exit_code and login is not None:
+            done = _without(login, done)
         if done.exit_code and git.trouble_of(done.error):
             raise RemoteFailed(address, git.one_line(done.error)[-_SHOWN_CHARS:])
         return done
@@ -159,6 +162,13 @@ class Git:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         return Said(process.returncode or 0, out, error)
+
+
+def _without(login: Login, said: Said) -> Said:
+    """What was said, without the password: a server may tell back in an error what it was sent."""
+    known = login.read()
+    redactor = Redactor(known[1:] if known is not None else ())
+    return Said(said.exit_code, redactor.text(said.out), redactor.text(said.error))
 
 
 async def _read(stream: asyncio.StreamReader | None) -> str:

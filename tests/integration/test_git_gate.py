@@ -1,9 +1,10 @@
 """Git of an attempt through the hub, with git's own client and a server that wants a password."""
 
 import asyncio
+import base64
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from sidecar.gate import Way
 from tests.support.foreign_agent import ForeignAgent
-from tests.support.git_server import PASSWORD, GitServer, git_server
+from tests.support.git_server import PASSWORD, USER, GitServer, Reply, git_server
 from tests.support.repositories import git
 from tests.support.running_hub import RunningHub, running_hub
 
@@ -186,3 +187,34 @@ async def test_work_elsewhere_than_in_a_project_with_a_password_gets_none(held: 
     await held.hub.ask("PATCH", "/api/v1/projects/p", json={"repository": "https://example.org/public.git"})
 
     assert (await held.access(404))["code"] == "not_found"
+
+
+async def test_a_password_that_the_server_tells_back_in_its_errors_is_found_nowhere(
+    held: Held, server: GitServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    way = await way_of(held)
+    heard: list[str] = []
+
+    def tell_back(_method: str, path: str, headers: Mapping[str, str], _body: bytes) -> Reply:
+        coded = headers.get("Authorization", "").partition(" ")[2]
+        heard.append(base64.b64decode(coded).decode())
+        said = f"remote: {path}: {heard[-1]} ({coded}) may not do this"
+        asks = {"Content-Type": "text/plain", "WWW-Authenticate": 'Basic realm="git"'}
+        return (403 if coded else 401), asks, said.encode()
+
+    server.apis["/"] = tell_back
+    status, said = await held.git(way, "ls-remote", "HUB")
+    cloned = await held.hub.ask("POST", "/api/v1/projects/p/git/clone")
+    told = [said, await cloned.text()]
+    paths = ("projects", "tasks", f"tasks/{held.attempt[2]}", "audit")
+    told += [await (await held.hub.ask("GET", f"/api/v1/{path}")).text() for path in paths]
+    told += capfd.readouterr()
+    files = [path for path in (tmp_path / "hub").rglob("*") if path.is_file() and path.parent.name != "logins"]
+    kept = {path.name: path.read_bytes() for path in files}
+
+    assert heard[-1] == f"{USER}:{PASSWORD}", "it was shown where it belongs"
+    assert status != 0
+    assert cloned.status >= 400
+    forms = [PASSWORD, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()[8:-4]]
+    assert [form for form in forms if any(form in text for text in told)] == []
+    assert [name for name, raw in kept.items() if any(form.encode() in raw for form in forms)] == []
