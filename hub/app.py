@@ -44,6 +44,7 @@ from hub.store.store import Start
 from hub.tls import Tls
 from hub.upkeep import closer, drained, end_hub, ender, limits_of, oversight, revoker, token_check, upkeep
 from hub.web.application import build
+from hub.web.install import install_line
 from hub.web.porch import received_bytes
 from hub.web.routes import mesh
 from hub.web.services import PRINCIPAL, Services, WebSettings
@@ -175,7 +176,7 @@ async def _assemble(
         is_for=lambda request, sidecar: request[PRINCIPAL].is_for(sidecar),
     )
     joining = Joining(store, clock, Chance(), version=VERSION, names=lambda: hub.fleet.agents)
-    joining.on_change = access.reload
+    joining.on_change, joining.install_line = access.reload, install_line
     joining.pin = pin_of(settings.url, tls.authority.ca_pem if tls else None)
     joining.addresses = lambda: tuple(hub.membership.urls.values()) if len(hub.membership.urls) > 1 else ()
     app = build(
@@ -196,6 +197,7 @@ async def _assemble(
             proxies=settings.proxies,
             ca_pem=lambda: tls.authority.ca_pem if tls else "",
             url=settings.url.rstrip("/"),
+            install_dir="" if settings.read_only else str(settings.folder / "install"),
             read_only=recovery.steps(settings.folder) if settings.read_only else (),
         ),
         more=(mesh(door.accept),),

@@ -5,6 +5,7 @@ at again. Callers: ``agentcom/cli/join.py``, ``agentcom/cli/leave.py``.
 """
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -138,6 +139,10 @@ def _remove_config(places: Places) -> str:
 
 def _purge(places: Places, note: Note) -> None:
     shutil.rmtree(places.state, ignore_errors=True)
+    env = Path(sys.prefix)
+    if (env / "agentcom-install.json").is_file():  # what the hub's own script has installed goes with the machine
+        shutil.rmtree(env, ignore_errors=True)
+        note.made.append(str(env.parent))
     for folder in plan.parents_to_remove(note.made):
         path = Path(folder)
         if path.is_dir() and not any(path.iterdir()):

@@ -85,6 +85,7 @@ class WebSettings:
         max_streams: streams open at once.
         max_streams_of_token, max_streams_of_address: those of one token, and of one address.
         version: release of the hub, as the OpenAPI document tells it.
+        install_dir: where wheels are packed for machines without AgentCom; empty: there are none.
         url: how other machines reach this hub, if its settings say so; else empty.
         read_only: if the hub only shows what its store holds, the commands that mend that; else empty.
     """
@@ -97,6 +98,7 @@ class WebSettings:
     max_streams_of_address: int = 256
     version: str = "0"
     url: str = ""
+    install_dir: str = ""
     read_only: tuple[str, ...] = ()
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     ca_pem: Callable[[], str] = str

@@ -145,7 +145,7 @@ async def test_no_route_but_those_without_a_token_answers_to_a_credential_that_d
         for route in ALL:
             found = await place.status(route, headers)
             if (route.method, route.path) in WITHOUT_TOKEN:
-                is_right = found == 200 or route.method == "POST" or route.path == "/ca.pem"
+                is_right = found == 200 or route.method == "POST" or route.path in {"/ca.pem", "/install/{name}"}
             elif route.by_attempt:
                 is_right = found in {401, 403}  # it wants the credential of an attempt
             else:
@@ -158,6 +158,9 @@ async def test_no_route_but_those_without_a_token_answers_to_a_credential_that_d
         ("GET", "/readyz"),
         ("GET", "/ca.pem"),
         ("POST", "/session"),
+        ("GET", "/install.sh"),
+        ("GET", "/install/manifest.json"),
+        ("GET", "/install/{name}"),
         ("POST", "/api/v1/join"),
         ("POST", "/api/v1/join-requests"),
     } == WITHOUT_TOKEN

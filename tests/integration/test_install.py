@@ -1,0 +1,73 @@
+"""A hub equips machines without AgentCom: a script whose hash its command has, and wheels of all that runs here."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import signal
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub.web.install import SCRIPT_HASH
+from tests.support.running_hub import RunningHub, running_hub
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
+    async with running_hub(tmp_path / "hub") as running:
+        yield running
+
+
+async def get(hub: RunningHub, path: str) -> tuple[int, bytes]:
+    answer = await hub.ask("GET", path, role=None)
+    return answer.status, (await answer.text("latin-1")).encode("latin-1")
+
+
+async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub: RunningHub) -> None:
+    _, script = await get(hub, "/install.sh")
+    _, told = await get(hub, "/install/manifest.json")
+    wheels = json.loads(told)["wheels"]
+    _, ours = await get(hub, f"/install/{wheels[0]['name']}")
+
+    assert hashlib.sha256(script).hexdigest() == SCRIPT_HASH
+    assert hashlib.sha256(ours).hexdigest() == wheels[0]["sha256"]
+    assert {"aiohttp", "websockets", "msgspec"} <= {wheel["name"].partition("-")[0] for wheel in wheels}
+    names = zipfile.ZipFile(io.BytesIO(ours)).namelist()
+    assert {"hub/web/static/install.sh", "provisioning/units/sidecar.service", "agentcom/cli/join.py"} <= {*names}
+    assert not [name for name in names if name.startswith(("/", "..", "tests/")) or name.endswith(".pyc")]
+    for name in ("nobody.whl", "..%2fadmin.token", "%2e%2e%2fadmin.token"):
+        assert (await get(hub, f"/install/{name}"))[0] == 404
+
+
+@pytest.mark.soak
+async def test_a_bare_machine_is_installed_and_takes_part_without_another_network(
+    hub: RunningHub, tmp_path: Path
+) -> None:
+    made = await (await hub.ask("POST", "/api/v1/join-tokens", json={"url": hub.url})).json()
+    home = tmp_path / "home"
+    home.mkdir()
+    where = f"--foreground --state-dir {home}/state --config {home}/etc/sidecar.toml"
+    process = await asyncio.create_subprocess_shell(
+        f"exec sh -c '{made['install']} {where}'" if "'" not in made["install"] else "",
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "https_proxy": "http://127.0.0.1:9"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    said = ""
+    async with asyncio.timeout(110):
+        while "takes part" not in said:
+            line = await process.stdout.readline()
+            assert line, said
+            said += line.decode()
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+
+    assert "installed AgentCom" in said
+    assert "done and verified" in said
