@@ -31,7 +31,7 @@ const Alert = ({ one, again }) => {
   return html`<li class="alert"><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
     <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(one.value)}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
     <${Runbook} text=${one.runbook ?? ""} />
-    ${is("resolved") ? null : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} body=${{}} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
+    ${is("resolved") ? null : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
       <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label></p>`}</li>`;
 };
 
@@ -65,7 +65,7 @@ const Rule = ({ rule, again }) => {
     again();
   };
   const off = !may("alerts:write") || !isLive.value;
-  return html`<tr><th scope="row">${rule.name}<div class="reason">${rule.summary ?? rule.about ?? ""}</div></th><td><${Severity} one=${rule} /></td>
+  return html`<tr><th scope="row">${rule.name}<div class="reason">${rule.about}</div></th><td><${Severity} one=${rule} /></td>
     <td>${rule.threshold === null || rule.threshold === undefined ? UNKNOWN : html`<input type="number" step="any" aria-label="Threshold of ${rule.name}" disabled=${off} value=${rule.threshold} onChange=${(/** @type {any} */ event) => change({ threshold: Number(event.target.value) })} />`} <span class="muted">${rule.unit ?? ""}</span></td>
     <td><label><input type="checkbox" aria-label="${rule.name} is on" checked=${rule.enabled ?? true} disabled=${off} onChange=${(/** @type {any} */ event) => change({ enabled: event.target.checked })} /> on</label></td></tr>`;
 };
@@ -85,7 +85,8 @@ const Add = ({ close }) => {
     const form = new FormData(event.target);
     try { await ask("notifiers", { method: "POST", body: Object.fromEntries([...form].filter(([, value]) => value !== "")) }); close(); } catch (problem) { setError(/** @type {Error} */ (problem).message); }
   };
-  return html`<form class="form" onSubmit=${add}><label>Kind <select name="kind"><option>webhook</option></select></label><label>Address <input name="url" type="url" required /></label>
+  return html`<form class="form" onSubmit=${add}><label>Kind <select name="kind"><option>webhook</option><option>apprise</option></select></label><label>Address <input name="url" required /></label><label>Name <input name="label" /></label>
+    <label>Alerts from <select name="least"><option>critical</option><option selected>warning</option><option>info</option></select></label>
     <label>Secret, to sign what is sent <input name="secret" /></label>${error ? html`<p class="trouble" role="alert">${error}</p>` : null}<p class="actions"><button class="main">Add</button></p></form>`;
 };
 
@@ -95,10 +96,10 @@ const Notifiers = () => {
   if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`${adds ? html`<${Dialog} title="Tell somebody" close=${() => setAdds(false)}><${Add} close=${() => { setAdds(false); again(); }} /><//>` : null}
     ${may("alerts:write") ? html`<p class="actions"><button type="button" class="main" onClick=${() => setAdds(true)}>Tell somebody</button></p>` : null}
-    ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
-    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.name || one.id}</th><td>${one.kind}</td><td><code>${one.url ?? one.to ?? one.command ?? ""}</code></td><td>${one.last_error ? html`<${State} state="failed">${one.last_error}<//>` : html`<${When} at=${one.last_at ?? one.sent_at} />`}</td>
-      <td><span class="actions"><${Act} path=${`notifiers/${encodeURIComponent(one.id)}/test`} body=${{}} permission="alerts:write" done=${() => { say("A test is sent"); again(); }}>Test<//>
-        <${Act} path=${`notifiers/${encodeURIComponent(one.id)}`} method="DELETE" permission="alerts:write" sure=${`Forget ${one.name || one.id}?`} done=${again}>Remove<//></span></td></tr>`)}</tbody></table><//>`
+    ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Told from</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
+    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.label || one.id}</th><td>${one.kind}${one.is_signed ? ", signed" : ""}</td><td><code>${one.url}</code></td><td>${one.least}</td><td>${one.problem ? html`<${State} state="failed">${one.problem}<//>` : html`<${State} state="ok">well<//>`}</td>
+      <td><span class="actions"><${Act} path=${`notifiers/${encodeURIComponent(one.id)}/test`} permission="alerts:write" done=${(/** @type {Row} */ test) => { say(test.delivered ? "The test has arrived" : `The test has not arrived: ${test.problem}`, test.delivered ? "" : "trouble"); again(); }}>Test<//>
+        <${Act} path=${`notifiers/${encodeURIComponent(one.id)}`} method="DELETE" permission="alerts:write" sure=${`Forget ${one.label || one.id}?`} done=${again}>Remove<//></span></td></tr>`)}</tbody></table><//>`
     : html`<${Empty}>Nobody is told: alerts are only shown here.<//>`}`;
 };
 
