@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from agentcom import settings
+from agentcom.alerts import AlertCalls
 from agentcom.audit import AuditCalls
 from agentcom.budgets import BudgetCalls
 from agentcom.calls import STREAM_PATIENCE_S, Calls
@@ -61,6 +62,7 @@ class AsyncClient(
     BudgetCalls,
     ReviewCalls,
     HoldCalls,
+    AlertCalls,
     MachineCalls,
     UpkeepCalls,
     AuditCalls,

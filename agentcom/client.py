@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentcom.blocking_alerts import BlockingAlerts
 from agentcom.blocking_joins import BlockingJoins
 from agentcom.blocking_machines import BlockingMachines
 from agentcom.blocking_projects import BlockingProjects
@@ -28,7 +29,7 @@ from protocol.api import (
 from protocol.model import TaskSpec
 
 
-class Client(BlockingMachines, BlockingJoins, BlockingProjects):
+class Client(BlockingAlerts, BlockingMachines, BlockingJoins, BlockingProjects):
     """A hub, seen from a program; close it, or use it in a ``with`` block.
 
     Args:

@@ -186,7 +186,7 @@ async def _assemble(
             hub.pausing,
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
-            *(hub.observing.recording, audit, joining, limits),
+            *(hub.observing.recording, hub.observing.alerting, hub.observing.notifying, audit, joining, limits),
             *(Replaying(store, settings.chains), readiness),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),

@@ -151,7 +151,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_failure: hears that the store can promise nothing any more: the hub has to end.
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
-    observed, metrics = observing(store, start, fleet, window, links, clock, watch)
+    observed, metrics = observing(store, start, fleet, window, links, clock, chance, watch)
     for text in start.classes:
         window.open(text)
 
@@ -366,7 +366,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         prewarming=prewarming,
         budgets=budgets,
         proofs=proofs,
-        observing=led(observed, membership),
+        observing=led(observed, membership, dispatch.matcher.match, budgets),
         watch=watch,
         offered=offered,
     )

@@ -2,19 +2,28 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from hub.core.fleet import Fleet
+from hub.core.matching import Match
+from hub.core.routing import Requirements
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.metrics import Metrics
+from hub.notices import Notices
+from hub.readings import Readings
+from hub.services.alerting import Alerting
+from hub.services.budgets import Budgets
 from hub.services.counting import Counting
 from hub.services.membership import Membership
+from hub.services.notifying import Notifying
 from hub.services.recording import Recording
 from hub.services.watch import Watch
 from hub.store.backend import Backend
 from hub.store.store import Start
 from protocol.clock import Clock
+from protocol.ids import IdMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +32,25 @@ class Observing:
 
     counting: Counting
     recording: Recording
+    readings: Readings
+    alerting: Alerting
+    notifying: Notifying
 
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """What has to run for as long as the hub does."""
-        return self.counting.run, self.recording.run
+        return self.counting.run, self.recording.run, self.alerting.run, self.notifying.run
 
 
 def observing(
-    store: Backend, start: Start, fleet: Fleet, window: Window, links: Links, clock: Clock, watch: Watch | None
+    store: Backend,
+    start: Start,
+    fleet: Fleet,
+    window: Window,
+    links: Links,
+    clock: Clock,
+    chance: Random,
+    watch: Watch | None,
 ) -> tuple[Observing, Metrics]:
     """The parts, before there is anything to lead (see :func:`led`), and what Prometheus sees of the hub."""
     counting = Counting(store, clock, start.measures)
@@ -39,10 +58,19 @@ def observing(
     recording.is_behind = lambda: counting.is_behind
     if watch is not None:
         recording.machine = watch.figures
-    return Observing(counting, recording), Metrics(store, fleet, links, window, counting.tally, clock)
+    ids = IdMaker(chance.getrandbits)
+    readings = Readings(store, fleet, window, clock, counting.tally, watch)
+    alerting = Alerting(store, clock, ids, readings.take)
+    notifying = Notifying(store, clock, ids, Notices(clock))
+    parts = Observing(counting, recording, readings, alerting, notifying)
+    return parts, Metrics(store, fleet, links, window, counting.tally, clock)
 
 
-def led(parts: Observing, membership: Membership) -> Observing:
-    """The parts, which know whether this hub leads."""
-    parts.recording.leads = lambda: membership.leader is not None
+def led(
+    parts: Observing, membership: Membership, match: Callable[[Requirements], Match], budgets: Budgets
+) -> Observing:
+    """The parts, which know whether this hub leads, and what only the parts made after them can tell."""
+    parts.recording.leads = parts.alerting.leads = parts.notifying.leads = lambda: membership.leader is not None
+    parts.alerting.is_shared = lambda: len(membership.urls) > 1
+    parts.readings.match, parts.readings.budgets = match, budgets
     return parts

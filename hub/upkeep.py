@@ -40,6 +40,7 @@ def upkeep(
         every_s=settings.backup_every_s,
         keep=settings.backup_keep,
     )
+    hub.observing.readings.overdue = backups.overdue
     retention = Retention(
         store,
         clock,

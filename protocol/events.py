@@ -95,6 +95,8 @@ class EventKind(StrEnum):
     RATE_LIMIT_SET = "rate_limit_set"
     RATE_LIMIT_RESET = "rate_limit_reset"
     AGENT_VIOLATED = "agent_violated"  # it has not kept to the protocol
+    ALERT_FIRED = "alert_fired"  # something is wrong, and somebody has to be told
+    ALERT_RESOLVED = "alert_resolved"
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "projects": ("agentcom.cli.projects", "Register projects, reach their files and git."),
     "git": ("agentcom.cli.git", "Start, see and submit work in your own working copy."),
     "pulls": ("agentcom.cli.pulls", "See, approve and retry pull requests of tasks."),
+    "alerts": ("agentcom.cli.alerts", "See what is wrong, and who is told."),
     "budgets": ("agentcom.cli.budgets", "Bound what may be used a day."),
     "models": ("agentcom.cli.models", "List models on all endpoints."),
     "events": ("agentcom.cli.events", "Show what happened, and what happens."),

@@ -50,6 +50,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "events:read": _PEOPLE,
         "metrics:read": _PEOPLE,
         "audit:read": _OPERATE,
+        "alerts:read": _PEOPLE,
+        "alerts:write": _OPERATE,
         "health:read": _PEOPLE,
         "docs:read": _PEOPLE,
         "dashboard:read": _PEOPLE,

@@ -82,7 +82,7 @@ class Backups:
         self._store, self._source, self._clock, self._folder = store, source, clock, folder
         self._every_s, self._keep, self._space = every_s, keep, space
         self._one_at_a_time = asyncio.Lock()
-        self._problem = ""
+        self._problem, self._began_ms = "", clock.now_ms()
 
     async def make(self, by: str) -> BackupView:
         """Make a copy now; answers when it is on disk and has been looked through.
@@ -164,6 +164,14 @@ class Backups:
         if not self._every_s:
             return ComponentHealth(state="ok", detail=f"{newest}; only when asked for (backup_every_s is 0)")
         return ComponentHealth(state="ok", detail=f"{newest}, {len(found)} kept")
+
+    def overdue(self) -> float | None:
+        """Age of the newest copy, or of this hub, in times of the schedule; ``None``: there is no schedule."""
+        if self._source is None or not self._every_s:
+            return None
+        found = self._list().backups
+        newest_ms = max(found[0].at.timestamp() * 1000 if found else 0.0, self._began_ms)
+        return (self._clock.now_ms() - newest_ms) / 1000 / self._every_s
 
     async def run(self) -> None:
         """Make copies on schedule, until cancelled; none in the first minute, in which others want the disk."""

@@ -14,6 +14,7 @@ from hub.core.budgets import DAY_MS
 from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.store import listing, records
+from hub.store.alert_reads import AlertReads
 from hub.store.audit_looks import AuditLooks
 from hub.store.budget_changes import BudgetRow, Purses
 from hub.store.changes import AnyChange, Outcome
@@ -51,7 +52,7 @@ from protocol.model import TaskState
 log = structlog.get_logger(__name__)
 
 
-class Backend(AuditLooks, Summing, ABC):
+class Backend(AlertReads, AuditLooks, Summing, ABC):
     """A :class:`hub.store.store.Store` without its database."""
 
     def __init__(self, kind: str) -> None:
@@ -389,10 +390,6 @@ class Backend(AuditLooks, Summing, ABC):
     async def measures(self) -> tuple[Measure, ...]:
         """What was learnt, of each kind the oldest first."""
         return tuple(Measure(about, name, bytes(value)) for about, name, value in await self._rows("measures"))
-
-    async def samples(self, step_s: int, since_s: int, until_s: int) -> list[tuple[int, bytes]]:
-        """The hub's figures by step, oldest first: when each ended (behind ``since_s``, Unix seconds), MessagePack."""
-        return [(int(at_s), bytes(body)) for at_s, body in await self._rows("samples", step_s, since_s, until_s)]
 
     async def healths(self) -> tuple[HealthRow, ...]:
         """How endpoints do, those that people have added and those that sidecars have told of."""

@@ -13,6 +13,7 @@ from hub.core.budgets import Charge
 from hub.core.ladder import Ladder, Step
 from hub.core.proving import Rooms
 from hub.core.window import Place
+from hub.store.alert_changes import AlertChange
 from hub.store.audit_changes import Attest, ForgetAudit
 from hub.store.budget_changes import PutBudget, RemoveBudget, Settle
 from hub.store.endpoint_changes import ForgetHealth, PutEndpoint, PutHealth, RemoveEndpoint
@@ -421,6 +422,7 @@ AnyChange = (
     | ForgetKeys
     | RemoveAgent
     | KeepSample
+    | AlertChange
     | KeepMeasures
     | Restore
 )

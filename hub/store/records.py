@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hub.core.access import Scope
+from hub.core.alerts import Alert
 from hub.core.audit import Entry
 from hub.core.buckets import Limit
 from hub.core.budgets import Amount, Charge, Limits, Purse
@@ -17,6 +18,7 @@ from hub.core.facets import Alike
 from hub.core.health import Health
 from hub.core.pulls import Record
 from hub.core.usage import Used
+from hub.store.alert_changes import NotifierRow
 from hub.store.budget_changes import BudgetRow
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
@@ -28,6 +30,7 @@ from hub.store.rate_changes import RateRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, OutputRow, TaskRow
 from hub.store.token_changes import TokenRow
+from protocol.alerts import AlertState, Severity
 from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
@@ -266,6 +269,40 @@ def token(r: Row) -> TokenRow:
 def rate(r: Row) -> RateRow:
     """A limit on how often may be asked."""
     return RateRow(subject=r[0], action=Action(r[1]), limit=Limit(r[2], r[3]), changed_ms=r[4], changed_by=r[5])
+
+
+def alert(r: Row) -> Alert:
+    """An alert."""
+    return Alert(
+        id=r[0],
+        rule=r[1],
+        severity=Severity(r[2]),
+        subject=r[3],
+        state=AlertState(r[4]),
+        summary=r[5],
+        value=float(r[6]),
+        threshold=float(r[7]),
+        since_ms=r[8],
+        until_ms=r[9],
+        by=r[10],
+        silent_ms=r[11],
+    )
+
+
+def notifier(r: Row) -> NotifierRow:
+    """Somebody who is told."""
+    return NotifierRow(
+        id=r[0],
+        kind=r[1],
+        url=r[2],
+        secret=r[3],
+        label=r[4],
+        least=Severity(r[5]),
+        told=r[6],
+        tries=r[7],
+        next_ms=r[8],
+        problem=r[9],
+    )
 
 
 def budget(r: Row) -> BudgetRow:

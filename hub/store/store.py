@@ -12,6 +12,7 @@ from msgspec import Struct
 from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.core.window import Place
+from hub.store.alert_changes import AlertStore
 from hub.store.audit_reads import AuditReads
 from hub.store.budget_changes import BudgetRow, Purses, Sums
 from hub.store.changes import AnyChange, Outcome
@@ -198,7 +199,7 @@ def nothing_known(last_event: int) -> Start:
     )
 
 
-class Store(AuditReads, JoinReads, Sums, Protocol):
+class Store(AlertStore, AuditReads, JoinReads, Sums, Protocol):
     """Durable memory; see the module."""
 
     kind: str
@@ -414,10 +415,6 @@ class Store(AuditReads, JoinReads, Sums, Protocol):
 
     async def measures(self) -> tuple[Measure, ...]:
         """What was learnt, of each kind the oldest first."""
-        ...
-
-    async def samples(self, step_s: int, since_s: int, until_s: int) -> list[tuple[int, bytes]]:
-        """The hub's figures by step, oldest first: when each ended (behind ``since_s``, Unix seconds), MessagePack."""
         ...
 
     async def waiting_tasks(self, tasks: Sequence[str]) -> list[WaitingTask]:

@@ -15,6 +15,7 @@ from hub.core import routing
 from hub.core.policy import LONGEST_DELAY_S
 from hub.core.task import LIVE_STATES, TASK_EDGES
 from hub.store import changes as c
+from hub.store.alert_verbs import AlertVerbs
 from hub.store.audit_verbs import AuditVerbs
 from hub.store.batches import Statements
 from hub.store.hub_changes import PutArtifact
@@ -34,7 +35,7 @@ from protocol.model import PRIORITY_ORDER, AttemptState, FailureClass, TaskState
 _LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
 
-class Verbs(Work, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
+class Verbs(Work, AlertVerbs, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:

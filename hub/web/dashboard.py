@@ -114,6 +114,7 @@ def _machines(services: Services) -> dict[str, Mapping[str, Row]]:
         "agents": _keyed((agent.name, agent) for agent in services.presence.agents().agents),
         "hosts": {host.name: host_row(host) for host in hosts},
         "gpus": {f"{host.name} {place}": gpu_row(host, gpu) for host in hosts for place, gpu in enumerate(host.gpus)},
+        "alerts": _keyed((alert.id, alert) for alert in services.alerting.open),
         "endpoints": _keyed((endpoint.id, endpoint) for endpoint in services.registry.endpoints().endpoints),
     }
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from hub.web import (
     agents,
+    alerts,
     artifacts,
     audit,
     authority,
@@ -57,6 +58,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *budgets.ROUTES,
     *gate.ROUTES,
     *metrics.ROUTES,
+    *alerts.ROUTES,
     *health.ROUTES,
     *authority.ROUTES,
     *tokens.ROUTES,

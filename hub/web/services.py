@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from hub.core.access import Principal
 from hub.services.access import Access
+from hub.services.alerting import Alerting
 from hub.services.artifacts import Artifacts
 from hub.services.audit import Audit
 from hub.services.backups import Backups
@@ -26,6 +27,7 @@ from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.joining import Joining
+from hub.services.notifying import Notifying
 from hub.services.pausing import Pausing
 from hub.services.presence import Presence
 from hub.services.progress import Progress
@@ -65,6 +67,8 @@ class Services:
     pulls: Pulls
     bulk: Bulk
     recording: Recording
+    alerting: Alerting
+    notifying: Notifying
     audit: Audit
     joining: Joining
     rate_limits: RateLimits

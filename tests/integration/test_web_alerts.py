@@ -1,0 +1,212 @@
+"""Alerts end to end: a hub with scenes that go wrong, judged by its own parts, told over HTTP to a real server."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hub.core.alerts import Reading
+from hub.notices import SIGNATURE, TIME, Notices
+from hub.services.alerting import Alerting
+from hub.services.notifying import FIRST_S, Notifying
+from hub.store.sqlite import SqliteStore
+from protocol.alerts import NotifierBody, RulePatch, Severity
+from protocol.clock import Clock
+from protocol.ids import IdMaker
+from tests.support.running_hub import RunningHub, running_hub
+
+
+class Pager:
+    """Somebody who is told: a server that answers as the test says."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.status = 200
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if self.status == 200:
+            self.got.append((dict(request.headers), await request.read()))
+        return web.Response(status=self.status, headers={"Location": f"{self.url}/elsewhere"})
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.got]
+
+
+@pytest.fixture
+async def pager() -> AsyncIterator[Pager]:
+    pager, app = Pager(), web.Application()
+    app.router.add_route("*", "/{path:.*}", pager.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    pager.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield pager
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
+    async with running_hub(tmp_path) as running:
+        yield running
+
+
+class Hand(Clock):
+    ms = 1_700_000_000_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1000
+
+
+class Desk:
+    """The parts that judge and tell, on a store of their own, with time by hand."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store, self.clock, self.readings = store, Hand(), list[Reading]()
+        self.again()
+
+    def again(self) -> None:
+        """The hub dies and starts again."""
+        ids = IdMaker(Random(self.clock.ms).getrandbits)
+        self.alerting = Alerting(self.store, self.clock, ids, self._take)
+        self.notifying = Notifying(self.store, self.clock, ids, Notices(self.clock))
+
+    async def _take(self) -> list[Reading]:
+        return self.readings
+
+    async def after(self, seconds: float, *readings: Reading) -> None:
+        self.clock.ms += int(seconds * 1000)
+        self.readings = list(readings)
+        await self.alerting.look()
+        await self.alerting.change_rule("host_hot", RulePatch())  # what was posted before it is written by now
+        await self.notifying.look()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    store = SqliteStore(tmp_path / "hub.sqlite")
+    await store.open()
+    yield Desk(store)
+    await store.close()
+
+
+FULL, WELL = Reading("hub_disk", "", 1, "9 MiB free"), Reading("hub_disk", "", 0)
+
+
+async def test_an_alert_is_told_once_signed_and_so_is_its_end(desk: Desk, pager: Pager) -> None:
+    await desk.notifying.add(NotifierBody(url=f"{pager.url}/hook", secret="s3cret"))
+    for readings in ([FULL], [FULL], [WELL], [WELL]):
+        await desk.after(10, *readings)
+
+    assert [event["event"] for event in pager.events] == ["firing", "resolved"]
+    assert pager.events[0]["runbook"].endswith("#hub_disk")
+    assert "9 MiB free" in pager.events[0]["summary"]
+    headers, body = pager.got[0]
+    signed = hmac.new(b"s3cret", headers[TIME].encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert headers[SIGNATURE] == f"sha256={signed}"
+
+
+async def test_what_did_not_arrive_is_told_in_order_by_a_hub_that_was_restarted(desk: Desk, pager: Pager) -> None:
+    await desk.notifying.add(NotifierBody(url=pager.url))
+    pager.status = 503
+    await desk.after(10, FULL)
+    await desk.after(FIRST_S / 2, WELL)
+    [row] = (await desk.notifying.list()).notifiers
+    assert (row.tries, row.problem, pager.got) == (1, "it answered 503", [])
+
+    desk.again()
+    pager.status = 200
+    await desk.after(FIRST_S)
+    assert [event["event"] for event in pager.events] == ["firing", "resolved"]
+    [row] = (await desk.notifying.list()).notifiers
+    assert (row.tries, row.problem) == (0, "")
+
+
+async def test_a_redirect_is_not_followed_and_what_is_less_bad_is_not_told(desk: Desk, pager: Pager) -> None:
+    await desk.notifying.add(NotifierBody(url=pager.url, least=Severity.CRITICAL))
+    pager.status = 302
+    await desk.after(10, FULL, Reading("hub_lost", "7", 1))
+    [row] = (await desk.notifying.list()).notifiers
+    assert row.problem == "it answered 302"
+
+    pager.status = 200
+    await desk.after(FIRST_S, FULL)
+    assert [event["rule"] for event in pager.events] == ["hub_disk"]
+
+
+async def test_a_hub_that_was_restarted_tells_no_open_alert_again_and_keeps_rules_and_silence(
+    desk: Desk, pager: Pager
+) -> None:
+    await desk.notifying.add(NotifierBody(url=pager.url))
+    await desk.after(10, FULL)
+    [alert] = desk.alerting.open
+    await desk.alerting.silence(alert.id, 3_600, "me")
+    await desk.alerting.change_rule("agent_lost", RulePatch(threshold=5))
+    desk.again()
+    await desk.after(10, FULL)
+
+    [again] = desk.alerting.open
+    assert (again.id, again.state, again.by) == (alert.id, "silenced", "me")
+    assert [rule.threshold for rule in desk.alerting.rules().rules if rule.changed and rule.name == "agent_lost"] == [5]
+    assert len(pager.got) == 1
+    await desk.after(10)
+    listed = await desk.alerting.list()
+    assert [(one.id, one.state) for one in listed.alerts] == [(alert.id, "resolved")]
+
+
+# --- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+async def test_rules_are_changed_over_http_and_bad_ones_refused_by_name(hub: RunningHub) -> None:
+    changed = await hub.ask("PATCH", "/api/v1/alerts/rules/host_hot", json={"threshold": 75.5})
+    assert (await changed.json())["changed"] is True
+    told = {rule["name"]: rule for rule in (await (await hub.ask("GET", "/api/v1/alerts/rules")).json())["rules"]}
+    assert (told["host_hot"]["threshold"], told["host_ram"]["changed"]) == (75.5, False)
+
+    for name, body, status in (
+        ("host_hot", {"threshold": -1}, 422),
+        ("host_hot", {"treshold": 1}, 422),
+        ("no_rule", {"threshold": 1}, 404),
+    ):
+        assert (await hub.ask("PATCH", f"/api/v1/alerts/rules/{name}", json=body)).status == status
+    assert (await hub.ask("PATCH", "/api/v1/alerts/rules/host_hot", role="viewer", json={"threshold": 1})).status == 403
+
+
+async def test_an_alert_is_listed_acknowledged_and_silenced_over_http(hub: RunningHub) -> None:
+    assert await (await hub.ask("GET", "/api/v1/alerts", role="viewer")).json() == {"alerts": [], "next_cursor": None}
+    assert (await hub.ask("GET", "/api/v1/alerts?state=broken")).status == 422
+    assert (await hub.ask("POST", "/api/v1/alerts/none/acknowledge")).status == 404
+    assert (await hub.ask("POST", "/api/v1/alerts/none/silence", json={"for_s": -1})).status == 422
+
+
+async def test_who_is_told_is_added_tested_and_removed_and_no_secret_is_shown(hub: RunningHub, pager: Pager) -> None:
+    body = {"url": f"{pager.url}/hook/t0ken", "secret": "s3cret", "label": "pager"}
+    made = await (await hub.ask("POST", "/api/v1/notifiers", json=body)).json()
+    assert (made["url"], made["is_signed"]) == (f"{pager.url}/...", True)
+    assert "s3cret" not in json.dumps(made)
+
+    tested = await hub.ask("POST", f"/api/v1/notifiers/{made['id']}/test")
+    assert await tested.json() == {"delivered": True, "problem": ""}
+    assert pager.events[0]["event"] == "test"
+    pager.status = 500
+    tested = await hub.ask("POST", f"/api/v1/notifiers/{made['id']}/test")
+    assert await tested.json() == {"delivered": False, "problem": "it answered 500"}
+
+    assert (await hub.ask("DELETE", f"/api/v1/notifiers/{made['id']}")).status == 204
+    assert (await hub.ask("DELETE", f"/api/v1/notifiers/{made['id']}")).status == 404
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "ftp://example.org", "file:///etc/passwd", "pager"])
+async def test_nobody_is_told_at_an_address_that_is_none(hub: RunningHub, url: str) -> None:
+    assert (await hub.ask("POST", "/api/v1/notifiers", json={"url": url})).status == 422
