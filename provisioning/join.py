@@ -142,7 +142,7 @@ def _purge(places: Places, note: Note) -> None:
     env = Path(sys.prefix)
     if (env / "agentcom-install.json").is_file():  # what the hub's own script has installed goes with the machine
         shutil.rmtree(env, ignore_errors=True)
-        note.made.append(str(env.parent))
+        note.made += [str(folder) for folder in list(env.parents)[:3]]  # they go if nothing else is in them
     for folder in plan.parents_to_remove(note.made):
         path = Path(folder)
         if path.is_dir() and not any(path.iterdir()):
