@@ -2,7 +2,7 @@
 // Small parts that every view is made of. All text is text: nothing here or elsewhere takes markup.
 
 import { Component, h } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useComputed } from "@preact/signals";
 import htm from "htm";
 import { ahead, ask, clockMode, href, isLive, me, now } from "./store.js";
@@ -232,7 +232,7 @@ export const Confirm = () => {
 /** @param {{title: string, close: () => void, class?: string, children: any}} props */
 export const Dialog = ({ title, close, class: kind = "", children }) => {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => { ref.current?.showModal(); }, []);
+  useLayoutEffect(() => { ref.current?.showModal(); }, []); // before the next key is pressed
   return html`<dialog ref=${ref} class=${kind} aria-label=${title} onClose=${close} onClick=${(/** @type {MouseEvent} */ event) => event.target === ref.current && close()}>
     <div class="inside"><header><h2>${title}</h2><button type="button" class="small" onClick=${close} aria-label="Close">Esc</button></header>${children}</div></dialog>`;
 };
