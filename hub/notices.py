@@ -75,6 +75,9 @@ class Notices:
             ):
                 if not 200 <= answer.status < 300:  # noqa: PLR2004 - what HTTP calls success
                     raise NotDelivered(f"it answered {answer.status}")
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as exc:
+            # Their words hold the address, with its secret, and what a machine said that speaks no HTTP.
+            raise NotDelivered(f"its answer is no HTTP ({type(exc).__name__})") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise NotDelivered(f"{type(exc).__name__}: {exc}"[:300]) from exc
 

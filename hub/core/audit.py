@@ -32,7 +32,7 @@ MAX_DETAIL_BYTES: Final = 4_000
 MAX_PROBLEMS: Final = 50
 """So many are told of one look; a log that is tampered with from early on has no end of them."""
 _MAX_WORD: Final = 300
-_SUBJECTS: Final = ("token", "endpoint", "project", "budget", "name", "hub")
+_SUBJECTS: Final = ("token", "code", "endpoint", "project", "budget", "name", "hub")
 _ALONE: Final = frozenset(
     {EventKind.HUB_STARTED, EventKind.HUB_STOPPED, EventKind.HUB_RESTORED, EventKind.HUB_LOST, EventKind.STORE_CLEANED}
 )
@@ -58,6 +58,12 @@ ACTIONS: Final[Actions] = {
     EventKind.ENDPOINT_REMOVED: ("endpoint.remove", DONE),
     EventKind.TOKEN_CREATED: ("token.create", DONE),
     EventKind.TOKEN_REVOKED: ("token.revoke", DONE),
+    EventKind.JOIN_TOKEN_CREATED: ("join_token.create", DONE),
+    EventKind.JOIN_TOKEN_REVOKED: ("join_token.revoke", DONE),
+    EventKind.JOIN_APPROVED: ("join.decide", "approved"),
+    EventKind.JOIN_DENIED: ("join.decide", "denied"),
+    EventKind.MACHINE_JOINED: ("machine.join", DONE),
+    EventKind.MACHINE_LEFT: ("machine.leave", DONE),
     EventKind.PROJECT_ADDED: ("project.add", DONE),
     EventKind.PROJECT_CHANGED: ("project.change", DONE),
     EventKind.PROJECT_REMOVED: ("project.remove", DONE),

@@ -209,7 +209,8 @@ class Joining:
         """
         machine = await self.machine(token)
         now_ms = self._clock.now_ms()
-        event = Event(kind=EventKind.MACHINE_LEFT, at_ms=now_ms, facts={"machine": machine.name, "token": token})
+        facts = {"machine": machine.name, "token": token, "by": token}
+        event = Event(kind=EventKind.MACHINE_LEFT, at_ms=now_ms, facts=facts)
         await self._store.commit(c.LetGo(token, now_ms, event))
         await self.on_change()
         log.info("machine_left", machine=machine.name)

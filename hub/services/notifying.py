@@ -204,6 +204,7 @@ def is_forbidden(host: str) -> bool:
         found = ip_address(host)
     except ValueError:
         return False
+    found = getattr(found, "ipv4_mapped", None) or found  # an IPv4 address may be written as one of IPv6
     return found.is_link_local or found.is_multicast or found.is_unspecified
 
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from aiohttp import web
+from msgspec.structs import asdict
 
 from hub.web import requests
 from hub.web.replies import json_reply
@@ -34,15 +35,19 @@ async def index(request: web.Request) -> web.StreamResponse:
 
 async def acknowledge(request: web.Request) -> web.StreamResponse:
     """Somebody is at it."""
-    name, by = request.match_info["id"], request[PRINCIPAL].token
-    return json_reply(await request.app[SERVICES].alerting.acknowledge(name, by))
+    services, name, by = request.app[SERVICES], request.match_info["id"], request[PRINCIPAL]
+    found = await services.alerting.acknowledge(name, by.token)
+    services.audit.record("alert.acknowledge", by, subject=name, rule=found.rule)
+    return json_reply(found)
 
 
 async def silence(request: web.Request) -> web.StreamResponse:
     """Nobody wants to hear of it for a while."""
     body = await requests.body(request, SilenceBody, "silence")
-    name, by = request.match_info["id"], request[PRINCIPAL].token
-    return json_reply(await request.app[SERVICES].alerting.silence(name, body.for_s, by))
+    services, name, by = request.app[SERVICES], request.match_info["id"], request[PRINCIPAL]
+    found = await services.alerting.silence(name, body.for_s, by.token)
+    services.audit.record("alert.silence", by, subject=name, rule=found.rule, for_s=body.for_s)
+    return json_reply(found)
 
 
 async def rules(request: web.Request) -> web.StreamResponse:
@@ -54,7 +59,11 @@ async def rules(request: web.Request) -> web.StreamResponse:
 async def change_rule(request: web.Request) -> web.StreamResponse:
     """Change a rule; what is left out stays."""
     patch = await requests.body(request, RulePatch, "rule")
-    return json_reply(await request.app[SERVICES].alerting.change_rule(request.match_info["name"], patch))
+    services, name = request.app[SERVICES], request.match_info["name"]
+    found = await services.alerting.change_rule(name, patch)
+    given = {field: value for field, value in asdict(patch).items() if value is not None}
+    services.audit.record("alert_rule.change", request[PRINCIPAL], subject=name, **given)
+    return json_reply(found)
 
 
 async def notifiers(request: web.Request) -> web.StreamResponse:
@@ -66,12 +75,17 @@ async def notifiers(request: web.Request) -> web.StreamResponse:
 async def add_notifier(request: web.Request) -> web.StreamResponse:
     """Tell somebody, from now on."""
     body = await requests.body(request, NotifierBody, "notifier")
-    return json_reply(await request.app[SERVICES].notifying.add(body), 201)
+    services = request.app[SERVICES]
+    made = await services.notifying.add(body)
+    services.audit.record("notifier.add", request[PRINCIPAL], subject=made.id, url=made.url, label=made.label)
+    return json_reply(made, 201)
 
 
 async def remove_notifier(request: web.Request) -> web.StreamResponse:
     """Tell somebody no more."""
-    await request.app[SERVICES].notifying.remove(request.match_info["id"])
+    services, name = request.app[SERVICES], request.match_info["id"]
+    await services.notifying.remove(name)
+    services.audit.record("notifier.remove", request[PRINCIPAL], subject=name)
     return web.Response(status=204)
 
 

@@ -1,5 +1,6 @@
 """Alerts end to end: a hub with scenes that go wrong, judged by its own parts, told over HTTP to a real server."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -207,6 +208,45 @@ async def test_who_is_told_is_added_tested_and_removed_and_no_secret_is_shown(hu
     assert (await hub.ask("DELETE", f"/api/v1/notifiers/{made['id']}")).status == 404
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "ftp://example.org", "file:///etc/passwd", "pager"])
+async def test_an_answer_that_is_no_http_gives_away_neither_the_address_nor_what_was_said(desk: Desk) -> None:
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"-ERR inner words\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        made = await desk.notifying.add(NotifierBody(url=f"http://127.0.0.1:{port}/services/t0ken"))
+        tested = await desk.notifying.test(made.id)
+    assert not tested.delivered
+    assert "no HTTP" in tested.problem
+    assert "t0ken" not in tested.problem
+    assert "inner" not in tested.problem
+
+
+async def test_who_changes_rules_and_who_is_told_stands_in_the_audit_log(hub: RunningHub) -> None:
+    await hub.ask("PATCH", "/api/v1/alerts/rules/agent_lost", role="operator", json={"enabled": False})
+    body = {"url": "http://127.0.0.1:9/t0ken", "secret": "s3cret"}
+    made = await (await hub.ask("POST", "/api/v1/notifiers", role="operator", json=body)).json()
+    await hub.ask("DELETE", f"/api/v1/notifiers/{made['id']}", role="operator")
+    assert (await hub.ask("POST", "/api/v1/tasks", json={"title": "shares the next commit"})).status == 201
+    found = (await (await hub.ask("GET", "/api/v1/audit")).json())["entries"]
+    told = {(e["action"], e["subject"], e["role"]): e["detail"] for e in found}
+    assert told["alert_rule.change", "agent_lost", "operator"] == {"enabled": False}
+    assert {("notifier.add", made["id"], "operator"), ("notifier.remove", made["id"], "operator")} <= set(told)
+    assert "t0ken" not in json.dumps(found)
+    assert "s3cret" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest",
+        "http://[::ffff:169.254.169.254]/",
+        "ftp://example.org",
+        "file:///etc/passwd",
+        "pager",
+    ],
+)
 async def test_nobody_is_told_at_an_address_that_is_none(hub: RunningHub, url: str) -> None:
     assert (await hub.ask("POST", "/api/v1/notifiers", json={"url": url})).status == 422

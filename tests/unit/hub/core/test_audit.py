@@ -294,3 +294,22 @@ def test_a_detail_that_was_replaced_by_nonsense_is_told_of_and_no_end() -> None:
         log.add(note(action, AT))
         log.entries[-1] = replace(log.entries[-1], detail="nonsense")
         assert any("detail" in found or "which events" in found for found in log.problems())
+
+
+@pytest.mark.parametrize(
+    "kind, facts, expected",
+    [
+        ("join_token_created", {"token": "J1", "by": "me"}, ("join_token.create", "J1", "done")),
+        ("join_token_revoked", {"token": "J1", "by": "me"}, ("join_token.revoke", "J1", "done")),
+        ("join_approved", {"code": "AB-12", "by": "me"}, ("join.decide", "AB-12", "approved")),
+        ("join_denied", {"code": "AB-12", "by": "me"}, ("join.decide", "AB-12", "denied")),
+        ("machine_joined", {"token": "T1", "address": "::1", "by": "J1"}, ("machine.join", "T1", "done")),
+        ("machine_left", {"machine": "m", "token": "T1", "by": "T1"}, ("machine.leave", "T1", "done")),
+    ],
+)
+def test_who_let_a_machine_in_or_did_not_is_an_entry(
+    kind: str, facts: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    (found,) = notes_of([Event(kind=EventKind(kind), at_ms=AT, facts=facts)])
+    assert (found.action, found.subject, found.verdict) == expected
+    assert found.actor == facts["by"]
