@@ -167,6 +167,7 @@ class Batches:
 
     def lost(self) -> None:
         """What was applied last was undone, or may not have been committed: nothing of it may be believed."""
+        self._chain.head = None
         self._forget()
 
     def _start(self) -> None:
@@ -199,19 +200,27 @@ class Batches:
             notes = notes_of(events) + self._notes
             if asked := self._chain.unknown(notes):
                 self._chain.learn(await self._rows("audit_roles", json.dumps(sorted(asked))), asked)
-            writes.append(("add_audit", self._chain.rows(head, notes, rows, newest)))
+            entries = self._chain.rows(head, notes, rows, newest)
+            writes.append(("add_audit", entries))
+            if self._statements.is_alone:  # only until the commit fails: see ``lost``
+                self._chain.head = Head(entries[-1][0], entries[-1][-1])
         await self._statements.seal(writes, events[-1].seq if events else None)
         return events
 
     async def _numbered(self) -> tuple[list[Event], int, Head]:
         """The events of the batch, the number of the newest one, and the entry of the audit log that stands before."""
         count = len(self._facts)
-        ((last, seq, hash_),) = await (self._rows("next_events", count) if count else self._rows("audit_head"))
+        head = self._chain.head
+        if head is not None:
+            ((last,),) = await (self._rows("count_events", count) if count else self._rows("last_event"))
+        else:
+            ((last, seq, hash_),) = await (self._rows("next_events", count) if count else self._rows("audit_head"))
+            head = Head(seq, bytes(hash_)) if seq else Head()
         events = [
             Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts)
             for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, last - count + 1)
         ]
-        return events, last, Head(seq, bytes(hash_)) if seq else Head()
+        return events, last, head
 
     # --- small steps --------------------------------------------------------------------------------------------------
 

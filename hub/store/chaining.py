@@ -1,7 +1,7 @@
 """The entries of the audit log that a commit has to write: its decisions, and the digest of its events.
 
-The head of the chain is read in the transaction that goes on with it, so hubs that share a database write one chain, in
-the order of their transactions.
+Where several hubs share a database, the head of the chain is read in the transaction that goes on with it, so they
+write one chain, in the order of their transactions. Who writes alone has it in mind from one commit to the next.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,14 @@ _UNKNOWN: Final = ""
 
 
 class Chain:
-    """What a connection knows of the audit log: the roles of the tokens that it has met (they never change)."""
+    """What a connection knows of the audit log: the roles of the tokens that it has met (they never change).
+
+    Attributes:
+        head: where the log ends; ``None``: that has to be read.
+    """
 
     def __init__(self) -> None:
+        self.head: Head | None = None
         self._roles: dict[str, str] = {"hub": "hub", "": ""}
 
     def unknown(self, notes: Sequence[Note]) -> set[str]:

@@ -113,3 +113,13 @@ async def test_the_chain_goes_on_where_another_hub_has_left_it(rows: Rows) -> No
     entries = await rows.store.audit_entries(0, 100)
 
     assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+
+
+async def test_the_chain_goes_on_behind_a_change_that_no_row_could_hold(rows: Rows) -> None:
+    await rows.add(new_task(1))
+    rows.store.post(Attest(note("before", rows.tick())))
+    rows.store.post(Record(Event(kind=EventKind.HUB_STARTED, at_ms=2**70)))
+    await rows.add(new_task(2))
+
+    assert (await looked(rows)).problems == ()
+    assert [found[0] for found in await said(rows)][:2] == ["task.submit", "before"]
