@@ -67,13 +67,17 @@ class Tls:
         settings = self._settings
         try:
             if settings.tls_cert:
-                self._seen = self._changed()
+                seen = self._changed()
                 found = given_authority(settings.tls_cert, settings.tls_key)
             else:
+                seen = ()
                 with written_in(settings.folder):
                     found = load_or_make_authority(settings.folder, names_of(settings), now)
+            channel = hashlib.sha256(_first(Path(found.cert_file))).digest()
+            # Tried elsewhere first: a context that has met a certificate without its key has lost the one it had.
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(found.cert_file, found.key_file)
             self.context.load_cert_chain(found.cert_file, found.key_file)
-            self.channel = hashlib.sha256(_first(Path(found.cert_file))).digest()
+            self.channel, self._seen = channel, seen
         except (OSError, ssl.SSLError) as exc:
             given = f"{settings.tls_cert or found_in(settings)} with {settings.tls_key or 'its key'}"
             raise unusable("tls_cert", f"cannot use {given}: {exc}") from exc
