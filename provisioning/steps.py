@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from protocol.errors import AgentComError, Conflict, HubUnreachable, Refused, Unauthenticated, Unavailable
+from protocol.errors import AgentComError, Conflict, HubUnreachable, Refused, Throttled, Unauthenticated, Unavailable
 from protocol.joining import (
     OPEN,
     WEB,
@@ -182,8 +182,8 @@ class Steps:
         while True:
             try:
                 joined = self._ask_hub("/join", Joined)
-            except NotYetApproved:
-                time.sleep(_ASK_S)
+            except (NotYetApproved, Throttled) as exc:  # many may wait behind one address
+                time.sleep((exc.retry_after_s if isinstance(exc, Throttled) else None) or _ASK_S)
                 continue
             except Conflict as exc:
                 raise StepFailed(str(exc), "choose another name with --name", 4) from exc

@@ -90,7 +90,9 @@ class Joining:
         event = Event(kind=EventKind.JOIN_TOKEN_CREATED, at_ms=now_ms, facts=facts)
         await self._store.commit(c.AddJoinToken(row, event))
         log.info("join_token_created", token=token_id, by=by)
-        token = wire.join_token(self.pin, secret)
+        # Who speaks TLS for a hub that does not is known by its public certificate.
+        pin = wire.WEB if self.pin == wire.OPEN and url.startswith("https://") else self.pin
+        token = wire.join_token(pin, secret)
         return wire.JoinTokenCreated(
             id=token_id,
             token=token,
@@ -100,7 +102,7 @@ class Joining:
             label=body.label,
             uses=body.uses,
             expires_at=_at(row.expires_ms),
-            note=_note(url, self.pin),
+            note=_note(url, pin),
         )
 
     async def tokens(self) -> wire.JoinTokenList:

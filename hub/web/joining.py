@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from hub.core.matching import place_of
-from hub.web import requests
+from hub.web import forwarded, login, requests
 from hub.web.replies import json_reply
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES, SETTINGS
@@ -20,11 +20,13 @@ from protocol.joining import (
     JoinAsked,
     JoinBody,
     Joined,
+    JoinRefused,
     JoinRequestList,
     JoinTokenBody,
     JoinTokenCreated,
     JoinTokenList,
     MachineView,
+    NotYetApproved,
     SmokeView,
 )
 
@@ -37,7 +39,7 @@ _SMOKE: Final = "agentcom.smoke"
 async def create(request: web.Request) -> web.StreamResponse:
     """A new join token, with the command that uses it."""
     body = await requests.optional_body(request, JoinTokenBody, "join token")
-    url = request.app[SETTINGS].url or f"{request.scheme}://{request.host}"
+    url = request.app[SETTINGS].url or f"{forwarded.scheme(request)}://{forwarded.host(request)}"
     return json_reply(await request.app[SERVICES].joining.create(body, request[PRINCIPAL].token, url), 201)
 
 
@@ -78,13 +80,19 @@ async def _decided(request: web.Request, *, is_approved: bool) -> web.StreamResp
 async def join(request: web.Request) -> web.StreamResponse:
     """A machine joins, by a join token or because a person has approved it."""
     body = await _signed_body(request)
-    return json_reply(await request.app[SERVICES].joining.join(body, request.remote or ""), 201)
+    try:
+        joined = await request.app[SERVICES].joining.join(body, forwarded.address(request))
+    except (JoinRefused, NotYetApproved):
+        login.count_stranger(request)
+        raise
+    return json_reply(joined, 201)
 
 
 async def ask(request: web.Request) -> web.StreamResponse:
     """A machine without a join token asks to be let in."""
     body = await _signed_body(request)
-    return json_reply(await request.app[SERVICES].joining.ask(body, request.remote or ""), 201)
+    login.count_stranger(request)  # before anything is kept of it
+    return json_reply(await request.app[SERVICES].joining.ask(body, forwarded.address(request)), 201)
 
 
 async def _signed_body(request: web.Request) -> JoinBody:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from hub.web import forwarded, requests
 from hub.web.origin import check_is_own_page
-from hub.web.porch import visitor_of
+from hub.web.porch import household
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
 from hub.web.sessions import SESSION_S, TICKET_S
@@ -101,13 +101,12 @@ def redeem(request: web.Request, ticket: str) -> web.Response:
 
 
 def count_stranger(request: web.Request) -> None:
-    """Somebody has shown a credential that does not count.
+    """Somebody has shown a credential that does not count, or asks to be let in without one.
 
     Raises:
         Throttled: too many of them come from there.
     """
-    visitor = visitor_of(request.transport)
-    request.app[SERVICES].rate_limits.stranger(visitor.address if visitor else request.remote or "")
+    request.app[SERVICES].rate_limits.stranger(household(forwarded.address(request)))
 
 
 async def open_session(request: web.Request) -> web.StreamResponse:
@@ -127,11 +126,11 @@ async def open_session(request: web.Request) -> web.StreamResponse:
         who = services.access.authenticate(token.strip())
     except Unauthenticated as exc:
         count_stranger(request)
-        services.audit.refuse("session.open", subject=request.remote or "", why=exc.why)
+        services.audit.refuse("session.open", subject=forwarded.address(request), why=exc.why)
         if form:
             return page(request, exc.why)
         raise
-    services.audit.record("session.open", who, subject=request.remote or "")
+    services.audit.record("session.open", who, subject=forwarded.address(request))
     return _welcome(request, request.app[SESSIONS].open(who.token))
 
 

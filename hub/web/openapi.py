@@ -150,7 +150,7 @@ def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 def _refusals(route: Route) -> dict[str, Any]:
     statuses = {"503", *map(str, route.refuses)}
-    if route.permission is not None or route.path == "/session":
+    if route.permission is not None or route.request is not None:
         statuses |= {"401", "403"}
     if route.request is not None or route.consumes:
         statuses |= {"400", "413", "415", "422"}

@@ -20,7 +20,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 
@@ -174,7 +174,8 @@ class Visitor(asyncio.Protocol):
         """A connection has come."""
         self._transport, self._came_at = cast("asyncio.Transport", transport), self._loop.time()
         peer = transport.get_extra_info("peername")
-        self.address, self.peer = _address(peer), str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        self.peer = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        self.address = household(self.peer or "local")
         patience_s = self._porch.enter(self)
         if not patience_s:
             self._is_refused = True
@@ -241,9 +242,8 @@ def _keep_short(transport: asyncio.BaseTransport) -> None:
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
-def _address(peer: Any) -> str:  # noqa: ANN401 - what a socket says of its other end
+def household(host: str) -> str:
     """What counts as one address: an IPv4 address, or the 64 bits of an IPv6 one that a whole household shares."""
-    host = str(peer[0]) if isinstance(peer, tuple) and peer else "local"
     try:
         found = plain_address(host)
     except ValueError:

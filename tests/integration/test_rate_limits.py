@@ -69,6 +69,32 @@ async def test_wrong_tokens_of_an_address_are_limited_and_a_right_one_from_there
     assert silent == [401] * 3  # it shows nothing: there is nothing to guess with
 
 
+@pytest.mark.parametrize(
+    "proxies, said, found",
+    [
+        ([], "10.0.0.{}", [401] * 3 + [429] * 2),  # nobody listed says so
+        (
+            ["127.0.0.1"],
+            "10.0.0.{}, 192.0.2.1",
+            [401] * 3 + [429] * 2,
+        ),  # what stands left of the caller is its own word
+        (["127.0.0.1"], "2001:db8::{}", [401] * 3 + [429] * 2),  # one household
+        (["127.0.0.1"], "10.0.0.{}", [401] * 5),
+    ],
+)
+async def test_nobody_gets_round_the_limit_by_forwarded_addresses_of_his_own(
+    tmp_path: Path, proxies: list[str], said: str, found: list[int]
+) -> None:
+    async with running_hub(tmp_path / "hub", trusted_proxies=proxies) as hub:
+        await hub.ask("PATCH", "/api/v1/rate-limits/stranger", json=LOW)
+        asked = [
+            await statuses(hub, None, 1, **{"Authorization": "Bearer acm_x", "X-Forwarded-For": said.format(number)})
+            for number in range(5)
+        ]
+
+    assert [status for one in asked for status in one] == found
+
+
 @pytest.mark.parametrize("body", [{}, {"per_s": 0, "burst": 1}, {"per_s": 1, "burst": 0}, {"per_s": 1e9, "burst": 1}])
 async def test_a_limit_that_cannot_be_is_422(hub: RunningHub, body: dict[str, float]) -> None:
     assert (await hub.ask("PATCH", "/api/v1/rate-limits/read", json=body)).status == 422

@@ -3,12 +3,13 @@
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.joining import code_of, read_token, signed
+from protocol.joining import code_of, make_secret, read_token, signed
 from tests.support.running_hub import RunningHub, running_hub
 
 API = "/api/v1"
@@ -192,3 +193,28 @@ async def test_a_revoked_join_token_lets_nobody_in(hub: RunningHub) -> None:
     assert (await hub.ask("DELETE", f"{API}/join-tokens/{token}")).status == 204
     assert "was revoked" in (await join(hub, Machine().body(secret)))[1]["detail"]
     assert (await hub.ask("DELETE", f"{API}/join-tokens/nobody")).status == 404
+
+
+async def test_who_tries_join_tokens_or_asks_again_and_again_is_slowed_and_a_good_token_is_not(hub: RunningHub) -> None:
+    secret, (_, wrong) = await secret_of(hub), make_secret(Random(1).getrandbits)
+    await hub.ask("PATCH", f"{API}/rate-limits/stranger", json={"per_s": 0.1, "burst": 4})
+
+    tried = [(await join(hub, Machine().body(wrong)))[0] for _ in range(2)]
+    asked = [(await join(hub, Machine().body(), "join-requests"))[0] for _ in range(3)]
+    waiting = await (await hub.ask("GET", f"{API}/join-requests")).json()
+
+    assert (tried, asked) == ([403] * 2, [201] * 2 + [429])
+    assert len(waiting["join_requests"]) == 2  # nothing is kept of the one that was refused
+    assert (await join(hub, Machine().body(wrong)))[0] == 429
+    assert (await join(hub, Machine().body(secret)))[0] == 201
+
+
+async def test_a_proxy_that_speaks_tls_for_the_hub_is_where_machines_join(tmp_path: Path) -> None:
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "mesh.example.org", "X-Forwarded-For": "192.0.2.7"}
+    async with running_hub(tmp_path, trusted_proxies=["127.0.0.1"]) as hub:
+        made = await (await hub.ask("POST", f"{API}/join-tokens", headers=said)).json()
+        await hub.ask("POST", f"{API}/join-requests", role=None, headers=said, json=Machine().body())
+        waiting = await (await hub.ask("GET", f"{API}/join-requests")).json()
+
+    assert (made["url"], read_token(made["token"])[0], made["note"]) == ("https://mesh.example.org", "web", "")
+    assert [each["address"] for each in waiting["join_requests"]] == ["192.0.2.7"]
