@@ -232,6 +232,8 @@ def stand_alone(git_dir: Path) -> None:
 
     Work can name another one as the place of its settings; git of a check would then run what those name.
     """
+    with contextlib.suppress(FileNotFoundError):
+        git_dir.chmod(0o700)  # work may have taken the right to change it away
     for name in ("commondir", "gitdir"):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):  # git takes no directory
             os.unlink(git_dir / name)  # noqa: PTH108 - one call, and it follows no link

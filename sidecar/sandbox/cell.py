@@ -317,8 +317,8 @@ class Cell:
                     orders["doors"] += ((line, door.port),)
                     ours, fds = {**ours, **door.variables}, (*fds, line)
                 # What confines starts with our variables alone: others could name what it loads, outside of the walls.
-                orders["env"], outer = _encoded(argv[0], {**ours, **env}), _NOTHING
-                given, said, ready = stack.enter_context(_lines())
+                orders["env"], outer = _encoded(argv, {**ours, **env}), _NOTHING
+                given, said, ready = stack.enter_context(_lines(in_memory=self._sandbox.starts_bare))
                 argv = [*through, *self._started(orders, given, said)]
                 fds = (given, said, *fds)
             outcome = await self._processes.run(
@@ -352,7 +352,7 @@ class Cell:
             return [*_BARE, str(given), str(said)]
         if self._walls is None:
             self._walls = starter.walls(orders, _bounds(orders["limits"]))
-        env = _encoded("", self._processes.variables(self.attempt))
+        env = _encoded((), self._processes.variables(self.attempt))
         marks = {name: value for name, value in env.items() if name.startswith(b"AGENTCOM_")}
         if self.level is Level.BUBBLEWRAP:
             env[b"PWD"] = os.fsencode(self.workspace)
@@ -369,18 +369,20 @@ class Cell:
         await self._sandbox.close(self.attempt)
 
 
-def _encoded(program: str, env: Mapping[str, str]) -> dict[bytes, bytes]:
+def _encoded(argv: Sequence[str], env: Mapping[str, str]) -> dict[bytes, bytes]:
     """Variables as the system takes them.
 
     Raises:
-        CannotStart: it does not take them.
+        CannotStart: it does not take them, or a word of the command.
     """
     try:
         found = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        texts = b"".join([*map(os.fsencode, argv), *found, *found.values()])
     except UnicodeEncodeError as exc:
-        raise CannotStart(program, "its environment is no text", FailureClass.INPUT) from exc
-    if any(b"\0" in name + value or b"=" in name or not name for name, value in found.items()):
-        raise CannotStart(program, "its environment holds a NUL byte or a name that is none", FailureClass.INPUT)
+        raise CannotStart(argv[0], "its words or its environment are no text", FailureClass.INPUT) from exc
+    if b"\0" in texts or any(b"=" in name or not name for name in found):
+        why = "its words or its environment hold a NUL byte or a name that is none"
+        raise CannotStart(argv[0], why, FailureClass.INPUT)
     return found
 
 
@@ -391,11 +393,14 @@ def _launcher() -> CodeType:
 
 
 @contextlib.contextmanager
-def _lines() -> Iterator[tuple[int, int, int]]:
+def _lines(*, in_memory: bool) -> Iterator[tuple[int, int, int]]:
     """Descriptors: a file for the orders, the pipe for the launcher's word, and our end of it."""
     with contextlib.ExitStack() as stack:
-        if sys.platform == "linux":
-            given = os.memfd_create("agentcom", os.MFD_CLOEXEC)
+        if sys.platform == "linux" and in_memory:
+            try:
+                given = os.memfd_create("agentcom", os.MFD_CLOEXEC)
+            except OSError as exc:
+                raise SandboxFailed(f"a file in memory: {exc.strerror}") from exc
             stack.callback(os.close, given)
         else:
             given = stack.enter_context(tempfile.TemporaryFile()).fileno()

@@ -1,6 +1,7 @@
 """What a program of work can reach, and what it cannot, tried by real programs on this kernel."""
 
 import asyncio
+import errno
 import json
 import os
 import platform
@@ -202,6 +203,9 @@ async def test_a_program_gets_the_variables_that_are_given_to_it(started: Cell) 
     for name, value in (("A", "\0"), ("A", "\ud800"), ("", "a"), ("A=B", "a")):
         with pytest.raises(CannotStart):
             await cell.run("touch ran", env={name: value})
+    for word in ("a\0b", "a\ud800"):
+        with pytest.raises(CannotStart):
+            await cell.run(["touch", "ran", word])
     assert not (cell.workspace / "ran").exists()
 
 
@@ -382,6 +386,21 @@ async def test_what_cannot_be_confined_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(SandboxFailed, match="bubblewrap: bwrap: command not found"):
         await sandbox.cell(ATTEMPT, place).run("touch ran")
     assert not (place.workspace / "ran").exists()
+
+
+@pytest.mark.parametrize("refused", [errno.EACCES, errno.ENOSYS])
+async def test_where_files_in_memory_are_refused_programs_are_confined_by_the_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    def kernel(_name: str, _flags: int) -> int:
+        raise OSError(refused, os.strerror(refused))
+
+    monkeypatch.setattr(os, "memfd_create", kernel)
+    level = next(level for level in LEVELS if not missing(level))
+    cell = await made(tmp_path, level)
+
+    assert not OPEN[-1].starts_bare
+    assert (await cell.run("grep NoNewPrivs /proc/self/status")).output == "NoNewPrivs:\t1\n"
 
 
 def test_this_machine_has_a_layer_that_the_tests_above_are_about() -> None:

@@ -391,7 +391,8 @@ async def test_work_that_was_delivered_is_not_taken_back_by_a_stop_during_the_ti
 async def test_git_in_a_check_obeys_no_repository_that_work_or_another_check_points_to(bench: Bench) -> None:
     plant = (
         "git init -q other && git -C other config evil.was here"
-        ' && echo "$PWD/other/.git" >"$(git rev-parse --absolute-git-dir)/commondir" && git config evil.was'
+        ' && to="$(git rev-parse --absolute-git-dir)" && echo "$PWD/other/.git" >"$to/commondir" && chmod 500 "$to"'
+        " && git config evil.was"
     )
     meets = CheckCommandSucceeds(command="! git config evil.was")
     checks = (meets, CheckCommandSucceeds(command=plant), meets)
