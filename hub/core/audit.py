@@ -26,6 +26,7 @@ GENESIS: Final = bytes(32)
 BEGIN: Final = "audit.begin"
 COMMIT: Final = "commit"
 CHECKPOINT: Final = "audit.forget"
+FORGOTTEN: Final = "events.forget"
 DONE: Final = "done"
 REFUSED: Final = "refused"
 MAX_DETAIL_BYTES: Final = 4_000
@@ -247,6 +248,11 @@ def checkpoint_note(at_ms: int, through: Head) -> Note:
     return note(CHECKPOINT, at_ms, actor="hub", role="hub", detail=detail)
 
 
+def forgotten_note(at_ms: int, through: int) -> Note:
+    """What tells that the events up to a number were forgotten."""
+    return note(FORGOTTEN, at_ms, actor="hub", role="hub", detail={"through": through})
+
+
 def with_roles(notes: Sequence[Note], roles: Mapping[str, str]) -> list[Note]:
     """The notes with the roles of their actors, where they have none yet."""
     return [n if n.role else replace(n, role=roles.get(n.actor, "hub" if n.actor == "hub" else "")) for n in notes]
@@ -267,6 +273,7 @@ class Verifier:
         self._anchors = {anchor.seq: anchor.hash for anchor in anchors if anchor.seq}
         self._is_based = base.seq == 0
         self._last_event: int | None = None
+        self._gone = self._told_gone = 0  # the last event that is gone, and the last of which an entry tells that
 
     def entry(self, entry: Entry) -> Batch | None:
         """Look at the next entry; what it says of events, if it ends a commit."""
@@ -286,7 +293,18 @@ class Verifier:
             self._checkpoint(entry)
         elif entry.action == BEGIN:
             self._begin(entry)
+        self.later(entry)
         return None
+
+    def later(self, entry: Entry) -> None:
+        """Look only at which events it says were forgotten: it was written while the log was looked at."""
+        if entry.action == FORGOTTEN and isinstance(through := self._facts(entry).get("through"), int):
+            self._told_gone = max(self._told_gone, through)
+
+    @property
+    def is_owed(self) -> bool:
+        """Events are gone, and no entry so far tells that they were forgotten."""
+        return self._gone > self._told_gone
 
     def _facts(self, entry: Entry) -> dict[str, Any]:
         try:
@@ -329,6 +347,7 @@ class Verifier:
             self._tell(f"events {batch.first} to {batch.last} are told of twice")
         if batch.first <= floor:
             self.forgotten_events += batch.last - batch.first + 1
+            self._gone = min(batch.last, floor)
             return
         self.events += len(rows)
         if rows and rows[0][0] < batch.first:
@@ -340,6 +359,8 @@ class Verifier:
         """Look at what should have come: ``newest_event`` was stored before the last entry was looked at."""
         if not self._is_based:
             self._tell(f"entries up to {self._base.seq} are gone, and no entry tells that they were forgotten")
+        if self.is_owed:
+            self._tell(f"events up to {self._gone} are gone, and no entry tells that they were forgotten")
         if not self.entries and newest_event:
             self._tell("the log has no entries, though events were written")
         if self._last_event is not None and newest_event > self._last_event:

@@ -171,6 +171,10 @@ class Audit:
             for batch in batches:
                 rows = await events.through(batch, batches[-1].last)
                 verifier.commit(batch, rows, events.floor)
+        while verifier.is_owed and (page := await self._store.audit_entries(after, PAGE)):
+            after = page[-1].seq
+            for entry in page:
+                verifier.later(entry)  # events may have been forgotten meanwhile
         verifier.end(newest)
         return base, verifier
 

@@ -8,6 +8,7 @@ daily work.
 import json
 from typing import Final
 
+from hub.core.audit import forgotten_note
 from hub.core.task import HELD_STATES
 from hub.store import keeping_changes as c
 from hub.store.batches import Batches, Statements
@@ -66,6 +67,8 @@ class Keeping(Batches):
     async def _forget_events(self, change: c.ForgetEvents) -> int:
         forgotten = await self._statements.changed("forget_events", change.through)
         await self._run("raise_floor", change.through)
+        if forgotten:
+            self._notes.append(forgotten_note(change.at_ms, change.through))
         return forgotten
 
     async def _forget_keys(self, change: c.ForgetKeys) -> int:

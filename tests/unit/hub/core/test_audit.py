@@ -19,6 +19,7 @@ from hub.core.audit import (
     chained,
     checkpoint_note,
     commit_note,
+    forgotten_note,
     note,
     notes_of,
     with_roles,
@@ -313,3 +314,17 @@ def test_who_let_a_machine_in_or_did_not_is_an_entry(
     (found,) = notes_of([Event(kind=EventKind(kind), at_ms=AT, facts=facts)])
     assert (found.action, found.subject, found.verdict) == expected
     assert found.actor == facts["by"]
+
+
+@pytest.mark.parametrize("told, problems", [(0, 1), (2, 1), (3, 0), (9, 0)])
+def test_events_that_are_gone_are_missed_unless_an_entry_tells_that_they_were_forgotten(
+    told: int, problems: int
+) -> None:
+    gone: list[EventRow] = [(seq, AT, "task_queued", None, None, None, None) for seq in (1, 2, 3)]
+    notes = [begin_note(AT, 1), commit_note(gone), *([forgotten_note(AT, told)] if told else [])]
+    verifier = Verifier(Head())
+    for entry in chained(Head(), notes):
+        if (batch := verifier.entry(entry)) is not None:
+            verifier.commit(batch, [], 3)
+    verifier.end(3)
+    assert len(verifier.problems) == problems, verifier.problems
