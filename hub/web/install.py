@@ -15,6 +15,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from hub.web.porch import visitor_of
 from hub.web.replies import json_reply, write_piece
 from hub.web.routing import Route
 from hub.web.services import SETTINGS
@@ -64,6 +65,8 @@ async def wheel(request: web.Request) -> web.StreamResponse:
     with path.open("rb") as file:
         while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
             await write_piece(response, piece)
+            if (visitor := visitor_of(request.transport)) is not None:
+                visitor.asks()  # a slow line gets as long for each piece as for a whole answer
     await response.write_eof()
     return response
 
