@@ -71,10 +71,6 @@ class Bucket:
         """For how long it is shut out; 0: it is not."""
         return max(0.0, self._shut_until - now)
 
-    def is_forgettable(self, now: float) -> bool:
-        """Whether it is full again and nothing has to be remembered of its owner."""
-        return self._full_at <= now and now - self._shut_at > CALM_S and now >= self._shut_until
-
     def forgive(self) -> None:
         """Begin anew: its owner has another limit."""
         self._full_at = self._shut_at = self._shut_until = float("-inf")

@@ -42,6 +42,8 @@ _ONLY_TLS: Final = f"max-age={365 * 86_400}"
 """For a year; of this very host, whose other names may have other servers."""
 _UNCOUNTED: Final = frozenset({"rates:read", "rates:write"})
 """An administrator who has set a limit too low must be able to mend that."""
+_LINK: Final = "/mesh"
+"""Not counted either: a fleet with one token comes back at once, and the gateway says in what order."""
 _DECENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREFIX: Final = uuid4().hex[:16]
 """Tells the requests of one start of a hub from those of another."""
@@ -110,7 +112,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _count(request: web.Request, route: Route, who: Principal) -> None:
     """Throttled: the token asks too often."""
-    if route.permission not in _UNCOUNTED:
+    if route.permission not in _UNCOUNTED and route.path != _LINK:
         request.app[SERVICES].rate_limits.ask(who.token, route.action)
 
 

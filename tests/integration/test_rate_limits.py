@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.foreign_agent import ForeignAgent, hello
 from tests.support.running_hub import RunningHub, running_hub
 
 LOW = {"per_s": 0.1, "burst": 3}
@@ -50,6 +51,15 @@ async def test_what_an_administrator_has_set_survives_a_restart(tmp_path: Path) 
         assert found == locked_out == [200, 200, 200, 429]
         assert reset.status == 204  # whoever has locked himself out gets in again
         assert await statuses(hub, "admin", 4) == [200] * 4
+
+
+async def test_sidecars_come_in_however_often_their_token_was_used(hub: RunningHub) -> None:
+    assert (await hub.ask("PATCH", "/api/v1/rate-limits/read", json={"per_s": 0.1, "burst": 1})).status == 200
+    for name in ("One", "Two", "Three"):
+        agent = await ForeignAgent.dial(hub.url, hub.tokens["agent"])
+        await agent.say(hello(name=name))
+        assert (await agent.until("welcome"))["protocol"] == 1
+        await agent.leave()
 
 
 async def test_wrong_tokens_of_an_address_are_limited_and_a_right_one_from_there_is_not(hub: RunningHub) -> None:

@@ -87,4 +87,3 @@ def test_every_wait_that_is_told_is_long_enough_and_ends(gaps: list[float]) -> N
         if wait_s:
             assert bucket.ask(limit, now + wait_s + 1e-6) == 0.0
             now += wait_s + 1e-6
-    assert bucket.is_forgettable(now + 1_000)

@@ -64,6 +64,12 @@ async def test_each_token_has_a_bucket_of_each_class(limits: RateLimits, clock: 
     assert limits.refused == {Action.HEAVY: 5}
 
 
+async def test_what_a_hub_is_built_for_is_never_refused(limits: RateLimits, clock: HandClock) -> None:
+    for _ in range(150):
+        assert passed(limits, "t1", Action.WRITE, 400) == 400
+        clock.now_s += 0.1
+
+
 async def test_a_refusal_says_when_to_come_back(limits: RateLimits) -> None:
     await limits.put("read", RateBody(per_s=0.1, burst=1), "me")
     limits.ask("t1", Action.READ)
