@@ -21,6 +21,8 @@ from hub.store.alert_changes import NotifierRow
 from protocol.clock import Clock
 
 CALL_S: Final = 10.0
+APPRISE_S: Final = 60.0
+"""Some of what it reaches answers never, and everybody else would wait."""
 SIGNATURE: Final = "X-AgentCom-Signature"
 TIME: Final = "X-AgentCom-Timestamp"
 
@@ -89,7 +91,7 @@ def signature(secret: str, at_s: str, body: bytes) -> str:
 
 async def _apprise(url: str, message: dict[str, Any]) -> None:
     try:
-        apprise: Any = importlib.import_module("apprise")
+        apprise: Any = await asyncio.to_thread(importlib.import_module, "apprise")  # it is large
     except ImportError as exc:
         raise NotDelivered("Apprise is not installed on the hub: pip install apprise") from exc
     notice = apprise.Apprise()
@@ -97,5 +99,10 @@ async def _apprise(url: str, message: dict[str, Any]) -> None:
         raise NotDelivered("Apprise does not know such an address")
     title = f"{message.get('severity', 'test')}: {message.get('rule', 'test')} {message['event']}"
     body = "\n".join(text for text in (message["summary"], message.get("runbook", "")) if text)
-    if not await asyncio.to_thread(notice.notify, title=title, body=body):
+    try:
+        async with asyncio.timeout(APPRISE_S):
+            is_told = await asyncio.to_thread(notice.notify, title=title, body=body)
+    except TimeoutError as exc:
+        raise NotDelivered(f"Apprise has not delivered it within {APPRISE_S:g} s") from exc
+    if not is_told:
         raise NotDelivered("Apprise could not deliver it")
