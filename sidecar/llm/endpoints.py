@@ -21,6 +21,7 @@ from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble, Re
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem, Unpriced
 from protocol.listing import Facts, Listed
 from protocol.prices import Price
+from protocol.redaction import Redactor
 from sidecar import machine
 from sidecar.llm.base import ChatReply, ChatRequest, Loader, Provider
 from sidecar.llm.config import USUAL_MODELS, EndpointSettings
@@ -106,7 +107,7 @@ class Endpoints:
         except EndpointBusy as exc:
             # That no work was refused by: it is there, and what it had stands.
             seen = self._seen.get(settings.id)
-            remark = f"it does not list its models: {exc.problem}"[:_MAX_PROBLEM_CHARS]
+            remark = _shown(settings, f"it does not list its models: {exc.problem}")
             still = None if seen is None else replace(seen, remark=remark)
             self._turn(settings, still, exc.problem)
             return still
@@ -369,11 +370,16 @@ def _trouble(
         kind=settings.kind,
         url=settings.url,
         local=settings.is_local,
-        problem=problem[:_MAX_PROBLEM_CHARS],
+        problem=_shown(settings, problem),
         added=added,
         refusals=refusals,
         retry_after_s=retry_after_s,
     )
+
+
+def _shown(settings: EndpointSettings, problem: str) -> str:
+    """What is told of a problem: servers repeat in their errors what they were sent, the key too."""
+    return Redactor((settings.api_key,)).text(problem)[:_MAX_PROBLEM_CHARS]
 
 
 def _default_model(settings: EndpointSettings, listed: Listed) -> str:

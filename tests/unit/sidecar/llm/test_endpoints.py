@@ -159,12 +159,15 @@ class Stranger:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
-        self.url = ""
+        self.url, self.status, self.tells_back = "", 418, False
         self._runner: web.AppRunner | None = None
 
     async def _hear(self, request: web.Request) -> web.Response:
         self.heard.append(f"{request.method} {request.path_qs}\n{dict(request.headers)}\n{await request.text()}")
-        return web.Response(status=418)
+        shown = [value for name, value in request.headers.items() if "key" in name.lower() or name == "Authorization"]
+        if self.tells_back:
+            return web.json_response({"error": {"message": f"who is {shown}?"}}, status=self.status)
+        return web.Response(status=self.status)
 
     async def start(self) -> None:
         app = web.Application()
@@ -307,3 +310,22 @@ async def test_a_server_that_has_no_time_to_list_its_models_has_refused_no_work(
     assert unseen == ((), [0])  # nobody knows what it has
     assert (busy.models, troubles) == (well.models, ())
     assert "answers 429" in busy.remark
+
+
+@pytest.mark.parametrize("kind", [EndpointKind.ANTHROPIC, EndpointKind.OPENAI, EndpointKind.GEMINI])
+async def test_a_key_that_a_service_tells_back_in_its_errors_is_not_told_to_the_hub(
+    stranger: Stranger, kind: EndpointKind
+) -> None:
+    stranger.status, stranger.tells_back = 401, True
+    own = EndpointSettings("mine", kind, stranger.url, api_key=CANARY, default_model="m")
+    endpoints = Endpoints([own])
+    reports = await endpoints.discover()
+    seen = [*endpoints.troubles]
+    await ask(endpoints, "mine")
+    seen += endpoints.troubles
+    await endpoints.close()
+
+    assert CANARY in "".join(stranger.heard)
+    assert seen
+    assert CANARY not in f"{reports} {seen}"
+    assert "[secret]" in f"{reports} {seen}"
