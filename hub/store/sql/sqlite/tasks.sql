@@ -207,12 +207,21 @@ WHERE ?2 = 'queued' AND id IN (
 ORDER BY id DESC LIMIT ?5;
 
 -- name: list_sight
--- What is rare among many: looked for in an index that holds what lists ask about and nothing else.
+-- What is rare among many: looked for in an index that holds what lists ask about and nothing else, and in what is held.
 SELECT id, state, class, priority, epoch, agent, title, labels, retries, max_retries, infra_failures, ready_ms,
     submitted_ms, queued_ms, started_ms, ended_ms, execution_ok, verified, reason, hub, tier, model
 FROM tasks WHERE id IN (
     SELECT id FROM tasks INDEXED BY tasks_sight
-    WHERE state IN (SELECT value FROM json_each(?2)) AND id < ?1
+    WHERE state <> 'assigned' AND state <> 'running' AND state IN (SELECT value FROM json_each(?2)) AND id < ?1
+      AND (?3 IS NULL OR agent = ?3)
+      AND (?4 IS NULL OR instr(labels, ?4) > 0)
+      AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
+      AND (?7 IS NULL OR priority IN (SELECT value FROM json_each(?7)))
+      AND (?8 IS NULL OR tier IN (SELECT value FROM json_each(?8)))
+      AND (?9 IS NULL OR model = ?9)
+    UNION ALL
+    SELECT id FROM tasks INDEXED BY tasks_held
+    WHERE state IN ('assigned', 'running') AND state IN (SELECT value FROM json_each(?2)) AND id < ?1
       AND (?3 IS NULL OR agent = ?3)
       AND (?4 IS NULL OR instr(labels, ?4) > 0)
       AND (?6 IS NULL OR instr(coalesce(folded, lower(title)), ?6) > 0 OR (length(?6) >= 8 AND instr(id, ?6) > 0))
@@ -224,20 +233,35 @@ FROM tasks WHERE id IN (
 ORDER BY id DESC;
 
 -- name: facets
--- In the order of the index, so nothing is sorted however many tasks there are.
+-- In the order of the index, so nothing is sorted however many tasks there are but the few that are held.
 SELECT state, priority, tier, agent, model, count(*) FROM tasks INDEXED BY tasks_sight
-WHERE (?1 IS NULL OR instr(labels, ?1) > 0)
+WHERE state <> 'assigned' AND state <> 'running' AND (?1 IS NULL OR instr(labels, ?1) > 0)
+  AND (?2 IS NULL OR instr(coalesce(folded, lower(title)), ?2) > 0 OR (length(?2) >= 8 AND instr(id, ?2) > 0))
+GROUP BY state, priority, tier, agent, model
+UNION ALL
+SELECT state, priority, tier, agent, model, count(*) FROM tasks INDEXED BY tasks_held
+WHERE state IN ('assigned', 'running') AND (?1 IS NULL OR instr(labels, ?1) > 0)
   AND (?2 IS NULL OR instr(coalesce(folded, lower(title)), ?2) > 0 OR (length(?2) >= 8 AND instr(id, ?2) > 0))
 GROUP BY state, priority, tier, agent, model;
 
 -- name: label_sets
-SELECT labels, count(*) FROM tasks INDEXED BY tasks_sight
-WHERE labels <> '{}' AND (?1 IS NULL OR state IN (SELECT value FROM json_each(?1)))
-  AND (?2 IS NULL OR agent = ?2)
-  AND (?3 IS NULL OR instr(coalesce(folded, lower(title)), ?3) > 0 OR (length(?3) >= 8 AND instr(id, ?3) > 0))
-  AND (?4 IS NULL OR priority IN (SELECT value FROM json_each(?4)))
-  AND (?5 IS NULL OR tier IN (SELECT value FROM json_each(?5)))
-  AND (?6 IS NULL OR model = ?6)
+SELECT labels, count(*) FROM (
+    SELECT labels FROM tasks INDEXED BY tasks_sight
+    WHERE state <> 'assigned' AND state <> 'running' AND labels <> '{}' AND (?1 IS NULL OR state IN (SELECT value FROM json_each(?1)))
+      AND (?2 IS NULL OR agent = ?2)
+      AND (?3 IS NULL OR instr(coalesce(folded, lower(title)), ?3) > 0 OR (length(?3) >= 8 AND instr(id, ?3) > 0))
+      AND (?4 IS NULL OR priority IN (SELECT value FROM json_each(?4)))
+      AND (?5 IS NULL OR tier IN (SELECT value FROM json_each(?5)))
+      AND (?6 IS NULL OR model = ?6)
+    UNION ALL
+    SELECT labels FROM tasks INDEXED BY tasks_held
+    WHERE state IN ('assigned', 'running') AND labels <> '{}' AND (?1 IS NULL OR state IN (SELECT value FROM json_each(?1)))
+      AND (?2 IS NULL OR agent = ?2)
+      AND (?3 IS NULL OR instr(coalesce(folded, lower(title)), ?3) > 0 OR (length(?3) >= 8 AND instr(id, ?3) > 0))
+      AND (?4 IS NULL OR priority IN (SELECT value FROM json_each(?4)))
+      AND (?5 IS NULL OR tier IN (SELECT value FROM json_each(?5)))
+      AND (?6 IS NULL OR model = ?6)
+  )
 GROUP BY labels ORDER BY count(*) DESC, labels LIMIT 1000;
 
 -- name: last_task

@@ -82,3 +82,10 @@ def test_a_statement_reads_no_table_that_grows_from_end_to_end(name: str, store:
 
 def test_a_scan_would_be_seen(store: apsw.Connection) -> None:
     assert scans(store, "SELECT t.id FROM tasks t WHERE t.reason = ?") == ["tasks"]
+
+
+def test_tasks_in_hand_are_no_part_of_the_index_of_what_lists_ask_about(store: apsw.Connection) -> None:
+    """They change several times each, and would move in it each time."""
+    assert scans(store, queries("sqlite")["facets"]) == ["tasks_sight", "tasks_held"]
+    with pytest.raises(apsw.SQLError, match="no query solution"):
+        list(store.execute("SELECT id FROM tasks INDEXED BY tasks_sight WHERE state = 'running'"))
