@@ -58,6 +58,7 @@ async def test_a_bare_machine_is_installed_and_takes_part_without_another_networ
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     assert process.stdout is not None
     said = ""
@@ -66,7 +67,7 @@ async def test_a_bare_machine_is_installed_and_takes_part_without_another_networ
             line = await process.stdout.readline()
             assert line, said
             said += line.decode()
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # the shell waits for the machine, and would leave it alone
     await process.communicate()
 
     assert "installed AgentCom" in said
