@@ -86,7 +86,7 @@ BAD_WRITES = """
         hub = await start_hub(settings)
         token = open(folder + "/admin.token").read().strip()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))  # no larger: not what a full disk says
+        resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, 800_000))  # no larger: not what a full disk says
         kept, refused = [], 0
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as client:
             for number in range(400):
