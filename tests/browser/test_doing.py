@@ -61,7 +61,7 @@ def test_all_that_match_are_counted_and_then_cancelled(site: Site) -> None:
     )
     page = site.open("tasks?q=bulk")
     page.get_by_text("All that match").click()
-    page.get_by_label("Priority").select_option("urgent")
+    page.get_by_label("New priority").select_option("urgent")
     expect(page.get_by_role("dialog")).to_contain_text("3 tasks will be made urgent")
     sure(page)
     expect(page.get_by_text("3 tasks made urgent")).to_be_visible()

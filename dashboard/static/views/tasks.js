@@ -140,7 +140,7 @@ const All = ({ asked, again }) => {
   return html`<details class="bulk"><summary>All that match…</summary><p class="actions">
     <button type="button" disabled=${busy} onClick=${() => apply({ verb: "cancel" }, "cancelled")}>Cancel</button>
     <button type="button" disabled=${busy} onClick=${() => apply({ verb: "retry" }, "retried")}>Retry the dead</button>
-    <label>Priority <select disabled=${busy} onChange=${(/** @type {any} */ event) => { const { value } = event.target; event.target.value = ""; if (value) apply({ verb: "prioritise", priority: value }, `made ${value}`); }}>
+    <label>New priority <select disabled=${busy} onChange=${(/** @type {any} */ event) => { const { value } = event.target; event.target.value = ""; if (value) apply({ verb: "prioritise", priority: value }, `made ${value}`); }}>
       <option value="">choose</option>${PRIORITIES.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label></p></details>`;
 };
 
