@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Page, expect
 
@@ -106,6 +107,7 @@ def test_filters_are_in_the_address(site: Site) -> None:
     expect(other.get_by_role("link", name="bad work")).to_be_visible()
 
 
+@pytest.mark.timeout(300)
 def test_work_that_changed_its_own_proof_is_looked_at_and_decided(site: Site, tmp_path: Path) -> None:
     files = {"calc.py": "def add(a, b):\n    return a + b\n", "test_calc.py": TEST_OF_CALC}
     task = site.mesh.submit(
@@ -114,7 +116,7 @@ def test_work_that_changed_its_own_proof_is_looked_at_and_decided(site: Site, tm
         context={"repo": str(make_remote(tmp_path, files).path)},
         verification=[{"type": "test_passes", "command": "python3 -m unittest -q"}],
     )
-    site.mesh.wait_state(task, "waiting", timeout_s=60)
+    site.mesh.wait_state(task, "waiting", timeout_s=150)
     page = site.open("reviews", size=PHONE)
     page.get_by_role("link", name="weakens its test").first.click()
     expect(page.locator(".review")).to_contain_text("test_calc.py")
