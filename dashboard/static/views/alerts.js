@@ -73,7 +73,7 @@ const Rule = ({ rule, again }) => {
 const Rules = () => {
   const { told, error, again } = useAsked("alerts/rules");
   if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
-  return html`<${Scroll} label="Rules"><table><caption class="hidden">Rules</caption><thead><tr><th scope="col">Rule</th><th scope="col">Severity</th><th scope="col">Threshold</th><th scope="col">On</th></tr></thead><tbody>
+  return html`<${Scroll} label="Rules"><table class="stack"><caption class="hidden">Rules</caption><thead><tr><th scope="col">Rule</th><th scope="col">Severity</th><th scope="col">Threshold</th><th scope="col">On</th></tr></thead><tbody>
     ${told.rules.map((/** @type {Row} */ rule) => html`<${Rule} key=${rule.name} rule=${rule} again=${again} />`)}</tbody></table><//>`;
 };
 

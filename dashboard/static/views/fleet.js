@@ -58,7 +58,8 @@ const Card = ({ name }) => {
   const gpus = gpusOf(name);
   const warm = warmOn(name);
   return html`<li class=${`card ${host.online && isLive.value ? "" : "stale"}`}><h2><a href=${href("fleet", name)}>${name}</a> <${LiveState} state=${host.online ? "online" : "offline"} /></h2>
-    <p class="muted">${agents.map((agent) => `${agent.name} ${agent.busy}/${agent.slots}`).join(", ") || "no agent"}${host.at ? html`, reading of <${When} at=${host.at} />` : ""}</p>
+    ${agents.length ? html`<ul class="plain muted">${agents.map((agent) => html`<li key=${agent.name}>${agent.name} ${agent.busy}/${agent.slots}, version ${agent.version}, seen <${When} at=${agent.last_seen_at} /></li>`)}</ul>` : html`<p class="muted">no agent</p>`}
+    ${host.at ? html`<p class="muted">reading of <${When} at=${host.at} /></p>` : null}
     <${Gauges} host=${host} />${gpus.map((gpu) => html`<${Gpu} key=${gpu.uuid || gpu.index} gpu=${gpu} />`)}${gpus.length ? null : html`<p class="muted">${Object.values(host.notes)[0] ?? "no GPU"}</p>`}
     ${warm.length ? html`<p class="chips">${warm.map((model) => html`<span key=${model}><${State} state="warm">${model}<//></span>`)}</p>` : null}</li>`;
 };
