@@ -20,7 +20,8 @@ HOSTILE: Final = (
     "\u202egpj.exe \x1b[31mred\x1b[0m",
 )
 VIEWS: Final = (
-    *("overview", "tasks", "fleet", "models", "reviews", "logs", "events", "events/audit", "costs", "settings"),
+    *("overview", "tasks", "fleet", "models", "reviews", "alerts", "alerts/rules"),
+    *("logs", "events", "events/audit", "costs", "settings"),
 )
 Size = tuple[int, int]
 WIDE: Final[Size] = (1440, 900)
