@@ -152,7 +152,7 @@ class Foreground(Manager):
                     told = exc.owner  # told twice it would not wait for its work
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(told), signal.SIGTERM)
-                time.sleep(_LOOK_S)
+                time.sleep(_LOOK_S)  # nobody tells when a lock of another process becomes free
             else:
                 return
 

@@ -183,6 +183,7 @@ class Steps:
             try:
                 joined = self._ask_hub("/join", Joined)
             except (NotYetApproved, Throttled) as exc:  # many may wait behind one address
+                # A person decides, or the hub has said how long to wait; no call lasts until then.
                 time.sleep((exc.retry_after_s if isinstance(exc, Throttled) else None) or _ASK_S)
                 continue
             except Conflict as exc:
@@ -253,7 +254,7 @@ class Steps:
                 return f"{self._note.name} is {state}"
             if isinstance(self.manager, services.Foreground) and not self.manager.is_running():
                 self.manager.install(self._note)  # the one before has held the state directory until now
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # the sidecar starts by itself: the hub is asked until it has seen it
         raise StepFailed(f"the hub has not seen it within {READY_S:.0f} s ({state})", self._look_there())
 
     def seen(self) -> MachineView:
@@ -265,7 +266,7 @@ class Steps:
         token, until, started = self._own_token(), time.monotonic() + SMOKE_S, time.monotonic()
         task = self._door.ask("POST", "/machine/smoke", SmokeView, token=token)
         while task.state not in {"completed", "failed", "cancelled", "dead"} and time.monotonic() < until:
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # a machine's token opens no stream of events
             task = self._door.ask("GET", f"/machine/smoke/{task.task}", SmokeView, token=token)
         self._note.task = task.task
         if task.state == "completed" and task.execution_ok and task.verified:

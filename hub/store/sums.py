@@ -1,5 +1,6 @@
 """What is summed up of the rows, for people who look back. Mixed into ``backend.py``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,11 @@ from hub.store import records
 from hub.store.records import Row
 
 
-class Summing:
+class Summing(ABC):
     """Reads sums."""
 
-    async def _rows(self, name: str, *values: Any) -> Sequence[Row]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _rows(self, name: str, *values: Any) -> Sequence[Row]: ...
 
     async def usage(self, since_ms: int, until_ms: int, step_ms: int) -> list[Used]:
         """What attempts have used of models, in steps of time."""

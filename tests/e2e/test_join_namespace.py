@@ -52,7 +52,7 @@ def test_a_bare_machine_takes_part_and_leaves_no_trace(network: None, tmp_path: 
     try:
         until = time.monotonic() + 60
         while not (data / "hub.json").is_file() and time.monotonic() < until:
-            time.sleep(0.2)
+            time.sleep(0.2)  # another process writes the file when it listens; there is nothing else to wait on
         made = subprocess.run(
             agentcom("token", "create", "--data-dir", str(data), "--hub", url),
             capture_output=True,

@@ -392,6 +392,7 @@ async def test_what_cannot_be_confined_is_not_run(tmp_path: Path) -> None:
 async def test_where_files_in_memory_are_refused_programs_are_confined_by_the_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
+    # What a kernel does under vm.memfd_noexec=2; a test cannot set that for the whole machine.
     def kernel(_name: str, _flags: int) -> int:
         raise OSError(refused, os.strerror(refused))
 
