@@ -72,6 +72,7 @@ def serve(port: int, *, until_stdin_closes: bool = False) -> None:
     params.n_ctx, params.n_parallel = CONTEXT_TOKENS, 1
     params.n_batch = 256  # between two batches it looks whether anybody still listens, and says how far it has read
     params.cpuparams.n_threads = 2
+    params.sampling.temp = 0.0  # the same question has the same answer: what it shows does not hang on a draw
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     if until_stdin_closes:

@@ -19,7 +19,8 @@ from tests.support.mesh import Mesh, until
 from tests.support.ollama_memory import BUSY
 from tests.support.ollama_server import Model, OllamaServer, Reply
 
-COUNT = "Count from one to a thousand in words."
+LONG = "Write a very long story about a dog."
+"""The small model has no end of it, where it soon tires of counting."""
 PATIENCE_S = 90
 
 
@@ -65,7 +66,7 @@ class Ollama:
 
     def _reply(self, body: dict[str, Any]) -> Reply:
         said = json.dumps(body["messages"])
-        if COUNT in said:
+        if LONG in said:
             return Reply("one two three " * 10_000)
         if self.refusals:
             self.refusals -= 1
@@ -165,7 +166,7 @@ def test_a_standard_task_is_verified_in_one_attempt_though_the_queue_was_full(ru
 def test_cancelling_a_task_stops_the_model_and_meanwhile_it_is_told_how_it_comes_along(
     running: Mesh, server: Server
 ) -> None:
-    task = chat(running, COUNT)
+    task = chat(running, LONG)
     until(server.is_busy, "the server writes", timeout_s=PATIENCE_S)
     until(lambda: _answering(running, task).get("tokens"), "the attempt tells its tokens", timeout_s=PATIENCE_S)
     told = _answering(running, task)
