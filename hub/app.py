@@ -25,7 +25,6 @@ from hub.clock import SystemClock
 from hub.core.fleet import Fleet
 from hub.doorway import open_port
 from hub.files import keeper
-from hub.gateway.socket import Door
 from hub.lock import hold
 from hub.memory import spare_the_collector
 from hub.opening import is_postgres, node_of, opened, space_of, store_of, watch_of, written_in
@@ -42,12 +41,11 @@ from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.tls import Tls
-from hub.upkeep import closer, drained, end_hub, ender, limits_of, oversight, revoker, token_check, upkeep
+from hub.upkeep import closer, drained, end_hub, ender, entrance, limits_of, oversight, revoker, upkeep
 from hub.web.application import build
 from hub.web.install import install_line
-from hub.web.porch import received_bytes
 from hub.web.routes import mesh
-from hub.web.services import PRINCIPAL, Services, WebSettings
+from hub.web.services import Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
 from protocol.errors import StoreDamaged, StoreFailed
@@ -166,15 +164,7 @@ async def _assemble(
         )
         await store.commit(Record(event))
 
-    door = Door(
-        hub.gateway,
-        token_check(access),
-        clock=clock,
-        fleet=lambda: len(hub.fleet.agents),
-        received_bytes=lambda request: received_bytes(request.transport),
-        why_closed=lambda: hub.membership.trouble,
-        is_for=lambda request, sidecar: request[PRINCIPAL].is_for(sidecar),
-    )
+    door = entrance(hub, store, access, tls, clock)
     joining = Joining(store, clock, Chance(), version=VERSION, names=lambda: hub.fleet.agents)
     joining.on_change, joining.install_line = access.reload, install_line
     joining.pin = pin_of(settings.url, tls.authority.ca_pem if tls else None)

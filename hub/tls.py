@@ -42,6 +42,8 @@ class Tls:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.channel = b""
         """SHA-256 of the certificate that is shown: a machine signs it together with the hub's challenge."""
+        self.channels: frozenset[str] = frozenset()
+        """The same in hexadecimal digits, with that of the certificate before it: connections keep what they saw."""
         self._seen: tuple[int, ...] = ()
         self.authority = self._load()
 
@@ -77,7 +79,9 @@ class Tls:
             # Tried elsewhere first: a context that has met a certificate without its key has lost the one it had.
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(found.cert_file, found.key_file)
             self.context.load_cert_chain(found.cert_file, found.key_file)
+            shown = (self.channel or channel, channel)
             self.channel, self._seen = channel, seen
+            self.channels = frozenset(each.hex() for each in shown)
         except (OSError, ssl.SSLError) as exc:
             given = f"{settings.tls_cert or found_in(settings)} with {settings.tls_key or 'its key'}"
             raise unusable("tls_cert", f"cannot use {given}: {exc}") from exc

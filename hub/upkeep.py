@@ -10,9 +10,11 @@ from aiohttp import web
 from hub import recovery
 from hub.assembly import Parts
 from hub.gateway.connection import Links
+from hub.gateway.socket import Door
 from hub.services.access import Access
 from hub.services.audit import Audit
 from hub.services.backups import Backups
+from hub.services.identities import Identities
 from hub.services.rate_limits import RateLimits
 from hub.services.readiness import Readiness
 from hub.services.retention import Retention, Terms
@@ -20,6 +22,9 @@ from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.queries import migrations
 from hub.store.sqlite import SqliteStore
+from hub.tls import Tls
+from hub.web.forwarded import is_proxied
+from hub.web.porch import received_bytes
 from hub.web.services import PRINCIPAL
 from hub.web.stream import end_those_of
 from protocol.clock import Clock
@@ -72,6 +77,22 @@ def token_check(access: Access) -> Callable[[web.Request], bool]:
         return True
 
     return is_welcome
+
+
+def entrance(hub: Parts, store: Backend, access: Access, tls: Tls | None, clock: Clock) -> Door:
+    """The door for sidecars: by token, and for machines that have joined by their key."""
+    hub.gateway.identities = Identities(store, clock)
+    return Door(
+        hub.gateway,
+        token_check(access),
+        clock=clock,
+        fleet=lambda: len(hub.fleet.agents),
+        received_bytes=lambda request: received_bytes(request.transport),
+        why_closed=lambda: hub.membership.trouble,
+        who=lambda request: request[PRINCIPAL],
+        # Where a listed proxy speaks TLS, its callers have seen its certificate, and this hub does not know that.
+        channels=lambda request: tls.channels if tls is not None and not is_proxied(request) else frozenset(),
+    )
 
 
 def revoker(app: web.Application, links: Links) -> Callable[[str], None]:

@@ -112,10 +112,13 @@ def code_of(key: str) -> str:
     return f"{text[:5]}-{text[5:]}"
 
 
-def signed(key: str, attempt: int, secret: str, name: str) -> bytes:
-    """The bytes that a machine signs when it asks to join; no secret can be read from them."""
+def signed(key: str, attempt: int, secret: str, name: str, *, signs: bool = False) -> bytes:
+    """The bytes that a machine signs when it asks to join; no secret can be read from them.
+
+    ``signs``: it also says that its sidecar will sign every connection.
+    """
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    return "\n".join(("agentcom join 1", key, str(attempt), digest, name)).encode()
+    return "\n".join((f"agentcom join {2 if signs else 1}", key, str(attempt), digest, name)).encode()
 
 
 def _check(body: str) -> str:
@@ -202,6 +205,7 @@ class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
         signature: of :func:`signed`, by that key (86 characters of base64url).
         token: the secret part of a join token; empty: a person approves the machine.
         name: what it wants to be called; empty: any name that is free.
+        signs: its sidecar will sign every connection, and no other counts from now on; left out by older releases.
     """
 
     key: str
@@ -210,6 +214,7 @@ class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
     token: str = ""
     name: str = ""
     facts: MachineFacts = MachineFacts()
+    signs: bool = False
 
 
 class Joined(Struct, kw_only=True):

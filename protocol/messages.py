@@ -81,6 +81,22 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Random name of the state directory: boots are counted there, and it tells two machines of one name apart."""
     dial: Count = 0
     """Counts the hellos of this boot, from 1, so that one that was overtaken is found out; 0: not counted."""
+    key: str = ""
+    """Public key of the machine (Ed25519, 43 characters of base64url), if it has joined with one."""
+
+
+class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
+    """The hub's answer to a hello that names the key of a machine it knows: prove that you hold it, before anything."""
+
+    nonce: str
+
+
+class Signature(Message, frozen=True, kw_only=True, tag="signature"):
+    """The sidecar's answer to a challenge: :func:`protocol.keys.said_at_hello`, signed (86 characters of base64url)."""
+
+    signature: str
+    channel: str = ""
+    """SHA-256 of the certificate that the sidecar sees at the other end, 64 hexadecimal digits; empty: no TLS."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -302,6 +318,8 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
 
 AnyMessage = (
     Hello
+    | Challenge
+    | Signature
     | Welcome
     | Heartbeat
     | Assign
@@ -329,6 +347,8 @@ KINDS: Final[dict[str, type[Message]]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         Hello,
+        Challenge,
+        Signature,
         Welcome,
         Heartbeat,
         Assign,

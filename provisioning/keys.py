@@ -1,15 +1,9 @@
 """The key of a machine: made on it, kept on it, and what it signs. Nothing but the public half ever leaves."""
 
-import base64
-
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from protocol.keys import text
 from provisioning.places import Note, Places, write_private
-
-
-def text(raw: bytes) -> str:
-    """Bytes in base64url without padding."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def ensure(places: Places, note: Note) -> Ed25519PrivateKey:

@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from protocol.keys import KEY_FILE
+
 NOTE = "join.json"
 
 
@@ -33,7 +35,7 @@ class Places(Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> Path:
         """Its private key."""
-        return self.state / "machine.key"
+        return self.state / KEY_FILE
 
     @property
     def token(self) -> Path:

@@ -32,6 +32,7 @@ from protocol.joining import (
     code_of,
     signed,
 )
+from protocol.keys import text
 from protocol.pinning import WrongHub, ca_hash
 from provisioning import keys, services
 from provisioning.detect import detected
@@ -206,14 +207,15 @@ class Steps:
         self._note.attempt += 1
         keep_note(self._places, self._note)
         key, name = keys.ensure(self._places, self._note), self._wish.name
-        said = signed(keys.public(key), self._note.attempt, self._wish.secret, name)
+        said = signed(keys.public(key), self._note.attempt, self._wish.secret, name, signs=True)
         body = JoinBody(
             key=keys.public(key),
             attempt=self._note.attempt,
-            signature=keys.text(key.sign(said)),
+            signature=text(key.sign(said)),
             token=self._wish.secret,
             name=name,
             facts=_facts(),
+            signs=True,
         )
         return self._door.ask("POST", path, shape, body=body)
 

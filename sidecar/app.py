@@ -25,9 +25,8 @@ import structlog
 
 from protocol import logs, names
 from protocol.clock import Clock
-from protocol.errors import AgentComError, BadInput, Forbidden, Unauthenticated, VersionMismatch, WorkFailed
+from protocol.errors import AgentComError, BadInput, VersionMismatch, WorkFailed
 from protocol.ids import NAME
-from protocol.pinning import WrongHub
 from protocol.redaction import Redactor
 from protocol.removal import remove_tree
 from sidecar.bundled import resolved
@@ -35,7 +34,7 @@ from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
 from sidecar.core.programs import AgentProgram, usual
 from sidecar.depot import HubDepot
-from sidecar.dial import EVICTED, HubRefused, Pace, dial
+from sidecar.dial import EVICTED, FINAL, HOPELESS, HubRefused, Pace, dial
 from sidecar.environment import minimal_env
 from sidecar.executors import executors
 from sidecar.folders import write_lasting
@@ -45,6 +44,7 @@ from sidecar.git import Git
 from sidecar.guard import Guard
 from sidecar.identity import Identity, NameLost, check_not_evicted, instance_of, note_eviction
 from sidecar.journal import Journal, StateDirInUse, StateLock, in_state_dir
+from sidecar.keys import signer_in
 from sidecar.leases import Leases
 from sidecar.lifecycle import Lifecycle
 from sidecar.link import Link
@@ -74,6 +74,7 @@ GOODBYE_S: Final = 5.0
 """How long an ending sidecar waits for the hub to confirm its last reports; the journal keeps them anyway."""
 
 EXIT_OK, EXIT_INPUT, EXIT_REFUSED = 0, 2, 4
+_NOT_LET_IN: Final = HOPELESS - FINAL
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PR_SET_DUMPABLE: Final = 4
 
@@ -188,6 +189,7 @@ async def start(
             dial=partial(dial, trust=trust),
             leases=leases,
             on_event=lambda event: _fire(lifecycle, event),
+            signer=partial(signer_in, folder),
         )
         warmer = Warmer(endpoints)
         stack.push_async_callback(warmer.close)
@@ -334,9 +336,7 @@ def main(settings: Settings) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_told(settings))
     except HubRefused as exc:
-        return _refused(
-            exc, EXIT_REFUSED if exc.reason in {Unauthenticated.code, Forbidden.code, WrongHub.code} else EXIT_INPUT
-        )
+        return _refused(exc, EXIT_REFUSED if exc.reason in _NOT_LET_IN else EXIT_INPUT)
     except (StateDirInUse, NameLost, BadInput, VersionMismatch) as exc:
         return _refused(exc, EXIT_INPUT)
     return EXIT_OK

@@ -7,6 +7,7 @@ else is one of the errors that ``sidecar/link.py`` answers by dialling again.
 
 import asyncio
 import contextlib
+import hashlib
 import socket as socket_options
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -28,6 +29,7 @@ from protocol.errors import (
     Unauthenticated,
     VersionMismatch,
 )
+from protocol.keys import WrongKey
 from protocol.limits import (
     DEAD_AFTER_HEARTBEATS,
     HANDSHAKE_S,
@@ -36,7 +38,7 @@ from protocol.limits import (
     RECONNECT_CAP_S,
     UNSENT_BYTES,
 )
-from protocol.messages import AnyMessage, Error, Welcome
+from protocol.messages import AnyMessage, Challenge, Error, Welcome
 from protocol.pinning import Trust, WrongHub
 from protocol.version import negotiate
 from sidecar.core.reconnect import reconnect_delay
@@ -47,10 +49,13 @@ EVICTED: Final = "evicted"
 NAME_TAKEN: Final = "name_taken"
 """Code of the fatal error that a hub sends while a sidecar from another state directory has the name."""
 
+CLONED: Final = "cloned"
+"""Code of the fatal error that a hub sends while another sidecar is at work with the same key."""
+
 FINAL: Final = frozenset({VersionMismatch.code, EVICTED, NAME_TAKEN})
 """Codes that nothing can mend; a token that was good before may become good again."""
 
-HOPELESS: Final = FINAL | {Unauthenticated.code, Forbidden.code, WrongHub.code}
+HOPELESS: Final = FINAL | {Unauthenticated.code, Forbidden.code, WrongHub.code, WrongKey.code, CLONED}
 """Codes of a fatal error that trying again cannot help."""
 
 LONGEST_ASKED_S: Final = 60.0
@@ -118,6 +123,11 @@ class Connection(Protocol):
     @property
     def received_bytes(self) -> int:
         """What has come so far, that of an unfinished frame too."""
+        ...
+
+    @property
+    def channel(self) -> str:
+        """SHA-256 of the certificate at the other end, 64 hexadecimal digits; empty: no TLS."""
         ...
 
     async def receive(self) -> bytes:
@@ -225,6 +235,12 @@ class _Socket:
     def received_bytes(self) -> int:
         return self._socket.received_bytes
 
+    @property
+    def channel(self) -> str:
+        tls = self._socket.transport.get_extra_info("ssl_object")
+        shown = tls.getpeercert(binary_form=True) if tls is not None else None
+        return hashlib.sha256(shown).hexdigest() if shown else ""
+
     async def send(self, frame: bytes) -> None:
         try:
             await self._socket.send(frame)
@@ -261,6 +277,15 @@ def dead_after_s(welcome: Welcome) -> float:
     Of a short lease no more than a third, so that there is time to come back before it ends.
     """
     return max(DEAD_AFTER_HEARTBEATS * welcome.heartbeat_s, min(MIN_DEAD_AFTER_S, welcome.lease_s / 3))
+
+
+def challenge_in(messages: Sequence[AnyMessage]) -> Challenge | None:
+    """What a hub wants to be signed before it answers a hello; ``None``: it has answered already."""
+    match messages:
+        case [Challenge() as challenge]:
+            return challenge
+        case _:
+            return None
 
 
 def welcome_in(messages: Sequence[AnyMessage]) -> Welcome:

@@ -29,6 +29,7 @@ from protocol.messages import (
     Hello,
     Message,
     Ordered,
+    Signature,
     Verdict,
     Welcome,
     Wish,
@@ -38,9 +39,22 @@ from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 from sidecar.core.addresses import Addresses
 from sidecar.core.readings import Facts
-from sidecar.dial import FINAL, Connection, Dial, HubBusy, HubRefused, Pace, dead_after_s, dial, refusal_in, welcome_in
+from sidecar.dial import (
+    FINAL,
+    Connection,
+    Dial,
+    HubBusy,
+    HubRefused,
+    Pace,
+    challenge_in,
+    dead_after_s,
+    dial,
+    refusal_in,
+    welcome_in,
+)
 from sidecar.identity import Identity
 from sidecar.inlet import Owner
+from sidecar.keys import Signer
 from sidecar.leases import Leases
 from sidecar.outbox import Outbox
 from sidecar.tasks import together
@@ -73,6 +87,7 @@ class Link:
         dial: Dial = dial,
         leases: Leases | None = None,
         on_event: Callable[[str], None] = lambda _event: None,
+        signer: Callable[[], Signer | None] = lambda: None,
     ) -> None:
         """Prepare a link; :meth:`run` dials.
 
@@ -84,12 +99,13 @@ class Link:
             pace, dial: how fast to try, and what opens a connection; a WebSocket if left out.
             leases: what is proven is told to them; of its own if left out.
             on_event: hears ``dial``, ``welcome`` and ``lose`` (``sidecar/lifecycle.py``).
+            signer: reads the key of this machine, asked before every dial; ``None``: it has none.
         """
         self.identity = identity
         self.online = asyncio.Event()
         self.leases = leases or Leases(clock.monotonic)
         self._addresses = Addresses([hubs] if isinstance(hubs, str) else hubs)
-        self._token, self._clock, self._chance = token, clock, chance
+        self._token, self._clock, self._chance, self._signer = token, clock, chance, signer
         self._pace, self._dial, self._on_event = pace or Pace(), dial, on_event
         self._session = Session()
         self._outbox = Outbox(self._session)
@@ -219,8 +235,14 @@ class Link:
         self._facts.greeted()
         hello_at = self._clock.monotonic()
         async with asyncio.timeout(self._pace.handshake_s):  # a hub that takes nothing is no better than a silent one
-            await connection.send(codec.encode(self._hello(owner)))
+            signer = self._signer()
+            await connection.send(codec.encode(self._hello(owner, signer.public if signer else "")))
             frame = await connection.receive()
+            if signer is not None and (asked := challenge_in(codec.decode(frame))) is not None:
+                me, channel = self.identity, connection.channel
+                signature = signer.sign(asked.nonce, channel, me.sidecar, me.boot)
+                await connection.send(codec.encode(Signature(signature=signature, channel=channel)))
+                frame = await connection.receive()
         welcome = welcome_in(codec.decode(frame))
         self._begin(welcome, hello_at)
         for verdict in welcome.verdicts:
@@ -228,7 +250,7 @@ class Link:
         owner.drain(on=welcome.draining)
         return frame
 
-    def _hello(self, owner: Owner) -> Hello:
+    def _hello(self, owner: Owner, key: str) -> Hello:
         me = self.identity
         self._dials += 1
         return Hello(
@@ -246,6 +268,7 @@ class Link:
             draining=owner.is_leaving,
             dial=self._dials,
             instance=me.instance,
+            key=key,
         )
 
     def _begin(self, welcome: Welcome, hello_at: float) -> None:

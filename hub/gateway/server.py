@@ -1,8 +1,9 @@
 """Accept a sidecar, agree on who it is, then carry messages between its line and the services.
 
-A line is whatever carries whole frames both ways (:class:`Line`); the WebSocket at ``/mesh`` is ``socket.py``. Nothing
-a sidecar sends is believed beyond its own name: the token says that it may join, the hello says who it is, and every
-message of an attempt is checked against the lease that this name holds.
+A line is whatever carries whole frames both ways (``line.py``); the WebSocket at ``/mesh`` is ``socket.py``. Nothing
+a sidecar sends is believed beyond its own name: the token says that it may join, the hello says who it is, whoever is
+on a machine that has joined signs that (``identity.py``), and every message of an attempt is checked against the lease
+that this name holds.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import structlog
 
 from hub.core.agent import Held
 from hub.gateway.connection import DROPPED, Link, Links
+from hub.gateway.identity import IdentityPort, prove
+from hub.gateway.line import Line
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
 from protocol.clock import Clock
@@ -39,48 +42,6 @@ REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 _OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
 _OF_ATTEMPTS: Final = get_args(_OfAttempt)
-
-
-class Line(Protocol):
-    """One connection of a sidecar: whole frames, both ways.
-
-    Every method but :meth:`close` may raise ConnectionError or TimeoutError: the line is broken.
-    """
-
-    @property
-    def is_welcome(self) -> bool:
-        """Whether what the other end has shown still lets it in (a token may be revoked, or expire)."""
-        ...
-
-    def is_for(self, sidecar: str) -> bool:
-        """Whether what the other end has shown lets a sidecar of this name in."""
-        ...
-
-    @property
-    def received_bytes(self) -> int:
-        """What has come so far, that of an unfinished frame too."""
-        ...
-
-    async def receive(self) -> bytes | None:
-        """The next frame; ``None`` when the other end has closed.
-
-        Raises:
-            ProtocolViolation: what came is no frame of bytes.
-        """
-        ...
-
-    async def send(self, frame: bytes) -> None:
-        """Write a frame; returns when the line has taken it."""
-        ...
-
-    async def close(self, *, refused: bool = False, why: str = "") -> None:
-        """Close in good order; one whose other end takes nothing any more is cut off soon. Twice is once.
-
-        Args:
-            refused: the other end need not come back as it is.
-            why: a word for the other end.
-        """
-        ...
 
 
 class ResultsPort(Protocol):
@@ -171,6 +132,8 @@ class Gateway:
         self._hubs, self._most_bytes = hubs, (artifact_bytes, artifacts_bytes)
         self._dead_after_s = dead_after_s or max(DEAD_AFTER_HEARTBEATS * heartbeat_s, MIN_DEAD_AFTER_S)
         self._sockets = 0
+        self.identities: IdentityPort | None = None
+        """Who knows machines by their keys; ``None``: none has one."""
 
     async def serve(self, line: Line) -> None:
         """Serve one line until it closes. The caller has checked the token."""
@@ -207,6 +170,7 @@ class Gateway:
         if self._conduct is not None and (wait_s := self._conduct.wait_s(hello.sidecar)):
             raise Throttled(f"{hello.sidecar} has not kept to the protocol", wait_s)
         protocol = negotiate(hello.protocol)
+        await prove(line, hello, self.identities)
         verdicts, again = await self._presence.hello(hello)
         if hello.hub_boot not in {0, self._hub_boot}:
             self._links.drop(hello.sidecar)  # it was at another hub since: what we meant to tell it is out of date

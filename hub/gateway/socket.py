@@ -10,15 +10,18 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from hub.core.access import Principal
 from hub.gateway.arrivals import Arrivals
 from hub.gateway.server import Gateway
 from protocol.clock import Clock
 from protocol.errors import Overloaded, ProtocolViolation, Unavailable
 from protocol.limits import MAX_FRAME_BYTES
+from protocol.model import Role
 
 CLOSE_S: Final = 2.0
 """How long a closing handshake may take before the socket is cut off; twice what the library waits for its answer."""
 RETRY_AFTER_S: Final = 2.0
+ANYBODY: Final = Principal("", Role.AGENT)
 _CLOSED: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED})
 
 
@@ -34,7 +37,8 @@ class Door:
         fleet: Callable[[], int] = lambda: 0,
         received_bytes: Callable[[web.Request], int] = lambda _request: 0,
         why_closed: Callable[[], str] = str,
-        is_for: Callable[[web.Request, str], bool] = lambda _request, _sidecar: True,
+        who: Callable[[web.Request], Principal] = lambda _request: ANYBODY,
+        channels: Callable[[web.Request], frozenset[str]] = lambda _request: frozenset(),
     ) -> None:
         """Prepare a door.
 
@@ -45,9 +49,10 @@ class Door:
             fleet: how many sidecars are known.
             received_bytes: what has come over the connection of a request so far.
             why_closed: why nobody is let in for the moment; empty: all are.
-            is_for: whether the token of a request is good for a sidecar of this name.
+            who: whose token a request has shown.
+            channels: certificates that this hub shows to whoever has sent a request, if it knows.
         """
-        self._is_for = is_for
+        self._who, self._channels = who, channels
         self._gateway, self._is_welcome, self._received_bytes = gateway, is_welcome, received_bytes
         self._clock, self._fleet, self._why_closed = clock, fleet, why_closed
         self._arrivals = Arrivals(clock.monotonic())
@@ -65,12 +70,16 @@ class Door:
             raise Overloaded("too many sidecars come in at once", wait_s)
         socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES + 1, autoping=True, timeout=1.0)
         await socket.prepare(request)
-        await self._gateway.serve(_Socket(request, socket, self._is_welcome, self._received_bytes, self._is_for))
+        line = _Socket(request, socket, self._is_welcome, self._received_bytes, self._who(request))
+        line.channels = self._channels(request)
+        await self._gateway.serve(line)
         return socket
 
 
 class _Socket:
-    """A :class:`hub.gateway.server.Line`."""
+    """A :class:`hub.gateway.line.Line`."""
+
+    channels: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -78,9 +87,9 @@ class _Socket:
         socket: web.WebSocketResponse,
         is_welcome: Callable[[web.Request], bool],
         received_bytes: Callable[[web.Request], int],
-        is_for: Callable[[web.Request, str], bool],
+        who: Principal,
     ) -> None:
-        self._is_for = is_for
+        self.token, self.is_for = who.token, who.is_for
         self._request, self._socket, self._is_welcome = request, socket, is_welcome
         self._received_bytes = received_bytes
 
@@ -91,9 +100,6 @@ class _Socket:
     @property
     def is_welcome(self) -> bool:
         return self._is_welcome(self._request)
-
-    def is_for(self, sidecar: str) -> bool:
-        return self._is_for(self._request, sidecar)
 
     async def receive(self) -> bytes | None:
         frame = await self._socket.receive()

@@ -6,8 +6,6 @@ holds its key; nothing that it says of itself is believed further than to be sho
 ``hub/app.py``.
 """
 
-import base64
-import binascii
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
@@ -28,14 +26,13 @@ from protocol.errors import BadInput, Problem
 from protocol.events import Event, EventKind
 from protocol.ids import NAME
 from protocol.joining import JoinRefused, MachineFacts, NotYetApproved
+from protocol.keys import KEY_BYTES, SIGNATURE_BYTES, decoded, is_signed
 from protocol.limits import MAX_TITLE_CHARS
 from protocol.model import Role
 from protocol.names import pick
 from protocol.pinning import ca_hash
 
 log = structlog.get_logger(__name__)
-_KEY_BYTES: Final = 32
-_SIGNATURE_BYTES: Final = 64
 _MOST_ATTEMPTS: Final = 2**53
 _FACT_CHARS: Final = 100
 _TRIES: Final = 5
@@ -199,6 +196,7 @@ class Joining:
             token=row,
             events=(Event(kind=EventKind.MACHINE_JOINED, at_ms=now_ms, facts=facts),),
             at_ms=now_ms,
+            binds=body.signs,
         )
         kept: c.MachineRow = await self._store.commit(change)
         return kept, token
@@ -236,14 +234,14 @@ class Joining:
             JoinRefused: another key has signed it, or nobody.
         """
         problems = list(_body_problems(body))
-        key, signature = _decoded(body.key, _KEY_BYTES), _decoded(body.signature, _SIGNATURE_BYTES)
+        key, signature = decoded(body.key, KEY_BYTES), decoded(body.signature, SIGNATURE_BYTES)
         if key is None:
-            problems.append(Problem("key", f"not {_KEY_BYTES} bytes in base64url without padding"))
+            problems.append(Problem("key", f"not {KEY_BYTES} bytes in base64url without padding"))
         if signature is None:
-            problems.append(Problem("signature", f"not {_SIGNATURE_BYTES} bytes in base64url without padding"))
+            problems.append(Problem("signature", f"not {SIGNATURE_BYTES} bytes in base64url without padding"))
         if problems:
             raise BadInput(problems, "machine")
-        said = wire.signed(body.key, body.attempt, body.token, body.name)
+        said = wire.signed(body.key, body.attempt, body.token, body.name, signs=body.signs)
         if key is None or signature is None or not is_signed(key, said, signature):
             raise JoinRefused("the signature is not by the key of this machine")
         return c.MachineRow(
@@ -270,30 +268,8 @@ def pin_of(url: str, ca_pem: str | None) -> str:
     return wire.WEB if ca_pem is not None or url.startswith("https://") else wire.OPEN
 
 
-def is_signed(key: bytes, said: bytes, signature: bytes) -> bool:
-    """Whether the holder of ``key`` (Ed25519, 32 bytes) has signed ``said``."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, said)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
 async def _nothing() -> None:
     pass
-
-
-def _decoded(text: str, length: int) -> bytes | None:
-    try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        return None
-    # One spelling only: a machine is its key, and must not be there twice.
-    is_plain = base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text
-    return raw if len(raw) == length and is_plain else None
 
 
 def _problems(body: wire.JoinTokenBody, url: str) -> list[Problem]:

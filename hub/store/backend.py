@@ -338,6 +338,10 @@ class Backend(AlertReads, AuditLooks, Summing, ABC):
         """Machines that wait for a person, oldest first."""
         return tuple(machine_of(row) for row in await self._rows("machines_waiting"))
 
+    async def machines_at_door(self, token: str, name: str) -> tuple[MachineRow, ...]:
+        """The machine whose token this is, and the one that has joined under this name: one, or none, or two."""
+        return tuple(machine_of(row) for row in await self._rows("machines_at_door", token, name))
+
     async def machine_of_token(self, token: str) -> MachineRow | None:
         """The machine that has joined and got this token."""
         rows = await self._rows("machine_of_token", token)

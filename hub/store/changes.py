@@ -29,7 +29,7 @@ from hub.store.hub_changes import (
     ReadHeld,
     RenewHub,
 )
-from hub.store.join_changes import AddJoinToken, AskToJoin, DecideJoin, LetGo, LetIn, RevokeJoinToken
+from hub.store.join_changes import AddJoinToken, AskToJoin, BindMachine, DecideJoin, LetGo, LetIn, RevokeJoinToken
 from hub.store.keeping_changes import (
     ForgetEvents,
     ForgetKeys,
@@ -397,6 +397,7 @@ AnyChange = (
     | DecideJoin
     | LetIn
     | LetGo
+    | BindMachine
     | PutRate
     | DropRates
     | KeptChange

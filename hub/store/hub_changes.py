@@ -126,11 +126,13 @@ class Joined(Struct, frozen=True, kw_only=True):
         seat: counts its welcomes over all hubs; the last one is where it is.
         draining: whether a person wants it to get no new work.
         held: what it had in hand at other hubs, as it was; it is in the hands of this hub now.
+        quarantine: why it gets no work until a person decides; empty: it gets some.
     """
 
     seat: int
     draining: bool
     held: tuple[HeldRow, ...] = ()
+    quarantine: str = ""
 
 
 class LeaveAgent(Struct, frozen=True, kw_only=True):
@@ -146,13 +148,15 @@ class LeaveAgent(Struct, frozen=True, kw_only=True):
 class MarkAgent(Struct, frozen=True):
     """Give an agent no new work, or give it work again, at whichever hub it is. Outcome: ``None``, or NotFound.
 
-    ``draining`` is a person's will, ``leaving`` its own; one that is left out stays as it is.
+    ``draining`` is a person's will, ``leaving`` its own; ``quarantine`` says why it gets no work until a person
+    decides, empty: it gets some. One that is left out stays as it is.
     """
 
     name: str
     event: Event
     draining: bool | None = None
     leaving: bool | None = None
+    quarantine: str | None = None
 
 
 class WaitingTask(Struct, frozen=True, kw_only=True):

@@ -110,11 +110,12 @@ class HubVerbs(EndpointVerbs):
 
     async def _put_agent(self, change: h.PutAgent) -> h.Joined:
         row = await self._row("find_agent", change.name)
-        seat, draining, instance = 1, bool(change.draining), change.instance
+        seat, draining, instance, quarantine = 1, bool(change.draining), change.instance, ""
         if row is not None:
             await self._assert_newest(change, row)
             seat, instance = row[1] + 1, change.instance or row[5]
             draining = bool(row[4]) if change.draining is None else change.draining
+            quarantine = row[7]
         await self._run(
             "put_agent",
             change.name,
@@ -136,11 +137,11 @@ class HubVerbs(EndpointVerbs):
             await self._run("adopt", change.name, change.hub)
         if change.event is not None:
             self._note(change.event.with_facts(seat=seat, hub=change.hub))
-        return h.Joined(seat=seat, draining=draining, held=held)
+        return h.Joined(seat=seat, draining=draining, held=held, quarantine=quarantine)
 
     async def _assert_newest(self, change: h.PutAgent, row: records.Row) -> None:
         """Pass if nobody has come under this name who is newer, or is another."""
-        boot, _, dial, hub, _, instance, host = row
+        boot, _, dial, hub, _, instance, host, _ = row
         if change.instance and instance and change.instance != instance:
             # Boots of another state directory are counted by themselves; while the first is at work, it stays.
             is_here = hub is None or hub == change.hub  # then that hub knows best whether it is at work
@@ -158,6 +159,6 @@ class HubVerbs(EndpointVerbs):
         return left
 
     async def _mark_agent(self, change: h.MarkAgent) -> None:
-        if not await self._changed("mark_agent", change.name, change.draining, change.leaving):
+        if not await self._changed("mark_agent", change.name, change.draining, change.leaving, change.quarantine):
             raise NotFound("agent", change.name)
         self._note(change.event)

@@ -76,6 +76,10 @@ class MachineRow(Struct, frozen=True, kw_only=True):
     let_in: str = ""
     decided_by: str = ""
     joined_ms: int | None = None
+    bound_ms: int | None = None
+    """Since when its sidecar has to sign every connection; ``None``: it never did, and need not yet."""
+    replaces: str = ""
+    """The key that it had before, which counts no more."""
 
 
 class AddJoinToken(Struct, frozen=True):
@@ -129,6 +133,7 @@ class LetIn(Struct, frozen=True):
         names_itself: it wants that name, also if it had another one.
         token: what it gets.
         events: told when it is in.
+        binds: its sidecar signs every connection; from then on none counts that is not signed.
     """
 
     machine: MachineRow
@@ -137,6 +142,14 @@ class LetIn(Struct, frozen=True):
     names_itself: bool
     token: TokenRow
     events: tuple[Event, ...]
+    at_ms: int
+    binds: bool = False
+
+
+class BindMachine(Struct, frozen=True):
+    """A sidecar has signed its connection: from now on this machine's always has to. Outcome: ``None``."""
+
+    key: str
     at_ms: int
 
 
@@ -157,6 +170,10 @@ class JoinReads(Protocol):
 
     async def machines_waiting(self) -> tuple[MachineRow, ...]:
         """Machines that wait for a person, oldest first."""
+        ...
+
+    async def machines_at_door(self, token: str, name: str) -> tuple[MachineRow, ...]:
+        """The machine whose token this is, and the one that has joined under this name: one, or none, or two."""
         ...
 
     async def machine_of_token(self, token: str) -> MachineRow | None:

@@ -25,6 +25,7 @@ class JoinVerbs(Batches):
             c.DecideJoin: self._decide_join,
             c.LetIn: self._let_in,
             c.LetGo: self._let_go,
+            c.BindMachine: self._bind,
         }
 
     async def _add_join_token(self, change: c.AddJoinToken) -> None:
@@ -53,7 +54,8 @@ class JoinVerbs(Batches):
             raise Overloaded(why, 60.0)
         if known is not None:  # it was let in before: it keeps its name and its token until it is let in again
             name = asks.name or known.name
-            asks = msgspec.structs.replace(asks, token=known.token, let_in=known.let_in, name=name)
+            kept = {"token": known.token, "let_in": known.let_in, "name": name}
+            asks = msgspec.structs.replace(asks, **kept, bound_ms=known.bound_ms, replaces=known.replaces)
         await self._put(asks)
         self._note(change.event)
         return asks
@@ -75,6 +77,7 @@ class JoinVerbs(Batches):
         asks, token = change.machine, change.token
         known = await self._machine(asks.key)
         _check_is_new(known, asks.attempt)
+        bound_ms = _bound(change, known)
         burns = False
         if change.join_token:
             burns = await self._needs_use(change, known)
@@ -97,6 +100,7 @@ class JoinVerbs(Batches):
         kept = msgspec.structs.replace(
             asks, state=c.JOINED, name=name, token=token.id, let_in=let_in, joined_ms=change.at_ms, expires_ms=None
         )
+        kept = msgspec.structs.replace(kept, bound_ms=bound_ms, replaces=known.replaces if known is not None else "")
         await self._put(kept)
         for event in change.events:
             self._note(event.with_facts(machine=name))
@@ -136,6 +140,9 @@ class JoinVerbs(Batches):
         await self._run("revoke_token", change.token, change.at_ms)
         self._note(change.event)
 
+    async def _bind(self, change: c.BindMachine) -> None:
+        await self._run("bind_machine", change.key, change.at_ms)
+
     async def _machine(self, key: str) -> c.MachineRow | None:
         row = await self._row("machine", key)
         return None if row is None else machine_of(row)
@@ -144,12 +151,12 @@ class JoinVerbs(Batches):
         facts = msgspec.json.encode(machine.facts).decode()
         m = machine
         values = (m.key, m.code, m.state, m.name, m.address, facts, m.attempt, m.asked_ms, m.expires_ms)
-        await self._run("put_machine", *values, m.token, m.let_in, m.decided_by, m.joined_ms)
+        await self._run("put_machine", *values, m.token, m.let_in, m.decided_by, m.joined_ms, m.bound_ms, m.replaces)
 
 
 def machine_of(row: Sequence[Any]) -> c.MachineRow:
     """A machine, from the columns of the queries ``machine*``."""
-    key, code, state, name, address, facts, attempt, asked, expires, token, let_in, by, joined = row
+    key, code, state, name, address, facts, attempt, asked, expires, token, let_in, by, joined, bound, replaces = row
     return c.MachineRow(
         key=key,
         code=code,
@@ -164,6 +171,8 @@ def machine_of(row: Sequence[Any]) -> c.MachineRow:
         let_in=let_in,
         decided_by=by,
         joined_ms=joined,
+        bound_ms=bound,
+        replaces=replaces,
     )
 
 
@@ -174,6 +183,21 @@ def _check_is_new(known: c.MachineRow | None, attempt: int) -> None:
             f"this request was heard before (its number is {attempt}, the last one was {known.attempt}); "
             "a copy of a machine has to make a key of its own: agentcom leave --purge there, then join"
         )
+
+
+def _bound(change: c.LetIn, known: c.MachineRow | None) -> int | None:
+    """Since when the machine has to sign its connections.
+
+    Raises:
+        JoinRefused: it had to before, and does not any more.
+    """
+    if known is None or known.bound_ms is None:
+        return change.at_ms if change.binds else None
+    if not change.binds:
+        raise JoinRefused(
+            "this machine signs its connections, and this release of AgentCom cannot: bring it to that of the hub"
+        )
+    return known.bound_ms
 
 
 def _may_wait(known: c.MachineRow | None, now_ms: int, code: str) -> TypeGuard[c.MachineRow]:

@@ -167,6 +167,7 @@ def agent(r: Row) -> AgentRow:
         instance=r[9],
         hub=r[10],
         seat=r[11],
+        quarantine=r[12],
     )
 
 

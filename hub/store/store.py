@@ -137,6 +137,8 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     hub: int | None = None
     """The hub that has welcomed it last; nobody, if that hub has seen it go."""
     seat: int = 0
+    quarantine: str = ""
+    """Why it gets no work until a person decides; empty: it gets some."""
 
 
 class Cursor(Struct, frozen=True, kw_only=True):

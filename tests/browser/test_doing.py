@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Page, expect
 
 from protocol.joining import code_of, signed
-from provisioning import keys
+from protocol.keys import text
 from tests.browser.pages import PATIENCE_MS, PHONE, SCREENS, Site
 from tests.support.mesh import ollama_process
 from tests.support.repositories import TEST_OF_CALC, make_remote
@@ -151,14 +151,14 @@ def test_a_machine_is_given_its_command_and_another_one_is_let_in(site: Site) ->
     page.screenshot(path=SCREENS / "fleet-add.png")
 
     key = Ed25519PrivateKey.generate()
-    public = keys.text(key.public_key().public_bytes_raw())
-    signature = keys.text(key.sign(signed(public, 1, "", "")))
+    public = text(key.public_key().public_bytes_raw())
+    signature = text(key.sign(signed(public, 1, "", "")))
     body = {"key": public, "attempt": 1, "signature": signature, "facts": {"host": "new-box"}}
     site.mesh.call("POST", "/api/v1/join-requests", body)
     expect(page.get_by_role("dialog").get_by_text(code_of(public))).to_be_visible()
     page.get_by_role("button", name="Let it in").click()
     expect(page.get_by_text(code_of(public))).to_have_count(0)
-    signature = keys.text(key.sign(signed(public, 2, "", "")))
+    signature = text(key.sign(signed(public, 2, "", "")))
 
     assert site.mesh.call("POST", "/api/v1/join", body | {"attempt": 2, "signature": signature})["token"]
 

@@ -46,10 +46,11 @@ async def let_in(
     at_ms: int = 100,
     digest: bytes = SECRET,
     names: bool = True,
+    binds: bool = False,
 ) -> c.MachineRow:
     made = TokenRow(id=f"{machine.key}-{machine.attempt}", role="agent", label="m", digest=b"d" * 32, created_ms=at_ms)
     kept: c.MachineRow = await rows.store.commit(
-        c.LetIn(machine, by, digest if by else b"", names, made, (EVENT,), at_ms)
+        c.LetIn(machine, by, digest if by else b"", names, made, (EVENT,), at_ms, binds)
     )
     return kept
 
@@ -213,3 +214,36 @@ async def test_requests_end_with_their_time_and_there_are_never_too_many(rows: R
 
     await ask(rows, "d", at_ms=1_000)
     assert [row.key for row in await rows.store.machines_waiting()] == ["d"]
+
+
+# --- keys that sign ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_machine_is_bound_once_and_stays_it(rows: Rows) -> None:
+    await add(rows, uses=3)
+    assert (await let_in(rows, asks("a"))).bound_ms is None
+    for at_ms in (200, 300):
+        await rows.store.commit(c.BindMachine("a", at_ms))
+
+    (found,) = await rows.store.machines_at_door("a-1", "somebody")
+    assert (found.key, found.bound_ms) == ("a", 200)
+    with pytest.raises(JoinRefused, match="this release of AgentCom cannot"):
+        await let_in(rows, asks("a", 2))
+    assert (await let_in(rows, asks("a", 3), binds=True)).bound_ms == 200
+    assert (await let_in(rows, asks("b"), binds=True, at_ms=150)).bound_ms == 150
+
+
+async def test_who_stands_at_the_door_is_known_by_token_and_by_name(rows: Rows) -> None:
+    await add(rows, uses=2)
+    await let_in(rows, asks("a", name="one"))
+    await let_in(rows, asks("b", name="two"))
+
+    async def known(token: str, name: str) -> list[str]:
+        return sorted(row.key for row in await rows.store.machines_at_door(token, name))
+
+    assert await known("a-1", "one") == ["a"]
+    assert await known("plain", "two") == ["b"]
+    assert await known("a-1", "two") == ["a", "b"]
+    assert await known("", "three") == await known("plain", "three") == []
+    await rows.store.commit(c.LetGo("a-1", 200, EVENT))
+    assert await known("plain", "one") == []

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +14,13 @@ from agentcom.aio import AsyncClient
 from hub.authority import load_or_make_authority
 from protocol.errors import AgentComError
 from protocol.pinning import Trust, WrongHub
+from sidecar.clock import SystemClock
 from sidecar.dial import HubRefused, dial
+from sidecar.identity import Identity
+from sidecar.keys import signer_in
+from sidecar.link import Link
+from tests.support.joiner import Machine
+from tests.support.links import Notebook
 from tests.support.running_hub import RunningHub, running_hub
 
 SECONDS = 60.0
@@ -128,3 +135,26 @@ async def test_the_middle_hears_who_checks_nothing(hub: RunningHub, middle: tupl
         assert answer.status == 200
 
     assert hub.tokens["viewer"].encode() in middle[0].heard
+
+
+async def test_the_middle_cannot_pass_on_what_a_machine_has_signed_though_it_is_believed(
+    hub: RunningHub, middle: tuple[Middle, str], tmp_path: Path
+) -> None:
+    machine = await Machine(signs=True).join(hub)
+    machine.keep(tmp_path / "state")
+    believed = Trust((tmp_path / "middle" / "tls" / "ca.pem").read_text("ascii"))
+    link = Link(
+        middle[1],
+        lambda: machine.token,
+        Identity(machine.name, 7, "box", 1, "0.1.0"),
+        clock=SystemClock(),
+        chance=lambda: 0.5,
+        dial=partial(dial, trust=believed),
+        signer=partial(signer_in, tmp_path / "state"),
+    )
+    async with asyncio.timeout(SECONDS):
+        with pytest.raises(HubRefused, match="somebody stands between") as told:
+            await link.run(Notebook())
+
+    assert told.value.reason == "wrong_key"
+    assert machine.token.encode() in middle[0].heard

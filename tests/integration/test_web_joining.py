@@ -1,15 +1,15 @@
 """Machines come in over HTTP: with a join token, or because a person approves them; and out again."""
 
-import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.joining import code_of, make_secret, read_token, signed
+from protocol.joining import code_of, make_secret, read_token
+from protocol.keys import text
+from tests.support.joiner import Machine
 from tests.support.running_hub import RunningHub, running_hub
 
 API = "/api/v1"
@@ -19,32 +19,6 @@ API = "/api/v1"
 async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
     async with running_hub(tmp_path) as running:
         yield running
-
-
-class Machine:
-    """A machine as others would write it: a key, and requests that it signs."""
-
-    def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
-        self.key = text(self._key.public_key().public_bytes_raw())
-        self.attempt = 0
-
-    def body(self, token: str = "", name: str = "", attempt: int | None = None, **more: object) -> dict[str, Any]:
-        self.attempt = attempt or self.attempt + 1
-        said = signed(self.key, self.attempt, token, name)
-        signature = text(self._key.sign(said))
-        return {
-            "key": self.key,
-            "attempt": self.attempt,
-            "signature": signature,
-            "token": token,
-            "name": name,
-            "facts": {"host": "box", "cores": 4},
-        } | more
-
-
-def text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 async def secret_of(hub: RunningHub, **body: object) -> str:

@@ -115,6 +115,9 @@ class End:
         self._writers: list[asyncio.Future[None]] = []
 
     is_welcome = True
+    token = ""
+    channels: frozenset[str] = frozenset()
+    channel = ""
 
     def is_for(self, _sidecar: str) -> bool:
         """Every name may come in."""

@@ -129,6 +129,8 @@ class ForgetfulLine:
     """Loses the inventory that a sidecar brings when it comes back."""
 
     is_welcome = True
+    token = ""
+    channels: frozenset[str] = frozenset()
 
     def is_for(self, _sidecar: str) -> bool:
         """Every name may come in."""

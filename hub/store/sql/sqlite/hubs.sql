@@ -48,7 +48,7 @@ UPDATE leaders SET hub = NULL WHERE hub = ?1;
 SELECT epoch FROM leaders WHERE name = ?1;
 
 -- name: find_agent
-SELECT boot, seat, dial, hub, draining, instance, host FROM agents WHERE name = ?1;
+SELECT boot, seat, dial, hub, draining, instance, host, quarantine FROM agents WHERE name = ?1;
 
 -- name: put_agent
 INSERT INTO agents (name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance, hub, seat,
@@ -58,14 +58,16 @@ ON CONFLICT (name) DO UPDATE SET host = ?2, boot = ?3, slots = ?4, version = ?5,
     last_seen_ms = ?8, leaving = ?9, instance = ?10, hub = ?11, seat = ?12, dial = ?13;
 
 -- name: mark_agent
-UPDATE agents SET draining = coalesce(?2, draining), leaving = coalesce(?3, leaving) WHERE name = ?1;
+UPDATE agents SET draining = coalesce(?2, draining), leaving = coalesce(?3, leaving),
+    quarantine = coalesce(?4, quarantine)
+WHERE name = ?1;
 
 -- name: leave_agent
 -- Only if it has not been welcomed again since, here or elsewhere.
 UPDATE agents SET hub = NULL, last_seen_ms = ?4 WHERE name = ?1 AND seat = ?2 AND hub = ?3;
 
 -- name: agents
-SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance, hub, seat
+SELECT name, host, boot, slots, version, capabilities, draining, last_seen_ms, leaving, instance, hub, seat, quarantine
 FROM agents;
 
 -- name: hub_lives

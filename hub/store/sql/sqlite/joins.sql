@@ -17,31 +17,50 @@ UPDATE join_tokens SET used = used + 1 WHERE id = ?1;
 
 -- name: put_machine
 INSERT INTO machines (
-    key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+    key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
 )
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
 ON CONFLICT (key) DO UPDATE SET
     state = excluded.state, name = excluded.name, address = excluded.address, facts = excluded.facts,
     attempt = excluded.attempt, asked_ms = excluded.asked_ms, expires_ms = excluded.expires_ms, token = excluded.token,
-    let_in = excluded.let_in, decided_by = excluded.decided_by, joined_ms = excluded.joined_ms;
+    let_in = excluded.let_in, decided_by = excluded.decided_by, joined_ms = excluded.joined_ms,
+    bound_ms = excluded.bound_ms, replaces = excluded.replaces;
 
 -- name: machine
-SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
 FROM machines WHERE key = ?1;
 
 -- name: machine_of_code
-SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
 FROM machines WHERE code = ?1;
 
 -- name: machine_of_token
-SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
 FROM machines WHERE token = ?1 AND token <> '';
+
+-- name: machines_at_door
+-- Whose token is shown, and who has the name: the same machine, unless somebody plays another one.
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
+FROM machines WHERE token = ?1 AND token <> ''
+UNION
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
+FROM machines WHERE name = ?2 AND state = 'joined';
+
+-- name: bind_machine
+UPDATE machines SET bound_ms = ?2 WHERE key = ?1 AND bound_ms IS NULL;
 
 -- name: machine_named
 SELECT key FROM machines WHERE name = ?1 AND key <> ?2 AND state = 'joined';
 
 -- name: machines_waiting
-SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms
+SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
+    bound_ms, replaces
 FROM machines WHERE state = 'waiting' ORDER BY asked_ms, key LIMIT 1000;
 
 -- name: waiting_machines
