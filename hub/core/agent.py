@@ -1,7 +1,7 @@
 """An agent as the hub sees it: its states, what it can do, what it holds.
 
 One table holds every change of state. The per-task path reads the table directly; joining, draining and leaving go
-through a :mod:`transitions` machine built from the same table (``hub/services/presence.py``).
+through a :mod:`transitions` machine built from the same table (``lifecycle.py``).
 """
 
 from dataclasses import dataclass, field

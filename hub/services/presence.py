@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
-from transitions import Machine
 
-from hub.core.agent import AGENT_EDGES, Agent, Held
+from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
+from hub.core.lifecycle import Lifecycle
 from hub.core.routing import decode_placement, requirements_of
 from hub.store.changes import Exonerate, Record
 from hub.store.hub_changes import HeldRow, Joined, LeaveAgent, MarkAgent, PutAgent
 from hub.store.keeping_changes import RemoveAgent
 from hub.store.refusals import Evicted, NameTaken
-from hub.store.rows import at
+from hub.store.rows import agent_view
 from hub.store.store import Start, Store
 from protocol import messages
 from protocol.api import AgentList, AgentView
@@ -37,24 +37,6 @@ ALARM_MS: Final = 3_600_000
 """How long the same alarm is not told again."""
 
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
-
-
-class Lifecycle:
-    """Joining, draining and leaving of agents, driven by the one table of agent states."""
-
-    def __init__(self) -> None:
-        self._machine = Machine(
-            model=None,
-            states=[state.value for state in AgentState],
-            initial=AgentState.OFFLINE.value,
-            auto_transitions=False,
-            transitions=[[event, was.value, now.value] for (was, event), now in AGENT_EDGES.items()],
-        )
-
-    def fire(self, agent: Agent, event: str) -> None:
-        """Let ``event`` happen to ``agent`` if its state allows it; an event that changes nothing is no error."""
-        if event in self._machine.get_triggers(agent.state.value):
-            agent.fire(event)
 
 
 class Presence:
@@ -379,7 +361,7 @@ class Presence:
 
     def _view(self, agent: Agent) -> AgentView:
         hubs = self._hubs()
-        return view(agent, hubs.get(agent.hub or 0, ""), is_elsewhere=self.is_elsewhere(agent))
+        return agent_view(agent, hubs.get(agent.hub or 0, ""), is_elsewhere=self.is_elsewhere(agent))
 
     def is_elsewhere(self, agent: Agent) -> bool:
         """Whether the agent is at another hub that lives."""
@@ -398,30 +380,3 @@ class Presence:
 
     def _event(self, agent: Agent, kind: EventKind, **facts: object) -> Event:
         return Event(kind=kind, at_ms=self._clock.now_ms(), agent=agent.name, facts=facts)
-
-
-def view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
-    """An agent as people see it; ``is_elsewhere``: it is at another hub that lives."""
-    state, tasks = agent.state, {*agent.held, *agent.away}
-    if is_elsewhere:
-        at_work = AgentState.WORKING if tasks else AgentState.IDLE
-        state = AgentState.DRAINING if agent.is_draining else at_work
-    return AgentView(
-        name=agent.name,
-        state=state,
-        host=agent.host,
-        slots=agent.slots,
-        busy=len(tasks),
-        capabilities=tuple(sorted(agent.capabilities)),
-        version=agent.version,
-        boot_epoch=agent.boot,
-        last_seen_at=at(agent.last_seen_ms),
-        tasks=tuple(sorted(tasks)),
-        draining=agent.is_draining,
-        alarm=agent.alarm,
-        alarm_at=at(agent.alarm_ms) if agent.alarm else None,
-        hub=hub_url,
-        violations=agent.conduct.count,
-        violation=agent.conduct.last,
-        shut_out_until=at(agent.conduct.until_ms),
-    )

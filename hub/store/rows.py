@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from hub.core.agent import Agent
 from hub.core.routing import PROOF, decode_placement, is_proof, routing_of
 from hub.core.task import HELD_STATES
 from hub.store.changes import NewTask
@@ -11,10 +12,10 @@ from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
 from hub.store.store import ArtifactRow, AttemptRow, LogRow, OutputRow, TaskRow
 from protocol import codec
-from protocol.api import ArtifactView, AttemptView, EventView, LogPiece, OutputPiece, TaskSummary, TaskView
+from protocol.api import AgentView, ArtifactView, AttemptView, EventView, LogPiece, OutputPiece, TaskSummary, TaskView
 from protocol.events import Event
 from protocol.limits import MAX_TITLE_CHARS
-from protocol.model import FINAL_STATES, FailureClass, Priority, TaskSpec, TaskState, TierDecision, Usage
+from protocol.model import FINAL_STATES, AgentState, FailureClass, Priority, TaskSpec, TaskState, TierDecision, Usage
 from protocol.pulls import PullView
 from protocol.reviews import ProofView, ReviewView
 
@@ -225,4 +226,31 @@ def artifact(row: ArtifactRow) -> ArtifactView:
         sha256=row.sha256,
         at=moment(row.at_ms),
         accepted=row.accepted,
+    )
+
+
+def agent_view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
+    """An agent as people see it; ``is_elsewhere``: it is at another hub that lives."""
+    state, tasks = agent.state, {*agent.held, *agent.away}
+    if is_elsewhere:
+        at_work = AgentState.WORKING if tasks else AgentState.IDLE
+        state = AgentState.DRAINING if agent.is_draining else at_work
+    return AgentView(
+        name=agent.name,
+        state=state,
+        host=agent.host,
+        slots=agent.slots,
+        busy=len(tasks),
+        capabilities=tuple(sorted(agent.capabilities)),
+        version=agent.version,
+        boot_epoch=agent.boot,
+        last_seen_at=at(agent.last_seen_ms),
+        tasks=tuple(sorted(tasks)),
+        draining=agent.is_draining,
+        alarm=agent.alarm,
+        alarm_at=at(agent.alarm_ms) if agent.alarm else None,
+        hub=hub_url,
+        violations=agent.conduct.count,
+        violation=agent.conduct.last,
+        shut_out_until=at(agent.conduct.until_ms),
     )
