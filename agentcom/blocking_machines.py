@@ -27,6 +27,10 @@ class BlockingMachines(Blocking):
         """Let an agent finish what it has and give it nothing new."""
         return self._run(self._client.drain(name))
 
+    def release(self, name: str) -> AgentView:
+        """Give an agent work again whose key was in use twice, now that the copy is gone."""
+        return self._run(self._client.release(name))
+
     def resume(self, name: str) -> AgentView:
         """Give a drained agent work again."""
         return self._run(self._client.resume(name))

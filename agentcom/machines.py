@@ -28,6 +28,10 @@ class MachineCalls(Asking):
         """Give a drained agent work again."""
         return await self._post(f"/agents/{quote(name, safe='')}/resume", AgentView, is_repeatable=True)
 
+    async def release(self, name: str) -> AgentView:
+        """Give an agent work again whose key was in use twice, now that the copy is gone."""
+        return await self._post(f"/agents/{quote(name, safe='')}/release", AgentView, is_repeatable=True)
+
     async def remove_agent(self, name: str) -> None:
         """Forget an agent that is gone for good.
 

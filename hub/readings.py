@@ -120,8 +120,8 @@ class Readings:
 
     def _agents(self, now_ms: int) -> Iterator[Reading]:
         for agent in self._fleet.agents.values():
-            if agent.alarm and now_ms - agent.alarm_ms < HOUR_MS:
-                yield Reading("agent_cloned", agent.name, 1, f"{agent.name}: {agent.alarm}")
+            if agent.quarantine or (agent.alarm and now_ms - agent.alarm_ms < HOUR_MS):
+                yield Reading("agent_cloned", agent.name, 1, f"{agent.name}: {agent.quarantine or agent.alarm}")
             is_gone = agent.state is AgentState.OFFLINE and not agent.is_leaving and agent.last_seen_ms is not None
             if is_gone and agent.last_seen_ms is not None and now_ms - agent.last_seen_ms < GONE_MS:
                 silent_s = (now_ms - max(agent.last_seen_ms, self._began_ms)) / 1000

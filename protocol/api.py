@@ -167,6 +167,8 @@ class AgentView(Struct, kw_only=True):
     """What the last one was."""
     shut_out_until: datetime | None = None
     """Because of them it was not let in again before then."""
+    quarantine: str = ""
+    """Why it gets no work until a person releases it: its key is in use twice."""
 
 
 class AgentList(Struct, kw_only=True):

@@ -97,6 +97,8 @@ class EventKind(StrEnum):
     AGENT_VIOLATED = "agent_violated"  # it has not kept to the protocol
     ALERT_FIRED = "alert_fired"  # something is wrong, and somebody has to be told
     ALERT_RESOLVED = "alert_resolved"
+    AGENT_QUARANTINED = "agent_quarantined"  # its key is in use twice: it gets no work
+    AGENT_RELEASED = "agent_released"  # a person has put that right
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -33,7 +33,7 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
     rows = [
         (
             agent.name,
-            f"{agent.state.value}{', GPU taken back' if is_back(agent) else ''}",
+            f"{'quarantine' if agent.quarantine else agent.state.value}{', GPU taken back' if is_back(agent) else ''}",
             agent.host,
             f"{agent.busy}/{agent.slots}",
             sandbox_of(agent.capabilities),
@@ -44,6 +44,10 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
     ]
     empty = "no agents yet; start one with: agentcom sidecar --hub URL --token-file FILE"
     output.table(("agent", "state", "host", "busy", "sandbox", "capabilities", "seen"), rows, empty=empty)
+
+
+def _told(agent: "AgentView") -> str:
+    return f"{agent.quarantine}; once the copy is gone: agentcom agents release {agent.name}" * bool(agent.quarantine)
 
 
 def is_back(agent: "AgentView") -> bool:
@@ -79,6 +83,7 @@ def show(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - cli
             "seen": f"{output.age(agent.last_seen_at)} ago" if agent.last_seen_at else "never",
             "draining": "yes; back into service with: agentcom agents resume" if agent.draining else "",
             "GPU": "taken back; back to work with: agentcom agents give-back" if is_back(agent) else "",
+            "quarantine": _told(agent),
             "alarm": agent.alarm,
         }
     )
@@ -94,6 +99,18 @@ def drain(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - cl
         output.say_json(agent)
     else:
         click.echo(f"{agent.name} gets no new work; {agent.busy} running. Back with: agentcom agents resume {name}")
+
+
+@command.command(name="release", cls=HubCommand)
+@click.argument("name")
+@connected
+def release(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """End the quarantine of an agent; its copy is gone."""
+    agent = hub.release(name)
+    if as_json:
+        output.say_json(agent)
+    else:
+        click.echo(f"{agent.name} is {agent.state.value} and may get work again")
 
 
 @command.command(name="resume", cls=HubCommand)

@@ -177,6 +177,7 @@ def _fleet(client: "Client") -> Iterator[Diagnosis]:
     fix = "" if online else "start one with: agentcom sidecar --hub URL --token-file FILE"
     detail = f"{len(online)} of {len(agents)} online"
     yield Diagnosis(name="agents", state=OK if online else WARN, detail=detail, fix=fix)
+    yield from _clones(agents)
     yield from _sandboxes([agent for agent in agents if agent.state != "offline"])
     yield from _versions(client.health().version, [agent for agent in agents if agent.state != "offline"])
     endpoints = client.endpoints().endpoints
@@ -186,6 +187,15 @@ def _fleet(client: "Client") -> Iterator[Diagnosis]:
     yield Diagnosis(name="endpoints", state=OK if up else WARN, detail=detail, fix=fix)
     gpus = [f"{gpu.name} on {host.name}" for host in client.hosts().hosts for gpu in host.gpus]
     yield Diagnosis(name="gpu", state=OK, detail=", ".join(gpus) or "none seen; models run on the CPU")
+
+
+def _clones(agents: "Sequence[AgentView]") -> Iterator[Diagnosis]:
+    """Agents whose key is in use twice: one line for each."""
+    for agent in agents:
+        if agent.quarantine:
+            fix = f"agentcom leave --purge on the copy; then agentcom agents release {agent.name}"
+            detail = f"{agent.name} gets no work: {agent.quarantine}"
+            yield Diagnosis(name="clone", state=FAIL, detail=detail, fix=fix)
 
 
 def _sandboxes(agents: "Sequence[AgentView]") -> Iterator[Diagnosis]:

@@ -135,12 +135,27 @@ class Agent:
     alarm: str = ""
     """What is wrong with its identity: another sidecar has come under its name."""
     alarm_ms: int = 0
+    boot_at: float = float("-inf")
+    """When ``boot`` became known here, in seconds of the hub's monotonic clock."""
+    quarantine: str = ""
+    """Why it gets no work until a person decides: its key is in use twice."""
     runs_alone: str = ""
     """The task that it holds and that nothing else may run beside, if there is one."""
     conduct: Conduct = field(default_factory=Conduct)
     """How it has kept to the protocol."""
     last_given: int = 0
     """Number of the last assignment it got, so that the one that waited longest goes first."""
+
+    def began(self, boot: int, now: float) -> None:
+        """Its newest start is this one, as far as is known at ``now``."""
+        if boot != self.boot:
+            self.boot, self.boot_at = boot, now
+
+    def released(self, *, is_away: bool) -> None:
+        """A person has put it right: it gets work, and if it is at no hub, any start of it may come."""
+        self.quarantine = self.alarm = ""
+        if is_away:
+            self.boot, self.boot_at = 0, float("-inf")
 
     def fire(self, event: str) -> None:
         """Change state by the table.
@@ -161,6 +176,6 @@ class Agent:
         state = self.state  # compared by identity: a set would hash, and hashing a member of an enumeration is slow
         if self.is_leaving or state is OFFLINE or state is DRAINING or state is BLOCKED or self.runs_alone:
             return 0
-        if self.is_behind:
+        if self.is_behind or self.quarantine:
             return 0
         return max(0, self.slots - len(self.held))

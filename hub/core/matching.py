@@ -46,6 +46,8 @@ def reasons_against(agent: Agent, requirements: Requirements) -> list[str]:
         reasons.append("is draining")
     if agent.is_leaving:
         reasons.append("is about to leave")
+    if agent.quarantine:
+        reasons.append("is in quarantine, because its key is in use twice")
     if agent.state is AgentState.BLOCKED:
         reasons.append("is blocked")
     if agent.cramped and requirements.executor != "noop":

@@ -53,7 +53,7 @@ def rooms_of(fleet: Fleet, default: CleanRoom, is_near: Callable[[Agent], bool] 
         Machine(agent.host, agent.capabilities)
         for agent in fleet.agents.values()
         if _EXECUTOR in agent.capabilities
-        and not (agent.is_draining or agent.is_leaving)
+        and not (agent.is_draining or agent.is_leaving or agent.quarantine)
         and (agent.state is not AgentState.OFFLINE or is_near(agent))
     }
     return Rooms(machines=tuple(machines), default=default)
@@ -70,7 +70,7 @@ def is_one_able(fleet: Fleet, requirements: Requirements, is_elsewhere: Callable
     return proof is not None and any(
         agent.state is AgentState.OFFLINE
         and is_elsewhere(agent)
-        and not (agent.is_draining or agent.is_leaving)
+        and not (agent.is_draining or agent.is_leaving or agent.quarantine)
         and agent.host != proof.host
         and {_EXECUTOR, *requirements.needs} <= agent.capabilities
         for agent in fleet.agents.values()

@@ -67,6 +67,9 @@ class Link:
     def __init__(self, name: str, boot: int, session: Session) -> None:
         self.name, self.boot, self.session = name, boot, session
         self.work = Wake()
+        self.instance = ""
+        """The state directory that it works from, if it says so."""
+        self._waiting: tuple[asyncio.Future[None], ...] = ()  # those who wait for a sign of life
         self.socket = 0  # number of the socket that is in charge; an older one that is still open has lost it
         self.close: Callable[[], Awaitable[object]] | None = None
         self.left_at: float | None = None
@@ -78,8 +81,31 @@ class Link:
         self.left_at, self._is_behind = None, False
         self.look()
 
+    async def answers(self, now: float, seconds: float) -> bool:
+        """Whether the other end answers, within so many seconds, what it is asked at ``now``."""
+        self.session.ping(now)
+        self.work.set()
+        try:
+            async with asyncio.timeout(seconds):
+                while self.session.is_connected and self.session.proven_at < now:
+                    heard = asyncio.get_running_loop().create_future()
+                    self._waiting = (*self._waiting, heard)
+                    try:
+                        await heard
+                    finally:
+                        self._waiting = tuple(each for each in self._waiting if each is not heard)
+        except TimeoutError:
+            return False
+        return self.session.is_connected
+
+    def wake_waiting(self) -> None:
+        """Something came, or nothing will: whoever waits for a sign of life looks again."""
+        for waiting in self._waiting:
+            _end(waiting)
+
     def look(self) -> None:
-        """Tell when the sidecar falls behind with what it was sent, and when it no longer is."""
+        """A frame has come: tell when the sidecar falls behind with what it was sent, and when it no longer is."""
+        self.wake_waiting()
         is_behind = self.session.unacked_bytes > BEHIND_BYTES
         if is_behind is not self._is_behind:
             self._is_behind = is_behind
@@ -156,12 +182,17 @@ class Links:
         """Sidecars that could come back to where they were."""
         return len(self._links)
 
+    def of(self, name: str) -> Link | None:
+        """The link of the newest boot of a sidecar, if it is kept."""
+        return self._links.get(name)
+
     def drop(self, name: str) -> None:
         """Forget what was said to a sidecar, and close its line: the next one begins to count anew."""
         link = self._links.pop(name, None)
         if link is not None:
             link.socket = DROPPED
             link.session.disconnected()
+            link.wake_waiting()
             link.cut()
 
     def send(self, agent: str, boot: int, message: Message) -> None:

@@ -30,7 +30,7 @@ class IdentityPort(Protocol):
 
 
 async def prove(line: Line, hello: messages.Hello, identities: IdentityPort | None) -> bool:
-    """Have the sidecar prove that it is on its machine; whether it had to, and did.
+    """Have the sidecar prove that it is on its machine; ``False``: it has none that is known.
 
     Raises:
         WrongKey: it is not, as far as anybody can tell.

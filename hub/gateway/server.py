@@ -38,6 +38,8 @@ from protocol.version import negotiate
 
 log = structlog.get_logger(__name__)
 MAX_SLOTS: Final = 1_024
+ALIVE_S: Final = 2.0
+"""How long a start of a sidecar may take to answer before the next one has its place; whoever dials waits for 5 s."""
 REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 _OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
@@ -65,8 +67,14 @@ class ResultsPort(Protocol):
 class PresencePort(Protocol):
     """Where sidecars come and go."""
 
-    async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
+    async def hello(
+        self, hello: messages.Hello, challenged_at: float | None = None
+    ) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
         """It introduces itself: a verdict for all that it holds, and what has to be sent to it again."""
+        ...
+
+    def cloned(self, hello: messages.Hello) -> AgentComError:
+        """A sidecar that is at work holds the same key; what to answer."""
         ...
 
     def is_draining(self, name: str) -> bool:
@@ -170,8 +178,10 @@ class Gateway:
         if self._conduct is not None and (wait_s := self._conduct.wait_s(hello.sidecar)):
             raise Throttled(f"{hello.sidecar} has not kept to the protocol", wait_s)
         protocol = negotiate(hello.protocol)
-        await prove(line, hello, self.identities)
-        verdicts, again = await self._presence.hello(hello)
+        asked_at = self._clock.monotonic()
+        if is_signed := await prove(line, hello, self.identities):
+            await self._look_for_clone(hello)
+        verdicts, again = await self._presence.hello(hello, asked_at if is_signed else None)
         if hello.hub_boot not in {0, self._hub_boot}:
             self._links.drop(hello.sidecar)  # it was at another hub since: what we meant to tell it is out of date
         link = self._links.open(hello.sidecar, hello.boot, self._session)
@@ -179,7 +189,7 @@ class Gateway:
         link.cut()  # a socket of the same boot that is still open is a dead one
         self._sockets += 1
         number = link.socket = self._sockets
-        link.close = line.close
+        link.close, link.instance = line.close, hello.instance
         link.on_behind = functools.partial(self._behind, hello.sidecar, hello.boot)
         session = link.session
         knows_us = hello.hub_boot == self._hub_boot and not is_new
@@ -214,6 +224,26 @@ class Gateway:
         self._presence.ready(hello.sidecar, hello.boot)
         return link, number
 
+    async def _look_for_clone(self, hello: messages.Hello) -> None:
+        """Pass if the start that has this name and key now is over, or never ends before this one.
+
+        Its socket may stand though it is dead: only what answers now is alive, beside the start that has just signed.
+
+        Raises:
+            Cloned: it is alive.
+        """
+        link = self._links.of(hello.sidecar)
+        if link is None or not link.session.is_connected:
+            return
+        is_other = bool(link.instance and hello.instance) and link.instance != hello.instance
+        if not is_other and link.boot >= hello.boot:
+            return  # its own line that broke; or it is the older one, which presence judges
+        if await link.answers(self._clock.monotonic(), ALIVE_S):
+            raise self._presence.cloned(hello)
+        if is_other and self._links.of(hello.sidecar) is link:
+            self._links.drop(hello.sidecar)
+            self._presence.gone(link.name, link.boot)
+
     def _still_true(self, message: messages.Ordered) -> messages.Ordered:
         """What waits for a sidecar that was away: an assignment that was given up meanwhile starts no work there."""
         if isinstance(message, messages.Assign) and not self._presence.holds(message.attempt):
@@ -224,6 +254,7 @@ class Gateway:
         """The socket ``number`` is over; if no later one has taken its place, the sidecar is gone."""
         if link.socket == number:
             link.session.disconnected()
+            link.wake_waiting()
             link.close, link.left_at = None, self._clock.monotonic()
             self._presence.gone(link.name, link.boot)
 

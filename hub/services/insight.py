@@ -374,8 +374,10 @@ class Insight:
 
     def _alarms(self, agents: Iterable[Agent]) -> str:
         since_ms = self._clock.now_ms() - ALARM_SHOWN_MS
+        held = sorted(agent.name for agent in agents if agent.quarantine)
         names = sorted(agent.name for agent in agents if agent.alarm and agent.alarm_ms >= since_ms)
-        return f"; more than one sidecar is named {', '.join(names)}" if names else ""
+        told = f"; in quarantine, as their keys are in use twice: {', '.join(held)}" if held else ""
+        return told + (f"; more than one sidecar is named {', '.join(names)}" if names else "")
 
     async def counts(self) -> dict[TaskState, int]:
         """Tasks by state, final ones too."""

@@ -70,6 +70,7 @@ _TOKENS: Final = frozenset(
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
 _PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
 _BUDGETS: Final = frozenset({EventKind.BUDGET_SET, EventKind.BUDGET_REMOVED})
+_CLONES: Final = frozenset({EventKind.AGENT_QUARANTINED, EventKind.AGENT_RELEASED})
 _WILL: Final = frozenset({EventKind.AGENT_DRAINING, EventKind.AGENT_RESUMED})
 
 
@@ -238,6 +239,8 @@ class Mates:
                 self._left(event)
             elif event.kind in _WILL and "by" in event.facts:
                 self._marked(self._fleet.agent(event.agent), draining=event.kind is EventKind.AGENT_DRAINING)
+            elif event.kind in _CLONES:
+                self._judged(self._fleet.agent(event.agent), str(event.facts.get("why", "")))
 
     async def _queue(self, tasks: tuple[str, ...]) -> None:
         """Of these tasks, those that wait in the queue: they may be ours to give."""
@@ -273,7 +276,7 @@ class Mates:
             return  # it is here again since
         agent.seat, agent.hub, agent.last_seen_ms = seat, hub, event.at_ms
         agent.host, agent.slots = str(facts.get("host", agent.host)), int(facts.get("slots", agent.slots))
-        agent.boot = max(agent.boot, int(facts.get("boot", 0)))
+        agent.began(max(agent.boot, int(facts.get("boot", 0))), self._clock.monotonic())
         agent.endpoints, agent.report = (), None
         for held in [held for held in agent.held.values() if held.is_committed]:
             self._fleet.release(held.task, held.epoch)
@@ -299,12 +302,24 @@ class Mates:
         self._lines.send(agent.name, agent.boot, messages.Drain(on=draining))
         self._fleet.changed(agent)
 
+    def _judged(self, agent: Agent, quarantine: str) -> None:
+        """Its key is in use twice, another hub has found, or a person has put that right there."""
+        if agent.quarantine == quarantine:
+            return
+        if quarantine:
+            agent.quarantine = quarantine
+        else:
+            agent.released(is_away=agent.state is AgentState.OFFLINE and agent.hub is None)
+        self._fleet.changed(agent)
+
     def _learn(self, rows: Iterable[AgentRow]) -> None:
         for row in rows:
             agent = self._fleet.agent(row.name)
             self._marked(agent, draining=row.draining)
+            self._judged(agent, row.quarantine)
             if row.seat >= agent.seat and self._hub not in {row.hub, agent.hub}:
-                agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
+                agent.began(row.boot, self._clock.monotonic())
+                agent.host, agent.slots, agent.version = row.host, row.slots, row.version
                 agent.capabilities, agent.last_seen_ms = frozenset(row.capabilities), row.last_seen_ms
                 agent.seat, agent.hub = row.seat, row.hub
 

@@ -2,6 +2,9 @@
 
 A sidecar introduces itself with its boot epoch and its inventory. The highest boot of a name counts; an older one is
 turned away, and so is one from another state directory while the first is connected: two of one name raise an alarm.
+Two that prove that they hold the key of one machine are a copy and its original, and nobody can tell which is which:
+the name gets no work until a person has decided (quarantine).
+
 For every attempt on either side's list there is one verdict before any new work: keep, stop or unknown.
 Heartbeats renew leases in memory only (a restarted hub gives every lease a full term), so they cost no commit.
 """
@@ -18,7 +21,7 @@ from hub.core.routing import decode_placement, requirements_of
 from hub.store.changes import Exonerate, Record
 from hub.store.hub_changes import HeldRow, Joined, LeaveAgent, MarkAgent, PutAgent
 from hub.store.keeping_changes import RemoveAgent
-from hub.store.refusals import Evicted, NameTaken
+from hub.store.refusals import Cloned, Evicted, NameTaken, Overtaken
 from hub.store.rows import agent_view
 from hub.store.store import Start, Store
 from protocol import messages
@@ -67,6 +70,7 @@ class Presence:
             agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
             agent.capabilities, agent.is_draining = frozenset(row.capabilities), row.draining
             agent.last_seen_ms, agent.is_leaving, agent.instance = row.last_seen_ms, row.leaving, row.instance
+            agent.quarantine = row.quarantine
             agent.seat, agent.hub = row.seat, row.hub
         for held in start.standing.held:
             if held.task.hub != start.hub_boot:
@@ -104,16 +108,23 @@ class Presence:
 
     # --- sidecars -----------------------------------------------------------------------------------------------------
 
-    async def hello(self, hello: messages.Hello) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
+    async def hello(
+        self, hello: messages.Hello, challenged_at: float | None = None
+    ) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
         """A sidecar introduces itself.
 
+        Args:
+            hello: what it says.
+            challenged_at: when it was asked for the signature of its machine, which it has given (seconds of the
+                monotonic clock): it has lived at that time; ``None``: it has no key.
         Returns:
             A verdict for every attempt in its inventory, and the attempts that it should have but does not list and has
             never accepted: they are to be sent again.
         Raises:
             Evicted: a newer boot of this name is known, or has come meanwhile.
             NameTaken: a sidecar with another state directory is connected under this name.
-            Overtaken: it has introduced itself again since it sent this.
+            Cloned: it is older than a start that was known before it was asked to sign: there are two.
+            Overtaken: it has introduced itself again since it sent this, or a newer start came while it did.
             Overloaded: more agents are known than a hub remembers.
         """
         if len(self._fleet.agents) >= MAX_AGENTS and hello.sidecar not in self._fleet.agents:
@@ -125,13 +136,13 @@ class Presence:
             self._alarm(agent, hello, "turned away")
             raise NameTaken(agent.name, agent.host)
         if hello.boot < agent.boot and not is_other:
-            self._alarm(agent, hello, "evicted")
-            raise Evicted(hello.sidecar, hello.boot, agent.boot)
+            raise self._older(agent, hello, challenged_at)
         is_new_boot = hello.boot != agent.boot or is_other
         if is_new_boot:
             # Its last start is gone, though its socket may still look alive: nothing may be sent there any more.
             self._lifecycle.fire(agent, "lose")
-        agent.boot, agent.host, agent.slots = hello.boot, hello.host, hello.slots
+        agent.began(hello.boot, self._clock.monotonic())
+        agent.host, agent.slots = hello.host, hello.slots
         agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
@@ -141,10 +152,13 @@ class Presence:
         try:
             joined = await self._join(hello, self._event(agent, EventKind.AGENT_JOINED, **facts))
         except (Evicted, NameTaken) as exc:  # another hub knows better
+            if isinstance(exc, Evicted) and challenged_at is not None:
+                raise Overtaken(hello.sidecar, hello.dial, hello.dial) from exc  # it shows when it comes again
             self._alarm(agent, hello, "evicted" if isinstance(exc, Evicted) else "turned away")
             raise
         if hello.boot != agent.boot:
             raise Evicted(hello.sidecar, hello.boot, agent.boot)
+        agent.quarantine = agent.quarantine or joined.quarantine
         agent.seat, agent.is_draining, agent.hub = joined.seat, joined.draining, self._hub
         self.take(joined.held)
         verdicts, again = self._reconcile(agent, hello.inventory, ended, is_new_boot=is_new_boot)
@@ -196,6 +210,51 @@ class Presence:
             agent.is_behind = is_behind
             self._fleet.freed(agent)
             self._store.wake()
+
+    def _older(self, agent: Agent, hello: messages.Hello, challenged_at: float | None) -> Conflict:
+        """What to answer a start that is older than the newest one.
+
+        A process that signs what it was asked after a newer start of its state directory came has outlived it, which
+        the lock of that directory allows on no machine: there are two directories. One that was asked before may have
+        ended since.
+        """
+        if challenged_at is None:
+            self._alarm(agent, hello, "evicted")
+            return Evicted(hello.sidecar, hello.boot, agent.boot)
+        if challenged_at <= agent.boot_at:
+            return Overtaken(hello.sidecar, hello.dial, hello.dial)
+        return self.cloned(hello)
+
+    def cloned(self, hello: messages.Hello) -> Cloned:
+        """A sidecar that is at work and this one hold the same key: neither gets work until a person decides."""
+        agent = self._fleet.agent(hello.sidecar)
+        answer = Cloned(agent.name, agent.host, agent.boot)
+        self._alarm(agent, hello, "turned away, and holds the same key")
+        if not agent.quarantine:
+            first, second = f"{agent.host} (boot {agent.boot})", f"{hello.host} (boot {hello.boot})"
+            agent.quarantine = f"its key is in use on {first} and on {second}"
+            self._fleet.changed(agent)
+            log.error("agent_quarantined", agent=agent.name, why=agent.quarantine, next="a person releases it")
+            event = self._event(agent, EventKind.AGENT_QUARANTINED, why=agent.quarantine)
+            self._store.post(MarkAgent(agent.name, event, quarantine=agent.quarantine))
+        return answer
+
+    async def release(self, name: str, by: str) -> AgentView:
+        """Give an agent work again that was in quarantine: the copy is gone. Once more changes nothing.
+
+        Which of the two starts was the right one is forgotten, unless one is connected: that one stays.
+
+        Raises:
+            NotFound: there is no such agent.
+        """
+        agent = self._known(name)
+        if agent.quarantine:
+            agent.released(is_away=agent.state is AgentState.OFFLINE and not self.is_elsewhere(agent))
+            self._fleet.changed(agent)
+            event = self._event(agent, EventKind.AGENT_RELEASED, by=by)
+            await self._store.commit(MarkAgent(name, event, quarantine=""))
+            self._store.wake()
+        return self._view(agent)
 
     def _alarm(self, agent: Agent, hello: messages.Hello, what: str) -> None:
         """Two sidecars use one name, which only a person can put right. Told once a case, however often it knocks."""

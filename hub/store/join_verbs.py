@@ -54,8 +54,8 @@ class JoinVerbs(Batches):
             raise Overloaded(why, 60.0)
         if known is not None:  # it was let in before: it keeps its name and its token until it is let in again
             name = asks.name or known.name
-            kept = {"token": known.token, "let_in": known.let_in, "name": name}
-            asks = msgspec.structs.replace(asks, **kept, bound_ms=known.bound_ms, replaces=known.replaces)
+            asks = msgspec.structs.replace(asks, token=known.token, let_in=known.let_in, name=name)
+            asks = msgspec.structs.replace(asks, bound_ms=known.bound_ms, replaces=known.replaces)
         await self._put(asks)
         self._note(change.event)
         return asks

@@ -45,6 +45,23 @@ class NameTaken(Conflict):
         return f"another sidecar named {self.name!r} is at work on {self.host}; use another --name"
 
 
+class Cloned(Conflict):
+    """Another sidecar works with the key of the same machine; which of the two is the right one, nobody can tell."""
+
+    code = "cloned"
+
+    def __init__(self, name: str, host: str, boot: int) -> None:
+        self.name, self.host, self.boot = name, host, boot
+        super().__init__(name, host, boot)
+
+    def __str__(self) -> str:
+        return (
+            f"another sidecar has the key of {self.name!r}, on {self.host} (boot {self.boot}), and neither gets work; "
+            "on a copy: agentcom leave --purge, then agentcom join; after that, at the hub: "
+            f"agentcom agents release {self.name}"
+        )
+
+
 class Overtaken(Conflict):
     """A hello that was answered too late: the sidecar has introduced itself again since, here or at another hub."""
 

@@ -235,6 +235,8 @@ def agent_view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
     if is_elsewhere:
         at_work = AgentState.WORKING if tasks else AgentState.IDLE
         state = AgentState.DRAINING if agent.is_draining else at_work
+    if agent.quarantine and state is not AgentState.OFFLINE:
+        state = AgentState.BLOCKED
     return AgentView(
         name=agent.name,
         state=state,
@@ -253,4 +255,5 @@ def agent_view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
         violations=agent.conduct.count,
         violation=agent.conduct.last,
         shut_out_until=at(agent.conduct.until_ms),
+        quarantine=agent.quarantine,
     )

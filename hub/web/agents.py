@@ -53,8 +53,16 @@ async def give_back(request: web.Request) -> web.StreamResponse:
     return json_reply(services.presence.agent(name))
 
 
+async def release(request: web.Request) -> web.StreamResponse:
+    """Give an agent work again that was in quarantine: the copy is gone."""
+    return json_reply(
+        await request.app[SERVICES].presence.release(request.match_info["name"], request[PRINCIPAL].token)
+    )
+
+
 _AGENT: Final = f"{PREFIX}/agents/{{name}}"
 ROUTES: Final = (
+    Route("POST", f"{_AGENT}/release", release, "agents:control", "End its quarantine", None, AgentView),
     Route("POST", f"{_AGENT}/reclaim", reclaim, "agents:control", "Take its machine's GPU back", None, AgentView),
     Route("POST", f"{_AGENT}/give-back", give_back, "agents:control", "Give the GPU to work again", None, AgentView),
     Route("GET", f"{PREFIX}/agents", index, "agents:read", "List agents", None, AgentList),

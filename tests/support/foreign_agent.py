@@ -88,9 +88,17 @@ class ForeignAgent:
             websockets.ConnectionClosed: the hub has closed the socket.
         """
         async with asyncio.timeout(PATIENCE_S):
-            while not self._came:
-                found = msgpack.unpackb(await self.socket.recv())
-                self._came = found if isinstance(found, list) else [found]
+            return await self.next_ever()
+
+    async def next_ever(self) -> Plain:
+        """The next message, however long that takes.
+
+        Raises:
+            websockets.ConnectionClosed: the hub has closed the socket.
+        """
+        while not self._came:
+            found = msgpack.unpackb(await self.socket.recv())
+            self._came = found if isinstance(found, list) else [found]
         message: Plain = self._came.pop(0)
         self.received = max(self.received, message.get("n", 0) if message["t"] != "ack" else 0)
         return message

@@ -32,6 +32,7 @@ const Agent = ({ agent }) => {
   const isReclaimed = agent.capabilities.includes("gpu:reclaimed");
   return html`<li class="agent"><div><b>${agent.name}</b> <${LiveState} state=${agent.draining ? "draining" : agent.state} /> <span class="muted">${agent.busy} of ${plural(agent.slots, "slot")} busy, version ${agent.version}, sandbox ${sandboxOf(agent)}, seen <${When} at=${agent.last_seen_at} /></span>
     ${sandboxOf(agent) === "unsafe" ? html` <${State} state="down">work is not confined<//>` : null}</div>
+    ${agent.quarantine ? html`<p class="trouble"><b>Quarantine, no work:</b> ${agent.quarantine}. When the copy is gone: ${may("agents:control") ? html`<${Act} path=${`${path}/release`} permission="agents:control" sure=${`Give ${agent.name} work again? Whoever holds its key gets it.`}>Release<//>` : html`<code>agentcom agents release ${agent.name}</code>`}</p>` : null}
     ${agent.alarm ? html`<p class="trouble">${agent.alarm} <${When} at=${agent.alarm_at} /></p>` : null}
     ${agent.tasks.length ? html`<ul class="plain">${agent.tasks.map((/** @type {string} */ id) => html`<li key=${id}><${State} state="running" /> <a href=${href("tasks", id)}>${tables.tasks.get(id)?.title || id}</a></li>`)}</ul>` : null}
     ${may("agents:control") ? html`<p class="actions">${agent.draining ? html`<${Act} path=${`${path}/resume`} permission="agents:control">Resume<//>` : html`<${Act} path=${`${path}/drain`} permission="agents:control">Drain<//>`}

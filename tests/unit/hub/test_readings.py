@@ -147,6 +147,17 @@ async def test_many_failures_are_told(night: Night) -> None:
     assert night.told == [("failure_rate", "firing"), ("failure_rate", "resolved")]
 
 
+async def test_a_key_that_is_in_use_twice_is_told_until_a_person_has_decided(night: Night) -> None:
+    agent = night.fleet.agent("copied")
+    agent.quarantine = "its key is in use on a and on b"
+    await night.run(7_200)
+    assert night.told == [("agent_cloned", "firing")]
+    agent.released(is_away=True)
+    await night.run(600)
+
+    assert night.told == [("agent_cloned", "firing"), ("agent_cloned", "resolved")]
+
+
 async def test_work_that_nobody_can_do_is_told_by_tier(night: Night) -> None:
     night.window.add('{"executor":"shell","strategies":["trivial"],"needs":["fpga"]}', (2, "0" * 26))
     await night.run(600)

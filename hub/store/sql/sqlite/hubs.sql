@@ -58,8 +58,10 @@ ON CONFLICT (name) DO UPDATE SET host = ?2, boot = ?3, slots = ?4, version = ?5,
     last_seen_ms = ?8, leaving = ?9, instance = ?10, hub = ?11, seat = ?12, dial = ?13;
 
 -- name: mark_agent
+-- Whoever is released from quarantine while it is at no hub may come back as any of its starts.
 UPDATE agents SET draining = coalesce(?2, draining), leaving = coalesce(?3, leaving),
-    quarantine = coalesce(?4, quarantine)
+    quarantine = coalesce(?4, quarantine),
+    boot = CASE WHEN ?4 = '' AND (hub IS NULL OR hub NOT IN (SELECT boot FROM hubs)) THEN 0 ELSE boot END
 WHERE name = ?1;
 
 -- name: leave_agent

@@ -86,6 +86,14 @@ def test_agents_that_confine_nothing_are_found() -> None:
     assert found["bubblewrap: Good"].fix == ""
 
 
+def test_an_agent_whose_key_is_in_use_twice_is_found_with_the_way_out() -> None:
+    copied = msgspec.structs.replace(agent("Copied", "gpu"), quarantine="its key is in use on a and on b")
+
+    (found,) = doctor._clones([agent("Well", "gpu"), copied])
+    assert (found.state, found.detail) == ("fail", "Copied gets no work: its key is in use on a and on b")
+    assert "agentcom agents release Copied" in found.fix
+
+
 def test_agents_of_another_release_are_found() -> None:
     agents = [agent("Same", "gpu"), msgspec.structs.replace(agent("Old", "gpu"), version="0.9")]
 

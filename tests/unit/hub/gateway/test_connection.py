@@ -6,7 +6,7 @@ import pytest
 
 from hub.gateway.connection import BEHIND_BYTES, FORGET_S, Link, Links, Wake
 from protocol import codec
-from protocol.messages import Accept, Ack, Log
+from protocol.messages import Accept, Ack, Log, Pong
 from protocol.model import AttemptId
 from protocol.session import Session
 
@@ -39,6 +39,27 @@ def test_what_was_safe_before_the_peer_counted_anew_acknowledges_nothing_after_i
 
     link.answered(2, link.session.count)
     assert acknowledged(link) == [2]
+
+
+async def test_only_who_answers_what_is_asked_now_is_alive() -> None:
+    link = Link("a", 1, Session())
+    link.session.connected(0, 0.0)
+    link.session.ping(1.0)
+    asking = asyncio.create_task(link.answers(2.0, 60.0))
+    await asyncio.sleep(0)
+    for token in (1, 2):  # the first was on its way before
+        assert not asking.done()
+        link.session.receive(codec.encode(Pong(token=token)), 3.0)
+        link.look()
+        await asyncio.sleep(0)
+
+    assert await asking
+    assert not await link.answers(3.0, 0.0)
+    asking = asyncio.create_task(link.answers(4.0, 60.0))
+    await asyncio.sleep(0)
+    link.session.disconnected()
+    link.wake_waiting()
+    assert not await asking
 
 
 class HandClock:

@@ -17,7 +17,7 @@ from hub.core.window import Window
 from hub.services.presence import MAX_AGENTS, Presence
 from hub.services.results import Results
 from hub.store.changes import Promote, Unwilling
-from hub.store.refusals import Evicted, NameTaken
+from hub.store.refusals import Cloned, Evicted, NameTaken, Overtaken
 from hub.store.sqlite import SqliteStore
 from protocol.errors import Overloaded
 from protocol.messages import Heartbeat, HeldAttempt, Hello
@@ -77,6 +77,43 @@ async def test_a_heartbeat_of_an_older_start_says_nothing_about_the_newer_one(pr
 
     presence.heartbeat("a", Heartbeat(sidecar="a", boot=2, capabilities=("new",)))
     assert fleet.agents["a"].capabilities == frozenset({"new"})
+
+
+# --- one key, twice ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_start_that_signed_before_a_newer_one_came_is_no_clone_and_one_that_signs_after_it_is(
+    presence: Presence, fleet: Fleet, store: SqliteStore
+) -> None:
+    await presence.hello(hello(1), 0.0)
+    await presence.hello(hello(2), 0.0)
+    came_at = fleet.agents["a"].boot_at
+    with pytest.raises(Overtaken):
+        await presence.hello(hello(1), came_at)  # asked to sign, killed, and its answer was read late
+    assert presence.agent("a").quarantine == ""
+    with pytest.raises(Cloned, match="agentcom agents release a"):
+        await presence.hello(hello(1), came_at + 0.001)
+
+    assert presence.agent("a").quarantine == "its key is in use on h (boot 2) and on h (boot 1)"
+    assert fleet.agents["a"].free_slots == 0
+    assert (await kinds(store))[-2:] == ["agent_cloned", "agent_quarantined"]
+
+
+async def test_only_an_agent_at_no_hub_forgets_which_start_was_its_newest_when_it_is_released(
+    presence: Presence, fleet: Fleet, store: SqliteStore
+) -> None:
+    await presence.hello(hello(2), 0.0)
+    presence.ready("a", 2)
+    for boot in (2, 0):
+        presence.cloned(hello(1))
+        await presence.release("a", "me")
+        assert fleet.agents["a"].boot == boot
+        presence.gone("a", 2)
+        await kinds(store)
+    await presence.release("a", "me")
+
+    assert (await store.agents())[0].boot == 0
+    assert (await kinds(store)).count("agent_released") == 2
 
 
 # --- two of one name --------------------------------------------------------------------------------------------------
