@@ -5,7 +5,7 @@ that is not there is well. The rules are ``hub/core/alerts.py``.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +56,8 @@ class Readings:
     Attributes:
         match: who online can do a class.
         overdue: age of the newest backup, in times of how often one is wanted; ``None``: none are made.
+        counts: tasks by state, when they were last counted.
+        taken: the newest readings.
     """
 
     def __init__(
@@ -69,17 +71,21 @@ class Readings:
         self._began_ms = clock.now_ms()
         self._past: deque[_Past] = deque(maxlen=LATELY + 1)
         self._slow: list[Reading] = []
+        self.counts: Mapping[TaskState, int] = {}
+        self.taken: Sequence[Reading] = ()
 
     async def take(self) -> list[Reading]:
         """All readings of now."""
         now_ms = self._clock.now_ms()
         if not self._past or now_ms - self._past[-1].at_ms >= MINUTE_MS:
             await self._look(now_ms)
-        return [*self._slow, *self._work(now_ms), *self._agents(now_ms), *self._machines(), *self._hub(now_ms)]
+        work, agents = self._work(now_ms), self._agents(now_ms)
+        self.taken = found = [*self._slow, *work, *agents, *self._machines(), *self._hub(now_ms)]
+        return found
 
     async def _look(self, now_ms: int) -> None:
         """Once a minute: what has to be asked for."""
-        counts = await self._store.counts()
+        self.counts = counts = await self._store.counts()
         tally = self._tally
         lower = sum(count for (_, _, kind), count in tally.of("fallbacks").items() if kind == "lower")
         now = _Past(
@@ -124,13 +130,17 @@ class Readings:
                 yield Reading("agent_cloned", agent.name, 1, f"{agent.name}: {agent.quarantine or agent.alarm}")
             is_gone = agent.state is AgentState.OFFLINE and not agent.is_leaving and agent.last_seen_ms is not None
             if is_gone and agent.last_seen_ms is not None and now_ms - agent.last_seen_ms < GONE_MS:
-                silent_s = (now_ms - max(agent.last_seen_ms, self._began_ms)) / 1000
-                yield Reading("agent_lost", agent.name, silent_s, f"{agent.name} on {agent.host or agent.name}")
+                where = f"{agent.name} on {agent.host or agent.name}"
+                yield self._since("agent_lost", agent.name, agent.last_seen_ms, now_ms, where)
         for (host, name), health in self._fleet.health.items():
             if health.state is OFFLINE:
                 where = f"{name} on {host}" if host else name
-                down_s = (now_ms - max(health.since_ms, self._began_ms)) / 1000
-                yield Reading("endpoint_down", where, down_s, f"{where}: {health.problem}"[:300])
+                yield self._since("endpoint_down", where, health.since_ms, now_ms, f"{where}: {health.problem}"[:300])
+
+    def _since(self, rule: str, subject: str, since_ms: int, now_ms: int, detail: str) -> Reading:
+        """For how long something has been so, as far as this hub has been there to see it."""
+        seen_s = (now_ms - max(since_ms, self._began_ms)) / 1000
+        return Reading(rule, subject, seen_s, detail, is_bound=since_ms < self._began_ms)
 
     def _machines(self) -> Iterator[Reading]:
         told: set[str] = set()

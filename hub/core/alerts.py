@@ -84,12 +84,16 @@ BY_NAME: Final[Mapping[str, Rule]] = {rule.name: rule for rule in RULES}
 
 
 class Reading(Struct, frozen=True):
-    """What a rule has to judge: of which thing, how much, and in words what that is."""
+    """What a rule has to judge: of which thing, how much, and in words what that is.
+
+    ``is_bound``: it may be more, as nobody has looked for longer (the hub has just begun); it ends no alert.
+    """
 
     rule: str
     subject: str
     value: float
     detail: str = ""
+    is_bound: bool = False
 
 
 class Alert(Struct, frozen=True, kw_only=True):
@@ -169,13 +173,14 @@ class Alarms:
     def _later(self, alert: Alert, reading: Reading | None, now_ms: int) -> Alert | None:
         """The alert if it is another one by now."""
         rule = self.rules.get(alert.rule)
-        if rule is None or not rule.enabled or reading is None or reading.value < rule.threshold * rule.clears:
+        if rule is None or not rule.enabled or reading is None or _is_well(rule, reading):
             del self.open[alert.key]
             self._ended[alert.key] = now_ms
             return replace(alert, state=RESOLVED, until_ms=now_ms)
         if alert.silent_ms is not None and alert.silent_ms <= now_ms:
             return self._put(replace(alert, state=FIRING, silent_ms=None))
-        self.open[alert.key] = replace(alert, value=reading.value, summary=_words(rule, reading))
+        if not reading.is_bound:
+            self.open[alert.key] = replace(alert, value=reading.value, summary=_words(rule, reading))
         return None
 
     def acknowledge(self, alert: Alert, by: str) -> Alert:
@@ -185,6 +190,10 @@ class Alarms:
     def silence(self, alert: Alert, until_ms: int, by: str) -> Alert:
         """Nobody wants to hear of it until then."""
         return self._put(replace(alert, state=SILENCED, by=by, silent_ms=until_ms))
+
+
+def _is_well(rule: Rule, reading: Reading) -> bool:
+    return reading.value < rule.threshold * rule.clears and not reading.is_bound
 
 
 def _fired(rule: Rule, reading: Reading, name: str, since_ms: int) -> Alert:

@@ -7,10 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from hub.core.alerts import Reading
 from hub.notices import SIGNATURE, TIME, Notices
@@ -20,38 +18,14 @@ from hub.store.sqlite import SqliteStore
 from protocol.alerts import NotifierBody, RulePatch, Severity
 from protocol.clock import Clock
 from protocol.ids import IdMaker
+from tests.support.pager import Pager, pager_at_work
 from tests.support.running_hub import RunningHub, running_hub
-
-
-class Pager:
-    """Somebody who is told: a server that answers as the test says."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.status = 200
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.Response:
-        if self.status == 200:
-            self.got.append((dict(request.headers), await request.read()))
-        return web.Response(status=self.status, headers={"Location": f"{self.url}/elsewhere"})
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.got]
 
 
 @pytest.fixture
 async def pager() -> AsyncIterator[Pager]:
-    pager, app = Pager(), web.Application()
-    app.router.add_route("*", "/{path:.*}", pager.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    pager.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield pager
-    await runner.cleanup()
+    async with pager_at_work() as made:
+        yield made
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ class Faults:
         self._is_over = False
         self._wiped: set[str] = set()
         self._stopped: dict[str, int] = {}
+        self._away_s: dict[str, float] = {}
         self.clones: list[Sidecar] = []
         stage.hub.on_end = self._hub_ended
         for sidecar in stage.sidecars.values():
@@ -64,7 +65,7 @@ class Faults:
             self._stage.network.revived("hub")
 
     def _sidecar_ended(self, sidecar: Sidecar) -> None:
-        self._world.later(self._pause_s(), self._start_sidecar, sidecar)
+        self._world.later(self._away_s.pop(sidecar.name, 0.0) or self._pause_s(), self._start_sidecar, sidecar)
 
     def _start_sidecar(self, sidecar: Sidecar) -> None:
         if not sidecar.is_up:
@@ -118,6 +119,11 @@ class Faults:
         return self._stage.sidecars[fault.who]
 
     def _kill(self, fault: Fault) -> None:
+        self._of(fault).kill()
+
+    def _gone(self, fault: Fault) -> None:
+        """Killed, and nobody starts it again for so long; no seed draws this."""
+        self._away_s[fault.who] = fault.seconds
         self._of(fault).kill()
 
     def _off(self, fault: Fault) -> None:

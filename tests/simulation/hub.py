@@ -50,7 +50,8 @@ class RecordedStore(SqliteStore):
             self.process.world.tell(
                 "hub",
                 f"{event.seq} {event.kind.value} {event.task or event.agent or ''}"
-                + (f" e{event.epoch}" if event.epoch else ""),
+                + (f" e{event.epoch}" if event.epoch else "")
+                + (f"{event.facts['rule']} {event.facts['subject']}" if "rule" in event.facts else ""),
             )
         if refuses == "after":
             raise StoreFailed("fsync said no")

@@ -99,6 +99,17 @@ def test_a_hub_that_starts_again_tells_nothing_twice() -> None:
     assert len(second.after(10, Reading("hub_disk", "", 0))) == 1
 
 
+def test_what_a_new_hub_has_not_looked_at_for_long_ends_no_alert_and_begins_one_in_its_time() -> None:
+    first = Room()
+    first.after(0, Reading("agent_lost", "a", 60))
+    second = Room(Alarms(first.alarms.open.values()))
+
+    assert second.after(10, Reading("agent_lost", "a", 5, is_bound=True)) == []
+    [other] = second.after(60, Reading("agent_lost", "a", 65, is_bound=True), Reading("agent_lost", "b", 65))
+    assert other.subject == "b"
+    assert {one.subject for one in second.after(10)} == {"a", "b"}
+
+
 def test_a_rule_that_is_off_ends_what_is_open_and_fires_no_more() -> None:
     room = Room()
     room.after(0, Reading("hub_disk", "", 1))
