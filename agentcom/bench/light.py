@@ -96,9 +96,13 @@ class LightSidecar:
     async def beat(self, due_at: float) -> None:
         """Send the heartbeat that was due at ``due_at``, and ask for an answer."""
         if self._socket is not None and not self._socket.closed:
-            self._session.send(Heartbeat(sidecar=self.name, boot=1, draining=self.is_at_rest))
+            self._session.send(self.heartbeat())
             self._session.ping(due_at)
             await self._flush(self._socket)
+
+    def heartbeat(self) -> Heartbeat:
+        """What it says again and again."""
+        return Heartbeat(sidecar=self.name, boot=1, draining=self.is_at_rest)
 
     def work(self, assign: Assign) -> Iterator[Accept | Report]:
         """What it says to an assignment: it is done at once."""

@@ -10,7 +10,8 @@ one that cannot be had here is named, and its rows say that they were not measur
 ``./run bench placement TRACE...`` judges the scheduler in virtual time instead (``placement.py``); ``./run bench
 sandbox`` says what confining a command costs (``confined.py``), and ``./run bench explained`` how long it takes to say
 why a task for a model waits (``explained.py``), ``./run bench dashboard`` what the page costs in a browser
-(``page.py``); nothing else.
+(``page.py``), ``./run bench metrics`` what Prometheus asks of a hub, and whether the counts are those of the log
+(``scrape.py``); nothing else.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentcom.bench.probe import fsync_ms
-from tests.bench import confined, explained, goals, once, page, placement
+from tests.bench import confined, explained, goals, once, page, placement, scrape
 from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
 from tests.support.postgres import PostgresServer
 
@@ -175,6 +176,12 @@ def _median(runs: Figures, name: str) -> float:
 
 
 if __name__ == "__main__":
-    parts = {"placement": placement.main, "sandbox": confined.main, "explained": explained.main, "dashboard": page.main}
+    parts = {
+        "placement": placement.main,
+        "sandbox": confined.main,
+        "explained": explained.main,
+        "dashboard": page.main,
+        "metrics": scrape.main,
+    }
     part = parts.get("".join(sys.argv[1:2]))
     sys.exit(main() if part is None else part(sys.argv[2:]))
