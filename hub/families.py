@@ -4,21 +4,24 @@ Those with one line an agent, a machine or a GPU are written as text here: with 
 lines, and a scrape may not stop the hub for longer than a heartbeat can wait. Their number is bounded all the same.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from hub.core import series
 from hub.core.agent import Agent
+from hub.core.alerts import Reading
 from hub.core.fleet import Fleet
 from hub.core.health import ONLINE
 from hub.core.hosts import free_bytes
 from hub.core.tally import BOUNDS_MS, PHASES, STEPS_AN_OCTAVE, Tally
 from hub.core.window import Window
+from protocol.alerts import AlertView
 from protocol.events import EventKind
 from protocol.machine import GpuReport, HostReport
-from protocol.model import FINAL_STATES, AgentState
+from protocol.model import FINAL_STATES, AgentState, TaskState
 
 MOST: Final = 2_000
 """Agents, machines and endpoints that have lines of their own, the first by name."""
@@ -65,6 +68,61 @@ def _phases(tally: Tally) -> Metric:
             if place % (2 * STEPS_AN_OCTAVE) == 0:
                 buckets.append((f"{BOUNDS_MS[place] / 1000:g}", count))
         family.add_metric([phase], [*buckets, ("+Inf", span.count)], sum_value=span.sum_ms / 1000)
+    return family
+
+
+def tasks(counts: Mapping[TaskState, int]) -> Metric:
+    """How the tasks stand, as last counted (once a minute, by the hub that leads)."""
+    family = GaugeMetricFamily("agentcom_tasks", "Tasks by state, counted once a minute", labels=["state"])
+    for state in TaskState if counts else ():
+        family.add_metric([state.value], counts.get(state, 0))
+    return family
+
+
+class Judged(NamedTuple):
+    """A metric made of readings; ``label``: for their subject, if bounded; ``unit``: of theirs, in the metric's."""
+
+    metric: str
+    text: str
+    label: str = ""
+    unit: float = 1
+
+
+MOST_JUDGED: Final = 100
+"""Subjects of a rule that are told, the worst ones."""
+JUDGED: Final[Mapping[str, Judged]] = {
+    "task_stuck": Judged(
+        "agentcom_attempt_silent_seconds", "Longest silence of an attempt in hand, from an hour on", unit=3_600
+    ),
+    "no_agent_for_tier": Judged("agentcom_queue_stranded_tasks", "Tasks that no agent online can do", "tier"),
+    "agent_lost": Judged("agentcom_agent_lost_seconds", "How long ago an agent went without a word", "agent"),
+    "budget_nearly_spent": Judged("agentcom_budget_spent_ratio", "Share of a budget of today that is spent", "budget"),
+    "backup_overdue": Judged("agentcom_backup_age_ratio", "Age of the newest backup by how often one is wanted"),
+    "clock_skew": Judged("agentcom_host_clock_skew_seconds", "How far a clock is from the hub's", "host"),
+}
+"""By rule, what it judges that no other metric tells."""
+
+
+def judged(readings: Iterable[Reading]) -> Iterator[Metric]:
+    """What rules of alerts judge that no other metric tells; of many subjects the worst ones."""
+    found: dict[str, dict[str, float]] = {rule: {} for rule in JUDGED}
+    for each in readings:
+        if (values := found.get(each.rule)) is not None:
+            subject = each.subject if JUDGED[each.rule].label else ""
+            values[subject] = max(each.value, values.get(subject, 0.0))
+    for rule, how in JUDGED.items():
+        family = GaugeMetricFamily(how.metric, how.text, labels=[how.label] if how.label else [])
+        for subject, value in sorted(found[rule].items(), key=lambda one: (-one[1], one[0]))[:MOST_JUDGED]:
+            family.add_metric([subject] if how.label else [], value * how.unit)
+        yield family
+
+
+def alerts(found: Iterable[AlertView]) -> Metric:
+    """What the hub itself finds wrong."""
+    open_now = Counter((one.rule, one.severity.value, one.state.value) for one in found)
+    family = GaugeMetricFamily("agentcom_alerts", "Alerts that are open", labels=["rule", "severity", "state"])
+    for labels, count in sorted(open_now.items()):
+        family.add_metric(labels, count)
     return family
 
 
@@ -128,6 +186,8 @@ def _hosts(reports: Mapping[str, HostReport]) -> Iterator[str]:
     disks = [(place, disk) for place, each in places if (disk := each.workspace or each.disk) is not None]
     yield _head("agentcom_host_disk_free_bytes", "Free where workspaces are")
     yield from (f"agentcom_host_disk_free_bytes{p} {max(0, d.total_bytes - d.used_bytes)}\n" for p, d in disks)
+    yield _head("agentcom_host_disk_ratio", "Share of that disk in use")
+    yield from (f"agentcom_host_disk_ratio{p} {series.percent_of(d.used_bytes, d.total_bytes):.4g}\n" for p, d in disks)
 
 
 def _gpus(reports: Mapping[str, HostReport]) -> Iterator[str]:

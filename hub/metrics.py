@@ -2,21 +2,32 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from hub import families
+from hub.core.decision import is_lower
 from hub.core.fleet import Fleet
 from hub.core.tally import Tally
 from hub.core.window import Window
 from hub.gateway.connection import Links
+from hub.readings import Readings
+from hub.services.alerting import Alerting
 from hub.services.watch import Watch
 from hub.store.backend import Backend
 from hub.store.waiting import MAX_BATCH
 from protocol.clock import Clock
 from protocol.model import AgentState, Strategy, TaskState, Tier, TierDecision
 from protocol.rate_limits import Action
+
+_NO_FALLBACKS: Final[dict[tuple[str, ...], float]] = {
+    (wanted, used, "lower" if is_lower(used, wanted) else "higher"): 0.0
+    for wanted in Strategy
+    for used in Strategy
+    if used is not wanted
+}
 
 
 class Metrics:
@@ -26,6 +37,8 @@ class Metrics:
         self._store, self._fleet, self._links = store, fleet, links
         self._window, self._tally, self._clock = window, tally, clock
         self.watch: Watch | None = None
+        self.readings: Readings | None = None
+        self.alerting: Alerting | None = None
         self._ended: Counter[TaskState] = Counter()
         self._claims, self._planning_s = 0, 0.0
         self._routed: Counter[Strategy] = Counter()
@@ -77,10 +90,11 @@ class Metrics:
         fallbacks = CounterMetricFamily(
             "agentcom_fallbacks",
             "Tasks done by another strategy than the first choice",
-            labels=["wanted", "used"],
+            labels=["wanted", "used", "direction"],
         )
-        for (wanted, used, _), times in sorted(self._tally.of("fallbacks").items()):
-            fallbacks.add_metric([wanted, used], times)
+        # Zeros, too: what appears with a value has not grown for Prometheus.
+        for labels, times in sorted((_NO_FALLBACKS | self._tally.of("fallbacks")).items()):
+            fallbacks.add_metric(labels, times)
         yield fallbacks
         routed = CounterMetricFamily("agentcom_attempts_routed", "Attempts given away", labels=["strategy"])
         for strategy in Strategy:
@@ -106,6 +120,10 @@ class Metrics:
         yield GaugeMetricFamily("agentcom_store_waiting_bytes", "Bytes of them all", waiting.size_bytes)
         if self.watch is not None:
             yield from _machine(self.watch)
+        if self.readings is not None and self.alerting is not None and self.alerting.leads():
+            yield families.tasks(self.readings.counts)
+            yield from families.judged(self.readings.taken)
+            yield families.alerts(self.alerting.open)
 
     def _named_tiers(self) -> Iterator[Metric]:
         labels = ["explicit", "inferred"]
@@ -147,9 +165,11 @@ def _machine(watch: Watch) -> Iterator[Metric]:
     yield GaugeMetricFamily("agentcom_store_bytes", "Size of the store", watch.store_bytes)
     yield GaugeMetricFamily("agentcom_memory_bytes", "Memory in use", watch.memory.used_bytes)
     yield GaugeMetricFamily("agentcom_memory_limit_bytes", "Above it no new tasks", watch.memory.limit_bytes)
+    yield GaugeMetricFamily("agentcom_memory_high", "1: too little memory for new tasks", watch.memory.is_high)
     yield GaugeMetricFamily("agentcom_loop_lag_seconds", "Longest standstill in the last second", watch.lag_s)
     yield GaugeMetricFamily("agentcom_store_log_bytes", "Length of the write-ahead log", watch.log_bytes)
     if watch.space is not None:
         yield GaugeMetricFamily("agentcom_disk_free_bytes", "Free space for the store", watch.space.free_bytes)
         yield GaugeMetricFamily("agentcom_disk_floor_bytes", "Below this no new tasks", watch.space.floor_bytes)
+        yield GaugeMetricFamily("agentcom_disk_low", "1: no room for new tasks", watch.space.state != "ok")
         yield GaugeMetricFamily("agentcom_disk_reserve_held", "1: the reserve file is in place", watch.space.is_armed)

@@ -63,7 +63,9 @@ def observing(
     alerting = Alerting(store, clock, ids, readings.take)
     notifying = Notifying(store, clock, ids, Notices(clock))
     parts = Observing(counting, recording, readings, alerting, notifying)
-    return parts, Metrics(store, fleet, links, window, counting.tally, clock)
+    metrics = Metrics(store, fleet, links, window, counting.tally, clock)
+    metrics.readings, metrics.alerting = readings, alerting
+    return parts, metrics
 
 
 def led(

@@ -8,12 +8,14 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hub import families
+from hub.core.alerts import Reading
 from hub.core.fleet import Fleet
 from hub.core.tally import Tally
 from hub.core.window import Window
 from protocol.events import Event, EventKind
 from protocol.ids import encode
 from protocol.machine import CpuReport, GpuReport, HostReport, SpaceReport
+from protocol.model import TaskState
 
 AGENTS = 1_000
 MOST_BYTES = 1_000_000
@@ -100,6 +102,27 @@ def test_the_queue_and_commits_are_told() -> None:
     assert found["agentcom_queue_oldest_seconds", "urgent/trivial"] == 2.5
     assert found["agentcom_store_commit_seconds_bucket", "0.001"] == 2
     assert found["agentcom_store_commit_seconds_count", ""] == 3
+
+
+def test_what_alerts_judge_is_told_with_bounded_labels_in_the_unit_of_its_metric() -> None:
+    found = told(
+        *families.judged(
+            [
+                Reading("task_stuck", "01HZ", 2.5),
+                Reading("task_stuck", "02HZ", 7),
+                Reading("clock_skew", "box", 31),
+                Reading("host_hot", "box gpu 0", 91),  # has a metric of its own
+                *(Reading("agent_lost", f"a{number:03}", number) for number in range(families.MOST_JUDGED + 1)),
+            ]
+        ),
+        families.tasks({TaskState.QUEUED: 4}),
+    )
+
+    assert found["agentcom_attempt_silent_seconds", ""] == 7 * 3_600
+    assert found["agentcom_host_clock_skew_seconds", "box"] == 31
+    assert (found["agentcom_tasks", "queued"], found["agentcom_tasks", "running"]) == (4, 0)
+    lost = [subject for name, subject in found if name == "agentcom_agent_lost_seconds"]
+    assert (len(lost), "a000" in lost, "a100" in lost) == (families.MOST_JUDGED, False, True)
 
 
 def test_a_thousand_agents_with_two_gpus_each_fit_into_a_scrape() -> None:

@@ -1,0 +1,1 @@
+"""Writes ``ops/prometheus``, ``ops/alertmanager`` and ``ops/grafana``, and tries them."""
