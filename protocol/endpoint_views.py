@@ -8,7 +8,13 @@ from protocol.model import EndpointKind, ModelReport
 
 
 class EndpointModel(ModelReport, frozen=True, kw_only=True, omit_defaults=False):
-    """A model of an endpoint with all its fields, also those that are not known."""
+    """A model of an endpoint with all its fields, also those that are not known.
+
+    ``tokens_per_s`` is what work was seen to get where its server does not tell.
+    """
+
+    last_used_at: datetime | None = None
+    """When work last used it there."""
 
 
 class EndpointView(Struct, kw_only=True):
@@ -42,6 +48,8 @@ class EndpointView(Struct, kw_only=True):
     rpm: int = 0
     tpm: int = 0
     """Requests and tokens that it may be asked a minute; 0: no quota."""
+    last_used_at: datetime | None = None
+    """When work last used any of its models."""
 
 
 class EndpointList(Struct, kw_only=True):
@@ -90,6 +98,10 @@ class ModelView(Struct, kw_only=True):
     max_context: int | None = None
     health: str = ""
     """How its endpoint does: ``online``, ``offline``, ``cooldown``, ``half_open`` or ``unknown``."""
+    tokens_per_s: float | None = None
+    """What its server tells, or work was seen to get."""
+    last_used_at: datetime | None = None
+    """When work last used it there."""
 
 
 class ModelList(Struct, kw_only=True):

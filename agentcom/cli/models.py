@@ -34,8 +34,10 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
             model.health,
             output.size(model.vram_bytes or model.size_bytes),
             "" if model.context is None else f"{model.context:,}",
+            "" if model.tokens_per_s is None else f"{model.tokens_per_s:.0f}",
+            output.age(model.last_used_at),
         )
         for model in found.models
     ]
-    head = ("model", "endpoint", "host", "where", "residency", "health", "size", "context")
+    head = ("model", "endpoint", "host", "where", "residency", "health", "size", "context", "tokens/s", "used")
     output.table(head, rows, empty="no models; an agent that reaches an LLM endpoint brings them")

@@ -108,7 +108,7 @@ const places = () => [
   ...tables.tasks.all.map((task) => ({ words: task.title || task.id, kind: `task, ${task.state}`, to: href("tasks", task.id) })),
   ...tables.hosts.all.map((host) => ({ words: host.name, kind: "machine", to: href("fleet", host.name) })),
   ...tables.agents.all.map((agent) => ({ words: agent.name, kind: `agent, ${agent.state}`, to: href("fleet", agent.host) })),
-  ...tables.endpoints.all.map((one) => ({ words: one.id, kind: "endpoint", to: href("models") })),
+  ...tables.endpoints.all.map((one) => ({ words: one.host ? `${one.id} on ${one.host}` : one.id, kind: "endpoint", to: href("models", "", { q: one.host || one.id }) })),
 ];
 
 /** @param {{close: () => void}} props */

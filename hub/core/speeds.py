@@ -168,7 +168,9 @@ class Speeds:
         self._prices = Kept("price", float)
         self._turns = Kept("turns", Turns)
         self._reuses = Kept("reuse", float)
-        every = self._speeds, self._disks, self._demands, self._lengths, self._prices, self._turns, self._reuses
+        self._uses = Kept("use", int)
+        learnt = self._speeds, self._disks, self._demands, self._lengths, self._prices, self._turns, self._reuses
+        every = *learnt, self._uses
         self._all = {kept.about: kept for kept in every}
         self._any_disk = DISK
 
@@ -192,6 +194,20 @@ class Speeds:
         if found is not None:
             return found
         return expected(endpoint, model, host, self._disks.get(*server) or self._any_disk)
+
+    def written_per_s(self, server: ServerKey, name: str) -> float | None:
+        """Tokens that a model was measured to write there a second; ``None``: it never was."""
+        found = self._speeds.get(*server, name)
+        return found.decode_tokens_per_s if found is not None and found.is_measured else None
+
+    def saw_use(self, server: ServerKey, name: str, at_ms: int) -> None:
+        """Work has used a model on a server (Unix milliseconds); remembered over restarts."""
+        self._uses.put(at_ms, *server, name)
+        self._uses.put(at_ms, *server, "")
+
+    def last_use_ms(self, server: ServerKey, name: str = "") -> int | None:
+        """When work used a model there last, or any model of the server; ``None``: nobody knows of any."""
+        return self._uses.get(*server, name)
 
     def demand(self, kind: str, executor: str) -> Demand:
         """What a task of ``kind`` (the text of its class) will ask for."""

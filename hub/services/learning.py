@@ -46,6 +46,8 @@ class Learning:
         if held.repo:
             self._fleet.keep_repo(self._fleet.agents[held.agent].host or held.agent, held.repo)
         timing = usage.timing
+        if held.server is not None and usage.input_tokens + usage.output_tokens > 0:
+            self._speeds.saw_use(held.server, held.model, self._clock.now_ms())
         if timing is None and usage.seconds > 0:
             self._speeds.lasted(held.kind, usage.seconds)
         if held.server is None or timing is None or usage.output_tokens <= 0:

@@ -30,7 +30,7 @@ from protocol.endpoint_views import (
     ModelList,
     ModelView,
 )
-from protocol.endpoints import EndpointKind, EndpointReport, Residency
+from protocol.endpoints import EndpointKind, EndpointReport, ModelReport, Residency
 from protocol.errors import BadInput, Conflict, EndpointBusy, EndpointDown, NotFound, Problem, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.ids import NAME
@@ -332,7 +332,7 @@ class Registry:
             state=state,
             detail=detail,
             checked_at=at(max(health.checked_ms or 0, last_seen_ms) or None),
-            models=tuple(EndpointModel(**asdict(model)) for model in seen.models),
+            models=tuple(self._seen_model(key, model) for model in seen.models),
             default_model=seen.default_model,
             agents=tuple(sorted(users)) if health.state is not OFFLINE else (),
             health=health.state.value,
@@ -343,7 +343,15 @@ class Registry:
             proved=turns.proved if self._speeds.knows_turns(key) else 0,
             rpm=seen.rpm,
             tpm=seen.tpm,
+            last_used_at=at(self._speeds.last_use_ms(key)),
         )
+
+    def _seen_model(self, key: ServerKey, model: ModelReport) -> EndpointModel:
+        """What its server tells, and what work has seen of it."""
+        facts = asdict(model)
+        if model.tokens_per_s is None:
+            facts["tokens_per_s"] = self._speeds.written_per_s(key, model.name)
+        return EndpointModel(**facts, last_used_at=at(self._speeds.last_use_ms(key, model.name)))
 
     def _event(self, kind: EventKind, endpoint: str, **facts: object) -> Event:
         return Event(kind=kind, at_ms=self._clock.now_ms(), facts={"endpoint": endpoint, **facts})
@@ -377,6 +385,8 @@ def _model(endpoint: EndpointView, name: str, among: tuple[EndpointModel, ...]) 
         expires_at=model.expires_at,
         max_context=model.max_context,
         health=endpoint.health,
+        tokens_per_s=model.tokens_per_s,
+        last_used_at=model.last_used_at,
     )
 
 

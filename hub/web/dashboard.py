@@ -115,7 +115,8 @@ def _machines(services: Services) -> dict[str, Mapping[str, Row]]:
         "hosts": {host.name: host_row(host) for host in hosts},
         "gpus": {f"{host.name} {place}": gpu_row(host, gpu) for host in hosts for place, gpu in enumerate(host.gpus)},
         "alerts": _keyed((alert.id, alert) for alert in services.alerting.open),
-        "endpoints": _keyed((endpoint.id, endpoint) for endpoint in services.registry.endpoints().endpoints),
+        # Every machine may have one of the same name.
+        "endpoints": _keyed((f"{one.host or ''} {one.id}", one) for one in services.registry.endpoints().endpoints),
     }
 
 

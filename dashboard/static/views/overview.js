@@ -36,7 +36,7 @@ const NeedsYou = () => {
   return html`<ul class="needs rows">
     ${alerts.slice(0, 8).map((one) => html`<li key=${one.id}><span class="state ${SEVERITY[one.severity] ?? "again"}"><span aria-hidden="true">▲</span> ${one.severity}</span> <a href=${href("alerts")}>${one.summary || one.rule}</a> <span class="reason">${one.subject}</span> <span class="muted"><${When} at=${one.since} /></span></li>`)}
     ${waiting.slice(0, 5).map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state="waiting">waits for a person<//> <a href=${href("reviews", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span></li>`)}
-    ${down.map((one) => html`<li key=${one.id}><${State} state="down" /> <a href=${href("models")}>${one.id}</a> <span class="reason">${one.detail}</span></li>`)}
+    ${down.map((one) => html`<li key=${`${one.host} ${one.id}`}><${State} state="down" /> <a href=${href("models", "", { q: one.host || one.id })}>${one.id}${one.host ? ` on ${one.host}` : ""}</a> <span class="reason">${one.detail}</span></li>`)}
     ${troubled.map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state=${task.state} /> <a href=${href("tasks", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span> <span class="muted"><${When} at=${task.ended_at} /></span></li>`)}</ul>`;
 };
 

@@ -185,3 +185,17 @@ def test_what_ollama_had_in_memory_is_told_by_the_time_it_took_and_spoils_no_spe
 
 def timing(prefill_s: float) -> Timing:
     return Timing(model_s=prefill_s + 1.0, prefill_s=prefill_s, decode_s=1.0)
+
+
+def test_when_a_model_was_used_last_is_known_also_after_a_restart() -> None:
+    _, speeds, learn = learning()
+    learn.used(held("unused"), Usage(model="none", seconds=1.0))
+    learn.used(held(), Usage(model="m", input_tokens=300, output_tokens=50, timing=Timing(model_s=10.0)))
+    later = Speeds()
+    later.recall(speeds.changes())
+
+    for known in (speeds, later):
+        assert (known.last_use_ms(SERVER, "m"), known.last_use_ms(SERVER)) == (0, 0)
+        assert known.last_use_ms(SERVER, "unused") is None
+        assert known.written_per_s(SERVER, "m") == pytest.approx(5.0)
+        assert known.written_per_s(SERVER, "unused") is None

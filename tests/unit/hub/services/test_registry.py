@@ -231,3 +231,17 @@ async def test_nobody_says_that_an_endpoint_is_online_whose_sidecar_is_away() ->
     assert elsewhere.detail == "its sidecar One is at another hub, which knows its state"
     assert (there.state, there.health, there.agents) == ("up", "online", ("One",))
     assert (gone.state, gone.health) == ("down", "offline"), "that was seen"
+
+
+async def test_a_model_tells_when_it_was_used_and_how_fast_it_was_seen_to_write(gated: Gated) -> None:
+    server = ("", "big")
+    before = gated.registry.endpoint("big").models[0]
+    endpoint = gated.fleet.seen[server]
+    gated.speeds.took(server, "m", gated.speeds.of(server, endpoint, endpoint.models[0], None), decode=(50, 2.0))
+    gated.speeds.saw_use(server, "m", 1_767_225_600_000)
+    (model,), (row,) = gated.registry.endpoint("big").models, gated.registry.models().models
+
+    assert (before.tokens_per_s, before.last_used_at) == (None, None)
+    assert model.tokens_per_s == row.tokens_per_s == pytest.approx(25.0)
+    assert model.last_used_at == row.last_used_at == gated.registry.endpoint("big").last_used_at
+    assert str(row.last_used_at) == "2026-01-01 00:00:00+00:00"
