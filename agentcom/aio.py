@@ -39,6 +39,7 @@ from protocol.api import (
     Explanation,
     LogList,
     LogPiece,
+    OutputPiece,
     Submitted,
     TaskList,
     TaskSummary,
@@ -169,10 +170,15 @@ class AsyncClient(
         label: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        **more: str | None,
     ) -> TaskList:
-        """A page of tasks, newest first; ``label`` is ``key:value``."""
+        """A page of tasks, newest first; ``label`` is ``key:value``.
+
+        ``more``: other filters of the API (``priority`` and ``tier``, several by comma; ``model``; ``q``, words of the
+        title).
+        """
         query = {"state": ",".join(states), "agent": agent, "label": label, "limit": limit, "cursor": cursor}
-        return await self._get("/tasks", TaskList, query)
+        return await self._get("/tasks", TaskList, query | more)
 
     async def tasks(
         self, *, states: Sequence[str] = (), agent: str | None = None, label: str | None = None
@@ -228,6 +234,22 @@ class AsyncClient(
             for piece in page.logs:
                 yield piece
             cursor = page.next_cursor
+
+    async def output(
+        self, *, agent: str = "", label: str = "", q: str = "", tail: int = 0
+    ) -> AsyncGenerator[OutputPiece, None]:
+        """Output of all tasks as it comes, for ever; what a slow reader has missed is left out.
+
+        Args:
+            agent, label, q: only of this agent, of tasks with this ``key:value``, with these words.
+            tail: begin with the last so many pieces.
+        """
+        asked = {"agent": agent, "label": label, "q": q, "tail": str(tail or "")}
+        query = {name: value for name, value in asked.items() if value}
+        async with aclosing(self._transport.follow(f"{PREFIX}/logs", query=query)) as frames:
+            async for frame in frames:
+                if frame.name in _SHOWN_FRAMES:
+                    yield msgspec.json.decode(frame.data, type=OutputPiece)
 
     async def events(
         self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False, kinds: Sequence[str] = ()

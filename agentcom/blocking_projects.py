@@ -22,6 +22,7 @@ from protocol.projects import (
 )
 from protocol.pulls import PullList, PullState, PullView
 from protocol.replay import Replay
+from protocol.usage import UsageBy, UsageList
 
 
 class BlockingProjects(Blocking):
@@ -114,6 +115,10 @@ class BlockingProjects(Blocking):
         return self._run(self._client.retry_pull(task))
 
     # --- budgets --------------------------------------------------------------------------------------------------
+
+    def usage(self, by: UsageBy | str = UsageBy.MODEL, *, since: str = "", until: str = "") -> UsageList:
+        """What attempts have used of models, by whom or what, of the last week or between two times."""
+        return self._run(self._client.usage(by, since=since, until=until))
 
     def budgets(self) -> BudgetList:
         """All budgets, and how they stand today."""

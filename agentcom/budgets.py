@@ -5,6 +5,7 @@ from urllib.parse import quote
 from agentcom.calls import Calls
 from protocol.api import PREFIX
 from protocol.budgets import BudgetBody, BudgetList, BudgetView
+from protocol.usage import UsageBy, UsageList
 
 
 class BudgetCalls:
@@ -27,6 +28,12 @@ class BudgetCalls:
     async def remove_budget(self, budget: str) -> None:
         """Forget a budget."""
         await self._transport.call("DELETE", _one(budget), type(None))
+
+    async def usage(self, by: UsageBy | str = UsageBy.MODEL, *, since: str = "", until: str = "") -> UsageList:
+        """What attempts have used of models, by whom or what, of the last week or between two times."""
+        asked = {"by": str(by), "since": since, "until": until}
+        query = {name: value for name, value in asked.items() if value}
+        return await self._transport.call("GET", f"{PREFIX}/usage", UsageList, query=query, is_repeatable=True)
 
 
 def _one(budget: str) -> str:

@@ -21,6 +21,7 @@ from protocol.api import (
     EventView,
     Explanation,
     LogPiece,
+    OutputPiece,
     Submitted,
     TaskList,
     TaskSummary,
@@ -62,9 +63,11 @@ class Client(BlockingAlerts, BlockingMachines, BlockingJoins, BlockingProjects):
         label: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        **more: str | None,
     ) -> TaskList:
         """A page of tasks, newest first."""
-        return self._run(self._client.task_page(states=states, agent=agent, label=label, limit=limit, cursor=cursor))
+        asked = self._client.task_page(states=states, agent=agent, label=label, limit=limit, cursor=cursor, **more)
+        return self._run(asked)
 
     def tasks(
         self, *, states: Sequence[str] = (), agent: str | None = None, label: str | None = None
@@ -79,6 +82,10 @@ class Client(BlockingAlerts, BlockingMachines, BlockingJoins, BlockingProjects):
     def logs(self, task: TaskRef, *, follow: bool = False, after: int = 0) -> Iterator[LogPiece]:
         """Pieces of a task's output, oldest first; with ``follow`` until the task is final."""
         return self._each(self._client.logs(task, follow=follow, after=after))
+
+    def output(self, *, agent: str = "", label: str = "", q: str = "", tail: int = 0) -> Iterator[OutputPiece]:
+        """Output of all tasks as it comes, for ever, after the last ``tail`` pieces."""
+        return self._each(self._client.output(agent=agent, label=label, q=q, tail=tail))
 
     def events(
         self, *, task: TaskRef | None = None, after: int | None = 0, follow: bool = False, kinds: Sequence[str] = ()

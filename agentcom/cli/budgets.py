@@ -1,11 +1,13 @@
 """``agentcom budgets``: what may be used a day, and how it stands."""
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from agentcom.cli import output
 from agentcom.cli.connection import HubCommand, NounGroup, connected
+from protocol.usage import UsageBy
 
 if TYPE_CHECKING:
     from agentcom.client import Client
@@ -28,6 +30,41 @@ def ls(hub: "Client", as_json: bool) -> None:  # noqa: FBT001 - click calls it
     rows = [row for budget in found.budgets for row in _rows(budget)]
     head = ("budget", "of", "a day", "spent", "reserved", "left", "anew in")
     output.table(head, rows, empty="no budgets; set one with: agentcom budgets set hub --usd N")
+
+
+@command.command(name="usage", cls=HubCommand)
+@click.option(
+    "--by",
+    type=click.Choice([one.value for one in UsageBy]),
+    default="model",
+    show_default=True,
+    help="Told apart by it.",
+)
+@click.option(
+    "--days", type=click.FloatRange(0.01, 31), default=7.0, show_default=True, help="Of the last so many days."
+)
+@connected
+def usage(hub: "Client", as_json: bool, by: str, days: float) -> None:  # noqa: FBT001 - click calls it
+    """List what models were used for, the most expensive first."""
+    found = hub.usage(by, since=f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}")
+    if as_json:
+        output.say_json(found)
+        return
+    rows = [
+        (
+            one.name or "none",
+            f"${one.cost_usd:,.4f}",
+            str(one.attempts),
+            str(one.unpriced or ""),
+            f"{one.input_tokens:,}",
+            f"{one.cached_input_tokens:,}",
+            f"{one.output_tokens:,}",
+            output.duration(one.seconds),
+        )
+        for one in found.groups
+    ]
+    head = (str(found.by), "cost", "attempts", "unpriced", "tokens in", "from cache", "tokens out", "time")
+    output.table(head, rows, empty="no model was used in this time")
 
 
 @command.command(name="set", cls=HubCommand)

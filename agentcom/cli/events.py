@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.command(name="events", cls=HubCommand)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens next, until Ctrl-C.")
 @click.option("--task", metavar="TASK", help="Only events of one task; following ends with it.")
+@click.option("--kind", "kinds", multiple=True, metavar="K", help="Only events of this kind, repeatable.")
 @click.option("--after", type=click.IntRange(min=0), metavar="SEQ", help="Begin behind this sequence number.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
 @connected
@@ -24,6 +25,7 @@ def command(
     as_json: bool,  # noqa: FBT001 - click calls it
     follow: bool,  # noqa: FBT001 - click calls it
     task: str | None,
+    kinds: tuple[str, ...],
     after: int | None,
     limit: int | None,
 ) -> None:
@@ -31,10 +33,12 @@ def command(
 
     With --json every event is one line.
     """
+    if task and kinds:
+        raise click.UsageError("give --task or --kind, not both")
     wanted = task_id(hub, task) if task else None
     if after is None and (not follow or wanted):
         after = 0
-    for event in islice(hub.events(task=wanted, after=after, follow=follow), limit):
+    for event in islice(hub.events(task=wanted, after=after, follow=follow, kinds=kinds), limit):
         if as_json:
             output.say_line_of_json(event)
         else:

@@ -1,6 +1,7 @@
 """``agentcom tasks``: list, look at, explain, cancel, review and retry tasks; hold them up, and let them go on."""
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _SHOWN_CHARS = 60
+_TAIL = 20
 
 
 @click.group(name="tasks", cls=NounGroup)
@@ -30,6 +32,10 @@ def command() -> None:
 @click.option("--state", "states", multiple=True, metavar="S", help="Only tasks in this state, repeatable.")
 @click.option("--agent", metavar="NAME", help="Only tasks of this agent.")
 @click.option("--label", metavar="K=V", help="Only tasks with this label.")
+@click.option("--priority", "priorities", multiple=True, metavar="P", help="Only tasks of this priority, repeatable.")
+@click.option("--tier", "tiers", multiple=True, metavar="T", help="Only tasks that count as this, repeatable.")
+@click.option("--model", metavar="MODEL", help="Only tasks that this model did, does or is asked to do.")
+@click.option("--find", metavar="WORDS", help="Only tasks with these words in the title.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most N tasks."
 )
@@ -38,19 +44,20 @@ def command() -> None:
 def ls(
     hub: "Client",
     as_json: bool,  # noqa: FBT001 - click calls it
-    states: tuple[str, ...],
-    agent: str | None,
     label: str | None,
+    find: str | None,
     limit: int,
     cursor: str | None,
+    **given: Any,
 ) -> None:
     """List tasks, newest first."""
-    wanted = _label(label)
-    page = hub.task_page(states=states, agent=agent, label=wanted, limit=min(limit, _PAGE), cursor=cursor)
+    for name, several in (("priority", "priorities"), ("tier", "tiers")):
+        given[name] = ",".join(given.pop(several))
+    ask = functools.partial(hub.task_page, label=_label(label), q=find, **given)
+    page = ask(limit=min(limit, _PAGE), cursor=cursor)
     tasks = list(page.tasks)
     while page.next_cursor and len(tasks) < limit:
-        at_most = min(limit - len(tasks), _PAGE)
-        page = hub.task_page(states=states, agent=agent, label=wanted, limit=at_most, cursor=page.next_cursor)
+        page = ask(limit=min(limit - len(tasks), _PAGE), cursor=page.next_cursor)
         tasks += page.tasks
     if as_json:
         output.say_json({"tasks": tasks, "next_cursor": page.next_cursor})
@@ -104,16 +111,45 @@ def show(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - cli
 
 
 @command.command(name="logs", cls=HubCommand)
-@click.argument("task")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the task is final.")
+@click.argument("task", required=False)
+@click.option("--follow", "-f", is_flag=True, help="Go on until the task is final; of all tasks: until Ctrl-C.")
+@click.option("--agent", default="", metavar="NAME", help="Of all tasks: only output of this agent.")
+@click.option("--find", default="", metavar="WORDS", help="Of all tasks: only output with these words.")
 @connected
-def logs(hub: "Client", as_json: bool, task: str, follow: bool) -> None:  # noqa: FBT001 - click calls it
-    """Print the output of a task, all attempts, oldest first. With --json every piece is one line."""
+def logs(
+    hub: "Client",
+    as_json: bool,  # noqa: FBT001 - click calls it
+    task: str | None,
+    follow: bool,  # noqa: FBT001 - as above
+    agent: str,
+    find: str,
+) -> None:
+    """Print the output of a task, all attempts, oldest first.
+
+    With --follow and no TASK: what all tasks write from now on. With --json every piece is one line.
+    """
+    if task is None and not follow:
+        raise click.UsageError("Missing argument 'TASK'; all tasks are only followed: --follow")
+    if task is not None and (agent or find):
+        raise click.UsageError("--agent and --find are for the output of all tasks: leave out TASK")
+    if task is None:
+        _follow_all(hub, agent, find, as_json=as_json)
+        return
     for piece in hub.logs(task_id(hub, task), follow=follow):
         if as_json:
             output.say_line_of_json(piece)
         else:
             click.echo(output.harmless(piece.text), nl=False, err=piece.stream == "stderr")
+
+
+def _follow_all(hub: "Client", agent: str, find: str, *, as_json: bool) -> None:
+    for piece in hub.output(agent=agent, q=find, tail=_TAIL):
+        if as_json:
+            output.say_line_of_json(piece)
+            continue
+        whose = output.printable(f"{piece.agent} {_short(piece.title) or piece.task}: ")
+        for line in piece.text.splitlines():
+            click.echo(whose + output.harmless(line), err=piece.stream == "stderr")
 
 
 @command.command(name="explain", cls=HubCommand)

@@ -124,6 +124,11 @@ export const Loading = ({ children = "Loading\u2026" }) => html`<p class="muted"
 /** @param {{error: Error | null, again?: () => void}} props */
 export const Trouble = ({ error, again }) => error ? html`<p class="trouble" role="alert">${error.message} ${again ? html`<button type="button" class="small" onClick=${again}>Try again</button>` : null}</p>` : null;
 
+/** A word of a command as a shell takes it, whatever stands in it. @param {string} text */
+export const word = (text) => /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+/** Flags of a command with their values; those without one are left out. @param {Record<string, string | string[] | undefined>} given */
+export const flags = (given) => Object.entries(given).flatMap(([name, values]) => [values ?? []].flat().filter(Boolean).map((value) => ` --${name} ${word(value)}`)).join("");
+
 /** How this view is asked for by a program. @param {{path: string, cli?: string, method?: string}} props */
 export const AsApi = ({ path, cli, method = "GET" }) => {
   const curl = `curl -H "Authorization: Bearer $AGENTCOM_TOKEN" ${method === "GET" ? "" : `-X ${method} `}"${new URL(path, document.baseURI)}"`;
@@ -152,6 +157,9 @@ export const Pull = ({ pull, again }) => html`<div class="pull"><p><${State} sta
   ${pull.reasons.length ? html`<ul class="plain muted">${pull.reasons.map((/** @type {string} */ why) => html`<li key=${why}>${why}</li>`)}</ul>` : null}${pull.problem ? html`<p class="why">${pull.problem}</p>` : null}
   <p class="actions">${pull.state === "draft" && !pull.approved_by ? html`<${Act} path=${`pulls/${pull.task}/approve`} permission="pulls:review" done=${again} class="main">Let it go on<//>` : null}
     ${pull.state === "failed" || pull.problem ? html`<${Act} path=${`pulls/${pull.task}/retry`} permission="pulls:review" done=${again}>Try it again<//>` : null}</p></div>`;
+
+/** Lets a task go on that somebody holds up. @param {{task: Row, again: () => void}} props */
+export const GoOn = ({ task, again }) => html`<${Act} path=${`tasks/${task.id}/${task.hold.kind === "take" ? "hand-back" : "resume"}`} body=${task.hold.kind === "take" ? {} : undefined} permission="tasks:control" done=${again} class="main">${task.hold.kind === "take" ? "Hand back" : "Resume"}<//>`;
 
 /** A link to a task. @param {{task: Row}} props */
 export const TaskLink = ({ task }) => html`<a href=${href("tasks", task.id)}>${task.title || task.id}</a>`;

@@ -1,13 +1,13 @@
 // @ts-check
 // What is wrong, since when, and what to do; what was; who is told.
 
-import { useEffect, useState } from "preact/hooks";
-import { ask, href, isLive, may, tables } from "../store.js";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ask, base, href, isLive, may, tables } from "../store.js";
 import { Act, AsApi, count, Dialog, Empty, html, Loading, say, Scroll, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
-const TABS = { now: "Now", history: "History", rules: "Rules", notifiers: "Who is told" };
+const TABS = { now: "Now", history: "History", rules: "Rules", notifiers: "Who is told", runbooks: "What to do" };
 const QUIET = /** @type {[string, number][]} */ ([["an hour", 3_600], ["8 hours", 28_800], ["a day", 86_400], ["a week", 604_800]]);
 /** @type {Record<string, [string, string]>} */
 const SEVERITY = { critical: ["\u2715", "failed"], warning: ["\u25b2", "again"], info: ["\u25cb", "queued"] };
@@ -15,8 +15,8 @@ const SEVERITY = { critical: ["\u2715", "failed"], warning: ["\u25b2", "again"],
 /** @param {{one: Row}} props */
 const Severity = ({ one }) => { const [glyph, colour] = SEVERITY[one.severity] ?? ["\u25b2", "again"]; return html`<span class="state ${colour}"><span aria-hidden="true">${glyph}</span> ${one.severity}</span>`; };
 
-/** What to do about it: a page of ours, or words. @param {{text: string}} props */
-const Runbook = ({ text }) => text ? html`<p class="muted">${/^https?:[/][/]/.test(text) ? html`<a href=${text} rel="noreferrer">What to do</a>` : text}</p>` : null;
+/** Where it stands what to do about it: here, but for a page that somebody else has made. @param {{one: Row}} props */
+const Runbook = ({ one }) => html`<a href=${/^https?:[/][/]/.test(one.runbook ?? "") ? one.runbook : href("alerts", "runbooks", { rule: one.rule ?? one.name })} rel="noreferrer">What to do</a>`;
 
 /** @param {{one: Row, again: () => void}} props */
 const Alert = ({ one, again }) => {
@@ -30,7 +30,7 @@ const Alert = ({ one, again }) => {
   const is = (/** @type {string} */ state) => one.state === state;
   return html`<li class="alert"><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
     <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(one.value)}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
-    <${Runbook} text=${one.runbook ?? ""} />
+    <p><${Runbook} one=${one} /></p>
     ${is("resolved") ? null : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
       <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label></p>`}</li>`;
 };
@@ -65,7 +65,7 @@ const Rule = ({ rule, again }) => {
     again();
   };
   const off = !may("alerts:write") || !isLive.value;
-  return html`<tr><th scope="row">${rule.name}<div class="reason">${rule.about}</div></th><td><${Severity} one=${rule} /></td>
+  return html`<tr><th scope="row">${rule.name}<div class="reason">${rule.about}. <${Runbook} one=${rule} /></div></th><td><${Severity} one=${rule} /></td>
     <td>${rule.threshold === null || rule.threshold === undefined ? UNKNOWN : html`<input type="number" step="any" aria-label="Threshold of ${rule.name}" disabled=${off} value=${rule.threshold} onChange=${(/** @type {any} */ event) => change({ threshold: Number(event.target.value) })} />`} <span class="muted">${rule.unit ?? ""}</span></td>
     <td><label><input type="checkbox" aria-label="${rule.name} is on" checked=${rule.enabled ?? true} disabled=${off} onChange=${(/** @type {any} */ event) => change({ enabled: event.target.checked })} /> on</label></td></tr>`;
 };
@@ -96,19 +96,38 @@ const Notifiers = () => {
   if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`${adds ? html`<${Dialog} title="Tell somebody" close=${() => setAdds(false)}><${Add} close=${() => { setAdds(false); again(); }} /><//>` : null}
     ${may("alerts:write") ? html`<p class="actions"><button type="button" class="main" onClick=${() => setAdds(true)}>Tell somebody</button></p>` : null}
-    ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Told from</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
-    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.label || one.id}</th><td>${one.kind}${one.is_signed ? ", signed" : ""}</td><td><code>${one.url}</code></td><td>${one.least}</td><td>${one.problem ? html`<${State} state="failed">${one.problem}<//>` : html`<${State} state="ok">well<//>`}</td>
+    ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table class="stack"><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Told from</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
+    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.label || one.id}</th><td>${one.kind}${one.is_signed ? ", signed" : ""}</td><td><code>${one.url}</code></td><td data-label="least">${one.least}</td><td>${one.problem ? html`<${State} state="failed">${one.problem}<//>` : html`<${State} state="ok">well<//>`}</td>
       <td><span class="actions"><${Act} path=${`notifiers/${encodeURIComponent(one.id)}/test`} permission="alerts:write" done=${(/** @type {Row} */ test) => { say(test.delivered ? "The test has arrived" : `The test has not arrived: ${test.problem}`, test.delivered ? "" : "trouble"); again(); }}>Test<//>
         <${Act} path=${`notifiers/${encodeURIComponent(one.id)}`} method="DELETE" permission="alerts:write" sure=${`Forget ${one.label || one.id}?`} done=${again}>Remove<//></span></td></tr>`)}</tbody></table><//>`
     : html`<${Empty}>Nobody is told: alerts are only shown here.<//>`}`;
 };
 
-/** @param {{id: string}} props */
-export default ({ id }) => {
+// --- what to do ----------------------------------------------------------------------------------------------------------
+
+/** The parts of the page of the documents, by the rule that each is about. @param {string} text @returns {[string, string[]][]} */
+const parts = (text) => text.split(/^## /m).slice(1).map((part) => { const [name, ...lines] = part.split("\n"); return [name.trim(), lines.join("\n").trim().split(/\n{2,}/)]; });
+
+/** A paragraph: commands in it are told from words. @param {{text: string}} props */
+const Words = ({ text }) => html`<p>${text.split("`").map((piece, place) => place % 2 ? html`<code key=${place}>${piece.replaceAll("\n", " ")}</code>` : piece)}</p>`;
+
+/** @param {{rule: string}} props */
+const Runbooks = ({ rule }) => {
+  const [text, setText] = useState("");
+  const [error, setError] = useState(/** @type {Error | null} */ (null));
+  useEffect(() => { fetch(new URL("dashboard/runbooks.md", base)).then((answer) => answer.text()).then(setText, setError); }, []);
+  const shown = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => { shown.current?.scrollIntoView({ block: "center" }); }, [rule, text]);
+  if (!text) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} />`;
+  return html`${parts(text).map(([name, paragraphs]) => html`<section key=${name} class=${name === rule ? "runbook here" : "runbook"} aria-labelledby=${name} ref=${name === rule ? shown : null}><h2 id=${name}>${name}</h2>${paragraphs.map((one, place) => html`<${Words} key=${place} text=${one} />`)}</section>`)}`;
+};
+
+/** @param {{id: string, query: URLSearchParams}} props */
+export default ({ id, query }) => {
   const tab = Object.hasOwn(TABS, id) ? id : "now";
   const many = tables.alerts.all.filter((one) => one.state === "firing").length;
-  const path = { now: "alerts", history: "alerts?state=resolved", rules: "alerts/rules", notifiers: "notifiers" }[tab] ?? "alerts";
+  const [path, cli] = /** @type {Record<string, string[]>} */ ({ history: ["alerts?state=resolved", "ls --state resolved"], rules: ["alerts/rules", "rules"], runbooks: ["alerts/rules", "rules"], notifiers: ["notifiers", "notifiers"] })[tab] ?? ["alerts", "ls"];
   return html`<h1>Alerts</h1><nav class="tabs" aria-label="Alerts">${Object.entries(TABS).map(([name, words]) => html`<a key=${name} href=${href("alerts", name === "now" ? "" : name)} aria-current=${name === tab ? "page" : undefined}>${words}${name === "now" && many ? ` (${many})` : ""}</a>`)}</nav>
-    ${tab === "history" ? html`<${History} />` : tab === "rules" ? html`<${Rules} />` : tab === "notifiers" ? html`<${Notifiers} />` : html`<${Now} />`}
-    <${AsApi} path=${`api/v1/${path}`} />`;
+    ${tab === "history" ? html`<${History} />` : tab === "rules" ? html`<${Rules} />` : tab === "notifiers" ? html`<${Notifiers} />` : tab === "runbooks" ? html`<${Runbooks} rule=${query.get("rule") ?? ""} />` : html`<${Now} />`}
+    <${AsApi} path=${`api/v1/${path}`} cli=${`agentcom alerts ${cli}`} />`;
 };

@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { ask, events, href, me, requery, tables } from "../store.js";
-import { AsApi, count, Empty, html, Loading, say, Scroll, State, Trouble, useAsked, When } from "../ui.js";
+import { AsApi, count, Empty, flags, html, Loading, say, Scroll, State, Trouble, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -22,9 +22,9 @@ const Audit = ({ query }) => {
   if (!me.value.may.includes("audit:read")) return html`<p class="muted">The audit log is for administrators and operators; your role is ${me.value.role}.</p>`;
   return html`<div class="filters" role="search">${names.map(input)}<button type="button" onClick=${verify}>Verify the chain</button>
     ${verdict ? html`<span role="status"><${State} state=${verdict.ok ? "ok" : "failed"}>${verdict.ok ? `${count(verdict.entries)} entries, nothing was changed` : verdict.problems.join("; ")}<//></span>` : null}</div>
-    ${!told ? (error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`) : told.entries.length ? html`<${Scroll} label="Audit"><table><caption class="hidden">Audit</caption><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Of what</th><th scope="col">Verdict</th><th scope="col">More</th><th scope="col">Hash</th></tr></thead><tbody>
-    ${told.entries.map((/** @type {Row} */ one) => html`<tr key=${one.seq}><td class="nowrap"><${When} at=${one.at} /></td><td title=${one.actor}>${one.actor_label || one.actor || "somebody unknown"} <span class="muted">${one.role}</span></td><td class="nowrap">${one.action}</td><td>${one.subject}</td><td><${State} state=${one.verdict === "refused" ? "failed" : "ok"}>${one.verdict}<//></td><td class="muted">${Object.entries(one.detail).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" \u00b7 ")}</td><td><code title=${one.hash}>${String(one.hash).slice(0, 10)}</code></td></tr>`)}</tbody></table><//>`
-    : html`<${Empty}>No entry is like that.<//>`}<${AsApi} path=${`api/v1/audit?${new URLSearchParams(asked)}`} cli="agentcom audit ls" />`;
+    ${!told ? (error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`) : told.entries.length ? html`<${Scroll} label="Audit"><table class="stack"><caption class="hidden">Audit</caption><thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Of what</th><th scope="col">Verdict</th><th scope="col">More</th><th scope="col">Hash</th></tr></thead><tbody>
+    ${told.entries.map((/** @type {Row} */ one) => html`<tr key=${one.seq}><td class="nowrap"><${When} at=${one.at} /></td><td data-label="by" title=${one.actor}>${one.actor_label || one.actor || "somebody unknown"} <span class="muted">${one.role}</span></td><td class="nowrap"><b>${one.action}</b></td><td data-label="of">${one.subject}</td><td><${State} state=${one.verdict === "refused" ? "failed" : "ok"}>${one.verdict}<//></td><td class="muted">${Object.entries(one.detail).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" \u00b7 ")}</td><td data-label="hash"><code title=${one.hash}>${String(one.hash).slice(0, 10)}</code></td></tr>`)}</tbody></table><//>`
+    : html`<${Empty}>No entry is like that.<//>`}<${AsApi} path=${`api/v1/audit?${new URLSearchParams(asked)}`} cli=${`agentcom audit ls${flags(asked)}`} />`;
 };
 
 /** @param {{id: string, query: URLSearchParams}} props */
@@ -63,5 +63,5 @@ const Events = ({ query }) => {
     <label>Kind <select value=${kind} onChange=${(/** @type {any} */ event) => requery({ kind: event.target.value, q: text })}><option value="">any</option>${kinds.map((one) => html`<option key=${one} value=${one} selected=${one === kind}>${one.replaceAll("_", " ")}</option>`)}</select></label>
     <button type="button" aria-pressed=${paused !== null} onClick=${() => setPaused(paused ? null : events.value)}>${paused ? "Go on" : "Pause"}</button><span class="muted">${count(shown.length)} of ${count(all.length)} that are here</span></div>
     ${shown.length ? html`<ol class="events rows">${shown.map((event) => html`<${Line} key=${event.seq} event=${event} />`)}</ol>` : html`<${Empty}>No event is like that.<//>`}
-    <p><button type="button" onClick=${more}>Older ones</button></p><${AsApi} path="api/v1/events" cli="agentcom events --follow" />`;
+    <p><button type="button" onClick=${more}>Older ones</button></p><${AsApi} path=${`api/v1/events${kind ? `?kind=${kind}` : ""}`} cli=${`agentcom events --follow${flags({ kind })}`} />`;
 };

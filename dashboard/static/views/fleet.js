@@ -4,7 +4,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { computed, effect } from "@preact/signals";
 import { address, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
-import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
+import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When, word } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -17,11 +17,15 @@ export const Gpu = ({ gpu }) => {
   const { vram_ours_bytes: ours, vram_foreign_bytes: others, vram_used_bytes: used, vram_reserved_bytes: driver } = gpu;
   const known = (ours ?? 0) + (others ?? 0);
   const rest = Math.max(0, (used ?? 0) - known);
-  const words = total ? `${size(used)} of ${size(total)}: ours ${size(ours)}, others ${size(others)}` : "memory unknown";
+  const free = total ? Math.max(0, total - (used ?? 0) - (driver ?? 0)) : null;
+  const words = total ? `${size(used)} of ${size(total)}: ours ${size(ours)}, others ${size(others)}, free ${size(free)}` : "memory unknown";
   return html`<div class="gpu"><span class="name" title=${gpu.uuid}>${gpu.name}${gpu.index ? ` #${gpu.index}` : ""}</span>
     ${total ? html`<${Bar} total=${total} label=${words} parts=${[[ours ?? 0, "ours", `ours ${size(ours)}`], [others ?? 0, "others", `others ${size(others)}`], [rest, "held", `not told apart ${size(rest)}`], [driver ?? 0, "driver", `driver ${size(driver)}`]]} />` : html`<span class="muted">memory unknown</span>`}
     <span class="num figures">${total ? `${size(used)} / ${size(total)}` : ""} ${gpu.utilization === null ? "" : `${Math.round(gpu.utilization)} %`} ${gpu.temperature_c === null ? "" : `${Math.round(gpu.temperature_c)} \u00b0C`} ${gpu.power_w === null ? "" : `${Math.round(gpu.power_w)}${gpu.power_limit_w ? `/${Math.round(gpu.power_limit_w)}` : ""} W`}</span></div>`;
 };
+
+/** Who holds memory of a GPU. @type {Record<string, [string, string]>} */
+const WHOSE = { work: ["running", "ours: an attempt"], server: ["running", "ours: an LLM server"], other: ["idle", "somebody else's"] };
 
 /** Whether there is a GPU to take back. @param {string} host */
 const hasModels = (host) => tables.gpus.of(host).length > 0 || tables.endpoints.of(host).length > 0;
@@ -51,6 +55,8 @@ const agentsOf = (name) => tables.agents.of(name);
 /** Models in memory of a machine. @param {string} name */
 const warmOn = (name) => tables.endpoints.of(name).flatMap((one) => one.models.filter((/** @type {Row} */ model) => model.residency === "warm").map((/** @type {Row} */ model) => model.name));
 
+const SHOWN = 3; // tasks of an agent on a card; its machine's page has all
+
 /** @param {{name: string}} props */
 const Card = ({ name }) => {
   const host = tables.hosts.get(name);
@@ -59,7 +65,8 @@ const Card = ({ name }) => {
   const gpus = gpusOf(name);
   const warm = warmOn(name);
   return html`<li class=${`card ${host.online && isLive.value ? "" : "stale"}`}><h2><a href=${href("fleet", name)}>${name}</a> <${LiveState} state=${host.online ? "online" : "offline"} /></h2>
-    ${agents.length ? html`<ul class="plain muted">${agents.map((agent) => html`<li key=${agent.name}>${agent.name} ${agent.busy}/${agent.slots}, version ${agent.version}, seen <${When} at=${agent.last_seen_at} /></li>`)}</ul>` : html`<p class="muted">no agent</p>`}
+    ${agents.length ? html`<ul class="plain muted">${agents.map((agent) => html`<li key=${agent.name}>${agent.name} ${agent.busy}/${agent.slots}, version ${agent.version}, seen <${When} at=${agent.last_seen_at} />${agent.draining ? html` <${State} state="draining" />` : null}
+      ${agent.tasks.slice(0, SHOWN).map((/** @type {string} */ id) => html`<div key=${id} class="does"><${State} state="running"><a href=${href("tasks", id)}>${tables.tasks.rows.get(id)?.value.title || id}</a><//></div>`)}${agent.tasks.length > SHOWN ? html`<div>and ${agent.tasks.length - SHOWN} more</div>` : null}</li>`)}</ul>` : html`<p class="muted">no agent</p>`}
     ${host.at ? html`<p class="muted">reading of <${When} at=${host.at} /></p>` : null}
     <${Gauges} host=${host} />${gpus.map((gpu) => html`<${Gpu} key=${gpu.uuid || gpu.index} gpu=${gpu} />`)}${gpus.length ? null : html`<p class="muted">${Object.values(host.notes)[0] ?? "no GPU"}</p>`}
     ${warm.length ? html`<p class="chips">${warm.map((model) => html`<span key=${model}><${State} state="warm">${model}<//></span>`)}</p>` : null}</li>`;
@@ -96,7 +103,9 @@ const Chart = ({ at, lines, unit, most }) => {
         }, [at.map((moment) => Date.parse(moment) / 1000), ...lines.map(([, values]) => values)], ref.current);
       });
     });
-    return () => { is = false; stop(); chart?.destroy(); };
+    const fit = () => chart?.setSize({ width: ref.current?.clientWidth ?? 0, height: 180 });
+    addEventListener("resize", fit);
+    return () => { is = false; stop(); removeEventListener("resize", fit); chart?.destroy(); };
   }, [at.at(-1), lines.length]);
   return html`<p class="muted legend">${lines.map(([label], place) => html`<span key=${label}><i class="line${place % 4}"></i>${label.replaceAll("_", " ")}</span>`)}</p><div class="chart" ref=${ref}></div>`;
 };
@@ -129,10 +138,10 @@ const Host = ({ name, query }) => {
     ${host ? html`<${Gauges} host=${host} />${gpusOf(name).map((gpu) => html`<${Gpu} key=${gpu.uuid || gpu.index} gpu=${gpu} />`)}
       ${Object.entries(host.notes).map(([about, note]) => html`<p key=${about} class="muted">${about}: ${note}</p>`)}` : null}
     <section aria-labelledby="agents"><h2 id="agents">Agents</h2><ul class="plain rows">${agents.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}</ul></section>
-    ${processes.length ? html`<section aria-labelledby="held"><h2 id="held">Who holds GPU memory</h2><table><caption class="hidden">Programs on the GPUs</caption><thead><tr><th scope="col">Program</th><th scope="col">Whose</th><th scope="col">GPU</th><th scope="col">Memory</th></tr></thead><tbody>
-      ${processes.map((one) => html`<tr key=${`${one.pid}${one.gpu}`}><td>${one.name} <span class="muted">${one.pid}</span></td><td>${one.owner}</td><td>${one.gpu}</td><td class="num">${size(one.vram_bytes)}</td></tr>`)}</tbody></table></section>` : null}
+    ${processes.length ? html`<section aria-labelledby="held"><h2 id="held">Who holds GPU memory</h2><table class="stack"><caption class="hidden">Programs on the GPUs</caption><thead><tr><th scope="col">Program</th><th scope="col">Whose</th><th scope="col">GPU</th><th scope="col">Memory</th></tr></thead><tbody>
+      ${processes.map((one) => html`<tr key=${`${one.pid}${one.gpu}`}><th scope="row">${one.name || "a program"} <span class="muted">${one.pid}</span></th><td><${State} state=${WHOSE[one.owner]?.[0] ?? "unknown"}>${WHOSE[one.owner]?.[1] ?? one.owner}<//></td><td>${one.gpu}</td><td class="num">${size(one.vram_bytes)}</td></tr>`)}</tbody></table></section>` : null}
     <section aria-labelledby="history"><h2 id="history">History</h2><${History} name=${name} span=${query.get("span") === "hour" ? "hour" : "minute"} /></section>
-    <${AsApi} path=${`api/v1/hosts/${encodeURIComponent(name)}`} cli=${"agentcom hosts"} />`;
+    <${AsApi} path=${`api/v1/hosts/${encodeURIComponent(name)}`} cli=${`agentcom hosts show ${word(name)}`} />`;
 };
 
 // --- all of them -------------------------------------------------------------------------------------------------------
@@ -180,7 +189,7 @@ const Fleet = () => {
     ${!tables.hosts.known.value ? html`<${Loading} />` : names.length ? html`<ul class="cards rows">${names.map((name) => html`<${Card} key=${name} name=${name} />`)}</ul>`
       : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty}>No machine has joined. Add one: a command for it is made here.<//>`}
     ${homeless.length ? html`<section aria-labelledby="noted"><h2 id="noted">Agents whose machine has not reported</h2><ul class="plain rows">${homeless.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}</ul></section>` : null}
-    <p class="muted legend"><span><i class="ours"></i>ours</span><span><i class="others"></i>others'</span><span><i class="held"></i>not told apart</span><span><i class="driver"></i>driver</span></p>
+    <p class="muted legend"><span><i class="ours"></i>ours</span><span><i class="others"></i>others'</span><span><i class="held"></i>not told apart</span><span><i class="driver"></i>driver</span><span><i class="free"></i>free</span></p>
     <${AsApi} path="api/v1/hosts" cli="agentcom hosts" />`;
 };
 

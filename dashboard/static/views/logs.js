@@ -3,7 +3,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { base, clockMode, href, requery, tables } from "../store.js";
-import { AsApi, count, Empty, html, plural, State } from "../ui.js";
+import { AsApi, count, Empty, flags, html, plural, State } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 /** @typedef {{seq: number, at: string, task: string, title: string, agent: string, stream: string, text: string, open: boolean}} Line */
@@ -79,6 +79,7 @@ export default ({ query }) => {
     setTop(scrollTop);
     if (!held) setFollow(scrollTop + clientHeight >= scrollHeight - LINE_PX);
   };
+  const agent = whose.agent || (there?.size === 1 ? [...there][0] : "");
   const change = (/** @type {Record<string, string>} */ to) => requery({ ...whose, q: text, ...to });
   const busy = tables.tasks.all.filter((task) => ["running", "assigned"].includes(task.state) || task.id === whose.task);
   const choice = (/** @type {typeof WHOSE[number]} */ name, /** @type {[string, string][]} */ values) => html`<label>${name[0].toUpperCase() + name.slice(1)} <select value=${whose[name] ?? ""} onChange=${(/** @type {any} */ event) => change({ [name]: event.target.value })}><option value="">all</option>
@@ -91,5 +92,5 @@ export default ({ query }) => {
     ${all.length ? html`<div class="log mesh" ref=${box} onScroll=${onScroll} tabIndex="0" role="log" aria-label="Output of all tasks" aria-live="off"><div style=${{ height: `${all.length * LINE_PX}px` }}><ol style=${{ transform: `translateY(${from * LINE_PX}px)` }}>
       ${shown.map((line) => html`<li key=${line.seq}><time dateTime=${line.at}>${clock(line.at)}</time><span class="who" title=${line.agent}>${line.agent}</span><a href=${href("tasks", line.task)} title=${line.title}>${line.title}</a><span class="said ${line.stream === "stderr" ? "err" : ""}">${line.stream === "stderr" ? html`<b aria-label="error output">!</b> ` : null}${line.text}</span></li>`)}</ol></div></div>`
     : wanted || Object.keys(whose).length ? html`<${Empty}>No line is like that. <button type="button" onClick=${() => requery({})}>Show all</button><//>` : html`<${Empty} command='agentcom submit --shell "for i in 1 2 3; do echo line $i; sleep 1; done"'>Nothing is being written. Submit something that writes:<//>`}
-    <${AsApi} path=${`api/v1/logs?${new URLSearchParams({ ...Object.fromEntries(Object.entries(whose).filter(([name]) => name !== "host")), tail: "200" })}`} />`;
+    <${AsApi} path=${`api/v1/logs?${new URLSearchParams({ ...(whose.task ? { task: whose.task } : {}), ...(agent ? { agent } : {}), ...(text ? { q: text } : {}), tail: "200" })}`} cli=${`agentcom tasks logs${whose.task ? ` ${whose.task}` : ""} --follow${whose.task ? "" : flags({ agent, find: text })}`} />`;
 };

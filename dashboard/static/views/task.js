@@ -3,7 +3,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, base, href, onEvent } from "../store.js";
-import { Act, AsApi, count, Finding, html, length, Loading, money, plural, Proof, Pull, say, Scroll, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
+import { Act, AsApi, count, Finding, GoOn, html, length, Loading, money, plural, Proof, Pull, say, Scroll, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
 import Change from "./change.js";
 import { phases, Strip, Waterfall } from "./journey.js";
 import NewTask from "./newtask.js";
@@ -37,7 +37,7 @@ const Actions = ({ task, again }) => {
     ${FINAL.has(task.state) ? null : html`<${Act} path=${path("cancel")} permission="tasks:control" sure=${`Cancel \u201c${task.title || task.id}\u201d?`} done=${again}>Cancel<//>`}
     ${task.state === "dead" ? html`<${Act} path=${path("retry")} permission="tasks:control" done=${again} class="main">Retry<//>` : null}
     ${!FINAL.has(task.state) && !held && task.state !== "waiting" ? html`<${Act} path=${path("pause")} body=${{}} permission="tasks:control" done=${again}>Pause<//>` : null}
-    ${held ? html`<${Act} path=${path(task.hold.kind === "take" ? "hand-back" : "resume")} body=${task.hold.kind === "take" ? {} : undefined} permission="tasks:control" done=${again} class="main">${task.hold.kind === "take" ? "Hand back" : "Resume"}<//>` : null}
+    ${held ? html`<${GoOn} task=${task} again=${again} />` : null}
     <${NewTask} like=${task.spec} />
     ${FINAL.has(task.state) ? null : html`<label>Priority <select value=${task.priority} onChange=${(/** @type {any} */ event) => prioritise(task, event.target.value, again)}>
       ${["urgent", "high", "normal", "low"].map((one) => html`<option key=${one} value=${one} selected=${one === task.priority}>${one}</option>`)}</select></label>`}
@@ -50,8 +50,8 @@ const Why = ({ task }) => {
   if (!told) return null;
   return html`<section aria-labelledby="why"><h2 id="why">Why it waits</h2><p>${told.summary}${told.position === null ? "" : ` ${plural(told.position, "task")} before it.`}${told.starts_in_s === null ? "" : ` Starts probably in ${length(told.starts_in_s)}.`}</p>
     ${told.unblock.length ? html`<ul class="plain">${told.unblock.map((/** @type {string} */ way) => html`<li key=${way}>${way}</li>`)}</ul>` : null}
-    ${told.agents.length ? html`<table><caption class="hidden">What each agent says</caption><thead><tr><th scope="col">Agent</th><th scope="col">State</th><th scope="col">Why not</th></tr></thead><tbody>
-      ${told.agents.map((/** @type {Row} */ one) => html`<tr key=${one.agent}><td>${one.agent}</td><td><${State} state=${one.state} /></td><td>${one.reasons.length ? one.reasons.join("; ") : `it could${costs(one.cost)}`}</td></tr>`)}</tbody></table>` : null}</section>`;
+    ${told.agents.length ? html`<table class="stack"><caption class="hidden">What each agent says</caption><thead><tr><th scope="col">Agent</th><th scope="col">State</th><th scope="col">Why not</th></tr></thead><tbody>
+      ${told.agents.map((/** @type {Row} */ one) => html`<tr key=${one.agent}><th scope="row">${one.agent}</th><td><${State} state=${one.state} /></td><td>${one.reasons.length ? one.reasons.join("; ") : `it could${costs(one.cost)}`}</td></tr>`)}</tbody></table>` : null}</section>`;
 };
 
 /** @param {Record<string, number>} cost */
@@ -87,16 +87,16 @@ const PullOf = ({ id }) => {
 /** @param {{told: Row}} props */
 const Routing = ({ told }) => html`<section aria-labelledby="routing"><h2 id="routing">Routing</h2><p>${told.reason || "Not routed yet."}</p>
   <${Facts} pairs=${[["tier", `${told.tier.effective} (${told.tier.explicit ? "as submitted" : `looks ${told.tier.inferred}`}${told.tier.signals.length ? `: ${told.tier.signals.join(", ")}` : ""})`], ["strategy", told.strategy], ["model", told.model], ["endpoint", told.endpoint]]} />
-  ${told.candidates.length ? html`<${Scroll} label="Ways that were looked at"><table><caption class="hidden">Ways that were looked at</caption><thead><tr><th scope="col">Way</th><th scope="col">Model</th><th scope="col">Where</th><th scope="col">Verdict</th></tr></thead><tbody>
-    ${told.candidates.map((/** @type {Row} */ one, /** @type {number} */ place) => html`<tr key=${place}><td>${one.strategy.replaceAll("_", " ")}</td><td>${one.model}</td><td>${[one.endpoint, one.agent].filter(Boolean).join(" by ")}</td>
+  ${told.candidates.length ? html`<${Scroll} label="Ways that were looked at"><table class="stack"><caption class="hidden">Ways that were looked at</caption><thead><tr><th scope="col">Way</th><th scope="col">Model</th><th scope="col">Where</th><th scope="col">Verdict</th></tr></thead><tbody>
+    ${told.candidates.map((/** @type {Row} */ one, /** @type {number} */ place) => html`<tr key=${place}><th scope="row">${one.strategy.replaceAll("_", " ")}</th><td data-label="model">${one.model}</td><td data-label="at">${[one.endpoint, one.agent].filter(Boolean).join(" by ")}</td>
       <td>${one.feasible ? `fits${costs(one.cost)}` : one.reasons.join("; ")}</td></tr>`)}</tbody></table><//>` : null}</section>`;
 
 /** @param {{task: Row}} props */
 const Files = ({ task }) => {
   const { told } = useAsked(`tasks/${task.id}/artifacts`);
   if (!told?.artifacts.length) return null;
-  return html`<section aria-labelledby="files"><h2 id="files">Files</h2><table><caption class="hidden">Files that attempts have left</caption><thead><tr><th scope="col">File</th><th scope="col">Attempt</th><th scope="col">Size</th><th scope="col">SHA-256</th></tr></thead><tbody>
-    ${told.artifacts.map((/** @type {Row} */ one) => html`<tr key=${one.id}><td><a href=${new URL(`api/v1/artifacts/${one.id}/download`, base).href} download>${one.path}</a></td><td>${one.epoch}${one.accepted ? " (counts)" : ""}</td><td class="num">${size(one.size_bytes)}</td><td><code title=${one.sha256}>${one.sha256.slice(0, 12)}</code></td></tr>`)}</tbody></table></section>`;
+  return html`<section aria-labelledby="files"><h2 id="files">Files</h2><table class="stack"><caption class="hidden">Files that attempts have left</caption><thead><tr><th scope="col">File</th><th scope="col">Attempt</th><th scope="col">Size</th><th scope="col">SHA-256</th></tr></thead><tbody>
+    ${told.artifacts.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row"><a href=${new URL(`api/v1/artifacts/${one.id}/download`, base).href} download>${one.path}</a></th><td data-label="attempt">${one.epoch}${one.accepted ? " (counts)" : ""}</td><td class="num">${size(one.size_bytes)}</td><td data-label="SHA-256"><code title=${one.sha256}>${one.sha256.slice(0, 12)}</code></td></tr>`)}</tbody></table></section>`;
 };
 
 // --- what it wrote -----------------------------------------------------------------------------------------------------
@@ -159,13 +159,13 @@ const Log = ({ task }) => {
     setFollow(scrollTop + clientHeight >= scrollHeight - LINE_PX);
     if (scrollTop < clientHeight) earlier();
   };
-  const isEmpty = all.length === 1 && !all[0];
+  const isEmpty = !all.length || (all.length === 1 && !all[0]);
   return html`<section aria-labelledby="log"><h2 id="log">Log</h2><div class="filters"><label>Find <input type="search" value=${find} onInput=${(/** @type {any} */ event) => setFind(event.target.value)} /></label>
     <label><input type="checkbox" checked=${follow} onChange=${(/** @type {any} */ event) => setFollow(event.target.checked)} /> follow</label>
     <span class="muted">${plural(isEmpty ? 0 : all.length, "line")}${told.cut ? `; the first ${count(told.cut)} are only in the file` : ""}${told.ended ? "" : ", more may come"}</span>
     <a href=${new URL(`api/v1/tasks/${task.id}/logs?limit=500`, base).href}>as JSON</a></div>
     ${isEmpty ? html`<p class="muted">${wanted ? "No line holds that." : told.ended ? "The task wrote nothing." : "Nothing yet."}</p>` : null}
-    <div class="log ${isEmpty ? "nothing" : ""}" ref=${box} onScroll=${onScroll} tabIndex="0" role="log" aria-label="Output" aria-live="off"><div style=${{ height: `${all.length * LINE_PX}px` }}>
+    <div class="log ${isEmpty ? "nothing" : told.ended ? "whole" : ""}" ref=${box} onScroll=${onScroll} tabIndex="0" role="log" aria-label="Output" aria-live="off"><div style=${{ height: `${all.length * LINE_PX}px` }}>
       <pre style=${{ transform: `translateY(${from * LINE_PX}px)` }}>${shown.join("\n")}</pre></div></div></section>`;
 };
 

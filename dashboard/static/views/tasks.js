@@ -3,7 +3,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, events, hub, isLive, may, requery, tables } from "../store.js";
-import { AsApi, confirmed, count, Empty, html, Loading, plural, Proof, say, State, TaskLink, TaskState, Took, Trouble, When } from "../ui.js";
+import { AsApi, confirmed, count, Empty, flags, html, Loading, plural, Proof, say, State, TaskLink, TaskState, Took, Trouble, When } from "../ui.js";
 import NewTask from "./newtask.js";
 import Task from "./task.js";
 
@@ -205,7 +205,7 @@ const Tasks = ({ query }) => {
       <p class="muted">${list.next ? `${count(list.rows.length)}${told ? ` of ${count(told.total)}` : ""} shown, more as you scroll` : plural(list.rows.length, "task")}</p>`
     : list.error ? null : queryOf(asked) ? html`<${Empty}>No task is like that. <button type="button" onClick=${() => requery({})}>Show all</button><//>`
       : html`<${Empty} command='agentcom submit --shell "echo hello" --wait'>No task yet. Submit one:<//>`}
-    <${AsApi} path=${`api/v1/tasks?${queryOf(asked)}`} cli=${`agentcom tasks ls${asked.state.map((state) => ` --state ${state}`).join("")}`} />`;
+    <${AsApi} path=${`api/v1/tasks?${queryOf(asked)}`} cli=${`agentcom tasks ls${flags({ ...asked, q: undefined, label: asked.label.replace(":", "="), find: asked.q })}`} />`;
 };
 
 /** @param {{id: string, query: URLSearchParams}} props */

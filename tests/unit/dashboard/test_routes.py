@@ -5,7 +5,11 @@ import re
 
 from dashboard.routes import PAGE, files, policy
 
-OURS = {name: file.body.decode() for name, file in files().items() if not name.startswith("vendor/")}
+OURS = {
+    name: file.body.decode()
+    for name, file in files().items()
+    if not name.startswith("vendor/") and not name.endswith(".md")
+}
 SCRIPTS = {name: text for name, text in OURS.items() if name.endswith(".js")}
 
 
