@@ -1,10 +1,18 @@
 """How the tests drive the live page."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import msgpack
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Browser, BrowserContext, Page
+from websockets.sync.client import connect
 
+from protocol.joining import code_of, signed
+from protocol.keys import text
+from tests.support.foreign_agent import hello
 from tests.support.mesh import Mesh
 
 PATIENCE_MS: Final = 60_000
@@ -20,12 +28,13 @@ HOSTILE: Final = (
     "\u202egpj.exe \x1b[31mred\x1b[0m",
 )
 VIEWS: Final = (
-    *("overview", "tasks", "fleet", "models", "reviews", "alerts", "alerts/rules"),
+    *("overview", "tasks", "fleet", "models", "reviews", "alerts", "alerts/rules", "alerts/runbooks?rule=host_hot"),
     *("logs", "events", "events/audit", "costs", "settings"),
 )
 Size = tuple[int, int]
 WIDE: Final[Size] = (1440, 900)
 PHONE: Final[Size] = (360, 740)
+_SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("dark", "light")
 
 
 class Site:
@@ -48,6 +57,14 @@ class Site:
         role: str = "admin",
     ) -> Page:
         """A page in a browser of its own, logged in by a link, that is live."""
+        page = self.blank(size=size, scheme=scheme)
+        page.goto(self.mesh.url + self._ticket(role))
+        page.wait_for_selector(".fresh.live")
+        self.go(page, view)
+        return page
+
+    def blank(self, *, size: Size = WIDE, scheme: Literal["light", "dark"] = "light") -> Page:
+        """An empty page in a browser of its own."""
         context = self._browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
         self._contexts.append(context)
         page = context.new_page()
@@ -55,9 +72,6 @@ class Site:
         page.on("console", lambda said: self.troubles.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
         page.on("request", lambda request: self.asked.append(request.url))
-        page.goto(self.mesh.url + self._ticket(role))
-        page.wait_for_selector(".fresh.live")
-        self.go(page, view)
         return page
 
     def go(self, page: Page, view: str) -> None:
@@ -76,3 +90,58 @@ class Site:
             made = self.mesh.call("POST", "/api/v1/tokens", {"role": role})
             token = {"Authorization": f"Bearer {made['token']}"}
         return str(self.mesh.call("POST", "/api/v1/session-tickets", **token)["path"])
+
+    def picture(self, page: Page, name: str) -> None:
+        """Screenshots to be looked at: wide and on a phone, light and dark."""
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        page.evaluate("scrollTo(0, 0)")
+        for size in (WIDE, PHONE):
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            for scheme in _SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(path=SCREENS / f"{name}-{scheme}-{size[0]}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} fits {size}"
+        page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+
+
+def ask_to_join(mesh: Mesh, host: str) -> tuple[str, dict[str, Any]]:
+    """Have a machine of this name ask to join without a token; the code that it shows, and how it asks again."""
+    key = Ed25519PrivateKey.generate()
+    public = text(key.public_key().public_bytes_raw())
+    bodies = [
+        {
+            "key": public,
+            "attempt": attempt,
+            "signature": text(key.sign(signed(public, attempt, "", ""))),
+            "facts": {"host": host, "system": "nowhere"},
+        }
+        for attempt in (1, 2)
+    ]
+    mesh.call("POST", "/api/v1/join-requests", bodies[0])
+    return code_of(public), bodies[1]
+
+
+@contextlib.contextmanager
+def stranger(
+    mesh: Mesh, name: str, *, problem: str = "", reading: dict[str, Any] | None = None, **more: Any
+) -> Iterator[None]:
+    """A machine of another make that is connected, and says what it is told to; it does no work.
+
+    Args:
+        name: of its agent.
+        problem: what it says is wrong with its endpoint ``broken``; empty: it has none.
+        reading: what it says of its machine.
+        more: of its hello, as in :func:`tests.support.foreign_agent.hello`.
+    """
+    address = mesh.url.replace("http", "ws", 1) + "/mesh"
+    headers = {"Authorization": f"Bearer {mesh.token('agent')}"}
+    with connect(address, additional_headers=headers, proxy=None, ping_interval=None, compression=None) as socket:
+        socket.send(msgpack.packb(hello(name, capabilities=[], **more)))
+        welcome = msgpack.unpackb(socket.recv(PATIENCE_MS / 1000))
+        assert welcome["t"] == "welcome", welcome
+        broken = {"endpoint": "broken", "kind": "openai", "url": "http://10.0.0.1:9", "local": True}
+        troubles = [{**broken, "problem": problem}] if problem else []
+        beat = {"t": "heartbeat", "sidecar": name, "boot": 1, "attempts": [], "troubles": troubles}
+        beat |= {"host": reading} if reading else {}
+        socket.send(msgpack.packb(beat))
+        yield

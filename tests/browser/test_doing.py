@@ -4,12 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.sync_api import Page, expect
 
-from protocol.joining import code_of, signed
-from protocol.keys import text
-from tests.browser.pages import PATIENCE_MS, PHONE, SCREENS, Site
+from tests.browser.pages import PATIENCE_MS, PHONE, SCREENS, Site, ask_to_join
 from tests.support.mesh import ollama_process
 from tests.support.repositories import TEST_OF_CALC, make_remote
 
@@ -150,17 +147,12 @@ def test_a_machine_is_given_its_command_and_another_one_is_let_in(site: Site) ->
     expect(page.get_by_text("waiting for it to appear")).to_be_visible()
     page.screenshot(path=SCREENS / "fleet-add.png")
 
-    key = Ed25519PrivateKey.generate()
-    public = text(key.public_key().public_bytes_raw())
-    signature = text(key.sign(signed(public, 1, "", "")))
-    body = {"key": public, "attempt": 1, "signature": signature, "facts": {"host": "new-box"}}
-    site.mesh.call("POST", "/api/v1/join-requests", body)
-    expect(page.get_by_role("dialog").get_by_text(code_of(public))).to_be_visible()
-    page.get_by_role("button", name="Let it in").click()
-    expect(page.get_by_text(code_of(public))).to_have_count(0)
-    signature = text(key.sign(signed(public, 2, "", "")))
+    code, again = ask_to_join(site.mesh, "new-box")
+    asking = page.get_by_role("dialog").get_by_role("listitem").filter(has_text=code)
+    asking.get_by_role("button", name="Let it in").click()
+    expect(page.get_by_text(code)).to_have_count(0)
 
-    assert site.mesh.call("POST", "/api/v1/join", body | {"attempt": 2, "signature": signature})["token"]
+    assert site.mesh.call("POST", "/api/v1/join", again)["token"]
 
 
 def test_an_endpoint_that_answers_is_added_and_removed(site: Site, tmp_path: Path) -> None:
@@ -193,6 +185,27 @@ def test_a_token_is_made_shown_once_and_revoked(site: Site) -> None:
     sure(page)
 
     expect(row).to_contain_text("revoked")
+
+
+def test_a_backup_is_made(site: Site) -> None:
+    page = site.open("settings")
+    page.get_by_role("button", name="Make a backup now").click()
+
+    expect(page.get_by_role("region", name="Backups").get_by_role("listitem")).to_have_count(1)
+    assert len(site.mesh.call("GET", "/api/v1/backups")["backups"]) == 1
+
+
+def test_a_token_logs_in_and_a_wrong_one_is_told(site: Site) -> None:
+    page = site.blank()
+    for token, told in (("acm_wrong", "Log in"), (site.mesh.token(), "Overview")):
+        page.goto(site.mesh.url)
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_text(told, exact=True).first).to_be_visible()
+    expect(page.locator(".fresh.live")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+
+    expect(page.get_by_label("Token")).to_be_visible()
 
 
 def test_bad_input_is_told_where_it_was_made(site: Site) -> None:
@@ -238,6 +251,14 @@ def test_colours_and_times_are_as_the_reader_wants_and_stay_so(site: Site) -> No
 
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     expect(page.get_by_role("button", name="time local")).to_be_visible()
+
+
+def test_nothing_moves_for_whoever_wants_that(site: Site) -> None:
+    page = site.open("fleet")
+    part = page.locator(".bar i").first
+    for wish, takes in (("no-preference", "0.12s"), ("reduce", "0s")):
+        page.emulate_media(reduced_motion=wish)
+        expect(part).to_have_css("transition-duration", takes)
 
 
 def test_a_hub_that_goes_is_told_and_one_that_comes_back_goes_on_with_no_reload_and_no_gap(site: Site) -> None:

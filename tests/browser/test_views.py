@@ -1,14 +1,29 @@
 """Every view, as people with good and bad eyes see it; screenshots lie in ``.cache/screens`` to be looked at."""
 
+import shlex
 from typing import Any, Final, Literal
+from urllib.parse import quote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
-from tests.browser.pages import HOSTILE, PHONE, SCREENS, VIEWS, WIDE, Site, Size
+from agentcom.cli import run
+from tests.browser.pages import (
+    HOSTILE,
+    PATIENCE_MS,
+    PHONE,
+    SCREENS,
+    VIEWS,
+    WIDE,
+    Site,
+    Size,
+    ask_to_join,
+    stranger,
+)
 from tests.support.mesh import until
 
+expect.set_options(timeout=PATIENCE_MS)
 RULES: Final = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}}
 
 
@@ -52,6 +67,37 @@ def test_every_view_can_be_read_by_everybody_and_fits_its_screen(
     assert site.troubles == []
 
 
+def test_what_machines_say_of_themselves_is_shown_and_never_run(site: Site) -> None:
+    call, page = site.mesh.call, site.open("alerts")
+    call("PATCH", "/api/v1/alerts/rules/endpoint_down", {"threshold": 0.001})
+    call("POST", "/api/v1/tokens", {"role": "viewer", "label": HOSTILE[1]})
+    ask_to_join(site.mesh, HOSTILE[0])
+    models = [{"name": text, "residency": "warm"} for text in HOSTILE[:3]]
+    server = {"id": "odd", "kind": "openai", "url": "http://10.0.0.1:9", "local": True, "models": models}
+    reading = {
+        "cpu": {"percent": 1.0, "cores": 1}, "ram": {"total_bytes": 2, "used_bytes": 1}, "disk": None,
+        "at": "2026-01-01T00:00:00Z", "notes": {HOSTILE[1]: HOSTILE[0]}, "gpus": [{"name": HOSTILE[4]}],
+    }  # fmt: skip
+    with stranger(site.mesh, "Rude", problem=HOSTILE[0], reading=reading, host=HOSTILE[2], endpoints=[server]):
+        alert = page.get_by_role("listitem").filter(has_text="endpoint_down").filter(has_text=HOSTILE[2])
+        expect(alert).to_contain_text(HOSTILE[0])
+        for view, words in (
+            ("overview", HOSTILE[0]),
+            ("fleet", HOSTILE[2]),
+            (f"fleet/{quote(HOSTILE[2], safe='')}", HOSTILE[4]),
+            ("fleet", f"{HOSTILE[0]} nowhere at"),
+            ("models", HOSTILE[1]),
+            ("events", HOSTILE[0]),
+            ("events/audit", HOSTILE[1]),
+            ("settings", HOSTILE[1]),
+        ):
+            site.go(page, view)
+            expect(page.get_by_role("main")).to_contain_text(words)
+
+    assert page.evaluate("window.ran") is None
+    assert site.troubles == []
+
+
 def test_what_others_write_is_shown_and_never_run(site: Site) -> None:
     page = site.open("tasks")
     page.get_by_role("link", name=HOSTILE[0], exact=True).click()
@@ -87,3 +133,31 @@ def test_whoever_may_only_look_can_press_nothing(site: Site) -> None:
     assert retry.is_disabled()
     assert "may not" in str(retry.get_attribute("title"))
     assert site_settings.get_by_text("shown to administrators").is_visible()
+
+
+def test_every_view_says_how_a_program_asks_the_same(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    page = site.open()
+    where = ["--hub", site.mesh.url, "--token-file", str(site.mesh.data_dir / "admin.token"), "--check-config"]
+    host = site.mesh.call("GET", "/api/v1/hosts")["hosts"][0]["name"]
+    task = task_of(site, "good work")
+    asked = {
+        "overview": "metrics?names=", "tasks": "tasks?", "fleet": "hosts", "models": "models?absent=true",
+        "reviews": "tasks?state=waiting", "alerts": "alerts", "alerts/history": "alerts?state=resolved",
+        "alerts/rules": "alerts/rules", "alerts/notifiers": "notifiers", "logs": "logs?tail", "events": "events",
+        "events/audit": "audit?", "costs": "usage?by=model", "settings": "tokens", f"fleet/{host}": f"hosts/{host}",
+        f"tasks/{task}": f"tasks/{task}", f"logs?task={task}": f"logs?task={task}",
+        "logs?agent=One&q=two words": "agent=One",
+        "tasks?state=dead&priority=high,low&tier=complex&label=x:a'b&q=$(touch x)&model=m&agent=One": "touch",
+        "events?kind=task_dead": "kind=task_dead", "events/audit?action=token": "action=token",
+        "costs?by=label&span=day": "by=label",
+    }  # fmt: skip
+    for place, path in asked.items():
+        site.go(page, place)
+        told = page.locator(".asapi code")
+        expect(told.last).to_contain_text(f"/api/v1/{path}" if "?" not in place else path)
+        command, curl = told.all_text_contents()
+        words = shlex.split(command)
+        assert words[0] == "agentcom", place
+        assert run([*words[1:], *where]) == 0, f"{place}: {command}: {capsys.readouterr().err}"
+        url = urlsplit(shlex.split(curl)[-1])
+        site.mesh.call("GET", f"{url.path}?{url.query}", Accept="application/json")

@@ -95,11 +95,12 @@ def test_an_alert_is_acknowledged_and_silenced_and_tells_its_rule_and_runbook(si
     site.mesh.call("PATCH", "/api/v1/alerts/rules/no_agent_for_tier", {"for_s": 0})
     alert = page.get_by_role("listitem").filter(has_text="no_agent_for_tier")
     expect(page.get_by_role("region", name="Firing").filter(has=alert)).to_be_visible()
-    expect(alert).to_contain_text("runbooks.md#no_agent_for_tier")
     alert.get_by_role("button", name="Acknowledge").click()
     expect(page.get_by_role("region", name="Somebody is at it").filter(has=alert)).to_be_visible()
     alert.get_by_label("Silence for").select_option("8 hours")
     expect(page.get_by_role("region", name="Silent").filter(has=alert)).to_be_visible()
+    alert.get_by_role("link", name="What to do").click()
+    expect(page.locator(".runbook.here")).to_contain_text("agentcom tasks explain ID")
     page.get_by_role("link", name="Rules", exact=True).click()
 
     expect(page.get_by_role("row").filter(has_text="no_agent_for_tier")).to_contain_text("Tasks wait that no agent")

@@ -25,7 +25,8 @@ class _Claude(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.headers["X-Api-Key"] != KEY:
+        # A key that does not look like Anthropic's own goes as a bearer token.
+        if KEY not in {self.headers["X-Api-Key"], str(self.headers["Authorization"]).removeprefix("Bearer ")}:
             self._whole(401, {"type": "error", "error": {"type": "authentication_error", "message": "no such key"}})
         elif self.path.partition("?")[0].endswith("/count_tokens"):
             self._whole(200, {"input_tokens": 1_000})
