@@ -112,13 +112,14 @@ def code_of(key: str) -> str:
     return f"{text[:5]}-{text[5:]}"
 
 
-def signed(key: str, attempt: int, secret: str, name: str, *, signs: bool = False) -> bytes:
+def signed(key: str, attempt: int, secret: str, name: str, *, signs: bool = False, replaces: str = "") -> bytes:
     """The bytes that a machine signs when it asks to join; no secret can be read from them.
 
-    ``signs``: it also says that its sidecar will sign every connection.
+    ``signs``: it also says that its sidecar will sign every connection; ``replaces``: which key of its own it gives up.
     """
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    return "\n".join((f"agentcom join {2 if signs else 1}", key, str(attempt), digest, name)).encode()
+    old = (replaces,) if replaces else ()
+    return "\n".join((f"agentcom join {2 if signs else 1}", key, str(attempt), digest, name, *old)).encode()
 
 
 def _check(body: str) -> str:
@@ -206,6 +207,8 @@ class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
         token: the secret part of a join token; empty: a person approves the machine.
         name: what it wants to be called; empty: any name that is free.
         signs: its sidecar will sign every connection, and no other counts from now on; left out by older releases.
+        replaces: the public key that it had, which counts no more when it is in; empty: it keeps the key that it has.
+        consent: the same bytes, signed by that key.
     """
 
     key: str
@@ -215,6 +218,8 @@ class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
     name: str = ""
     facts: MachineFacts = MachineFacts()
     signs: bool = False
+    replaces: str = ""
+    consent: str = ""
 
 
 class Joined(Struct, kw_only=True):

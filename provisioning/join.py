@@ -33,6 +33,8 @@ def join(
         note.done = []
     note.hub = note.hub or wish.url
     steps = Steps(wish, places, note, confirm=confirm, say=say)
+    if wish.renews_key:
+        note.done = [each for each in note.done if each not in {"key", "register"}]
     for step in plan.to_join(note.done, again=_again(steps, note)):
         if step.verb == "skip":
             tell("done", step.name, "", 0.0)

@@ -38,6 +38,11 @@ class Places(Struct, frozen=True, kw_only=True):
         return self.state / KEY_FILE
 
     @property
+    def next_key(self) -> Path:
+        """The one that is to come in its place."""
+        return self.state / f"{KEY_FILE}.next"
+
+    @property
     def token(self) -> Path:
         """Its token (role agent)."""
         return self.state / "machine.token"

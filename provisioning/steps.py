@@ -74,6 +74,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     is_foreground: bool = False
     is_plaintext: bool = False
     says_yes: bool = False
+    renews_key: bool = False
 
 
 class Steps:
@@ -173,14 +174,17 @@ class Steps:
 
     def key(self) -> str:
         """A key of its own."""
-        key = keys.ensure(self._places, self._note)
-        return f"Ed25519, made here; code {code_of(keys.public(key))}"
+        places, note = self._places, self._note
+        is_new = self._wish.renews_key and places.key.is_file()
+        key = keys.renew(places, note) if is_new else keys.coming(places) or keys.ensure(places, note)
+        return f"Ed25519, made {'anew ' if is_new else ''}here; code {code_of(keys.public(key))}"
 
     def register(self) -> str:
         """Be let in: by the join token, or by a person."""
-        if not self._wish.secret:
+        joined = self._renewed()
+        if joined is None and not self._wish.secret:
             self._wait_for_person(self._ask_hub("/join-requests", JoinAsked))
-        while True:
+        while joined is None:
             try:
                 joined = self._ask_hub("/join", Joined)
             except (NotYetApproved, Throttled) as exc:  # many may wait behind one address
@@ -189,13 +193,22 @@ class Steps:
                 continue
             except Conflict as exc:
                 raise StepFailed(str(exc), "choose another name with --name", 4) from exc
-            break
         write_private(self._places.token, joined.token + "\n", self._note)
+        keys.adopt(self._places)
         self._note.name, self._note.hub = joined.name, ",".join(joined.hubs) or self._wish.url
         ours, theirs = _release(), joined.version
         if ours.split(".")[:2] != theirs.split(".")[:2]:
             return f"joined as {joined.name}; hub {theirs}, here {ours}: bring both to one version"
         return f"joined as {joined.name}"
+
+    def _renewed(self) -> Joined | None:
+        """The machine takes part, and gives up its key for the one that is to come; ``None``: it has to be let in."""
+        if keys.coming(self._places) is None:
+            return None
+        try:
+            return self._ask_hub("/join", Joined)
+        except (Refused, NotYetApproved):
+            return None
 
     def _wait_for_person(self, asked: JoinAsked) -> None:
         if asked.state == "waiting":
@@ -206,16 +219,21 @@ class Steps:
         """A signed request; its number is kept before it is sent, so that none is used twice."""
         self._note.attempt += 1
         keep_note(self._places, self._note)
-        key, name = keys.ensure(self._places, self._note), self._wish.name
-        said = signed(keys.public(key), self._note.attempt, self._wish.secret, name, signs=True)
+        own, name = keys.ensure(self._places, self._note), self._wish.name
+        key = keys.coming(self._places) or own
+        replaces = keys.public(own) if key is not own else ""
+        public, attempt = keys.public(key), self._note.attempt
+        said = signed(public, attempt, self._wish.secret, name, signs=True, replaces=replaces)
         body = JoinBody(
-            key=keys.public(key),
-            attempt=self._note.attempt,
+            key=public,
+            attempt=attempt,
             signature=text(key.sign(said)),
             token=self._wish.secret,
             name=name,
             facts=_facts(),
             signs=True,
+            replaces=replaces,
+            consent=text(own.sign(said)) if replaces else "",
         )
         return self._door.ask("POST", path, shape, body=body)
 

@@ -21,6 +21,12 @@ class Signer:
         self._key = key
         self.public = text(key.public_key().public_bytes_raw())
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Signer) and other.public == self.public
+
+    def __hash__(self) -> int:
+        return hash(self.public)
+
     def sign(self, nonce: str, channel: str, sidecar: str, boot: int) -> str:
         """The answer to a challenge; the arguments are those of :func:`protocol.keys.said_at_hello`."""
         return text(self._key.sign(said_at_hello(nonce, channel, sidecar, boot)))

@@ -9,6 +9,7 @@ it can stand before a heartbeat, and when the hub does not take it, output is dr
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -117,6 +118,7 @@ class Link:
         self._beat_now = asyncio.Event()
         self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
         self._facts, self._trouble = Facts(), ""
+        self._shown: tuple[str, Signer | None] = "", None  # token and key of the last dial
         self.connection = self.artifact_bytes = self.artifacts_bytes = 0
 
     # --- what the owner says ----------------------------------------------------------------------------------------
@@ -198,7 +200,22 @@ class Link:
             self._close()
             rounds = self._addresses.turn(lived=lived_s >= self._pace.settled_s)
             delay_s = self._pace.delay_s(rounds, self._chance())
-            await asyncio.sleep(delay_s if rounds is None else self._pace.refused_s if refused else asked_s or delay_s)
+            if refused and rounds is not None:
+                await self._rest()
+            else:
+                await asyncio.sleep(delay_s if rounds is None else asked_s or delay_s)
+
+    async def _rest(self) -> None:
+        """Wait after a refusal; as soon as token or key are others than those that were refused, no longer."""
+        until = self._clock.monotonic() + self._pace.refused_s
+        while (left_s := until - self._clock.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, self._pace.watch_s))
+            with contextlib.suppress(OSError, BadInput):
+                if self._credentials() != self._shown:
+                    return
+
+    def _credentials(self) -> tuple[str, Signer | None]:
+        return self._token(), self._signer()
 
     def _tell_trouble(self, event: str, why: str) -> None:
         """One line per change: a hub that is away for a night fills no log."""
@@ -219,7 +236,8 @@ class Link:
         return self._addresses.current
 
     async def _one_connection(self, owner: Owner) -> None:
-        async with self._dial(self.hub, self._token(), self.identity.version, self._pace.handshake_s) as connection:
+        token, _ = self._shown = self._credentials()
+        async with self._dial(self.hub, token, self.identity.version, self._pace.handshake_s) as connection:
             self._act_on(await self._handshake(connection, owner), owner)
             try:
                 await together(
@@ -235,7 +253,7 @@ class Link:
         self._facts.greeted()
         hello_at = self._clock.monotonic()
         async with asyncio.timeout(self._pace.handshake_s):  # a hub that takes nothing is no better than a silent one
-            signer = self._signer()
+            _, signer = self._shown
             await connection.send(codec.encode(self._hello(owner, signer.public if signer else "")))
             frame = await connection.receive()
             if signer is not None and (asked := challenge_in(codec.decode(frame))) is not None:

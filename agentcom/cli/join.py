@@ -82,7 +82,10 @@ def command(  # noqa: PLR0913, PLR0917 - what may be asked for; click calls it b
 @click.option("--config", default="", metavar="FILE", help="Settings file of the sidecar.")
 @click.option("--state-dir", default="", metavar="DIR", help="Where the sidecar keeps its state.")
 def rejoin(token: str, foreground: bool, config: str, state_dir: str) -> int:  # noqa: FBT001 - click calls it
-    """Have this machine take part again, under its name and with its key."""
+    """Have this machine take part again, under its name and with a new key.
+
+    The key that it had counts no more. While the machine takes part, nobody has to let it in for that.
+    """
     from protocol.joining import read_token
     from provisioning import settings
     from provisioning.places import read_note
@@ -96,7 +99,8 @@ def rejoin(token: str, foreground: bool, config: str, state_dir: str) -> int:  #
         )
     pin, secret = read_token(token) if token else ("", "")
     url = note.hub.split(",")[0]
-    return run(Wish(url=url, pin=pin, secret=secret, is_foreground=foreground, is_plaintext=True), places)
+    wish = Wish(url=url, pin=pin, secret=secret, is_foreground=foreground, is_plaintext=True, renews_key=True)
+    return run(wish, places)
 
 
 def run(wish: "Wish", places: "Places") -> int:

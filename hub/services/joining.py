@@ -241,9 +241,12 @@ class Joining:
             problems.append(Problem("signature", f"not {SIGNATURE_BYTES} bytes in base64url without padding"))
         if problems:
             raise BadInput(problems, "machine")
-        said = wire.signed(body.key, body.attempt, body.token, body.name, signs=body.signs)
+        words = body.key, body.attempt, body.token, body.name
+        said = wire.signed(*words, signs=body.signs, replaces=body.replaces)
         if key is None or signature is None or not is_signed(key, said, signature):
             raise JoinRefused("the signature is not by the key of this machine")
+        if body.replaces and not _consents(body, said):
+            raise JoinRefused("the key that this one is to replace has not signed that")
         return c.MachineRow(
             key=body.key,
             code=wire.code_of(body.key),
@@ -253,7 +256,13 @@ class Joining:
             facts=_tidy(body.facts),
             attempt=body.attempt,
             asked_ms=self._clock.now_ms(),
+            replaces=body.replaces,
         )
+
+
+def _consents(body: wire.JoinBody, said: bytes) -> bool:
+    old, consent = decoded(body.replaces, KEY_BYTES), decoded(body.consent, SIGNATURE_BYTES)
+    return old is not None and consent is not None and body.replaces != body.key and is_signed(old, said, consent)
 
 
 def pin_of(url: str, ca_pem: str | None) -> str:

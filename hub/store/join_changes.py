@@ -14,6 +14,8 @@ from protocol.events import Event
 from protocol.joining import MachineFacts
 
 WAITING, APPROVED, DENIED, JOINED, LEFT = "waiting", "approved", "denied", "joined", "left"
+REPLACED = "replaced"
+"""A key that its machine has given up for another one: it never counts again."""
 
 
 class MachineNameTaken(Conflict):
@@ -122,7 +124,8 @@ class LetIn(Struct, frozen=True):
     """A machine joins: one use of its join token is burned, or the approval of a person, and its token is kept.
 
     A machine that has joined with this join token before gets a new token in the place of the one it had, and no use is
-    burned: its answer was lost.
+    burned: its answer was lost. One that gives up a key (``machine.replaces``, which has consented) for another needs
+    neither join token nor person while it takes part, unless it is in quarantine.
 
     Outcome: the row that is kept now (``state`` is ``waiting`` if nobody has decided yet); JoinRefused, or
     MachineNameTaken.

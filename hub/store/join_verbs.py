@@ -41,8 +41,9 @@ class JoinVerbs(Batches):
 
     async def _ask_to_join(self, change: c.AskToJoin) -> c.MachineRow:
         asks = change.machine
-        known = await self._machine(asks.key)
+        known, old = await self._machine(asks.key), await self._machine(asks.replaces)
         _check_is_new(known, asks.attempt)
+        _check_counts(known, old, asks)
         if known is not None and known.state in {c.WAITING, c.APPROVED} and not _is_over(known, asks.asked_ms):
             kept = msgspec.structs.replace(known, attempt=asks.attempt)
             await self._put(kept)
@@ -55,7 +56,9 @@ class JoinVerbs(Batches):
         if known is not None:  # it was let in before: it keeps its name and its token until it is let in again
             name = asks.name or known.name
             asks = msgspec.structs.replace(asks, token=known.token, let_in=known.let_in, name=name)
-            asks = msgspec.structs.replace(asks, bound_ms=known.bound_ms, replaces=known.replaces)
+            asks = msgspec.structs.replace(asks, bound_ms=known.bound_ms, replaces=asks.replaces or known.replaces)
+        elif old is not None:
+            asks = msgspec.structs.replace(asks, name=asks.name or old.name)
         await self._put(asks)
         self._note(change.event)
         return asks
@@ -75,36 +78,56 @@ class JoinVerbs(Batches):
 
     async def _let_in(self, change: c.LetIn) -> c.MachineRow:
         asks, token = change.machine, change.token
-        known = await self._machine(asks.key)
+        known, old = await self._machine(asks.key), await self._machine(asks.replaces)
         _check_is_new(known, asks.attempt)
-        bound_ms = _bound(change, known)
-        burns = False
-        if change.join_token:
+        _check_counts(known, old, asks)
+        bound_ms = _bound(change, (known, old))
+        burns, was = False, known or old
+        renews = await self._may_renew(known, old)
+        if renews:
+            pass  # who holds the key that counts now may have another one
+        elif change.join_token:
             burns = await self._needs_use(change, known)
         elif _may_wait(known, change.at_ms, asks.code):
             waits = msgspec.structs.replace(known, attempt=asks.attempt)
             await self._put(waits)
             return waits
-        name = known.name if known is not None and known.name and not change.names_itself else asks.name
-        if await self._row("machine_named", name, asks.key) is not None:
+        name = was.name if was is not None and was.name and not change.names_itself else asks.name
+        if await self._row("machine_named", name, asks.key, asks.replaces) is not None:
             raise c.MachineNameTaken(name)
         if burns:
             await self._run("burn_join_token", change.join_token)
-        if known is not None and known.token:
-            await self._run("revoke_token", known.token, change.at_ms)
+        for each in (known, old):
+            if each is not None and each.token:
+                await self._run("revoke_token", each.token, change.at_ms)
+        if old is not None:
+            await self._put(msgspec.structs.replace(old, state=c.REPLACED))
         label = f"machine {name}"
         scope = msgspec.json.encode(Scope(agents=(name,))).decode()  # it speaks for no other sidecar
         values = token.id, token.role, label, token.digest, token.created_ms, token.expires_ms, scope
         await self._run("add_token", *values)
-        let_in = change.join_token or "request"
+        let_in = was.let_in if renews and was is not None else change.join_token or "request"
         kept = msgspec.structs.replace(
             asks, state=c.JOINED, name=name, token=token.id, let_in=let_in, joined_ms=change.at_ms, expires_ms=None
         )
-        kept = msgspec.structs.replace(kept, bound_ms=bound_ms, replaces=known.replaces if known is not None else "")
+        replaces = asks.replaces or (known.replaces if known is not None else "")
+        kept = msgspec.structs.replace(kept, bound_ms=bound_ms, replaces=replaces)
         await self._put(kept)
         for event in change.events:
-            self._note(event.with_facts(machine=name))
+            self._note(event.with_facts(machine=name, **({"replaces": old.code} if old is not None else {})))
         return kept
+
+    async def _may_renew(self, known: c.MachineRow | None, old: c.MachineRow | None) -> bool:
+        """Whether a machine that takes part gives up its key for another one, or has, and the answer was lost."""
+        if old is None:
+            return False
+        now = known if old.state == c.REPLACED else old
+        return (
+            now is not None
+            and now.state == c.JOINED
+            and await self._row("is_revoked", now.token) is None
+            and await self._row("is_quarantined", now.name) is None
+        )
 
     async def _needs_use(self, change: c.LetIn, known: c.MachineRow | None) -> bool:
         """Whether a use of the join token has to be burned for it.
@@ -185,19 +208,31 @@ def _check_is_new(known: c.MachineRow | None, attempt: int) -> None:
         )
 
 
-def _bound(change: c.LetIn, known: c.MachineRow | None) -> int | None:
+def _check_counts(known: c.MachineRow | None, old: c.MachineRow | None, asks: c.MachineRow) -> None:
+    """A key that was given up never counts again, and is given up for one other key only."""
+    is_again = known is not None and known.replaces == asks.replaces
+    is_over = known is not None and known.state == c.REPLACED
+    if is_over or (old is not None and old.state == c.REPLACED and not is_again):
+        raise JoinRefused(
+            "this machine has had a newer key since: what is here is a copy of it, or an old backup; "
+            "agentcom leave --purge here, then join"
+        )
+
+
+def _bound(change: c.LetIn, were: tuple[c.MachineRow | None, ...]) -> int | None:
     """Since when the machine has to sign its connections.
 
     Raises:
         JoinRefused: it had to before, and does not any more.
     """
-    if known is None or known.bound_ms is None:
+    since = [each.bound_ms for each in were if each is not None and each.bound_ms is not None]
+    if not since:
         return change.at_ms if change.binds else None
     if not change.binds:
         raise JoinRefused(
             "this machine signs its connections, and this release of AgentCom cannot: bring it to that of the hub"
         )
-    return known.bound_ms
+    return min(since)
 
 
 def _may_wait(known: c.MachineRow | None, now_ms: int, code: str) -> TypeGuard[c.MachineRow]:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from protocol.joining import read_token
 from protocol.pinning import Trust
@@ -239,3 +241,90 @@ async def test_a_token_without_a_machine_needs_no_key_and_may_name_one(hub: Runn
         await agent.leave()
 
     assert await joined(hub) == 2
+
+
+# --- another key ------------------------------------------------------------------------------------------------------
+
+
+async def ask(hub: RunningHub, machine: Machine, path: str = "join", **more: object) -> tuple[int, dict[str, str]]:
+    answer = await hub.ask("POST", f"{API}/{path}", json=machine.body(**more), role=None)
+    found = await answer.json()
+    machine.name, machine.token = found.get("name", machine.name), found.get("token", machine.token)
+    return answer.status, found
+
+
+async def test_a_machine_that_takes_part_gives_up_its_key_and_the_old_one_counts_no_more(hub: RunningHub) -> None:
+    old = await Machine(signs=True).join(hub, "Arbitrary")
+    stands = await old.dial(hub, boot=1)
+    new = old.renew()
+    status, found = await ask(hub, new)
+
+    assert (status, found["name"]) == (201, "Arbitrary")
+    assert await stands.closed() == 1008  # at once: what the old token had opened
+    with pytest.raises(InvalidStatus, match="401"):
+        await ForeignAgent.dial(hub.url, old.token)
+    thief = old
+    thief.token = new.token
+    agent = await ForeignAgent.dial(hub.url, thief.token)
+    assert (await old.greet(agent, 2))["code"] == "wrong_key"
+    await (await new.dial(hub, boot=3)).leave()
+    for path in ("join", "join-requests"):
+        status, refused = await ask(hub, old, path)
+        assert (status, "has had a newer key since" in refused["detail"]) == (403, True)
+    assert (await ask(hub, old.renew()))[0] == 403
+
+
+async def test_a_machine_whose_answer_was_lost_asks_for_its_new_key_again(hub: RunningHub) -> None:
+    new = (await Machine(signs=True).join(hub, "Arbitrary")).renew()
+    assert (await ask(hub, new))[0] == 201
+    lost = new.token
+    assert (await ask(hub, new))[0] == 201
+
+    assert new.token != lost
+    await (await new.dial(hub)).leave()
+    newest = new.renew()
+    assert (await ask(hub, newest))[0] == 201
+    await (await newest.dial(hub, boot=2)).leave()
+
+
+async def test_nobody_takes_a_key_over_that_has_not_signed_it_or_does_not_count(hub: RunningHub) -> None:
+    old = await Machine(signs=True).join(hub, "Arbitrary")
+    thief = old.renew()
+    for wrong in ({"consent": ""}, {"consent": Machine().body()["signature"]}, {"replaces": Machine().key}):
+        assert (await ask(hub, thief, **wrong))[0] == 403
+    assert (await hub.ask("DELETE", f"{API}/tokens/{old.token.split('_')[1]}")).status == 204
+    assert (await ask(hub, thief))[0] == 403  # thrown out: a person has to let it in
+
+    status, waits = await ask(hub, thief, "join-requests")
+    assert (status, waits["state"]) == (201, "waiting")
+    assert (await hub.ask("POST", f"{API}/join-requests/{waits['code']}/approve")).status == 204
+    assert (await ask(hub, thief))[1]["name"] == "Arbitrary"
+    await (await thief.dial(hub)).leave()
+
+
+async def test_a_machine_in_quarantine_gets_no_new_key_without_a_person(hub: RunningHub) -> None:
+    old = await Machine(signs=True).join(hub, "Arbitrary")
+    newer = await old.dial(hub, boot=9)
+    agent = await ForeignAgent.dial(hub.url, old.token)
+    assert (await old.greet(agent, 5))["code"] == "cloned"
+    new = old.renew()
+
+    assert (await ask(hub, new))[0] == 403
+    assert (await hub.ask("POST", f"{API}/agents/Arbitrary/release")).status == 200
+    assert (await ask(hub, new))[0] == 201
+    assert await newer.closed() == 1008
+
+
+async def test_a_sidecar_that_was_refused_dials_as_soon_as_it_has_its_new_key(hub: RunningHub, tmp_path: Path) -> None:
+    machine = await Machine(signs=True).join(hub, "Arbitrary")
+    link = link_of(hub, machine, tmp_path / "state")
+    link._pace = replace(link._pace, refused_s=600.0)
+    async with running(link, Notebook()), asyncio.timeout(SECONDS):
+        await link.online.wait()
+        new = machine.renew()
+        assert (await ask(hub, new))[0] == 201
+        while await joined(hub) < 2:
+            new.keep(tmp_path / "state")
+            machine.token = new.token  # the link reads it from there
+            await asyncio.sleep(0.05)
+        await link.online.wait()

@@ -21,21 +21,34 @@ class Machine:
         self.key = text(self._key.public_key().public_bytes_raw())
         self.attempt = 0
         self.signs = signs
+        self.old: Machine | None = None
         self.name = self.token = ""
+
+    def renew(self) -> "Machine":
+        """The same machine with another key, which is to come in the place of this one."""
+        new = Machine(signs=self.signs)
+        new.old, new.attempt, new.name = self, self.attempt, self.name
+        return new
 
     def body(self, token: str = "", name: str = "", attempt: int | None = None, **more: object) -> dict[str, Any]:
         """A request to join."""
         self.attempt = attempt or self.attempt + 1
-        said = signed(self.key, self.attempt, token, name, signs=self.signs)
-        return {
-            "key": self.key,
-            "attempt": self.attempt,
-            "signature": text(self._key.sign(said)),
-            "token": token,
-            "name": name,
-            "facts": {"host": "box", "cores": 4},
-            **({"signs": True} if self.signs else {}),
-        } | more
+        replaces = self.old.key if self.old else ""
+        said = signed(self.key, self.attempt, token, name, signs=self.signs, replaces=replaces)
+        renews = {"replaces": replaces, "consent": text(self.old._key.sign(said))} if self.old else {}
+        return (
+            renews
+            | {
+                "key": self.key,
+                "attempt": self.attempt,
+                "signature": text(self._key.sign(said)),
+                "token": token,
+                "name": name,
+                "facts": {"host": "box", "cores": 4},
+                **({"signs": True} if self.signs else {}),
+            }
+            | more
+        )
 
     async def join(self, hub: RunningHub, name: str = "") -> "Machine":
         """Come in with a join token of its own."""

@@ -56,7 +56,7 @@ FROM machines WHERE name = $2 AND state = 'joined';
 UPDATE machines SET bound_ms = $2 WHERE key = $1 AND bound_ms IS NULL;
 
 -- name: machine_named
-SELECT key FROM machines WHERE name = $1 AND key <> $2 AND state = 'joined';
+SELECT key FROM machines WHERE name = $1 AND key NOT IN ($2, $3) AND state = 'joined';
 
 -- name: machines_waiting
 SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
@@ -69,6 +69,9 @@ SELECT count(*) FROM machines WHERE state = 'waiting';
 -- name: forget_requests
 -- What nobody has decided in time, and what was denied; a machine that has had a token stays known.
 DELETE FROM machines WHERE state IN ('waiting', 'denied', 'approved') AND expires_ms <= $1 AND token = '';
+
+-- name: is_quarantined
+SELECT 1 FROM agents WHERE name = $1 AND quarantine <> '';
 
 -- name: is_revoked
 SELECT 1 FROM tokens WHERE id = $1 AND revoked_ms IS NOT NULL;
