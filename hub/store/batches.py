@@ -8,7 +8,7 @@ databases let one wait for every statement.
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol
 
@@ -117,15 +117,16 @@ class Batches:
         self._facts, self._notes, self._counts = [], [], Counter()
         self._start()
         outcomes: list[Outcome] = []
-        for is_daily, group in groupby(changes, lambda change: type(change) in self._daily):
-            stretch = list(group)
+        at_once = self._at_once
+        for is_daily, stretch in self._stretches(changes):
             if is_daily:
                 await self._read_ahead(stretch)
             else:
                 await self._write()
                 self._forget()
             for change in stretch:
-                outcomes.append(await self._apply(change))  # noqa: PERF401 - one after the other, each sees the last
+                outcome = at_once(change) or await self._apply(change)
+                outcomes.append(outcome)
             if not is_daily:
                 await self._write()
                 self._forget()
@@ -153,6 +154,19 @@ class Batches:
             outcomes += done
             events += told
         return outcomes, events
+
+    def _stretches(self, changes: Sequence[AnyChange]) -> Iterator[tuple[bool, Sequence[AnyChange]]]:
+        """The changes in order, those of the daily work together; most batches have no others."""
+        if self._daily.issuperset(map(type, changes)):
+            yield True, changes
+            return
+        for is_daily, group in groupby(changes, lambda change: type(change) in self._daily):
+            yield is_daily, list(group)
+
+    def _at_once(self, change: AnyChange) -> Outcome | None:
+        """The outcome of a change for which there is a short way; ``None``: its verb decides."""
+        del change
+        return None
 
     async def _apply(self, change: AnyChange) -> Outcome:
         try:
@@ -193,8 +207,8 @@ class Batches:
             writes.append(("add_count", counts))
         events: list[Event] = []
         if self._facts or self._notes:
-            events, newest, head = await self._numbered()
-            rows = _rows_of(events)
+            newest, head = await self._numbers()
+            events, rows = self._told(newest)
             if rows:
                 writes.append(("add_event", rows))
             notes = notes_of(events) + self._notes
@@ -207,8 +221,8 @@ class Batches:
         await self._statements.seal(writes, events[-1].seq if events else None)
         return events
 
-    async def _numbered(self) -> tuple[list[Event], int, Head]:
-        """The events of the batch, the number of the newest one, and the entry of the audit log that stands before."""
+    async def _numbers(self) -> tuple[int, Head]:
+        """The number of the newest event of the batch, and the entry of the audit log that stands before."""
         count = len(self._facts)
         head = self._chain.head
         if head is not None:
@@ -216,11 +230,20 @@ class Batches:
         else:
             ((last, seq, hash_),) = await (self._rows("next_events", count) if count else self._rows("audit_head"))
             head = Head(seq, bytes(hash_)) if seq else Head()
-        events = [
-            Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts)
-            for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, last - count + 1)
-        ]
-        return events, last, head
+        return last, head
+
+    def _told(self, newest: int) -> tuple[list[Event], list[EventRow]]:
+        """The events of the batch, of which the last is ``newest``, and their rows."""
+        texts: dict[int, str | None] = {id(NOTHING): None}  # many events share their facts: those are encoded once
+        events: list[Event] = []
+        rows: list[EventRow] = []
+        for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, newest - len(self._facts) + 1):
+            text = texts.get(id(facts), "")
+            if text == "":
+                text = texts[id(facts)] = facts_text(facts) if facts else None
+            events.append(Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts))
+            rows.append((seq, at_ms, kind, task, agent, epoch, text))
+        return events, rows
 
     # --- small steps --------------------------------------------------------------------------------------------------
 
@@ -266,15 +289,3 @@ class Batches:
 def told(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts that say something."""
     return {name: value for name, value in facts.items() if value is not None and value != ""}
-
-
-def _rows_of(events: Sequence[Event]) -> list[EventRow]:
-    texts: dict[int, str | None] = {id(NOTHING): None}  # many events share their facts: those are encoded once
-    rows: list[EventRow] = []
-    for e in events:
-        facts = e.facts
-        text = texts.get(id(facts), "")
-        if text == "":
-            text = texts[id(facts)] = facts_text(facts) if facts else None
-        rows.append((e.seq, e.at_ms, e.kind, e.task, e.agent, e.epoch, text))
-    return rows

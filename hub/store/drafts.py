@@ -23,6 +23,7 @@ from protocol.model import TaskState
 
 KEPT_DRAFTS: Final = 2_000
 """Drafts that are kept for the next batch, the newest; twice as many at times."""
+_OF_ATTEMPTS: Final = (c.Finish, c.Accept, c.Advance)
 KEPT_SPEC_BYTES: Final = 2_000
 """The spec of a new task that is longer is read again when the task is given away."""
 
@@ -34,21 +35,21 @@ class Draft(Struct, gc=False):
     state: str
     class_text: str
     priority: int
-    epoch: int
-    agent: str | None
-    hub: int | None
-    retries: int
-    max_retries: int
-    infra_failures: int
-    ready_ms: int | None
-    queued_ms: int | None
-    started_ms: int | None
-    ended_ms: int | None
-    execution_ok: bool | None
-    verified: bool | None
-    reason: str
-    model: str
-    is_needed: bool
+    epoch: int = 0
+    agent: str | None = None
+    hub: int | None = None
+    retries: int = 0
+    max_retries: int = 0
+    infra_failures: int = 0
+    ready_ms: int | None = None
+    queued_ms: int | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    execution_ok: bool | None = None
+    verified: bool | None = None
+    reason: str = ""
+    model: str = ""
+    is_needed: bool = False
     """Another task was submitted to run after it."""
     spec: bytes | None = None
     tier: bytes | None = None
@@ -102,19 +103,18 @@ class Drafts(Batches):
         tasks: dict[str, bool] = {}  # whether somebody wants to claim it
         agents, keys, attempts = set(), set(), set()
         for change in changes:
-            match change:
-                case c.Claim():
-                    tasks[change.task] = True
-                    agents.add(change.agent)
-                case c.AddTasks():
-                    tasks |= {needed: tasks.get(needed, False) for task in change.tasks for needed in task.depends_on}
-                    if change.key is not None:
-                        keys.add(change.key)
-                case c.Accept() | c.Advance() | c.Finish():
-                    tasks.setdefault(change.task, False)
-                case c.AppendLog():
-                    tasks.setdefault(change.task, False)
-                    attempts.add((change.task, change.epoch))
+            if isinstance(change, c.Claim):
+                tasks[change.task] = True
+                agents.add(change.agent)
+            elif isinstance(change, _OF_ATTEMPTS):
+                tasks.setdefault(change.task, False)
+            elif isinstance(change, c.AddTasks):
+                tasks |= {needed: tasks.get(needed, False) for task in change.tasks for needed in task.depends_on}
+                if change.key is not None:
+                    keys.add(change.key)
+            elif isinstance(change, c.AppendLog):
+                tasks.setdefault(change.task, False)
+                attempts.add((change.task, change.epoch))
         drafts = self._drafts
         await self._read_tasks([task for task in tasks if task not in drafts])
         wanted = [task for task, is_wanted in tasks.items() if is_wanted]

@@ -24,8 +24,8 @@ from msgspec import Struct
 
 from hub.store.backend import Backend
 from hub.store.changes import AnyChange, Outcome
-from hub.store.hold_verbs import Holding
 from hub.store.listening import listen
+from hub.store.plain import Plain
 from hub.store.postgres_migrate import migrate
 from hub.store.postgres_statements import AWAY, REFUSALS, PostgresStatements, said, storable
 from hub.store.queries import queries
@@ -71,7 +71,7 @@ class PostgresStore(Backend):
         self._sql = queries("postgres")
         self._name = secrets.token_hex(8)  # of this writer, in ``batches``
         self._writing: Any = None
-        self._verbs: tuple[PostgresStatements, Holding] | None = None
+        self._verbs: tuple[PostgresStatements, Plain] | None = None
         self._readers: Any = None
         self._away_since: float | None = None
         self._why_away = ""
@@ -132,7 +132,7 @@ class PostgresStore(Backend):
             await _assert_durable(self._writing)
             self._writer_pid = self._writing.get_server_pid()
             statements = PostgresStatements(self._writing)
-            self._verbs = statements, Holding(statements)
+            self._verbs = statements, Plain(statements)
         return self._writing
 
     async def _drop(self) -> None:

@@ -19,9 +19,9 @@ import structlog
 from hub.store import copying, sqlite_file
 from hub.store.backend import Backend
 from hub.store.changes import AddTasks, AnyChange, AppendLog, Outcome
-from hub.store.hold_verbs import Holding
 from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
+from hub.store.plain import Plain
 from hub.store.queries import migrations, queries
 from hub.store.space import Space
 from hub.store.sqlite_file import connect, is_damage, said
@@ -76,7 +76,7 @@ class SqliteStore(Backend):
         self._read_thread = self._write_thread if self._is_memory else ThreadPoolExecutor(1, "store-read")
         self._writing: apsw.Connection | None = None
         self._reading: apsw.Connection | None = None
-        self._verbs: Holding | None = None
+        self._verbs: Plain | None = None
         self._mark: Mark | None = None
         self._is_closed = False
         self._is_doubtful = False
@@ -118,7 +118,7 @@ class SqliteStore(Backend):
                 sqlite_file.check_pages(self._writing, self._path, deep=self._is_deep, limit=self._max_checked_bytes)
             migrate(self._writing)
             self._writing.set_wal_hook(self._grown)
-            self._verbs = Holding(SqliteStatements(self._writing))
+            self._verbs = Plain(SqliteStatements(self._writing))
             self._look()
             if not self._is_memory:
                 found = sqlite_file.progress(self._writing)

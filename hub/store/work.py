@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from hub.core import routing
-from hub.core.task import HELD_STATES
+from hub.core.task import ASSIGNED, HELD_STATES, QUEUED, RUNNING
 from hub.store import changes as c
 from hub.store.batches import NOTHING, Statements, told
 from hub.store.drafts import Draft
@@ -32,7 +32,12 @@ ENDS: Final = {
     TaskState.QUEUED: EventKind.TASK_REQUEUED,
     TaskState.WAITING: EventKind.TASK_WAITING,
 }
+# The way of every task asks for these; the members of an enumeration are slow to find.
+_TOLD_QUEUED, _TOLD_ASSIGNED = EventKind.TASK_QUEUED, EventKind.TASK_ASSIGNED
+_TOLD_STARTED, _ACCEPTED, _LOST = EventKind.TASK_STARTED, AttemptState.ACCEPTED, AttemptState.LOST
 NOTHING_ELSE: Final = c.Finished()
+MOST_ALIKE: Final = 256
+"""Facts of ends that are remembered because others may end alike."""
 
 
 class Work(Endings):
@@ -52,6 +57,8 @@ class Work(Endings):
         self._verbs |= daily
         self._daily = set(daily)
         self._where: dict[tuple[str, int], dict[str, Any]] = {}  # facts of an assignment: few, and told by the thousand
+        self._last_new = "", "", NOTHING  # title and submitter of the newest task, and the facts that tell of it
+        self._alike: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # facts of ends by identity, and as told
 
     # --- submission ---------------------------------------------------------------------------------------------------
 
@@ -94,27 +101,16 @@ class Work(Endings):
         return tuple(states)
 
     def _add_task(self, change: c.AddTasks, task: c.NewTask, state: TaskState) -> None:
-        is_queued = state is TaskState.QUEUED
+        is_queued = state is QUEUED
         draft = Draft(
-            id=task.id,
-            state=state,
-            class_text=task.class_text,
-            priority=task.priority,
-            epoch=0,
-            agent=None,
-            hub=None,
-            retries=0,
+            task.id,
+            state,
+            task.class_text,
+            task.priority,
             max_retries=task.max_retries,
-            infra_failures=0,
             ready_ms=task.ready_ms,
             queued_ms=change.at_ms if is_queued else None,
-            started_ms=None,
-            ended_ms=None,
-            execution_ok=None,
-            verified=None,
-            reason="",
             model=task.model,
-            is_needed=False,
             spec=task.spec,
             tier=task.tier,
             is_new=True,
@@ -125,15 +121,22 @@ class Work(Endings):
             if (other := self._drafts.get(needed)) is not None:
                 other.is_needed = True
         self._move(None, state)
-        kind = EventKind.TASK_QUEUED if is_queued else EventKind.TASK_BLOCKED
-        self._facts.append((kind, change.at_ms, task.id, None, None, told({"title": task.title, "by": change.by})))
+        kind = _TOLD_QUEUED if is_queued else EventKind.TASK_BLOCKED
+        self._facts.append((kind, change.at_ms, task.id, None, None, self._told_of(task.title, change.by)))
+
+    def _told_of(self, title: str, by: str) -> dict[str, Any]:
+        """The facts of a new task; those of one submission that are called alike share them."""
+        last = self._last_new
+        if last[0] != title or last[1] != by:
+            last = self._last_new = title, by, told({"title": title, "by": by})
+        return last[2]
 
     # --- attempts -----------------------------------------------------------------------------------------------------
 
     async def _claim(self, change: c.Claim) -> c.Claimed | c.Unwilling | c.Buried | c.Ready:
         draft = await self._draft(change.task)
-        if draft is None or draft.state != TaskState.QUEUED or draft.ready_ms is not None:
-            raise StaleTask(change.task, TaskState.QUEUED, TaskState(draft.state) if draft else None)
+        if draft is None or draft.state != QUEUED or draft.ready_ms is not None:
+            raise StaleTask(change.task, QUEUED, TaskState(draft.state) if draft else None)
         if (ready := elsewhere(draft, change)) is not None:
             return ready
         # What must never be given away is refused here, whoever asks and whatever he believes: a task that has taken
@@ -144,18 +147,22 @@ class Work(Endings):
             return refusal
         if draft.spec is None:
             await self._read_specs((change.task,))
-        draft.state, draft.epoch, draft.agent, draft.hub = TaskState.ASSIGNED, draft.epoch + 1, change.agent, change.hub
+        return self._give(change, draft)
+
+    def _give(self, change: c.Claim, draft: Draft) -> c.Claimed:
+        """The task is its agent's from now on."""
+        draft.state, draft.epoch, draft.agent, draft.hub = ASSIGNED, draft.epoch + 1, change.agent, change.hub
         draft.started_ms, draft.reason, draft.is_claimed = None, "", True
         draft.model = change.model or draft.model
         self._change(draft)
         self._claimed.append(draft)
         place = (change.agent, change.host, change.boot, change.at_ms, change.placement)
         self._new_attempts.append((change.task, draft.epoch, *place))
-        self._move(TaskState.QUEUED, TaskState.ASSIGNED)
+        self._move(QUEUED, ASSIGNED)
         facts = self._where.get((change.host, change.hub))
         if facts is None:
             facts = self._where[change.host, change.hub] = told({"host": change.host, "hub": change.hub or None})
-        self._facts.append((EventKind.TASK_ASSIGNED, change.at_ms, change.task, change.agent, draft.epoch, facts))
+        self._facts.append((_TOLD_ASSIGNED, change.at_ms, change.task, change.agent, draft.epoch, facts))
         assert draft.spec is not None, "every task has a spec"
         assert draft.tier is not None, "every task has a tier"
         return c.Claimed(
@@ -183,7 +190,7 @@ class Work(Endings):
         """A dead letter, with the evidence: whoever looks at it sees which agents died of it, and when."""
         died = "; ".join(f"attempt {d.epoch}: {d.agent} on {d.host}, boot {d.boot}" for d in deaths)
         reason = f"{len(deaths)} sidecars died while they ran it, so it may be what kills them ({died})"[:2_000]
-        await self._end(change.task, TaskState.QUEUED, TaskState.DEAD, reason, change.at_ms)
+        await self._end(change.task, QUEUED, TaskState.DEAD, reason, change.at_ms)
         facts: dict[str, Any] = {"reason": reason, "failure": FailureClass.INFRA, "deaths": to_builtins(deaths)}
         self._tell(EventKind.TASK_DEAD, change.at_ms, change.task, **facts)
         await self._settle(change.task, TaskState.DEAD, change.at_ms)
@@ -204,15 +211,15 @@ class Work(Endings):
 
     async def _accept(self, change: c.Accept) -> None:
         draft = await self._held(change)
-        if draft.state != TaskState.RUNNING:  # else it was accepted before: the message came twice
+        if draft.state != RUNNING:  # else it was accepted before: the message came twice
             self._begin_work(draft, change)
 
     def _begin_work(self, draft: Draft, change: c.Accept | c.Finish) -> None:
-        draft.state, draft.started_ms = TaskState.RUNNING, change.at_ms
+        draft.state, draft.started_ms = RUNNING, change.at_ms
         self._change(draft)
-        self._moved[change.task] = (change.task, change.epoch, AttemptState.ACCEPTED, change.at_ms)
-        self._move(TaskState.ASSIGNED, TaskState.RUNNING)
-        self._facts.append((EventKind.TASK_STARTED, change.at_ms, change.task, None, change.epoch, NOTHING))
+        self._moved[change.task] = (change.task, change.epoch, _ACCEPTED, change.at_ms)
+        self._move(ASSIGNED, RUNNING)
+        self._facts.append((_TOLD_STARTED, change.at_ms, change.task, None, change.epoch, NOTHING))
 
     async def _advance(self, change: c.Advance) -> None:
         draft = await self._held(change)
@@ -225,12 +232,23 @@ class Work(Endings):
 
     async def _finish(self, change: c.Finish) -> c.Finished:
         draft = await self._held(change)
-        if change.accepts and draft.state != TaskState.RUNNING:
+        if change.accepts and draft.state != RUNNING:
             self._begin_work(draft, change)
-        is_queued, is_final = change.next is TaskState.QUEUED, change.next in FINAL_STATES
-        if is_queued:
+        if change.next is QUEUED:
             draft.class_text = await self._class_after(change, draft)
-        agent, was_started = draft.agent, draft.started_ms is not None
+        self._close(change, draft)
+        again: c.Ready | None = None
+        ready: tuple[c.Ready, ...] = ()
+        if change.next is QUEUED and change.ready_ms is None:
+            again = c.Ready(class_text=draft.class_text, place=(draft.priority, change.task))
+        if draft.is_needed and change.next in FINAL_STATES:
+            await self._write()
+            ready = await self._settle(change.task, change.next, change.at_ms)
+        return c.Finished(again=again, ready=ready) if again or ready else NOTHING_ELSE
+
+    def _close(self, change: c.Finish, draft: Draft) -> None:
+        """The attempt has ended, and its task is what becomes of it."""
+        is_final, agent, was_started = change.next in FINAL_STATES, draft.agent, draft.started_ms is not None
         self._moved.pop(change.task, None)
         is_accepted = is_final and change.result is not None and not (change.is_refused or change.is_proof)
         self._ended.append(_end_of_attempt(change, draft, is_accepted=is_accepted))
@@ -239,24 +257,28 @@ class Work(Endings):
         draft.state, draft.hub = change.next, None
         draft.retries, draft.infra_failures, draft.reason = change.retries, change.infra_failures, change.reason
         draft.execution_ok, draft.verified, draft.ready_ms = change.execution_ok, change.verified, change.ready_ms
-        if is_queued:
+        if change.next is QUEUED:
             draft.agent, draft.queued_ms, draft.ended_ms = None, change.at_ms, None
         elif is_final:
             draft.ended_ms = change.at_ms
         self._change(draft)
-        self._move(TaskState.RUNNING if was_started else TaskState.ASSIGNED, change.next)
-        if change.attempt is AttemptState.LOST:
+        self._move(RUNNING if was_started else ASSIGNED, change.next)
+        if change.attempt is _LOST:
             self._tell(EventKind.ATTEMPT_LOST, change.at_ms, change.task, agent, change.epoch, reason=change.reason)
-        facts = {"reason": change.reason, "failure": change.failure, "ready_ms": change.ready_ms, **change.facts}
-        self._facts.append((ENDS[change.next], change.at_ms, change.task, agent, change.epoch, told(facts)))
-        again: c.Ready | None = None
-        ready: tuple[c.Ready, ...] = ()
-        if is_queued and change.ready_ms is None:
-            again = c.Ready(class_text=draft.class_text, place=(draft.priority, change.task))
-        if draft.is_needed and is_final:
-            await self._write()
-            ready = await self._settle(change.task, change.next, change.at_ms)
-        return c.Finished(again=again, ready=ready) if again or ready else NOTHING_ELSE
+        facts = self._told_at_end(change)
+        self._facts.append((ENDS[change.next], change.at_ms, change.task, agent, change.epoch, facts))
+
+    def _told_at_end(self, change: c.Finish) -> dict[str, Any]:
+        """The facts of the event that tells of the end; ends that are told alike share them."""
+        if change.reason or change.failure is not None or change.ready_ms is not None:
+            facts = {"reason": change.reason, "failure": change.failure, "ready_ms": change.ready_ms, **change.facts}
+            return told(facts)
+        known = self._alike.get(id(change.facts))
+        if known is None or known[0] is not change.facts:
+            if len(self._alike) >= MOST_ALIKE:
+                self._alike.clear()
+            known = self._alike[id(change.facts)] = change.facts, told(change.facts)
+        return known[1]
 
     async def _class_after(self, change: c.Finish, draft: Draft) -> str:
         """Where the task queues from now on: alone, if too many of its agents have died."""

@@ -1,0 +1,59 @@
+"""The short way of what most changes are: a claim, or a good end, of which no special rule says anything.
+
+The verbs of the daily work lie in layers (``work.py``, then the ladder, the clean room, budgets, holds), each of which
+may wait for the database, and passing through all of them costs more than what they do. Here it is seen at a glance
+that none of them would: then the row is changed at once, by the same steps. Everything else goes the long way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.core.routing import is_proof
+from hub.core.task import COMPLETED, HELD_STATES, QUEUED, RUNNING
+from hub.store import changes as c
+from hub.store.batches import Statements
+from hub.store.hold_verbs import Holding
+from hub.store.work import NOTHING_ELSE, elsewhere
+from protocol.limits import MAX_DEATHS
+
+
+class Plain(Holding):
+    """All verbs, with a short way for the plainest."""
+
+    def __init__(self, statements: Statements) -> None:
+        super().__init__(statements)
+        self._short: dict[type, Callable[[Any], c.Outcome | None]] = {
+            c.Claim: self._claim_at_once,
+            c.Finish: self._finish_at_once,
+        }
+
+    def _at_once(self, change: c.AnyChange) -> c.Outcome | None:
+        way = self._short.get(type(change))
+        return None if way is None else way(change)
+
+    def _claim_at_once(self, change: c.Claim) -> c.Claimed | None:
+        if change.carries or change.charge is not None or change.own_micro is not None:
+            return None
+        draft = self._drafts.get(change.task)
+        if draft is None or draft.spec is None or draft.state != QUEUED or draft.ready_ms is not None:
+            return None
+        if draft.epoch >= MAX_DEATHS or is_proof(draft.class_text):
+            return None
+        if elsewhere(draft, change) is not None or self._unwilling(draft, change) is not None:
+            return None
+        return self._give(change, draft)
+
+    def _finish_at_once(self, change: c.Finish) -> c.Finished | None:
+        if change.next is not COMPLETED or change.is_charged or change.used is not None:
+            return None
+        if change.checks or change.verified or change.ladder is not None or change.rooms is not None:
+            return None
+        draft = self._drafts.get(change.task)
+        if draft is None or draft.epoch != change.epoch or draft.hub != change.hub or draft.state not in HELD_STATES:
+            return None
+        if draft.is_new or draft.is_claimed or draft.is_needed or is_proof(draft.class_text):
+            return None
+        if change.accepts and draft.state != RUNNING:
+            self._begin_work(draft, change)
+        self._close(change, draft)
+        return NOTHING_ELSE

@@ -1,0 +1,120 @@
+"""The promise of the short way: whatever it answers and leaves behind, the long way would have, too."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.store import changes as c
+from hub.store.hold_changes import PutHold
+from hub.store.hold_verbs import Holding
+from hub.store.hub_changes import PutAgent
+from hub.store.migrate import migrate
+from hub.store.plain import Plain
+from hub.store.sqlite_file import connect
+from hub.store.sqlite_statements import SqliteStatements, at_once
+from protocol.model import AttemptState, TaskState
+from protocol.progress import HoldKind
+from tests.support.stores import CLASS, PLACEMENT, RESULT, new_task, task_id
+
+TABLES = ("tasks", "specs", "attempts", "dependencies", "events", "counts", "audit", "pulls", "holds")
+PROOF = '{"executor":"noop","strategies":["trivial"],"proof":{"agent":"a","host":"h","work":"w"}}'
+
+tasks = st.integers(1, 5).map(task_id)
+at = st.integers(1_000, 1_020)
+claims = st.builds(
+    c.Claim,
+    at_ms=at,
+    task=tasks,
+    agent=st.sampled_from(["a", "a", "b", "drained"]),
+    host=st.just("h"),
+    boot=st.just(1),
+    placement=st.just(PLACEMENT),
+    class_text=st.sampled_from(["", CLASS, CLASS, PROOF]),
+    hub=st.sampled_from([1, 1, 1, 2]),
+    carries=st.sampled_from([False, False, True]),
+    own_micro=st.sampled_from([None, None, 5]),
+    model=st.sampled_from(["", "m"]),
+)
+ends = st.builds(
+    c.Finish,
+    at_ms=at,
+    task=tasks,
+    epoch=st.sampled_from([1, 1, 1, 2]),
+    attempt=st.just(AttemptState.PASSED),
+    next=st.sampled_from([TaskState.COMPLETED, TaskState.COMPLETED, TaskState.QUEUED, TaskState.WAITING]),
+    retries=st.just(1),
+    infra_failures=st.just(0),
+    reason=st.sampled_from(["", "", "why"]),
+    result=st.sampled_from([RESULT, RESULT, None]),
+    execution_ok=st.just(True),
+    verified=st.sampled_from([None, None, True]),
+    names_checks=st.booleans(),
+    checks=st.sampled_from(["", "", "0" * 64]),
+    facts=st.sampled_from([{"model": "none", "verified": None}, {}]),
+    hub=st.sampled_from([1, 1, 1, 2]),
+    is_charged=st.sampled_from([False, False, True]),
+    accepts=st.booleans(),
+    offers=st.booleans(),
+)
+others = st.one_of(
+    st.builds(c.Accept, at_ms=at, task=tasks, epoch=st.just(1), hub=st.just(1)),
+    st.builds(PutHold, at_ms=at, task=tasks, kind=st.just(HoldKind.PAUSE), by=st.just("me"), reason=st.just("")),
+)
+batches = st.lists(st.lists(st.one_of(claims, claims, ends, ends, others), min_size=1, max_size=6), max_size=6)
+
+
+def introduction(name: str) -> PutAgent:
+    return PutAgent(
+        at_ms=1, name=name, host="h", boot=1, slots=9, version="1", capabilities=(), draining=name == "drained", hub=1
+    )
+
+
+def play(kind: type[Holding], found: list[list[Any]]) -> tuple[list[str], list[str], dict[str, list[Any]]]:
+    """What these verbs answer, tell and leave behind."""
+    connection = connect(":memory:", 1.0)
+    try:
+        migrate(connection)
+        verbs = kind(SqliteStatements(connection))
+        new = (
+            *(new_task(n) for n in range(1, 4)),
+            new_task(4, depends_on=(task_id(1),)),
+            new_task(5, class_text=PROOF),
+        )
+        start = [*map(introduction, ("a", "b", "drained")), c.AddTasks(at_ms=1, tasks=new, by="me")]
+        answers, told = [], []
+        for batch in [start, *found]:
+            outcomes, events = at_once(verbs.batch(batch))
+            answers += [repr(outcome) for outcome in outcomes]
+            told += [repr(event) for event in events]
+        rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}  # noqa: S608 - our own words
+        return answers, told, rows
+    finally:
+        connection.close()
+
+
+@given(batches)
+@settings(max_examples=60, deadline=None)
+def test_the_short_way_answers_tells_and_leaves_what_the_long_way_does(found: list[list[Any]]) -> None:
+    assert play(Plain, found) == play(Holding, found)
+
+
+def test_the_plainest_claim_and_end_go_the_short_way() -> None:
+    connection = connect(":memory:", 1.0)
+    migrate(connection)
+    verbs = Plain(SqliteStatements(connection))
+    task = task_id(1)
+    at_once(verbs.batch([introduction("a"), c.AddTasks(at_ms=1, tasks=(new_task(1),), by="me")]))
+    at_once(verbs.batch([c.AddTasks(at_ms=1, tasks=(new_task(2),), by="me")]))
+    claim = c.Claim(at_ms=2, task=task_id(2), agent="a", host="h", boot=1, placement=PLACEMENT, hub=1)
+    end = c.Finish(
+        at_ms=3, task=task_id(2), epoch=1, attempt=AttemptState.PASSED, next=TaskState.COMPLETED, retries=0,
+        infra_failures=0, result=RESULT, is_charged=False, accepts=True, hub=1,
+    )  # fmt: skip
+    verbs._willing["a"] = (0, 0, 1, 1)  # as the batch reads it ahead
+
+    assert isinstance(verbs._at_once(claim), c.Claimed)
+    verbs._taken()
+    assert isinstance(verbs._at_once(end), c.Finished)
+    assert verbs._at_once(c.Accept(at_ms=3, task=task, epoch=1)) is None
+    connection.close()
