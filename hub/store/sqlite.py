@@ -36,8 +36,11 @@ DISPENSABLE: Final = (AddTasks, AppendLog)
 _NO_ROOM: Final = StorageFull("the hub's disk is full; new tasks are taken in again when there is room", 5.0)
 FULL_PAUSE_S: Final = 0.25
 """How long a batch that found no room waits before it looks again."""
-LONG_LOG_PAGES: Final = 1_000
-"""From here on the write-ahead log is copied into the store before the next batch; SQLite's own number."""
+LONG_LOG_PAGES: Final = 3_000
+"""From here on the write-ahead log is copied into the store before the next batch: 12 MiB, three times SQLite's own.
+
+The pages at the ends of tables and indices change in every batch, and are copied once for all of them.
+"""
 READ_S: Final = 2.0
 """A reader that is older than this keeps the write-ahead log from being used again, so it is stopped."""
 READ_STEPS: Final = 20_000
