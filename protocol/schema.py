@@ -26,6 +26,8 @@ T = TypeVar("T", bound=Struct)
 _STEP: Final = re.compile(r"[^.\[\]]+")
 _WELL_FORMED: Final = {"type": "git_clean"}
 EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent", "acp")
+_UNASKED, _ASKED = frozenset({"auto", "noop"}), frozenset({"chat", "agent", "acp"})
+"""Those that take any text, and those for which there has to be a prompt."""
 _PLAIN: Final = TaskSpec()
 _HUGE: Final = 10**300  # larger whole numbers cannot be shown as floats
 _SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
@@ -57,7 +59,7 @@ def read_spec(value: object, path: str = "") -> tuple[TaskSpec | None, list[Prob
     spec: TaskSpec | None = None
     try:
         spec = read(value, TaskSpec, "task")
-        problems = list(spec_problems(spec))
+        problems = [] if _is_plain(spec) else list(spec_problems(spec))
     except BadInput as exc:
         problems = [*exc.problems, *_rest(value, exc.problems)]
     if not problems:
@@ -137,12 +139,28 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
             )
 
 
+def _is_plain(spec: TaskSpec) -> bool:
+    """Whether one look tells that :func:`spec_problems` would find nothing: short text, and little else."""
+    if spec.project or spec.save_as or spec.parent is not None or not (_has_usual_numbers(spec) and _is_short(spec)):
+        return False
+    if spec.executor == "shell":
+        return bool(spec.command.strip())
+    text = spec.title or spec.prompt
+    if spec.executor in _ASKED:
+        return bool(text.strip())
+    return spec.executor in _UNASKED and bool((text or spec.command).strip())
+
+
 def _is_short(spec: TaskSpec) -> bool:
     """Whether it is so short as a whole that none of its parts can be too long: most are."""
     if spec.needs or spec.labels or spec.success_criteria or spec.verification or spec.depends_on or spec.artifacts:
         return False
     if "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
         return False
+    texts = f"{spec.title}{spec.prompt}{spec.command}{spec.executor}{spec.model}"
+    rest = f"{spec.parent}{spec.save_as}{spec.project}"
+    if texts.isascii() and rest.isascii() and len(texts) + len(rest) <= limits.MAX_TITLE_CHARS // 2:
+        return True
     try:
         return len(codec.encode_spec(spec)) <= limits.MAX_TITLE_CHARS
     except (UnicodeEncodeError, OverflowError):
@@ -237,15 +255,19 @@ def path_problem(name: str) -> str:
     return next((problem.problem for problem in path_problems(name, "path")), "")
 
 
-def _numbers(spec: TaskSpec) -> Iterator[Problem]:
-    budget = spec.budget
-    if (
-        budget == _PLAIN.budget
+def _has_usual_numbers(spec: TaskSpec) -> bool:
+    return (
+        spec.budget == _PLAIN.budget
         and spec.max_retries == _PLAIN.max_retries
         and spec.ttl_s is None
         and spec.complete_by is None
         and spec.run_after is None
-    ):
+    )
+
+
+def _numbers(spec: TaskSpec) -> Iterator[Problem]:
+    budget = spec.budget
+    if _has_usual_numbers(spec):
         return
     for path, number, least, most in (
         ("max_retries", spec.max_retries, 0, limits.MAX_RETRIES),

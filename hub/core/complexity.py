@@ -16,6 +16,7 @@ COMPLEX_WORDS: Final = frozenset(
 TRIVIAL_WORDS: Final = frozenset(
     "bump capitalise capitalize delete format indent lint list move print remove rename sort typo whitespace".split()
 )
+_WORDS: Final = re.compile(r"[a-z][a-z-]+").findall
 LONG_WORDS: Final = 200
 SHORT_WORDS: Final = 25
 MANY_FILES: Final = 5
@@ -27,7 +28,7 @@ def infer(spec: TaskSpec) -> TierDecision:
 
     Confidence is from 0.5 (a guess) to 0.95; that of the effective tier is 1.0 if the submitter has named it.
     """
-    words = re.findall(r"[a-z][a-z-]+", f"{spec.title} {spec.prompt} {' '.join(spec.success_criteria)}".lower())
+    words = _WORDS(f"{spec.title} {spec.prompt} {' '.join(spec.success_criteria)}".lower())
     signals: list[str] = []
     score = 0
     if hard := sorted(COMPLEX_WORDS.intersection(words)):

@@ -7,6 +7,7 @@ read back without opening a single spec.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2s
 from typing import Final
 
@@ -47,7 +48,8 @@ ASKS: Final = "llm"
 ANSWER_TOKENS: Final = 1_024
 """Room in a context that an answer needs beside its prompt, at least."""
 
-_PLAIN: Final = Budget()
+_PLAIN: Final = TaskSpec().budget
+_TRIVIAL: Final = (Strategy.TRIVIAL,)
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _placements: Final = msgspec.msgpack.Encoder()
 
@@ -102,7 +104,7 @@ class Requirements(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def needs_model(self) -> bool:
         """Whether a model does the work."""
-        return self.strategies[0] is not Strategy.TRIVIAL
+        return self.strategies[0] is not _TRIVIAL[0]
 
     @property
     def is_open(self) -> bool:
@@ -279,12 +281,10 @@ def route(
     wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *checking)
     needs = tuple(sorted(set(wanted))) if wanted else ()
     if executor in NO_MODEL:
-        is_free = not asks_models(executor, needs)
-        cap = _cap(replace(_PLAIN, seconds=spec.budget.seconds) if is_free else spec.budget)
-        trivial = (Strategy.TRIVIAL,)
-        return tier, Requirements(
-            executor=executor, strategies=trivial, needs=needs, by=by, project=spec.project, cap=cap
-        )
+        budget = spec.budget
+        if budget is not _PLAIN and not asks_models(executor, needs):
+            budget = replace(_PLAIN, seconds=budget.seconds)
+        return tier, _without_model(executor, needs, by, spec.project, _cap(budget))
     return tier, Requirements(
         executor=executor,
         strategies=tuple(chains.get(tier.effective) or DEFAULT_CHAINS[tier.effective]),
@@ -300,13 +300,18 @@ def route(
     )
 
 
+@lru_cache(1_024)  # such tasks are few kinds, and come by the hundred
+def _without_model(executor: str, needs: tuple[str, ...], by: str, project: str, cap: Cap | None) -> Requirements:
+    return Requirements(executor=executor, strategies=_TRIVIAL, needs=needs, by=by, project=project, cap=cap)
+
+
 def asks_models(executor: str, needs: Sequence[str]) -> bool:
     """Whether a program of the work asks models by itself: no model is chosen for it, but it uses tokens."""
     return executor == EXTERNAL or (executor == "shell" and ASKS in needs)
 
 
 def _cap(budget: Budget) -> Cap | None:
-    if (budget.tokens, budget.usd, budget.seconds) == (_PLAIN.tokens, _PLAIN.usd, _PLAIN.seconds):
+    if budget is _PLAIN or (budget.tokens, budget.usd, budget.seconds) == (_PLAIN.tokens, _PLAIN.usd, _PLAIN.seconds):
         return None
     usd = None if budget.usd is None else micro(budget.usd)
     return budget.tokens, usd, int(budget.seconds * 1000)

@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from protocol.events import Event, EventKind
 from protocol.ids import made_ms
-from protocol.model import Usage
+from protocol.model import TaskResult, Usage
 
 QUEUE, PLACE, LOAD, EXECUTE, VERIFY, TOTAL = "queue", "place", "load", "execute", "verify", "total"
 PHASES: Final = (QUEUE, PLACE, LOAD, EXECUTE, VERIFY, TOTAL)
@@ -34,6 +35,7 @@ MOST_KEPT: Final = 50_000
 MOST_FRESH: Final = 4_096
 """Different durations that are noted before they are put into buckets."""
 _NONE: Final = "none"
+_COMPLETED, _CANCELLED, _WAITING = EventKind.TASK_COMPLETED, EventKind.TASK_CANCELLED, EventKind.TASK_WAITING
 _Key = tuple[str, ...]
 
 
@@ -83,7 +85,7 @@ def middle_s(place: int) -> float:
     return math.sqrt(upper * BOUNDS_MS[place - 1]) / 1000
 
 
-class Hand(Struct):
+class Hand(Struct, gc=False):
     """An attempt in hand: when its phase began, what was executed and checked so far, and what it does now."""
 
     since_ms: int
@@ -126,7 +128,7 @@ class Tally:
         self._queue, self._place, self._total = (self._fresh[name] for name in (QUEUE, PLACE, TOTAL))
         self._execute = self._fresh[EXECUTE]
         self._verdicts: Counter[bool | None] = Counter()  # not counted yet
-        self._events = dict(self.counts.events)
+        self._events = Counter(self.counts.events)
         end = self._end
         self._acts: dict[str, Callable[[Event], None]] = {
             EventKind.TASK_QUEUED: self._queued,
@@ -156,17 +158,19 @@ class Tally:
 
     def add(self, events: Iterable[Event]) -> None:
         """Count these, which follow those that are counted; events that are counted already are passed over."""
-        counts, known, act_of = self.counts, self._events, self._acts.get
+        counts, act_of = self.counts, self._acts.get
         seq = counts.seq
+        kinds: list[str] = []
         for event in events:
             if event.seq <= seq:
                 continue
             seq, kind = event.seq, event.kind
-            known[kind] = known.get(kind, 0) + 1
+            kinds.append(kind)
             act = act_of(kind)
             if act is not None:
                 act(event)
         counts.seq = seq
+        self._events.update(kinds)
         if len(self._queue) > MOST_FRESH or len(self._total) > MOST_FRESH:
             self._settle()
 
@@ -203,7 +207,7 @@ class Tally:
 
     def happened(self, *kinds: EventKind) -> int:
         """How often any of these happened."""
-        return sum(self._events.get(kind, 0) for kind in kinds)
+        return sum(self._events[kind] for kind in kinds)
 
     def kept(self) -> bytes:
         """Everything, for :func:`recalled`."""
@@ -270,14 +274,14 @@ class Tally:
     def _end(self, event: Event) -> None:
         self._end_attempt(event)
         kind, task = event.kind, event.task or ""
-        if kind is EventKind.TASK_WAITING:
+        if kind is _WAITING:
             return
         if self._waiting:
             self._waiting.pop(task, None)
-        if kind is EventKind.TASK_CANCELLED:
+        if kind is _CANCELLED:
             return
         self._total[event.at_ms - made_ms(task)] += 1
-        if kind is not EventKind.TASK_COMPLETED:
+        if kind is not _COMPLETED:
             self._count("failures", kind.removeprefix("task_"), str(event.facts.get("failure", "unknown")))
 
     def _end_attempt(self, event: Event) -> None:
@@ -285,9 +289,10 @@ class Tally:
         if hand is None:
             return
         _take(hand, event.at_ms)
-        if hand.phase != PLACE:
+        phase = hand.phase
+        if phase != PLACE:
             self._execute[hand.execute_ms] += 1
-        if hand.verify_ms or hand.phase == VERIFY:
+        if hand.verify_ms or phase == VERIFY:
             self._fresh[VERIFY][hand.verify_ms] += 1
         facts = event.facts
         if "execution_ok" not in facts:
@@ -336,6 +341,18 @@ def _take(hand: Hand, at_ms: int) -> None:
     elif hand.phase == VERIFY:
         hand.verify_ms += took_ms
     hand.since_ms = at_ms
+
+
+def told_at_end(result: TaskResult) -> dict[str, object]:
+    """What the event of an attempt's end tells of its result; work without a model that ends alike shares it."""
+    usage = result.usage
+    told = _of_work(result.execution_ok, result.verified, len(result.iterations), usage.model, usage.cost_usd)
+    return {**told, **more} if (more := spent(usage)) else told
+
+
+@lru_cache(256)
+def _of_work(*values: object) -> dict[str, object]:
+    return dict(zip(("execution_ok", "verified", "iterations", "model", "cost_usd"), values, strict=True))
 
 
 def spent(usage: Usage) -> dict[str, object]:

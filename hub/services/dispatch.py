@@ -40,6 +40,8 @@ from protocol.model import AttemptId, Routing, Strategy, TaskState
 from protocol.prices import Price
 
 log = structlog.get_logger(__name__)
+_TRIVIAL: Final = Strategy.TRIVIAL
+"""Asked about with every task; the members of an enumeration are slow to find."""
 MAX_TOLD: Final = 256
 """Routings that are remembered because the next tasks may be placed alike."""
 
@@ -97,18 +99,19 @@ class Dispatch:
 
     def _claim(self, chosen: Assignment) -> None:
         _, task = chosen.place
-        agent, way = chosen.agent, chosen.way
-        now_ms = self._clock.now_ms()
+        agent, way, queue = chosen.agent, chosen.way, chosen.queue
+        requirements, now_ms = queue.requirements, self._clock.now_ms()
         charge, allowance = None, None
         if self._charging.is_on:
-            charge, allowance = self._charging.charge(chosen.queue.requirements, way, now_ms, task)
+            charge, allowance = self._charging.charge(requirements, way, now_ms, task)
             self._charging.plan(task, charge)
         placement, kept = self._placed(chosen, now_ms, allowance)
         # The epoch is known after the commit; until then nobody else can hold this task.
-        now, alone = self._clock.monotonic(), chosen.queue.requirements.alone
-        held = Held(task, 0, agent.name, agent.boot, now + self._lease_s, alone=alone, kind=chosen.queue.kind)
-        held.repo, held.is_charged = chosen.queue.requirements.repo, charge is not None
-        held.is_proof = chosen.queue.requirements.proof is not None
+        now = self._clock.monotonic()
+        held = Held(
+            task, 0, agent.name, agent.boot, now + self._lease_s, alone=requirements.alone, kind=queue.kind,
+            repo=requirements.repo, is_charged=charge is not None, is_proof=requirements.proof is not None,
+        )  # fmt: skip
         if chosen.weighed is not None:
             server, report, _ = find(self._fleet, agent, way.endpoint)
             take_turn(held, chosen.weighed, server, now, self._fleet.prefixes)
@@ -122,14 +125,13 @@ class Dispatch:
             host=agent.host,
             boot=agent.boot,
             placement=kept,
-            class_text=chosen.queue.text,
+            class_text=queue.text,
             hub=self._hub,
-            carries=chosen.queue.requirements.rung is not None or chosen.queue.requirements.returned,
+            carries=requirements.rung is not None or requirements.returned,
             charge=charge,
-            own_micro=(chosen.queue.requirements.cap or PLAIN_CAP)[1],
+            own_micro=(requirements.cap or PLAIN_CAP)[1],
             model=placement.model,
         )
-
         self._store.post(claim, partial(self._claimed, held, placement, self._first(chosen)))
 
     def _price(self, way: Way) -> Price | None:
@@ -139,7 +141,7 @@ class Dispatch:
 
     def _placed(self, chosen: Assignment, now_ms: int, allowance: Allowance | None) -> tuple[Placement, bytes]:
         """The decision, and as it is kept. Those of one moment that weighed nothing are alike, and made once."""
-        is_plain = chosen.weighed is None and allowance is None and chosen.way.strategy is Strategy.TRIVIAL
+        is_plain = chosen.weighed is None and allowance is None and chosen.way.strategy is _TRIVIAL
         if now_ms != self._alike_ms:
             self._alike_ms, self._alike = now_ms, {}
         # By identity: the ways and classes are slow to hash, and stand behind their numbers.
@@ -191,7 +193,7 @@ class Dispatch:
 
     def _tell(self, held: Held, placement: Placement, first: Strategy) -> None:
         """Every decision in a line of the log; one that was not the first choice is an event too."""
-        line = log.debug if placement.strategy is Strategy.TRIVIAL else log.info
+        line = log.debug if placement.strategy is _TRIVIAL else log.info
         line(
             "task_assigned",
             task=held.task,

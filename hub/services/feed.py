@@ -28,12 +28,18 @@ class Feed:
         self._newest = max(self._newest, events[-1].seq)
         waiting, self._events = self._events, {}
         _wake(waiting)
-        for task in dict.fromkeys(event.task for event in events if event.task):
-            self.logged(task)
+        if self._logs:
+            for event in events:
+                if event.task in self._logs:
+                    _wake(self._logs.pop(event.task))
+        self._wake_output()
 
     def logged(self, task: str) -> None:
         """New output of ``task`` is durable now."""
         _wake(self._logs.pop(task, {}))
+        self._wake_output()
+
+    def _wake_output(self) -> None:
         waiting, self._output = self._output, {}
         _wake(waiting)
 

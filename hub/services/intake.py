@@ -15,6 +15,7 @@ from hub.core.fleet import Fleet
 from hub.core.prefixes import blocks_of
 from hub.core.proving import room_problems
 from hub.core.routing import DEFAULT_CHAINS, Requirements, route
+from hub.core.task import QUEUED
 from hub.core.window import Window
 from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Prioritise, Ready, Retry
 from hub.store.review_changes import Review
@@ -79,7 +80,8 @@ class Intake:
         _check_rooms(specs)
         now_ms = self._clock.now_ms()
         routed = [route(spec, self._chains, by, self._patience) for spec in specs]
-        tasks = tuple(self._new(spec, *way, now_ms) for spec, way in zip(specs, routed, strict=True))
+        texts: dict[int, str] = {}  # of classes, by the identity of what they require: many tasks are of one
+        tasks = tuple([self._new(spec, *way, texts, now_ms) for spec, way in zip(specs, routed, strict=True)])
         named = [tier for tier, _ in routed if tier.explicit is not None]
         del specs, routed  # they would wait for the disk beside their stored form
         self._admit(len(tasks), {task.class_text for task in tasks}, by)
@@ -110,14 +112,17 @@ class Intake:
         for task in tasks:
             self._window.discard(task.class_text, task.id)
 
-    def _new(self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, now_ms: int) -> NewTask:
+    def _new(
+        self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, texts: dict[int, str], now_ms: int
+    ) -> NewTask:
         ready_ms, task = _ms(spec.run_after), self._ids.make(now_ms)
+        text = texts.get(id(requirements)) or texts.setdefault(id(requirements), requirements.text)
         if requirements.needs_model:
             self._fleet.prefixes.expect(task, blocks_of(spec))
         return NewTask(
             id=task,
-            state=TaskState.QUEUED,
-            class_text=requirements.text,
+            state=QUEUED,
+            class_text=text,
             priority=PRIORITY_ORDER[spec.priority],
             title=task_title(spec),
             labels=spec.labels,
@@ -130,7 +135,7 @@ class Intake:
             complete_by_ms=_ms(spec.complete_by),
             depends_on=spec.depends_on,
             checks=digest_of(spec.verification),
-            level=tier.effective.value,
+            level=tier.effective,
             model=requirements.model,
         )
 

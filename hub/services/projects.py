@@ -132,7 +132,11 @@ class Projects:
             return task
         name = task.get("project", "")
         if not name:
-            return next((fill(task, project) for project in self._projects.values() if project.default), task)
+            return (
+                task
+                if not self._projects
+                else next((fill(task, project) for project in self._projects.values() if project.default), task)
+            )
         if not isinstance(name, str):
             return task  # said by whoever reads the spec
         if name not in self._projects:

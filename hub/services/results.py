@@ -17,7 +17,8 @@ from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
 from hub.core.policy import Next, after_failure, avoided, awaits_person
 from hub.core.proving import DELAY_S, Rooms
-from hub.core.tally import spent
+from hub.core.tally import told_at_end
+from hub.core.task import COMPLETED
 from hub.core.window import Window
 from hub.store.budget_changes import Settle
 from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
@@ -35,6 +36,10 @@ from protocol.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 
+# Every report asks for these; the members of an enumeration are slow to find.
+_ASSIGNED, _PASSED = AttemptState.ASSIGNED, AttemptState.PASSED
+_LOST, _CANCELLED = AttemptState.LOST, AttemptState.CANCELLED
+_VERIFY: Final = FailureClass.VERIFY
 _AT_WORK: Final = frozenset({AttemptState.RUNNING, AttemptState.VERIFYING})
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
 
@@ -103,7 +108,7 @@ class Results:
         if held is None:
             answer(self._stale(attempt))
             return
-        if held.state is AttemptState.ASSIGNED:
+        if held.state is _ASSIGNED:
             self._fleet.start(held)
         change = Accept(at_ms=self._clock.now_ms(), task=attempt.task, epoch=attempt.epoch, hub=self._hub)
         self._store.post(change, partial(_tell, answer))
@@ -219,7 +224,7 @@ class Results:
             self._fleet.changed(agent)
         self._end(
             attempt,
-            AttemptState.LOST,
+            _LOST,
             FailureClass.INFRA,
             reason,
             None,
@@ -230,12 +235,12 @@ class Results:
 
     def _report(self, attempt: AttemptId, message: messages.Report, answer: Answer, *, accepts: bool = False) -> None:
         state, result, failure = message.state, message.result, message.failure
-        if state is AttemptState.PASSED:
+        if state is _PASSED:
             if not result.execution_ok:
                 failure = failure or FailureClass.AGENT  # a contradiction counts against the work, never for it
             if result.verified is False:
-                failure = None if failure is None and awaits_person(result) else FailureClass.VERIFY
-        elif state is AttemptState.CANCELLED and attempt.task not in self._fleet.held:
+                failure = None if failure is None and awaits_person(result) else _VERIFY
+        elif state is _CANCELLED and attempt.task not in self._fleet.held:
             self._settle(attempt, message)
             answer(None)  # it stopped, as it was told to: the task has ended without it
             return
@@ -243,8 +248,8 @@ class Results:
             answer(_not_a_state(state, _ENDED))
             return
         elif failure is None:
-            failure = FailureClass.INFRA if state is AttemptState.LOST else FailureClass.AGENT
-        is_paused = state is AttemptState.CANCELLED and result.error_code == PAUSED  # as it was told to
+            failure = FailureClass.INFRA if state is _LOST else FailureClass.AGENT
+        is_paused = state is _CANCELLED and result.error_code == PAUSED  # as it was told to
         orderly, is_counted = _has_outlived(message), not is_paused
         self._end(
             attempt, state, failure, result.error, message, answer,
@@ -255,7 +260,7 @@ class Results:
         """The attempt's agent is gone, or its lease has ended: the task goes back to the queue."""
         attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
         log.warning("lease_lost", task=held.task, epoch=held.epoch, agent=held.agent, why=reason, next="requeued")
-        self._end(attempt, AttemptState.LOST, FailureClass.INFRA, reason, None, lambda _error: None, orderly=False)
+        self._end(attempt, _LOST, FailureClass.INFRA, reason, None, lambda _error: None, orderly=False)
 
     def _settle(self, attempt: AttemptId, report: messages.Report) -> None:
         """What was presumed of an attempt that ended without a word is known now."""
@@ -294,13 +299,13 @@ class Results:
                 self.exonerate(attempt)
             answer(self._stale(attempt))
             return
-        if accepts and held.state is AttemptState.ASSIGNED:
+        if accepts and held.state is _ASSIGNED:
             self._fleet.start(held)
         now_ms = self._clock.now_ms()
         asks = failure is None and report is not None and report.result.verified is False
         after = self._next(held, failure, is_counted=is_counted, asks=asks)
         if (
-            held.is_proof and is_counted and failure not in {None, FailureClass.VERIFY}
+            held.is_proof and is_counted and failure not in {None, _VERIFY}
         ):  # what it costs is decided with the rows in view
             after = Next(after.state, after.event, DELAY_S, held.retries, held.infra_failures)
         delay_s = max(least_s, after.delay_s and after.delay_s * (0.5 + self._random.random() / 2))
@@ -313,7 +318,7 @@ class Results:
             at_ms=now_ms,
             task=attempt.task,
             epoch=attempt.epoch,
-            attempt=AttemptState.FAILED if failure and state is AttemptState.PASSED else state,
+            attempt=AttemptState.FAILED if failure and state is _PASSED else state,
             next=after.state,
             retries=after.retries,
             infra_failures=after.infra_failures,
@@ -325,14 +330,14 @@ class Results:
             checks=result.checks if result is not None else "",
             names_checks=self._names_checks(held),
             ready_ms=ready_ms,
-            facts=_facts(report),
+            facts=told_at_end(result) if result is not None else {},
             orderly=orderly,
             is_charged=held.is_charged,
             accepts=accepts,
             avoid=avoided(held, failure) if is_counted else "",
             hub=self._hub,
             offers=result is not None and result.pushed and bool(result.branch),
-            ladder=self._ladder() if failure is FailureClass.VERIFY and result is not None and self._ladder else None,
+            ladder=self._ladder() if failure is _VERIFY and result is not None and self._ladder else None,
             used=result.usage if result is not None and result.usage.model != "none" else None,
             rooms=self._rooms() if failure is None and result is not None and result.verified and self._rooms else None,
         )
@@ -352,7 +357,7 @@ class Results:
                 self._on_offered()
             if held.model and not outcome.refused:
                 self._on_checked(held, change)
-            if after is not TaskState.COMPLETED:  # what goes well stands in the event log, and no line says so
+            if after is not COMPLETED:  # what goes well stands in the event log, and no line says so
                 log.info(
                     "attempt_ended",
                     task=change.task,
@@ -381,7 +386,7 @@ class Results:
         if not is_counted:
             return Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
         if failure is None:
-            return Next(TaskState.COMPLETED, "complete", 0.0, held.retries, held.infra_failures)
+            return Next(COMPLETED, "complete", 0.0, held.retries, held.infra_failures)
         return after_failure(
             failure, retries=held.retries, max_retries=held.max_retries, infra_failures=held.infra_failures
         )
@@ -418,21 +423,7 @@ def _not_a_state(found: AttemptState, allowed: frozenset[AttemptState]) -> BadIn
 
 def _has_outlived(report: messages.Report) -> bool:
     """Whether the start of the sidecar that did the work is also the one that reports it."""
-    return not (report.state is AttemptState.LOST and report.result.error_code == SIDECAR_DIED)
-
-
-def _facts(report: messages.Report | None) -> dict[str, object]:
-    if report is None:
-        return {}
-    result = report.result
-    return {
-        "execution_ok": result.execution_ok,
-        "verified": result.verified,
-        "iterations": len(result.iterations),
-        "model": result.usage.model,
-        "cost_usd": result.usage.cost_usd,
-        **spent(result.usage),
-    }
+    return not (report.state is _LOST and report.result.error_code == SIDECAR_DIED)
 
 
 def _tell(answer: Answer, outcome: Outcome) -> None:
