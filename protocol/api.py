@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from protocol.backups import BackupList as BackupList  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.backups import BackupView as BackupView  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.bounds import Few, Measure, Sentence, Word
 from protocol.errors import Problem
 from protocol.loads import Answering
 from protocol.model import (
@@ -307,11 +308,11 @@ class TokenBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /tokens``."""
 
     role: Role
-    label: str = ""
-    ttl_s: float | None = None
-    projects: tuple[str, ...] = ()
+    label: Sentence = ""
+    ttl_s: Measure | None = None
+    projects: Few[Word] = ()
     """It is good for these projects and their tasks only, and sees no others; for operator, submitter and viewer."""
-    agents: tuple[str, ...] = ()
+    agents: Few[Word] = ()
     """Sidecars that come in with it may have one of these names only; for the role agent."""
 
 
@@ -351,4 +352,4 @@ class TokenList(Struct, kw_only=True):
 class CancelBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /tasks/{id}/cancel``; the body may be left out."""
 
-    reason: str = ""
+    reason: Sentence = ""

@@ -9,6 +9,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.bounds import Measure, Whole
+
 MAX_TOKENS: Final = 10**15
 MAX_USD: Final = 10.0**9
 MAX_SECONDS: Final = 10.0**12
@@ -25,9 +27,9 @@ class BudgetScope(StrEnum):
 class BudgetBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``PUT /budgets/{id}``: what may be used a day; what is left out has no limit, and one has to be named."""
 
-    tokens: int | None = None
-    usd: float | None = None
-    seconds: float | None = None
+    tokens: Whole | None = None
+    usd: Measure | None = None
+    seconds: Measure | None = None
 
 
 class BudgetAmount(Struct, frozen=True, kw_only=True):

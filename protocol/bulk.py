@@ -1,10 +1,10 @@
 """Shapes of what people do to a task that waits, and to many tasks at once."""
 
 from enum import StrEnum
-from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from protocol.bounds import Count, Few, Sentence, Word
 from protocol.model import Priority, TaskState, Tier
 
 
@@ -30,19 +30,19 @@ class BulkBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """
 
     verb: BulkVerb
-    state: tuple[TaskState, ...] = ()
-    agent: str = ""
-    label: str = ""
-    q: str = ""
-    priorities: tuple[Priority, ...] = ()
-    tier: tuple[Tier, ...] = ()
-    model: str = ""
+    state: Few[TaskState] = ()
+    agent: Word = ""
+    label: Word = ""
+    q: Sentence = ""
+    priorities: Few[Priority] = ()
+    tier: Few[Tier] = ()
+    model: Word = ""
     priority: Priority | None = None
     """What to make of it, for the verb ``prioritise``; which tasks by their priority say ``priorities``."""
-    reason: str = ""
+    reason: Sentence = ""
     preview: bool = False
     """Only count."""
-    expect: Annotated[int, Meta(ge=0)] | None = None
+    expect: Count | None = None
 
 
 class BulkRefusal(Struct, kw_only=True):

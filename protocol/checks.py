@@ -6,10 +6,12 @@ Who runs it is ``sidecar/checks``.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
+
+from protocol.bounds import Few, Free, Measure, Text, Whole, Word
 
 GENERATION_2: Final = "checks:2"
 """Capability of a sidecar that knows more than the first four types of checks."""
@@ -34,42 +36,42 @@ JUDGE: Final = "checks:judge"
 class CheckBase(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
     """What every check may say about itself."""
 
-    name: str = ""
-    timeout_s: float | None = None
+    name: Word = ""
+    timeout_s: Measure | None = None
 
 
 class CheckFileExists(CheckBase, frozen=True, kw_only=True, tag="file_exists"):
     """Passes if ``path`` (relative to the workspace) is there after the work."""
 
-    path: str
+    path: Word
 
 
 class CheckFileAbsent(CheckBase, frozen=True, kw_only=True, tag="file_absent"):
     """Passes if nothing is at ``path`` (relative to the workspace) after the work, not even a link."""
 
-    path: str
+    path: Word
 
 
 class CheckFileContains(CheckBase, frozen=True, kw_only=True, tag="file_contains"):
     """Passes if the file at ``path`` holds ``text``, and if a line of it matches ``pattern`` (a regular expression)."""
 
-    path: str
-    text: str = ""
-    pattern: str = ""
+    path: Word
+    text: Text = ""
+    pattern: Text = ""
 
 
 class CheckJsonSchema(CheckBase, frozen=True, kw_only=True, tag="json_schema"):
     """Passes if the file at ``path`` is JSON that fits ``schema`` (JSON Schema 2020-12 unless it names another)."""
 
-    path: str
-    schema: dict[str, Any]
+    path: Word
+    schema: Free
 
 
 class CheckTestPasses(CheckBase, frozen=True, kw_only=True, tag="test_passes"):
     """Passes if the test ``command`` exits 0, and what it says about its tests is no worse than before the work."""
 
-    command: str
-    may_edit: tuple[str, ...] = ()
+    command: Text
+    may_edit: Few[Word] = ()
     """Tests and settings of tests that the work is asked to change, as patterns like ``tests/**``."""
     old_failures: bool = False
     """Whether tests may fail that failed before the work, too."""
@@ -82,76 +84,76 @@ class CheckGitClean(CheckBase, frozen=True, kw_only=True, tag="git_clean"):
 class CheckCommandSucceeds(CheckBase, frozen=True, kw_only=True, tag="command_succeeds"):
     """Passes if ``command`` exits 0, and the work has not changed what it checks with."""
 
-    command: str
-    may_edit: tuple[str, ...] = ()
+    command: Text
+    may_edit: Few[Word] = ()
     """Scripts and build files that the command checks with and that the work is asked to change, as patterns."""
 
 
 class CheckNoPlaceholders(CheckBase, frozen=True, kw_only=True, tag="no_placeholders"):
     """Passes if the work has added no line that puts the work off (TODO, PLACEHOLDER, an empty function)."""
 
-    ignore: tuple[str, ...] = ()
+    ignore: Few[Word] = ()
     """Paths that are not looked at, as patterns like ``docs/**``."""
 
 
 class CheckDiffLimits(CheckBase, frozen=True, kw_only=True, tag="diff_limits"):
     """Passes if the work has changed no more than this; what is left out has no limit."""
 
-    max_files: int | None = None
-    max_added: int | None = None
+    max_files: Whole | None = None
+    max_added: Whole | None = None
     """Lines that were not there before."""
-    max_removed: int | None = None
+    max_removed: Whole | None = None
     """Lines that are no longer there."""
 
 
 class CheckProtectedPaths(CheckBase, frozen=True, kw_only=True, tag="protected_paths"):
     """Passes if the work has changed nothing at ``paths``, patterns like ``.github/**`` or ``*.lock``."""
 
-    paths: tuple[str, ...]
+    paths: Few[Word]
 
 
 class CheckNoSecrets(CheckBase, frozen=True, kw_only=True, tag="no_secrets"):
     """Passes if the work has added no line that holds a secret: a token or key of a known shape, a private key."""
 
-    ignore: tuple[str, ...] = ()
+    ignore: Few[Word] = ()
     """Paths that are not looked at, as patterns like ``tests/fixtures/**``."""
 
 
 class CheckHttpOk(CheckBase, frozen=True, kw_only=True, tag="http_ok"):
     """Passes if the server that ``command`` starts answers a GET of ``url`` in time, where nobody else reaches it."""
 
-    command: str
-    url: str
+    command: Text
+    url: Word
     """``http://`` with this machine: ``localhost``, ``127.0.0.1`` or ``[::1]``."""
-    status: int = 200
-    text: str = ""
+    status: Whole = 200
+    text: Text = ""
     """What has to be in the answer."""
 
 
 class CheckCoverageNotLower(CheckBase, frozen=True, kw_only=True, tag="coverage_not_lower"):
     """Passes if ``command`` exits 0 and its tests run no smaller part of the code than they did before the work."""
 
-    command: str
-    report: str = ""
+    command: Text
+    report: Word = ""
     """File that the command writes (relative to the workspace); without one, what it says counts."""
-    may_drop: float = 0.0
+    may_drop: Measure = 0.0
     """Percent by which it may be lower."""
-    may_edit: tuple[str, ...] = ()
+    may_edit: Few[Word] = ()
     """Files where the work may change what is counted, as patterns like ``src/generated/**``."""
 
 
 class CheckPlugin(CheckBase, frozen=True, kw_only=True, tag="plugin"):
     """Passes if a program says so that the owner of the sidecar's host has given this name."""
 
-    plugin: str
-    settings: dict[str, Any] = {}
+    plugin: Word
+    settings: Free = {}
     """What the program is told besides the change, as it likes."""
 
 
 class CheckJudge(CheckBase, frozen=True, kw_only=True, tag="judge"):
     """Passes if another model than the one that did the work says so; asked only when all other checks have passed."""
 
-    question: str
+    question: Text
 
 
 Check = (

@@ -8,6 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.bounds import Count, Few, Measure, Word
+
 SECONDS_PER_USD: Final = 360.0
 """How long one would wait to save a dollar, if nobody says otherwise: an hour is worth ten dollars."""
 
@@ -47,9 +49,9 @@ class LearningMode(StrEnum):
 class Rung(Struct, frozen=True, kw_only=True):
     """Where an attempt stands on the ladder: after ``number`` climbs, with a ``model`` of ``tier``."""
 
-    number: int
-    tier: str
-    model: str
+    number: Count
+    tier: Word
+    model: Word
     effort: Effort = Effort.NORMAL
 
 
@@ -60,23 +62,23 @@ class Estimate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     a verified result, with all that follows on the ladder if it fails.
     """
 
-    model: str
-    strategy: str
-    success: float
-    seconds: float
-    usd: float
-    outcomes: float = 0.0
+    model: Word
+    strategy: Word
+    success: Measure
+    seconds: Measure
+    usd: Measure
+    outcomes: Measure = 0.0
     """How many outcomes that rests on; the older ones count less."""
 
 
 class Choice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was learnt from earlier tasks, and whether it decided (``on``) or only looked on (``shadow``)."""
 
-    mode: str
-    topic: str
+    mode: Word
+    topic: Word
     """The class of tasks, as ``hub/core/outcomes.py`` names it."""
-    model: str
+    model: Word
     """The one that is expected to cost least until a result is verified."""
-    estimates: tuple[Estimate, ...] = ()
+    estimates: Few[Estimate] = ()
     explores: bool = False
     """It is tried because too little is known of it."""

@@ -5,15 +5,18 @@ this protocol raises one of two errors, never anything else, however it was craf
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 import msgspec
+import msgspec.inspect
 
-from protocol.errors import FrameTooLarge, MalformedFrame
+from protocol.errors import FrameTooLarge, MalformedFrame, Problem
 from protocol.lean import LeanResult
 from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
 from protocol.messages import AnyMessage, Message
 from protocol.model import Budget, TaskResult, TaskSpec, TierDecision
+from protocol.walk import first_problems
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _one: Final = msgspec.msgpack.Decoder(AnyMessage)
@@ -25,6 +28,7 @@ _lean: Final[dict[bytes, bytes]] = {}
 """Short results as they are kept: those of like work are alike to the last byte."""
 _ALIKE_BYTES, _MOST_ALIKE = 1_024, 256
 _tier: Final = msgspec.msgpack.Decoder(TierDecision)
+_WALKED_BYTES, _WALKED_MESSAGES = 64 << 10, 20
 _ARRAY_LEAD: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
 
 
@@ -80,7 +84,32 @@ def decode(frame: bytes) -> list[AnyMessage]:
             return messages
         return [_one.decode(frame)]
     except (msgspec.DecodeError, RecursionError, ValueError) as exc:  # the last: no UTF-8, a time that no calendar has
-        raise MalformedFrame(str(exc)) from exc
+        raise MalformedFrame(str(exc), frame) from exc
+
+
+def in_full(error: MalformedFrame) -> MalformedFrame:
+    """The error of :func:`decode` with every problem of the frame, not only the one that the reading ended at.
+
+    Slow beside :func:`decode`: for the one word that a refused peer gets. Of large frames that one problem is told.
+    """
+    if not 0 < len(error.frame) <= _WALKED_BYTES:
+        return error
+    try:
+        plain = msgspec.msgpack.decode(error.frame)
+        many = plain if isinstance(plain, list) else [plain]
+        found = [
+            Problem(f"[{number}]{'.' if each.path else ''}{each.path}" if len(many) > 1 else each.path, each.problem)
+            for number, message in enumerate(many[:_WALKED_MESSAGES])
+            for each in first_problems(message, _message())[:_WALKED_MESSAGES]
+        ]
+    except (msgspec.DecodeError, RecursionError, TypeError, ValueError):
+        return error
+    return MalformedFrame(error.problem, problems=found[:_WALKED_MESSAGES])
+
+
+@cache
+def _message() -> msgspec.inspect.Type:
+    return msgspec.inspect.type_info(AnyMessage)
 
 
 def encode_spec(spec: TaskSpec) -> bytes:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from protocol.bounds import Whole, Word
 from protocol.model import EndpointKind, ModelReport
 
 
@@ -63,22 +64,22 @@ class EndpointBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /endpoints``. Sidecars get the address, never a key: they use the key in their own settings."""
 
     kind: EndpointKind
-    url: str
-    id: str = ""
+    url: Word
+    id: Word = ""
     local: bool | None = None
-    default_model: str = ""
-    rpm: int | None = None
-    tpm: int | None = None
+    default_model: Word = ""
+    rpm: Whole | None = None
+    tpm: Whole | None = None
 
 
 class EndpointPatch(Struct, kw_only=True, forbid_unknown_fields=True):
     """``PATCH /endpoints/{id}``: what is left out stays."""
 
-    url: str | None = None
+    url: Word | None = None
     local: bool | None = None
-    default_model: str | None = None
-    rpm: int | None = None
-    tpm: int | None = None
+    default_model: Word | None = None
+    rpm: Whole | None = None
+    tpm: Whole | None = None
     """Requests and tokens a minute; 0: no quota."""
 
 

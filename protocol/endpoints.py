@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from protocol.bounds import Count, Many, Measure, Sentence, Whole, Word
+
 
 class EndpointKind(StrEnum):
     """Which protocol an LLM endpoint speaks."""
@@ -47,17 +49,17 @@ class ModelReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``context`` is the tokens of context that it was loaded with, or is always served with.
     """
 
-    name: str
+    name: Word
     residency: Residency = Residency.COLD
-    size_bytes: int | None = None
-    vram_bytes: int | None = None
-    context: int | None = None
-    tokens_per_s: float | None = None
-    resident_bytes: int | None = None
+    size_bytes: Whole | None = None
+    vram_bytes: Whole | None = None
+    context: Whole | None = None
+    tokens_per_s: Measure | None = None
+    resident_bytes: Whole | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
-    max_context: int | None = None
+    max_context: Whole | None = None
     """Tokens it was made for."""
-    kv_bytes_per_token: int | None = None
+    kv_bytes_per_token: Whole | None = None
     """Memory that a token of context takes beside the weights, from the model's own dimensions."""
 
 
@@ -68,18 +70,18 @@ class EndpointReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     an endpoint that needs one only if it holds the key.
     """
 
-    id: str
+    id: Word
     kind: EndpointKind
-    url: str
+    url: Word
     local: bool
-    models: tuple[ModelReport, ...] = ()
-    default_model: str = ""
-    parallel: int = 0
+    models: Many[ModelReport] = ()
+    default_model: Word = ""
+    parallel: Count = 0
     """Requests that it answers at a time; 0: unknown."""
-    remark: str = ""
+    remark: Sentence = ""
     """What is odd about its answers, though it can be used; empty: nothing."""
-    rpm: int = 0
-    tpm: int = 0
+    rpm: Count = 0
+    tpm: Count = 0
     """Requests and tokens that it may be asked a minute; 0: as many as one likes."""
 
 
@@ -90,12 +92,12 @@ class EndpointTrouble(Struct, frozen=True, kw_only=True, omit_defaults=True):
     broken off the work of so many requests in a row (429, 5xx); ``retry_after_s`` is what the last of them asked for.
     """
 
-    endpoint: str
+    endpoint: Word
     kind: EndpointKind
-    url: str
+    url: Word
     local: bool
-    problem: str
+    problem: Sentence
     added: bool = False
     """People have added it at the hub; else it is the sidecar's own."""
-    refusals: int = 0
-    retry_after_s: float | None = None
+    refusals: Count = 0
+    retry_after_s: Measure | None = None

@@ -44,6 +44,8 @@ Every class has a ``code`` (stable: on the wire, in HTTP problems, in the comman
 the same again can help (``retryable``), keeps its facts as fields and builds its text from them.
 """
 
+from collections.abc import Sequence
+
 from protocol.error_base import AgentComError, Problem
 from protocol.work_errors import (
     BudgetSpent,
@@ -103,13 +105,13 @@ class FrameTooLarge(BadInput):
 
 
 class MalformedFrame(BadInput):
-    """A frame is not a MessagePack message of this protocol."""
+    """A frame is not a MessagePack message of this protocol; ``frame`` is it, where that helps to say why."""
 
     code = "malformed_frame"
 
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-        super().__init__([Problem("", problem)], "frame")
+    def __init__(self, problem: str, frame: bytes = b"", problems: Sequence[Problem] = ()) -> None:
+        self.problem, self.frame = problem, frame
+        super().__init__([*problems] or [Problem("", problem)], "frame")
 
 
 class ArtifactTooLarge(BadInput):

@@ -19,6 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.bounds import Measure, Sentence, Whole, Word
 from protocol.errors import BadInput, Conflict, Problem, Refused
 
 PREFIX: Final = "acj1."
@@ -140,10 +141,10 @@ class JoinTokenBody(Struct, kw_only=True, forbid_unknown_fields=True):
         url: the hub's address as the machine sees it; left out: the one that the hub knows of itself.
     """
 
-    label: str = ""
-    ttl_s: float = 3_600.0
-    uses: int = 1
-    url: str = ""
+    label: Sentence = ""
+    ttl_s: Measure = 3_600.0
+    uses: Whole = 1
+    url: Word = ""
 
 
 class JoinTokenView(Struct, kw_only=True):
@@ -189,12 +190,12 @@ class JoinTokenList(Struct, kw_only=True):
 class MachineFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a machine says of itself, for the person who decides about it; nobody has checked it."""
 
-    host: str = ""
-    system: str = ""
-    python: str = ""
-    version: str = ""
-    cores: int = 0
-    ram_bytes: int = 0
+    host: Word = ""
+    system: Word = ""
+    python: Word = ""
+    version: Word = ""
+    cores: Whole = 0
+    ram_bytes: Whole = 0
 
 
 class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -211,11 +212,11 @@ class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
         consent: the same bytes, signed by that key.
     """
 
-    key: str
-    attempt: int
-    signature: str
-    token: str = ""
-    name: str = ""
+    key: Word
+    attempt: Whole
+    signature: Word
+    token: Word = ""
+    name: Word = ""
     facts: MachineFacts = MachineFacts()
     signs: bool = False
     replaces: str = ""

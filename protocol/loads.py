@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from protocol.bounds import Few, Many, Measure, Sentence, Word
+
 Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -16,11 +18,11 @@ class LoadPlan(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     context: Tokens = 0
     """Tokens that prompt and answer will probably need together; 0: the sidecar decides by the prompt alone."""
-    keep_alive_s: float | None = None
+    keep_alive_s: Measure | None = None
     """How long the model stays in memory after the answer, negative: for ever; ``None``: as long as usual."""
-    unload: tuple[str, ...] = ()
+    unload: Many[Word] = ()
     """Models that go before, because there is no room beside them."""
-    reason: str = ""
+    reason: Sentence = ""
 
 
 class AnswerPhase(StrEnum):
@@ -35,15 +37,15 @@ class Answering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """A model's answer on its way."""
 
     phase: AnswerPhase
-    endpoint: str
-    model: str
+    endpoint: Word
+    model: Word
     tokens: Tokens = 0
     """Pieces that have come; about one a token."""
-    read: float | None = None
+    read: Measure | None = None
     """Share of the prompt that was read, 0 to 1, where the server tells."""
-    seconds: float = 0.0
+    seconds: Measure = 0.0
     """Since the request was sent."""
-    silent_s: float = 0.0
+    silent_s: Measure = 0.0
     """Since the last sign of life."""
 
     @property
@@ -66,8 +68,8 @@ MAX_TARGET_CHARS: Final = 120
 class ToolUse(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A call of a tool that a model has made. ``target`` is what it was about: a path, or the start of a command."""
 
-    tool: str
-    target: str = ""
+    tool: Word
+    target: Word = ""
     ok: bool = True
     ms: Tokens = 0
 
@@ -79,5 +81,5 @@ class Turn(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
 
     number: Tokens
-    calls: tuple[ToolUse, ...] = ()
+    calls: Few[ToolUse] = ()
     more: Tokens = 0

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from protocol.bounds import Count, Few, Measure, Whole, Word, Words
+
 MAX_GPUS: Final = 64
 """GPUs, or parts of them, of one machine."""
 MAX_GPU_PROCESSES: Final = 64
@@ -23,7 +25,7 @@ MAX_NOTE_CHARS: Final = 200
 
 Name = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 Note = Annotated[str, Meta(max_length=MAX_NOTE_CHARS)]
-Bytes = Annotated[int, Meta(ge=0)]
+Bytes = Count
 Space = tuple[Bytes, Bytes]
 """Total and used."""
 
@@ -45,26 +47,26 @@ class CpuReport(Struct, frozen=True, kw_only=True):
     ``per_core`` is the same for each; ``load`` counts runnable tasks over 1, 5 and 15 minutes.
     """
 
-    percent: float
-    cores: int
-    per_core: tuple[int, ...] = ()
-    load: tuple[float, float, float] | None = None
+    percent: Measure
+    cores: Count
+    per_core: Few[Count] = ()
+    load: tuple[Measure, Measure, Measure] | None = None
 
 
 class SpaceReport(Struct, frozen=True, kw_only=True):
     """Memory or disk in bytes."""
 
-    total_bytes: int
-    used_bytes: int
+    total_bytes: Count
+    used_bytes: Count
 
 
 class GpuProcess(Struct, frozen=True, kw_only=True):
     """A program that holds memory of a GPU; ``name`` is the program's, without arguments."""
 
-    pid: int
-    name: str
+    pid: Count
+    name: Word
     owner: Owner
-    vram_bytes: int | None = None
+    vram_bytes: Count | None = None
 
 
 class GpuReport(Struct, frozen=True, kw_only=True):
@@ -75,27 +77,27 @@ class GpuReport(Struct, frozen=True, kw_only=True):
     programs; what is used beyond both, no program that can be seen holds.
     """
 
-    name: str
-    vram_total_bytes: int | None = None
-    vram_used_bytes: int | None = None
-    vram_ours_bytes: int | None = None
-    utilization: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    vendor: str = ""
+    name: Word
+    vram_total_bytes: Count | None = None
+    vram_used_bytes: Count | None = None
+    vram_ours_bytes: Count | None = None
+    utilization: Measure | None = None
+    temperature_c: Measure | None = None
+    power_w: Measure | None = None
+    vendor: Word = ""
     """``nvidia``, ``amd``, ``intel`` or ``apple``."""
-    index: int = 0
+    index: Whole = 0
     """Counts the GPUs of one vendor as its own tools do; parts have their place on their GPU."""
-    uuid: str = ""
-    driver: str = ""
-    part_of: str = ""
+    uuid: Word = ""
+    driver: Word = ""
+    part_of: Word = ""
     """``uuid`` of the GPU that this is a part of."""
     unified: bool = False
     """It has no memory of its own: its memory is the machine's."""
-    vram_reserved_bytes: int | None = None
-    vram_foreign_bytes: int | None = None
-    power_limit_w: float | None = None
-    processes: tuple[GpuProcess, ...] = ()
+    vram_reserved_bytes: Count | None = None
+    vram_foreign_bytes: Count | None = None
+    power_limit_w: Measure | None = None
+    processes: Few[GpuProcess] = ()
 
 
 class HostReport(Struct, frozen=True, kw_only=True):
@@ -108,11 +110,11 @@ class HostReport(Struct, frozen=True, kw_only=True):
     cpu: CpuReport
     ram: SpaceReport
     disk: SpaceReport | None
-    gpus: tuple[GpuReport, ...] = ()
+    gpus: Few[GpuReport] = ()
     at: Annotated[datetime, Meta(tz=True)]
     swap: SpaceReport | None = None
     workspace: SpaceReport | None = None
-    notes: dict[str, str] = {}
+    notes: Words = {}
 
 
 # --- on the wire ------------------------------------------------------------------------------------------------------
@@ -122,13 +124,13 @@ class GpuCard(Struct, frozen=True, array_like=True):
     """What stays the same of a GPU; the fields mean what they mean in :class:`GpuReport`."""
 
     vendor: Name
-    index: int
+    index: Whole
     uuid: Name
     name: Name
     driver: Name = ""
     """Empty: that of the card before it."""
     vram_total_bytes: Bytes | None = None
-    power_limit_w: int | None = None
+    power_limit_w: Whole | None = None
     part_of: Name = ""
     unified: bool = False
 
@@ -136,9 +138,9 @@ class GpuCard(Struct, frozen=True, array_like=True):
 class GpuGauge(Struct, frozen=True, array_like=True):
     """What changes of a GPU all the time; stands at the place of its card."""
 
-    utilization: int | None = None
-    temperature_c: int | None = None
-    power_w: int | None = None
+    utilization: Whole | None = None
+    temperature_c: Whole | None = None
+    power_w: Whole | None = None
     used_bytes: Bytes | None = None
     ours_bytes: Bytes | None = None
     foreign_bytes: Bytes | None = None
@@ -148,8 +150,8 @@ class GpuGauge(Struct, frozen=True, array_like=True):
 class GpuHolder(Struct, frozen=True, array_like=True):
     """A process that holds memory of the GPU at place ``gpu``."""
 
-    gpu: int
-    pid: int
+    gpu: Count
+    pid: Count
     vram_bytes: Bytes | None
     owner: Owner
     name: Name
@@ -162,10 +164,10 @@ class HostReading(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     at: Annotated[datetime, Meta(tz=True)]
-    cpu_percent: float
+    cpu_percent: Measure
     cores: Annotated[bytes, Meta(max_length=MAX_CORES)]
     ram: Space
-    load: tuple[float, float, float] | None = None
+    load: tuple[Measure, Measure, Measure] | None = None
     swap: Space | None = None
     disk: Space | None = None
     workspace: Space | None = None

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
+from protocol.bounds import Few, Many, Measure, Sentence, Text, Whole, Word
 from protocol.endpoints import EndpointTrouble
 from protocol.loads import Answering, Turn
 from protocol.machine import HostReading, HostReport
@@ -36,7 +37,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
 class Ordered(Message, frozen=True, kw_only=True):
     """Base of the messages that arrive exactly once and in order. ``n`` is set by the session."""
 
-    n: int = 0
+    n: Count = 0
 
 
 class HeldAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -58,26 +59,26 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """
 
     attempt: AttemptId
-    verdict: str
+    verdict: Word
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """First message of a sidecar: who it is, what it can do, what it holds."""
 
-    protocol: tuple[int, int]
-    sidecar: str
+    protocol: tuple[Count, Count]
+    sidecar: Word
     boot: Count
-    host: str
-    slots: int
-    version: str
-    capabilities: tuple[str, ...] = ()
-    endpoints: tuple[EndpointReport, ...] = ()
-    inventory: tuple[HeldAttempt, ...] = ()
+    host: Word
+    slots: Whole
+    version: Word
+    capabilities: Few[Word] = ()
+    endpoints: Few[EndpointReport] = ()
+    inventory: Many[HeldAttempt] = ()
     hub_boot: Count = 0
     """The hub boot that this sidecar last spoke with, 0 for none; ``received`` counts that boot's ordered messages."""
     received: Count = 0
     draining: bool = False
-    instance: str = ""
+    instance: Word = ""
     """Random name of the state directory: boots are counted there, and it tells two machines of one name apart."""
     dial: Count = 0
     """Counts the hellos of this boot, from 1, so that one that was overtaken is found out; 0: not counted."""
@@ -102,16 +103,16 @@ class Signature(Message, frozen=True, kw_only=True, tag="signature"):
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     """The hub's answer to a hello: the settled protocol, its own boot, what it has received, and its verdicts."""
 
-    protocol: int
+    protocol: Count
     hub_boot: Count
     received: Count
-    heartbeat_s: float
-    lease_s: float
-    verdicts: tuple[Verdict, ...] = ()
+    heartbeat_s: Measure
+    lease_s: Measure
+    verdicts: Many[Verdict] = ()
     draining: bool = False
     afresh: bool = False
     """The hub counts from 1, and so does the sidecar: it knows nothing of an earlier connection of this boot."""
-    hubs: tuple[str, ...] = ()
+    hubs: Few[Word] = ()
     """Addresses of all hubs that live: any of them takes this sidecar."""
     artifact_bytes: Count = 0
     """The largest file that this hub keeps for a task; 0: it does not say."""
@@ -122,18 +123,18 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """The sidecar lives; renews the lease of every attempt it names."""
 
-    sidecar: str
+    sidecar: Word
     boot: Count
-    attempts: tuple[HeldAttempt, ...] = ()
+    attempts: Many[HeldAttempt] = ()
     host: HostReport | None = None
     """The machine, at full length: what an agent of another make may send instead of ``reading``."""
-    endpoints: tuple[EndpointReport, ...] | None = None
-    capabilities: tuple[str, ...] | None = None
+    endpoints: Few[EndpointReport] | None = None
+    capabilities: Few[Word] | None = None
     draining: bool = False
     """The sidecar is about to leave: it finishes what it holds and takes nothing new."""
     reading: HostReading | None = None
     """The machine; what has not changed since the last one on this connection may be left out."""
-    troubles: tuple[EndpointTrouble, ...] | None = None
+    troubles: Few[EndpointTrouble] | None = None
     """LLM endpoints that do not answer or refuse work, when that changed; those that do not answer are in no report."""
 
 
@@ -145,14 +146,14 @@ class Carry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     attempt: AttemptId
-    model: str
+    model: Word
     iterations: Count
     execution_ok: bool
-    findings: tuple[Finding, ...] = ()
-    summary: str = ""
-    output: str = ""
-    branch: str = ""
-    commit: str = ""
+    findings: Many[Finding] = ()
+    summary: Sentence = ""
+    output: Text = ""
+    branch: Word = ""
+    commit: Word = ""
     usage: Usage = Usage()
 
 
@@ -163,8 +164,8 @@ class Proof(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     attempt: AttemptId
-    branch: str = ""
-    commit: str = ""
+    branch: Word = ""
+    commit: Word = ""
 
 
 class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
@@ -176,7 +177,7 @@ class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
     attempt: AttemptId
     spec: Raw
     routing: Routing
-    lease_s: float
+    lease_s: Measure
     endpoint: EndpointReport | None = None
     carry: Carry | None = None
     """What an earlier attempt has left to go on from; an older sidecar begins anew."""
@@ -194,8 +195,8 @@ class Reject(Ordered, frozen=True, kw_only=True, tag="reject"):
     """The sidecar does not take the attempt (draining, no free slot, unknown executor)."""
 
     attempt: AttemptId
-    code: str
-    reason: str
+    code: Word
+    reason: Sentence
 
 
 class Progress(Ordered, frozen=True, kw_only=True, tag="progress"):
@@ -204,7 +205,7 @@ class Progress(Ordered, frozen=True, kw_only=True, tag="progress"):
     attempt: AttemptId
     state: AttemptState
     iteration: Count = 1
-    detail: str = ""
+    detail: Sentence = ""
     turn: Turn | None = None
 
 
@@ -213,8 +214,8 @@ class Log(Ordered, frozen=True, kw_only=True, tag="log"):
 
     attempt: AttemptId
     offset: Count
-    stream: str
-    text: str
+    stream: Word
+    text: Text
 
 
 class Report(Ordered, frozen=True, kw_only=True, tag="report"):
@@ -230,7 +231,7 @@ class Cancel(Ordered, frozen=True, kw_only=True, tag="cancel"):
     """Stop the attempt and report nothing more of it than that it stopped."""
 
     attempt: AttemptId
-    reason: str
+    reason: Sentence
 
 
 class Pause(Ordered, frozen=True, kw_only=True, tag="pause"):
@@ -241,7 +242,7 @@ class Pause(Ordered, frozen=True, kw_only=True, tag="pause"):
     """
 
     attempt: AttemptId
-    reason: str = ""
+    reason: Sentence = ""
     on: bool = True
 
 
@@ -252,7 +253,7 @@ class Reclaim(Ordered, frozen=True, kw_only=True, tag="reclaim"):
     """
 
     on: bool
-    by: str = ""
+    by: Sentence = ""
 
 
 class Forget(Ordered, frozen=True, kw_only=True, tag="forget"):
@@ -261,8 +262,8 @@ class Forget(Ordered, frozen=True, kw_only=True, tag="forget"):
     Only for sidecars with the capability :data:`protocol.progress.FORGET`. A wish: nothing answers it.
     """
 
-    repo: str
-    tasks: tuple[str, ...]
+    repo: Word
+    tasks: Many[Word]
 
 
 class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
@@ -277,11 +278,11 @@ class Prewarm(Message, frozen=True, kw_only=True, tag="prewarm"):
     Only for sidecars with the capability :data:`PREWARM`. A wish: one that is lost, or that cannot be met, costs time.
     """
 
-    endpoint: str
-    model: str
+    endpoint: Word
+    model: Word
     on: bool = True
     context: Count = 0
-    keep_alive_s: float = 300.0
+    keep_alive_s: Measure = 300.0
 
 
 PREWARM: Final = "prewarm"
@@ -290,29 +291,29 @@ PREWARM: Final = "prewarm"
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
     """All ordered messages up to ``n`` are safe here."""
 
-    n: int
+    n: Count
 
 
 class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     """Are you there? ``token`` comes back in the pong."""
 
-    token: int
+    token: Whole
 
 
 class Pong(Message, frozen=True, kw_only=True, tag="pong"):
     """I am."""
 
-    token: int
+    token: Whole
 
 
 class Error(Message, frozen=True, kw_only=True, tag="error"):
     """Something the peer sent was refused. ``fatal``: the connection ends after it."""
 
-    code: str
-    detail: str
+    code: Word
+    detail: Sentence
     fatal: bool = False
     attempt: AttemptId | None = None
-    retry_after_s: float = 0.0
+    retry_after_s: Measure = 0.0
     """Whoever comes back earlier is not let in; 0: it may come at once. An older sidecar comes as it likes."""
 
 

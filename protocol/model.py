@@ -7,10 +7,11 @@ changes live with their owners (``hub/core/task.py``, ``hub/core/agent.py``, ``s
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Final
 
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 
+from protocol.bounds import Amount, Costs, Count, Few, Many, Measure, Script, Sentence, Text, Whole, Word, Words
 from protocol.checks import Check
 from protocol.choice import Choice, CleanRoom, Escalation, Rung
 from protocol.endpoints import EndpointKind as EndpointKind  # noqa: PLC0414 - it was here first, and is passed on
@@ -19,9 +20,6 @@ from protocol.endpoints import ModelReport as ModelReport  # noqa: PLC0414 - it 
 from protocol.endpoints import Residency as Residency  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.loads import LoadPlan
 from protocol.prices import Bill, Price
-
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-"""A whole number that a peer may name and every store can hold."""
 
 
 class Priority(StrEnum):
@@ -123,52 +121,52 @@ class FailureClass(StrEnum):
 class Context(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where the work happens and what to look at."""
 
-    repo: str = ""
-    branch: str = ""
-    files: tuple[str, ...] = ()
-    notes: str = ""
+    repo: Word = ""
+    branch: Word = ""
+    files: Many[Word] = ()
+    notes: Script = ""
 
 
 class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What one attempt may use; ``None`` is no limit of its own."""
 
-    tokens: int | None = 200_000
-    usd: float | None = None
-    seconds: float = 900.0
-    fix_attempts: int = 2
+    tokens: Whole | None = 200_000
+    usd: Measure | None = None
+    seconds: Measure = 900.0
+    fix_attempts: Whole = 2
 
 
 class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a submitter wants done; never changes after submission. One of title, prompt and command is required."""
 
-    title: str = ""
-    prompt: str = ""
-    command: str = ""
-    executor: str = "auto"
+    title: Script = ""
+    prompt: Script = ""
+    command: Script = ""
+    executor: Script = "auto"
     priority: Priority = Priority.NORMAL
     complexity: Tier | None = None
-    model: str = ""
+    model: Script = ""
     context: Context = Context()
-    success_criteria: tuple[str, ...] = ()
-    verification: tuple[Check, ...] = ()
-    needs: tuple[str, ...] = ()
+    success_criteria: Many[Script] = ()
+    verification: Few[Check] = ()
+    needs: Few[Word] = ()
     budget: Budget = Budget()
-    max_retries: int = 3
+    max_retries: Whole = 3
     complete_by: datetime | None = None
     run_after: datetime | None = None
-    ttl_s: float | None = None
-    depends_on: tuple[str, ...] = ()
-    parent: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+    ttl_s: Measure | None = None
+    depends_on: Few[Word] = ()
+    parent: Word | None = None
+    labels: Words = field(default_factory=dict)
     escalation: Escalation | None = None
     """How far it may climb while its checks keep failing; left out: as far as the hub allows."""
     learning: bool = True
     """Whether what was learnt from other tasks may choose its model."""
-    save_as: str = ""
+    save_as: Word = ""
     """Where a ``chat`` task writes its answer, relative to the workspace; empty: the answer is only the output."""
-    artifacts: tuple[str, ...] = ()
+    artifacts: Many[Word] = ()
     """Files to keep when the work is done: paths in the workspace; ``*``, ``?`` and ``**`` stand for any names."""
-    project: str = ""
+    project: Word = ""
     """The project it belongs to; when it is submitted it gets what it does not say itself from there."""
     clean_room: CleanRoom | None = None
     """Whether its checks have to pass on another machine too; left out: as the hub's settings say."""
@@ -180,13 +178,13 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 class Finding(Struct, frozen=True, kw_only=True):
     """Outcome of one check in one iteration."""
 
-    name: str
-    type: str
+    name: Sentence
+    type: Word
     passed: bool
-    detail: str = ""
-    output: str = ""
-    exit_code: int | None = None
-    seconds: float = 0.0
+    detail: Text = ""
+    output: Text = ""
+    exit_code: Whole | None = None
+    seconds: Measure = 0.0
     doubtful: bool = False
     """It did not pass, and only what the work has changed of its own proof is against it: a person has to judge."""
 
@@ -197,11 +195,11 @@ class Timing(Struct, frozen=True, kw_only=True):
     ``queue_s`` is what requests waited for a turn at the server; ``None``: nobody knows.
     """
 
-    model_s: float
-    load_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-    queue_s: float | None = None
+    model_s: Measure
+    load_s: Measure = 0.0
+    prefill_s: Measure = 0.0
+    decode_s: Measure = 0.0
+    queue_s: Measure | None = None
 
     def plus(self, other: "Timing | None") -> "Timing":
         """Both together."""
@@ -219,13 +217,13 @@ class Timing(Struct, frozen=True, kw_only=True):
 class Usage(Struct, frozen=True, kw_only=True):
     """What work cost. ``model`` is ``none`` for work without one; ``cost_usd`` is ``None`` where no price is known."""
 
-    model: str = "none"
-    endpoint: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
-    cost_usd: float | None = 0.0
-    seconds: float = 0.0
+    model: Word = "none"
+    endpoint: Word = ""
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cached_input_tokens: Count = 0
+    cost_usd: Amount | None = 0.0
+    seconds: Amount = 0.0
     timing: Timing | None = None
     """Where the time with models went; ``None`` for work without one."""
     bill: Bill | None = None
@@ -251,22 +249,22 @@ class Usage(Struct, frozen=True, kw_only=True):
 class Iteration(Struct, frozen=True, kw_only=True):
     """One execute-then-verify round: what was done, what the checks found, what it cost."""
 
-    number: int
+    number: Count
     execution_ok: bool
     passed: bool | None
     """All checks passed; ``None`` if the task has none."""
-    summary: str = ""
-    findings: tuple[Finding, ...] = ()
+    summary: Sentence = ""
+    findings: Many[Finding] = ()
     usage: Usage = Usage()
 
 
 class Artifact(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file that the work produced."""
 
-    path: str
-    size_bytes: int
-    sha256: str
-    id: str = ""
+    path: Word
+    size_bytes: Count
+    sha256: Word
+    id: Word = ""
     """What the hub calls it; empty: it was not uploaded."""
 
 
@@ -279,22 +277,22 @@ class TaskResult(Struct, frozen=True, kw_only=True):
 
     execution_ok: bool
     verified: bool | None
-    output: str = ""
-    report: tuple[Finding, ...] = ()
+    output: Text = ""
+    report: Many[Finding] = ()
     """Findings of the last iteration."""
-    iterations: tuple[Iteration, ...] = ()
+    iterations: Many[Iteration] = ()
     usage: Usage = Usage()
-    branch: str = ""
-    commit: str = ""
+    branch: Word = ""
+    commit: Word = ""
     pushed: bool = False
-    artifacts: tuple[Artifact, ...] = ()
-    exit_code: int | None = None
-    error_code: str = ""
-    error: str = ""
+    artifacts: Many[Artifact] = ()
+    exit_code: Whole | None = None
+    error_code: Word = ""
+    error: Text = ""
     """What went wrong in one sentence, with the way out; empty if nothing did."""
-    checks: str = ""
+    checks: Word = ""
     """Which checks the report is about (:func:`protocol.checks.digest_of`); empty: none ran, or nobody says."""
-    diff: str = ""
+    diff: Text = ""
     """What ``commit`` changes of what the work began with: a unified diff, its beginning if it is long."""
 
 
@@ -311,9 +309,9 @@ class TierDecision(Struct, frozen=True, kw_only=True):
     explicit: Tier | None
     inferred: Tier
     effective: Tier
-    confidence: float
-    signals: tuple[str, ...]
-    inferred_confidence: float = 0.0
+    confidence: Measure
+    signals: Few[Sentence]
+    inferred_confidence: Measure = 0.0
 
     @property
     def disagrees(self) -> bool:
@@ -325,12 +323,12 @@ class Candidate(Struct, frozen=True, kw_only=True):
     """One way to do the task that was looked at, and why it was taken or not."""
 
     strategy: Strategy
-    agent: str = ""
-    endpoint: str = ""
-    model: str = ""
+    agent: Word = ""
+    endpoint: Word = ""
+    model: Word = ""
     feasible: bool = False
-    reasons: tuple[str, ...] = ()
-    cost: dict[str, float] = field(default_factory=dict)
+    reasons: Many[Sentence] = ()
+    cost: Costs = field(default_factory=dict)
     """What it was expected to cost, term by term, in seconds; empty where nothing was weighed."""
 
 
@@ -339,12 +337,12 @@ class Routing(Struct, frozen=True, kw_only=True):
 
     tier: TierDecision
     strategy: Strategy | None = None
-    executor: str = ""
-    model: str = ""
-    endpoint: str = ""
-    agent: str = ""
-    reason: str = ""
-    candidates: tuple[Candidate, ...] = ()
+    executor: Word = ""
+    model: Word = ""
+    endpoint: Word = ""
+    agent: Word = ""
+    reason: Sentence = ""
+    candidates: Many[Candidate] = ()
     at: datetime | None = None
     rung: Rung | None = None
     """``None``: the first one, where every task begins."""
@@ -364,7 +362,7 @@ class AttemptId(Struct, frozen=True, array_like=True):
     whose epoch is not the task's current one changes nothing.
     """
 
-    sidecar: str
+    sidecar: Word
     boot: Count
-    task: str
+    task: Word
     epoch: Count

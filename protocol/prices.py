@@ -9,6 +9,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protocol.bounds import Amount, Count, Measure, Word
+
 MILLION: Final = 1_000_000
 HOUR_S: Final = 3_600.0
 SETTING: Final = "MODEL=INPUT/OUTPUT[/CACHED][@DATE]"
@@ -18,15 +20,15 @@ SETTING: Final = "MODEL=INPUT/OUTPUT[/CACHED][@DATE]"
 class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What work is priced by; ``source`` says who says so, ``at`` when (a date, if it is known)."""
 
-    model: str = ""
-    input_usd: float | None = None
-    output_usd: float | None = None
-    cached_usd: float | None = None
+    model: Word = ""
+    input_usd: Measure | None = None
+    output_usd: Measure | None = None
+    cached_usd: Measure | None = None
     """Of input that was read from a cache; left out: as other input."""
-    gpu_hour_usd: float = 0.0
-    kwh_usd: float = 0.0
-    source: str = ""
-    at: str = ""
+    gpu_hour_usd: Measure = 0.0
+    kwh_usd: Measure = 0.0
+    source: Word = ""
+    at: Word = ""
 
     @property
     def has_tokens(self) -> bool:
@@ -50,10 +52,10 @@ class Bill(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the cost came about: the price, and of local work how long a GPU was taken and what it drew."""
 
     price: Price | None = None
-    gpu_s: float = 0.0
-    energy_wh: float | None = None
+    gpu_s: Amount = 0.0
+    energy_wh: Amount | None = None
     """``None``: nobody measures it there."""
-    requests: int = 0
+    requests: Count = 0
     """Answers of models that were asked for."""
 
     def plus(self, other: "Bill | None") -> "Bill":

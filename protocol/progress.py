@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from protocol.bounds import Sentence
 from protocol.model import Count, Iteration, Usage
 
 PAUSE: Final = "pause"
@@ -115,13 +116,13 @@ class HoldView(Struct, kw_only=True):
 class PauseBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /tasks/{id}/pause`` and ``/take``; the body may be left out."""
 
-    reason: str = ""
+    reason: Sentence = ""
 
 
 class HandBackBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /tasks/{id}/hand-back``; the body may be left out. The note goes into what the model is told next."""
 
-    note: str = ""
+    note: Sentence = ""
 
 
 class ProgressView(Struct, kw_only=True):

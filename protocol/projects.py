@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.bounds import Few, Many, Measure, Sentence, Text, Whole, Word, Words
 from protocol.checks import Check
 from protocol.choice import CleanRoom, Escalation
 from protocol.model import Priority, Tier
@@ -21,25 +22,25 @@ MAX_LISTED: Final = 1_000
 class BudgetDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an attempt may use, where neither the task nor this says so the hub's own defaults count."""
 
-    tokens: int | None = None
-    usd: float | None = None
-    seconds: float | None = None
-    fix_attempts: int | None = None
+    tokens: Whole | None = None
+    usd: Measure | None = None
+    seconds: Measure | None = None
+    fix_attempts: Whole | None = None
 
 
 class TaskDefaults(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What tasks of a project get that do not say it themselves; the fields are those of a task."""
 
-    executor: str | None = None
+    executor: Sentence | None = None
     complexity: Tier | None = None
-    model: str | None = None
-    success_criteria: tuple[str, ...] | None = None
-    verification: tuple[Check, ...] | None = None
-    needs: tuple[str, ...] | None = None
+    model: Sentence | None = None
+    success_criteria: Many[Text] | None = None
+    verification: Few[Check] | None = None
+    needs: Few[Word] | None = None
     budget: BudgetDefaults | None = None
-    max_retries: int | None = None
-    ttl_s: float | None = None
-    labels: dict[str, str] | None = None
+    max_retries: Whole | None = None
+    ttl_s: Measure | None = None
+    labels: Words | None = None
     escalation: Escalation | None = None
     learning: bool | None = None
     clean_room: CleanRoom | None = None
@@ -51,15 +52,15 @@ class ProjectBody(Struct, kw_only=True, forbid_unknown_fields=True):
     ``repository`` may be an https address with user and password; they are put aside and never shown again.
     """
 
-    name: str
-    repository: str = ""
-    directory: str = ""
+    name: Word
+    repository: Word = ""
+    directory: Word = ""
     """An existing directory on the hub's machine, beneath one of its ``project_roots``."""
-    branch: str = ""
+    branch: Word = ""
     """Where tasks start from and what is checked out first; empty: the repository's own default."""
     priority: Priority | None = None
     defaults: TaskDefaults = TaskDefaults()
-    description: str = ""
+    description: Sentence = ""
     default: bool = False
     """Tasks that name no project belong to this one."""
     pulls: PullRules = PullRules()
@@ -69,11 +70,11 @@ class ProjectBody(Struct, kw_only=True, forbid_unknown_fields=True):
 class ProjectPatch(Struct, kw_only=True, forbid_unknown_fields=True):
     """``PATCH /projects/{name}``: what is left out stays."""
 
-    repository: str | None = None
-    branch: str | None = None
+    repository: Word | None = None
+    branch: Word | None = None
     priority: Priority | None = None
     defaults: TaskDefaults | None = None
-    description: str | None = None
+    description: Sentence | None = None
     default: bool | None = None
     pulls: PullRules | None = None
 
@@ -187,27 +188,27 @@ class RepositoryView(Struct, kw_only=True):
 class BranchBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST .../git/branch``: a new branch from ``start`` (a branch or commit; empty: what is checked out)."""
 
-    name: str
-    start: str = ""
+    name: Word
+    start: Word = ""
 
 
 class CheckoutBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST .../git/checkout``: a branch, here or at the remote."""
 
-    branch: str
+    branch: Word
 
 
 class AddBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST .../git/add``: files or directories whose changes the next commit takes; none: all."""
 
-    paths: tuple[str, ...] = ()
+    paths: Many[Word] = ()
 
 
 class CommitBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST .../git/commit``: of what was added. ``author`` is ``Name <address>``."""
 
-    message: str
-    author: str = ""
+    message: Sentence
+    author: Word = ""
 
 
 class CommitView(Struct, kw_only=True):
@@ -221,7 +222,7 @@ class CommitView(Struct, kw_only=True):
 class PushBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST .../git/push``: a branch (empty: what is checked out) to where the project comes from; never forced."""
 
-    branch: str = ""
+    branch: Word = ""
 
 
 class PushView(Struct, kw_only=True):

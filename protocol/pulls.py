@@ -10,6 +10,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.bounds import Few, Whole, Word
+
 MAX_PATTERNS: Final = 100
 OFFER: Final = "offer"
 """Label of a task: the branch that holds the same commit, and is offered in the place of the attempt's own."""
@@ -67,14 +69,14 @@ class PullRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     """What a project wants to become of work that its tasks have pushed."""
 
     forge: Forge = Forge.NONE
-    into: str = ""
+    into: Word = ""
     """The branch that it is for; empty: where the task started from, else the repository's default."""
     merge: Merging = Merging.NONE
     method: Method = Method.MERGE
-    protected: tuple[str, ...] = ()
+    protected: Few[Word] = ()
     """Paths (``*``, ``?``, ``**``) that only a person lets anybody change."""
-    most_lines: int = 400
-    most_files: int = 20
+    most_lines: Whole = 400
+    most_files: Whole = 20
     """A change of more lines, or of more files, is no small one."""
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.bounds import Sentence, Whole
 from protocol.model import Finding
 
 
@@ -14,15 +15,15 @@ class ApproveBody(Struct, kw_only=True, forbid_unknown_fields=True):
     ``epoch``: of the attempt that was looked at; if another one waits by now, nothing is decided.
     """
 
-    reason: str = ""
-    epoch: int | None = None
+    reason: Sentence = ""
+    epoch: Whole | None = None
 
 
 class RejectBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /tasks/{id}/reject``; the body may be left out. ``again``: the work goes back, with the reason."""
 
-    reason: str = ""
-    epoch: int | None = None
+    reason: Sentence = ""
+    epoch: Whole | None = None
     again: bool = False
 
 

@@ -1,11 +1,10 @@
 """Check what people send, and say everything that is wrong with it at once.
 
 msgspec checks fast but stops at the first problem. The good case takes its way; only when it refuses does the slow walk
-below run, which visits every field and collects all problems with their paths. Rules that types cannot tell (sizes,
-names, fields that need each other) follow in :func:`spec_problems`.
+(:mod:`protocol.walk`) run, which visits every field and collects all problems with their paths. Rules that types cannot
+tell (exact sizes, names, fields that need each other) follow in :func:`spec_problems`.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from protocol.errors import BadInput, Problem
 from protocol.git import has_login
 from protocol.ids import LABEL, PROJECT, TASK_ID
 from protocol.model import TaskSpec
+from protocol.walk import HUGE, did_you_mean, first_problems, under
 
 T = TypeVar("T", bound=Struct)
 _STEP: Final = re.compile(r"[^.\[\]]+")
@@ -29,13 +29,6 @@ EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent", "acp")
 _UNASKED, _ASKED = frozenset({"auto", "noop"}), frozenset({"chat", "agent", "acp"})
 """Those that take any text, and those for which there has to be a prompt."""
 _PLAIN: Final = TaskSpec()
-_HUGE: Final = 10**300  # larger whole numbers cannot be shown as floats
-_SCALARS: Final[dict[type[inspect.Type], tuple[type | tuple[type, ...], str]]] = {
-    inspect.StrType: (str, "a string"),
-    inspect.BoolType: (bool, "true or false"),
-    inspect.IntType: (int, "a whole number"),
-    inspect.FloatType: ((int, float), "a number"),
-}
 
 
 def read(value: object, shape: type[T], what: str) -> T:
@@ -47,7 +40,7 @@ def read(value: object, shape: type[T], what: str) -> T:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as exc:
-        found = list(_walk(value, inspect.type_info(shape), ""))
+        found = first_problems(value, inspect.type_info(shape))
         raise BadInput(found or [Problem("", str(exc))], what) from exc
 
 
@@ -64,7 +57,7 @@ def read_spec(value: object, path: str = "") -> tuple[TaskSpec | None, list[Prob
         problems = [*exc.problems, *_rest(value, exc.problems)]
     if not problems:
         return spec, []
-    return None, [Problem(_under(path, p.path), p.problem) for p in problems]
+    return None, [Problem(under(path, p.path), p.problem) for p in problems]
 
 
 def _rest(value: object, found: list[Problem]) -> list[Problem]:
@@ -186,7 +179,7 @@ def _halves(value: object, path: str) -> Iterator[Problem]:
         yield Problem(path, "contains a half of a character pair (U+D800 to U+DFFF), which is no text")
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _halves(part, _under(path, key))
+            yield from _halves(part, under(path, key))
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
             yield from _halves(part, f"{path}[{number}]")
@@ -236,7 +229,7 @@ def _repository(spec: TaskSpec) -> Iterator[Problem]:
 
 def _executor(spec: TaskSpec) -> Iterator[Problem]:
     if spec.executor not in EXECUTORS:
-        near = _did_you_mean(spec.executor, EXECUTORS)
+        near = did_you_mean(spec.executor, EXECUTORS)
         yield Problem("executor", f"no executor {spec.executor[:60]!r}; known: {', '.join(EXECUTORS)}{near}")
     if spec.executor == "shell" and not spec.command.strip():
         yield Problem("command", "executor 'shell' needs a command")
@@ -278,7 +271,7 @@ def _numbers(spec: TaskSpec) -> Iterator[Problem]:
         ("ttl_s", spec.ttl_s, 0.001, 366 * 86_400),
     ):
         if number is not None and not least <= number <= most:
-            found = f"{number:g}" if abs(number) < _HUGE else "a number far too large"
+            found = f"{number:g}" if abs(number) < HUGE else "a number far too large"
             yield Problem(path, f"{found}; from {least:g} to {most:g}")
     for path, at in (("complete_by", spec.complete_by), ("run_after", spec.run_after)):
         if at is not None and at.tzinfo is None:
@@ -291,138 +284,6 @@ def _numbers(spec: TaskSpec) -> Iterator[Problem]:
         and spec.complete_by <= spec.run_after
     ):
         yield Problem("complete_by", "is not after run_after")
-
-
-# --- the walk ---------------------------------------------------------------------------------------------------------
-
-
-def _walk(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:  # noqa: C901, PLR0912 - one branch a type
-    if isinstance(kind, inspect.Metadata):  # a field with a description, as the tools of an agent have
-        kind = kind.type
-    if isinstance(kind, inspect.UnionType):
-        yield from _union(value, kind, path)
-    elif isinstance(kind, inspect.StructType):
-        if isinstance(value, Mapping):
-            yield from _struct(value, kind, path)
-        else:
-            yield Problem(path, f"expected an object, found {_name(value)}")
-    elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        if isinstance(value, list | tuple):
-            for number, entry in enumerate(value):
-                yield from _walk(entry, kind.item_type, f"{path}[{number}]")
-        else:
-            yield Problem(path, f"expected a list, found {_name(value)}")
-    elif isinstance(kind, inspect.DictType):
-        if isinstance(value, Mapping):
-            for key, entry in value.items():
-                yield from _walk(entry, kind.value_type, _under(path, str(key)))
-        else:
-            yield Problem(path, f"expected an object, found {_name(value)}")
-    elif isinstance(kind, inspect.EnumType):
-        known = [str(member.value) for member in kind.cls]
-        if value not in known:
-            yield Problem(
-                path, f"expected one of {', '.join(known)}, found {_show(value)}{_did_you_mean(value, known)}"
-            )
-    elif isinstance(kind, inspect.DateTimeType):
-        if not _is_time(value):
-            yield Problem(path, f"expected a time like 2026-01-31T12:00:00Z, found {_show(value)}")
-    else:
-        yield from _scalar(value, kind, path)
-
-
-def _scalar(value: object, kind: inspect.Type, path: str) -> Iterator[Problem]:
-    expected = _SCALARS.get(type(kind))
-    if expected is None:
-        return
-    is_confused = isinstance(value, bool) and not isinstance(kind, inspect.BoolType)
-    if is_confused or not isinstance(value, expected[0]):
-        yield Problem(path, f"expected {expected[1]}, found {_show(value)}")
-    elif isinstance(kind, inspect.FloatType) and isinstance(value, int) and abs(value) >= _HUGE:
-        yield Problem(path, "a number far too large")
-
-
-def _union(value: object, kind: inspect.UnionType, path: str) -> Iterator[Problem]:
-    if value is None and any(isinstance(t, inspect.NoneType) for t in kind.types):
-        return
-    kinds = [t for t in kind.types if not isinstance(t, inspect.NoneType)]
-    tagged = {t.tag: t for t in kinds if isinstance(t, inspect.StructType) and t.tag is not None}
-    if not tagged:
-        if len(kinds) == 1:
-            yield from _walk(value, kinds[0], path)
-        return
-    tag_field = next(t.tag_field for t in tagged.values()) or "type"
-    if not isinstance(value, Mapping):
-        yield Problem(path, f"expected an object with a {tag_field!r}, found {_name(value)}")
-        return
-    tag = value.get(tag_field)
-    chosen = tagged.get(tag) if isinstance(tag, str) else None
-    if chosen is None:
-        known = [str(t) for t in tagged]
-        found = "it is missing" if tag is None else f"found {_show(tag)}"
-        yield Problem(
-            _under(path, tag_field), f"expected one of {', '.join(known)}, {found}{_did_you_mean(tag, known)}"
-        )
-        return
-    yield from _struct({k: v for k, v in value.items() if k != tag_field}, chosen, path)
-
-
-def _struct(value: Mapping[Any, Any], kind: inspect.StructType, path: str) -> Iterator[Problem]:
-    fields = {f.encode_name: f for f in kind.fields}
-    for key in value:
-        if key not in fields and kind.forbid_unknown_fields and kind.tag_field != key:
-            yield Problem(
-                _under(path, str(key)), f"unknown field; known: {', '.join(sorted(fields))}{_did_you_mean(key, fields)}"
-            )
-    for name, part in fields.items():
-        if name in value:
-            yield from _walk(value[name], part.type, _under(path, name))
-        elif part.required:
-            yield Problem(_under(path, name), "is missing")
-
-
-def _under(path: str, name: str) -> str:
-    if not path or not name:
-        return path or name
-    return f"{path}{name}" if name.startswith("[") else f"{path}.{name}"
-
-
-def _name(value: object) -> str:
-    names = {
-        type(None): "null",
-        bool: "true or false",
-        str: "a string",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _show(value: object) -> str:
-    return (
-        repr(value[:60])
-        if isinstance(value, str)
-        else _name(value)
-        if not isinstance(value, int | float)
-        else f"{value}"
-    )
-
-
-def _is_time(value: object) -> bool:
-    if isinstance(value, datetime):
-        return True
-    try:
-        msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
-        return False
-    return isinstance(value, str)
-
-
-def _did_you_mean(name: object, known: Any) -> str:  # noqa: ANN401 - any collection of names
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def utc(at: datetime) -> datetime:

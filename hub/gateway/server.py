@@ -152,8 +152,9 @@ class Gateway:
         except Throttled as exc:
             await self._refuse(line, exc, exc.retry_after_s or 0.0)
         except (BadInput, ProtocolViolation) as exc:
+            why = codec.in_full(exc) if isinstance(exc, MalformedFrame) else exc
             known = self._conduct if link is not None else None
-            await self._refuse(line, exc, known.violated(link.name, exc) if known and link else 0.0)
+            await self._refuse(line, why, known.violated(link.name, why) if known and link else 0.0)
         except AgentComError as exc:
             await self._refuse(line, exc)
         except (ConnectionError, TimeoutError) as exc:

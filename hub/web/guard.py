@@ -23,6 +23,7 @@ from hub.web.origin import check_is_own_page, check_names_no_other
 from hub.web.porch import visitor_of
 from hub.web.routing import Route
 from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS, SETTINGS
+from protocol.bounds import MAX_WORD_CHARS
 from protocol.errors import Forbidden, NotFound, NotYours, OutOfScope, ReadOnly, Unauthenticated
 
 SECURITY_HEADERS: Final = CIMultiDict(
@@ -96,6 +97,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         visitor.is_known()
     if route is None:
         return await handler(request)  # 404 or 405
+    if any(len(part) > MAX_WORD_CHARS for part in request.match_info.values()):
+        raise NotFound("route", request.path[:200])
     _count(request, route, who)
     services = request.app[SERVICES]
     request[PRINCIPAL], request[ROUTE] = who, route

@@ -21,6 +21,7 @@ from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
 from hub.web.sessions import SESSION_S, TICKET_S
 from protocol.api import PREFIX
+from protocol.bounds import Word
 from protocol.errors import Unauthenticated
 
 _MAX_BODY_BYTES: Final = 64 << 10
@@ -36,7 +37,7 @@ _POLICY: Final = (
 class SessionBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /session``; a form with the field ``token`` does as well."""
 
-    token: str
+    token: Word
 
 
 class SessionTicket(Struct, kw_only=True):

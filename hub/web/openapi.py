@@ -12,8 +12,9 @@ import msgspec
 
 from hub.core.access import roles_with
 from hub.web.problems import STATUS
-from hub.web.routing import IF_MATCH, JSON, SSE, Param, Route
+from hub.web.routing import IF_MATCH, JSON, MOST_CHOICES, SSE, Param, Route
 from protocol.api import PROBLEM_TYPE, ProblemDocument
+from protocol.bounds import MAX_WORD_CHARS
 
 _REF: Final = "#/components/schemas/{name}"
 _PLACE: Final = re.compile(r"\{(\w+)\}")
@@ -177,7 +178,12 @@ def _problem(text: str, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 def _path_params(route: Route) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_WORD_CHARS},
+        }
         for name in _PLACE.findall(route.path)
     ]
 
@@ -191,13 +197,14 @@ def _parameter(param: Param) -> dict[str, Any]:
     elif param.kind == "one":
         schema = {"type": "string", "enum": list(param.choices)}
     elif param.kind == "choice":
-        schema = {"type": "array", "items": {"type": "string", "enum": list(param.choices)}}
+        items = {"type": "string", "enum": list(param.choices)}
+        schema = {"type": "array", "items": items, "maxItems": MOST_CHOICES}
     elif param.kind == "pair":
-        schema = {"type": "string", "pattern": "^[^:]+:"}
+        schema = {"type": "string", "pattern": "^[^:]+:", "maxLength": param.longest}
     elif param.where == "header":
-        schema = {"type": "string", "minLength": 1, "maxLength": param.most, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+        schema = {"type": "string", "minLength": 1, "maxLength": param.longest, "pattern": "^[!-~]([ -~]*[!-~])?$"}
     else:
-        schema = {"type": "string"}
+        schema = {"type": "string", "maxLength": param.longest}
     told = {"name": param.name, "in": param.where, "description": param.about, "required": False, "schema": schema}
     return told | ({"style": "form", "explode": True} if param.kind == "choice" else {})
 

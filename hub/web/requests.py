@@ -17,7 +17,7 @@ from msgspec import Struct
 from multidict import MultiMapping
 
 from hub.web.problems import BodyTooLarge, InvalidJson, WrongMediaType
-from hub.web.routing import JSON, Param
+from hub.web.routing import JSON, MOST_CHOICES, Param
 from hub.web.services import LIVE, ROUTE
 from protocol import schema
 from protocol.errors import BadInput, NotFound, Overloaded, Problem
@@ -179,7 +179,7 @@ def read_query(sent: MultiMapping[str], params: Mapping[str, Param]) -> dict[str
         elif len(texts) > 1 and param.kind != "choice":
             problems.append(Problem(f"query {name}", f"given {len(texts)} times; once is enough"))
         else:
-            value = _read(param, texts)
+            value = _too_long(param, texts) or _read(param, texts)
             if isinstance(value, Problem):
                 problems.append(value)
             else:
@@ -187,6 +187,15 @@ def read_query(sent: MultiMapping[str], params: Mapping[str, Param]) -> dict[str
     if problems:
         raise BadInput(problems, "query")
     return found
+
+
+def _too_long(param: Param, texts: list[str]) -> Problem | None:
+    if param.kind in {"text", "pair"} and len(texts[0]) > param.longest:
+        return Problem(f"query {param.name}", f"{len(texts[0]):,} characters; at most {param.longest:,}")
+    count = sum(text.count(",") + 1 for text in texts)
+    if param.kind == "choice" and count > MOST_CHOICES:
+        return Problem(f"query {param.name}", f"{count:,} values; at most {MOST_CHOICES}")
+    return None
 
 
 def _unknown(name: str, params: Mapping[str, Param]) -> str:

@@ -10,20 +10,24 @@ from typing import Any, Final, Literal
 
 from aiohttp import web
 
+from protocol.bounds import MAX_WORD_CHARS
 from protocol.rate_limits import Action
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON: Final = "application/json"
 SSE: Final = "text/event-stream"
 IF_MATCH: Final = "If-Match"
+MOST_CHOICES: Final = 256
+"""Values of one parameter that may be told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
     """A query parameter or header that a route understands.
 
-    ``kind``: ``text``, ``count`` (whole number from ``least`` to ``most``), ``flag`` (true or false), ``one`` (of
-    ``choices``), ``choice`` (of ``choices``; may be repeated or separated by commas), or ``pair`` (``key:value``).
+    ``kind``: ``text`` (of at most ``most`` characters), ``count`` (whole number from ``least`` to ``most``), ``flag``
+    (true or false), ``one`` (of ``choices``), ``choice`` (of ``choices``; may be repeated or separated by commas), or
+    ``pair`` (``key:value``).
     """
 
     name: str
@@ -33,6 +37,11 @@ class Param:
     most: int = 2**63 - 1
     choices: tuple[str, ...] = ()
     where: Literal["query", "header"] = "query"
+
+    @property
+    def longest(self) -> int:
+        """Characters that a text or a pair may have."""
+        return min(self.most, MAX_WORD_CHARS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,9 @@ def minus(whole: Usage, part: Usage) -> Usage:
     known = whole.cost_usd is not None and part.cost_usd is not None
     return replace(
         whole,
-        input_tokens=whole.input_tokens - part.input_tokens,
-        output_tokens=whole.output_tokens - part.output_tokens,
-        cached_input_tokens=whole.cached_input_tokens - part.cached_input_tokens,
-        cost_usd=(whole.cost_usd or 0.0) - (part.cost_usd or 0.0) if known else None,
+        input_tokens=max(0, whole.input_tokens - part.input_tokens),
+        output_tokens=max(0, whole.output_tokens - part.output_tokens),
+        cached_input_tokens=max(0, whole.cached_input_tokens - part.cached_input_tokens),
+        cost_usd=max(0.0, (whole.cost_usd or 0.0) - (part.cost_usd or 0.0)) if known else None,
         bill=whole.bill and whole.bill.minus(part.bill),
     )

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 from msgspec.structs import replace
 
+from protocol.bounds import MAX_WORD_CHARS
 from protocol.endpoints import EndpointKind, EndpointReport, EndpointTrouble, Residency
 from protocol.errors import BadInput, EndpointBusy, EndpointDown, EndpointRefused, ModelFailed, Problem, Unpriced
 from protocol.listing import Facts, Listed
@@ -343,7 +344,9 @@ def _make(settings: EndpointSettings, traffic: Traffic) -> Provider:
 
 def _report(settings: EndpointSettings, listed: Listed, traffic: Traffic) -> EndpointReport:
     models = tuple(
-        replace(model, residency=Residency.LOADING) if traffic.loads(model.name) else model for model in listed.models
+        replace(model, residency=Residency.LOADING) if traffic.loads(model.name) else model
+        for model in listed.models
+        if len(model.name) <= MAX_WORD_CHARS  # one that no frame may hold would keep all the others from being told
     )  # servers list a model that is on its way as if it were in memory
     return EndpointReport(
         id=settings.id,
