@@ -14,12 +14,9 @@ from hub.opening import unusable, written_in
 from hub.settings import Settings
 from hub.tls import Tls
 from hub.web.porch import Porch
-from protocol.limits import HANDSHAKE_S
 
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
-SHUTDOWN_S: Final = 2.0
-"""How long the end of TLS may take before a connection is simply closed."""
 BACKLOG: Final = 1_024
 """Connections that the system holds for us: a whole fleet may come back in the same second."""
 
@@ -47,18 +44,10 @@ async def open_port(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S)
     await runner.setup()
     assert runner.server is not None, "it is set up"
+    porch = Porch(only=settings.proxies if settings.plaintext and not settings.is_local else None)
+    comes = porch.factory(runner.server, tls.context if tls else None)
     try:
-        listening = await asyncio.get_running_loop().create_server(
-            Porch(only=settings.proxies if settings.plaintext and not settings.is_local else None).factory(
-                runner.server
-            ),
-            host,
-            port,
-            backlog=BACKLOG,
-            ssl=tls.context if tls else None,
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-            ssl_shutdown_timeout=SHUTDOWN_S if tls else None,
-        )
+        listening = await asyncio.get_running_loop().create_server(comes, host, port, backlog=BACKLOG)
     except BaseException as exc:
         await runner.cleanup()
         if isinstance(exc, OSError):
@@ -67,6 +56,7 @@ async def open_port(
 
     async def shut() -> None:
         listening.close()
+        porch.close()
         links.cut_all()
         await runner.cleanup()
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Final
 from uuid import uuid4
 
+import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
@@ -45,6 +46,7 @@ _UNCOUNTED: Final = frozenset({"rates:read", "rates:write"})
 """An administrator who has set a limit too low must be able to mend that."""
 _LINK: Final = "/mesh"
 """Not counted either: a fleet with one token comes back at once, and the gateway says in what order."""
+log = structlog.get_logger(__name__)
 _DECENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREFIX: Final = uuid4().hex[:16]
 """Tells the requests of one start of a hub from those of another."""
@@ -147,7 +149,11 @@ def identify(request: web.Request) -> Principal:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("the Authorization header is not 'Bearer <token>'")
-        who = access.authenticate(token.strip())
+        try:
+            who = access.authenticate(token.strip())
+        except Unauthenticated as exc:
+            log.info("token_refused", why=exc.why, address=forwarded.address(request))
+            raise Unauthenticated(login.NOT_GOOD) from exc
         check_names_no_other(request)
         return who
     session = request.cookies.get(login.cookie_name(request))

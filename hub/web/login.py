@@ -34,6 +34,10 @@ _POLICY: Final = (
 )
 
 
+NOT_GOOD: Final = "this token is not good here: it is mistyped or unknown, has expired, or was revoked"
+"""One answer to every wrong token, so that nobody learns which of them there were; the hub's log says what it is."""
+
+
 class SessionBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """``POST /session``; a form with the field ``token`` does as well."""
 
@@ -129,8 +133,8 @@ async def open_session(request: web.Request) -> web.StreamResponse:
         count_stranger(request)
         services.audit.refuse("session.open", subject=forwarded.address(request), why=exc.why)
         if form:
-            return page(request, exc.why)
-        raise
+            return page(request, NOT_GOOD)
+        raise Unauthenticated(NOT_GOOD) from exc
     services.audit.record("session.open", who, subject=forwarded.address(request))
     return _welcome(request, request.app[SESSIONS].open(who.token))
 

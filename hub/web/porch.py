@@ -2,11 +2,14 @@
 
 Until its first request with a token a connection costs the hub something and has earned nothing. Each has
 ``PATIENCE_S`` for a complete request head. There may be ``MAX_OF_ADDRESS`` of one address; of more, the one that has
-been here longest makes room, or (a whole fleet comes back at once) the new one has ``HASTE_S`` only. With a valid token
-(``hub/web/guard.py`` says so) it is a guest and has no such limits.
+been here longest makes room, or (a whole fleet comes back at once) the new one has ``HASTE_S`` only. Of all together
+there may be ``MAX_ALTOGETHER``; then, too, whoever has been here longest makes room, so that crowds of silent strangers
+keep nobody out who has something to say. With a valid token (``hub/web/guard.py`` says so) it is a guest and has no
+such limits.
 
-Where the port speaks TLS they come here after the handshake, for which ``hub/doorway.py`` gives as much time. Where it
-speaks in the clear to proxies only, nobody else gets as far as a word.
+Where the port speaks TLS a connection comes here before the handshake (:class:`Doorstep`), which costs more than any
+request: it has ``PATIENCE_S`` for that, and as long again for its request. Where the port speaks in the clear to
+proxies only, nobody else gets as far as a word.
 
 What arrives passes through here, so it is also known how much did (:func:`received_bytes`). Of what leaves, the kernel
 holds little that it has not sent: a heartbeat would stand behind it, and readers that never read would fill it.
@@ -17,10 +20,11 @@ holds little that it has not sent: a heartbeat would stand behind it, and reader
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -33,6 +37,8 @@ MAX_AT_ONCE: Final = 10
 MAX_ALTOGETHER: Final = 4_000
 PATIENCE_S: Final = 5.0
 HASTE_S: Final = 1.0
+SHUTDOWN_S: Final = 2.0
+"""How long the end of TLS may take before a connection is simply closed."""
 ANSWER_S: Final = 15.0
 """How long a request without a token may be answered (it may wait for a database that is away)."""
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -56,12 +62,33 @@ class Porch:
         """
         self._of_address, self._altogether, self._only = of_address, altogether, only
         self._waiting: dict[str, dict[Visitor, None]] = {}  # by address, oldest first
-        self.waiting = 0
+        self._everybody: dict[Visitor, None] = {}  # the same, oldest first
+        self._handshakes: set[asyncio.Task[None]] = set()
         self.turned_away = 0
 
-    def factory(self, server: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
-        """What makes the protocol of a new connection; ``server`` makes the one behind it."""
-        return lambda: Visitor(self, server())
+    @property
+    def waiting(self) -> int:
+        """How many are here."""
+        return len(self._everybody)
+
+    def factory(
+        self, server: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None
+    ) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a new connection; ``server`` makes the one behind it, which may speak ``tls``."""
+        if tls is None:
+            return lambda: Visitor(self, server())
+        return lambda: Doorstep(self, Visitor(self, server()), tls)
+
+    def shake(self, handshake: Coroutine[Any, Any, None]) -> None:
+        """Let a handshake go on for as long as it may."""
+        task = asyncio.get_running_loop().create_task(handshake)
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    def close(self) -> None:
+        """The port is closed: handshakes need not end any more."""
+        for task in list(self._handshakes):
+            task.cancel()
 
     def enter(self, visitor: "Visitor") -> float:
         """How long one more of its address may wait with the others; 0: there is no room for it."""
@@ -76,11 +103,12 @@ class Porch:
                 oldest.turn_away("others of its address wait")
             else:
                 patience_s = HASTE_S
+        if self.waiting >= self._altogether and (first := next(iter(self._everybody))).age_s > HASTE_S:
+            first.turn_away("others wait")
         if len(others) >= MAX_AT_ONCE * self._of_address or self.waiting >= self._altogether:
             self.turned_away += 1
             return 0.0
-        self._waiting.setdefault(visitor.address, {})[visitor] = None
-        self.waiting += 1
+        self._waiting.setdefault(visitor.address, {})[visitor] = self._everybody[visitor] = None
         return patience_s
 
     def _admits(self, address: str) -> bool:
@@ -94,8 +122,7 @@ class Porch:
         """It is a guest now, or gone; twice is once."""
         others = self._waiting.get(visitor.address, {})
         if visitor in others:
-            del others[visitor]
-            self.waiting -= 1
+            del others[visitor], self._everybody[visitor]
         if not others:
             self._waiting.pop(visitor.address, None)
 
@@ -105,7 +132,9 @@ class Visitor(asyncio.Protocol):
 
     __slots__ = (
         "_came_at",
+        "_early",
         "_inner",
+        "_is_inside",
         "_is_refused",
         "_loop",
         "_porch",
@@ -123,7 +152,8 @@ class Visitor(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._came_at = 0.0
-        self._is_refused = False
+        self._is_refused = self._is_inside = False
+        self._early = b""
         self.address = self.peer = ""
         self.is_guest = False
         self.received_bytes = 0
@@ -151,6 +181,7 @@ class Visitor(asyncio.Protocol):
         """Close it without a word."""
         log.debug("visitor_turned_away", address=self.address, why=why)
         self._porch.turned_away += 1
+        self._is_refused = True
         self._stop_waiting()
         if self._transport is not None:
             cut_off(self._transport)
@@ -170,8 +201,8 @@ class Visitor(asyncio.Protocol):
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection has come."""
+    def arrive(self, transport: asyncio.BaseTransport) -> bool:
+        """A connection has come; whether it may stay for now."""
         self._transport, self._came_at = cast("asyncio.Transport", transport), self._loop.time()
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) and peer else ""
@@ -179,38 +210,97 @@ class Visitor(asyncio.Protocol):
         patience_s = self._porch.enter(self)
         if not patience_s:
             self._is_refused = True
-            self._transport.write(_BUSY)
-            self._transport.close()
-            return
+            return False
         _keep_short(transport)
         self._wait(patience_s)
+        return True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection has come, or its handshake is done."""
+        if self._transport is None and not self.arrive(transport):
+            cast("asyncio.Transport", transport).write(_BUSY)
+            cast("asyncio.Transport", transport).close()
+            return
+        self._transport, self._is_inside = cast("asyncio.Transport", transport), True
         self._inner.connection_made(transport)
+        if self._early:
+            early, self._early = self._early, b""
+            self._inner.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """It says something."""
         self.received_bytes += len(data)
-        if not self._is_refused:
+        if self._is_inside:
             self._inner.data_received(data)
+        elif not self._is_refused:
+            self._early += data  # with the last word of its handshake; whoever waits for that has not heard it yet
 
     def eof_received(self) -> bool | None:
         """It will say no more."""
-        return None if self._is_refused else self._inner.eof_received()
+        return self._inner.eof_received() if self._is_inside else None
 
     def pause_writing(self) -> None:
         """It takes nothing for now."""
-        if not self._is_refused:
+        if self._is_inside:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """It takes again."""
-        if not self._is_refused:
+        if self._is_inside:
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._stop_waiting()
-        if not self._is_refused:
+        self._is_refused = True
+        if self._is_inside:
+            self._is_inside = False
             self._inner.connection_lost(exc)
+
+    async def shake(self, tls: ssl.SSLContext) -> None:
+        """The handshake; what was said after it is heard when it is done."""
+        transport = self._transport
+        assert transport is not None, "it has arrived"
+        try:
+            secured = await self._loop.start_tls(
+                transport,
+                self,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=PATIENCE_S,
+                ssl_shutdown_timeout=SHUTDOWN_S,
+            )
+        except OSError as exc:
+            log.debug("handshake_failed", address=self.address, why=str(exc)[:200])
+        else:
+            if secured is not None and not self._is_refused:
+                self._wait(PATIENCE_S)
+                self.connection_made(secured)
+                return
+        finally:
+            if not self._is_inside:
+                self._stop_waiting()
+
+
+class Doorstep(asyncio.Protocol):
+    """A connection of a port that speaks TLS, before its handshake."""
+
+    __slots__ = ("_porch", "_tls", "_visitor")
+
+    def __init__(self, porch: Porch, visitor: Visitor, tls: ssl.SSLContext) -> None:
+        self._porch, self._visitor, self._tls = porch, visitor, tls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection has come."""
+        if not self._visitor.arrive(transport):
+            cut_off(transport)  # a word in the clear would be none to it
+            return
+        cast("asyncio.Transport", transport).pause_reading()  # its first word is for the handshake
+        self._porch.shake(self._visitor.shake(self._tls))
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """It has gone before its handshake began."""
+        self._visitor.connection_lost(None)
 
 
 def visitor_of(transport: asyncio.BaseTransport | None) -> Visitor | None:

@@ -121,3 +121,51 @@ async def test_a_dry_run_changes_nothing_and_bad_words_are_told(hub: RunningHub,
     assert (await machine.run("join", hub.url, "--token", wrong))[0] == 2
     assert (await machine.run("leave"))[0] == 2
     assert machine.left() == []
+
+
+async def waits_with_a_code(hub: RunningHub, machine: Machine, process: asyncio.subprocess.Process) -> str:
+    """The code that its screen shows, when the hub shows the same."""
+    said = await machine.until(process, "agentcom machines approve ")
+    code = said.split()[-1]
+    (asked,) = (await (await hub.ask("GET", "/api/v1/join-requests")).json())["join_requests"]
+    assert asked["code"] == code
+    return code
+
+
+async def test_a_machine_that_a_person_approves_goes_on_leaves_and_comes_back_under_its_name(
+    hub: RunningHub, tmp_path: Path
+) -> None:
+    machine = Machine(tmp_path / "home")
+    process = await machine.start("join", hub.url, "--foreground")
+    code = await waits_with_a_code(hub, machine, process)
+    assert await agents(hub) == []
+    approved = await hub.ask("POST", f"/api/v1/join-requests/{code}/approve", role="operator")
+    said = await machine.until(process, "takes part")
+    await end(process)
+    (agent,) = await agents(hub)
+    assert (approved.status, agent["name"] in said) == (204, True), said
+
+    left = await machine.run("leave")
+    process = await machine.start("rejoin", "--token", await token_of(hub), "--foreground")
+    back = await machine.until(process, "takes part")
+    gone = await machine.run("leave", "--purge")
+    await end(process)
+
+    assert left[0] == 0, left[1]
+    assert f"{agent['name']} takes part" in back
+    assert [each["name"] for each in await agents(hub)] == [agent["name"]]
+    assert (gone[0], machine.left()) == (0, []), gone[1]
+
+
+async def test_a_machine_that_a_person_denies_is_told_so_and_ends(hub: RunningHub, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "home")
+    process = await machine.start("join", hub.url, "--foreground")
+    code = await waits_with_a_code(hub, machine, process)
+    await hub.ask("POST", f"/api/v1/join-requests/{code}/deny", role="operator")
+    async with asyncio.timeout(WAIT_S):
+        said, _ = await process.communicate()
+
+    assert process.returncode == 4, said
+    assert "denied" in said.decode()
+    assert await agents(hub) == []
+    assert (await machine.run("rejoin"))[0] != 0

@@ -1,8 +1,9 @@
 """Security requirements, each by its number (docs/reference/guarantees.md names them, and the tests of the others)."""
 
 import ast
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,13 +11,15 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from hub.core.access import make_token
+from hub.core.access import make_token, may
 from hub.settings import load
+from hub.web import scopes
 from hub.web.application import check
 from hub.web.routes import ROUTES, WITHOUT_TOKEN
 from hub.web.routing import Route
 from protocol.errors import BadInput
-from tests.support.running_hub import RunningHub, running_hub
+from protocol.model import Role
+from tests.support.running_hub import FastClock, RunningHub, running_hub
 
 ROOT = Path(__file__).parents[2]
 DANGEROUS = {"pickle", "marshal", "shelve", "yaml", "eval", "exec"}
@@ -38,10 +41,15 @@ async def proxied(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         yield running
 
 
+@pytest.fixture
+def clock() -> FastClock:
+    return FastClock()
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def guessed_at(tmp_path: Path) -> AsyncIterator[RunningHub]:
+async def guessed_at(tmp_path: Path, clock: FastClock) -> AsyncIterator[RunningHub]:
     """A hub of its own: whoever guesses too often is told to wait, and so would be the other tests."""
-    async with running_hub(tmp_path) as running:
+    async with running_hub(tmp_path, clock) as running:
         yield running
 
 
@@ -49,6 +57,15 @@ async def guessed_at(tmp_path: Path) -> AsyncIterator[RunningHub]:
 async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
     async with running_hub(tmp_path_factory.mktemp("plain")) as running:
         yield running
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def told(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What an answer says beside when it was, and which request it is for."""
+    return sorted((name, text) for name, text in headers.items() if name not in {"Date", "X-Request-Id"})
 
 
 async def test_s01_others_reach_a_hub_over_tls_or_through_a_listed_proxy_or_not_at_all() -> None:
@@ -69,13 +86,18 @@ async def test_s03_a_route_without_a_policy_is_no_route() -> None:
         check((*ROUTES, Route("GET", "/new", ROUTES[0].handler, None, "forgotten")))
 
 
-async def test_s04_wrong_tokens_get_one_answer(guessed_at: RunningHub) -> None:
+async def test_s04_wrong_tokens_get_one_answer(guessed_at: RunningHub, clock: FastClock) -> None:
     chance = random.Random(4)
+    revoked = await (await guessed_at.ask("POST", "/api/v1/tokens", json={"role": "viewer"})).json()
+    expired = await (await guessed_at.ask("POST", "/api/v1/tokens", json={"role": "viewer", "ttl_s": 1})).json()
+    await guessed_at.ask("DELETE", f"/api/v1/tokens/{revoked['id']}")
+    clock.more_ms = 2_000
     answers = set()
-    for number in range(150):
-        token = make_token(chance.getrandbits)[1]
-        answer = await guessed_at.ask("GET", "/api/v1/tasks", role=None, headers={"Authorization": f"Bearer {token}"})
-        answers.add((answer.status, await answer.text(), number < 0))
+    for number in range(80):
+        unknown = make_token(chance.getrandbits)[1]
+        token = (unknown, f"{unknown[:-1]}-", revoked["token"], expired["token"])[number % 4]
+        answer = await guessed_at.ask("GET", "/api/v1/tasks", role=None, headers=bearer(token))
+        answers.add((answer.status, await answer.read(), *told(answer.headers)))
 
     assert len(answers) == 1
     assert next(iter(answers))[0] == 401
@@ -110,6 +132,30 @@ async def test_s06_nothing_that_runs_what_it_reads_is_used() -> None:
             ]
 
     assert bad == [("cell.py", "marshal")]  # it hands its own launcher to its own child
+
+
+async def test_s07_what_is_of_another_project_answers_as_what_is_not_there(hub: RunningHub) -> None:
+    for name in ("web", "api"):
+        body = {"name": name, "repository": f"https://git.example/{name}.git"}
+        assert (await hub.ask("POST", "/api/v1/projects", json=body)).status == 201
+    made = await hub.ask("POST", "/api/v1/tasks", json={"title": "x", "command": "true", "project": "api"})
+    bound = await (await hub.ask("POST", "/api/v1/tokens", json={"role": "operator", "projects": ["web"]})).json()
+    task = (await made.json())["id"]
+    different = []
+    for route in ROUTES:
+        of_task, of_project = scopes.is_of_task(route), scopes.is_of_project(route)
+        if not (of_task or of_project) or route.permission is None or not may(Role.OPERATOR, route.permission):
+            continue
+        place = route.path.replace("{path}", "a.txt").replace("{folder}", "views")
+        answers = []
+        for found in (task, "01hzzzzzzzzzzzzzzzzzzzzzzz") if of_task else ("api", "nobody"):
+            path = place.replace("{id}", found).replace("{name}", found)
+            answer = await hub.ask(route.method, path, role=None, headers=bearer(bound["token"]))
+            answers.append((answer.status, (await answer.text()).replace(found, "")))
+        if answers[0] != answers[1] or answers[0][0] != 404:
+            different.append((route.method, route.path, answers))
+
+    assert different == []
 
 
 @pytest.mark.parametrize(
@@ -191,6 +237,30 @@ async def test_s14_a_revoked_token_ends_what_it_has_opened(hub: RunningHub) -> N
     assert made["expires_at"]
     assert [each["revoked_at"] for each in listed if each["id"] == made["id"]] != [None]
     assert (await hub.ask("GET", "/api/v1/tasks", role="brief")).status == 401
+
+
+async def test_s18_a_thousand_wrong_tokens_are_enough_and_who_has_a_good_one_is_served(guessed_at: RunningHub) -> None:
+    host, _, port = guessed_at.url.removeprefix("http://").partition(":")
+    chance = random.Random(18)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    statuses, waits = [], []
+    for _ in range(11):  # a hundred at a time: they wait in the line, not in this test
+        for _ in range(100):
+            token = make_token(chance.getrandbits)[1]
+            writer.write(f"GET /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        for _ in range(100):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            await reader.readexactly(int(fields["Content-Length"]))
+            statuses.append(int(head.split()[1]))
+            waits += [int(fields["Retry-After"])] if "Retry-After" in fields else []
+        assert (await guessed_at.ask("GET", "/api/v1/agents", role="viewer")).status == 200
+    writer.close()
+
+    assert statuses[:1000] == [401] * 1000
+    assert set(statuses[1010:]) == {429}
+    assert len(waits) == statuses.count(429)
+    assert min(waits) >= 1
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,13 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from hub.clock import SystemClock
 from hub.core.access import OWN_ONLY, WITHOUT_PROJECT, make_token, may
 from hub.web import scopes
 from hub.web.routes import ROUTES, WITHOUT_TOKEN, mesh
 from hub.web.routing import SSE, Route
 from protocol.model import Role
 from tests.support.foreign_agent import ForeignAgent, hello
-from tests.support.running_hub import RunningHub, running_hub
+from tests.support.running_hub import FastClock, RunningHub, running_hub
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one hub for all
 TASK = "01hzzzzzzzzzzzzzzzzzzzzzzz"
@@ -46,15 +45,6 @@ async def accept(_request: web.Request) -> web.StreamResponse:
 
 
 ALL = (*ROUTES, mesh(accept))
-
-
-class FastClock(SystemClock):
-    """The time, and as much more as a test wants."""
-
-    more_ms = 0
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self.more_ms
 
 
 @dataclass
@@ -315,12 +305,6 @@ async def test_a_header_that_is_no_token_is_401(place: Place, header: str) -> No
     assert (await answer.json())["code"] == "unauthenticated"
 
 
-async def test_a_mistyped_token_is_told_from_an_unknown_one(place: Place) -> None:
-    answer = await place.hub.ask("GET", "/api/v1/tasks", role=None, headers=place.shown["mistyped"])
-
-    assert "mistyped" in (await answer.json())["detail"]
-
-
 async def test_a_revoked_token_counts_no_more_at_once(place: Place) -> None:
     hub = place.hub
     made = await place.make("viewer", label="ci")
@@ -330,7 +314,7 @@ async def test_a_revoked_token_counts_no_more_at_once(place: Place) -> None:
     after = await hub.ask("GET", "/api/v1/tasks", role=None, headers=made)
 
     assert (before.status, revoked.status, after.status) == (200, 204, 401)
-    assert "was revoked at" in (await after.json())["detail"]
+    assert "was revoked" in (await after.json())["detail"]
 
 
 async def test_a_secret_is_shown_once_and_never_again(place: Place) -> None:

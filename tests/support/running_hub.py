@@ -11,11 +11,22 @@ from typing import Any
 import aiohttp
 
 from hub.app import Running, start_hub
+from hub.clock import SystemClock
 from hub.settings import load
 from protocol.clock import Clock
 from protocol.pinning import pinned_context
 
 PATIENCE_S = 60.0
+
+
+class FastClock(SystemClock):
+    """The time, and as much more as a test wants."""
+
+    more_ms = 0
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970, and more."""
+        return super().now_ms() + self.more_ms
 
 
 @dataclass
