@@ -114,7 +114,7 @@ def _name(route: Route) -> str:
 
 
 def _links(route: Route, listed: Sequence[Route]) -> dict[str, Any]:
-    """What can be asked next about the thing that an answer to ``route`` tells of: its id, or name, leads there."""
+    """What can be asked next: about what was made by its id or name, about what was changed by where it was asked."""
     if route.method != "POST" or route.response is None:
         return {}
     fields = {field.encode_name for part in _parts(route.response) for field in msgspec.structs.fields(part)}
@@ -122,11 +122,24 @@ def _links(route: Route, listed: Sequence[Route]) -> dict[str, Any]:
     for other in listed:
         place = _PLACE.search(other.path.removeprefix(f"{route.path}/"))
         if other.path.startswith(f"{route.path}/{{") and place is not None and place[1] in fields:
-            found[_name(other)] = {
-                "operationId": _name(other),
-                "parameters": {place[1]: f"$response.body#/{place[1]}"},
-            }
+            found[_name(other)] = _link(other, place[1], f"$response.body#/{place[1]}")
+        elif other is not route and (said := _same_thing(route, other)):
+            found[_name(other)] = _link(other, said, f"$request.path.{said}")
     return found
+
+
+def _link(other: Route, place: str, value: str) -> dict[str, Any]:
+    return {"operationId": _name(other), "parameters": {place: value}}
+
+
+def _same_thing(route: Route, other: Route) -> str:
+    """What names, in both paths, a thing that ``route`` does something to, and ``other`` too, or shows; empty: none."""
+    thing, found, verb = route.path.rpartition("/")
+    place = _PLACE.search(thing)
+    if not found or place is None or not thing.endswith(place[0]) or "{" in verb:
+        return ""
+    is_verb = other.method == "POST" and other.path.rpartition("/")[0] == thing
+    return place[1] if is_verb or (other.method == "GET" and other.path == thing) else ""
 
 
 def _has_required(shape: Any) -> bool:  # noqa: ANN401 - a struct type

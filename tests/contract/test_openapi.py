@@ -13,6 +13,7 @@ import pytest
 from tests.support.running_hub import RunningHub, running_hub
 
 schemathesis = pytest.importorskip("schemathesis")
+ROOT = Path(__file__).parents[2]
 STREAMS = ("/api/v1/events", "/api/v1/logs", "/api/v1/metrics/stream", "/mesh")
 
 
@@ -105,7 +106,7 @@ async def fuzz(hub: RunningHub, tmp_path: Path, *, examples: int, phases: str, l
         subprocess.run,
         command,
         cwd=tmp_path,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", "SCHEMATHESIS_HOOKS": "tests.support.likely", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=limit_s,
