@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final, TypeVar
 
 from msgspec import Meta
 
-from protocol.limits import MAX_BODY_BYTES
+from protocol.limits import MAX_BODY_BYTES, MAX_FRAME_BYTES
 
 T = TypeVar("T")
 MAX_WORD_CHARS: Final = 2_048
 MAX_SENTENCE_CHARS: Final = 64 << 10
-MAX_TEXT_CHARS: Final = 768 << 10
+MAX_TEXT_CHARS: Final = MAX_FRAME_BYTES
 FEW: Final = 4_096
 MANY: Final = 32_768
 
@@ -25,7 +25,7 @@ Word = Annotated[str, Meta(max_length=MAX_WORD_CHARS)]
 Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE_CHARS)]
 """What is said to a person: a reason, a summary, a note."""
 Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS)]
-"""What was written: an output, the command of a check. No more than a whole result."""
+"""What was written: an output, the command of a check. No more than a whole frame."""
 Script = Annotated[str, Meta(max_length=MAX_BODY_BYTES)]
 """What a person hands in: no more than a body may be, so that one who hands in too much is told what to do instead."""
 Few = Annotated[tuple[T, ...], Meta(max_length=FEW)]

@@ -10,14 +10,13 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
-from protocol.bounds import Few, Many, Measure, Sentence, Text, Whole, Word
+from protocol.bounds import Count, Few, Many, Measure, Sentence, Text, Whole, Word
 from protocol.endpoints import EndpointTrouble
 from protocol.loads import Answering, Turn
 from protocol.machine import HostReading, HostReport
 from protocol.model import (
     AttemptId,
     AttemptState,
-    Count,
     EndpointReport,
     FailureClass,
     Finding,
@@ -37,7 +36,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
 class Ordered(Message, frozen=True, kw_only=True):
     """Base of the messages that arrive exactly once and in order. ``n`` is set by the session."""
 
-    n: Count = 0
+    n: Whole = 0
 
 
 class HeldAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -82,21 +81,21 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Random name of the state directory: boots are counted there, and it tells two machines of one name apart."""
     dial: Count = 0
     """Counts the hellos of this boot, from 1, so that one that was overtaken is found out; 0: not counted."""
-    key: str = ""
+    key: Word = ""
     """Public key of the machine (Ed25519, 43 characters of base64url), if it has joined with one."""
 
 
 class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
     """The hub's answer to a hello that names the key of a machine it knows: prove that you hold it, before anything."""
 
-    nonce: str
+    nonce: Word
 
 
 class Signature(Message, frozen=True, kw_only=True, tag="signature"):
     """The sidecar's answer to a challenge: :func:`protocol.keys.said_at_hello`, signed (86 characters of base64url)."""
 
-    signature: str
-    channel: str = ""
+    signature: Word
+    channel: Word = ""
     """SHA-256 of the certificate that the sidecar sees at the other end, 64 hexadecimal digits; empty: no TLS."""
 
 

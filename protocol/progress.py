@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from protocol.bounds import Sentence
-from protocol.model import Count, Iteration, Usage
+from protocol.bounds import Count, Sentence
+from protocol.model import Iteration, Usage
 
 PAUSE: Final = "pause"
 """Capability of a sidecar that keeps work in progress, stops at the end of a turn and gives its GPU back."""

@@ -8,7 +8,6 @@ import difflib
 from collections.abc import Iterator, Mapping, Sized
 from datetime import datetime
 from itertools import islice
-from math import isnan
 from typing import Any, Final
 
 import msgspec
@@ -124,7 +123,8 @@ def _out_of_range(value: float, kind: inspect.IntType | inspect.FloatType, path:
     is_in = (kind.ge is None or value >= kind.ge) and (kind.gt is None or value > kind.gt)
     is_in = is_in and (kind.le is None or value <= kind.le) and (kind.lt is None or value < kind.lt)
     if not is_in:
-        found = f"{value:g}" if abs(value) < HUGE or isnan(value) else "a number far too large"
+        is_huge = abs(value) >= HUGE  # NaN is not: it is shown as what it is
+        found = "a number far too large" if is_huge else f"{value:g}"
         words = [f"{word} {bound:g}" for word, bound in (("from", least), ("to", most)) if bound is not None]
         yield Problem(path, f"{found}; {' '.join(words)}")
 

@@ -142,7 +142,7 @@ async def _make(client: aiohttp.ClientSession, url: str, admin: str, **body: obj
 
 async def _show(client: aiohttp.ClientSession, url: str, token: str) -> tuple[int, tuple[Any, ...], str]:
     async with client.get(f"{url}/api/v1/tasks", headers=_bearer(token)) as answer:
-        told = {name: text for name, text in answer.headers.items() if name not in {"Date", "X-Request-Id"}}
+        told = {name: text for name, text in answer.headers.items() if name.lower() not in {"date", "x-request-id"}}
         return answer.status, (await answer.read(), tuple(sorted(told.items()))), answer.headers.get("Retry-After", "")
 
 

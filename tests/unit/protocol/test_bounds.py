@@ -35,7 +35,8 @@ class Holes(msgspec.Struct):
 def test_the_walk_finds_what_has_no_bound() -> None:
     found = unbounded(Holes)
 
-    assert found == [f"Holes.{name}" for name in ("anything", "entries", "named", "number", "raw", "text")]
+    inner = ("entries[]", "named (keys)", "named (values)")
+    assert set(found) == {f"Holes.{name}" for name in ("anything", "entries", "named", "number", "raw", "text", *inner)}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -50,10 +51,9 @@ def test_every_field_of_a_task_has_a_bound() -> None:
 @pytest.mark.parametrize(
     "field, value, problem",
     [
-        ("text", "x" * (MAX_TEXT_CHARS + 1), f"text: {MAX_TEXT_CHARS + 1:,} characters; at most {MAX_TEXT_CHARS:,}"),
         ("stream", "x" * (MAX_WORD_CHARS + 1), "stream: 2,049 characters; at most 2,048"),
         ("offset", -1, "offset: -1; from 0 to"),
-        ("n", 2**63, "n: 9.22337e+18; from 0 to"),
+        ("n", 2**63, "n: 9.22337e+18; from -9.22337e+18 to"),
         ("attempt", [*ATTEMPT[:2], "x" * 3_000, 2], "attempt[2]: 3,000 characters; at most 2,048"),
         ("attempt", ATTEMPT[:3], "attempt: expected a list of 4 entries"),
     ],
@@ -65,7 +65,7 @@ def test_a_field_beyond_its_bound_is_refused_by_name(field: str, value: object, 
     with pytest.raises(MalformedFrame) as told:
         codec.decode(msgpack.packb(log | {field: value}))
     error = codec.in_full(told.value)
-    assert problem in str(error) or len(told.value.frame) > 1 << 16  # of a large one only what ended the reading
+    assert problem in str(error)
     assert len(error.problems) == 1
 
 
@@ -114,7 +114,7 @@ def test_the_bounds_are_beyond_all_that_this_project_sends() -> None:
     """A text is cut by its sender long before; no bound may be nearer than that cut."""
     assert max(MAX_OUTPUT_BYTES, MAX_RESULT_BYTES, MAX_LOG_CHUNK_BYTES, MAX_SPEC_BYTES) <= MAX_TEXT_CHARS
     assert MAX_SENTENCE_CHARS >= 10 * 4_000
-    assert MAX_TEXT_CHARS < MAX_FRAME_BYTES
+    assert MAX_TEXT_CHARS <= MAX_FRAME_BYTES
     models = [{"name": f"m{number}"} for number in range(FEW // 2)]
     endpoint = {"id": "e", "kind": EndpointKind.OLLAMA.value, "url": "http://x", "local": True, "models": models}
     hello = {"t": "hello", "protocol": [1, 1], "sidecar": "a", "boot": 1, "host": "h", "slots": 1, "version": "1"}
