@@ -219,8 +219,8 @@ class JoinBody(Struct, kw_only=True, forbid_unknown_fields=True):
     name: Word = ""
     facts: MachineFacts = MachineFacts()
     signs: bool = False
-    replaces: str = ""
-    consent: str = ""
+    replaces: Word = ""
+    consent: Word = ""
 
 
 class Joined(Struct, kw_only=True):
