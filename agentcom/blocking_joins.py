@@ -25,6 +25,10 @@ class BlockingJoins(Blocking):
         """Machines that wait for a person, oldest first."""
         return self._run(self._client.join_requests())
 
+    def remove_machine(self, name: str) -> None:
+        """Throw a machine out that has joined under this name; what it has opened ends at once."""
+        self._run(self._client.remove_machine(name))
+
     def decide_join(self, code: str, *, is_approved: bool) -> None:
         """Let a machine in that waits, or do not."""
         self._run(self._client.decide_join(code, is_approved=is_approved))

@@ -31,6 +31,14 @@ class JoinCalls:
         """Machines that wait for a person, oldest first."""
         return await self._transport.call("GET", f"{PREFIX}/join-requests", JoinRequestList, is_repeatable=True)
 
+    async def remove_machine(self, name: str) -> None:
+        """Throw a machine out that has joined under this name; what it has opened ends at once.
+
+        Raises:
+            NotFound: there is none.
+        """
+        await self._transport.call("DELETE", f"{PREFIX}/machines/{quote(name, safe='')}", type(None))
+
     async def decide_join(self, code: str, *, is_approved: bool) -> None:
         """Let a machine in that waits, or do not.
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @click.group(name="machines", cls=NounGroup)
 def command() -> None:
-    """Let machines in that ask to join without a token. Without a verb: ls."""
+    """Let machines in that ask to join without a token, or throw one out.
+
+    Without a verb: ls.
+    """
 
 
 @command.command(name="ls", cls=HubCommand)
@@ -45,6 +48,18 @@ def approve(hub: "Client", as_json: bool, code: str) -> None:  # noqa: FBT001 - 
 def deny(hub: "Client", as_json: bool, code: str) -> None:  # noqa: FBT001 - click calls it
     """Keep the machine out that shows this code."""
     _decide(hub, code, as_json=as_json, is_approved=False)
+
+
+@command.command(name="rm", cls=HubCommand)
+@click.argument("name")
+@connected
+def rm(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click calls it
+    """Throw the machine out that has joined as NAME."""
+    hub.remove_machine(name)
+    if as_json:
+        output.say_json({"removed": name})
+    else:
+        click.echo(f"{name} is out; it comes back only if you let it in again")
 
 
 def _decide(hub: "Client", code: str, *, as_json: bool, is_approved: bool) -> None:

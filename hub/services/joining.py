@@ -22,7 +22,7 @@ from hub.store.store import Store
 from hub.store.token_changes import TokenRow
 from protocol import joining as wire
 from protocol.clock import Clock
-from protocol.errors import BadInput, Problem
+from protocol.errors import BadInput, NotFound, Problem
 from protocol.events import Event, EventKind
 from protocol.ids import NAME
 from protocol.joining import JoinRefused, MachineFacts, NotYetApproved
@@ -207,13 +207,27 @@ class Joining:
         Raises:
             NotAMachine: no machine has joined with it.
         """
-        machine = await self.machine(token)
+        await self._let_go(await self.machine(token), token)
+
+    async def remove(self, name: str, by: str) -> None:
+        """Throw a machine out: its token counts no more, and what it has opened ends. A person lets it in again.
+
+        Raises:
+            NotFound: no machine has joined under this name.
+        """
+        found = [row for row in await self._store.machines_at_door("", name) if row.token]
+        if not found:
+            raise NotFound("machine that has joined", name)
+        for machine in found:
+            await self._let_go(machine, by)
+
+    async def _let_go(self, machine: c.MachineRow, by: str) -> None:
         now_ms = self._clock.now_ms()
-        facts = {"machine": machine.name, "token": token, "by": token}
+        facts = {"machine": machine.name, "token": machine.token, "by": by}
         event = Event(kind=EventKind.MACHINE_LEFT, at_ms=now_ms, facts=facts)
-        await self._store.commit(c.LetGo(token, now_ms, event))
+        await self._store.commit(c.LetGo(machine.token, now_ms, event))
         await self.on_change()
-        log.info("machine_left", machine=machine.name)
+        log.info("machine_left", machine=machine.name, by=by)
 
     async def machine(self, token: str) -> c.MachineRow:
         """The machine that has joined and got this token.

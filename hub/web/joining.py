@@ -100,6 +100,12 @@ async def _signed_body(request: web.Request) -> JoinBody:
     return requests.shaped(raw, request.content_type, JoinBody, "machine")
 
 
+async def remove(request: web.Request) -> web.StreamResponse:
+    """Throw a machine out: its token counts no more, and what it has opened ends at once."""
+    await request.app[SERVICES].joining.remove(request.match_info["name"], request[PRINCIPAL].token)
+    return web.Response(status=204)
+
+
 async def show(request: web.Request) -> web.StreamResponse:
     """The machine that asks, and how its agent does."""
     requests.query(request)
@@ -186,6 +192,7 @@ ROUTES: Final = (
     Route("GET", _REQUESTS, waiting, _MANAGE, "List machines that wait to be let in", None, JoinRequestList),
     Route("POST", f"{_REQUESTS}/{{code}}/approve", approve, _MANAGE, "Let a machine in", produces=(), status=204),
     Route("POST", f"{_REQUESTS}/{{code}}/deny", deny, _MANAGE, "Do not let a machine in", produces=(), status=204),
+    Route("DELETE", f"{PREFIX}/machines/{{name}}", remove, _MANAGE, "Throw a machine out", produces=(), status=204),
     Route("POST", _REQUESTS, ask, None, "A machine asks to be let in by a person", JoinBody, JoinAsked, status=201),
     Route("POST", f"{PREFIX}/join", join, None, "A machine joins", JoinBody, Joined, status=201),
     Route(
