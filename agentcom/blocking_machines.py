@@ -1,12 +1,13 @@
 """What the blocking client asks about machines, models and the hub itself; see :class:`agentcom.client.Client`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentcom.blocking import Blocking
 from agentcom.upkeep import Ticket
 from protocol.api import AgentList, AgentView, BackupList, BackupView, Health, TokenCreated, TokenList
 from protocol.endpoint_views import EndpointBody, EndpointList, EndpointPatch, EndpointView, ModelList
 from protocol.host_views import HostHistory, HostList
+from protocol.log_levels import LevelList
 from protocol.metrics import MetricsHistory
 from protocol.model import Role
 from protocol.rate_limits import RateList
@@ -89,6 +90,14 @@ class BlockingMachines(Blocking):
     def rate_limits(self) -> RateList:
         """How often who may ask, and who was refused lately."""
         return self._run(self._client.rate_limits())
+
+    def log_levels(self) -> LevelList:
+        """From which level on the parts of the mesh log."""
+        return self._run(self._client.log_levels())
+
+    def set_log_levels(self, levels: Mapping[str, str | None]) -> LevelList:
+        """Set levels by component; ``None`` takes back what was set."""
+        return self._run(self._client.set_log_levels(levels))
 
     def revoke_token(self, token: str) -> None:
         """End the token with this id, at once."""

@@ -1,6 +1,6 @@
 """What the client asks about the hub itself: a part of :class:`agentcom.aio.AsyncClient`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from agentcom.asking import Asking
 from protocol import schema
 from protocol.api import PREFIX, BackupList, BackupView, Health, TokenBody, TokenCreated, TokenList
 from protocol.errors import Unavailable
+from protocol.log_levels import LevelList, LevelsBody
 from protocol.metrics import MetricsHistory
 from protocol.model import Role
 from protocol.rate_limits import RateList
@@ -59,6 +60,19 @@ class UpkeepCalls(Asking):
     async def rate_limits(self) -> RateList:
         """How often who may ask, and who was refused lately."""
         return await self._get("/rate-limits", RateList)
+
+    async def log_levels(self) -> LevelList:
+        """From which level on the parts of the mesh log."""
+        return await self._get("/log-levels", LevelList)
+
+    async def set_log_levels(self, levels: Mapping[str, str | None]) -> LevelList:
+        """Set levels by component; ``None`` takes back what was set.
+
+        Raises:
+            BadInput: there is no such component, or no such level.
+        """
+        body = schema.read({"levels": dict(levels)}, LevelsBody, "log levels")
+        return await self._transport.call("PATCH", f"{PREFIX}/log-levels", LevelList, body=body)
 
     async def revoke_token(self, token: str) -> None:
         """End the token with this id, at once."""

@@ -7,7 +7,6 @@ written, close the store. If the store can no longer promise durability, the hub
 import asyncio
 import contextlib
 import importlib.metadata
-import logging
 import os
 import resource
 import signal
@@ -34,14 +33,14 @@ from hub.services.access import Access
 from hub.services.bulk import Bulk
 from hub.services.joining import Joining, pin_of
 from hub.services.replaying import Replaying
-from hub.settings import Settings
+from hub.settings import Settings, secrets_of
 from hub.store.backend import Backend
 from hub.store.changes import Record
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.tls import Tls
-from hub.upkeep import closer, drained, end_hub, ender, entrance, limits_of, oversight, revoker, upkeep
+from hub.upkeep import closer, drained, end_hub, ender, entrance, limits_of, oversight, revoker, tracing_of, upkeep
 from hub.web.application import build
 from hub.web.install import install_line
 from hub.web.routes import mesh
@@ -50,7 +49,9 @@ from hub.web.sessions import Sessions
 from protocol.clock import Clock
 from protocol.errors import StoreDamaged, StoreFailed
 from protocol.events import Event, EventKind
-from protocol.logs import configure
+from protocol.log_levels import LogLevel
+from protocol.logs import configure, hide, take_over
+from protocol.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 VERSION: Final = importlib.metadata.version("agentcom")
@@ -87,6 +88,7 @@ async def start_hub(settings: Settings, clock: Clock | None = None) -> Running:
         StoreDamaged: it is not what was written; its ``steps`` are the commands that help.
     """
     clock = clock or SystemClock()
+    hide(Redactor(secrets_of(settings)), "hub")
     lock = hold(settings.folder)
     store: Backend | None = None
     try:
@@ -125,8 +127,8 @@ async def _assemble(
     backups, retention = upkeep(settings, store, source, clock, hub)
     audit, readiness = oversight(settings, store, clock, hub, access)
     retention.forget_audit = audit.forget
-    hub.insight.watch("backups", backups.health)
-    limits = await limits_of(store, clock, access, hub)
+    tracing, told = tracing_of(settings, store, clock, hub, version=VERSION, instance=str(start.hub_boot))
+    limits, levels = await limits_of(settings, store, clock, access, hub)
     bits = Chance().getrandbits
     files = keeper(settings, store, hub.fleet, clock, space, hub=start.hub_boot, random_bits=bits)
     hub.progress.read, hub.forgetting.drop = files.read, files.drop
@@ -153,6 +155,7 @@ async def _assemble(
         files.run,
         hub.forgetting.run,
         kept.pulls.run,
+        *([tracing.run] if tracing else []),
     )
     if settings.read_only:
         loops = ()
@@ -177,7 +180,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             *(hub.observing.recording, hub.observing.alerting, hub.observing.notifying, audit, joining, limits),
-            *(Replaying(store, settings.chains), readiness),
+            *(Replaying(store, settings.chains), readiness, levels, tracing),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,
@@ -199,7 +202,7 @@ async def _assemble(
     tasks = [asyncio.create_task(loop()) for loop in loops]
     for task in tasks:
         task.add_done_callback(end_hub(failed))
-    running._stop.extend((files.close, kept.remotes.close, kept.forges.close))  # noqa: SLF001 - as above
+    running._stop.extend((files.close, kept.remotes.close, kept.forges.close, told))  # noqa: SLF001 - as above
     running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
     running._stop.append(ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
     try:
@@ -220,7 +223,8 @@ async def _assemble(
 def main(settings: Settings) -> int:
     """Run a hub until SIGINT or SIGTERM; the exit status."""
     is_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
-    configure(json=is_json, stream=sys.stderr, level=logging.getLevelNamesMapping()[settings.log_level.upper()])
+    configure(json=is_json, stream=sys.stderr, level=LogLevel(settings.log_level))
+    take_over()
     _allow_many_connections()
     with contextlib.suppress(ImportError):
         import uvloop

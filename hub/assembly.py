@@ -81,6 +81,7 @@ class Parts:
     endpoint_health: EndpointHealth
     sweeper: Sweeper
     gateway: Gateway
+    dispatch: Dispatch
     membership: Membership
     mates: Mates
     learning: Learning
@@ -360,6 +361,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         endpoint_health=endpoint_health,
         sweeper=sweeper,
         gateway=gateway,
+        dispatch=dispatch,
         membership=membership,
         mates=mates,
         learning=learning,

@@ -80,6 +80,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             ``AWS_SECRET_ACCESS_KEY`` and, if set, ``AWS_SESSION_TOKEN`` in the environment.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        traces: where traces of tasks go: the address of a collector that speaks OTLP over HTTP, like
+            ``http://127.0.0.1:4318``; empty: none are told. Needs ``agentcom[otel]``.
+        traces_share: how many of the traces that begin at this hub are told: from 0 to 1.
     """
 
     data_dir: str = ""
@@ -141,6 +144,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     s3_credentials: str = ""
     log: str = "auto"
     log_level: str = "info"
+    traces: str = ""
+    traces_share: float = 1.0
 
     @property
     def folder(self) -> Path:

@@ -4,15 +4,17 @@ What there is to set is ``hub/options.py``.
 """
 
 import configparser
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from hub.options import DEFAULT_PORT, Settings
 from hub.sound import POSTGRES_SCHEMES, masked, problems_of
-from protocol.config import merge
+from protocol.config import merge, secrets_in
 from protocol.errors import BadInput, Problem
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "masked",
     "read_toml",
     "s3_keys",
+    "secrets_of",
 ]
 
 
@@ -73,6 +76,22 @@ def read_toml(file: str | None) -> dict[str, Any]:
 
 def _with(settings: Settings, **values: Any) -> Settings:
     return Settings(**{name: getattr(settings, name) for name in Settings.__struct_fields__} | values)
+
+
+def secrets_of(settings: Settings, env: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """What no line of a log may hold: passwords and keys of the settings, secrets in the environment.
+
+    Args:
+        settings: those of this hub.
+        env: the environment; the process's own if left out.
+    """
+    found = list(secrets_in(os.environ if env is None else env))
+    if password := urlsplit(settings.store).password:
+        found += [password, unquote(password)]
+    if settings.artifact_store:
+        with contextlib.suppress(BadInput):  # whoever opens the bucket says so
+            found += s3_keys(settings, env).values()
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def s3_keys(settings: Settings, env: Mapping[str, str] | None = None) -> dict[str, str]:

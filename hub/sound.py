@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from hub.options import BUCKET, DEFAULT_PORT, Settings
+from protocol import telemetry
 from protocol.errors import Problem
 from protocol.limits import LEAST_CHECK_S, MOST_CHECK_S
 from protocol.model import Strategy
@@ -46,9 +47,17 @@ def problems_of(settings: Settings) -> Iterator[Problem]:
         yield Problem("log", f"{settings.log!r}; one of auto, json, pretty")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         yield Problem("log_level", f"{settings.log_level!r}; one of debug, info, warning, error")
+    yield from _traces(settings)
     for name in ("chain_trivial", "chain_standard", "chain_complex"):
         if Strategy.TRIVIAL in getattr(settings, name) or not getattr(settings, name):
             yield Problem(name, "one or both of local_llm, cloud_llm, in order of preference")
+
+
+def _traces(settings: Settings) -> Iterator[Problem]:
+    if problem := telemetry.problem_of(settings.traces):
+        yield Problem("traces", problem)
+    if not 0 <= settings.traces_share <= 1:
+        yield Problem("traces_share", f"{settings.traces_share:g}; from 0 to 1")
 
 
 def _door(settings: Settings) -> Iterator[Problem]:

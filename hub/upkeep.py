@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import IO, Any, Final
 
 from aiohttp import web
@@ -15,9 +16,11 @@ from hub.services.access import Access
 from hub.services.audit import Audit
 from hub.services.backups import Backups
 from hub.services.identities import Identities
+from hub.services.log_levels import LogLevels
 from hub.services.rate_limits import RateLimits
 from hub.services.readiness import Readiness
 from hub.services.retention import Retention, Terms
+from hub.services.tracing import Tracing
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.queries import migrations
@@ -27,8 +30,11 @@ from hub.web.forwarded import is_proxied
 from hub.web.porch import received_bytes
 from hub.web.services import PRINCIPAL
 from hub.web.stream import end_those_of
+from protocol import messages
 from protocol.clock import Clock
 from protocol.errors import Refused, Unavailable
+from protocol.log_levels import LOG_LEVELS, LogLevel, of_sidecars
+from protocol.telemetry import telemetry
 
 FLUSH_S: Final = 2.0
 
@@ -46,6 +52,7 @@ def upkeep(
         keep=settings.backup_keep,
     )
     hub.observing.readings.overdue = backups.overdue
+    hub.insight.watch("backups", backups.health)
     retention = Retention(
         store,
         clock,
@@ -105,16 +112,47 @@ def revoker(app: web.Application, links: Links) -> Callable[[str], None]:
     return revoked
 
 
-async def limits_of(store: Backend, clock: Clock, access: Access, hub: Parts) -> RateLimits:
-    """How often who may ask; read again, like the tokens, when another hub has changed it."""
+async def limits_of(
+    settings: Settings, store: Backend, clock: Clock, access: Access, hub: Parts
+) -> tuple[RateLimits, LogLevels]:
+    """How often who may ask, and who logs what; read again, like the tokens, when another hub has changed it."""
+    levels = await LogLevels.load(store, clock, LogLevel(settings.log_level))
+    levels.on_change = partial(_tell_sidecars, hub)
+    levels.on_change(levels.levels)
     limits = await RateLimits.load(store, clock, lambda token: access.label(token) if access.knows(token) else None)
 
     async def reload() -> None:
         await access.reload()
         await limits.reload()
+        await levels.reload()
 
     hub.mates.on_tokens, hub.metrics.throttled = reload, limits.refused
-    return limits
+    return limits, levels
+
+
+def _tell_sidecars(hub: Parts, levels: Mapping[str, LogLevel]) -> None:
+    """What is set for sidecars: those that are here, at once; the others when they come."""
+    wanted = hub.gateway.log_levels = of_sidecars(levels)
+    for agent in hub.fleet.online():
+        if LOG_LEVELS in agent.capabilities:
+            hub.links.send(agent.name, agent.boot, messages.LogLevels(levels=wanted))
+
+
+def tracing_of(
+    settings: Settings, store: Backend, clock: Clock, hub: Parts, *, version: str, instance: str
+) -> tuple[Tracing | None, Callable[[], Awaitable[None]]]:
+    """What tells traces of tasks, if the settings say where to, and what ends that.
+
+    Raises:
+        BadInput: what that needs is not installed.
+    """
+    if not settings.traces or settings.read_only:
+        return None, partial(asyncio.sleep, 0)
+    sink = telemetry(settings.traces, service="agentcom-hub", version=version, instance=instance)
+    tracing = Tracing(store, hub.feed, clock, sink.send, settings.traces_share)
+    tracing.leads = lambda: hub.membership.leader is not None
+    hub.dispatch.trace = tracing.of_attempt
+    return tracing, partial(asyncio.to_thread, sink.close)
 
 
 def end_hub(failed: "asyncio.Future[BaseException]") -> Callable[["asyncio.Task[Any]"], None]:

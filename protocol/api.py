@@ -43,6 +43,8 @@ class ProblemDocument(Struct, kw_only=True, omit_defaults=True):
     detail: str
     errors: tuple[Problem, ...] = ()
     retryable: bool = False
+    request_id: str = ""
+    """Of the request that failed, as in its answer's ``X-Request-Id``; the hub's log tells more under it."""
 
 
 class AttemptView(Struct, kw_only=True):

@@ -117,11 +117,13 @@ def encode_spec(spec: TaskSpec) -> bytes:
     return _encoder.encode(spec)
 
 
-def without_project(encoded: bytes) -> bytes:
-    """An encoded spec without the name of its project: the hub has used it, and an older sidecar does not know it."""
-    if b"\xa7project" not in encoded:  # the key as it is encoded; fields at their default are left out
-        return encoded
-    return encode_spec(msgspec.structs.replace(decode_spec(encoded), project=""))
+def for_sidecar(encoded: bytes) -> tuple[bytes, str]:
+    """An encoded spec without what the hub has used and an older sidecar does not know, and its ``traceparent``."""
+    # The keys as they are encoded; fields at their default are left out.
+    if b"\xa7project" not in encoded and b"\xabtraceparent" not in encoded:
+        return encoded, ""
+    spec = decode_spec(encoded)
+    return encode_spec(msgspec.structs.replace(spec, project="", traceparent="")), spec.traceparent
 
 
 def with_budget(encoded: bytes, budget: Budget) -> bytes:

@@ -3,6 +3,7 @@
 Pure: whoever calls hands over what it has read. Every problem is reported at once, each with the place it came from.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,15 @@ from protocol.errors import BadInput, Problem
 
 T = TypeVar("T", bound=Struct)
 ENV_PREFIX: Final = "AGENTCOM_"
+_SECRET_NAME: Final = re.compile(
+    r"(?i)(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$"
+)
+"""Variables whose values are secrets, by what their names end in."""
+
+
+def secrets_in(env: Mapping[str, str]) -> tuple[str, ...]:
+    """The secrets in an environment, told by the names of their variables."""
+    return tuple(value for name, value in env.items() if _SECRET_NAME.search(name))
 
 
 def merge(

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
-from protocol.bounds import Count, Few, Many, Measure, Sentence, Text, Whole, Word
+from protocol.bounds import Count, Few, Many, Measure, Sentence, Text, Whole, Word, Words
 from protocol.endpoints import EndpointTrouble
 from protocol.loads import Answering, Turn
 from protocol.machine import HostReading, HostReport
@@ -182,6 +182,8 @@ class Assign(Ordered, frozen=True, kw_only=True, tag="assign"):
     """What an earlier attempt has left to go on from; an older sidecar begins anew."""
     proof: Proof | None = None
     """Do nothing but run the checks on this; only for sidecars with the executor :data:`protocol.reviews.PROOF`."""
+    trace: Word = ""
+    """Where the attempt stands in a trace, as a ``traceparent``; empty: in none, and nothing is told of it."""
 
 
 class Accept(Ordered, frozen=True, kw_only=True, tag="accept"):
@@ -265,6 +267,15 @@ class Forget(Ordered, frozen=True, kw_only=True, tag="forget"):
     tasks: Many[Word]
 
 
+class LogLevels(Ordered, frozen=True, kw_only=True, tag="log_levels"):
+    """Log from these levels on, by component; all others as the settings say. In force until the connection ends.
+
+    Only for sidecars with the capability :data:`protocol.log_levels.LOG_LEVELS`; they leave words they do not know.
+    """
+
+    levels: Words = {}
+
+
 class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
     """Take no new attempts (``on``), or take them again."""
 
@@ -332,6 +343,7 @@ AnyMessage = (
     | Pause
     | Reclaim
     | Forget
+    | LogLevels
     | Drain
     | Prewarm
     | Ack
@@ -340,7 +352,7 @@ AnyMessage = (
     | Error
 )
 
-Wish = Prewarm | Pause | Reclaim | Forget
+Wish = Prewarm | Pause | Reclaim | Forget | LogLevels
 """What a hub wants of a sidecar beside the life and death of attempts."""
 
 KINDS: Final[dict[str, type[Message]]] = {
@@ -361,6 +373,7 @@ KINDS: Final[dict[str, type[Message]]] = {
         Pause,
         Reclaim,
         Forget,
+        LogLevels,
         Drain,
         Prewarm,
         Ack,

@@ -170,6 +170,8 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """The project it belongs to; when it is submitted it gets what it does not say itself from there."""
     clean_room: CleanRoom | None = None
     """Whether its checks have to pass on another machine too; left out: as the hub's settings say."""
+    traceparent: Word = ""
+    """Where it stands in a trace (W3C Trace Context); the header of that name of its submission counts, too."""
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Struct, inspect
 
-from protocol import codec, limits
+from protocol import codec, limits, traces
 from protocol.checking import check_problems, path_problems
 from protocol.checks import CheckJudge
 from protocol.errors import BadInput, Problem
@@ -122,6 +122,8 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
                 yield Problem(f"{path}[{number}]", f"not {kind}: {name[:60]!r}")
     if spec.project and not PROJECT.fullmatch(spec.project):
         yield Problem("project", f"not the name of a project: {spec.project[:60]!r}")
+    if spec.traceparent and traces.read(spec.traceparent) is None:
+        yield Problem("traceparent", f"not one of W3C Trace Context: {spec.traceparent[:60]!r}")
     if spec.parent is not None and not TASK_ID.fullmatch(spec.parent):
         yield Problem("parent", f"not a task id: {spec.parent[:60]!r}")
     for key, value in spec.labels.items():

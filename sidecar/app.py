@@ -27,8 +27,10 @@ from protocol import logs, names
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, VersionMismatch, WorkFailed
 from protocol.ids import NAME
+from protocol.log_levels import SIDECAR, LogLevel
 from protocol.redaction import Redactor
 from protocol.removal import remove_tree
+from protocol.telemetry import telemetry
 from sidecar.bundled import resolved
 from sidecar.cleaning import Cleaner
 from sidecar.clock import SystemClock
@@ -63,6 +65,7 @@ from sidecar.seen import Seen, capabilities
 from sidecar.settings import Settings, secrets_of
 from sidecar.shelf import HubShelf
 from sidecar.shop import Shop
+from sidecar.spans import Recorder
 from sidecar.tails import Tails
 from sidecar.tasks import together
 from sidecar.wip import WipWorkspaces
@@ -75,7 +78,6 @@ GOODBYE_S: Final = 5.0
 
 EXIT_OK, EXIT_INPUT, EXIT_REFUSED = 0, 2, 4
 _NOT_LET_IN: Final = HOPELESS - FINAL
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PR_SET_DUMPABLE: Final = 4
 
 
@@ -165,8 +167,7 @@ async def start(
         stack.callback(guard.stop)
         leases = Leases(clock.monotonic)
         leases.on_change = guard.feed
-        redactor = Redactor(secrets_of(settings))
-        logs.hide(redactor)
+        redactor = _hidden(settings, stack)
         trust = settings.trust()
         depot = HubDepot(lambda: link, settings.read_token, leases.check, redactor=redactor, trust=trust)
         stack.push_async_callback(depot.close)
@@ -195,6 +196,7 @@ async def start(
         stack.push_async_callback(warmer.close)
         tails = Tails(folder / "tails", redactor=redactor)
         runner = Runner(name, settings.slots, Shop(parts), journal, link, leases, tails, redactor)
+        runner.recorder = _recorder(settings, clock, name, stack)
         forgetting = Forgetting(parts.workspaces, runner.inventory)
         runner.on_prewarm, runner.on_forget = warmer.hear, forgetting.hear
         link.tell(capabilities=capabilities(settings, parts, has_gpu=False))
@@ -221,6 +223,23 @@ async def start(
         work = asyncio.create_task(jobs, name=f"sidecar-{name}")
         log.info("sidecar_started", name=name, boot=link.identity.boot, hub=settings.hub, state_dir=str(folder))
         return Running(name, link.identity.boot, link, runner, lifecycle, work, stack.pop_all().aclose)
+
+
+def _hidden(settings: Settings, stack: contextlib.AsyncExitStack) -> Redactor:
+    """What takes secrets out; until the stack ends out of the log, too."""
+    redactor = Redactor(secrets_of(settings))
+    logs.hide(redactor, settings.state_dir)
+    stack.callback(logs.hide, None, settings.state_dir)
+    return redactor
+
+
+def _recorder(settings: Settings, clock: Clock, name: str, stack: contextlib.AsyncExitStack) -> Recorder:
+    """What tells of the work, if the settings say where to."""
+    if not settings.traces:
+        return Recorder(clock)
+    sink = telemetry(settings.traces, service="agentcom-sidecar", version=_version(), instance=name)
+    stack.push_async_callback(asyncio.to_thread, sink.close)
+    return Recorder(clock, sink.send)
 
 
 def _parts(
@@ -304,6 +323,8 @@ async def _sweep(parts: Parts, runner: Runner, cleaner: Cleaner) -> None:
 
 def _fire(lifecycle: Lifecycle, event: str) -> None:
     """The link goes on dialling while the sidecar stops; that is no news for its state."""
+    if event == "welcome":
+        logs.set_levels({}, SIDECAR)  # if this hub wants any, it says so
     if lifecycle.may(event):
         lifecycle.fire(event)
 
@@ -330,7 +351,8 @@ def _version() -> str:
 def main(settings: Settings) -> int:
     """Run until a signal or the hub's refusal; returns the exit code of the command."""
     as_json = settings.log == "json" or (settings.log == "auto" and not sys.stderr.isatty())
-    logs.configure(json=as_json, stream=sys.stderr, level=_LEVELS[settings.log_level])
+    logs.configure(json=as_json, stream=sys.stderr, level=LogLevel(settings.log_level))
+    logs.take_over()
     _hide_memory()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

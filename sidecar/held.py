@@ -14,6 +14,7 @@ from sidecar.core.outcome import Ending
 from sidecar.core.telling import Telling
 from sidecar.executors.base import Pauses
 from sidecar.live_log import LiveLog
+from sidecar.spans import Here
 from sidecar.tails import Tail
 from sidecar.workshop import Work
 
@@ -44,6 +45,9 @@ class Held:
     """The LLM endpoint that it uses, if it uses one on this host."""
     needs_gpu: bool = False
     """It was placed here for the GPU, which it uses by itself."""
+    here: Here | None = None
+    """Where it stands in a trace; ``None``: nothing is told of it."""
+    ended_ns: int = 0
 
     def takes_gpu(self, is_local: Callable[[str], bool]) -> bool:
         """Whether it works with the GPU of this host, by a model or by itself."""

@@ -26,6 +26,7 @@ from sidecar.checks.base import Ask, Ground
 from sidecar.core.diff import Change
 from sidecar.errors import GitFailed, shown
 from sidecar.sandbox.cell import Cell, Level, Sandbox
+from sidecar.spans import span
 from sidecar.verifier import verify
 from sidecar.workspace import Workspace, Workspaces
 
@@ -91,7 +92,9 @@ class Proof:
                 task=task,
                 ask=ask,
             )
-            found = await verify(checks, ground, fresh)
+            with span("verify", {"agentcom.checks": len(checks)}) as facts:
+                found = await verify(checks, ground, fresh)
+                facts["agentcom.verified"] = all(each.passed for each in found)
             return await self._whole(workspace, first, found) if workspace.has_repo else found
         finally:
             await asyncio.to_thread(remove_tree, room)

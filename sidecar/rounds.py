@@ -45,6 +45,7 @@ from sidecar.parts import Answers, Parts
 from sidecar.progress import LOST, Before, Progress, saved
 from sidecar.repository import PUSH, Repository
 from sidecar.sandbox.cell import Cell, Level
+from sidecar.spans import span
 from sidecar.workspace import Workspace
 
 OVERTIME_S: Final = 10.0
@@ -252,7 +253,9 @@ class Rounds:
         while True:
             self._on_step(event)
             event = "fix"
-            execution = await self._execute(workspace, cell)
+            with span("execute", {"agentcom.executor": self._executor.name}) as facts:
+                execution = await self._execute(workspace, cell)
+                facts["problem"] = execution.error_code
             if execution.failure not in {None, FailureClass.AGENT}:
                 self._record(execution, ())
                 return Ending("fail", self.result(execution.error, execution.error_code), execution.failure)

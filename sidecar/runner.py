@@ -15,12 +15,15 @@ import structlog
 from protocol import codec
 from protocol.errors import BadInput, MalformedFrame
 from protocol.loads import ToolUse
+from protocol.log_levels import SIDECAR, known_levels
+from protocol.logs import about, set_levels
 from protocol.messages import (
     Accept,
     Assign,
     Cancel,
     Forget,
     HeldAttempt,
+    LogLevels,
     Pause,
     Prewarm,
     Progress,
@@ -40,6 +43,7 @@ from sidecar.leases import Leases
 from sidecar.live_log import LiveLog
 from sidecar.outlet import Outlet as Outlet  # noqa: PLC0414 - it was here first, and is passed on
 from sidecar.reporting import Reporting, ending_of
+from sidecar.spans import Recorder, within
 from sidecar.tails import Tail, Tails
 from sidecar.workshop import Workshop
 
@@ -89,6 +93,7 @@ class Runner:
         self.on_prewarm: Callable[[Prewarm], None] = lambda _wish: None
         self.refuses: Callable[[Assign, TaskSpec], tuple[str, str] | None] = lambda _message, _spec: None
         self.on_reclaim: Callable[[Reclaim], None] = lambda _wish: None
+        self.recorder: Recorder | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -218,6 +223,8 @@ class Runner:
         self._journal.acknowledged(attempt)
         self._outlet.touch()
         if held.work is None:
+            if held.here is not None and held.report is not None:
+                held.here.tell("report", held.ended_ns, {"agentcom.attempt.state": held.standing.state.value})
             del self._held[key(attempt)]
         else:
             held.is_unwanted = True
@@ -239,6 +246,8 @@ class Runner:
                 self.on_reclaim(message)
             case Forget():
                 self.on_forget(message)
+            case LogLevels():
+                set_levels(known_levels(message.levels), SIDECAR)
             case Prewarm() if not self.is_draining:
                 self.on_prewarm(message)
 
@@ -360,8 +369,10 @@ class Runner:
             self._leases.take(attempt)
         # Written down before it begins: if this sidecar dies of it, the next start says so.
         self._journal.commit()
-        log.info("attempt_accepted", task=attempt.task, epoch=attempt.epoch, executor=executor)
-        held.work = asyncio.create_task(held.rounds.work(), name=f"attempt-{attempt.task}-e{attempt.epoch}")
+        held.here = self.recorder.begin(message.trace) if self.recorder is not None else None
+        with about(task=attempt.task, epoch=attempt.epoch), within(held.here):  # whatever it logs is about it
+            log.info("attempt_accepted", executor=executor)
+            held.work = asyncio.create_task(held.rounds.work(), name=f"attempt-{attempt.task}-e{attempt.epoch}")
         held.work.add_done_callback(lambda work: self._ended(held, work))
 
     def _advance(self, held: Held, event: str) -> None:
@@ -400,6 +411,7 @@ class Runner:
             del self._held[key(held.attempt)]
             log.info("attempt_dropped", task=held.attempt.task, epoch=held.attempt.epoch, why=held.stop_reason)
         else:
+            held.ended_ns = held.here.now_ns if held.here is not None else 0
             self._reporting.finish(held, ending)
         if held.tail is not None:
             self._told.append(held.tail)

@@ -8,7 +8,6 @@ wrong at once. Caller: ``sidecar/app.py``.
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from protocol.config import ENV_PREFIX, merge
+from protocol import telemetry
+from protocol.config import ENV_PREFIX, merge, secrets_in
 from protocol.errors import BadInput, Problem
 from protocol.ids import LABEL, NAME
 from protocol.limits import CHECK_S, LEAST_CHECK_S, MOST_CHECK_S
@@ -41,10 +41,6 @@ _SIMILAR: Final = 0.8
 _SECRETS: Final = frozenset({"token"})
 _TABLES: Final = frozenset(ENV_PREFIX + name for name in ("ENDPOINTS", "AGENTS", "PLUGINS"))
 """What only a file can tell."""
-_SECRET_NAME: Final = re.compile(
-    r"(?i)(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$"
-)
-"""Variables whose values are secrets, by what their names end in."""
 _LOGS: Final = ("auto", "json", "pretty")
 _SANDBOXES: Final = ("auto", "bubblewrap", "landlock", "seatbelt", "unsafe")
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -91,6 +87,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         drain_s: how long an orderly end waits for running work.
         log: ``auto`` (readable on a terminal, else JSON), ``json`` or ``pretty``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        traces: where spans of the work go, if its hub wants any told: the address of a collector that speaks OTLP over
+            HTTP, like ``http://127.0.0.1:4318``; empty: nowhere. Needs ``agentcom[otel]``.
     """
 
     hub: str = DEFAULT_HUB
@@ -123,6 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_s: float = 300.0
     log: str = "auto"
     log_level: str = "info"
+    traces: str = ""
 
     @property
     def hubs(self) -> tuple[str, ...]:
@@ -161,7 +160,7 @@ def secrets_of(settings: Settings, env: Mapping[str, str] | None = None) -> tupl
     """
     env = os.environ if env is None else env
     found = [endpoint.api_key for endpoint in settings.endpoints or ()]
-    found += [value for name, value in env.items() if _SECRET_NAME.search(name)]
+    found += secrets_in(env)
     try:
         found.append(settings.read_token())
     except OSError:
@@ -307,6 +306,8 @@ def _problems(settings: Settings) -> Iterator[Problem]:
     yield from _sandbox_problems(settings)
     yield from _choice_problem("log", settings.log, _LOGS)
     yield from _choice_problem("log_level", settings.log_level, _LOG_LEVELS)
+    if problem := telemetry.problem_of(settings.traces):
+        yield Problem("traces", problem)
 
 
 def _cache_problems(settings: Settings) -> Iterator[Problem]:

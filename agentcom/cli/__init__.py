@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sidecar": ("agentcom.cli.sidecar", "Run a sidecar on this machine in the foreground."),
     "fingerprint": ("agentcom.cli.fingerprint", "Print the hash by which machines know the hub."),
     "simulate": ("agentcom.cli.simulate", "Try the scheduler on a fleet and a trace, in virtual time."),
+    "log-levels": ("agentcom.cli.log_levels", "See and set who logs what, while it runs."),
     "audit": ("agentcom.cli.audit", "See who decided what, and prove that it is whole."),
     "backup": ("agentcom.cli.backup", "Copy the hub's store, while it works."),
     "restore": ("agentcom.cli.restore", "Put a backup in the place of a hub's store."),

@@ -1,6 +1,5 @@
 """``agentcom backup``: copy the hub's store; asks the hub, and does it itself where no hub runs."""
 
-import logging
 import shutil
 import sys
 import time
@@ -14,6 +13,7 @@ from agentcom.cli import endings, output
 from agentcom.cli.connection import HubCommand, open_client, where
 from protocol.api import BackupView
 from protocol.errors import BadInput, HubUnreachable, Problem
+from protocol.log_levels import LogLevel
 from protocol.logs import configure
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _make(place: "ClientSettings", target: Path | None) -> BackupView:
     """No hub answers: the copy is made here, under the lock that keeps hubs out."""
     from hub import recovery
 
-    configure(json=False, stream=sys.stderr, level=logging.WARNING)
+    configure(json=False, stream=sys.stderr, level=LogLevel.WARNING)
     path, facts = recovery.back_up(Path(place.data_dir), int(time.time() * 1000), target)
     return BackupView(name=path.name, path=str(path), at=recovery.made_at(facts), size_bytes=facts.size_bytes)
 

@@ -48,6 +48,7 @@ from agentcom.cli.parent import with_parent
 @click.option("--keep-audit-days", metavar="D", help="How long entries of the audit log stay; 0: for ever.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--traces", metavar="URL", help="Collector of traces (OTLP over HTTP); needs agentcom[otel].")
 @click.option("--config", metavar="FILE", help="Settings file (TOML).")
 @click.option("--check-config", is_flag=True, help="Show the settings that count and where each comes from, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --check-config and for errors: JSON.")

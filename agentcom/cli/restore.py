@@ -1,7 +1,6 @@
 """``agentcom restore``: put a backup in the place of a hub's store; what was there moves aside, nothing is deleted."""
 
 import asyncio
-import logging
 import sys
 import time
 from datetime import datetime
@@ -12,6 +11,7 @@ import click
 from agentcom import settings
 from agentcom.cli import endings, output
 from protocol.errors import BadInput, Problem
+from protocol.log_levels import LogLevel
 from protocol.logs import configure
 
 
@@ -30,7 +30,7 @@ def command(file: str, data_dir: str | None, yes: bool, as_json: bool) -> int:  
     """  # noqa: D301 - click wants the backspace character itself
     from hub import recovery
 
-    configure(json=as_json, stream=sys.stderr, level=logging.WARNING)
+    configure(json=as_json, stream=sys.stderr, level=LogLevel.WARNING)
     folder = Path(settings.load({"data_dir": data_dir}).data_dir)
     source = Path(file).expanduser().absolute()
     facts = recovery.look_through(source)

@@ -42,6 +42,7 @@ from protocol.errors import BadInput, Problem
 @click.option("--drain-s", metavar="S", help="How long an orderly end waits for running work.")
 @click.option("--log", metavar="auto|json|pretty", help="Form of the log on stderr.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--traces", metavar="URL", help="Collector of traces (OTLP over HTTP); needs agentcom[otel].")
 @click.option("--config", metavar="FILE", help="Settings file (TOML); LLM endpoints as [[endpoints]] tables.")
 @click.option("--check-config", is_flag=True, help="Show the settings that count and where each comes from, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --check-config and for errors: JSON.")

@@ -61,6 +61,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "backups:manage": frozenset({Role.ADMIN}),
         "rates:read": _OPERATE,
         "rates:write": frozenset({Role.ADMIN}),
+        "log_levels:read": _OPERATE,
+        "log_levels:write": _OPERATE,
         "artifacts:write": frozenset({Role.ADMIN, Role.AGENT}),
         "progress:read": frozenset({Role.ADMIN, Role.AGENT}),
         "git:access": frozenset({Role.ADMIN, Role.AGENT}),

@@ -74,6 +74,7 @@ ACTIONS: Final[Actions] = {
     EventKind.BUDGET_REMOVED: ("budget.remove", DONE),
     EventKind.RATE_LIMIT_SET: ("rate_limit.set", DONE),
     EventKind.RATE_LIMIT_RESET: ("rate_limit.reset", DONE),
+    EventKind.LOG_LEVELS_SET: ("log_levels.set", DONE),
     EventKind.BACKUP_MADE: ("backup.make", DONE),
     EventKind.BACKUP_FAILED: ("backup.make", "failed"),
     EventKind.HUB_STARTED: ("hub.start", DONE),

@@ -32,6 +32,7 @@ from protocol.errors import (
 )
 from protocol.ids import NAME
 from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
+from protocol.log_levels import LOG_LEVELS
 from protocol.model import AttemptId, AttemptState
 from protocol.session import Session
 from protocol.version import negotiate
@@ -142,6 +143,8 @@ class Gateway:
         self._sockets = 0
         self.identities: IdentityPort | None = None
         """Who knows machines by their keys; ``None``: none has one."""
+        self.log_levels: dict[str, str] = {}
+        """Of sidecars, by component, where somebody has set some."""
 
     async def serve(self, line: Line) -> None:
         """Serve one line until it closes. The caller has checked the token."""
@@ -223,6 +226,8 @@ class Gateway:
             self._leave(link, number)
             raise
         self._presence.ready(hello.sidecar, hello.boot)
+        if self.log_levels and LOG_LEVELS in hello.capabilities:
+            link.send(messages.LogLevels(levels=self.log_levels))
         return link, number
 
     async def _look_for_clone(self, hello: messages.Hello) -> None:

@@ -76,6 +76,8 @@ class Dispatch:
         self._shares, self._on_routed = Shares(), on_routed
         self._charging = charging or Charging()
         self._alike_ms, self._alike = 0, dict[tuple[int, int, int], tuple[Placement, bytes, Assignment]]()
+        self.trace: Callable[[str, int, str], str] = lambda _task, _epoch, given: given
+        """The ``traceparent`` that an attempt is told, by the one that its task has come with."""
         self._told: dict[tuple[bytes, int], tuple[Placement, Routing]] = {}
 
     def run(self) -> None:
@@ -296,14 +298,16 @@ class Dispatch:
             carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0
             if budget := granted(codec.decode_spec(spec), placement.allowance, spent_usd, carried_usd):
                 spec = codec.with_budget(spec, budget)
+        spec, given = codec.for_sidecar(spec)
         assign = Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
-            spec=codec.raw(codec.without_project(spec)),
+            spec=codec.raw(spec),
             routing=self._routing(tier, placement),
             lease_s=self._lease_s,
             endpoint=by_hand or None,
             carry=carry,
             proof=proof,
+            trace=self.trace(held.task, held.epoch, given),
         )
         self._agents.send(held.agent, held.boot, assign)
 

@@ -64,9 +64,10 @@ _TOKENS: Final = frozenset(
         EventKind.MACHINE_LEFT,
         EventKind.RATE_LIMIT_SET,
         EventKind.RATE_LIMIT_RESET,
+        EventKind.LOG_LEVELS_SET,
     }
 )
-"""Also what they may be asked for how often."""
+"""Also what they may be asked for how often, and from which level on they log."""
 _ENDPOINTS: Final = frozenset({EventKind.ENDPOINT_ADDED, EventKind.ENDPOINT_REMOVED})
 _PROJECTS: Final = frozenset({EventKind.PROJECT_ADDED, EventKind.PROJECT_CHANGED, EventKind.PROJECT_REMOVED})
 _BUDGETS: Final = frozenset({EventKind.BUDGET_SET, EventKind.BUDGET_REMOVED})

@@ -23,6 +23,7 @@ from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
 from hub.store.join_changes import JoinTokenRow, MachineRow
 from hub.store.join_verbs import machine_of
+from hub.store.level_changes import LevelRow
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.rate_changes import RateRow
@@ -325,6 +326,10 @@ class Backend(AlertReads, AuditLooks, Summing, ABC):
     async def rates(self) -> list[RateRow]:
         """Limits that are not the usual ones."""
         return [records.rate(row) for row in await self._rows("rates")]
+
+    async def log_levels(self) -> list[LevelRow]:
+        """Components that somebody has given a level."""
+        return [records.log_level(row) for row in await self._rows("log_levels")]
 
     async def tokens(self) -> list[TokenRow]:
         """All tokens, newest first."""

@@ -39,6 +39,7 @@ from hub.store.keeping_changes import (
     RemoveAgent,
     Restore,
 )
+from hub.store.level_changes import PutLevels
 from hub.store.project_changes import PutProject, RemoveProject
 from hub.store.pull_changes import DropPull, PutPull
 from hub.store.rate_changes import DropRates, PutRate
@@ -400,6 +401,7 @@ AnyChange = (
     | BindMachine
     | PutRate
     | DropRates
+    | PutLevels
     | KeptChange
     | PutEndpoint
     | RemoveEndpoint

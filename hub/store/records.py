@@ -24,6 +24,7 @@ from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import HeldRow, HubRow, WaitingTask
 from hub.store.join_changes import JoinTokenRow
+from hub.store.level_changes import LevelRow
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.rate_changes import RateRow
@@ -34,6 +35,7 @@ from protocol.alerts import AlertState, Severity
 from protocol.budgets import BudgetScope
 from protocol.endpoints import EndpointReport
 from protocol.events import Event, EventKind
+from protocol.log_levels import LogLevel
 from protocol.model import AttemptState, FailureClass, Priority, TaskState
 from protocol.progress import HoldKind
 from protocol.pulls import PullState
@@ -270,6 +272,11 @@ def token(r: Row) -> TokenRow:
 def rate(r: Row) -> RateRow:
     """A limit on how often may be asked."""
     return RateRow(subject=r[0], action=Action(r[1]), limit=Limit(r[2], r[3]), changed_ms=r[4], changed_by=r[5])
+
+
+def log_level(r: Row) -> LevelRow:
+    """From which level on a component logs."""
+    return LevelRow(component=r[0], level=LogLevel(r[1]), changed_ms=r[2], changed_by=r[3])
 
 
 def alert(r: Row) -> Alert:

@@ -20,6 +20,7 @@ from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import Standing, WaitingTask
 from hub.store.join_changes import JoinReads
+from hub.store.level_changes import LevelRow
 from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.rate_changes import RateRow
@@ -370,7 +371,9 @@ class Store(AlertStore, AuditReads, JoinReads, Sums, Protocol):
 
     async def rates(self) -> list[RateRow]:
         """Limits on how often may be asked that are not the usual ones."""
-        ...
+
+    async def log_levels(self) -> list[LevelRow]:
+        """Components that somebody has given a level."""
 
     async def tokens(self) -> list[TokenRow]:
         """All tokens, newest first."""

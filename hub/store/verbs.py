@@ -22,6 +22,7 @@ from hub.store.hub_changes import PutArtifact
 from hub.store.hub_verbs import HubVerbs
 from hub.store.join_verbs import JoinVerbs
 from hub.store.keeping import Keeping
+from hub.store.level_changes import PutLevels
 from hub.store.project_verbs import ProjectVerbs
 from hub.store.pull_verbs import PullVerbs
 from hub.store.rate_changes import DropRates, PutRate
@@ -53,6 +54,7 @@ class Verbs(Work, AlertVerbs, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectV
             TouchTokens: self._touch_tokens,
             PutRate: self._put_rate,
             DropRates: self._drop_rates,
+            PutLevels: self._put_levels,
             PutArtifact: self._put_artifact,
         }
 
@@ -165,6 +167,13 @@ class Verbs(Work, AlertVerbs, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectV
     async def _drop_rates(self, change: DropRates) -> None:
         if not await self._changed("drop_rates", change.subject, change.action or ""):
             raise NotFound("limit", change.subject or change.action or "")
+        self._note(change.event)
+
+    async def _put_levels(self, change: PutLevels) -> None:
+        for row in change.levels:
+            await self._run("put_level", row.component, row.level, row.changed_ms, row.changed_by)
+        for component in change.usual:
+            await self._run("drop_level", component)
         self._note(change.event)
 
     async def _put_artifact(self, change: PutArtifact) -> str:

@@ -8,6 +8,7 @@ one that a foreign page says to send changes nothing.
 What is not in the route table is answered 401 without credentials, so nothing about the hub can be learnt unasked.
 """
 
+import asyncio
 import re
 from itertools import count
 from typing import Final
@@ -26,6 +27,8 @@ from hub.web.routing import Route
 from hub.web.services import LIVE, PRINCIPAL, REQUEST_ID, ROUTE, SERVICES, SESSIONS, SETTINGS
 from protocol.bounds import MAX_WORD_CHARS
 from protocol.errors import Forbidden, NotFound, NotYours, OutOfScope, ReadOnly, Unauthenticated
+from protocol.log_levels import LogLevel
+from protocol.logs import ABOUT, ACCESS, NUMBERS, channel
 
 SECURITY_HEADERS: Final = CIMultiDict(
     {
@@ -51,21 +54,49 @@ _DECENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREFIX: Final = uuid4().hex[:16]
 """Tells the requests of one start of a hub from those of another."""
 _numbers: Final = count()
+_log: Final = structlog.get_logger(ACCESS)
+_ACCESS: Final = channel(ACCESS)
+_TOLD: Final = NUMBERS[LogLevel.INFO]
 
 
 @web.middleware
 async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id (the caller's own, if it sent a decent one). The answer carries it: :func:`finish`."""
     theirs = request.headers.get("X-Request-Id")
-    request[REQUEST_ID] = theirs if theirs and _DECENT.fullmatch(theirs) else f"{_PREFIX}{next(_numbers):016x}"
+    request_id = theirs if theirs and _DECENT.fullmatch(theirs) else f"{_PREFIX}{next(_numbers):016x}"
+    request[REQUEST_ID] = request_id
+    told = ABOUT.set({"request_id": request_id})
     visitor = visitor_of(request.transport)
-    if visitor is None or visitor.is_guest:
-        return await handler(request)
-    visitor.asks()
+    if visitor is not None and visitor.is_guest:
+        visitor = None
+    if visitor is not None:
+        visitor.asks()
     try:
-        return await handler(request)
+        return await (handler(request) if _ACCESS.level > _TOLD else _told(request, handler))
     finally:
-        visitor.answered()
+        ABOUT.reset(told)
+        if visitor is not None:
+            visitor.answered()
+
+
+async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Handle the request, and write its line in the access log: without the query, which may let somebody in."""
+    clock = asyncio.get_running_loop().time
+    began_s, status = clock(), 0
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        _log.info(
+            "request",
+            method=request.method,
+            path=request.path[:200],
+            status=status,
+            ms=round((clock() - began_s) * 1000, 1),
+            by=request[PRINCIPAL].token if PRINCIPAL in request else "",
+            address=forwarded.address(request),
+        )
 
 
 async def finish(request: web.Request, response: web.StreamResponse) -> None:

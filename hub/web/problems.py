@@ -136,14 +136,16 @@ def reply(document: ProblemDocument, headers: dict[str, str] | None = None) -> w
     )
 
 
-def reply_to(error: AgentComError) -> web.Response:
-    """The answer to an error of ours."""
+def reply_to(error: AgentComError, request_id: str = "") -> web.Response:
+    """The answer to an error of ours, that the request of this id has met."""
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="agentcom"'
     if isinstance(error, errors.Unavailable) and error.retryable:
         headers["Retry-After"] = f"{max(1, math.ceil(error.retry_after_s or _RETRY_S))}"
-    return reply(document_of(error), headers)
+    document = document_of(error)
+    document.request_id = request_id
+    return reply(document, headers)
 
 
 @web.middleware
@@ -156,7 +158,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             request.app[LIVE].refused[exc.code] += 1
         if request.get(IS_STREAMING):
             raise
-        return reply_to(exc)
+        return reply_to(exc, request[REQUEST_ID])
     except web.HTTPException as exc:
         return exc if exc.status < HTTPStatus.BAD_REQUEST else _reply_to_http(request, exc)
     except (ConnectionError, TimeoutError):
@@ -166,16 +168,15 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     ) as exc:  # the door: a bug in one handler is logged with its trace and answered as 500, never hidden
         if request.get(IS_STREAMING):
             raise
-        error_id = request[REQUEST_ID]
-        log.exception(
-            "request_failed", error_id=error_id, method=request.method, path=request.path, error=type(exc).__name__
-        )
+        error_id = request[REQUEST_ID]  # which every line of this request has
+        log.exception("request_failed", method=request.method, path=request.path, error=type(exc).__name__)
         return reply(
             ProblemDocument(
                 title="Internal Server Error",
                 status=500,
                 code="internal",
                 detail=f"something went wrong inside the hub; its log tells more under the id {error_id}",
+                request_id=error_id,
             )
         )
 
@@ -190,7 +191,10 @@ def _reply_to_http(request: web.Request, exc: web.HTTPException) -> web.Response
         headers["Allow"] = allowed
         detail = f"{request.method} does not work on {request.path[:200]!r}; allowed: {allowed}"
     code = _CODES.get(exc.status, "bad_request")
-    return reply(ProblemDocument(title=exc.reason, status=exc.status, code=code, detail=detail), headers)
+    document = ProblemDocument(
+        title=exc.reason, status=exc.status, code=code, detail=detail, request_id=request[REQUEST_ID]
+    )
+    return reply(document, headers)
 
 
 def _nearest(request: web.Request) -> str:

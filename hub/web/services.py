@@ -27,6 +27,7 @@ from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.joining import Joining
+from hub.services.log_levels import LogLevels
 from hub.services.notifying import Notifying
 from hub.services.pausing import Pausing
 from hub.services.presence import Presence
@@ -40,6 +41,7 @@ from hub.services.recording import Recording
 from hub.services.registry import Registry
 from hub.services.replaying import Replaying
 from hub.services.repositories import Repositories
+from hub.services.tracing import Tracing
 from hub.web.routing import Route
 from hub.web.sessions import Sessions
 
@@ -74,6 +76,8 @@ class Services:
     rate_limits: RateLimits
     replaying: Replaying
     readiness: Readiness
+    log_levels: LogLevels
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hub.web import requests, scopes
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
-from protocol import schema
+from protocol import schema, traces
 from protocol.api import PREFIX, CancelBody, Submitted, TaskFacets, TaskList, TaskSummary, TaskView
 from protocol.bulk import BulkBody, BulkDone, TaskPatch
 from protocol.errors import BadInput, Problem
@@ -34,21 +34,34 @@ class TaskBatch(Struct, kw_only=True, forbid_unknown_fields=True):
 async def submit(request: web.Request) -> web.StreamResponse:
     """One spec, or ``{"tasks": [...]}``; answers only when the tasks are stored for good."""
     intake, by = request.app[SERVICES].intake, request[PRINCIPAL].token
+    tracing, given = request.app[SERVICES].tracing, request.headers.get(traces.HEADER, "")
+    began_ms = tracing.now_ms if tracing is not None else 0
     intake.check(1, by)
     value = await requests.json_body(request)
     is_many = is_batch(value)
     digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
     specs = read_specs(request.app[SERVICES].projects.inherit(value))
+    if given:
+        specs = within(given, specs)
     scopes.check_specs(request[PRINCIPAL], specs)
     del value  # what waits for the disk shall cost no more than its stored form
     waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
     del specs
     done = await waiting
+    if tracing is not None and not done.replayed:
+        tracing.submitted([task.id for task in done.tasks], given, began_ms)
     headers = {"Idempotency-Replayed": "true"} if done.replayed else {}
     if is_many:
         return json_reply(done, 201, headers)
     headers["Location"] = f"{PREFIX}/tasks/{done.tasks[0].id}"
     return json_reply(done.tasks[0], 201, headers)
+
+
+def within(given: str, specs: list[TaskSpec]) -> list[TaskSpec]:
+    """The specs in the trace that a request says it is in; one that says so itself stays where it is."""
+    if traces.read(given) is None:
+        return specs  # W3C wants it so: what cannot be read is as if it were not there
+    return [spec if spec.traceparent else msgspec.structs.replace(spec, traceparent=given) for spec in specs]
 
 
 def is_batch(value: object) -> bool:

@@ -37,6 +37,7 @@ from sidecar.llm.base import (
 )
 from sidecar.llm.effort import answered
 from sidecar.llm.endpoints import Endpoints
+from sidecar.spans import span
 from sidecar.tools import tools
 from sidecar.tools.base import Tool, tool_use
 from sidecar.tools.git import git_tools
@@ -51,6 +52,7 @@ REPEATS_BEFORE_NUDGE: Final = 3
 REPEATS_BEFORE_STOP: Final = 4
 _LOGGED_CHARS: Final = 400
 _FINISH: Final = "finish"
+_TOOL: Final = {"gen_ai.operation.name": "execute_tool"}
 _SYSTEM: Final = (
     "You do one task of a queue, alone, in a workspace of files. Use the tools: look before you change, make the "
     "smallest change that does the task, run what proves it, then call finish with a short summary. "
@@ -286,7 +288,8 @@ class _Loop:
         elif tool is None:
             result = f"error: there is no tool {call.name!r}; there are {', '.join(self._tools)}"
         else:
-            result = whole_text([await tool.call(call.arguments)])  # names of files may be no Unicode
+            with span(f"execute_tool {tool.name}", {**_TOOL, "gen_ai.tool.name": tool.name}):
+                result = whole_text([await tool.call(call.arguments)])  # names of files may be no Unicode
             if tool.name == _FINISH and not result.startswith("error:"):
                 done = result
         self._called.append(tool_use(call.name, call.arguments, result, now_s() - began_at))

@@ -27,8 +27,10 @@ from sidecar import machine
 from sidecar.llm.base import ChatReply, ChatRequest, Loader, Provider
 from sidecar.llm.config import USUAL_MODELS, EndpointSettings
 from sidecar.llm.flow import Traffic
+from sidecar.llm.genai import answered, asked
 from sidecar.llm.looking import look
 from sidecar.llm.pricing import billed, listed_price
+from sidecar.spans import span
 
 _LIBRARIES: Final = {
     EndpointKind.OLLAMA: "ollama",
@@ -280,6 +282,13 @@ class _Watched:
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """See :class:`sidecar.llm.base.Provider`."""
+        model = request.model or self.settings.default_model
+        with span(f"chat {model}".rstrip(), asked(self.settings, request, model), kind="client") as facts:
+            reply = await self._answer(request)
+            facts.update(answered(reply))
+            return reply
+
+    async def _answer(self, request: ChatRequest) -> ChatReply:
         provider = await self.made()
         listed = await self._listed(request)
         self.began(self.settings)

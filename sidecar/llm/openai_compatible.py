@@ -34,6 +34,7 @@ from sidecar.llm.headers import bare
 from sidecar.llm.looking import names
 from sidecar.llm.pricing import TokenCounts, cost_usd
 from sidecar.llm.statuses import translated
+from sidecar.spans import headers
 
 
 class OpenAIProvider:
@@ -80,6 +81,8 @@ class OpenAIProvider:
         parameters = _parameters(request, model, self._limit_name)
         if self._traffic.listed.maker == LLAMA_CPP:
             parameters["extra_body"] = {"return_progress": True}  # how much of the prompt is read, as it is
+        if self._settings.is_local and (told := headers()):
+            parameters["extra_headers"] = told  # a server of ours may tell of its part, too
         try:
             async with flow.watched():
                 async with await self._client.chat.completions.create(**parameters) as stream:

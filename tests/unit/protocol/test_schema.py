@@ -46,6 +46,7 @@ EVERYTHING: dict[str, Any] = {
     "project": "site",
     "escalation": "model",
     "clean_room": "always",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "learning": False,
 }
 

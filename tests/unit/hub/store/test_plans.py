@@ -27,6 +27,7 @@ SMALL: Final = {
         "tokens",
         "join_tokens",
         "rate_limits",
+        "log_levels",
         "json_each",
         "CONSTANT",
     ),
