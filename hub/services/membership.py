@@ -186,8 +186,6 @@ class Membership:
 
     async def leave(self) -> None:
         """The hub ends in order: let another one have what it held at once, if the database answers."""
-        if not self._lease_s:
-            return
         try:
             async with asyncio.timeout(GOODBYE_S):
                 await self._store.commit(LeaveHub(at_ms=self._clock.now_ms(), boot=self._boot))

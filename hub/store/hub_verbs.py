@@ -71,8 +71,9 @@ class HubVerbs(EndpointVerbs):
 
     async def _take_over(self, boot: int, gone: Sequence[records.Row], at_ms: int) -> frozenset[str]:
         """Take what nobody answers for any more; the tasks."""
-        for lost, url in gone:
-            self._tell(EventKind.HUB_LOST, at_ms, hub=lost, url=url, by=boot)
+        for lost, url, until_ms in gone:
+            if until_ms:  # it has not said that it leaves
+                self._tell(EventKind.HUB_LOST, at_ms, hub=lost, url=url, by=boot)
         return frozenset(task for (task,) in await self._rows("take_over", boot))
 
     async def _standing(

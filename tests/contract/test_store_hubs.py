@@ -365,6 +365,7 @@ async def test_a_hub_that_leaves_gives_up_the_lead_and_what_it_held(rows: Rows) 
     assert (standing.leader, standing.buried) == (2, (1,))
     assert [(held.task.id, held.task.hub) for held in standing.held] == [(task_id(1), 2)]
     assert "hub_stopped" in await rows.kinds()
+    assert "hub_lost" not in await rows.kinds()
 
 
 async def test_what_belongs_to_no_known_hub_goes_to_the_one_that_enters(rows: Rows) -> None:

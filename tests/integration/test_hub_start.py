@@ -27,6 +27,16 @@ async def test_a_second_hub_is_kept_out_of_the_directory_of_the_first(tmp_path: 
             await start_hub(settings(tmp_path))
 
 
+async def test_a_hub_that_ended_in_order_is_missed_by_nobody(tmp_path: Path) -> None:
+    async with running_hub(tmp_path):
+        pass
+    async with running_hub(tmp_path) as again:
+        kinds = [event.kind for event in await again.running.store.events(0, 100)]
+
+    assert kinds.count("hub_stopped") == 1
+    assert "hub_lost" not in kinds
+
+
 async def test_an_address_in_use_is_refused_in_words_and_leaves_the_directory_free(tmp_path: Path) -> None:
     async with running_hub(tmp_path / "one") as one:
         port = one.url.rsplit(":", 1)[1]

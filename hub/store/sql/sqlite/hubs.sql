@@ -18,10 +18,10 @@ SELECT boot FROM hubs WHERE node = ?1 AND boot > ?2 LIMIT 1;
 
 -- name: forget_earlier_hubs
 -- Earlier starts of a node: the lock of its data directory proves that they are gone.
-DELETE FROM hubs WHERE node = ?1 AND boot < ?2 RETURNING boot, url;
+DELETE FROM hubs WHERE node = ?1 AND boot < ?2 RETURNING boot, url, until_ms;
 
 -- name: forget_expired_hubs
-DELETE FROM hubs WHERE until_ms <= ?1 AND boot <> ?2 RETURNING boot, url;
+DELETE FROM hubs WHERE until_ms <= ?1 AND boot <> ?2 RETURNING boot, url, until_ms;
 
 -- name: leave_hub
 UPDATE hubs SET until_ms = 0 WHERE boot = ?1;
