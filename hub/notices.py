@@ -93,11 +93,11 @@ async def _apprise(url: str, message: dict[str, Any]) -> None:
     try:
         apprise: Any = await asyncio.to_thread(importlib.import_module, "apprise")  # it is large
     except ImportError as exc:
-        raise NotDelivered("Apprise is not installed on the hub: pip install apprise") from exc
+        raise NotDelivered("Apprise is not installed on the hub: pip install 'agentcom[notify]'") from exc
     notice = apprise.Apprise()
     if not notice.add(url):
         raise NotDelivered("Apprise does not know such an address")
-    title = f"{message.get('severity', 'test')}: {message.get('rule', 'test')} {message['event']}"
+    title = "{severity}: {rule} {event}".format(**message) if "rule" in message else "AgentCom: a test"
     body = "\n".join(text for text in (message["summary"], message.get("runbook", "")) if text)
     try:
         async with asyncio.timeout(APPRISE_S):
