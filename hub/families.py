@@ -95,6 +95,7 @@ JUDGED: Final[Mapping[str, Judged]] = {
         "agentcom_attempt_silent_seconds", "Longest silence of an attempt in hand, from an hour on", unit=3_600
     ),
     "no_agent_for_tier": Judged("agentcom_queue_stranded_tasks", "Tasks that no agent online can do", "tier"),
+    "agent_cloned": Judged("agentcom_agent_cloned", "1: there are two of it", "agent"),
     "agent_lost": Judged("agentcom_agent_lost_seconds", "How long ago an agent went without a word", "agent"),
     "budget_nearly_spent": Judged("agentcom_budget_spent_ratio", "Share of a budget of today that is spent", "budget"),
     "backup_overdue": Judged("agentcom_backup_age_ratio", "Age of the newest backup by how often one is wanted"),

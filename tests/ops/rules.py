@@ -42,7 +42,6 @@ def _ended(states: str) -> str:
 
 _QUEUED: Final = 'max by (job) (agentcom_tasks{state="queued"}'
 _LOWER: Final = 'agentcom_fallbacks_total{direction="lower"}'
-_CLONED: Final = 'agentcom_events_total{kind="agent_cloned"}'
 _LOST: Final = 'agentcom_events_total{kind="hub_lost"}'
 _HERE: Final = "{{ $labels.instance }}"
 _HOST: Final = "{{ $labels.host }}"
@@ -61,7 +60,7 @@ QUERIES: Final[Mapping[str, Query]] = {
     "tier_fallback": Query(counted(_LOWER, "15m", "wanted", "used"), f"{_COUNT} in 15 minutes"),
     "endpoint_down": Query(f"{most('agentcom_endpoint_up', 'host', 'endpoint')} == 0", _ENDPOINT, is_time=True),
     "agent_lost": Query(most("agentcom_agent_lost_seconds", "agent"), "{{ $labels.agent }}"),
-    "agent_cloned": Query(counted(_CLONED, "1h")),
+    "agent_cloned": Query(most("agentcom_agent_cloned", "agent"), "{{ $labels.agent }}"),
     "hub_lost": Query(counted(_LOST, "10m")),
     "host_hot": Query(most("agentcom_gpu_temperature_celsius", "host", "gpu"), f"{_GPU}, {_COUNT} degrees"),
     "host_vram": Query(most("agentcom_gpu_memory_ratio", "host", "gpu"), f"{_GPU}, {_SHARE}"),

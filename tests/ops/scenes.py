@@ -67,7 +67,8 @@ SCENES: Final[Mapping[str, Scene]] = {
         "A machine is gone without a word: Arbitrary",
     ),
     "agent_cloned": Scene(
-        {'agentcom_events_total{kind="agent_cloned"}': "3x9 4x80"}, 9, 11, 75, JOB, "Two sidecars use one name"
+        {'agentcom_agent_cloned{agent="Arbitrary"}': "_x5 1x4 _x9"}, 4, 5, 15, {**JOB, "agent": "Arbitrary"},
+        "Two sidecars use one name: Arbitrary",
     ),
     "hub_lost": Scene(
         {'agentcom_events_total{kind="hub_lost"}': "0x9 1x30"}, 9, 11, 25, JOB, "A hub has ended without a word"
