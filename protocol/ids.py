@@ -39,8 +39,9 @@ class IdMaker:
 
     def make(self, now_ms: int) -> str:
         """A new id for something that happens at ``now_ms`` (Unix time in milliseconds)."""
-        fresh = (now_ms << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
-        if fresh <= self._last:
+        if now_ms > self._last >> _RANDOM_BITS:
+            fresh = (now_ms << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
+        else:
             # Same millisecond (or a clock that went back): step a little, so order holds and ids stay hard to guess.
             fresh = self._last + 1 + self._random_bits(32)
         self._last = fresh

@@ -5,6 +5,7 @@ The heuristic always runs, also when the submitter has named a tier, so that dis
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from protocol.model import TaskSpec, Tier, TierDecision
@@ -17,6 +18,8 @@ TRIVIAL_WORDS: Final = frozenset(
     "bump capitalise capitalize delete format indent lint list move print remove rename sort typo whitespace".split()
 )
 _WORDS: Final = re.compile(r"[a-z][a-z-]+").findall
+SHORT_CHARS: Final = 200
+"""Texts up to here are remembered: of tasks that come by the hundred many are worded alike."""
 LONG_WORDS: Final = 200
 SHORT_WORDS: Final = 25
 MANY_FILES: Final = 5
@@ -28,7 +31,14 @@ def infer(spec: TaskSpec) -> TierDecision:
 
     Confidence is from 0.5 (a guess) to 0.95; that of the effective tier is 1.0 if the submitter has named it.
     """
-    words = _WORDS(f"{spec.title} {spec.prompt} {' '.join(spec.success_criteria)}".lower())
+    text = f"{spec.title} {spec.prompt} {' '.join(spec.success_criteria)}"
+    looks = _short_looks if len(text) <= SHORT_CHARS else _looks
+    is_command_only = bool(spec.command) and not spec.prompt
+    return looks(text, len(spec.context.files), len(spec.verification), spec.complexity, is_command_only)
+
+
+def _looks(text: str, files: int, checks: int, explicit: Tier | None, is_command_only: bool) -> TierDecision:  # noqa: FBT001 - one of what it depends on
+    words = _WORDS(text.lower())
     signals: list[str] = []
     score = 0
     if hard := sorted(COMPLEX_WORDS.intersection(words)):
@@ -40,22 +50,19 @@ def infer(spec: TaskSpec) -> TierDecision:
     if len(words) > LONG_WORDS:
         score += 2
         signals.append(f"{len(words)} words, more than {LONG_WORDS}")
-    files = len(spec.context.files)
     if files >= MANY_FILES:
         score += 1
         signals.append(f"{files} files")
-    checks = len(spec.verification)
     if checks >= MANY_CHECKS:
         score += 1
         signals.append(f"{checks} checks")
-    is_command_only = bool(spec.command) and not spec.prompt
     if is_command_only:
         score -= 3
         signals.append("a command and no prompt")
     inferred = _tier(score, is_easy=bool(easy) or is_command_only, words=len(words))
     if not signals:
         signals.append("no signal either way")
-    explicit, confidence = spec.complexity, round(min(0.95, 0.5 + 0.15 * abs(score)), 2)
+    confidence = round(min(0.95, 0.5 + 0.15 * abs(score)), 2)
     return TierDecision(
         explicit=explicit,
         inferred=inferred,
@@ -64,6 +71,9 @@ def infer(spec: TaskSpec) -> TierDecision:
         signals=tuple(signals),
         inferred_confidence=confidence,
     )
+
+
+_short_looks: Final = lru_cache(1_024)(_looks)
 
 
 def _tier(score: int, *, is_easy: bool, words: int) -> Tier:

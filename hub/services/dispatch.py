@@ -88,8 +88,9 @@ class Dispatch:
         claims = 0
         budgets = self._may_spend if self._charging.is_on else None
         parts = self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares, budgets
+        now_ms = self._clock.now_ms()
         for assignment in plan(*parts):
-            self._claim(assignment)
+            self._claim(assignment, now_ms, began)
             claims += 1
         if claims:
             self._on_planned(claims, self._clock.monotonic() - began)
@@ -99,17 +100,16 @@ class Dispatch:
     def _may_spend(self, requirements: Requirements, way: Way, task: str) -> bool:
         return self._charging.may_spend(requirements, way, self._clock.now_ms(), task)
 
-    def _claim(self, chosen: Assignment) -> None:
+    def _claim(self, chosen: Assignment, now_ms: int, now: float) -> None:
         _, task = chosen.place
         agent, way, queue = chosen.agent, chosen.way, chosen.queue
-        requirements, now_ms = queue.requirements, self._clock.now_ms()
+        requirements = queue.requirements
         charge, allowance = None, None
         if self._charging.is_on:
             charge, allowance = self._charging.charge(requirements, way, now_ms, task)
             self._charging.plan(task, charge)
         placement, kept = self._placed(chosen, now_ms, allowance)
         # The epoch is known after the commit; until then nobody else can hold this task.
-        now = self._clock.monotonic()
         held = Held(
             task, 0, agent.name, agent.boot, now + self._lease_s, alone=requirements.alone, kind=queue.kind,
             repo=requirements.repo, is_charged=charge is not None, is_proof=requirements.proof is not None,

@@ -7,6 +7,7 @@ is free again.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 
@@ -31,6 +32,8 @@ from protocol.ids import IdMaker
 from protocol.model import PRIORITY_ORDER, Priority, Strategy, TaskSpec, TaskState, Tier, TierDecision
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
+M = TypeVar("M")
 
 
 class Intake:
@@ -80,8 +83,14 @@ class Intake:
         _check_rooms(specs)
         now_ms = self._clock.now_ms()
         routed = [route(spec, self._chains, by, self._patience) for spec in specs]
-        texts: dict[int, str] = {}  # of classes, by the identity of what they require: many tasks are of one
-        tasks = tuple([self._new(spec, *way, texts, now_ms) for spec, way in zip(specs, routed, strict=True)])
+        tiers = _once([tier for tier, _ in routed], codec.encode_tier)
+        texts = _once([requirements for _, requirements in routed], lambda requirements: requirements.text)
+        tasks = tuple(
+            [
+                self._new(spec, tier, requirements, (tiers[id(tier)], texts[id(requirements)]), now_ms)
+                for spec, (tier, requirements) in zip(specs, routed, strict=True)
+            ]
+        )
         named = [tier for tier, _ in routed if tier.explicit is not None]
         del specs, routed  # they would wait for the disk beside their stored form
         self._admit(len(tasks), {task.class_text for task in tasks}, by)
@@ -113,21 +122,21 @@ class Intake:
             self._window.discard(task.class_text, task.id)
 
     def _new(
-        self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, texts: dict[int, str], now_ms: int
+        self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, kept: tuple[bytes, str], now_ms: int
     ) -> NewTask:
+        """A task to store; ``kept``: tier and requirements as they are kept."""
         ready_ms, task = _ms(spec.run_after), self._ids.make(now_ms)
-        text = texts.get(id(requirements)) or texts.setdefault(id(requirements), requirements.text)
         if requirements.needs_model:
             self._fleet.prefixes.expect(task, blocks_of(spec))
         return NewTask(
             id=task,
             state=QUEUED,
-            class_text=text,
+            class_text=kept[1],
             priority=PRIORITY_ORDER[spec.priority],
             title=task_title(spec),
             labels=spec.labels,
             spec=codec.encode_spec(spec),
-            tier=codec.encode_tier(tier),
+            tier=kept[0],
             max_retries=spec.max_retries,
             parent=spec.parent,
             ready_ms=ready_ms if ready_ms is not None and ready_ms > now_ms else None,
@@ -196,6 +205,11 @@ class Intake:
                 self._window.add(ready.class_text, ready.place)
         log.info("task_reviewed", task=task, verdict=verdict, by=by)
         self._store.wake()
+
+
+def _once(found: Sequence[T], make: Callable[[T], M]) -> dict[int, M]:
+    """What is made of each of these, by its identity: tasks of one submission share much of it."""
+    return {key: make(each) for key, each in {id(each): each for each in found}.items()}
 
 
 def _ms(at: datetime | None) -> int | None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hub.core.complexity import COMPLEX_WORDS, LONG_WORDS, SHORT_WORDS, TRIVIAL_WORDS, infer
+from hub.core.complexity import COMPLEX_WORDS, LONG_WORDS, SHORT_CHARS, SHORT_WORDS, TRIVIAL_WORDS, infer
 from protocol.checks import CheckGitClean
 from protocol.model import Context, TaskSpec, Tier
 
@@ -104,3 +104,13 @@ def test_the_same_task_always_looks_the_same(spec: TaskSpec) -> None:
 
 def test_no_word_speaks_for_both() -> None:
     assert not COMPLEX_WORDS & TRIVIAL_WORDS
+
+
+@pytest.mark.parametrize("chars", [10, SHORT_CHARS, SHORT_CHARS + 50])
+def test_equal_words_look_alike_and_what_else_counts_still_does(chars: int) -> None:
+    title = "x" * chars
+    plain, named = infer(TaskSpec(title=title)), infer(TaskSpec(title=title, complexity=Tier.COMPLEX))
+
+    assert infer(TaskSpec(title=title)) == plain
+    assert (plain.effective, named.effective, named.inferred) == (Tier.STANDARD, Tier.COMPLEX, plain.inferred)
+    assert infer(TaskSpec(title=title, command="true")) != plain
