@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import websockets
 
+from sidecar.dial import HubRefused
 from tests.support.foreign_agent import ForeignAgent
-from tests.support.joiner import API, Machine
+from tests.support.joiner import API, Machine, link_of
+from tests.support.links import Notebook, running
 from tests.support.running_hub import RunningHub, running_hub
 from tests.support.strangers import submit, task, until_state
 
@@ -139,3 +141,18 @@ async def test_quarantine_outlives_the_hub_and_whoever_is_released_comes_as_what
 
         assert (await agent_of(hub))["quarantine"] == ""
         await older.leave()
+
+
+async def test_a_copy_of_a_sidecar_that_is_started_ends_and_says_what_to_do_while_the_first_stays(
+    hub: RunningHub, tmp_path: Path
+) -> None:
+    machine = await Machine(signs=True).join(hub, "Arbitrary")
+    first = link_of(hub, machine, tmp_path / "state")
+    async with running(first, Notebook()):
+        await first.online.wait()
+        with pytest.raises(HubRefused, match="agentcom agents release Arbitrary") as told:
+            await link_of(hub, machine, tmp_path / "copy", boot=8).run(Notebook())
+
+        assert told.value.reason == "cloned"
+        assert first.online.is_set()
+        assert (await agent_of(hub))["state"] == "blocked"

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,15 +11,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from protocol.joining import read_token
-from protocol.pinning import Trust
-from sidecar.clock import SystemClock
-from sidecar.dial import HubRefused, dial
-from sidecar.identity import Identity
-from sidecar.keys import signer_in
-from sidecar.link import Link
+from sidecar.dial import HubRefused
 from tests.support.foreign_agent import ForeignAgent, hello
-from tests.support.joiner import API, Machine
-from tests.support.links import PACE, Notebook, running
+from tests.support.joiner import API, Machine, link_of
+from tests.support.links import Notebook, running
 from tests.support.running_hub import RunningHub, running_hub
 
 SECONDS = 60.0
@@ -30,21 +24,6 @@ SECONDS = 60.0
 async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
     async with running_hub(tmp_path / "hub") as made:
         yield made
-
-
-def link_of(hub: RunningHub, machine: Machine, folder: Path, url: str = "", trust: Trust | None = None) -> Link:
-    """The link of a real sidecar on this machine."""
-    machine.keep(folder)
-    return Link(
-        url or hub.url,
-        lambda: machine.token,
-        Identity(machine.name, 7, "box", 1, "0.1.0", "state"),
-        clock=SystemClock(),
-        chance=lambda: 0.5,
-        pace=PACE,
-        dial=partial(dial, trust=trust or Trust(hub.running.ca_pem)),
-        signer=partial(signer_in, folder),
-    )
 
 
 async def refused(agent: ForeignAgent) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.foreign_agent import ForeignAgent
+from tests.support.joiner import Machine
 from tests.support.postgres import postgres_server
 from tests.support.running_hub import RunningHub, running_hub
 
@@ -160,7 +161,6 @@ async def test_what_is_told_to_the_hub_that_an_agent_has_left_is_told_again_to_t
     # Without a word about the move, so the answer may come before the first hub has heard of it, or after.
     with contextlib.suppress(Exception):
         await first.report(attempt, output="at the wrong door")
-    await first.closed()
     await second.until_acknowledged(await second.report(attempt, output="at the right one"))
 
     found = await read(two, f"/tasks/{task}")
@@ -234,3 +234,40 @@ async def test_a_password_does_not_stay_where_another_hub_has_changed_the_addres
     assert [answer.status for answer in answers] == [200] * 3
     assert (found["branch"], found["description"], found["has_credential"]) == ("a", "b", False)
     assert found["version"] == 4
+
+
+async def test_a_copy_that_goes_to_another_hub_is_found_out_and_every_hub_gives_neither_work(
+    hubs: tuple[RunningHub, RunningHub],
+) -> None:
+    one, two = hubs
+    machine = await Machine(signs=True).join(one, "Arbitrary")
+    await machine.dial(one, 5, instance="state")
+    await until(lambda: _knows(two, machine))
+    copy = await machine.dial(two, 9, instance="state")  # a restart, for all that anybody can tell
+
+    async def is_found_out() -> bool:
+        again = await ForeignAgent.dial(one.url, machine.token)
+        word = await machine.greet(again, 5, instance="state", dial=2)
+        assert word["code"] in {"overtaken", "cloned"}  # the first: it has to come once more
+        return bool(word["code"] == "cloned")
+
+    async def quarantines() -> list[bool]:
+        return [bool((await read(hub, "/agents/Arbitrary"))["quarantine"]) for hub in hubs]
+
+    async def both() -> bool:
+        return all(await quarantines())
+
+    async def none() -> bool:
+        return not any(await quarantines())
+
+    await until(is_found_out)
+    await until(both)
+    assert (await one.ask("POST", "/api/v1/agents/Arbitrary/release")).status == 200
+    await until(none)
+    await copy.leave()
+
+
+async def _knows(hub: RunningHub, machine: Machine) -> bool:
+    """Whether the token of the machine is known there."""
+    headers = {"Authorization": f"Bearer {machine.token}"}
+    return (await hub.ask("GET", "/api/v1/machine", role=None, headers=headers)).status == 200

@@ -1,5 +1,6 @@
 """A machine that joins, as others would write it: a key, and requests that it signs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.joining import read_token, signed
 from protocol.keys import KEY_FILE, said_at_hello, text
+from protocol.pinning import Trust
+from sidecar.clock import SystemClock
+from sidecar.dial import dial
+from sidecar.identity import Identity
+from sidecar.keys import signer_in
+from sidecar.link import Link
 from tests.support.foreign_agent import ForeignAgent, Plain, hello
+from tests.support.links import PACE
 from tests.support.running_hub import RunningHub
 
 API = "/api/v1"
@@ -86,3 +94,18 @@ class Machine:
             await agent.say(self.sign(answer["nonce"], boot=boot))
             answer = await agent.next()
         return answer
+
+
+def link_of(hub: RunningHub, machine: Machine, folder: Path, url: str = "", boot: int = 7) -> Link:
+    """The link of a real sidecar on this machine."""
+    machine.keep(folder)
+    return Link(
+        url or hub.url,
+        lambda: machine.token,
+        Identity(machine.name, boot, "box", 1, "0.1.0", "state"),
+        clock=SystemClock(),
+        chance=lambda: 0.5,
+        pace=PACE,
+        dial=partial(dial, trust=Trust(hub.running.ca_pem)),
+        signer=partial(signer_in, folder),
+    )
