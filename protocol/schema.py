@@ -136,7 +136,9 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
 
 def _is_plain(spec: TaskSpec) -> bool:
     """Whether one look tells that :func:`spec_problems` would find nothing: short text, and little else."""
-    if spec.project or spec.save_as or spec.parent is not None or not (_has_usual_numbers(spec) and _is_short(spec)):
+    if spec.project or spec.save_as or spec.parent is not None or spec.traceparent:
+        return False
+    if not (_has_usual_numbers(spec) and _is_short(spec)):
         return False
     if spec.executor == "shell":
         return bool(spec.command.strip())

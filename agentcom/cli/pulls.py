@@ -20,12 +20,12 @@ def command() -> None:
 
 
 @command.command(name="ls", cls=HubCommand)
-@click.option("--state", type=click.Choice(_STATES), default="", metavar="S", help=f"Only these: {', '.join(_STATES)}.")
+@click.option("--state", type=click.Choice(_STATES), metavar="S", help=f"Only these: {', '.join(_STATES)}.")
 @click.option("--project", default="", metavar="P", help="Only those of this project.")
 @connected
-def ls(hub: "Client", as_json: bool, state: str, project: str) -> None:  # noqa: FBT001 - click calls it
+def ls(hub: "Client", as_json: bool, state: str | None, project: str) -> None:  # noqa: FBT001 - click calls it
     """List pull requests, the newest first."""
-    found = hub.pulls(state=state, project=project)
+    found = hub.pulls(state=state or "", project=project)
     if as_json:
         output.say_json(found)
         return
