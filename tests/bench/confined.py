@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from protocol import logs
+from protocol.log_levels import LogLevel
 from protocol.model import AttemptId
 from sidecar.cache import make_empty
 from sidecar.environment import minimal_env
@@ -31,7 +32,6 @@ from tests.support.levels import LEVELS, missing
 
 TURNS: Final = 200
 GOAL_MS: Final = 20.0
-_ERRORS: Final = 40
 _WARM: Final = 5
 """Turns that do not count: what is read for the first time, or made once, is no part of a command."""
 
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--turns", type=int, default=TURNS, help=f"commands of each kind (default {TURNS})")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     asked = parser.parse_args(arguments)
-    logs.configure(json=False, stream=sys.stderr, level=_ERRORS)
+    logs.configure(json=False, stream=sys.stderr, level=LogLevel.ERROR)
     with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as folder:
         found = asyncio.run(_measured(Path(folder), asked.turns))
     if asked.json:
