@@ -148,8 +148,8 @@ async def test_a_machine_that_a_person_approves_goes_on_leaves_and_comes_back_un
     left = await machine.run("leave")
     process = await machine.start("rejoin", "--token", await token_of(hub), "--foreground")
     back = await machine.until(process, "takes part")
-    gone = await machine.run("leave", "--purge")
     await end(process)
+    gone = await machine.run("leave", "--purge")
 
     assert left[0] == 0, left[1]
     assert f"{agent['name']} takes part" in back
