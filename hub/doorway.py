@@ -14,6 +14,7 @@ from hub.opening import unusable, written_in
 from hub.settings import Settings
 from hub.tls import Tls
 from hub.web.porch import Porch
+from hub.web.routing import MAX_LINE_BYTES
 
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
@@ -41,7 +42,9 @@ async def open_port(
         BadInput: the address cannot be used, or the data directory cannot be written.
     """
     host, port = settings.address
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S, max_line_size=MAX_LINE_BYTES
+    )
     await runner.setup()
     assert runner.server is not None, "it is set up"
     porch = Porch(only=settings.proxies if settings.plaintext and not settings.is_local else None)

@@ -130,7 +130,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         visitor.is_known()
     if route is None:
         return await handler(request)  # 404 or 405
-    if any(len(part) > MAX_WORD_CHARS for part in request.match_info.values()):
+    if any(len(part) > MAX_WORD_CHARS for part in request.match_info.values()):  # far beyond what the document says
         raise NotFound("route", request.path[:200])
     _count(request, route, who)
     services = request.app[SERVICES]

@@ -14,6 +14,7 @@ from hub.web.routing import SSE, Param, Route
 from hub.web.services import LIVE, SERVICES, Live, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX
+from protocol.bounds import MAX_WORD_CHARS
 from protocol.events import EventKind
 from protocol.metrics import MetricsHistory, MetricsSnapshot
 
@@ -111,7 +112,9 @@ ROUTES: Final = (
         None,
         MetricsHistory,
         (
-            Param("names", f"Which figures, separated by commas: {', '.join(FIGURES)}; left out: all"),
+            Param(
+                "names", f"Which figures, separated by commas: {', '.join(FIGURES)}; left out: all", most=MAX_WORD_CHARS
+            ),
             Param("since", "From when; left out: an hour before `until`"),
             Param("until", "Until when; left out: now"),
             Param("step_s", "Seconds of a point; left out: the finest that is kept", "count", most=86_400 * 30),

@@ -12,9 +12,9 @@ import msgspec
 
 from hub.core.access import roles_with
 from hub.web.problems import STATUS
-from hub.web.routing import IF_MATCH, JSON, MOST_CHOICES, SSE, Param, Route
+from hub.web.routing import IF_MATCH, JSON, MAX_PART_CHARS, MOST_CHOICES, SSE, Param, Route
 from protocol.api import PROBLEM_TYPE, ProblemDocument
-from protocol.bounds import MAX_WORD_CHARS
+from protocol.limits import MAX_PATH_CHARS
 
 _REF: Final = "#/components/schemas/{name}"
 _PLACE: Final = re.compile(r"\{(\w+)\}")
@@ -195,7 +195,11 @@ def _path_params(route: Route) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_WORD_CHARS},
+            "schema": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_PATH_CHARS if name == "path" else MAX_PART_CHARS,
+            },
         }
         for name in _PLACE.findall(route.path)
     ]

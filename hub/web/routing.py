@@ -17,6 +17,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON: Final = "application/json"
 SSE: Final = "text/event-stream"
 IF_MATCH: Final = "If-Match"
+MAX_PART_CHARS: Final = 512
+"""A part of a path, or a parameter that does not say what it may have."""
+MAX_LINE_BYTES: Final = 32 << 10
+"""The first line of a request: a character takes up to twelve bytes there."""
 MOST_CHOICES: Final = 256
 """Values of one parameter that may be told one by one."""
 
@@ -41,7 +45,7 @@ class Param:
     @property
     def longest(self) -> int:
         """Characters that a text or a pair may have."""
-        return min(self.most, MAX_WORD_CHARS)
+        return min(self.most, MAX_PART_CHARS) if self.most > MAX_WORD_CHARS else self.most
 
 
 @dataclass(frozen=True, slots=True)

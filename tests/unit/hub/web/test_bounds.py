@@ -6,8 +6,7 @@ from multidict import MultiDict
 from hub.web import requests
 from hub.web.openapi import _parts, document
 from hub.web.routes import ROUTES
-from hub.web.routing import MOST_CHOICES, Param
-from protocol.bounds import MAX_WORD_CHARS
+from hub.web.routing import MAX_PART_CHARS, MOST_CHOICES, Param
 from protocol.errors import BadInput
 from tests.support.bounds import unbounded, unbounded_schema
 
@@ -45,9 +44,9 @@ def test_every_body_that_is_no_json_is_measured_as_it_comes() -> None:
 @pytest.mark.parametrize(
     "param, said, problem",
     [
-        (Param("q", ""), ["x" * (MAX_WORD_CHARS + 1)], "2,049 characters; at most 2,048"),
+        (Param("q", ""), ["x" * (MAX_PART_CHARS + 1)], "513 characters; at most 512"),
         (Param("q", "", most=5), ["xxxxxx"], "6 characters; at most 5"),
-        (Param("label", "", "pair"), ["a:" + "x" * MAX_WORD_CHARS], "2,050 characters; at most 2,048"),
+        (Param("label", "", "pair"), ["a:" + "x" * MAX_PART_CHARS], "514 characters; at most 512"),
         (Param("state", "", "choice", choices=("a",)), ["a"] * (MOST_CHOICES + 1), "257 values; at most 256"),
     ],
 )
