@@ -65,6 +65,7 @@ ROUTES: Final = (
         None,
         Left,
         _WHO,
+        refuses=(409,),
     ),
     Route(
         "GET",
@@ -74,5 +75,6 @@ ROUTES: Final = (
         "A file of what earlier attempts have left",
         params=(*_WHO, Param("path", "Which one", most=MAX_PATH_CHARS)),
         produces=(_BYTES,),
+        refuses=(409,),
     ),
 )
