@@ -44,7 +44,7 @@ const Use = ({ by, span }) => {
   const lines = groups.slice(0, 4).map((one, place) => {
     const known = new Map(one.points.map((/** @type {[number, number, number]} */ point) => [point[0], isPaid ? point[1] : point[2]]));
     const points = /** @type {[number, number][]} */ ([]);
-    for (let at = Math.floor(from / step) * step; at <= to; at += step) points.push([at, known.get(at) ?? 0]);
+    for (let at = Math.floor(from / step) * step; at <= to; at += step) points.push([Math.max(at, from), known.get(at) ?? 0]); // the first step has begun before
     return { label: one.name || "none", kind: KINDS[place], points };
   });
   return html`<${Chart} title="${isPaid ? "Spent" : "Tokens"} by ${by}" now=${isPaid ? money(sum("cost_usd")) : count(sum("input_tokens") + sum("output_tokens"))} note=${isPaid ? `in a ${span}${by === "label" ? ", work with several labels counted under each" : ""}` : `tokens in a ${span}`} words=${isPaid ? money : count} from=${from} to=${to} lines=${lines} />

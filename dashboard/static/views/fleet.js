@@ -2,7 +2,7 @@
 // Machines: what each has, how much of it is in use and by whom, and what it does.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { computed, effect } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { address, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
 import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When, word } from "../ui.js";
 
@@ -81,6 +81,10 @@ const styleCharts = () => {
   document.head.append(sheet);
 };
 
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+const isDark = signal(scheme.matches);
+scheme.addEventListener("change", () => { isDark.value = scheme.matches; });
+
 /** Lines over time. @param {{at: string[], lines: [string, (number | null)[]][], unit: string, most?: number}} props */
 const Chart = ({ at, lines, unit, most }) => {
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
@@ -90,6 +94,7 @@ const Chart = ({ at, lines, unit, most }) => {
     styleCharts();
     const stop = effect(() => {
       theme.value; // its colours are read when it is drawn
+      isDark.value;
       import("uplot").then(({ default: Plot }) => {
         if (!is || !ref.current) return;
         const ink = getComputedStyle(document.body);

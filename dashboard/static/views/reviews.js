@@ -27,7 +27,7 @@ const Review = ({ id }) => {
   };
   const mayDecide = me.value.may.includes("tasks:review");
   return html`<article class="review" aria-labelledby="review"><h2 id="review"><a href=${href("tasks", task.id)}>${task.title || task.id}</a></h2>
-    <p><${State} state=${task.state} /> by ${attempt?.agent ?? "nobody"}, attempt ${attempt?.epoch}, submitted <${When} at=${task.submitted_at} /></p><p class="why">${task.reason}</p>
+    <p><${State} state=${task.state} /> ${attempt ? `by ${attempt.agent}, attempt ${attempt.epoch}, ` : ""}submitted <${When} at=${task.submitted_at} /></p><p class="why">${task.reason}</p>
     ${task.result?.branch ? html`<p>Branch <code>${task.result.branch}</code> ${task.result.commit ? html`commit <code>${task.result.commit.slice(0, 12)}</code>` : null}</p>` : null}
     <ul class="plain">${findings.map((/** @type {Row} */ one) => html`<${Finding} key=${one.name} one=${one} />`)}</ul>
     <${Change} text=${task.result?.diff || attempt?.result?.diff || ""} />

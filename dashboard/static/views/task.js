@@ -57,7 +57,7 @@ const Why = ({ task }) => {
 /** @param {Record<string, number>} cost */
 const costs = (cost) => {
   const terms = Object.entries(cost ?? {});
-  return terms.length ? `: ${terms.map(([name, value]) => `${name.replaceAll("_", " ")} ${length(value)}`).join(", ")}` : "";
+  return terms.length ? `: ${terms.map(([name, value]) => `${name.replace(/_s$/, "").replaceAll("_", " ")} ${length(value)}`).join(", ")}` : "";
 };
 
 // --- where the time went -----------------------------------------------------------------------------------------------
