@@ -158,7 +158,8 @@ def test_work_of_a_model_tells_its_way_its_phases_and_its_price(site: Site) -> N
     expect(row).to_contain_text("$")
     site.picture(page, "costs-use")
     page.get_by_role("button", name="by label").click()
-    expect(page.locator(".empty code")).to_have_text('agentcom submit "Say hello" --wait')
+    use = page.get_by_role("region", name="What models were used for")
+    expect(use.locator(".empty code")).to_have_text('agentcom submit "Say hello" --wait')
 
     assert site.troubles == []
 
@@ -172,9 +173,10 @@ def test_a_machine_that_joins_turns_its_command_green(site: Site) -> None:
         expect(page.get_by_role("dialog").locator(".state.done")).to_contain_text("Newcomer has joined")
 
 
+@pytest.mark.timeout(300)
 def test_what_another_machine_has_proven_is_shown_and_its_request_is_let_go_on(site: Site, forge: ForgeServer) -> None:
     task = site.mesh.submit(project="calc", title="Mend add", command=MENDS, artifacts=["report.txt"])
-    site.mesh.wait(task)
+    site.mesh.wait(task, timeout_s=150)
     page = site.open(f"tasks/{task}")
     proof = page.get_by_role("region", name="Proof by another machine")
     expect(proof).to_contain_text(
@@ -222,9 +224,10 @@ def test_the_overview_and_the_terminal_tell_what_needs_somebody_and_what_it_cost
     expect(needs.get_by_role("listitem").filter(has_text="is held up")).to_contain_text("not today")
     expect(needs.get_by_role("listitem").filter(has_text="bad work")).to_contain_text("dead")
     expect(needs.get_by_role("listitem").filter(has_text="Tasks wait that no agent")).to_contain_text("warning")
-    budgets = page.get_by_role("region", name="Budgets today")
-    expect(budgets).to_contain_text(re.compile(r"\$0\.0\d+ of \$20\.00 today"))
-    [spent] = re.findall(r"\$\S+ of \$20\.00 today", budgets.inner_text())
+    used = call("GET", "/api/v1/budgets/hub")["spent"]["usd"]
+    assert used >= COST_USD * 0.99
+    spent = f"${used:.4f} of $20.00 today"
+    expect(page.get_by_role("region", name="Budgets today")).to_contain_text(spent)
     expect(page.locator(".health")).to_contain_text(re.compile(r"degraded.*because of.*agents: 2 of \d online"))
     expect(page.locator("#icon")).to_have_attribute("href", "dashboard/icon-trouble.svg")
     expect(page).to_have_title(re.compile(r"^! \(\d+\) Overview"))
