@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.web.install import SCRIPT_HASH
+from hub.wheels import pack
 from tests.support.running_hub import RunningHub, running_hub
 
 
@@ -27,7 +28,10 @@ async def get(hub: RunningHub, path: str) -> tuple[int, bytes]:
     return answer.status, (await answer.text("latin-1")).encode("latin-1")
 
 
-async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub: RunningHub) -> None:
+async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub: RunningHub, tmp_path: Path) -> None:
+    packed = tmp_path / "hub" / "install"
+    packed.mkdir()
+    (packed / "agentcom-0.0.1-py3-none-any.whl").write_bytes(b"of a release before")
     _, script = await get(hub, "/install.sh")
     _, told = await get(hub, "/install/manifest.json")
     wheels = json.loads(told)["wheels"]
@@ -39,6 +43,16 @@ async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub
     names = zipfile.ZipFile(io.BytesIO(ours)).namelist()
     assert {"hub/web/static/install.sh", "provisioning/units/sidecar.service", "agentcom/cli/join.py"} <= {*names}
     assert not [name for name in names if name.startswith(("/", "..", "tests/")) or name.endswith(".pyc")]
+    assert {path.name for path in packed.glob("*.whl")} == {wheel["name"] for wheel in wheels}
+    assert sum(wheel["size_bytes"] for wheel in wheels) < 60 << 20
+
+    # What is packed is packed once, and a file that was damaged since is packed again.
+    other = next(wheel for wheel in wheels if wheel["name"].startswith("websockets"))
+    ages = {path.name: path.stat().st_mtime_ns for path in packed.glob("*.whl")}
+    (packed / other["name"]).write_bytes(b"damaged")
+    assert [wheel.sha256 for wheel in pack(packed).wheels] == [wheel["sha256"] for wheel in wheels]
+    same = {path.name for path in packed.glob("*.whl") if path.stat().st_mtime_ns == ages[path.name]}
+    assert same == ages.keys() - {wheels[0]["name"], other["name"]}
     for name in ("nobody.whl", "..%2fadmin.token", "%2e%2e%2fadmin.token"):
         assert (await get(hub, f"/install/{name}"))[0] == 404
 
