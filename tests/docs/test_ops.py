@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from agentcom.cli import run
+from provisioning import services
+from sidecar.app import GOODBYE_S
+from sidecar.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
@@ -116,3 +119,18 @@ def test_kustomize_builds_the_manifests() -> None:
 
     assert sorted(kinds) == sorted(d["kind"] for d in documents() if d["kind"] != "Kustomization")
     assert "image: registry.example.org/agentcom:" in built.stdout
+
+
+def test_wherever_a_sidecar_is_ended_its_work_has_time_to_end() -> None:
+    unit = (ROOT / "provisioning" / "units" / "sidecar.service").read_text("utf-8")
+    plist = (ROOT / "provisioning" / "units" / "sidecar.plist").read_text("utf-8")
+    (pod,) = [document for document in documents() if document.get("kind") == "DaemonSet"]
+    given = {
+        "systemd": int(unit.partition("TimeoutStopSec=")[2].split()[0]),
+        "launchd": int(plist.partition("<key>ExitTimeOut</key><integer>")[2].partition("<")[0]),
+        "compose": int(compose()["sidecar"]["stop_grace_period"].removesuffix("s")),
+        "kubernetes": pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
+    }
+
+    assert min(given.values()) > Settings().drain_s + GOODBYE_S, given
+    assert max(given.values()) < services.STOP_S  # who ends it waits as long
