@@ -36,6 +36,10 @@ class BlockingMachines(Blocking):
         """Give a drained agent work again."""
         return self._run(self._client.resume(name))
 
+    def upgrade_agent(self, name: str) -> AgentView:
+        """Have an agent's machine get the release that the hub runs; it gets no new work until it is resumed."""
+        return self._run(self._client.upgrade_agent(name))
+
     def remove_agent(self, name: str) -> None:
         """Forget an agent that is gone for good."""
         self._run(self._client.remove_agent(name))

@@ -32,6 +32,14 @@ class MachineCalls(Asking):
         """Give an agent work again whose key was in use twice, now that the copy is gone."""
         return await self._post(f"/agents/{quote(name, safe='')}/release", AgentView, is_repeatable=True)
 
+    async def upgrade_agent(self, name: str) -> AgentView:
+        """Have an agent's machine get the release that the hub runs; it gets no new work until it is resumed.
+
+        Raises:
+            Conflict: it is not connected, or its machine does not do that by itself.
+        """
+        return await self._post(f"/agents/{quote(name, safe='')}/upgrade", AgentView, is_repeatable=True)
+
     async def remove_agent(self, name: str) -> None:
         """Forget an agent that is gone for good.
 

@@ -180,7 +180,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             *(hub.observing.recording, hub.observing.alerting, hub.observing.notifying, audit, joining, limits),
-            *(Replaying(store, settings.chains), readiness, levels, tracing),
+            *(Replaying(store, settings.chains), readiness, hub.upgrading, levels, tracing),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

@@ -47,6 +47,7 @@ from hub.services.registry import Probe, Registry
 from hub.services.results import Results
 from hub.services.sweeper import Sweeper
 from hub.services.teaching import Teaching, remembered
+from hub.services.upgrading import Upgrading
 from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
@@ -76,6 +77,7 @@ class Parts:
     forgetting: Forgetting
     pausing: Pausing
     reclaiming: Reclaiming
+    upgrading: Upgrading
     hosts: Hosts
     registry: Registry
     endpoint_health: EndpointHealth
@@ -356,6 +358,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         forgetting=forgetting_of(store, fleet, links, clock, presence),
         pausing=pausing,
         reclaiming=Reclaiming(store, fleet, links, clock),
+        upgrading=Upgrading(store, fleet, links, clock),
         hosts=hosts,
         registry=registry,
         endpoint_health=endpoint_health,

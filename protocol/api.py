@@ -172,6 +172,10 @@ class AgentView(Struct, kw_only=True):
     """Because of them it was not let in again before then."""
     quarantine: str = ""
     """Why it gets no work until a person releases it: its key is in use twice."""
+    upgrade: str = ""
+    """The step at which its machine is with another release; empty: nothing is under way that this hub knows of."""
+    upgrade_failed: str = ""
+    """Why the last one came to nothing."""
 
 
 class AgentList(Struct, kw_only=True):

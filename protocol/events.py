@@ -104,6 +104,8 @@ class EventKind(StrEnum):
     AGENT_QUARANTINED = "agent_quarantined"  # its key is in use twice: it gets no work
     AGENT_RELEASED = "agent_released"  # a person has put that right
     LOG_LEVELS_SET = "log_levels_set"  # somebody has changed from which level on who logs
+    AGENT_UPGRADING = "agent_upgrading"  # its machine is to get the release of the hub
+    AGENT_UPGRADE_FAILED = "agent_upgrade_failed"  # that came to nothing, and why
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

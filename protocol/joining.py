@@ -30,6 +30,8 @@ REQUEST_S: Final = 900.0
 """How long a machine without a token may wait for a person."""
 MOST_WAITING: Final = 100
 """Requests of machines that wait at a time."""
+UPGRADE: Final = "upgrade"
+"""Capability of a sidecar on a machine that gets another release when its hub wants it."""
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS: Final = 12
 _BITS_CHARS: Final = 52  # 5 bits each: 260
@@ -266,6 +268,17 @@ class MachineView(Struct, kw_only=True):
     state: str
     version: str
     hub_version: str
+    boot: int = 0
+    """The last start of its sidecar that the hub has seen; 0: none."""
+    protocol: tuple[int, int] = (1, 1)
+    """The oldest and the newest version of the wire protocol that the hub speaks."""
+
+
+class UpgradeTold(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /machine/upgrade``: the step that the upgrade of this machine does, or why that cannot be done."""
+
+    step: Word
+    why: Sentence = ""
 
 
 class SmokeView(Struct, kw_only=True):

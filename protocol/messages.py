@@ -257,6 +257,16 @@ class Reclaim(Ordered, frozen=True, kw_only=True, tag="reclaim"):
     by: Sentence = ""
 
 
+class Upgrade(Ordered, frozen=True, kw_only=True, tag="upgrade"):
+    """The machine is to get the release that the hub runs, as soon as its work has ended.
+
+    Only for sidecars with the capability :data:`protocol.joining.UPGRADE`. A wish: how it goes the machine tells by
+    itself.
+    """
+
+    by: Sentence = ""
+
+
 class Forget(Ordered, frozen=True, kw_only=True, tag="forget"):
     """These tasks have ended for good: remove what was pushed of their work in progress, in the repository ``repo``.
 
@@ -344,6 +354,7 @@ AnyMessage = (
     | Reclaim
     | Forget
     | LogLevels
+    | Upgrade
     | Drain
     | Prewarm
     | Ack
@@ -352,7 +363,7 @@ AnyMessage = (
     | Error
 )
 
-Wish = Prewarm | Pause | Reclaim | Forget | LogLevels
+Wish = Prewarm | Pause | Reclaim | Forget | LogLevels | Upgrade
 """What a hub wants of a sidecar beside the life and death of attempts."""
 
 KINDS: Final[dict[str, type[Message]]] = {
@@ -374,6 +385,7 @@ KINDS: Final[dict[str, type[Message]]] = {
         Reclaim,
         Forget,
         LogLevels,
+        Upgrade,
         Drain,
         Prewarm,
         Ack,

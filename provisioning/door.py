@@ -41,10 +41,23 @@ class Door:
         raw = None if body is None else msgspec.json.encode(body)
         if raw is not None:
             headers["Content-Type"] = "application/json"
-        context = (pinned_context(self.pem) if self.pem else ssl.create_default_context()) if self.is_tls else None
-        status, answer, got = self._once(method, PREFIX + path, raw, headers, context)
+        status, answer, got = self._once(method, PREFIX + path, raw, headers, self._context())
         kind = got.get("Content-Type", "").partition(";")[0]
         return value_from(self.url, status, kind, answer, shape, got.get("Retry-After"))
+
+    def fetch(self, path: str, most_bytes: int) -> bytes:
+        """The body of a page outside of the API that anybody may read.
+
+        Raises:
+            HubUnreachable: nobody answers, or somebody whom this machine does not know, or more than so many bytes.
+            AgentComError: the hub answers an error.
+        """
+        status, answer, got = self._once("GET", path, None, {}, self._context(), most_bytes + 1)
+        if status != http.client.OK:
+            value_from(self.url, status, got.get("Content-Type", "").partition(";")[0], answer, bytes, None)
+        if status != http.client.OK or len(answer) > most_bytes or len(answer) != int(got.get("Content-Length", -1)):
+            raise HubUnreachable(self.url, f"{path} answers {status} and {len(answer)} bytes")
+        return answer
 
     def date(self) -> str:
         """What time it is there; asked of anybody, with nothing secret."""
@@ -55,8 +68,17 @@ class Door:
         status, answer, _ = self._once("GET", CA_PATH, None, {}, blind_context())
         return first_certificate(answer.decode("ascii", "replace")) if status == http.client.OK else ""
 
+    def _context(self) -> ssl.SSLContext | None:
+        return (pinned_context(self.pem) if self.pem else ssl.create_default_context()) if self.is_tls else None
+
     def _once(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], context: ssl.SSLContext | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        context: ssl.SSLContext | None,
+        most_bytes: int = _MOST_BYTES,
     ) -> tuple[int, bytes, dict[str, str]]:
         if context is None:
             line = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
@@ -65,7 +87,7 @@ class Door:
         try:
             line.request(method, self._base + path, body, headers)
             answer = line.getresponse()
-            return answer.status, answer.read(_MOST_BYTES), dict(answer.getheaders())
+            return answer.status, answer.read(most_bytes), dict(answer.getheaders())
         except (OSError, http.client.HTTPException) as exc:
             raise HubUnreachable(self.url, str(exc) or type(exc).__name__) from exc
         finally:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from protocol.errors import AgentComError, Refused
-from provisioning import plan, services
+from provisioning import environments, plan, services
 from provisioning.door import Door
 from provisioning.places import Note, Places, keep_note, read_note
 from provisioning.steps import StepFailed, Steps, Wish
@@ -141,10 +141,10 @@ def _remove_config(places: Places) -> str:
 
 def _purge(places: Places, note: Note) -> None:
     shutil.rmtree(places.state, ignore_errors=True)
-    env = Path(sys.prefix)
-    if (env / "agentcom-install.json").is_file():  # what the hub's own script has installed goes with the machine
-        shutil.rmtree(env, ignore_errors=True)
-        note.made += [str(folder) for folder in list(env.parents)[:3]]  # they go if nothing else is in them
+    base = environments.base_of(sys.prefix)
+    if base is not None:  # what the hub's own script has installed goes with the machine
+        environments.remove(base)
+        note.made += [str(folder) for folder in (base, *list(base.parents)[:2])]  # they go if nothing else is in them
     for folder in plan.parents_to_remove(note.made):
         path = Path(folder)
         if path.is_dir() and not any(path.iterdir()):

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from protocol.keys import KEY_FILE
+from sidecar.upgrading import WANTED, WATCHED
 
 NOTE = "join.json"
 
@@ -46,6 +47,26 @@ class Places(Struct, frozen=True, kw_only=True):
     def token(self) -> Path:
         """Its token (role agent)."""
         return self.state / "machine.token"
+
+    @property
+    def upgrade(self) -> Path:
+        """How far an upgrade has come that is under way."""
+        return self.state / "upgrade.json"
+
+    @property
+    def watched(self) -> Path:
+        """Says that this machine gets another release when its hub wants that."""
+        return self.state / WATCHED
+
+    @property
+    def wanted(self) -> Path:
+        """Says that its hub wants it."""
+        return self.state / WANTED
+
+    @property
+    def restart(self) -> Path:
+        """Asks the process that runs the sidecar in the foreground to start it again."""
+        return self.state / "restart"
 
     @property
     def authority(self) -> Path:

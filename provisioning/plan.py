@@ -18,6 +18,11 @@ UNDONE: Final = ("smoke", "ready", "service", "register", "config", "key", "trus
 PURGED: Final = frozenset({"config", "key", "trust"})
 """What stays unless everything is to go: with it the machine comes back as what it was."""
 
+UPGRADE: Final = ("fetch", "build", "check", "switch", "restart", "ready", "tidy")
+"""A machine gets another release, in this order."""
+RISKY: Final = frozenset({"restart", "ready"})
+"""If one of these fails, the release that was there before comes back."""
+
 
 class Step(Struct, frozen=True):
     """What to do about a step: ``do``, or ``skip`` because it was done."""
@@ -38,6 +43,18 @@ def to_join(done: Collection[str], *, again: Collection[str] = ()) -> tuple[Step
         is_behind = is_behind or name in again or (name not in done and name not in ALWAYS)
         steps.append(Step(name, "do" if is_behind or name in ALWAYS else "skip"))
     return tuple(steps)
+
+
+def to_upgrade(done: Collection[str]) -> tuple[Step, ...]:
+    """All steps of an upgrade, those that were done as ``skip``.
+
+    Until the new release counts all are done again: what is there already is only looked through.
+    """
+    left = [number for number, name in enumerate(UPGRADE) if name not in done]
+    first = left[0] if left else len(UPGRADE)
+    if first <= UPGRADE.index("switch"):
+        first = 0
+    return tuple(Step(name, "skip" if number < first else "do") for number, name in enumerate(UPGRADE))
 
 
 def to_leave(begun: Collection[str], *, purge: bool) -> tuple[str, ...]:

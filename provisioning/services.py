@@ -15,15 +15,22 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from protocol.errors import WorkFailed
-from provisioning import unit_texts
+from provisioning import environments, unit_texts
 from provisioning.places import Note, Places, write_private
-from sidecar.journal import StateDirInUse, StateLock
 
 RUN_S: Final = 60.0
 _LOOK_S: Final = 0.5
 STOP_S: Final = 340.0
 """Longer than a sidecar waits for its work."""
+
+
+def program() -> tuple[str, ...]:
+    """The words that are the command ``agentcom``: where a hub has installed it, that of whichever release counts."""
+    base = environments.base_of(sys.prefix)
+    return (sys.executable, "-m", "agentcom") if base is None else (str(environments.program(base)),)
 
 
 class Manager(ABC):
@@ -37,6 +44,10 @@ class Manager(ABC):
     @abstractmethod
     def install(self, note: Note) -> str:
         """Install and start it; what was done, in a few words."""
+
+    @abstractmethod
+    def restart(self, note: Note) -> str:
+        """End it in order, once its work has ended, and start it again, as :func:`program` is now."""
 
     @abstractmethod
     def remove(self) -> None:
@@ -54,21 +65,56 @@ class Systemd(Manager):
         super().__init__(places)
         self.name = "systemd-user" if is_user else "systemd"
         self._is_user, self._unit = is_user, places.units / unit_texts.UNIT
+        self._watch = places.units / unit_texts.UPGRADE_PATH
 
     def install(self, note: Note) -> str:
         """Write the unit, enable it and start it."""
-        places = self._places
-        text = unit_texts.systemd(sys.executable, str(places.config), str(places.state), is_user=self._is_user)
-        write_private(self._unit, text, note)
-        self._unit.chmod(0o644)
-        self._ctl("daemon-reload")
+        self._write(note)
+        self._watch_for_upgrades(note)
         self._ctl("enable", "--now", unit_texts.UNIT)
         if self._is_user and shutil.which("loginctl"):  # else it would end when the user logs out
             subprocess.run(["loginctl", "enable-linger"], check=False, capture_output=True, timeout=RUN_S)
         return f"{self.name} runs {unit_texts.UNIT}"
 
+    def restart(self, note: Note) -> str:
+        """Write the unit as it is now, and have systemd restart it."""
+        self._write(note)
+        # One that has failed too often is not started again, whoever asks, until this is forgotten.
+        subprocess.run([*self._base, "reset-failed", unit_texts.UNIT], check=False, capture_output=True, timeout=RUN_S)
+        self._ctl("restart", unit_texts.UNIT)
+        return f"{self.name} has restarted {unit_texts.UNIT}"
+
+    def _watch_for_upgrades(self, note: Note) -> None:
+        """Have systemd upgrade this machine when the hub wants that, if a hub has installed it."""
+        if environments.base_of(sys.prefix) is None:
+            return
+        places, wanted = self._places, str(self._places.wanted)
+        does = unit_texts.upgrade(program(), str(places.config), str(places.state), wanted)
+        for unit, text in (
+            (self._watch.with_name(unit_texts.UPGRADE_UNIT), does),
+            (self._watch, unit_texts.upgrade_path(wanted, is_user=self._is_user)),
+        ):
+            write_private(unit, text, note)
+            unit.chmod(0o644)
+        self._ctl("daemon-reload")
+        self._ctl("enable", "--now", unit_texts.UPGRADE_PATH)
+        write_private(places.watched, "", note)
+
+    def _write(self, note: Note) -> None:
+        places = self._places
+        text = unit_texts.systemd(program(), str(places.config), str(places.state), is_user=self._is_user)
+        write_private(self._unit, text, note)
+        self._unit.chmod(0o644)
+        self._ctl("daemon-reload")
+
     def remove(self) -> None:
-        """Disable and stop it, and remove the unit."""
+        """Disable and stop it, and remove the units."""
+        self._places.watched.unlink(missing_ok=True)
+        if self._watch.exists():
+            self._ctl("disable", "--now", unit_texts.UPGRADE_PATH)
+            self._watch.with_name(unit_texts.UPGRADE_UNIT).unlink(missing_ok=True)
+            self._watch.unlink(missing_ok=True)
+            self._ctl("daemon-reload")
         if self._unit.exists():
             self._ctl("disable", "--now", unit_texts.UNIT)
             self._unit.unlink(missing_ok=True)
@@ -101,11 +147,16 @@ class Launchd(Manager):
     def install(self, note: Note) -> str:
         """Write the property list and load it."""
         places = self._places
-        text = unit_texts.launchd(sys.executable, str(places.config), str(places.state / "sidecar.log"))
+        text = unit_texts.launchd(program(), str(places.config), str(places.state / "sidecar.log"))
         write_private(self._file, text, note)
         if not self.is_running():
             _run(["launchctl", "bootstrap", self._domain, str(self._file)])
         return f"launchd runs {unit_texts.LABEL}"
+
+    def restart(self, note: Note) -> str:
+        """Unload it, which waits for its work, and load it again."""
+        self.remove()
+        return self.install(note)
 
     def remove(self) -> None:
         """Unload it and remove the property list."""
@@ -127,34 +178,84 @@ class Foreground(Manager):
     def __init__(self, places: Places) -> None:
         super().__init__(places)
         self.child: subprocess.Popen[bytes] | None = None
+        self._upgrade: subprocess.Popen[bytes] | None = None
 
     def install(self, note: Note) -> str:
         """Start it."""
-        del note
+        self._places.restart.unlink(missing_ok=True)
+        if environments.base_of(sys.prefix) is not None:
+            write_private(self._places.watched, "", note)
         log = self._places.state / "sidecar.log"
-        command = [sys.executable, "-m", "agentcom", "sidecar", "--config", str(self._places.config), "--with-parent"]
+        command = [*program(), "sidecar", "--config", str(self._places.config), "--with-parent"]
         with log.open("ab") as out:
             # Its standard input ends with this process, whatever ends it.
             self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out)
         return f"runs as long as this command; its log: {log}"
 
+    def restart(self, note: Note) -> str:
+        """Have the process that has it start it again.
+
+        Raises:
+            WorkFailed: none has it.
+        """
+        # Also if none runs: whoever waits for a release that did not come up takes the word.
+        write_private(self._places.restart, "", note)
+        told, began = 0, time.monotonic()
+        while self._places.restart.exists() and time.monotonic() - began < (STOP_S if told else RUN_S):
+            pid = _sidecar(self._places)
+            if pid and not told:
+                told = pid
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            elif pid and pid != told:  # something else looks after it
+                self._places.restart.unlink(missing_ok=True)
+            time.sleep(_LOOK_S)  # it is another process's to take
+        if not self._places.restart.exists():
+            return "it was started again"
+        self._places.restart.unlink(missing_ok=True)
+        raise WorkFailed("nobody has started the sidecar again; agentcom rejoin --foreground does")
+
+    def stay(self, note: Note) -> int:
+        """Wait as long as it runs, and start it again when an upgrade wants that; its exit status."""
+        assert self.child is not None, "it was installed"
+        while True:
+            status = self._wait()
+            while not self._places.restart.exists():
+                if not self._places.upgrade.exists():
+                    return status
+                time.sleep(_LOOK_S)  # an upgrade is under way, in another process
+            self.install(note)
+
+    def _wait(self) -> int:
+        """Wait as long as it runs, and start an upgrade when the hub wants one; its exit status."""
+        assert self.child is not None, "it was installed"
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.child.wait(_LOOK_S)
+            if self._places.wanted.exists() and (self._upgrade is None or self._upgrade.poll() is not None):
+                self._places.wanted.unlink(missing_ok=True)
+                where = ["--config", str(self._places.config), "--state-dir", str(self._places.state)]
+                with (self._places.state / "upgrade.log").open("ab") as out:
+                    command = [*program(), "upgrade", "--yes", *where]
+                    # In a session of its own: it outlives this command, and ends what it has begun.
+                    self._upgrade = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                    )
+
     def remove(self) -> None:
         """End it in order, also if another process has started it."""
+        self._places.restart.unlink(missing_ok=True)
+        self._places.watched.unlink(missing_ok=True)
         if self.child is not None and self.child.poll() is None:
             self.child.terminate()
             self.child.wait(STOP_S)
-        until, told = time.monotonic() + STOP_S, ""
-        while time.monotonic() < until and self._places.state.is_dir():
-            try:
-                StateLock(self._places.state).release()
-            except StateDirInUse as exc:
-                if exc.owner.isdecimal() and exc.owner != told:  # whoever has the lock is this machine's sidecar
-                    told = exc.owner  # told twice it would not wait for its work
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(told), signal.SIGTERM)
-                time.sleep(_LOOK_S)  # nobody tells when a lock of another process becomes free
-            else:
-                return
+        until, told = time.monotonic() + STOP_S, 0
+        while (pid := _sidecar(self._places)) and time.monotonic() < until:
+            if pid != told:
+                told = pid  # told twice it would not wait for its work
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            time.sleep(_LOOK_S)  # nobody tells when a process of another one ends
 
     def is_running(self) -> bool:
         """Whether this process has it."""
@@ -168,6 +269,23 @@ def manager_named(name: str, places: Places) -> Manager:
     if name in {"systemd", "systemd-user"}:
         return Systemd(places, is_user=name == "systemd-user")
     return Foreground(places)
+
+
+def runs(name: str, places: Places) -> bool:
+    """Whether the sidecar of this machine runs, whichever process looks after it."""
+    manager = manager_named(name, places)
+    if not isinstance(manager, Foreground):
+        return manager.is_running()
+    return bool(_sidecar(places))
+
+
+def _sidecar(places: Places) -> int:
+    """The process that has the state directory, asked without taking its lock; 0: none runs."""
+    try:
+        pid = int((places.state / "lock").read_text("ascii"))
+        return pid if "sidecar" in psutil.Process(pid).cmdline() else 0
+    except (OSError, ValueError, psutil.Error):
+        return 0
 
 
 def found(places: Places) -> str:

@@ -198,7 +198,7 @@ class Steps:
         self._note.name, self._note.hub = joined.name, ",".join(joined.hubs) or self._wish.url
         ours, theirs = _release(), joined.version
         if ours.split(".")[:2] != theirs.split(".")[:2]:
-            return f"joined as {joined.name}; hub {theirs}, here {ours}: bring both to one version"
+            return f"joined as {joined.name}; hub {theirs}, here {ours}; to the hub's: agentcom upgrade"
         return f"joined as {joined.name}"
 
     def _renewed(self) -> Joined | None:

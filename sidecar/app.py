@@ -68,6 +68,7 @@ from sidecar.shop import Shop
 from sidecar.spans import Recorder
 from sidecar.tails import Tails
 from sidecar.tasks import together
+from sidecar.upgrading import want
 from sidecar.wip import WipWorkspaces
 
 log = structlog.get_logger(__name__)
@@ -208,7 +209,7 @@ async def start(
         cleaner = Cleaner(folder, Git(parts.processes), settings.cache_mb << 20, settings.salvage_days)
         seen = Seen(link, endpoints, settings, parts)
         owner = Owner(folder, runner, endpoints, seen.tell)
-        runner.on_reclaim, runner.refuses = owner.hear, owner.refuses
+        runner.on_reclaim, runner.on_upgrade, runner.refuses = owner.hear, partial(want, folder), owner.refuses
         stack.callback(seen.probe.close)
         jobs = together(
             _line(link, runner, folder),

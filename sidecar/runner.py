@@ -29,6 +29,7 @@ from protocol.messages import (
     Progress,
     Reclaim,
     Reject,
+    Upgrade,
     Wish,
 )
 from protocol.model import AttemptId, TaskSpec
@@ -94,6 +95,7 @@ class Runner:
         self.refuses: Callable[[Assign, TaskSpec], tuple[str, str] | None] = lambda _message, _spec: None
         self.on_reclaim: Callable[[Reclaim], None] = lambda _wish: None
         self.recorder: Recorder | None = None
+        self.on_upgrade: Callable[[Upgrade], None] = lambda _wish: None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -244,6 +246,8 @@ class Runner:
                 self._pause(message)
             case Reclaim():
                 self.on_reclaim(message)
+            case Upgrade():
+                self.on_upgrade(message)
             case Forget():
                 self.on_forget(message)
             case LogLevels():

@@ -8,52 +8,62 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from msgspec import Struct
 
 from agentcom import settings
 from agentcom.cli import endings, output
 from agentcom.cli.agents import sandbox_of
 from agentcom.cli.connection import HubCommand, where
+from agentcom.cli.diagnosis import FAIL, OK, WARN, Diagnosis, skew
 from protocol.errors import AgentComError, BadInput, Forbidden, HubUnreachable, Refused
 
 if TYPE_CHECKING:
     from agentcom.client import Client
     from protocol.api import AgentView
 
-OK: Final = "ok"
-WARN: Final = "warn"
-FAIL: Final = "fail"
 _GIB: Final = 1 << 30
 _OLDEST_GIT: Final = (2, 31)
-_WARN_SKEW_S: Final = 5.0
-_FAIL_SKEW_S: Final = 30.0
-
-
-class Diagnosis(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at; ``fix`` is what to do if it is not ``ok``."""
-
-    name: str
-    state: str
-    detail: str
-    fix: str = ""
 
 
 @click.command(name="doctor", cls=HubCommand)
+@click.option("--machine", is_flag=True, help="Only look at this machine, which has joined.")
+@click.option("--config", default="", metavar="FILE", help="Settings file of the sidecar on this machine.")
+@click.option("--state-dir", default="", metavar="DIR", help="Where that keeps its state.")
 @where
-def command(as_json: bool, hub: str | None, token_file: str | None, data_dir: str | None) -> int:  # noqa: FBT001 - click
+def command(
+    as_json: bool,  # noqa: FBT001 - click calls it
+    machine: bool,  # noqa: FBT001 - click calls it
+    config: str,
+    state_dir: str,
+    hub: str | None,
+    token_file: str | None,
+    data_dir: str | None,
+) -> int:
     """Look for what is wrong, and say how to mend it. Exits 1 if something fails."""
-    found = [_python(), _git()]
+    from agentcom.cli import doctor_machine
+
+    found = [_python(), _git(), *doctor_machine.look(config, state_dir, is_asked=machine)]
+    if not machine:
+        found += _mesh(hub, token_file, data_dir, has_machine=len(found) > 2)  # noqa: PLR2004 - the two before
+    return _told(found, as_json=as_json)
+
+
+def _mesh(hub: str | None, token_file: str | None, data_dir: str | None, *, has_machine: bool) -> list[Diagnosis]:
+    """What there is to say of a hub, unless this machine only works for one that is elsewhere."""
     try:
         place = settings.load({"hub": hub, "token_file": token_file, "data_dir": data_dir})
     except BadInput as exc:
-        found.append(Diagnosis(name="settings", state=FAIL, detail=str(exc), fix="correct what is named"))
-    else:
-        found += [_disk(Path(place.data_dir)), *_data_dir(Path(place.data_dir)), *_hub(place)]
+        return [Diagnosis(name="settings", state=FAIL, detail=str(exc), fix="correct what is named")]
+    folder = Path(place.data_dir)
+    if has_machine and place.origins["hub"] == "default" and not folder.exists():
+        return []
+    return [_disk(folder), *_data_dir(folder), *_hub(place)]
+
+
+def _told(found: list[Diagnosis], *, as_json: bool) -> int:
     if as_json:
         output.say_json({"checks": found, "healthy": all(each.state != FAIL for each in found)})
     else:
@@ -126,7 +136,7 @@ def _hub(place: settings.ClientSettings) -> Iterator[Diagnosis]:
             yield Diagnosis(name="hub", state=FAIL, detail=str(exc).partition(";")[0], fix=fix)
             return
         yield Diagnosis(name="hub", state=OK, detail=f"{place.hub} answers (from {place.origins['hub']})")
-        yield _skew(date, datetime.now(UTC))
+        yield skew(date, datetime.now(UTC))
         try:
             yield _role(client, place)
             yield from _components(client)
@@ -136,17 +146,6 @@ def _hub(place: settings.ClientSettings) -> Iterator[Diagnosis]:
             yield Diagnosis(name="token", state=FAIL, detail=str(exc), fix=fix)
         except AgentComError as exc:
             yield Diagnosis(name="hub", state=FAIL, detail=str(exc), fix="look into the hub's log")
-
-
-def _skew(date: str, now: datetime) -> Diagnosis:
-    try:
-        skew_s = (now - parsedate_to_datetime(date)).total_seconds()
-    except ValueError:
-        return Diagnosis(name="clock", state=WARN, detail=f"the hub tells no time: {date!r}", fix="is a proxy between?")
-    off_s = max(0.0, abs(skew_s) - 1.0)  # the header tells whole seconds
-    state = FAIL if off_s > _FAIL_SKEW_S else WARN if off_s > _WARN_SKEW_S else OK
-    fix = "" if state == OK else "set both clocks by NTP"
-    return Diagnosis(name="clock", state=state, detail=f"{skew_s:+.0f} s from the hub's", fix=fix)
 
 
 def _role(client: "Client", place: settings.ClientSettings) -> Diagnosis:
@@ -211,7 +210,7 @@ def _versions(hub: str, agents: "Sequence[AgentView]") -> Iterator[Diagnosis]:
     """Agents of another release than the hub: they work together, and may lack what the hub offers."""
     others = sorted(f"{agent.name} ({agent.version})" for agent in agents if agent.version != hub)
     if others:
-        fix = f"install agentcom {hub} there, the hub first"
+        fix = "agentcom machines upgrade; or on such a machine: agentcom upgrade"
         yield Diagnosis(name="versions", state=WARN, detail=f"not {hub}: {', '.join(others[:5])}", fix=fix)
 
 

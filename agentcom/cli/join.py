@@ -127,7 +127,7 @@ def _stay(steps: "Steps", note: "Note") -> int:
         return endings.DONE
     click.echo(f"{note.name} works until you press Ctrl-C.")
     try:
-        return manager.child.wait()
+        return manager.stay(note)
     finally:
         manager.remove()
 

@@ -1,10 +1,11 @@
-"""``agentcom machines``: machines that ask to join without a token, and what a person says to that."""
+"""``agentcom machines``: machines that ask to join without a token, and another release for those that have joined."""
 
+import time
 from typing import TYPE_CHECKING
 
 import click
 
-from agentcom.cli import output
+from agentcom.cli import endings, output
 from agentcom.cli.connection import HubCommand, NounGroup, connected
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group(name="machines", cls=NounGroup)
 def command() -> None:
-    """Let machines in that ask to join without a token, or throw one out.
+    """Let machines in, throw them out, give them the hub's release.
 
     Without a verb: ls.
     """
@@ -60,6 +61,58 @@ def rm(hub: "Client", as_json: bool, name: str) -> None:  # noqa: FBT001 - click
         output.say_json({"removed": name})
     else:
         click.echo(f"{name} is out; it comes back only if you let it in again")
+
+
+@command.command(name="upgrade", cls=HubCommand)
+@click.argument("names", nargs=-1)
+@click.option("--batch", default=5, type=click.IntRange(1, 1000), metavar="N", help="Machines at a time (5).")
+@click.option("--timeout", "timeout_s", default=1800.0, metavar="S", help="Seconds that one may take (1800).")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--yes", "says_yes", is_flag=True, help="Ask nothing.")
+@connected
+def upgrade(
+    hub: "Client",
+    as_json: bool,  # noqa: FBT001 - click calls it
+    names: tuple[str, ...],
+    batch: int,
+    timeout_s: float,
+    dry_run: bool,  # noqa: FBT001 - click calls it
+    says_yes: bool,  # noqa: FBT001 - click calls it
+) -> int:
+    """Give machines the release of the hub: all, or NAMES.
+
+    One goes first, then some at a time: each ends its work, gets the release, and works again. One that fails goes back
+    to the release before, and no other is begun. Machines that no hub has installed are left out.
+    """
+    from agentcom.rollout import Rollout, planned
+
+    for name in names:
+        hub.agent(name)
+    release = hub.health().version
+    plan = planned(hub.agents().agents, release, batch, names)
+    if as_json and (dry_run or not plan.waves):
+        output.say_json({"release": release, "waves": plan.waves, "left_out": plan.left_out})
+        return endings.DONE
+    for name, why in plan.left_out.items():
+        click.echo(f"left {name}: {why}")
+    if not plan.waves:
+        click.echo(f"no machine is to get {release}")
+        return endings.DONE
+    for number, wave in enumerate(plan.waves, 1):
+        click.echo(f"{number}. {', '.join(wave)}")
+    if dry_run:
+        return endings.DONE
+    if not says_yes:
+        click.confirm(f"Give them {release}?", default=True, abort=True)
+    rollout = Rollout(hub, release, timeout_s, _told, now=time.monotonic, wait=time.sleep)
+    if rollout.run(plan.waves):
+        return endings.DONE
+    click.echo("next: on that machine, agentcom upgrade tells more; the others stay as they are", err=True)
+    return endings.WORK_FAILED
+
+
+def _told(outcome: str, name: str, said: str) -> None:
+    click.echo(f"{'ok  ' if outcome == 'ok' else 'FAIL'} {name}  {said}", err=outcome != "ok")
 
 
 def _decide(hub: "Client", code: str, *, as_json: bool, is_approved: bool) -> None:

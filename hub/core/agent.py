@@ -143,6 +143,10 @@ class Agent:
     """The task that it holds and that nothing else may run beside, if there is one."""
     conduct: Conduct = field(default_factory=Conduct)
     """How it has kept to the protocol."""
+    upgrade: str = ""
+    """How far its machine is with another release; empty: nothing is under way."""
+    upgrade_failed: str = ""
+    """Why the last one came to nothing."""
     last_given: int = 0
     """Number of the last assignment it got, so that the one that waited longest goes first."""
 

@@ -56,6 +56,7 @@ ACTIONS: Final[Actions] = {
     EventKind.AGENT_RECLAIMED: ("agent.reclaim", DONE),
     EventKind.AGENT_GIVEN_BACK: ("agent.give_back", DONE),
     EventKind.AGENT_RELEASED: ("agent.release", DONE),
+    EventKind.AGENT_UPGRADING: ("agent.upgrade", DONE),
     EventKind.ENDPOINT_ADDED: ("endpoint.set", DONE),
     EventKind.ENDPOINT_REMOVED: ("endpoint.remove", DONE),
     EventKind.TOKEN_CREATED: ("token.create", DONE),

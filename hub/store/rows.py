@@ -255,5 +255,7 @@ def agent_view(agent: Agent, hub_url: str, *, is_elsewhere: bool) -> AgentView:
         violations=agent.conduct.count,
         violation=agent.conduct.last,
         shut_out_until=at(agent.conduct.until_ms),
+        upgrade=agent.upgrade,
+        upgrade_failed=agent.upgrade_failed,
         quarantine=agent.quarantine,
     )

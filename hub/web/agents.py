@@ -60,11 +60,21 @@ async def release(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def upgrade(request: web.Request) -> web.StreamResponse:
+    """Have the agent's machine get the release of the hub, once its work has ended; it gets no new work meanwhile."""
+    name, services, by = request.match_info["name"], request.app[SERVICES], request[PRINCIPAL].token
+    services.upgrading.check(name)
+    await services.presence.drain(name, by)
+    await services.upgrading.upgrade(name, by)
+    return json_reply(services.presence.agent(name))
+
+
 _AGENT: Final = f"{PREFIX}/agents/{{name}}"
 ROUTES: Final = (
     Route("POST", f"{_AGENT}/release", release, "agents:control", "End its quarantine", None, AgentView),
     Route("POST", f"{_AGENT}/reclaim", reclaim, "agents:control", "Take its machine's GPU back", None, AgentView),
     Route("POST", f"{_AGENT}/give-back", give_back, "agents:control", "Give the GPU to work again", None, AgentView),
+    Route("POST", f"{_AGENT}/upgrade", upgrade, "agents:control", "Give its machine our release", None, AgentView),
     Route("GET", f"{PREFIX}/agents", index, "agents:read", "List agents", None, AgentList),
     Route("GET", f"{PREFIX}/agents/{{name}}", show, "agents:read", "One agent", None, AgentView),
     Route(

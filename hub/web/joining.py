@@ -28,7 +28,9 @@ from protocol.joining import (
     MachineView,
     NotYetApproved,
     SmokeView,
+    UpgradeTold,
 )
+from protocol.version import NEWEST, OLDEST
 
 _MOST_BYTES: Final = 16 << 10
 """Who has not joined yet gets no room for more than a request."""
@@ -111,20 +113,32 @@ async def show(request: web.Request) -> web.StreamResponse:
     requests.query(request)
     services = request.app[SERVICES]
     machine = await services.joining.machine(request[PRINCIPAL].token)
-    state, version = "unseen", ""
+    state, version, boot = "unseen", "", 0
     try:
         agent = services.presence.agent(machine.name)
     except NotFound:
         pass
     else:
-        state, version = agent.state, agent.version
-    hub_version = request.app[SETTINGS].version
-    return json_reply(MachineView(name=machine.name, state=state, version=version, hub_version=hub_version))
+        state, version, boot = agent.state, agent.version, agent.boot_epoch
+    hub_version, speaks = request.app[SETTINGS].version, (OLDEST, NEWEST)
+    view = MachineView(
+        name=machine.name, state=state, version=version, hub_version=hub_version, boot=boot, protocol=speaks
+    )
+    return json_reply(view)
 
 
 async def leave(request: web.Request) -> web.StreamResponse:
     """The machine that asks leaves: its token counts no more."""
     await request.app[SERVICES].joining.leave(request[PRINCIPAL].token)
+    return web.Response(status=204)
+
+
+async def upgrade(request: web.Request) -> web.StreamResponse:
+    """The machine that asks tells how far it is with another release."""
+    raw = await requests.raw_body(request, _MOST_BYTES)
+    body = requests.shaped(raw, request.content_type, UpgradeTold, "upgrade")
+    services = request.app[SERVICES]
+    await services.upgrading.told((await services.joining.machine(request[PRINCIPAL].token)).name, body)
     return web.Response(status=204)
 
 
@@ -206,6 +220,17 @@ ROUTES: Final = (
         refuses=(409,),
     ),
     Route("DELETE", f"{PREFIX}/machine", leave, _OWN, "The machine that asks leaves", produces=(), status=204),
+    Route(
+        "POST",
+        f"{PREFIX}/machine/upgrade",
+        upgrade,
+        _OWN,
+        "How the upgrade of the machine that asks comes along",
+        UpgradeTold,
+        produces=(),
+        status=204,
+        refuses=(409,),
+    ),
     Route("POST", f"{PREFIX}/machine/smoke", smoke, _OWN, "A first task for it", None, SmokeView, status=201),
     Route(
         "GET",

@@ -42,6 +42,7 @@ from hub.services.registry import Registry
 from hub.services.replaying import Replaying
 from hub.services.repositories import Repositories
 from hub.services.tracing import Tracing
+from hub.services.upgrading import Upgrading
 from hub.web.routing import Route
 from hub.web.sessions import Sessions
 
@@ -76,6 +77,7 @@ class Services:
     rate_limits: RateLimits
     replaying: Replaying
     readiness: Readiness
+    upgrading: Upgrading
     log_levels: LogLevels
     tracing: Tracing | None = None
 

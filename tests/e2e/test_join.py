@@ -88,6 +88,8 @@ async def killed_and_run_again(hub: RunningHub, machine: Machine, steps: tuple[s
         await end(process, signal.SIGKILL)
     process = await machine.start(*join)
     said = await machine.until(process, "takes part")
+    healthy, checks = await machine.run("doctor", "--machine")
+    assert healthy == 0, checks
     status, gone = await machine.run("leave", "--purge")
     await end(process)
 

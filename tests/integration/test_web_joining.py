@@ -9,6 +9,7 @@ import pytest
 
 from protocol.joining import code_of, make_secret, read_token
 from protocol.keys import text
+from tests.support.foreign_agent import ForeignAgent
 from tests.support.joiner import Machine
 from tests.support.running_hub import RunningHub, running_hub
 
@@ -34,9 +35,12 @@ async def join(hub: RunningHub, body: dict[str, Any], path: str = "join") -> tup
     return answer.status, await answer.json()
 
 
-async def own(hub: RunningHub, method: str, token: str, path: str = "") -> tuple[int, dict[str, Any]]:
+async def own(
+    hub: RunningHub, method: str, token: str, path: str = "", body: dict[str, Any] | None = None
+) -> tuple[int, dict[str, Any]]:
     headers = {"Authorization": f"Bearer {token}"}
-    answer = await hub.ask(method, f"{API}/machine{path}", role=None, headers=headers)
+    more = {"json": body} if body else {}
+    answer = await hub.ask(method, f"{API}/machine{path}", role=None, headers=headers, **more)
     return answer.status, await answer.json() if answer.status != 204 else {}
 
 
@@ -47,7 +51,14 @@ async def test_a_machine_joins_with_a_token_sees_itself_and_leaves(hub: RunningH
     assert (status, joined["version"], joined["hubs"]) == (201, joined["version"], [])
     assert await own(hub, "GET", joined["token"]) == (
         200,
-        {"name": joined["name"], "state": "unseen", "version": "", "hub_version": joined["version"]},
+        {
+            "name": joined["name"],
+            "state": "unseen",
+            "version": "",
+            "hub_version": joined["version"],
+            "boot": 0,
+            "protocol": [1, 1],
+        },
     )
     status, task = await own(hub, "POST", joined["token"], "/smoke")
     assert (status, task["state"], task["verified"]) == (201, "queued", None)
@@ -192,3 +203,36 @@ async def test_a_proxy_that_speaks_tls_for_the_hub_is_where_machines_join(tmp_pa
 
     assert (made["url"], read_token(made["token"])[0], made["note"]) == ("https://mesh.example.org", "web", "")
     assert [each["address"] for each in waiting["join_requests"]] == ["192.0.2.7"]
+
+
+async def test_a_machine_is_asked_to_get_the_release_of_the_hub_and_tells_how_it_goes(hub: RunningHub) -> None:
+    _, joined = await join(hub, Machine().body(await secret_of(hub)))
+    name, token = joined["name"], joined["token"]
+    where = f"{API}/agents/{name}/upgrade"
+    assert (await hub.ask("POST", where)).status == 404
+    old = await ForeignAgent.join(hub.url, token, name=name, capabilities=["executor:noop"])
+    answer = await hub.ask("POST", where)
+    assert (answer.status, "agentcom upgrade" in await answer.text()) == (409, True)
+    await old.leave()
+
+    agent = await ForeignAgent.join(hub.url, token, name=name, boot=2, capabilities=["executor:noop", "upgrade"])
+    assert (await hub.ask("POST", where, role="viewer")).status == 403
+    shown = await (await hub.ask("POST", where, role="operator")).json()
+    assert (shown["draining"], shown["upgrade"]) == (True, "asked")
+    assert (await agent.until("upgrade"))["by"]
+
+    async def told(step: str, why: str = "") -> tuple[str, str]:
+        status, _ = await own(hub, "POST", token, "/upgrade", {"step": step, "why": why})
+        assert status == 204
+        shown = await (await hub.ask("GET", f"{API}/agents/{name}")).json()
+        return shown["upgrade"], shown["upgrade_failed"]
+
+    assert await told("build") == ("build", "")
+    assert await told("ready", "nobody is\nthere") == ("", "ready: nobody isthere")
+    assert await told("back") == ("", "ready: nobody isthere")
+    assert await told("fetch") == ("fetch", "")
+    assert await told("tidy") == ("", "")
+    assert (await own(hub, "POST", token, "/upgrade", {"step": "fetch", "more": 1}))[0] == 422
+    async with hub.stream(f"{API}/events?kind=agent_upgrade_failed", headers={"Last-Event-ID": "0"}) as facts:
+        assert (await facts.until("agent_upgrade_failed"))["facts"] == {"step": "ready", "why": "nobody isthere"}
+    await agent.leave()

@@ -7,7 +7,7 @@ case "$0" in *agentcom-install.sh) rm -f -- "$0" ;; esac
 for python in python3 python3.14 python3.13 python3.12 python3.11; do
     if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         exec "$python" - "$@" <<'PYTHON'
-import hashlib, io, json, os, ssl, subprocess, sys, sysconfig, urllib.request, venv, zipfile
+import hashlib, json, os, ssl, sys, tempfile, urllib.request
 from pathlib import Path
 
 words = sys.argv[1:]
@@ -39,34 +39,31 @@ elif pin != "open":
 elif not url.startswith("http://"):
     sys.exit("the token is for a hub without TLS, the address is not")
 
-told = json.loads(get("/install/manifest.json", context))
+offer = json.loads(get("/install/manifest.json", context))
 base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "agentcom"
-env = base / "env"
-bin_ = env / "bin"
-same = told["tag"] == f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
-wheels = told["wheels"] if same else told["wheels"][:1]
-base.mkdir(parents=True, exist_ok=True)
-mark = env / "agentcom-install.json"
-if not (mark.is_file() and json.loads(mark.read_text()) == wheels):
-    venv.create(env, clear=True, with_pip=not same, symlinks=True)
-    site = env / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    for wheel in wheels:
-        raw = get("/install/" + wheel["name"], context)
-        if hashlib.sha256(raw).hexdigest() != wheel["sha256"]:
-            sys.exit(f"{wheel['name']} is not what the hub has promised; nothing more is installed")
-        if same:
-            zipfile.ZipFile(io.BytesIO(raw)).extractall(site)
-        else:  # another Python, or another system: what it needs comes from the package index
-            (base / wheel["name"]).write_bytes(raw)
-            subprocess.run([bin_ / "pip", "install", "--quiet", base / wheel["name"]], check=True)
-            (base / wheel["name"]).unlink()
-    if same:
-        program = bin_ / "agentcom"
-        program.write_text(f"#!{bin_ / 'python'}\nfrom agentcom.cli import main\nmain()\n")
-        program.chmod(0o755)
-    mark.write_text(json.dumps(wheels))
-    print(f"installed AgentCom {told['version']} in {env}", flush=True)
-os.execv(bin_ / "agentcom", [str(bin_ / "agentcom"), "join", *words])
+first = offer["wheels"][0]  # AgentCom itself knows how the rest goes
+raw = get("/install/" + first["name"], context)
+if hashlib.sha256(raw).hexdigest() != first["sha256"]:
+    sys.exit(f"{first['name']} is not what the hub has promised; nothing was installed")
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "agentcom.zip"
+    path.write_bytes(raw)
+    sys.path.insert(0, str(path))
+    from provisioning import environments
+
+name = environments.current(base)
+if not name:
+    try:
+        environments.fetch(base, offer, lambda path: get(path, context))
+        name = environments.build(base, offer)
+    except environments.BadOffer as exc:
+        sys.exit(str(exc))
+    environments.switch(base, name)
+    print(f"installed AgentCom {offer['version']} in {base / 'env'}", flush=True)
+elif name != environments.name_of(offer):
+    print(f"AgentCom {name.rpartition('-')[0]} is installed here; agentcom upgrade brings {offer['version']}", flush=True)
+program = str(environments.program(base))
+os.execv(program, [program, "join", *words])
 PYTHON
     fi
 done

@@ -17,7 +17,7 @@ def test_the_names_of_facts_are_stable() -> None:
         "pull_closed pull_failed task_prioritised task_proving task_proven task_refuted task_unproven "
         "join_token_created join_token_revoked join_asked join_approved join_denied machine_joined machine_left "
         "rate_limit_set rate_limit_reset agent_violated alert_fired alert_resolved "
-        "agent_quarantined agent_released log_levels_set"
+        "agent_quarantined agent_released log_levels_set agent_upgrading agent_upgrade_failed"
     ).split()
 
 

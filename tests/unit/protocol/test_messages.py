@@ -81,7 +81,7 @@ def test_the_messages_that_arrive_exactly_once_are_these() -> None:
     ordered = {name for name, kind in KINDS.items() if issubclass(kind, Ordered)}
 
     reports = {"accept", "reject", "progress", "log", "report"}
-    assert ordered == reports | {"assign", "cancel", "drain", "pause", "reclaim", "forget", "log_levels"}
+    assert ordered == reports | {"assign", "cancel", "drain", "pause", "reclaim", "forget", "log_levels", "upgrade"}
 
 
 @pytest.mark.parametrize("name", GOLDEN)

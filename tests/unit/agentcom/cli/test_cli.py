@@ -74,6 +74,7 @@ def test_an_unknown_command_suggests_the_one_that_was_meant() -> None:
             "join",
             "rejoin",
             "leave",
+            "upgrade",
         }
     ],
 )

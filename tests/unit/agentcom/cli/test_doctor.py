@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agentcom.cli import doctor, run
+from agentcom.cli import diagnosis, doctor, run
 from protocol.api import AgentView
 from protocol.model import AgentState
 from tests.unit.agentcom.conftest import Script, refuses, replies
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_a_clock_that_is_off_is_found(date: str, state: str) -> None:
-    found = doctor._skew(date, NOW)
+    found = diagnosis.skew(date, NOW)
 
     assert found.state == state
     assert bool(found.fix) is (state != "ok")
@@ -99,7 +99,7 @@ def test_agents_of_another_release_are_found() -> None:
 
     (found,) = doctor._versions("1", agents)
     assert (found.state, found.detail) == ("warn", "not 1: Old (0.9)")
-    assert "install agentcom 1" in found.fix
+    assert "agentcom machines upgrade" in found.fix
     assert list(doctor._versions("1", agents[:1])) == []
 
 
