@@ -172,7 +172,7 @@ class GeminiProvider:
         try:
             problem = msgspec.json.decode(body, type=_Event).error or _Problem()
         except (msgspec.DecodeError, UnicodeError):  # a proxy on the way speaks HTML
-            problem = _Problem(message=body[:300].decode("utf-8", "replace"))
+            problem = _Problem(message=body.decode("utf-8", "replace"))
         return self._translated(problem, response.status, response, model)
 
     def _translated(self, problem: _Problem, status: int, response: "aiohttp.ClientResponse", model: str) -> WorkFailed:

@@ -26,6 +26,7 @@ _NO_ROOM: Final = re.compile(
     re.IGNORECASE,
 )
 """How servers say that a prompt is too long; none has a status of its own for it."""
+_SHOWN_CHARS: Final = 300
 _LATER: Final = frozenset({408, 409, 425})
 """Of the statuses that blame the request, those that another try may mend."""
 
@@ -62,7 +63,7 @@ def _number(text: str | None) -> float | None:
 
 def translated(endpoint: str, model: str, status: int, headers: Mapping[str, str], text: str) -> WorkFailed:
     """The error that any HTTP ``status`` but 200 stands for; ``text`` is the server's explanation."""
-    short = f"HTTP {status}: {text[:300]}"
+    short = f"HTTP {status}: {_shortened(text)}"
     match status:
         case 429 | 503 | 529:
             return EndpointBusy(endpoint, short, retry_after_s(headers))
@@ -74,6 +75,14 @@ def translated(endpoint: str, model: str, status: int, headers: Mapping[str, str
             return _refused(f"endpoint {endpoint}, model {model}: {short}", model, text)
         case _:
             return EndpointDown(endpoint, short)
+
+
+def _shortened(text: str) -> str:
+    """Its whole words of the first 300 characters: half a key, told back by a server, would be masked by nobody."""
+    if len(text) <= _SHOWN_CHARS:
+        return text
+    words = text[:_SHOWN_CHARS].rsplit(maxsplit=1)
+    return f"{words[0]} ..." if len(words) > 1 else "..."
 
 
 def _refused(why: str, model: str, text: str) -> ModelFailed:

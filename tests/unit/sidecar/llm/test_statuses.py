@@ -72,3 +72,12 @@ def test_a_prompt_that_does_not_fit_is_told_apart_whatever_the_words(status: int
     assert type(error) is PromptTooLong
     assert text in str(error)
     assert "shorten it, or name fewer files" in str(error)
+
+
+def test_what_a_server_tells_back_is_cut_between_words_so_that_no_half_of_a_key_is_left() -> None:
+    told = translated("it", "m", 401, {}, "word " * 59 + "sk-abcdefghij tail")
+    alone = translated("it", "m", 500, {}, "k" * 400)
+
+    assert "word ..." in str(told)
+    assert "sk-" not in str(told)
+    assert "kk" not in str(alone)
