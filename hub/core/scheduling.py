@@ -40,7 +40,7 @@ from hub.core.window import ClassQueue, Place, Window
 from protocol.ids import made_ms
 
 LOAD_HANDICAP: Final = 3.0
-WORK_HANDICAP: Final = 0.2
+WORK_HANDICAP: Final = 0.1
 """By how many times its load, and its work, a task for a model counts as younger than it is."""
 MAX_HANDICAP_S: Final = 600.0
 """No task is overtaken by one that came later than this after it."""
