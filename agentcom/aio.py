@@ -24,6 +24,7 @@ from agentcom.calls import STREAM_PATIENCE_S, Calls
 from agentcom.files import Files, TaskRef
 from agentcom.holding import HoldCalls
 from agentcom.joining import JoinCalls
+from agentcom.keystore import SecretCalls
 from agentcom.live import LIVE, Tables, apply
 from agentcom.machines import MachineCalls
 from agentcom.projects import ProjectCalls
@@ -64,6 +65,7 @@ class AsyncClient(
     ReviewCalls,
     HoldCalls,
     AlertCalls,
+    SecretCalls,
     MachineCalls,
     UpkeepCalls,
     AuditCalls,

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentcom.blocking_alerts import BlockingAlerts
 from agentcom.blocking_joins import BlockingJoins
+from agentcom.blocking_keystore import BlockingSecrets
 from agentcom.blocking_machines import BlockingMachines
 from agentcom.blocking_projects import BlockingProjects
 from agentcom.files import TaskRef
@@ -30,7 +31,7 @@ from protocol.api import (
 from protocol.model import TaskSpec
 
 
-class Client(BlockingAlerts, BlockingMachines, BlockingJoins, BlockingProjects):
+class Client(BlockingAlerts, BlockingMachines, BlockingJoins, BlockingProjects, BlockingSecrets):
     """A hub, seen from a program; close it, or use it in a ``with`` block.
 
     Args:

@@ -26,7 +26,7 @@ from hub.doorway import open_port
 from hub.files import keeper
 from hub.lock import hold
 from hub.memory import spare_the_collector
-from hub.opening import is_postgres, node_of, opened, space_of, store_of, watch_of, written_in
+from hub.opening import is_postgres, node_of, opened, space_of, store_of, vault_of, watch_of, written_in
 from hub.probe import probe
 from hub.projects import project_parts
 from hub.services.access import Access
@@ -40,7 +40,19 @@ from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import Start
 from hub.tls import Tls
-from hub.upkeep import closer, drained, end_hub, ender, entrance, limits_of, oversight, revoker, tracing_of, upkeep
+from hub.upkeep import (
+    closer,
+    drained,
+    end_hub,
+    ender,
+    entrance,
+    limits_of,
+    oversight,
+    released,
+    revoker,
+    tracing_of,
+    upkeep,
+)
 from hub.web.application import build
 from hub.web.install import install_line
 from hub.web.routes import mesh
@@ -120,13 +132,14 @@ async def _assemble(
         watch=watch_of(settings, store, clock, space),
         node=node,
         is_shared=is_postgres(settings),
+        vault=vault_of(settings),
         on_failure=lambda exc: None if failed.done() else failed.set_result(exc),
     )
     tls = Tls(settings) if settings.speaks_tls else None
     source = store if isinstance(store, SqliteStore) else None
     backups, retention = upkeep(settings, store, source, clock, hub)
     audit, readiness = oversight(settings, store, clock, hub, access)
-    retention.forget_audit = audit.forget
+    retention.forget_audit, hub.keystore.on_released = audit.forget, released(audit)
     tracing, told = tracing_of(settings, store, clock, hub, version=VERSION, instance=str(start.hub_boot))
     limits, levels = await limits_of(settings, store, clock, access, hub)
     bits = Chance().getrandbits
@@ -166,6 +179,7 @@ async def _assemble(
             kind=EventKind.HUB_STARTED, at_ms=clock.now_ms(), facts={"version": VERSION, "hub": start.hub_boot}
         )
         await store.commit(Record(event))
+        await hub.keystore.settle()
 
     door = entrance(hub, store, access, tls, clock)
     joining = Joining(store, clock, Chance(), version=VERSION, names=lambda: hub.fleet.agents)
@@ -180,7 +194,7 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             *(hub.observing.recording, hub.observing.alerting, hub.observing.notifying, audit, joining, limits),
-            *(Replaying(store, settings.chains), readiness, hub.upgrading, levels, tracing),
+            *(Replaying(store, settings.chains), readiness, hub.upgrading, hub.keystore, levels, tracing),
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,
@@ -203,8 +217,7 @@ async def _assemble(
     for task in tasks:
         task.add_done_callback(end_hub(failed))
     running._stop.extend((files.close, kept.remotes.close, kept.forges.close, told))  # noqa: SLF001 - as above
-    running._stop.append(hub.membership.leave)  # noqa: SLF001 - as above
-    running._stop.append(ender(tasks, access, hub.learning.keep))  # noqa: SLF001 - as above
+    running._stop.extend((hub.membership.leave, ender(tasks, access, hub.learning.keep)))  # noqa: SLF001 - as above
     try:
         at_end = running._stop.append  # noqa: SLF001 - as above
         running.url = hub.membership.url = await open_port(app, settings, hub.links, at_end, tls)

@@ -34,6 +34,7 @@ from hub.services.health import EndpointHealth
 from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
+from hub.services.keystore import Keystore
 from hub.services.learning import Learning
 from hub.services.mates import Mates
 from hub.services.membership import Membership
@@ -52,6 +53,7 @@ from hub.services.watch import Watch
 from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.store import Start
+from hub.vault import Vault
 from hub.wiring import budgets_of, forgetting_of, proofs_of, resender, teller
 from protocol.choice import LearningMode
 from protocol.clock import Clock
@@ -71,6 +73,7 @@ class Parts:
     feed: Feed
     metrics: Metrics
     intake: Intake
+    keystore: Keystore
     insight: Insight
     presence: Presence
     progress: Progress
@@ -139,6 +142,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     watch: Watch | None = None,
     node: str = "",
     is_shared: bool = False,
+    vault: Vault | None = None,
 ) -> Parts:
     """A hub that knows what the last one knew, as soon as this returns.
 
@@ -151,10 +155,12 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         watch: looks at the machine under this hub, if it is on one.
         node: names the data directory, over all starts of its hub.
         is_shared: other hubs may have the same store.
+        vault: the keys of the keystore; left out: keys that last as long as this hub.
         on_failure: hears that the store can promise nothing any more: the hub has to end.
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
-    observed, metrics = observing(store, start, fleet, window, links, clock, chance, watch)
+    keystore = Keystore(store, fleet, clock, vault := vault or Vault())
+    observed, metrics = observing(store, start, fleet, window, links, clock, chance, watch, vault)
     for text in start.classes:
         window.open(text)
 
@@ -310,6 +316,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         artifact_bytes=settings.artifact_max_mb << 20,
         artifacts_bytes=settings.artifacts_of_task_mb << 20,
         conduct=Conducts(store, fleet, clock, metrics.violations),
+        secrets=keystore,
     )
     started_at = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
     recent = Recent()
@@ -331,9 +338,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         saved=progress.view,
         window=window,
     )
-    metrics.watch = watch
-
-    store.on_failure = on_failure
+    metrics.watch, store.on_failure = watch, on_failure
     mates.on_endpoints, mates.on_budgets = registry.reload, budgets.reload
     store.on_commit = teller(observed.counting, mates, prewarming, recent, feed)
     endpoint_health.restore(start)  # first: what was seen of endpoints tells which servers the attempts use
@@ -352,6 +357,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         feed=feed,
         metrics=metrics,
         intake=intake,
+        keystore=keystore,
         insight=insight,
         presence=presence,
         progress=progress,

@@ -22,6 +22,7 @@ from hub.services.recording import Recording
 from hub.services.watch import Watch
 from hub.store.backend import Backend
 from hub.store.store import Start
+from hub.vault import Vault
 from protocol.clock import Clock
 from protocol.ids import IdMaker
 
@@ -42,7 +43,7 @@ class Observing:
         return self.counting.run, self.recording.run, self.alerting.run, self.notifying.run
 
 
-def observing(
+def observing(  # noqa: PLR0913, PLR0917 - what it is made of
     store: Backend,
     start: Start,
     fleet: Fleet,
@@ -51,6 +52,7 @@ def observing(
     clock: Clock,
     chance: Random,
     watch: Watch | None,
+    vault: Vault,
 ) -> tuple[Observing, Metrics]:
     """The parts, before there is anything to lead (see :func:`led`), and what Prometheus sees of the hub."""
     counting = Counting(store, clock, start.measures)
@@ -61,7 +63,7 @@ def observing(
     ids = IdMaker(chance.getrandbits)
     readings = Readings(store, fleet, window, clock, counting.tally, watch)
     alerting = Alerting(store, clock, ids, readings.take)
-    notifying = Notifying(store, clock, ids, Notices(clock))
+    notifying = Notifying(store, clock, ids, Notices(clock), vault)
     parts = Observing(counting, recording, readings, alerting, notifying)
     metrics = Metrics(store, fleet, links, window, counting.tally, clock)
     metrics.readings, metrics.alerting = readings, alerting

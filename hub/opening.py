@@ -15,6 +15,7 @@ from hub.store.backend import Backend
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.store import ALONE_MS, Start, nothing_known
+from hub.vault import KEY_FILE, Vault
 from protocol.clock import Clock
 from protocol.errors import BadInput, Problem, StoreDamaged
 
@@ -80,6 +81,18 @@ def store_of(settings: Settings, space: Space | None) -> Backend:
     except ImportError as exc:
         raise unusable("store", f"{masked(settings.store)} needs a driver: pip install 'agentcom[postgres]'") from exc
     return PostgresStore(settings.store)
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The keys of the keystore, read.
+
+    Raises:
+        BadInput: their file cannot be used, or others can read it.
+    """
+    file = Path(settings.key_file).expanduser() if settings.key_file else settings.folder / KEY_FILE
+    vault = Vault(file, is_given=bool(settings.key_file), is_shared=is_postgres(settings))
+    vault.load()
+    return vault
 
 
 def node_of(folder: Path) -> str:

@@ -61,6 +61,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         gpu_hour_usd, kwh_usd: what an hour of a GPU of ours costs, and energy, for local models; 0: nothing.
         origins: how browsers may name this hub beside loopback names, like ``https://mesh.example.org``.
         read_only: show what the store holds and take nothing in; for a store that is damaged.
+        key_file: a file of keys that somebody else looks after, one a line, 32 bytes in base64, the first one seals
+            secrets; empty: in a credential ``agentcom-keystore`` of systemd if there is one, else in ``data_dir``.
         project_roots: directories of this machine beneath which projects may lie; empty: none but its own clones.
         git_ca_file: PEM file of certificates to trust when git speaks with servers; empty: those of the machine.
         backup_every_s: seconds between two backups of the SQLite store; 0: only when somebody asks.
@@ -122,6 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     kwh_usd: float = 0.0
     origins: tuple[str, ...] = ()
     read_only: bool = False
+    key_file: str = ""
     project_roots: tuple[str, ...] = ()
     git_ca_file: str = ""
     backup_every_s: float = 86_400.0

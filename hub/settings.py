@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from hub.options import DEFAULT_PORT, Settings
@@ -28,6 +28,10 @@ __all__ = [
     "s3_keys",
     "secrets_of",
 ]
+
+
+CREDENTIAL: Final = "agentcom-keystore"
+"""What the keys of the keystore are called among the credentials of a service."""
 
 
 def default_data_dir(env: Mapping[str, str]) -> str:
@@ -53,9 +57,18 @@ def load(
     if not settings.data_dir:
         settings = _with(settings, data_dir=default_data_dir(env))
     settings = _with(settings, data_dir=str(Path(settings.data_dir).expanduser().absolute()))
+    if not settings.key_file and (credential := _credential(env)):
+        settings, origins = _with(settings, key_file=credential), origins | {"key_file": "CREDENTIALS_DIRECTORY"}
     if problems := list(problems_of(settings)):
         raise BadInput(problems, "settings")
     return settings, origins
+
+
+def _credential(env: Mapping[str, str]) -> str:
+    """The keys that systemd has given to the service (``LoadCredential=``); empty: none."""
+    folder = env.get("CREDENTIALS_DIRECTORY", "")
+    file = Path(folder, CREDENTIAL)
+    return str(file) if folder and file.is_file() else ""
 
 
 def read_toml(file: str | None) -> dict[str, Any]:

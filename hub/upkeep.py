@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, Final
 
@@ -34,6 +34,7 @@ from protocol import messages
 from protocol.clock import Clock
 from protocol.errors import Refused, Unavailable
 from protocol.log_levels import LOG_LEVELS, LogLevel, of_sidecars
+from protocol.model import AttemptId
 from protocol.telemetry import telemetry
 
 FLUSH_S: Final = 2.0
@@ -71,6 +72,13 @@ def upkeep(
         leads=lambda: hub.membership.leader is not None,
     )
     return backups, retention
+
+
+def released(audit: Audit) -> Callable[[AttemptId, Sequence[str]], None]:
+    """Writes down which attempt was given which secrets."""
+    return lambda attempt, names: audit.record(
+        "secret.release", subject=attempt.task, agent=attempt.sidecar, epoch=attempt.epoch, secrets=list(names)
+    )
 
 
 def token_check(access: Access) -> Callable[[web.Request], bool]:

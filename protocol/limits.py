@@ -47,6 +47,12 @@ MAX_FIX_ATTEMPTS: Final = 20
 MAX_ARTIFACT_NAMES: Final = 100
 """Paths and patterns of files to keep that a task may name."""
 
+MAX_SECRETS: Final = 16
+"""Secrets that a task may name: their values fit one frame together."""
+
+MAX_SECRET_BYTES: Final = 32 << 10
+"""A value in UTF-8."""
+
 MAX_ARTIFACTS: Final = 1_000
 """Files that one attempt may keep."""
 

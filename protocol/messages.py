@@ -6,12 +6,14 @@ ordered): they are resent after a reconnect until the peer acknowledges them. Ev
 names it by all four parts of its identity.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from protocol.bounds import Count, Few, Many, Measure, Sentence, Text, Whole, Word, Words
 from protocol.endpoints import EndpointTrouble
+from protocol.keystore import Value
+from protocol.limits import MAX_SECRETS
 from protocol.loads import Answering, Turn
 from protocol.machine import HostReading, HostReport
 from protocol.model import (
@@ -286,6 +288,27 @@ class LogLevels(Ordered, frozen=True, kw_only=True, tag="log_levels"):
     levels: Words = {}
 
 
+class AskSecrets(Message, frozen=True, kw_only=True, tag="ask_secrets"):
+    """The attempt begins its work: give it the secrets that its task names. Lost, it is asked again.
+
+    Only sent by sidecars that hold the attempt, for a task that names some; answered by :class:`Secrets`.
+    """
+
+    attempt: AttemptId
+
+
+class Secrets(Message, frozen=True, kw_only=True, tag="secrets"):
+    """The secrets of an attempt, by name; or ``code`` and ``detail`` say why it does not get them."""
+
+    attempt: AttemptId
+    values: Annotated[dict[Word, Value], Meta(max_length=MAX_SECRETS)] = {}
+    code: Word = ""
+    detail: Text = ""
+
+    def __repr__(self) -> str:
+        return f"Secrets({self.attempt!r}, {sorted(self.values)}, {self.code!r})"  # no trace shows what they are
+
+
 class Drain(Ordered, frozen=True, kw_only=True, tag="drain"):
     """Take no new attempts (``on``), or take them again."""
 
@@ -355,6 +378,8 @@ AnyMessage = (
     | Forget
     | LogLevels
     | Upgrade
+    | AskSecrets
+    | Secrets
     | Drain
     | Prewarm
     | Ack
@@ -386,6 +411,8 @@ KINDS: Final[dict[str, type[Message]]] = {
         Forget,
         LogLevels,
         Upgrade,
+        AskSecrets,
+        Secrets,
         Drain,
         Prewarm,
         Ack,

@@ -18,6 +18,7 @@ from protocol.endpoints import EndpointKind as EndpointKind  # noqa: PLC0414 - i
 from protocol.endpoints import EndpointReport as EndpointReport  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import ModelReport as ModelReport  # noqa: PLC0414 - it was here first, and is passed on
 from protocol.endpoints import Residency as Residency  # noqa: PLC0414 - it was here first, and is passed on
+from protocol.keystore import SecretUse
 from protocol.loads import LoadPlan
 from protocol.prices import Bill, Price
 
@@ -170,6 +171,8 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """The project it belongs to; when it is submitted it gets what it does not say itself from there."""
     clean_room: CleanRoom | None = None
     """Whether its checks have to pass on another machine too; left out: as the hub's settings say."""
+    secrets: Few[SecretUse] = ()
+    """Of the hub's keystore, by name: its programs find them in their environment, for as long as they run."""
     traceparent: Word = ""
     """Where it stands in a trace (W3C Trace Context); the header of that name of its submission counts, too."""
 

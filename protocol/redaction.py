@@ -10,7 +10,7 @@ Callers: the sidecar for all that work says (``sidecar/runner.py``, ``sidecar/li
 hub for reasons and output of agents (``hub/services/results.py``), ``protocol/logs.py`` for log lines.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,14 +23,29 @@ MASK: Final = "[secret]"
 
 
 class Redactor:
-    """Finds secrets by these values, and by their shape.
+    """Finds secrets by these values, and by their shape; more can be learnt, and are forgotten when their work is over.
 
     Attributes:
         seen: how many characters it has looked at so far, each as often as it did.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._values, self.seen = Values(secrets), 0
+        self._own, self._learnt = tuple(secrets), dict[Hashable, tuple[str, ...]]()
+        self._values, self.seen = Values(self._own), 0
+
+    def learn(self, whose: Hashable, secrets: Iterable[str]) -> None:
+        """Look for these too, from now on, in all text that has not left yet; until :meth:`forget` of the same."""
+        self._learnt[whose] = tuple(secrets)
+        self._look_for()
+
+    def forget(self, whose: Hashable) -> None:
+        """What was learnt of these is not looked for any more; nothing happens if there was none."""
+        if self._learnt.pop(whose, None) is not None:
+            self._look_for()
+
+    def _look_for(self) -> None:
+        learnt = (secret for secrets in self._learnt.values() for secret in secrets)
+        self._values = Values((*self._own, *learnt))
 
     def text(self, text: str, *, shapes: bool = True, before: str = "", in_place: bool = False) -> str:
         """``text`` without secrets.

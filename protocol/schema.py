@@ -19,6 +19,7 @@ from protocol.checks import CheckJudge
 from protocol.errors import BadInput, Problem
 from protocol.git import has_login
 from protocol.ids import LABEL, PROJECT, TASK_ID
+from protocol.keystore import use_problems
 from protocol.model import TaskSpec
 from protocol.walk import HUGE, did_you_mean, first_problems, under
 
@@ -108,6 +109,7 @@ def spec_problems(spec: TaskSpec) -> Iterator[Problem]:
         yield Problem("verification", "what a model thinks proves nothing by itself: give another check beside 'judge'")
     yield from _numbers(spec)
     yield from _names(spec)
+    yield from use_problems(spec.secrets)
     if not is_short:
         yield from _whole(spec)
 

@@ -69,6 +69,7 @@ from sidecar.spans import Recorder
 from sidecar.tails import Tails
 from sidecar.tasks import together
 from sidecar.upgrading import want
+from sidecar.vault import HubVault
 from sidecar.wip import WipWorkspaces
 
 log = structlog.get_logger(__name__)
@@ -176,9 +177,11 @@ async def start(
             lambda: link, settings.read_token, leases.check, patience_s=0.0, redactor=redactor, trust=trust
         )
         stack.push_async_callback(shelf.close)
-        pem = folder / "hub-ca.pem"
-        gate = HubGate(lambda: link.hub, settings.read_token, leases.check, trust=trust, ca_file=pem)
-        parts = _parts(settings, endpoints, guard, clock, leases, (depot, shelf), gate, adopts_orphans=adopts_orphans)
+        gate = HubGate(lambda: link.hub, settings.read_token, leases.check, trust=trust, ca_file=folder / "hub-ca.pem")
+        vault = HubVault(lambda message: link.send(message), redactor, leases.check)  # noqa: PLW0108 - as depot
+        parts = _parts(
+            settings, endpoints, guard, clock, leases, (depot, shelf, vault), gate, adopts_orphans=adopts_orphans
+        )
         await parts.sandbox.find(settings.sandbox)
         lifecycle = Lifecycle()
         link = Link(
@@ -199,7 +202,7 @@ async def start(
         runner = Runner(name, settings.slots, Shop(parts), journal, link, leases, tails, redactor)
         runner.recorder = _recorder(settings, clock, name, stack)
         forgetting = Forgetting(parts.workspaces, runner.inventory)
-        runner.on_prewarm, runner.on_forget = warmer.hear, forgetting.hear
+        runner.on_prewarm, runner.on_forget, link.on_secrets = warmer.hear, forgetting.hear, vault.heard
         link.tell(capabilities=capabilities(settings, parts, has_gpu=False))
         # Before anybody is told that the work is lost, and may give it away: it is over, even if its guard was killed.
         await parts.processes.end_earlier([entry.attempt for entry in journal.held()])
@@ -249,7 +252,7 @@ def _parts(
     guard: Guard,
     clock: Clock,
     leases: Leases,
-    kept: tuple[HubDepot, HubShelf],
+    kept: tuple[HubDepot, HubShelf, HubVault],
     gate: HubGate,
     *,
     adopts_orphans: bool,
@@ -270,8 +273,8 @@ def _parts(
     shop, scratch = executors(endpoints, programs), folder / "scratch"
     quota = Quota(processes, folder, sandbox.rules.limits.disk_bytes)
     named = {plugin.name: plugin.command for plugin in settings.plugins}
-    parts = processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept
-    return Parts(*parts, passages=passages, quota=quota, judged_by=settings.judges, plugins=named)
+    parts = processes, sandbox, workspaces, shop, scratch, clock, endpoints, leases, *kept[:2]
+    return Parts(*parts, passages=passages, quota=quota, vault=kept[2], judged_by=settings.judges, plugins=named)
 
 
 def _programs(settings: Settings, path: str) -> list[AgentProgram]:

@@ -159,6 +159,28 @@ class ProgressUnheard(AgentComError):
         super().__init__(f"what an earlier attempt at {task} has left could not be had from the hub: {why}")
 
 
+class SecretsUnheard(AgentComError):
+    """The hub does not say now which values the secrets of the task have: another attempt asks again."""
+
+    code = "secrets_unheard"
+
+    def __init__(self, task: str, seconds: float) -> None:
+        self.task, self.seconds = task, seconds
+        super().__init__(f"the secrets of {task} could not be had from the hub within {seconds:g} s")
+
+
+class SecretMissing(WorkFailed):
+    """The task names a secret that the hub does not keep, or not for it; ``why`` is the hub's word."""
+
+    code = "secret_missing"
+
+
+class SecretUnreadable(WorkFailed):
+    """The hub keeps the secret and cannot open it: its key may come back."""
+
+    code, retryable = "secret_unreadable", True
+
+
 class ServerFull(EndpointBusy):
     """A server of ours has more requests than it lets wait, or is not up yet; no quota is used up."""
 
@@ -396,6 +418,7 @@ _CLASSES: Final[dict[type[WorkFailed], FailureClass]] = {
     ModelFailed: FailureClass.AGENT,
     WorkUnreadable: FailureClass.AGENT,
     DiskQuota: FailureClass.AGENT,
+    SecretMissing: FailureClass.INPUT,
     BudgetSpent: FailureClass.BUDGET,
     Unpriced: FailureClass.BUDGET,
     AgentUnmetered: FailureClass.BUDGET,

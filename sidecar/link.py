@@ -30,6 +30,7 @@ from protocol.messages import (
     Hello,
     Message,
     Ordered,
+    Secrets,
     Signature,
     Verdict,
     Welcome,
@@ -120,6 +121,7 @@ class Link:
         self._facts, self._trouble = Facts(), ""
         self._shown: tuple[str, Signer | None] = "", None  # token and key of the last dial
         self.connection = self.artifact_bytes = self.artifacts_bytes = 0
+        self.on_secrets: Callable[[Secrets], None] = lambda _message: None
 
     # --- what the owner says ----------------------------------------------------------------------------------------
 
@@ -343,6 +345,8 @@ class Link:
                 owner.drain(on=message.on)
             case _ if isinstance(message, Wish):
                 owner.wish(message)
+            case Secrets():
+                self.on_secrets(message)
             case Error(fatal=True):
                 raise refusal_in(message)
             case Error():

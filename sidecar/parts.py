@@ -20,6 +20,7 @@ from sidecar.proof import Proof
 from sidecar.quota import Quota
 from sidecar.sandbox.cell import Sandbox
 from sidecar.shelf import Shelf
+from sidecar.vault import NoVault, Vault
 from sidecar.wip import WipWorkspaces
 
 Answers = Callable[[Callable[[], Answering] | None], None]
@@ -43,6 +44,7 @@ class Parts:
     quota: Quota = field(default_factory=Quota)
     judged_by: Sequence[str] = ()
     plugins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    vault: Vault = field(default_factory=NoVault)
     judges: Judges = field(init=False)
     proof: Proof = field(init=False)
 

@@ -36,7 +36,7 @@ from sidecar.core.programs import EXECUTORS
 from sidecar.core.purse import Purse
 from sidecar.core.verify import Fix, GiveUp, Hold, Pass, Verdict, inherited, lead, verdict
 from sidecar.delivery import Delivery
-from sidecar.errors import LeaseOver, Paused, ProgressUnheard, failure_of
+from sidecar.errors import LeaseOver, Paused, ProgressUnheard, SecretsUnheard, failure_of
 from sidecar.executors.base import Called, Execution, Executor, Pauses, Work, failed
 from sidecar.executors.transcript import Transcript
 from sidecar.llm.account import Account
@@ -149,7 +149,7 @@ class Rounds:
             return Ending("cancel", self.result(str(exc), PAUSED), FailureClass.CANCELLED)
         except WorkFailed as exc:
             return self._failed(exc)
-        except (LeaseOver, ProgressUnheard) as exc:
+        except (LeaseOver, ProgressUnheard, SecretsUnheard) as exc:
             return Ending("lose", self.result(str(exc), exc.code), FailureClass.INFRA)
 
     def result(self, error: str = "", error_code: str = "") -> TaskResult:
@@ -188,6 +188,7 @@ class Rounds:
         needs = (*self._spec.needs, *((NEED,) if is_asking else ()))
         doors = parts.passages.open(attempt, needs, self._account)
         cell = parts.sandbox.cell(attempt, workspace.place(self._scratch), *doors)
+        cell.secrets = await parts.vault.variables(attempt, self._spec.secrets)
         if cell.level is not Level.NONE:  # there no program runs that could leave anything for git to obey
             workspace.walls = cell
         async with parts.quota.watch(attempt, workspace.path, workspace.git_dir, self._scratch, self._room):

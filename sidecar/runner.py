@@ -417,6 +417,7 @@ class Runner:
         else:
             held.ended_ns = held.here.now_ns if held.here is not None else 0
             self._reporting.finish(held, ending)
+        self._redactor.forget(held.attempt)  # its secrets: all that it tells stands, without them
         if held.tail is not None:
             self._told.append(held.tail)
         held.rounds = held.live = held.tail = None

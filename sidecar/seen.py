@@ -11,6 +11,7 @@ from typing import Final
 
 from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, JUDGE, OPENS_PORTS, PLUGIN
 from protocol.joining import UPGRADE
+from protocol.keystore import SECRETS
 from protocol.log_levels import LOG_LEVELS
 from protocol.machine import GpuCard
 from protocol.messages import PREWARM
@@ -112,7 +113,7 @@ def capabilities(settings: Settings, parts: Parts, *, has_gpu: bool) -> tuple[st
     found |= {"network"} if sandbox.level is Level.UNSAFE or settings.sandbox_network else set()
     found -= _NEED_PROGRAMS if sandbox.level is Level.NONE else set()
     found |= {f"os:{platform.system().lower()}", f"arch:{platform.machine().lower()}"}
-    found |= {PAUSE, FORGET, LOG_LEVELS, *([UPGRADE] if is_watched(settings.folder) else [])}
+    found |= {PAUSE, FORGET, LOG_LEVELS, SECRETS, *([UPGRADE] if is_watched(settings.folder) else [])}
     found |= {"artifacts"}  # files that tasks want kept are brought to the hub
     found |= {"git", PUSH} if shutil.which("git") else set()
     found |= {f"executor:{PROOF}"} if "git" in found and sandbox.level is not Level.NONE else set()

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": ("agentcom.cli.top", "Watch machines, GPUs and tasks in the terminal."),
     "login-link": ("agentcom.cli.login_link", "Print a link that opens the dashboard."),
     "token": ("agentcom.cli.token", "Make, list and revoke tokens."),
+    "secret": ("agentcom.cli.secret", "Set, list and remove secrets that tasks name."),
     "join": ("agentcom.cli.join", "Have this machine take part in a mesh."),
     "rejoin": ("agentcom.cli.rejoin", "Have this machine take part again."),
     "leave": ("agentcom.cli.leave", "Take this machine out of its mesh."),

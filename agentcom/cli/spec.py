@@ -33,6 +33,7 @@ _FLAGS: Final = {
     "labels": "--label",
     "save_as": "--save-as",
     "artifacts": "--artifact",
+    "secrets": "--secret",
     "executor": "--executor",
     "budget.fix_attempts": "--fix-attempts",
     "budget.tokens": "--tokens",
@@ -141,6 +142,7 @@ def _given(flags: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
         "labels": _labels(flags["labels"], problems),
         "save_as": flags["save_as"],
         "artifacts": list(flags["artifacts"]),
+        "secrets": [_secret(text) for text in flags["secrets"]],
         "executor": flags["executor"],
         "budget": _present(budget),
         "max_retries": _number(flags["max_retries"]),
@@ -207,6 +209,12 @@ def _labels(texts: Sequence[str], problems: list[Problem]) -> dict[str, str]:
         else:
             found[key] = value
     return found
+
+
+def _secret(text: str) -> dict[str, str]:
+    """``NAME``, or ``VARIABLE=NAME``."""
+    variable, equals, name = text.partition("=")
+    return {"name": name, "env": variable} if equals else {"name": text}
 
 
 def _read_spec_file(name: str) -> object:

@@ -41,6 +41,7 @@ _NAMED = 3
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Label to find it by, repeatable.")
 @click.option("--save-as", metavar="P", help="File that the answer of a chat goes to.")
 @click.option("--artifact", "artifacts", multiple=True, metavar="P", help="File or pattern to keep, repeatable.")
+@click.option("--secret", "secrets", multiple=True, metavar="[VAR=]NAME", help="Secret of the hub, repeatable.")
 @click.option("--executor", metavar="E", help="auto, shell, chat, agent, acp or noop.")
 @click.option("--fix-attempts", metavar="N", help="Repairs after failed checks.")
 @click.option("--tokens", metavar="N", help="Most tokens of one attempt.")

@@ -59,6 +59,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "machines:manage": _OPERATE,
         "tokens:manage": frozenset({Role.ADMIN}),
         "backups:manage": frozenset({Role.ADMIN}),
+        "secrets:manage": _OPERATE,
         "rates:read": _OPERATE,
         "rates:write": frozenset({Role.ADMIN}),
         "log_levels:read": _OPERATE,

@@ -13,6 +13,7 @@ from hub.core.speeds import OTHER_DEMAND, Demand
 from hub.core.terms import Weighed
 from protocol.api import HostExplanation
 from protocol.checks import GENERATION_2, GENERATION_3, GENERATION_4, JUDGE, OPENS_PORTS, PLUGIN
+from protocol.keystore import SECRETS
 from protocol.model import Strategy, TaskState
 
 SIDECAR: Final = "agentcom sidecar --hub URL --token-file FILE"
@@ -183,6 +184,8 @@ def _brings(capability: str) -> str:
     """How an agent comes to what it lacks."""
     if capability in {GENERATION_2, GENERATION_3, GENERATION_4}:
         return "upgrade a sidecar: it does not know all checks of the task"
+    if capability == SECRETS:
+        return "upgrade a sidecar: it does not know how to ask for secrets, and to hide them"
     if capability == OPENS_PORTS:
         return "install bubblewrap on an agent's host: elsewhere no program may be a server to itself"
     if capability == JUDGE:

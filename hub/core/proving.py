@@ -17,6 +17,7 @@ from hub.core.routing import ARTIFACTS, PROOF, ProofOf, Requirements, requiremen
 from protocol.checks import JUDGE, mechanical
 from protocol.choice import CleanRoom
 from protocol.errors import Problem
+from protocol.keystore import SECRETS
 from protocol.model import AgentState, Budget, Strategy, TaskResult, TaskSpec, TaskState
 
 MAX_PROOFS: Final = 3
@@ -104,7 +105,7 @@ def proof_class(text: str, agent: str, host: str, *, is_must: bool) -> str:
 
 
 def _needs(requirements: Requirements) -> tuple[str, ...]:
-    return tuple(name for name in requirements.needs if name not in {ARTIFACTS, JUDGE})
+    return tuple(name for name in requirements.needs if name not in {ARTIFACTS, JUDGE, SECRETS})
 
 
 def after_silence(proofs: int, *, is_must: bool) -> TaskState:

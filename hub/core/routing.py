@@ -20,6 +20,7 @@ from hub.core.complexity import infer
 from hub.core.outcomes import topic_of
 from protocol.checks import capabilities_for
 from protocol.choice import Choice, Rung
+from protocol.keystore import SECRETS
 from protocol.limits import ALONE_FROM_DEATHS
 from protocol.loads import LoadPlan
 from protocol.model import Budget, Candidate, EndpointReport, Routing, Strategy, TaskSpec, Tier, TierDecision
@@ -277,8 +278,9 @@ def route(
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
     checking = capabilities_for(spec.verification) if spec.verification else ()
-    # An older sidecar would run no such check, and keep no files.
-    wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *checking)
+    # An older sidecar would run no such check, keep no files, and ask for no secrets.
+    secrets = (SECRETS,) if spec.secrets else ()
+    wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *secrets, *checking)
     needs = tuple(sorted(set(wanted))) if wanted else ()
     if executor in NO_MODEL:
         budget = spec.budget

@@ -115,6 +115,14 @@ class ConductPort(Protocol):
         ...
 
 
+class SecretsPort(Protocol):
+    """Who keeps secrets."""
+
+    def ask(self, agent: str, message: messages.AskSecrets, answer: Callable[[messages.Message], None]) -> None:
+        """Answer a sidecar that wants the secrets of an attempt, soon."""
+        ...
+
+
 class Gateway:
     """The door for sidecars."""
 
@@ -134,8 +142,9 @@ class Gateway:
         artifact_bytes: int = 0,
         artifacts_bytes: int = 0,
         conduct: ConductPort | None = None,
+        secrets: SecretsPort | None = None,
     ) -> None:
-        self._conduct = conduct
+        self._conduct, self._secrets = conduct, secrets
         self._links, self._presence, self._results, self._clock = links, presence, results, clock
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
         self._hubs, self._most_bytes = hubs, (artifact_bytes, artifacts_bytes)
@@ -332,6 +341,8 @@ class Gateway:
         elif isinstance(message, messages.Heartbeat):
             for attempt in self._presence.heartbeat(link.name, message):
                 link.send(messages.Cancel(attempt=attempt, reason="this attempt does not count any more"))
+        elif isinstance(message, messages.AskSecrets) and self._secrets is not None:
+            self._secrets.ask(link.name, message, link.send)
         elif isinstance(message, messages.Error):
             log.warning("sidecar_error", agent=link.name, code=message.code, detail=message.detail[:500])
         else:

@@ -2,11 +2,13 @@
 
 Who cannot be reached is tried again after growing waits, for a day; then that entry is passed over. How far each has
 been told lies in the store, so a hub that dies tells nobody twice more than once, and forgets nobody. With several hubs
-on one database the one that leads tells.
+on one database the one that leads tells. Addresses hold secrets, so the store has them sealed, with the secret that
+signs.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -15,7 +17,9 @@ import structlog
 from msgspec.structs import replace
 
 from hub.core.alerts import BY_NAME, Alert
+from hub.core.envelope import NOTIFIER, About, Unsealable, as_text, from_text, way_in, way_text
 from hub.store.alert_changes import NotifierRow, PutNotifier, RemoveNotifier, Told
+from hub.store.secret_changes import keys_needed
 from hub.store.store import Store
 from protocol.alerts import NotifierBody, NotifierList, NotifierTested, NotifierView, Severity
 from protocol.clock import Clock
@@ -51,6 +55,27 @@ class Sender(Protocol):
         ...
 
 
+class Keys(Protocol):
+    """Seals and opens (``hub/vault.py``)."""
+
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Held from sealing to the commit."""
+        ...
+
+    async def ready(self, needed: Callable[[], Awaitable[frozenset[str]]]) -> None:
+        """Have a key to seal with."""
+        ...
+
+    def seal(self, about: About, text: str) -> bytes:
+        """Seal a text."""
+        ...
+
+    async def unseal(self, about: About, sealed: bytes) -> str:
+        """Open it again; raises Unsealable."""
+        ...
+
+
 def delay_s(tries: int) -> float:
     """Seconds to wait after so many tries."""
     return min(LONGEST_S, FIRST_S * 2.0 ** min(tries - 1, 20))
@@ -59,8 +84,8 @@ def delay_s(tries: int) -> float:
 class Notifying:
     """The use cases of telling; ``leads``: whether this hub tells."""
 
-    def __init__(self, store: Store, clock: Clock, ids: IdMaker, sender: Sender) -> None:
-        self._store, self._clock, self._ids, self._sender = store, clock, ids, sender
+    def __init__(self, store: Store, clock: Clock, ids: IdMaker, sender: Sender, keys: Keys) -> None:
+        self._store, self._clock, self._ids, self._sender, self._keys = store, clock, ids, sender, keys
         self.leads: Callable[[], bool] = lambda: True
         self._nobody_until = float("-inf")
 
@@ -90,7 +115,7 @@ class Notifying:
         for entry in await self._store.alert_log(row.told, PAGE):
             if _ORDER.index(entry.alert.severity) <= _ORDER.index(row.least):
                 try:
-                    await self._sender.send(row, message_of(entry))
+                    await self._sender.send(await self._opened(row), message_of(entry))
                 except NotDelivered as exc:
                     row = self._failed(row, entry, str(exc))
                     await self._store.commit(PutNotifier(row))
@@ -99,6 +124,20 @@ class Notifying:
                     continue
             row = replace(row, told=entry.seq, tries=0, next_ms=0, problem="")
             await self._store.commit(PutNotifier(row))
+
+    async def _opened(self, row: NotifierRow) -> NotifierRow:
+        """With its address as it is.
+
+        Raises:
+            NotDelivered: the key is not here that it is sealed with.
+        """
+        if (sealed := from_text(row.url)) is None:
+            return row  # as an older hub has kept it, until the start of this one has sealed it
+        try:
+            url, secret = way_in(await self._keys.unseal(About(NOTIFIER, row.id), sealed))
+        except (Unsealable, BadInput) as exc:
+            raise NotDelivered(str(exc)) from exc
+        return replace(row, url=url, secret=secret)
 
     def _failed(self, row: NotifierRow, entry: Told, problem: str) -> NotifierRow:
         tries = row.tries + 1
@@ -112,13 +151,20 @@ class Notifying:
 
     async def list(self) -> NotifierList:
         """Who is told."""
-        return NotifierList(notifiers=tuple(_view(row) for row in await self._store.notifiers()))
+        return NotifierList(notifiers=tuple([await self._view(row) for row in await self._store.notifiers()]))
+
+    async def _view(self, row: NotifierRow) -> NotifierView:
+        try:
+            return _view(await self._opened(row))
+        except NotDelivered as exc:
+            return _view(replace(row, url="", secret="", problem=str(exc)))
 
     async def add(self, body: NotifierBody) -> NotifierView:
         """Tell somebody of what fires or ends from now on.
 
         Raises:
             BadInput: nobody can be told there.
+            Conflict: there is no key to seal the address with.
         """
         problems = _problems(body)
         if len(await self._store.notifiers()) >= MOST_NOTIFIERS:
@@ -133,7 +179,10 @@ class Notifying:
             label=body.label,
             least=body.least,
         )
-        await self._store.commit(PutNotifier(row, is_new=True))
+        async with self._keys.changing:
+            await self._keys.ready(partial(keys_needed, self._store))
+            sealed = self._keys.seal(About(NOTIFIER, row.id), way_text(row.url, row.secret))
+            await self._store.commit(PutNotifier(replace(row, url=as_text(sealed), secret=""), is_new=True))
         self._nobody_until = float("-inf")
         return _view(row)
 
@@ -156,7 +205,7 @@ class Notifying:
             raise NotFound("notifier", notifier[:100])
         message = {"event": "test", "summary": "This is a test of AgentCom's alerts", "at_ms": self._clock.now_ms()}
         try:
-            await self._sender.send(row, message)
+            await self._sender.send(await self._opened(row), message)
         except NotDelivered as exc:
             return NotifierTested(delivered=False, problem=str(exc))
         return NotifierTested(delivered=True)
@@ -224,6 +273,8 @@ def _view(row: NotifierRow) -> NotifierView:
 def shown(row: NotifierRow) -> str:
     """What may be shown of an address: many hold their secret in the path or before the host."""
     parts = urlsplit(row.url)
+    if not parts.scheme:
+        return ""  # it does not open here
     if row.kind != "webhook":
         return f"{parts.scheme}://..."
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")

@@ -1,4 +1,4 @@
-"""What is read about the hub itself: alerts, who is told of them, figures over time; the same for every database."""
+"""What is read about the hub itself: alerts, who is told of them, figures over time, secrets; for every database."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from typing import Any
 from hub.core.alerts import Alert
 from hub.store import records
 from hub.store.alert_changes import NotifierRow, Told
+from hub.store.secret_changes import SecretRow
 
 
 class AlertReads(ABC):
-    """:class:`hub.store.alert_changes.AlertStore`, by queries."""
+    """:class:`hub.store.alert_changes.AlertStore` and secrets, by queries."""
 
     @abstractmethod
     async def _rows(self, name: str, *values: Any) -> Sequence[records.Row]:
@@ -36,6 +37,15 @@ class AlertReads(ABC):
     async def notifiers(self) -> list[NotifierRow]:
         """Who is told."""
         return [records.notifier(row) for row in await self._rows("notifiers")]
+
+    async def secrets(self) -> list[SecretRow]:
+        """All secrets, by name."""
+        return [records.secret(row) for row in await self._rows("secrets")]
+
+    async def secret(self, name: str) -> SecretRow | None:
+        """One secret, or ``None``."""
+        rows = await self._rows("secret", name)
+        return records.secret(rows[0]) if rows else None
 
     async def samples(self, step_s: int, since_s: int, until_s: int) -> list[tuple[int, bytes]]:
         """The hub's figures by step, oldest first: when each ended (behind ``since_s``, Unix seconds), MessagePack."""

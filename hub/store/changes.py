@@ -44,6 +44,7 @@ from hub.store.project_changes import PutProject, RemoveProject
 from hub.store.pull_changes import DropPull, PutPull
 from hub.store.rate_changes import DropRates, PutRate
 from hub.store.review_changes import Review
+from hub.store.secret_changes import SecretChange
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from protocol.errors import AgentComError
 from protocol.events import Event
@@ -426,6 +427,7 @@ AnyChange = (
     | RemoveAgent
     | KeepSample
     | AlertChange
+    | SecretChange
     | KeepMeasures
     | Restore
 )

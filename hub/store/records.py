@@ -29,6 +29,7 @@ from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.rate_changes import RateRow
 from hub.store.review_changes import ReviewRow
+from hub.store.secret_changes import SecretRow
 from hub.store.store import AgentRow, ArtifactRow, AttemptRow, LogRow, OutputRow, TaskRow
 from hub.store.token_changes import TokenRow
 from protocol.alerts import AlertState, Severity
@@ -310,6 +311,21 @@ def notifier(r: Row) -> NotifierRow:
         tries=r[7],
         next_ms=r[8],
         problem=r[9],
+    )
+
+
+def secret(r: Row) -> SecretRow:
+    """A secret, sealed."""
+    name, version, key, sealed, projects, created_ms, changed_ms, by = r
+    return SecretRow(
+        name=name,
+        version=version,
+        key=key,
+        sealed=bytes(sealed),
+        projects=msgspec.json.decode(projects, type=tuple[str, ...]),
+        created_ms=created_ms,
+        changed_ms=changed_ms,
+        changed_by=by,
     )
 
 

@@ -12,7 +12,6 @@ from msgspec import Struct
 from hub.core.facets import Alike
 from hub.core.measures import Measure
 from hub.core.window import Place
-from hub.store.alert_changes import AlertStore
 from hub.store.audit_reads import AuditReads
 from hub.store.budget_changes import BudgetRow, Purses, Sums
 from hub.store.changes import AnyChange, Outcome
@@ -25,6 +24,7 @@ from hub.store.project_changes import ProjectRow
 from hub.store.pull_changes import PullRow
 from hub.store.rate_changes import RateRow
 from hub.store.review_changes import ReviewRow
+from hub.store.secret_changes import SecretReads
 from hub.store.token_changes import TokenRow
 from protocol.events import Event
 from protocol.model import AttemptState, FailureClass, TaskState
@@ -202,7 +202,7 @@ def nothing_known(last_event: int) -> Start:
     )
 
 
-class Store(AlertStore, AuditReads, JoinReads, Sums, Protocol):
+class Store(AuditReads, JoinReads, SecretReads, Sums, Protocol):
     """Durable memory; see the module."""
 
     kind: str

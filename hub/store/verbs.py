@@ -27,6 +27,7 @@ from hub.store.project_verbs import ProjectVerbs
 from hub.store.pull_verbs import PullVerbs
 from hub.store.rate_changes import DropRates, PutRate
 from hub.store.review_verbs import ReviewVerbs
+from hub.store.secret_verbs import SecretVerbs
 from hub.store.token_changes import AddToken, RevokeToken, TouchTokens
 from hub.store.work import Work
 from protocol.errors import Conflict, IllegalTransition, NotFound
@@ -36,7 +37,9 @@ from protocol.model import PRIORITY_ORDER, AttemptState, FailureClass, TaskState
 _LONGEST_DELAY_MS: Final = int(LONGEST_DELAY_S * 1000)
 
 
-class Verbs(Work, AlertVerbs, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs):
+class Verbs(
+    Work, AlertVerbs, AuditVerbs, HubVerbs, JoinVerbs, Keeping, ProjectVerbs, PullVerbs, ReviewVerbs, SecretVerbs
+):
     """The verbs; :meth:`batch` and :meth:`each` apply them."""
 
     def __init__(self, statements: Statements) -> None:

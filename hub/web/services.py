@@ -27,6 +27,7 @@ from hub.services.hosts import Hosts
 from hub.services.insight import Insight
 from hub.services.intake import Intake
 from hub.services.joining import Joining
+from hub.services.keystore import Keystore
 from hub.services.log_levels import LogLevels
 from hub.services.notifying import Notifying
 from hub.services.pausing import Pausing
@@ -78,6 +79,7 @@ class Services:
     replaying: Replaying
     readiness: Readiness
     upgrading: Upgrading
+    keystore: Keystore
     log_levels: LogLevels
     tracing: Tracing | None = None
 

@@ -44,6 +44,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
     if given:
         specs = within(given, specs)
     scopes.check_specs(request[PRINCIPAL], specs)
+    await request.app[SERVICES].keystore.check(specs, request[PRINCIPAL])
     del value  # what waits for the disk shall cost no more than its stored form
     waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
     del specs

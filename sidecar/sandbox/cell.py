@@ -254,6 +254,7 @@ class Cell:
     Attributes:
         workspace: where each of them starts.
         attempt: whose they are.
+        secrets: variables that all of them get, and nobody else.
     """
 
     @property
@@ -276,6 +277,7 @@ class Cell:
     ) -> None:
         self._sandbox, self._processes, self._place, self._doors = sandbox, processes, place, doors
         self.attempt, self.workspace = attempt, place.workspace
+        self.secrets: Mapping[str, str] = _NOTHING
         self._enclosed: tuple[list[str], dict[str, Any], dict[str, str]] | None = None
         self._walls: starter.Walls | None = None
 
@@ -304,7 +306,8 @@ class Cell:
             raise SandboxFailed(self._sandbox.why)
         async with contextlib.AsyncExitStack() as stack:
             fds: tuple[int, ...] = ()
-            ready, group, before, outer = -1, None, Counted(), env
+            ready, group, before = -1, None, Counted()
+            outer: Mapping[str, str] = {**self.secrets, **env}
             if level is not Level.UNSAFE:
                 if group := self._sandbox.group(self.attempt):
                     fds, before = stack.enter_context(group.doors()), group.counted()
@@ -317,8 +320,9 @@ class Cell:
                     orders["doors"] += ((line, door.port),)
                     ours, fds = {**ours, **door.variables}, (*fds, line)
                 # What confines starts with our variables alone: others could name what it loads, outside of the walls.
-                orders["env"], outer = _encoded(argv, {**ours, **env}), _NOTHING
-                given, said, ready = stack.enter_context(_lines(in_memory=self._sandbox.starts_bare))
+                orders["env"], outer = _encoded(argv, {**ours, **outer}), _NOTHING
+                in_memory = self._sandbox.starts_bare or bool(self.secrets)  # which no file on a disk may hold
+                given, said, ready = stack.enter_context(_lines(in_memory=in_memory))
                 argv = [*through, *self._started(orders, given, said)]
                 fds = (given, said, *fds)
             outcome = await self._processes.run(
@@ -351,7 +355,7 @@ class Cell:
             os.lseek(given, 0, os.SEEK_SET)
             return [*_BARE, str(given), str(said)]
         if self._walls is None:
-            self._walls = starter.walls(orders, _bounds(orders["limits"]))
+            self._walls = starter.walls(orders, starter.bounds(orders["limits"]))
         env = _encoded((), self._processes.variables(self.attempt))
         marks = {name: value for name, value in env.items() if name.startswith(b"AGENTCOM_")}
         if self.level is Level.BUBBLEWRAP:
@@ -409,17 +413,6 @@ def _lines(*, in_memory: bool) -> Iterator[tuple[int, int, int]]:
         stack.callback(os.close, said)
         os.set_blocking(ready, False)
         yield given, said, ready
-
-
-def _bounds(limits: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """These limits as soft and hard ones, none above what holds for us."""
-    found = []
-    for which, wanted in limits:
-        soft, hard = (
-            wanted if now == resource.RLIM_INFINITY else min(wanted, now) for now in resource.getrlimit(which)
-        )
-        found.append((which, soft, hard))
-    return found
 
 
 def _is_ready(ready: int) -> bool:

@@ -15,6 +15,7 @@ Encodings: Intel SDM volume 2; numbers of calls: ``asm/unistd_64.h``; form of th
 
 import errno
 import os
+import resource
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -123,6 +124,17 @@ class Walls(NamedTuple):
     """Address of what tells the error in :attr:`kept`, and ends the process with the status in :attr:`status`."""
     kept: int
     status: int
+
+
+def bounds(limits: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """These limits as soft and hard ones, none above what holds for us."""
+    found = []
+    for which, wanted in limits:
+        soft, hard = (
+            wanted if now == resource.RLIM_INFINITY else min(wanted, now) for now in resource.getrlimit(which)
+        )
+        found.append((which, soft, hard))
+    return found
 
 
 def walls(orders: Mapping[str, Any], limits: Iterable[tuple[int, int, int]]) -> Walls:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from tests.support.mesh import Mesh, until
+from tests.support.mesh import Mesh, mesh, until
 from tests.support.ollama_server import Reply
 from tests.support.turns import Turns
 
@@ -28,32 +28,73 @@ sys.exit("it failed because of " + secret + " and " + token)
 """
 
 
-def forms() -> list[bytes]:
+def forms(secret: str = CANARY) -> list[bytes]:
     """The secret as it could be found: whole, or the inside of its base64 at each alignment."""
-    raw = CANARY.encode()
+    raw = secret.encode()
     found = [
         raw,
-        quote(CANARY, safe="").encode(),
-        json.dumps(CANARY)[1:-1].encode(),
+        quote(secret, safe="").encode(),
+        json.dumps(secret)[1:-1].encode(),
         raw.hex().encode(),
         TOKEN.encode(),
     ]
-    found += [base64.b64encode((before + CANARY).encode())[6:-6] for before in ("", "u:", "me:")]
-    return [*found, CANARY[8:].encode(), CANARY[:-8].encode()]
+    found += [base64.b64encode((before + secret).encode())[6:-6] for before in ("", "u:", "me:")]
+    return [*found, secret[8:].encode(), secret[:-8].encode()]
 
 
-def holders(folder: Path) -> list[tuple[str, bytes]]:
+def holders(folder: Path, secret: str = CANARY) -> list[tuple[str, bytes]]:
     """Files below ``folder`` that hold it."""
     files = [
         path
         for path in folder.rglob("*")
         if path.is_file() and not {"work", "one.toml"} & {*path.relative_to(folder).parts}
     ]
-    return [(str(path), form) for path in files for form in forms() if form in path.read_bytes()]
+    return [(str(path), form) for path in files for form in forms(secret) if form in path.read_bytes()]
 
 
 def hidden(text: str) -> str:
     return bytes(byte ^ 1 for byte in text.encode()).hex()
+
+
+KEPT: Final = "kept-Qy3&mZ/1aB+8uC%5d"
+SAYS: Final = """
+echo plain $DEPLOY; printf %s "$DEPLOY" | base64; printf %s "u:$DEPLOY" | base64; echo $DEPLOY > kept.txt
+"""
+
+
+def test_a_secret_of_the_keystore_is_in_the_hands_of_the_work_and_nowhere_else(tmp_path: Path) -> None:
+    shown = {"length": f"test ${{#DEPLOY}} -eq {len(KEPT)}", "unset": 'test -z "$DEPLOY"'}
+    with mesh(tmp_path, "One") as running:
+        running.call("PUT", "/api/v1/secrets/KEY", {"value": KEPT})
+        uses = [{"name": "KEY", "env": "DEPLOY"}]
+        work = running.submit(
+            command=f"{shown['length']} && {{ {SAYS} }}",
+            secrets=uses,
+            artifacts=["kept.txt"],
+            verification=[{"type": "command_succeeds", "command": shown["unset"]}],
+            budget={"fix_attempts": 0},
+        )
+        (done,) = running.wait(work)
+        (broken,) = running.wait(running.submit(command='echo "$DEPLOY" >&2; exit 3', secrets=uses, max_retries=0))
+        (beside,) = running.wait(running.submit(command=shown["unset"]))
+        logs = running.call("GET", f"/api/v1/tasks/{work}/logs")["logs"]
+        (kept,) = running.call("GET", f"/api/v1/tasks/{work}/artifacts")["artifacts"]
+        file = _downloaded(running, kept["id"])
+        running.call("POST", "/api/v1/backups")
+        audit = running.call("GET", "/api/v1/audit")["entries"]
+        told = json.dumps([done, broken, beside, running.events(), logs, audit, running.logs()])
+        in_files = holders(tmp_path, KEPT)
+
+    assert done["state"] == "completed", done["reason"]
+    assert (broken["state"], beside["state"]) == ("dead", "completed")
+    assert "plain [secret]" in "".join(piece["text"] for piece in logs)
+    assert file == b"[secret]\n"
+    released = [
+        (entry["subject"], entry["detail"]["secrets"]) for entry in audit if entry["action"] == "secret.release"
+    ]
+    assert sorted(released) == sorted([(work, ["KEY"]), (broken["id"], ["KEY"])])
+    assert [form for form in forms(KEPT) if form.decode() in told] == []
+    assert in_files == holders(tmp_path, KEPT) == []
 
 
 def test_a_secret_that_work_shouts_out_is_found_nowhere(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hub.notices import SIGNATURE, TIME, Notices
 from hub.services.alerting import Alerting
 from hub.services.notifying import FIRST_S, Notifying
 from hub.store.sqlite import SqliteStore
+from hub.vault import Vault
 from protocol.alerts import NotifierBody, RulePatch, Severity
 from protocol.clock import Clock
 from protocol.ids import IdMaker
@@ -48,14 +49,14 @@ class Desk:
     """The parts that judge and tell, on a store of their own, with time by hand."""
 
     def __init__(self, store: SqliteStore) -> None:
-        self.store, self.clock, self.readings = store, Hand(), list[Reading]()
+        self.store, self.clock, self.readings, self.vault = store, Hand(), list[Reading](), Vault()
         self.again()
 
     def again(self) -> None:
         """The hub dies and starts again."""
         ids = IdMaker(Random(self.clock.ms).getrandbits)
         self.alerting = Alerting(self.store, self.clock, ids, self._take)
-        self.notifying = Notifying(self.store, self.clock, ids, Notices(self.clock))
+        self.notifying = Notifying(self.store, self.clock, ids, Notices(self.clock), self.vault)
 
     async def _take(self) -> list[Reading]:
         return self.readings

@@ -256,3 +256,19 @@ def test_in_place_everything_keeps_its_length_however_it_is_cut(data: st.DataObj
     out += stream.flush()
 
     assert out.encode("latin-1") == bytes(40) + b"*" * size + b"\xff\0" + b"*" * (2 * size) + bytes(3)
+
+
+def test_what_is_learnt_is_hidden_at_once_in_streams_too_until_it_is_forgotten_by_all_who_know_it() -> None:
+    redactor = Redactor(["first-secret"])
+    stream = redactor.stream()
+    begun = stream.feed("a word, then ")
+    redactor.learn("one", ["second-secret", "third-secret"])
+    redactor.learn("two", ["third-secret"])
+
+    said = begun + stream.feed("second-sec") + stream.feed("ret and first-secret.") + stream.flush()
+    assert said == "a word, then [secret] and [secret]."
+    redactor.forget("one")
+    redactor.forget("nobody")
+    assert redactor.text("second-secret third-secret") == "second-secret [secret]"
+    redactor.forget("two")
+    assert redactor.text("third-secret first-secret") == "third-secret [secret]"

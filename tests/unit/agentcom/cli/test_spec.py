@@ -35,7 +35,7 @@ NONE: dict[str, Any] = {
             *("fix_attempts", "tokens", "usd", "timeout", "max_retries", "spec"),
         )
     ),
-    **dict.fromkeys(("files", "verify", "checks", "needs", "labels", "after", "artifacts"), ()),
+    **dict.fromkeys(("files", "verify", "checks", "needs", "labels", "after", "artifacts", "secrets"), ()),
 }
 
 

@@ -17,6 +17,7 @@ SMALL: Final = {
         "hubs",
         "projects",
         "budgets",
+        "secrets",
         "alert_rules",
         "notifiers",
         "alerts_open",
