@@ -68,8 +68,11 @@ class Machine:
         return said
 
     def end(self) -> None:
-        if self.joined is not None and self.joined.poll() is None:
+        if self.joined is None:
+            return
+        if self.joined.poll() is None:
             os.killpg(self.joined.pid, signal.SIGTERM)
+        if self.joined.stdout is not None and not self.joined.stdout.closed:
             self.joined.communicate(timeout=WAIT_S)
 
 
