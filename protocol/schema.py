@@ -154,7 +154,7 @@ def _is_short(spec: TaskSpec) -> bool:
     """Whether it is so short as a whole that none of its parts can be too long: most are."""
     if spec.needs or spec.labels or spec.success_criteria or spec.verification or spec.depends_on or spec.artifacts:
         return False
-    if "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
+    if spec.secrets or "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
         return False
     texts = f"{spec.title}{spec.prompt}{spec.command}{spec.executor}{spec.model}"
     rest = f"{spec.parent}{spec.save_as}{spec.project}"

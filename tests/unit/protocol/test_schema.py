@@ -1,6 +1,7 @@
 """The promise of bad input: one answer that names every problem, its place and the way out; good input passes."""
 
 import itertools
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -46,6 +47,7 @@ EVERYTHING: dict[str, Any] = {
     "project": "site",
     "escalation": "model",
     "clean_room": "always",
+    "secrets": [{"name": "TOKEN", "env": "NPM_TOKEN"}],
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "learning": False,
 }
@@ -310,7 +312,14 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "contains a NUL character",
     ),
     ({"verification": [{"type": "git_clean", "name": "\ud800"}]}, "verification[0].name", "half of a character pair"),
+    ({"secrets": [{"name": "../x"}]}, "secrets[0].name", "not the name of a secret: '../x'"),
+    ({"secrets": [{"name": "A", "env": "A\0"}]}, "secrets[0].env", "not the name of a variable: 'A\\x00'"),
+    ({"secrets": [{"name": "A", "env": "AGENTCOM_X"}]}, "secrets[0].env", "are AgentCom's own"),
+    ({"project": "a b"}, "project", "not the name of a project: 'a b'"),
+    ({"traceparent": "00-0-0-01"}, "traceparent", "not one of W3C Trace Context: '00-0-0-01'"),
 ]
+FREE = {"priority", "complexity", "escalation", "learning", "clean_room"}
+"""Fields of which the type says all."""
 
 
 @pytest.mark.parametrize("value, path, says", RULES, ids=[f"{path}-{says[:30]}" for _, path, says in RULES])
@@ -321,6 +330,12 @@ def test_each_rule_names_the_place_and_the_way_out(value: dict[str, Any], path: 
 
     assert list(found) == [path]
     assert says in found[path]
+
+
+def test_every_other_field_has_a_rule_that_is_asked_of_the_shortest_spec_too() -> None:
+    ruled = {re.split(r"[.\[]", path)[0] for _, path, _ in RULES if path}
+
+    assert ruled | FREE == set(TaskSpec.__struct_fields__)
 
 
 @pytest.mark.parametrize(
