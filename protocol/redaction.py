@@ -111,9 +111,9 @@ class Redactor:
             at = min(at, secret_text.open_shape(look))
         self.seen += look.seen
         offset = max(0, at - 2 * LONGEST_TOKEN)
-        for start, end in self._spans(text[offset:], shapes=shapes):
+        for start, end in reversed(self._spans(text[offset:], shapes=shapes)):
             if start + offset < at < end + offset:
-                return start + offset
+                at = start + offset  # which may stand inside one that begins earlier
         return at
 
 
@@ -159,7 +159,7 @@ class Stream:
         self._redactor.seen += look.seen
         if begun is None:
             return ""
-        out = self._clean(self._kept[: begun[0]]) + MASK
+        out = self._clean(self._kept[: begun[1]])  # with its first line, which ends or completes what stands before it
         self._kept, self._dropped, self._last = self._kept[begun[1] :], 0, "-"
         self._leave_block()
         return out

@@ -162,6 +162,16 @@ def test_a_stream_gives_what_the_whole_gives_however_it_is_cut(parts: list[str],
     assert "correct-horse" not in found
 
 
+@pytest.mark.parametrize("size", [*range(1, 24), 32, 40, 52])
+@pytest.mark.parametrize("text", [f"sk-{TOKENS[-1]}-----BEGIN  ", f".sk-xoxb-1234567890-abc{PEM}"])
+def test_shapes_that_lie_across_each_other_are_hidden_as_one_however_they_are_cut(text: str, size: int) -> None:
+    stream = Redactor().stream()
+
+    found = "".join(stream.feed(text[at : at + size]) for at in range(0, len(text), size)) + stream.flush()
+
+    assert one_mask(found) == one_mask(Redactor().text(text))
+
+
 def test_a_private_key_that_never_ends_does_not_swallow_everything() -> None:
     stream = Redactor().stream()
     out = [stream.feed("-----BEGIN PRIVATE KEY-----\n")]
