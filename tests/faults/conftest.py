@@ -13,6 +13,9 @@ from tests.support.mesh import Mesh
 CONFINED = ("test_children", "test_cancel", "test_attempts")
 """Rows about what becomes of programs; the others start thousands of them, and are about something else."""
 
+LIMIT_S = 900
+"""For a row that names no limit of its own: it starts programs by the dozen, and a busy machine starts them slowly."""
+
 
 @pytest.fixture(autouse=True)
 def confinement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +30,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+        for item in items:
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(LIMIT_S))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):
