@@ -60,9 +60,11 @@ async def submit(request: web.Request) -> web.StreamResponse:
 
 def within(given: str, specs: list[TaskSpec]) -> list[TaskSpec]:
     """The specs in the trace that a request says it is in; one that says so itself stays where it is."""
-    if traces.read(given) is None:
+    place = traces.read(given)
+    if place is None:
         return specs  # W3C wants it so: what cannot be read is as if it were not there
-    return [spec if spec.traceparent else msgspec.structs.replace(spec, traceparent=given) for spec in specs]
+    known = str(place)  # a later version may say more after it, at any length
+    return [spec if spec.traceparent else msgspec.structs.replace(spec, traceparent=known) for spec in specs]
 
 
 def is_batch(value: object) -> bool:

@@ -7,7 +7,10 @@ from hub.web import requests
 from hub.web.openapi import _parts, document
 from hub.web.routes import ROUTES
 from hub.web.routing import MAX_PART_CHARS, MOST_CHOICES, Param
+from hub.web.tasks import within
+from protocol import codec
 from protocol.errors import BadInput
+from protocol.model import TaskSpec
 from tests.support.bounds import unbounded, unbounded_schema
 
 FREE = {"CheckJsonSchema.schema (values)", "CheckPlugin.settings (values)"}
@@ -53,3 +56,12 @@ def test_every_body_that_is_no_json_is_measured_as_it_comes() -> None:
 def test_a_parameter_beyond_its_bound_is_told_so(param: Param, said: list[str], problem: str) -> None:
     with pytest.raises(BadInput, match=problem):
         requests.read_query(MultiDict((param.name, text) for text in said), {param.name: param})
+
+
+def test_what_a_later_version_of_a_trace_header_adds_is_not_stored() -> None:
+    place = f"{'a' * 32}-{'b' * 16}-01"
+
+    [spec] = within(f"99-{place}-{'x' * 5_000}", [TaskSpec(command="true")])
+
+    assert spec.traceparent == f"00-{place}"
+    assert codec.decode_spec(codec.encode_spec(spec)) == spec
