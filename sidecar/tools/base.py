@@ -54,7 +54,7 @@ def tool_use(name: str, arguments: Mapping[str, Any], result: str, took_s: float
     about = next((arguments[key] for key in _ABOUT if isinstance(arguments.get(key), str)), "")
     ok = result.startswith("exit code 0") if name == "run" else not result.startswith("error:")
     target = about.strip().split("\n", 1)[0][:MAX_TARGET_CHARS]
-    return ToolUse(tool=name, target=target, ok=ok, ms=max(0, round(took_s * 1_000)))
+    return ToolUse(tool=name[:MAX_TARGET_CHARS], target=target, ok=ok, ms=max(0, round(took_s * 1_000)))
 
 
 def clip(text: str, limit_bytes: int = MAX_RESULT_BYTES) -> str:
