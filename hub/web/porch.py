@@ -261,6 +261,8 @@ class Visitor(asyncio.Protocol):
         """The handshake; what was said after it is heard when it is done."""
         transport = self._transport
         assert transport is not None, "it has arrived"
+        if self._is_refused:
+            return  # gone already: nothing would ever end its handshake
         try:
             secured = await self._loop.start_tls(
                 transport,
