@@ -54,7 +54,8 @@ class JoinVerbs(Batches):
             why = f"{row[0]} machines wait for a person already"
             raise Overloaded(why, 60.0)
         if known is not None:  # it was let in before: it keeps its name and its token until it is let in again
-            name = asks.name or known.name
+            counts = known.token and await self._row("is_revoked", known.token) is None
+            name = known.name if counts else asks.name or known.name
             asks = msgspec.structs.replace(asks, token=known.token, let_in=known.let_in, name=name)
             asks = msgspec.structs.replace(asks, bound_ms=known.bound_ms, replaces=asks.replaces or known.replaces)
         elif old is not None:

@@ -247,3 +247,21 @@ async def test_who_stands_at_the_door_is_known_by_token_and_by_name(rows: Rows) 
     assert await known("", "three") == await known("plain", "three") == []
     await rows.store.commit(c.LetGo("a-1", 200, EVENT))
     assert await known("plain", "one") == []
+
+
+async def test_who_asks_to_join_again_keeps_its_name_while_its_token_counts(rows: Rows) -> None:
+    await add(rows, uses=3)
+    await let_in(rows, asks("a", name="one"), binds=True)
+    await let_in(rows, asks("b", name="two"))
+
+    async def known(token: str, name: str) -> list[str]:
+        return sorted(row.key for row in await rows.store.machines_at_door(token, name))
+
+    assert (await ask(rows, "a", 2)).name == "one"
+    assert (await known("plain", "one"), await known("plain", "name-a")) == (["a"], [])
+    with pytest.raises(c.MachineNameTaken):
+        await let_in(rows, asks("c", name="one"))
+    await rows.store.commit(c.LetGo("a-1", 200, EVENT))
+    assert await known("plain", "one") == []
+    assert (await ask(rows, "a", 3)).name == "name-a"
+    assert (await let_in(rows, asks("c", 2, name="one"))).name == "one"

@@ -43,20 +43,23 @@ SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, to
 FROM machines WHERE token = $1 AND token <> '';
 
 -- name: machines_at_door
--- Whose token is shown, and who has the name: the same machine, unless somebody plays another one.
+-- Whose token is shown, and who has the name: the same machine, unless somebody plays another one. Who asks to join
+-- again has its name for as long as its token counts.
 SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
     bound_ms, replaces
 FROM machines WHERE token = $1 AND token <> ''
 UNION
 SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
     bound_ms, replaces
-FROM machines WHERE name = $2 AND state = 'joined';
+FROM machines WHERE name = $2
+    AND (state = 'joined' OR EXISTS (SELECT 1 FROM tokens t WHERE t.id = machines.token AND t.revoked_ms IS NULL));
 
 -- name: bind_machine
 UPDATE machines SET bound_ms = $2 WHERE key = $1 AND bound_ms IS NULL;
 
 -- name: machine_named
-SELECT key FROM machines WHERE name = $1 AND key NOT IN ($2, $3) AND state = 'joined';
+SELECT key FROM machines WHERE name = $1 AND key NOT IN ($2, $3)
+    AND (state = 'joined' OR EXISTS (SELECT 1 FROM tokens t WHERE t.id = machines.token AND t.revoked_ms IS NULL));
 
 -- name: machines_waiting
 SELECT key, code, state, name, address, facts, attempt, asked_ms, expires_ms, token, let_in, decided_by, joined_ms,
