@@ -44,8 +44,8 @@ class Redactor:
             self._look_for()
 
     def _look_for(self) -> None:
-        learnt = (secret for secrets in self._learnt.values() for secret in secrets)
-        self._values = Values((*self._own, *learnt))
+        learnt = dict.fromkeys(secret for secrets in self._learnt.values() for secret in secrets)
+        self._values = Values((*self._own, *learnt))  # of a secret that many attempts have the forms are found once
 
     def text(self, text: str, *, shapes: bool = True, before: str = "", in_place: bool = False) -> str:
         """``text`` without secrets.

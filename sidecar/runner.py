@@ -86,7 +86,7 @@ class Runner:
         self._reporting = Reporting(journal, outlet, self._redactor)
         self._held: dict[Key, Held] = {}
         self._rejected: dict[Key, None] = {}
-        self._told: list[Tail] = []  # of ended work; each goes when its report stands
+        self._told: list[tuple[AttemptId, Tail | None]] = []  # ended; what is kept of it goes as its report stands
         self._in_work = 0
         self._drained_by_hub = False
         self._is_leaving = False
@@ -175,8 +175,10 @@ class Runner:
     def commit(self) -> None:
         """Write down what was promised since the last call."""
         if self._journal.commit():
-            for tail in self._told:
-                tail.close()
+            for attempt, tail in self._told:
+                if tail is not None:
+                    tail.close()
+                self._redactor.forget(attempt)  # its secrets: what it told stands without them, and nothing follows
             self._told.clear()
 
     # --- what the hub says ------------------------------------------------------------------------------------------
@@ -417,9 +419,7 @@ class Runner:
         else:
             held.ended_ns = held.here.now_ns if held.here is not None else 0
             self._reporting.finish(held, ending)
-        self._redactor.forget(held.attempt)  # its secrets: all that it tells stands, without them
-        if held.tail is not None:
-            self._told.append(held.tail)
+        self._told.append((held.attempt, held.tail))
         held.rounds = held.live = held.tail = None
         if self._in_work == 0:
             self._idle.set()
