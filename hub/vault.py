@@ -80,7 +80,7 @@ class Vault:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._file, self._random_bytes = file, random_bytes
-        self.is_given, self._is_shared = is_given, is_shared
+        self.is_given, self.is_shared = is_given, is_shared
         self._keys: dict[str, bytes] = {}
         self._making, self.changing = asyncio.Lock(), asyncio.Lock()
 
@@ -97,7 +97,7 @@ class Vault:
         return tuple(self._keys)
 
     def load(self) -> None:
-        """Read the keys; without a file there are none.
+        """Read the keys; without a file those that are known stay: they may be nowhere else.
 
         Raises:
             BadInput: the file cannot be used, or others can read it.
@@ -109,7 +109,7 @@ class Vault:
         except FileNotFoundError:
             if self.is_given:
                 raise _unusable(f"there is no {self._file}") from None
-            keys = []
+            return
         except OSError as exc:
             raise _unusable(f"cannot read {self._file}: {exc.strerror or exc}") from exc
         self._keys = {key_id(key): key for key in keys}
@@ -143,7 +143,7 @@ class Vault:
             BadInput: it cannot be written.
         """
         async with self._making:
-            if self.is_given or self._is_shared:
+            if self.is_given or self.is_shared:
                 raise KeysGiven(str(self._file), is_shared=not self.is_given)
             if len(self._keys) >= MOST_KEYS:
                 raise Conflict(f"{len(self._keys)} keys are in use already; some secrets cannot be opened with any")
@@ -184,7 +184,8 @@ class Vault:
             BadInput: the file cannot be used any more.
         """
         if id_in(sealed) not in self._keys:
-            await asyncio.to_thread(self.load)
+            async with self._making:  # what was read before a change must not come in the place of what it made
+                await asyncio.to_thread(self.load)
         return unseal(self._keys, about, sealed).decode()
 
 

@@ -50,6 +50,11 @@ class Keys(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other hubs may need the same keys."""
+        ...
+
+    @property
     def changing(self) -> asyncio.Lock:
         """Held from sealing to the commit, and while keys are exchanged."""
         ...
@@ -177,6 +182,9 @@ class Keystore:
         """At the start: seal what an older hub has kept in clear, and end an exchange of keys that was interrupted."""
         is_clear = any(from_text(row.url) is None for row in await self._store.notifiers())
         if not is_clear and (self._keys.is_given or len(self._keys.known) < 2):  # noqa: PLR2004 - an old one, a new one
+            return
+        if self._keys.is_shared and not self._keys.known:  # a key made here, unasked, would shut the other hubs out
+            log.warning("keystore_not_settled", why="addresses of notifiers lie in clear", next="set key_file")
             return
         try:
             async with self._keys.changing:

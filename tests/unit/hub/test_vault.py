@@ -154,3 +154,16 @@ async def test_a_place_that_cannot_be_written_is_told_and_leaves_the_vault_witho
     with pytest.raises(BadInput, match="cannot write"):
         await vault.ready(nothing)
     assert vault.current == ""
+
+
+async def test_keys_stay_known_when_their_file_is_gone_and_can_be_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "keystore.key"
+    vault = await ready(file)
+    sealed, was = vault.seal(ABOUT, "a-value"), vault.current
+    file.unlink()
+
+    with pytest.raises(Unsealable):
+        await vault.unseal(ABOUT, b"\1" + bytes(60))  # of a key that nobody has: it is looked for in the file
+    assert (vault.known, await vault.unseal(ABOUT, sealed)) == ((was,), "a-value")
+    new = await vault.renew()
+    assert (await ready(file)).known == (new, was)
