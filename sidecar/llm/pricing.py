@@ -14,6 +14,9 @@ from protocol.model import EndpointKind, Usage
 from protocol.prices import HOUR_S, Bill, Price
 
 _UNIT: Final = 1_000
+_MOST_TOKENS: Final = 10**12
+_MOST_USD: Final = 1e9
+"""Of one answer; no hub believes more."""
 _PRICED: Final = {EndpointKind.ANTHROPIC: "anthropic", EndpointKind.GEMINI: "google"}
 """Whose list counts, also behind a proxy; other services are known by their address."""
 
@@ -48,6 +51,7 @@ def billed(
         told, listed: what the hub says of the price, and what the list says.
         power_w: what the GPUs drew meanwhile, if that is measured.
     """
+    usage = _believable(usage)
     if not is_local:
         cost = told.of_tokens(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens) if told else None
         price = told if cost is not None else listed
@@ -61,6 +65,18 @@ def billed(
         return replace(usage, bill=bill)
     tokens = told.of_tokens(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
     return replace(usage, cost_usd=(tokens or 0.0) + told.of_machine(gpu_s, energy_wh), bill=bill)
+
+
+def _believable(usage: Usage) -> Usage:
+    """What a server has counted, without what cannot be: a hub takes no result in which that stands."""
+    cost = usage.cost_usd
+    return replace(
+        usage,
+        input_tokens=min(max(0, usage.input_tokens), _MOST_TOKENS),
+        output_tokens=min(max(0, usage.output_tokens), _MOST_TOKENS),
+        cached_input_tokens=min(max(0, usage.cached_input_tokens), _MOST_TOKENS),
+        cost_usd=cost if cost is not None and 0 <= cost <= _MOST_USD else None,
+    )
 
 
 def cost_usd(tokens: TokenCounts, model: str, *, kind: EndpointKind, url: str, local: bool) -> float | None:

@@ -1,3 +1,6 @@
+import math
+
+import msgspec
 import pytest
 
 from protocol.model import EndpointKind, Timing, Usage
@@ -81,3 +84,14 @@ def test_local_work_without_a_price_costs_nothing_and_is_measured_all_the_same()
     assert found.cost_usd == 0.0
     assert found.bill is not None
     assert (found.bill.gpu_s, found.bill.energy_wh) == (2.0, None)
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+@pytest.mark.parametrize("count, cost", [(-1, -0.5), (10**30, math.inf), (-(2**70), math.nan)])
+def test_what_no_server_can_have_counted_is_in_no_result(*, count: int, cost: float, is_local: bool) -> None:
+    said = Usage(input_tokens=count, output_tokens=count, cached_input_tokens=count, cost_usd=cost, seconds=1.0)
+
+    usage = billed(said, None, None, is_local=is_local)
+
+    assert usage.cost_usd is None
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(usage), type=Usage) == usage
