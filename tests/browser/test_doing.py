@@ -53,7 +53,7 @@ def test_many_tasks_are_found_chosen_and_cancelled(site: Site) -> None:
     assert {site.mesh.task(task)["state"] for task in tasks} == {"cancelled"}
 
 
-def test_all_that_match_are_counted_and_then_cancelled(site: Site) -> None:
+def test_all_that_match_are_counted_and_then_cancelled_or_retried(site: Site) -> None:
     tasks = site.mesh.submit_all(
         {"title": f"bulk {number}", "command": "true", "needs": ["none"]} for number in range(3)
     )
@@ -69,6 +69,17 @@ def test_all_that_match_are_counted_and_then_cancelled(site: Site) -> None:
     expect(page.get_by_text("3 tasks cancelled")).to_be_visible()
     views = [site.mesh.task(task) for task in tasks]
     assert {(view["state"], view["priority"]) for view in views} == {("cancelled", "urgent")}
+    fails = {"command": "exit 5", "max_retries": 0}
+    dead = site.mesh.submit_all({**fails, "title": f"lot {number}"} for number in range(2))
+    site.mesh.wait(*dead)
+    site.go(page, "tasks?q=lot&state=dead")
+    expect(page.locator("tbody tr:not(.room)")).to_have_count(2)
+    page.get_by_role("button", name="Retry the dead").click()
+    expect(page.get_by_role("dialog")).to_contain_text("2 tasks will be retried")
+    sure(page)
+    expect(page.get_by_text("2 tasks retried")).to_be_visible()
+    site.mesh.wait(*dead)
+    assert {site.mesh.task(task)["epoch"] for task in dead} == {2}
 
 
 def test_a_task_is_made_by_hand_and_another_one_like_it(site: Site) -> None:

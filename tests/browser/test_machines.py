@@ -23,7 +23,10 @@ MENDS: Final = "sed -i 's/a - b/a + b/' calc.py; echo mended > report.txt"
 
 LOADS: Final[dict[str, Any]] = {
     "id": "ollama", "kind": "ollama", "url": "http://127.0.0.1:1", "local": True,
-    "models": [{"name": "big:8b", "residency": "loading", "size_bytes": 4_000_000_000, "context": 8_192}],
+    "models": [
+        {"name": "big:8b", "residency": "loading", "size_bytes": 4_000_000_000, "context": 8_192},
+        {"name": "small:1b", "residency": "cold", "size_bytes": 1_000_000_000},
+    ],
 }  # fmt: skip
 
 
@@ -125,12 +128,22 @@ def test_models_are_shown_by_machine_with_what_work_has_seen_of_them(site: Site)
         expect(loading).to_contain_text("3.7 GiB on disk")
         expect(loading).to_contain_text("8,192 context")
         expect(loading).to_contain_text("not used yet")
+        cold = table.get_by_role("row").filter(has_text="small:1b").locator('[data-label="three, ollama"]')
+        expect(cold).to_contain_text(re.compile("cold.*954 MiB on disk"))
         site.picture(page, "models-matrix")
     page.get_by_role("searchbox").fill("two")
     expect(page.get_by_role("table", name="Endpoints").get_by_role("row")).to_have_count(3)
     expect(page.get_by_role("table", name="Endpoints").get_by_role("row").filter(has_text="ollama")).to_contain_text(
         re.compile("just now|ago")
     )
+    clock = page.get_by_role("button", name=re.compile("^time"))
+    for words in ("ago", "local", "utc"):
+        expect(clock).to_have_text(f"time {words}")
+        if words != "utc":
+            clock.click()
+    used = page.get_by_role("table", name="Endpoints").locator('[data-label="last used"] time').first
+    expect(used).to_have_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$"))
+    assert str(used.text_content()).replace(" ", "T")[:-1] == str(used.get_attribute("datetime"))[:19]
 
     assert site.troubles == []
 

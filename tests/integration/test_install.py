@@ -16,6 +16,8 @@ from hub.web.install import SCRIPT_HASH
 from hub.wheels import pack
 from tests.support.running_hub import RunningHub, running_hub
 
+RUNBOOKS = Path(__file__).parents[2] / "docs" / "operate" / "runbooks.md"
+
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
@@ -40,7 +42,9 @@ async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub
     assert hashlib.sha256(script).hexdigest() == SCRIPT_HASH
     assert hashlib.sha256(ours).hexdigest() == wheels[0]["sha256"]
     assert {"aiohttp", "websockets", "msgspec"} <= {wheel["name"].partition("-")[0] for wheel in wheels}
-    names = zipfile.ZipFile(io.BytesIO(ours)).namelist()
+    packed_files = zipfile.ZipFile(io.BytesIO(ours))
+    names = packed_files.namelist()
+    assert packed_files.read("dashboard/static/runbooks.md") == RUNBOOKS.read_bytes()  # what the link leads to
     assert {"hub/web/static/install.sh", "provisioning/units/sidecar.service", "agentcom/cli/join.py"} <= {*names}
     assert not [name for name in names if name.startswith(("/", "..", "tests/")) or name.endswith(".pyc")]
     assert {path.name for path in packed.glob("*.whl")} == {wheel["name"] for wheel in wheels}
