@@ -257,12 +257,14 @@ class Visitor(asyncio.Protocol):
             self._is_inside = False
             self._inner.connection_lost(exc)
 
-    async def shake(self, tls: ssl.SSLContext) -> None:
-        """The handshake; what was said after it is heard when it is done."""
+    async def shake(self, tls: ssl.SSLContext, opening: Callable[[], None]) -> None:
+        """The handshake; what was said after it is heard when it is done. ``opening`` is called when it begins."""
         transport = self._transport
         assert transport is not None, "it has arrived"
         if self._is_refused:
             return  # gone already: nothing would ever end its handshake
+        # Two turns from now: in the same turn as, and right behind, what start_tls puts there to begin.
+        self._loop.call_soon(self._loop.call_soon, opening)
         try:
             secured = await self._loop.start_tls(
                 transport,
@@ -287,18 +289,35 @@ class Visitor(asyncio.Protocol):
 class Doorstep(asyncio.Protocol):
     """A connection of a port that speaks TLS, before its handshake."""
 
-    __slots__ = ("_porch", "_tls", "_visitor")
+    __slots__ = ("_early", "_porch", "_tls", "_transport", "_visitor")
 
     def __init__(self, porch: Porch, visitor: Visitor, tls: ssl.SSLContext) -> None:
         self._porch, self._visitor, self._tls = porch, visitor, tls
+        self._transport: asyncio.Transport | None = None
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection has come."""
         if not self._visitor.arrive(transport):
             cut_off(transport)  # a word in the clear would be none to it
             return
-        cast("asyncio.Transport", transport).pause_reading()  # its first word is for the handshake
-        self._porch.shake(self._visitor.shake(self._tls))
+        self._transport = cast("asyncio.Transport", transport)
+        self._porch.shake(self._visitor.shake(self._tls, self._pass_on))
+
+    def data_received(self, data: bytes) -> None:
+        """It speaks before the handshake can hear: uvloop reads as soon as a connection is made, paused or not."""
+        self._early += data
+
+    def _pass_on(self) -> None:
+        """Give the handshake what was said before it began."""
+        assert self._transport is not None, "it has arrived"
+        early, self._early = memoryview(self._early), b""
+        shaking = cast("asyncio.BufferedProtocol", self._transport.get_protocol())
+        while early and not self._transport.is_closing():
+            room = memoryview(cast("bytearray", shaking.get_buffer(len(early))))
+            count = min(len(room), len(early))
+            room[:count], early = early[:count], early[count:]
+            shaking.buffer_updated(count)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """It has gone before its handshake began."""

@@ -61,7 +61,7 @@ async def test_a_wrong_token_shows_the_page_again_with_the_reason(hub: RunningHu
     text = await answer.text()
 
     assert answer.status == 401
-    assert "this is not a token of AgentCom" in text
+    assert "this token is not good here" in text
     assert "<script" not in text
     assert "Set-Cookie" not in answer.headers
 
