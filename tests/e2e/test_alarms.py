@@ -83,7 +83,7 @@ async def test_killed_cut_and_full_are_each_told_once_with_the_runbook_and_end_b
     tmp_path: Path, pager: Pager
 ) -> None:
     with small_disk(tmp_path / "disk") as place:
-        async with running_hub(place / "hub", heartbeat_s=1.0, lease_s=4.0) as hub:
+        async with running_hub(place / "hub", heartbeat_s=1.0, lease_s=10.0) as hub:
             await hub.ask("PATCH", "/api/v1/alerts/rules/agent_lost", json={"threshold": 1})
             await hub.ask("POST", "/api/v1/notifiers", json={"url": pager.url})
             proxy = FaultyProxy(("127.0.0.1", int(hub.url.rpartition(":")[2])))

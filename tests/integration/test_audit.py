@@ -102,6 +102,7 @@ async def test_the_commands_list_look_through_and_export(
         assert (await says("verify", "--file", str(file), "--anchor", anchor))[0] == 1
 
     store = apsw.Connection(str(next(tmp_path.rglob("hub.sqlite"))))
+    store.set_busy_timeout(60_000)  # the hub may be writing
     store.execute("UPDATE audit SET actor = 'somebody' WHERE seq = 2")
     store.close()
     status, text = await says("verify")

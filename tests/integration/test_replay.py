@@ -41,6 +41,7 @@ async def test_a_task_is_told_step_by_step_and_a_difference_is_found(
     assert text.endswith("same: the task is completed\n")
 
     store = apsw.Connection(str(next(tmp_path.rglob("hub.sqlite"))))
+    store.set_busy_timeout(60_000)  # the hub may be writing
     store.execute("UPDATE events SET kind = 'task_failed' WHERE kind = 'task_completed'")
     store.close()
     status, text = await says()
