@@ -220,13 +220,14 @@ def _masked_value(value: Any) -> Any:  # noqa: ANN401 - a log line may hold anyt
     return value
 
 
-def configure(*, json: bool, stream: TextIO, level: LogLevel = LogLevel.INFO) -> None:
+def configure(*, json: bool, stream: TextIO, level: LogLevel = LogLevel.INFO, is_final: bool = True) -> None:
     """Log from now on to ``stream``: JSON lines, or aligned and coloured text.
 
     Args:
         json: one JSON object a line (for a service manager) instead of text for a terminal.
         stream: where the lines go, usually standard error.
         level: the usual one; lines below it cost next to nothing.
+        is_final: nothing in this process will configure it again, so loggers keep what they find at their first line.
     """
     _out[0], _usual[0] = stream, NUMBERS[level]
     for each in _channels.values():
@@ -235,7 +236,7 @@ def configure(*, json: bool, stream: TextIO, level: LogLevel = LogLevel.INFO) ->
         processors=[*_facts(), *_shape(json=json, colors=stream.isatty())],
         wrapper_class=Logger,
         logger_factory=channel,
-        cache_logger_on_first_use=True,  # else every line below the level builds a logger to find that out
+        cache_logger_on_first_use=is_final,  # else every line below the level builds a logger to find that out
     )
 
 

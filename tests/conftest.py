@@ -1,10 +1,12 @@
 """What all tests have in common."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+import structlog
 
 _HERE: Final = Path(__file__).parent
 _OF_PROCESSES: Final = frozenset({"browser", "e2e", "faults", "integration"})
@@ -21,3 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(_HERE).parts[0] in _OF_PROCESSES:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Commands that a test runs within its own process say how to log; the next test is not to inherit it."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()

@@ -63,7 +63,7 @@ def _make(place: "ClientSettings", target: Path | None) -> BackupView:
     """No hub answers: the copy is made here, under the lock that keeps hubs out."""
     from hub import recovery
 
-    configure(json=False, stream=sys.stderr, level=LogLevel.WARNING)
+    configure(json=False, stream=sys.stderr, level=LogLevel.WARNING, is_final=False)
     path, facts = recovery.back_up(Path(place.data_dir), int(time.time() * 1000), target)
     return BackupView(name=path.name, path=str(path), at=recovery.made_at(facts), size_bytes=facts.size_bytes)
 

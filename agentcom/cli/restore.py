@@ -30,7 +30,7 @@ def command(file: str, data_dir: str | None, yes: bool, as_json: bool) -> int:  
     """  # noqa: D301 - click wants the backspace character itself
     from hub import recovery
 
-    configure(json=as_json, stream=sys.stderr, level=LogLevel.WARNING)
+    configure(json=as_json, stream=sys.stderr, level=LogLevel.WARNING, is_final=False)
     folder = Path(settings.load({"data_dir": data_dir}).data_dir)
     source = Path(file).expanduser().absolute()
     facts = recovery.look_through(source)

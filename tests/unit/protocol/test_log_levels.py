@@ -19,8 +19,7 @@ from protocol.redaction import Redactor
 @pytest.fixture
 def text() -> Iterator[io.StringIO]:
     made = io.StringIO()
-    logs.configure(json=True, stream=made)
-    structlog.configure(cache_logger_on_first_use=False)  # loggers of modules outlive this test
+    logs.configure(json=True, stream=made, is_final=False)  # loggers of modules outlive this test
     yield made
     logs.set_levels({})
     structlog.reset_defaults()

@@ -1,5 +1,6 @@
 """The promise of the short way: whatever it answers and leaves behind, the long way would have, too."""
 
+import json
 from typing import Any
 
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from tests.support.stores import PLACEMENT, RESULT, new_task, task_id
 
 TABLES = ("tasks", "specs", "attempts", "dependencies", "events", "counts", "audit", "pulls", "holds")
 WORK = '{"executor":"noop","strategies":["trivial"]}'
-PROOF = '{"executor":"noop","strategies":["trivial"],"proof":{"agent":"a","host":"h","work":"w"}}'
+PROOF = f'{WORK[:-1]},"proof":{{"agent":"a","host":"h","work":{json.dumps(WORK)}}}}}'
 
 tasks = st.integers(1, 5).map(task_id)
 at = st.integers(1_000, 1_020)
