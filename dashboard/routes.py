@@ -2,7 +2,7 @@
 
 Only what is in ``static/`` when the hub starts is ever served: names are looked up among those read then, so no path
 leads anywhere else. ``hub/web/dashboard.py`` puts the two handlers into the hub's route table, whose guard decides
-who may ask. ``runbooks.md`` is the page of the documents itself, by a link.
+who may ask. ``runbooks.md`` is a copy of the page of the documents, written by ``python -m tests.docs``.
 """
 
 import base64

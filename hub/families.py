@@ -95,7 +95,7 @@ JUDGED: Final[Mapping[str, Judged]] = {
         "agentcom_attempt_silent_seconds", "Longest silence of an attempt in hand, from an hour on", unit=3_600
     ),
     "no_agent_for_tier": Judged("agentcom_queue_stranded_tasks", "Tasks that no agent online can do", "tier"),
-    "agent_cloned": Judged("agentcom_agent_cloned", "1: there are two of it", "agent"),
+    "agent_cloned": Judged("agentcom_agent_cloned", "1: there are two of the agent", "agent"),
     "agent_lost": Judged("agentcom_agent_lost_seconds", "How long ago an agent went without a word", "agent"),
     "budget_nearly_spent": Judged("agentcom_budget_spent_ratio", "Share of a budget of today that is spent", "budget"),
     "backup_overdue": Judged("agentcom_backup_age_ratio", "Age of the newest backup by how often one is wanted"),
@@ -130,7 +130,9 @@ def alerts(found: Iterable[AlertView]) -> Metric:
 def queued(window: Window, waits: Mapping[str, int], now_ms: int) -> Iterator[Metric]:
     """What waits, by priority and tier; of a class at most as many as the hub keeps in memory."""
     tasks = GaugeMetricFamily("agentcom_queue_tasks", "Tasks that could run", labels=["priority", "tier"])
-    oldest = GaugeMetricFamily("agentcom_queue_oldest_seconds", "How long the first waits", labels=["priority", "tier"])
+    oldest = GaugeMetricFamily(
+        "agentcom_queue_oldest_seconds", "How long the first of the queue waits", labels=["priority", "tier"]
+    )
     for (priority, tier), line in sorted(series.lines(window, waits).items()):
         tasks.add_metric([priority, tier], line.tasks)
         oldest.add_metric([priority, tier], series.oldest_s([line], now_ms))
@@ -173,7 +175,7 @@ def _slots(agents: Iterable[Agent]) -> Iterator[str]:
     places = [(f'{{agent="{_told(agent.name)}"}}', agent) for agent in agents]
     yield _head("agentcom_agent_slots", "Attempts that the agent may hold")
     yield from (f"agentcom_agent_slots{place} {agent.slots}\n" for place, agent in places)
-    yield _head("agentcom_agent_slots_busy", "Attempts that it holds")
+    yield _head("agentcom_agent_slots_busy", "Attempts that the agent holds")
     yield from (f"agentcom_agent_slots_busy{place} {len(agent.held) + len(agent.away)}\n" for place, agent in places)
 
 
@@ -185,9 +187,9 @@ def _hosts(reports: Mapping[str, HostReport]) -> Iterator[str]:
     rams = [(place, series.percent_of(each.ram.used_bytes, each.ram.total_bytes)) for place, each in places]
     yield from (f"agentcom_host_memory_ratio{place} {share:.4g}\n" for place, share in rams)
     disks = [(place, disk) for place, each in places if (disk := each.workspace or each.disk) is not None]
-    yield _head("agentcom_host_disk_free_bytes", "Free where workspaces are")
+    yield _head("agentcom_host_disk_free_bytes", "Free on the disk with workspaces")
     yield from (f"agentcom_host_disk_free_bytes{p} {max(0, d.total_bytes - d.used_bytes)}\n" for p, d in disks)
-    yield _head("agentcom_host_disk_ratio", "Share of that disk in use")
+    yield _head("agentcom_host_disk_ratio", "Share of the disk with workspaces in use")
     yield from (f"agentcom_host_disk_ratio{p} {series.percent_of(d.used_bytes, d.total_bytes):.4g}\n" for p, d in disks)
 
 
@@ -199,7 +201,7 @@ def _gpus(reports: Mapping[str, HostReport]) -> Iterator[str]:
     ]
     figures = (
         ("agentcom_gpu_utilization_ratio", "How busy the GPU is", _busy),
-        ("agentcom_gpu_memory_ratio", "Share of its memory in use", _full),
+        ("agentcom_gpu_memory_ratio", "Share of the GPU's memory in use", _full),
         ("agentcom_gpu_temperature_celsius", "Temperature of the GPU", _hot),
     )
     for name, text, figure in figures:

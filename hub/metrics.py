@@ -83,10 +83,12 @@ class Metrics:
         yield GaugeMetricFamily("agentcom_attempts_held", "Attempts that agents hold now", len(self._fleet.held))
         yield GaugeMetricFamily("agentcom_sidecars_connected", "Sidecars with an open link", self._links.connected)
         yield CounterMetricFamily("agentcom_store_commits", "Durable transactions", self._store.batches)
-        yield CounterMetricFamily("agentcom_store_changes", "Changes in them", self._store.changes)
+        yield CounterMetricFamily("agentcom_store_changes", "Changes in durable transactions", self._store.changes)
         yield self._batch_sizes()
         yield CounterMetricFamily("agentcom_claims", "Tasks given to agents", self._claims)
-        yield CounterMetricFamily("agentcom_planning_seconds", "Time spent on deciding that", self._planning_s)
+        yield CounterMetricFamily(
+            "agentcom_planning_seconds", "Time spent on deciding who gets tasks", self._planning_s
+        )
         fallbacks = CounterMetricFamily(
             "agentcom_fallbacks",
             "Tasks done by another strategy than the first choice",
@@ -96,7 +98,7 @@ class Metrics:
         for labels, times in sorted((_NO_FALLBACKS | self._tally.of("fallbacks")).items()):
             fallbacks.add_metric(labels, times)
         yield fallbacks
-        routed = CounterMetricFamily("agentcom_attempts_routed", "Attempts given away", labels=["strategy"])
+        routed = CounterMetricFamily("agentcom_attempts_routed", "Attempts given to agents", labels=["strategy"])
         for strategy in Strategy:
             routed.add_metric([strategy.value], self._routed[strategy])
         yield routed
@@ -116,8 +118,8 @@ class Metrics:
         yield violations
         waiting = self._store.waiting
         yield GaugeMetricFamily("agentcom_store_waiting", "Changes that wait for their commit", waiting.unanswered)
-        yield GaugeMetricFamily("agentcom_store_waiting_tasks", "New tasks among them", waiting.tasks)
-        yield GaugeMetricFamily("agentcom_store_waiting_bytes", "Bytes of them all", waiting.size_bytes)
+        yield GaugeMetricFamily("agentcom_store_waiting_tasks", "New tasks that wait for a commit", waiting.tasks)
+        yield GaugeMetricFamily("agentcom_store_waiting_bytes", "Bytes that wait for a commit", waiting.size_bytes)
         if self.watch is not None:
             yield from _machine(self.watch)
         if self.readings is not None and self.alerting is not None and self.alerting.leads():
@@ -163,13 +165,17 @@ def _throttled(refused: Counter[Action]) -> Metric:
 
 def _machine(watch: Watch) -> Iterator[Metric]:
     yield GaugeMetricFamily("agentcom_store_bytes", "Size of the store", watch.store_bytes)
-    yield GaugeMetricFamily("agentcom_memory_bytes", "Memory in use", watch.memory.used_bytes)
-    yield GaugeMetricFamily("agentcom_memory_limit_bytes", "Above it no new tasks", watch.memory.limit_bytes)
+    yield GaugeMetricFamily("agentcom_memory_bytes", "Memory of the hub in use", watch.memory.used_bytes)
+    yield GaugeMetricFamily(
+        "agentcom_memory_limit_bytes", "Above it the hub takes no new tasks", watch.memory.limit_bytes
+    )
     yield GaugeMetricFamily("agentcom_memory_high", "1: too little memory for new tasks", watch.memory.is_high)
     yield GaugeMetricFamily("agentcom_loop_lag_seconds", "Longest standstill in the last second", watch.lag_s)
     yield GaugeMetricFamily("agentcom_store_log_bytes", "Length of the write-ahead log", watch.log_bytes)
     if watch.space is not None:
         yield GaugeMetricFamily("agentcom_disk_free_bytes", "Free space for the store", watch.space.free_bytes)
-        yield GaugeMetricFamily("agentcom_disk_floor_bytes", "Below this no new tasks", watch.space.floor_bytes)
-        yield GaugeMetricFamily("agentcom_disk_low", "1: no room for new tasks", watch.space.state != "ok")
+        yield GaugeMetricFamily(
+            "agentcom_disk_floor_bytes", "Below it the hub takes no new tasks", watch.space.floor_bytes
+        )
+        yield GaugeMetricFamily("agentcom_disk_low", "1: the disk has no room for new tasks", watch.space.state != "ok")
         yield GaugeMetricFamily("agentcom_disk_reserve_held", "1: the reserve file is in place", watch.space.is_armed)

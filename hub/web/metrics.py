@@ -31,11 +31,11 @@ async def exposition(request: web.Request) -> web.StreamResponse:
     body, end = encoder(live.metrics), b""
     if body.endswith(_END):
         body, end = body[: -len(_END)], _END
-    more = families.many(request.app[SERVICES].recording.fleet) + _door(live)
+    more = families.many(request.app[SERVICES].recording.fleet) + door(live)
     return web.Response(body=body + more.encode() + end, headers={hdrs.CONTENT_TYPE: content_type})
 
 
-def _door(live: Live) -> str:
+def door(live: Live) -> str:
     """What the HTTP side counts itself."""
     refused = "".join(f'agentcom_refused{{code="{code}"}} {count}\n' for code, count in sorted(live.refused.items()))
     return (

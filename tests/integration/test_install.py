@@ -44,7 +44,7 @@ async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub
     assert {"aiohttp", "websockets", "msgspec"} <= {wheel["name"].partition("-")[0] for wheel in wheels}
     packed_files = zipfile.ZipFile(io.BytesIO(ours))
     names = packed_files.namelist()
-    assert packed_files.read("dashboard/static/runbooks.md") == RUNBOOKS.read_bytes()  # what the link leads to
+    assert packed_files.read("dashboard/static/runbooks.md") == RUNBOOKS.read_bytes()
     assert {"hub/web/static/install.sh", "provisioning/units/sidecar.service", "agentcom/cli/join.py"} <= {*names}
     assert not [name for name in names if name.startswith(("/", "..", "tests/")) or name.endswith(".pyc")]
     assert {path.name for path in packed.glob("*.whl")} == {wheel["name"] for wheel in wheels}
