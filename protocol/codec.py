@@ -29,6 +29,10 @@ _lean: Final[dict[bytes, bytes]] = {}
 _ALIKE_BYTES, _MOST_ALIKE = 1_024, 256
 _tier: Final = msgspec.msgpack.Decoder(TierDecision)
 _WALKED_BYTES, _WALKED_MESSAGES = 64 << 10, 20
+_NUMBER_BYTES: Final = 16
+"""What the number of an ordered message may add to it."""
+_UNSENDABLE: Final = (msgspec.MsgspecError, RecursionError, TypeError, ValueError, OverflowError)
+"""Out of bounds, too deep, of a type that has no form, no text, a number beyond 64 bits."""
 _ARRAY_LEAD: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
 
 
@@ -77,7 +81,7 @@ def decode(frame: bytes) -> list[AnyMessage]:
     if len(frame) > MAX_FRAME_BYTES:
         raise FrameTooLarge(len(frame), MAX_FRAME_BYTES)
     try:
-        if frame and frame[0] in _ARRAY_LEAD:
+        if is_many(frame):
             messages = _many.decode(frame)
             if len(messages) > MAX_FRAME_MESSAGES:
                 raise MalformedFrame(f"{len(messages)} messages in a frame, at most {MAX_FRAME_MESSAGES}")
@@ -85,6 +89,23 @@ def decode(frame: bytes) -> list[AnyMessage]:
         return [_one.decode(frame)]
     except (msgspec.DecodeError, RecursionError, ValueError) as exc:  # the last: no UTF-8, a time that no calendar has
         raise MalformedFrame(str(exc), frame) from exc
+
+
+def is_many(frame: bytes) -> bool:
+    """Whether a frame says that it is an array of messages."""
+    return bool(frame) and frame[0] in _ARRAY_LEAD
+
+
+def flaw_of(message: Message) -> str:
+    """Why the other end would refuse this message; empty: it would not."""
+    try:
+        encoded = _encoder.encode(message)
+        if len(encoded) > MAX_FRAME_BYTES - _NUMBER_BYTES:
+            return f"{len(encoded)} bytes, at most {MAX_FRAME_BYTES} fit a frame"
+        _one.decode(encoded)
+    except _UNSENDABLE as exc:
+        return str(exc) or type(exc).__name__
+    return ""
 
 
 def in_full(error: MalformedFrame) -> MalformedFrame:

@@ -11,6 +11,7 @@ hub for reasons and output of agents (``hub/services/results.py``), ``protocol/l
 """
 
 from collections.abc import Hashable, Iterable
+from operator import is_
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -75,17 +76,24 @@ class Redactor:
 
     def value(self, value: T) -> T:
         """A message, or any part of one, with :meth:`rest` of every text in it."""
-        plain = msgspec.to_builtins(value)
-        clean = self._clean(plain)
-        return value if clean == plain else msgspec.convert(clean, type(value))
+        clean: T = self._clean(value)
+        return clean
 
-    def _clean(self, value: Any) -> Any:  # noqa: ANN401 - any plain value
-        if isinstance(value, str):
+    def _clean(self, value: Any) -> Any:  # noqa: ANN401 - any part of a message
+        # Put together anew and not converted: what breaks a bound of the wire is told where it is sent.
+        if type(value) is str:  # and none of an enumeration
             return self.rest(value)
+        if isinstance(value, msgspec.Struct):
+            parts = {name: getattr(value, name) for name in value.__struct_fields__}
+            clean = {name: self._clean(part) for name, part in parts.items()}
+            changes = {name: part for name, part in clean.items() if part is not parts[name]}
+            return msgspec.structs.replace(value, **changes) if changes else value
         if isinstance(value, dict):
-            return {key: self._clean(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(self._clean(part) for part in value)
+            whole = {key: self._clean(part) for key, part in value.items()}
+            return value if all(whole[key] is part for key, part in value.items()) else whole
+        if type(value) in {list, tuple}:
+            entries = [self._clean(part) for part in value]
+            return value if all(map(is_, entries, value)) else type(value)(entries)
         return value
 
     def stream(self, *, shapes: bool = True, in_place: bool = False) -> "Stream":

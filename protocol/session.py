@@ -11,13 +11,13 @@ at most one of them stands before a heartbeat, however much waits and however sl
 Callers: ``hub/gateway/connection.py`` and ``sidecar/link.py``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from protocol import codec
-from protocol.errors import FrameTooLarge, Overloaded, ProtocolViolation
+from protocol.errors import FrameTooLarge, MalformedFrame, Overloaded, ProtocolViolation
 from protocol.limits import (
     BULK_FRAME_BYTES,
     DEAD_AFTER_S,
@@ -29,6 +29,7 @@ from protocol.limits import (
     MAX_UNACKED_BYTES,
 )
 from protocol.messages import Ack, AnyMessage, Message, Ordered, Ping, Pong
+from protocol.salvage import Unreadable, salvage
 
 MAX_PINGS: Final = 64
 """Pings that may wait for their answers; older ones prove less and are forgotten."""
@@ -185,10 +186,11 @@ class Session:
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
-    def receive(self, frame: bytes, now: float) -> list[AnyMessage]:
+    def receive(self, frame: bytes, now: float) -> list[AnyMessage | Unreadable]:
         """Messages of a frame that the owner has to act on, each ordered one exactly once.
 
-        The owner calls :meth:`acknowledge` for every ordered one when its effect is safe.
+        The owner calls :meth:`acknowledge` for every ordered one when its effect is safe. If one cannot be read, it is
+        the last of them; one with an order number counts as received, and is acknowledged like any other.
 
         Raises:
             FrameTooLarge, MalformedFrame: the frame cannot be read.
@@ -197,21 +199,23 @@ class Session:
         self._heard_at = self._frame_at = now
         before = self.received
         try:
-            return self._take(codec.decode(frame))
+            return self._take(_read(frame))
         except ProtocolViolation:
             # The owner never sees the good messages before the bad one, so the peer has to send them again.
             self.received = before
             raise
 
-    def _take(self, messages: list[AnyMessage]) -> list[AnyMessage]:
-        found: list[AnyMessage] = []
+    def _take(self, messages: Sequence[AnyMessage | Unreadable]) -> list[AnyMessage | Unreadable]:
+        found: list[AnyMessage | Unreadable] = []
         for message in messages:
-            if isinstance(message, Ordered):
+            if isinstance(message, Ordered) or (isinstance(message, Unreadable) and message.n):
                 if message.n == self.received + 1:
                     self.received = message.n
                     found.append(message)
                 elif not 0 < message.n <= self.received:  # else it was sent again and is here already
                     raise ProtocolViolation(f"message {self.received + 1}", f"message {message.n}")
+                else:
+                    continue
             elif isinstance(message, Ack):
                 if message.n >= self._next:
                     raise ProtocolViolation(f"an acknowledgement below {self._next}", f"{message.n}")
@@ -222,6 +226,8 @@ class Session:
                 self._answered(message.token)
             else:
                 found.append(message)
+            if isinstance(message, Unreadable):
+                break  # the owner ends the line: what stands behind it comes again
         return found
 
     def acknowledge(self, number: int) -> None:
@@ -302,6 +308,13 @@ class Session:
     def acknowledged(self) -> int:
         """Order number up to which the peer has acknowledged everything."""
         return self._unacked[0][0] - 1 if self._unacked else self._next - 1
+
+
+def _read(frame: bytes) -> Sequence[AnyMessage | Unreadable]:
+    try:
+        return codec.decode(frame)
+    except MalformedFrame as exc:
+        return salvage(frame, exc)
 
 
 def _fitting(encoded: bytes) -> bytes:

@@ -26,10 +26,9 @@ from protocol.messages import (
     Cancel,
     Drain,
     Error,
-    Heartbeat,
-    Hello,
     Message,
     Ordered,
+    Reject,
     Secrets,
     Signature,
     Verdict,
@@ -37,8 +36,9 @@ from protocol.messages import (
     Wish,
 )
 from protocol.model import EndpointReport
+from protocol.salvage import Unreadable
 from protocol.session import Session
-from protocol.version import NEWEST, OLDEST
+from sidecar import greeting
 from sidecar.core.addresses import Addresses
 from sidecar.core.readings import Facts
 from sidecar.dial import (
@@ -256,7 +256,7 @@ class Link:
         hello_at = self._clock.monotonic()
         async with asyncio.timeout(self._pace.handshake_s):  # a hub that takes nothing is no better than a silent one
             _, signer = self._shown
-            await connection.send(codec.encode(self._hello(owner, signer.public if signer else "")))
+            await connection.send(self._hello(owner, signer.public if signer else ""))
             frame = await connection.receive()
             if signer is not None and (asked := challenge_in(codec.decode(frame))) is not None:
                 me, channel = self.identity, connection.channel
@@ -270,26 +270,18 @@ class Link:
         owner.drain(on=welcome.draining)
         return frame
 
-    def _hello(self, owner: Owner, key: str) -> Hello:
-        me = self.identity
+    def _hello(self, owner: Owner, key: str) -> bytes:
         self._dials += 1
-        return Hello(
-            protocol=(OLDEST, NEWEST),
-            sidecar=me.sidecar,
-            boot=me.boot,
-            host=me.host,
-            slots=me.slots,
-            version=me.version,
-            capabilities=self._facts.capabilities,
-            endpoints=self._facts.endpoints,
-            inventory=owner.inventory(),
+        said = greeting.hello(
+            self.identity,
+            owner,
+            self._facts,
             hub_boot=self._hub_boot,
             received=self._session.received,
-            draining=owner.is_leaving,
             dial=self._dials,
-            instance=me.instance,
             key=key,
         )
+        return codec.encode(self._outbox.looked_at(said) or said)
 
     def _begin(self, welcome: Welcome, hello_at: float) -> None:
         now = self._clock.monotonic()
@@ -325,6 +317,9 @@ class Link:
     def _act_on(self, frame: bytes, owner: Owner) -> None:
         try:
             for message in self._session.receive(frame, self._clock.monotonic()):
+                if isinstance(message, Unreadable):
+                    self._pass_over(message)
+                    raise message.error
                 self._act(message, owner)
                 if isinstance(message, Ordered):
                     self._taken.append(message.n)
@@ -334,6 +329,13 @@ class Link:
             # After the assignments that stand before the answer: what it proves does not name them.
             self.leases.proven(self._session.proven_at)
             self._changed.set()
+
+    def _pass_over(self, message: Unreadable) -> None:
+        """The hub has said something that cannot be read: it need not say it again, and its work is not done here."""
+        if message.n:
+            self._taken.append(message.n)
+        if message.kind == "assign" and message.attempt is not None:
+            self.send(Reject(attempt=message.attempt, code=message.error.code, reason=message.error.problem))
 
     def _act(self, message: AnyMessage, owner: Owner) -> None:
         match message:
@@ -396,7 +398,8 @@ class Link:
     async def _beat(self, connection: Connection, owner: Owner) -> None:
         before = connection.received_bytes
         while True:
-            self._session.send(self._heartbeat(owner))
+            if (beat := self._outbox.looked_at(greeting.heartbeat(self.identity, owner, self._facts))) is not None:
+                self._session.send(beat)
             # The answer proves that the hub has this heartbeat, from which the next lease counts.
             self._session.ping(self._clock.monotonic())
             self._changed.set()
@@ -413,19 +416,6 @@ class Link:
                 self._session.heard(self._clock.monotonic())
             if self._session.is_dead(self._clock.monotonic()):
                 raise HubUnreachable(self._addresses.current, f"silent for {self._session.dead_after_s:g} s")
-
-    def _heartbeat(self, owner: Owner) -> Heartbeat:
-        reading, endpoints, capabilities, troubles = self._facts.news()
-        return Heartbeat(
-            sidecar=self.identity.sidecar,
-            boot=self.identity.boot,
-            attempts=owner.inventory(),
-            reading=reading,
-            endpoints=endpoints,
-            capabilities=capabilities,
-            draining=owner.is_leaving,
-            troubles=troubles,
-        )
 
     # --- leases -----------------------------------------------------------------------------------------------------
 

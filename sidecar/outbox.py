@@ -6,13 +6,19 @@ nothing and opens no socket. Its caller is ``sidecar/link.py``.
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, TypeVar
+
+import structlog
 
 from protocol.errors import Overloaded
 from protocol.limits import MAX_FRAME_BYTES
-from protocol.messages import Log, Message, Report
+from protocol.messages import Log, Message, Ordered, Report
 from protocol.model import AttemptId
 from protocol.session import Session
+from sidecar.core.sendable import sendable
+
+log = structlog.get_logger(__name__)
+M = TypeVar("M", bound=Message)
 
 MAX_LOG_WAITING_BYTES: Final = MAX_FRAME_BYTES // 4
 """Live output that may wait for the hub's acknowledgement, on the line or off it.
@@ -31,12 +37,30 @@ class Outbox:
         self._logs: deque[tuple[int, int]] = deque()
         self._log_bytes = 0
         self._kept_back: deque[Message] = deque()
+        self._told = ""
 
     def send(self, message: Message) -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect.
 
-        What the session does not take any more is kept back, in order, until the hub has acknowledged something.
+        What the session does not take any more is kept back, in order, until the hub has acknowledged something. What
+        the hub would refuse is not sent as it is (``sidecar/core/sendable.py``).
         """
+        if (found := self.looked_at(message)) is not None:
+            self._take(found)
+
+    def looked_at(self, message: M) -> M | None:
+        """What to send instead of a message: the message itself, unless something is wrong with it, which is told.
+
+        Of what comes again and again (heartbeats) it is told once.
+        """
+        found, why = sendable(message)
+        if why and (isinstance(message, Ordered) or why != self._told):
+            self._told = why
+            then = "left out" if found is None else "mended"
+            log.error("message_unsendable", kind=type(message).__name__.lower(), why=why, next=then)
+        return found
+
+    def _take(self, message: Message) -> None:
         if isinstance(message, Report):
             self._delivered.clear()
         if self._kept_back:
@@ -86,7 +110,7 @@ class Outbox:
         if self._kept_back:
             kept, self._kept_back = self._kept_back, deque()
             for message in kept:
-                self.send(message)
+                self._take(message)
         if not self.unacknowledged_reports:
             self._delivered.set()
         return confirmed

@@ -17,12 +17,15 @@ from protocol.progress import PAUSED
 from protocol.redaction import Redactor
 from sidecar.core.attempt import Standing, after, step
 from sidecar.core.outcome import Ending, fit_result
+from sidecar.core.sendable import sendable
 from sidecar.held import Held
-from sidecar.journal import Journal
+from sidecar.journal import Entry, Journal
 from sidecar.outlet import Outlet
 
 log = structlog.get_logger(__name__)
 
+UNREADABLE: Final = "report_unreadable"
+"""``error_code`` of an attempt whose report in the journal cannot be read."""
 _NOOP_EVENTS: Final = ("accept", "start", "verify", "pass")
 _NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED), 1)
 _NOOP_RESULT: Final = TaskResult(
@@ -48,9 +51,7 @@ class Reporting:
         """Write down how an attempt ends whose place has yet to be given back, should this sidecar die meanwhile."""
         if held.is_unwanted:
             return
-        state = step(held.standing, ending.event).state
-        result = self._redactor.value(ending.result)
-        report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
+        report = self._report(held, ending)
         self._journal.note(held.attempt, codec.encode(report))
         self._journal.commit()
 
@@ -73,9 +74,9 @@ class Reporting:
 
     def finish(self, held: Held, ending: Ending) -> None:
         """Write the attempt's report down, and send it."""
-        held.standing = step(held.standing, ending.event)
-        state, result = held.standing.state, self._redactor.value(ending.result)
-        held.report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
+        held.report = self._report(held, ending)
+        state, result, failure = held.report.state, held.report.result, held.report.failure
+        held.standing = Standing(state, held.standing.iteration)
         self._journal.finished(held.attempt, state, held.standing.iteration, codec.encode(held.report))
         self._outlet.send(held.report)
         log.info(
@@ -83,7 +84,7 @@ class Reporting:
             task=held.attempt.task,
             epoch=held.attempt.epoch,
             state=state.value,
-            failure=ending.failure and ending.failure.value,
+            failure=failure and failure.value,
             code=result.error_code,
             verified=result.verified,
             iterations=len(result.iterations),
@@ -92,6 +93,32 @@ class Reporting:
             output_tokens=result.usage.output_tokens,
             seconds=result.usage.seconds,
         )
+
+    def _report(self, held: Held, ending: Ending) -> Report:
+        """What the hub is told of an ending: what it would not take is looked for before anything is written down."""
+        state = step(held.standing, ending.event).state
+        report = Report(
+            attempt=held.attempt, state=state, result=self._redactor.value(ending.result), failure=ending.failure
+        )
+        told, why = sendable(report)
+        if why:
+            log.error("report_unsendable", task=held.attempt.task, epoch=held.attempt.epoch, why=why, next="failed")
+        assert isinstance(told, Report), "of a report there is always something to tell"
+        return told
+
+    def lost_report(self, entry: Entry) -> Held:
+        """Of an attempt that has ended, and whose report in the journal cannot be read (any more): that it failed."""
+        result = TaskResult(
+            execution_ok=False,
+            verified=None,
+            error_code=UNREADABLE,
+            error="the sidecar cannot read the report that it had written down",
+        )
+        report = Report(attempt=entry.attempt, state=AttemptState.FAILED, result=result, failure=FailureClass.INFRA)
+        self._journal.finished(entry.attempt, report.state, entry.iteration, codec.encode(report))
+        self._outlet.send(report)
+        log.error("report_unreadable", task=entry.attempt.task, epoch=entry.attempt.epoch, next="failed")
+        return Held(entry.attempt, Standing(report.state, entry.iteration), report)
 
 
 def died(output: str, known: TaskResult | None = None) -> Ending:

@@ -140,8 +140,7 @@ class Runner:
         for entry in self._journal.reports():
             report = decoded(entry.report or b"")
             if report is None:
-                log.error("report_unreadable", task=entry.attempt.task, epoch=entry.attempt.epoch, next="dropped")
-                self._journal.acknowledged(entry.attempt)
+                self._held[key(entry.attempt)] = self._reporting.lost_report(entry)
                 continue
             standing = Standing(entry.state, entry.iteration)
             self._held[key(entry.attempt)] = Held(entry.attempt, standing, report)

@@ -19,6 +19,7 @@ from protocol.errors import Overloaded, WorkFailed
 from protocol.limits import MAX_FRAME_BYTES
 from protocol.messages import Accept, AnyMessage, Assign, Heartbeat, Hello, Ordered, Report, Welcome
 from protocol.model import AttemptState, Iteration, TaskResult
+from protocol.salvage import readable
 from protocol.session import Session
 from protocol.version import NEWEST, OLDEST
 
@@ -83,7 +84,7 @@ class LightSidecar:
         assert self._socket is not None, "join() comes first"
         async for frame in self._socket:
             if frame.type is aiohttp.WSMsgType.BINARY:
-                await self._act(self._session.receive(frame.data, perf_counter()))
+                await self._act(readable(self._session.receive(frame.data, perf_counter())))
                 if self._session.proven_at > self._proven_at:
                     self._proven_at = self._session.proven_at
                     self._answered_ms.append((perf_counter() - self._proven_at) * 1000)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, Protocol, get_args
+from typing import Final, get_args
 
 import structlog
 
@@ -18,6 +18,7 @@ from hub.core.agent import Held
 from hub.gateway.connection import DROPPED, Link, Links
 from hub.gateway.identity import IdentityPort, prove
 from hub.gateway.line import Line
+from hub.gateway.ports import ConductPort, PresencePort, ResultsPort, SecretsPort
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
 from protocol.clock import Clock
@@ -33,7 +34,8 @@ from protocol.errors import (
 from protocol.ids import NAME
 from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
 from protocol.log_levels import LOG_LEVELS
-from protocol.model import AttemptId, AttemptState
+from protocol.model import AttemptState
+from protocol.salvage import Unreadable
 from protocol.session import Session
 from protocol.version import negotiate
 
@@ -45,82 +47,6 @@ REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 _OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
 _OF_ATTEMPTS: Final = get_args(_OfAttempt)
-
-
-class ResultsPort(Protocol):
-    """Where messages of attempts go."""
-
-    def take(
-        self,
-        agent: str,
-        message: messages.Ordered,
-        answer: Callable[[AgentComError | None], None],
-        *,
-        accepts: bool = False,
-    ) -> None:
-        """Act on it; call ``answer`` once, when its effect is stored or with why it has none.
-
-        ``accepts``: a report of an attempt that its agent has accepted in the same breath.
-        """
-        ...
-
-
-class PresencePort(Protocol):
-    """Where sidecars come and go."""
-
-    async def hello(
-        self, hello: messages.Hello, challenged_at: float | None = None
-    ) -> tuple[tuple[messages.Verdict, ...], list[Held]]:
-        """It introduces itself: a verdict for all that it holds, and what has to be sent to it again."""
-        ...
-
-    def cloned(self, hello: messages.Hello) -> AgentComError:
-        """A sidecar that is at work holds the same key; what to answer."""
-        ...
-
-    def is_draining(self, name: str) -> bool:
-        """Whether a person wants it to get no new work."""
-        ...
-
-    def holds(self, attempt: AttemptId) -> bool:
-        """Whether the attempt is its sidecar's, now."""
-        ...
-
-    def ready(self, name: str, boot: int) -> None:
-        """It has been welcomed and may get work."""
-        ...
-
-    def heartbeat(self, agent_name: str, heartbeat: messages.Heartbeat) -> list[AttemptId]:
-        """It lives: the attempts that it names and must stop."""
-        ...
-
-    def behind(self, name: str, boot: int, *, is_behind: bool) -> None:
-        """Much of what it was sent has not arrived, or no longer so much."""
-        ...
-
-    def gone(self, name: str, boot: int) -> None:
-        """Its socket has closed."""
-        ...
-
-
-class ConductPort(Protocol):
-    """Who remembers how sidecars keep to the protocol."""
-
-    def violated(self, name: str, error: AgentComError) -> float:
-        """A sidecar has violated it; for how many seconds it has to stay away."""
-        ...
-
-    def wait_s(self, name: str) -> float:
-        """For how many seconds it still has to."""
-        ...
-
-
-class SecretsPort(Protocol):
-    """Who keeps secrets."""
-
-    def ask(self, agent: str, message: messages.AskSecrets, answer: Callable[[messages.Message], None]) -> None:
-        """Answer a sidecar that wants the secrets of an attempt, soon."""
-        ...
 
 
 class Gateway:
@@ -334,7 +260,7 @@ class Gateway:
                     raise
         raise TimeoutError
 
-    def _act(self, link: Link, message: messages.AnyMessage, accept: messages.Accept | None) -> None:
+    def _act(self, link: Link, message: messages.AnyMessage | Unreadable, accept: messages.Accept | None) -> None:
         if isinstance(message, _OF_ATTEMPTS):
             answer = functools.partial(self._answer, link, link.session.count, message, accept)
             self._results.take(link.name, message, answer, accepts=accept is not None)
@@ -345,8 +271,29 @@ class Gateway:
             self._secrets.ask(link.name, message, link.send)
         elif isinstance(message, messages.Error):
             log.warning("sidecar_error", agent=link.name, code=message.code, detail=message.detail[:500])
+        elif isinstance(message, Unreadable):
+            self._pass_over(link, message)
         else:
             raise ProtocolViolation("a message that sidecars send", type(message).__name__.lower())
+
+    def _pass_over(self, link: Link, message: Unreadable) -> None:
+        """Its sender has violated the protocol; but one with a number is not asked for again.
+
+        It would come for ever, and stand before all that follows.
+
+        Raises:
+            MalformedFrame: always.
+        """
+        if message.n:
+            answer = functools.partial(self._passed_over, link, link.session.count, message.n)
+            self._results.unreadable(link.name, message, answer)
+        raise message.error
+
+    def _passed_over(self, link: Link, count: int, number: int, error: AgentComError | None) -> None:
+        if isinstance(error, LostAttempt):
+            self._forget(link)
+        else:
+            link.answered(number, count)
 
     def _forget(self, link: Link) -> None:
         if link.socket != DROPPED:
@@ -404,7 +351,9 @@ class Gateway:
                 return
 
 
-def _together(found: Iterable[messages.AnyMessage]) -> Iterator[tuple[messages.AnyMessage, messages.Accept | None]]:
+def _together(
+    found: Iterable[messages.AnyMessage | Unreadable],
+) -> Iterator[tuple[messages.AnyMessage | Unreadable, messages.Accept | None]]:
     """Messages in order; an acceptance goes with the report of its attempt if that comes next and all went well."""
     waiting: messages.Accept | None = None
     for message in found:

@@ -33,6 +33,7 @@ from protocol.loads import MAX_CALLS, MAX_TARGET_CHARS, Turn
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
 from protocol.progress import PAUSED
 from protocol.redaction import Redactor
+from protocol.salvage import Unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ _LOST, _CANCELLED = AttemptState.LOST, AttemptState.CANCELLED
 _VERIFY: Final = FailureClass.VERIFY
 _AT_WORK: Final = frozenset({AttemptState.RUNNING, AttemptState.VERIFYING})
 _ENDED: Final = frozenset({AttemptState.PASSED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED})
+_ENDS: Final = {"report": AttemptState.FAILED, "reject": AttemptState.LOST}
+"""Messages that end an attempt, and how it ended if nobody can read them."""
 
 HEARD_S: Final = 1.0
 """How long a task waits that was refused because a GPU was taken back: so long its sidecar takes at most to say so."""
@@ -102,6 +105,15 @@ class Results:
             self._report(attempt, message, answer, accepts=True)
         else:
             self._acts[type(message)](attempt, message, answer)
+
+    def unreadable(self, agent: str, message: Unreadable, answer: Answer) -> None:
+        """A message of ``agent`` came that cannot be read: an attempt whose end it was ends, for that reason."""
+        attempt, state = message.attempt, _ENDS.get(message.kind)
+        if attempt is None or state is None or attempt.sidecar != agent:
+            answer(None)  # what it would have told is lost; no end of anything depends on it
+            return
+        reason = f"its {message.kind} cannot be read: {message.error.problem}"
+        self._end(attempt, state, FailureClass.INFRA, reason, None, answer)
 
     def _accept(self, attempt: AttemptId, _message: messages.Accept, answer: Answer) -> None:
         held = self._current(attempt)

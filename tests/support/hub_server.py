@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 
 from protocol import codec
 from protocol.messages import AnyMessage, Heartbeat, HeldAttempt, Hello, Message, Ordered, Verdict, Welcome
+from protocol.salvage import readable
 from protocol.session import Session
 
 PATIENCE_S = 10.0
@@ -175,7 +176,7 @@ class HubServer:
                 if session is None:
                     break
                 continue
-            for message in session.receive(frame.data, self._now()):
+            for message in readable(session.receive(frame.data, self._now())):
                 self._take(message, session)
             await self._flush(session, socket)
             await self._wake()

@@ -287,14 +287,16 @@ async def test_what_an_earlier_boot_left_is_taken_up(tmp_path: Path) -> None:
     bench = make(tmp_path)
     with capture_logs() as lines:
         bench.runner.recover()
-    again, lost = bench.sent.of(Report)
+    again, unread, lost = bench.sent.of(Report)
 
     assert again == done
+    assert (unread.attempt, unread.state, unread.failure) == (attempt(2), AttemptState.FAILED, FailureClass.INFRA)
+    assert unread.result.error_code == "report_unreadable"
     assert (lost.attempt, lost.state, lost.failure) == (attempt(3), AttemptState.LOST, FailureClass.INFRA)
     assert lost.result.error_code == "sidecar_restarted"
-    assert {held.attempt for held in bench.runner.inventory()} == {attempt(1), attempt(3)}
+    assert {held.attempt for held in bench.runner.inventory()} == {attempt(1), attempt(2), attempt(3)}
     assert "report_unreadable" in [line["event"] for line in lines]
-    assert [entry.attempt for entry in bench.journal.reports()] == [attempt(1), attempt(3)]
+    assert [entry.attempt for entry in bench.journal.reports()] == [attempt(1), attempt(2), attempt(3)]
     assert bench.journal.held() == []
     bench.journal.close()
 
