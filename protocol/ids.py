@@ -50,17 +50,18 @@ class IdMaker:
 
 def encode(number: int) -> str:
     """128 bits as 26 characters."""
-    upper, lower = number >> 40 & _40_BITS, number & _40_BITS  # small numbers: long ones are slow to shift
+    lower = number & _40_BITS  # small numbers: long ones are slow to shift
     return (
-        f"{_time(number >> _RANDOM_BITS)}"
-        f"{_PAIRS[upper >> 30]}{_PAIRS[upper >> 20 & 1023]}{_PAIRS[upper >> 10 & 1023]}{_PAIRS[upper & 1023]}"
+        f"{_upper(number >> 40)}"
         f"{_PAIRS[lower >> 30]}{_PAIRS[lower >> 20 & 1023]}{_PAIRS[lower >> 10 & 1023]}{_PAIRS[lower & 1023]}"
     )
 
 
-@lru_cache(64)  # ids are made by the hundred in one millisecond
-def _time(ms: int) -> str:
-    return "".join([_PAIRS[(ms >> shift) & 1023] for shift in (40, 30, 20, 10, 0)])
+@lru_cache(64)  # ids are made by the hundred in one millisecond, and hundreds of them begin alike
+def _upper(number: int) -> str:
+    time, chance = number >> 40, number & _40_BITS
+    pairs = [_PAIRS[(time >> shift) & 1023] for shift in (40, 30, 20, 10, 0)]
+    return "".join([*pairs, *[_PAIRS[(chance >> shift) & 1023] for shift in (30, 20, 10, 0)]])
 
 
 def decode(text: str) -> int:

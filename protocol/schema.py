@@ -45,6 +45,15 @@ def read(value: object, shape: type[T], what: str) -> T:
         raise BadInput(found or [Problem("", str(exc))], what) from exc
 
 
+def read_plain(values: list[Any]) -> list[TaskSpec] | None:
+    """These as task specs, if one look tells that nothing is wrong with any of them; most batches are like that."""
+    try:
+        specs = msgspec.convert(values, list[TaskSpec])
+    except msgspec.ValidationError:
+        return None
+    return specs if all(map(_is_plain, specs)) else None
+
+
 def read_spec(value: object, path: str = "") -> tuple[TaskSpec | None, list[Problem]]:
     """``value`` as a task spec, and everything that is wrong with it (the spec is ``None`` if anything is).
 
@@ -157,8 +166,9 @@ def _is_short(spec: TaskSpec) -> bool:
     if spec.secrets or "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
         return False
     texts = f"{spec.title}{spec.prompt}{spec.command}{spec.executor}{spec.model}"
-    rest = f"{spec.parent}{spec.save_as}{spec.project}"
-    if texts.isascii() and rest.isascii() and len(texts) + len(rest) <= limits.MAX_TITLE_CHARS // 2:
+    if spec.parent or spec.save_as or spec.project:
+        texts = f"{texts}{spec.parent}{spec.save_as}{spec.project}"
+    if texts.isascii() and len(texts) <= limits.MAX_TITLE_CHARS // 2:
         return True
     try:
         return len(codec.encode_spec(spec)) <= limits.MAX_TITLE_CHARS

@@ -80,6 +80,8 @@ class Line:
 
     def _catch_up(self) -> None:
         """Queue up those that were freed since the last look."""
+        if self._seen == self._fleet.freeings and self._numbers is not None:
+            return
         freed = self._fleet.freed_since(self._seen) if self._numbers is not None else None
         self._seen = self._fleet.freeings
         if freed is None or len(self._heap) > 4 * len(self._ways) + _SLACK:

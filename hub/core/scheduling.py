@@ -132,6 +132,9 @@ class _Plan:
             lane, _, by = heapq.heappop(self._heads)
             turns = self._turns[lane, by]
             _, _, text, ahead = heapq.heappop(turns)
+            if not turns and not self._heads and self._is_plain(text):
+                yield from self._in_order(text)
+                return
             assignment = self._next(text, ahead)
             if assignment is not None:
                 self._shares.took(lane, by, self._seconds(assignment))
@@ -140,6 +143,25 @@ class _Plan:
                 self._line_up((lane, by))
             else:
                 del self._turns[lane, by]
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether tasks of this class go to whoever is free, in their order."""
+        queue, _, needs_model, _ = self._able[text]
+        return not needs_model and not queue.requirements.alone
+
+    def _in_order(self, text: str) -> Iterator[Assignment]:
+        """The tasks of a plain class while no other waits: as :meth:`_next` would give them away, nothing compared."""
+        queue, found, _, line = self._able[text]
+        requirements, fleet, may_spend = queue.requirements, self._fleet, self.may_spend
+        seconds = self._speeds.lasts(queue.kind)
+        while (place := queue.head) is not None:
+            chosen = line.first(self._emptying)
+            if chosen is None or (may_spend is not None and not may_spend(requirements, chosen[1], place[1])):
+                return
+            queue.take()
+            if place[1] not in fleet.held and place[1] not in fleet.away:
+                self._shares.took(place[0], requirements.by, seconds)
+                yield Assignment(queue, place, *chosen, found)
 
     def _next(self, text: str, ahead: int) -> Assignment | None:
         """Give away the task of a class whose turn it is, if somebody can take it now; the next one queues up."""

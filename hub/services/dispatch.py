@@ -35,11 +35,15 @@ from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
 from protocol.loads import LoadPlan
+from protocol.log_levels import LogLevel
+from protocol.logs import NUMBERS, channel
 from protocol.messages import Assign, Carry, Proof
 from protocol.model import AttemptId, Routing, Strategy, TaskState
 from protocol.prices import Price
 
 log = structlog.get_logger(__name__)
+_channel: Final = channel(__name__)
+_DEBUG: Final = NUMBERS[LogLevel.DEBUG]
 _TRIVIAL: Final = Strategy.TRIVIAL
 """Asked about with every task; the members of an enumeration are slow to find."""
 MAX_TOLD: Final = 256
@@ -195,17 +199,19 @@ class Dispatch:
 
     def _tell(self, held: Held, placement: Placement, first: Strategy) -> None:
         """Every decision in a line of the log; one that was not the first choice is an event too."""
-        line = log.debug if placement.strategy is _TRIVIAL else log.info
-        line(
-            "task_assigned",
-            task=held.task,
-            epoch=held.epoch,
-            agent=held.agent,
-            strategy=placement.strategy.value,
-            model=placement.model,
-            endpoint=placement.endpoint,
-            reason=placement.reason,
-        )
+        is_plain = placement.strategy is _TRIVIAL
+        if not is_plain or _channel.level <= _DEBUG:
+            line = log.debug if is_plain else log.info
+            line(
+                "task_assigned",
+                task=held.task,
+                epoch=held.epoch,
+                agent=held.agent,
+                strategy=placement.strategy.value,
+                model=placement.model,
+                endpoint=placement.endpoint,
+                reason=placement.reason,
+            )
         self._on_routed(placement.strategy)
         if placement.strategy is first:
             return

@@ -21,8 +21,8 @@ from hub.store.batches import Batches, Statements, Write
 from hub.store.records import Row
 from protocol.model import TaskState
 
-KEPT_DRAFTS: Final = 2_000
-"""Drafts that are kept for the next batch, the newest; twice as many at times."""
+KEPT_DRAFTS: Final = 4_000
+"""Drafts of tasks that have not ended that are kept for the next batch, the newest; twice as many at times."""
 _OF_ATTEMPTS: Final = (c.Finish, c.Accept, c.Advance)
 KEPT_SPEC_BYTES: Final = 2_000
 """The spec of a new task that is longer is read again when the task is given away."""
@@ -71,12 +71,15 @@ class Drafts(Batches):
         self._willing: dict[str, Row | None] = {}
         self._used_keys: dict[str, Row | None] = {}
         self._last_places: dict[tuple[str, int], int | None] = {}
+        self._over: list[str] = []  # of tasks that have ended: hardly anybody asks for those again
         self._begin()
 
     def _start(self) -> None:
-        drafts = self._drafts
+        drafts, over = self._drafts, self._over
         self._forget()
         if self._statements.is_alone:
+            for task in over:
+                drafts.pop(task, None)
             if len(drafts) > 2 * KEPT_DRAFTS:
                 drafts = dict(islice(drafts.items(), len(drafts) - KEPT_DRAFTS, None))
             self._drafts = drafts

@@ -64,6 +64,7 @@ def summary(row: TaskRow) -> TaskSummary:
 
 def new_summary(task: NewTask, state: TaskState, at_ms: int) -> TaskSummary:
     """A task that has just been stored."""
+    now = moment(at_ms)
     return TaskSummary(
         id=task.id,
         title=task.title,
@@ -77,8 +78,8 @@ def new_summary(task: NewTask, state: TaskState, at_ms: int) -> TaskSummary:
         verified=None,
         reason="",
         labels=task.labels,
-        submitted_at=moment(at_ms),
-        queued_at=moment(at_ms) if state is TaskState.QUEUED else None,
+        submitted_at=now,
+        queued_at=now if state is TaskState.QUEUED else None,
         started_at=None,
         ended_at=None,
     )

@@ -261,6 +261,7 @@ class Work(Endings):
             draft.agent, draft.queued_ms, draft.ended_ms = None, change.at_ms, None
         elif is_final:
             draft.ended_ms = change.at_ms
+            self._over.append(change.task)
         self._change(draft)
         self._move(RUNNING if was_started else ASSIGNED, change.next)
         if change.attempt is _LOST:

@@ -101,6 +101,8 @@ def read_specs(value: object) -> list[TaskSpec]:
 
 
 def _read_all(entries: list[Any]) -> list[TaskSpec]:
+    if (plain := schema.read_plain(entries)) is not None:
+        return plain
     specs: list[TaskSpec] = []
     problems: list[Problem] = []
     for number, entry in enumerate(entries):

@@ -14,6 +14,7 @@ from hub.core.matching import Matcher
 from hub.core.prefixes import BLOCK_TOKENS
 from hub.core.routing import Requirements, class_after
 from hub.core.scheduling import MAX_HANDICAP_S, Assignment, plan
+from hub.core.shares import Shares
 from hub.core.speeds import REUSE, Speeds
 from hub.core.window import Window
 from protocol.ids import encode
@@ -71,6 +72,23 @@ def test_whatever_waits_leaves_in_one_order(entries: list[tuple[str, int]], seed
     made = planned(window(*named), fleet(slots=20, one="shell noop", two="shell noop"))
 
     assert [a.place for a in made] == sorted((priority, task) for _, priority, task in named)
+
+
+@given(st.lists(st.integers(0, 2), max_size=30), st.integers(1, 20))
+def test_a_class_that_waits_alone_goes_as_it_goes_beside_others(lanes: list[int], slots: int) -> None:
+    named = [(NOOP, lane, f"{number:03}") for number, lane in enumerate(lanes)]
+    agents = {"one": "noop shell", "two": "noop shell"}
+    passes, made = [], []
+    for beside in ((), ((SHELL, 3, "999"),)):
+        shares, free = Shares(), fleet(slots, **agents)
+        free.held["001"] = Held("001", 1, "one", 1, 0.0)  # it has come into the window twice
+        for chosen in plan(window(*named, *beside), free, Matcher(free), shares=shares):
+            free.take(Held(chosen.place[1], 1, chosen.agent.name, 1, 0.0))
+            made.append((bool(beside), chosen.place, chosen.agent.name))
+        passes.append([shares.of(lane, "") for lane in range(3)])
+
+    assert [each[1:] for each in made if not each[0]] == [each[1:] for each in made if each[0] and each[1][0] < 3]
+    assert passes[0] == passes[1]
 
 
 def test_a_class_that_nobody_can_serve_holds_up_no_other() -> None:

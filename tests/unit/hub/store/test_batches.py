@@ -13,6 +13,7 @@ from hub.store.migrate import migrate
 from hub.store.records import event
 from hub.store.sqlite_file import connect
 from hub.store.sqlite_statements import SqliteStatements, at_once
+from protocol.errors import StaleAttempt
 from protocol.model import AttemptState, FailureClass, TaskState
 from tests.support.stores import PLACEMENT, RESULT, new_task, task_id
 
@@ -84,6 +85,19 @@ def test_a_task_that_is_given_away_and_done_soon_after_its_submission_is_never_r
     assert at_once(counting.rows("task", task_id(1)))[0][1] == TaskState.COMPLETED
 
 
+def test_a_task_that_has_ended_makes_room_and_is_read_if_somebody_asks_again(counting: Counting) -> None:
+    verbs = Budgeting(counting)
+    at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(1), new_task(2)), by="me")]))
+    at_once(verbs.batch([claim(1)]))
+    at_once(verbs.batch([finish(1)]))
+    ((late,), _) = at_once(verbs.batch([finish(1)]))
+
+    assert isinstance(late, StaleAttempt)
+    assert counting.asked.count("find_tasks") == 1
+    at_once(verbs.batch([claim(2)]))
+    assert set(verbs._drafts) == {task_id(1), task_id(2)}
+
+
 def test_what_was_undone_is_read_again(counting: Counting) -> None:
     verbs = Budgeting(counting)
     at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(1),), by="me")]))
@@ -103,8 +117,8 @@ def test_many_tasks_do_not_fill_the_memory_and_long_ones_are_not_kept(counting: 
     for first in range(0, 3 * KEPT_DRAFTS, 500):
         tasks = tuple(new_task(number) for number in range(first, first + 500))
         at_once(verbs.batch([AddTasks(at_ms=1, tasks=tasks, by="me")]))
-    at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(9_999, spec=b"x" * (KEPT_SPEC_BYTES + 1)),), by="me")]))
-    ((claimed,), _) = at_once(verbs.batch([claim(9_999)]))
+    at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(99_999, spec=b"x" * (KEPT_SPEC_BYTES + 1)),), by="me")]))
+    ((claimed,), _) = at_once(verbs.batch([claim(99_999)]))
 
     assert len(verbs._drafts) <= 2 * KEPT_DRAFTS + 500
     assert isinstance(claimed, Claimed)
