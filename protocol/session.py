@@ -47,6 +47,7 @@ class Session:
         proven_at: the latest moment up to which every heartbeat that was sent is known to have reached the peer,
             because it has answered a ping of that moment.
         unacked_bytes: size of the ordered messages that the peer has not acknowledged.
+        read_bytes: what had come over the socket when its last whole frame was taken from it; the owner sets it.
     """
 
     def __init__(self, *, heartbeat_s: float = HEARTBEAT_S, dead_after_s: float = DEAD_AFTER_S) -> None:
@@ -65,6 +66,7 @@ class Session:
         self._safe_later: set[int] = set()  # safe, but with a gap before them
         self._ack_told = 0  # the last Ack that went out
         self._heard_at = self._frame_at = 0.0
+        self.read_bytes = 0
         self._pinged_at = 0.0
         self._pings = 0
         self._unanswered: list[tuple[int, float]] = []  # token and time of each
@@ -258,10 +260,15 @@ class Session:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
-    def heard(self, now: float) -> None:
-        """A part of a frame has come: a peer on a slow line lives, for as long as one frame may take."""
-        if now - self._frame_at <= LONGEST_FRAME_S:
+    def heard(self, read_bytes: int, now: float) -> None:
+        """So much has come over the socket by now; more than before is a part of a frame.
+
+        A peer on a slow line lives, for as long as one frame may take. What came with the last frame was heard then,
+        not now: whoever looks late must not take the peer for younger than it is, and ask half as often.
+        """
+        if read_bytes != self.read_bytes and now - self._frame_at <= LONGEST_FRAME_S:
             self._heard_at = now
+        self.read_bytes = read_bytes
 
     def is_dead(self, now: float) -> bool:
         """The peer has been silent for longer than a living one would be."""

@@ -312,7 +312,9 @@ class Link:
 
     async def _read(self, connection: Connection, owner: Owner) -> None:
         while True:
-            self._act_on(await connection.receive(), owner)
+            frame = await connection.receive()
+            self._session.read_bytes = connection.received_bytes
+            self._act_on(frame, owner)
 
     def _act_on(self, frame: bytes, owner: Owner) -> None:
         try:
@@ -396,7 +398,7 @@ class Link:
                 self._ready.clear()
 
     async def _beat(self, connection: Connection, owner: Owner) -> None:
-        before = connection.received_bytes
+        self._session.read_bytes = connection.received_bytes
         while True:
             if (beat := self._outbox.looked_at(greeting.heartbeat(self.identity, owner, self._facts))) is not None:
                 self._session.send(beat)
@@ -411,9 +413,7 @@ class Link:
             except TimeoutError:
                 pass
             self._beat_now.clear()
-            if (received := connection.received_bytes) != before:
-                before = received
-                self._session.heard(self._clock.monotonic())
+            self._session.heard(connection.received_bytes, self._clock.monotonic())
             if self._session.is_dead(self._clock.monotonic()):
                 raise HubUnreachable(self._addresses.current, f"silent for {self._session.dead_after_s:g} s")
 

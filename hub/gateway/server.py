@@ -231,6 +231,7 @@ class Gateway:
                 frame = await self._receive(line)
                 if frame is None or link.socket != number:
                     break
+                link.session.read_bytes = line.received_bytes
                 for message, accept in _together(link.session.receive(frame, self._clock.monotonic())):
                     self._act(link, message, accept)
                 link.look()
@@ -324,14 +325,13 @@ class Gateway:
         link.answered(message.n, count)
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
-        session, before = link.session, line.received_bytes
+        session = link.session
+        session.read_bytes = line.received_bytes
         while link.socket == number:
             now = self._clock.monotonic()
             await link.work.wait(max(0.01, session.next_deadline(now) - now))
             now = self._clock.monotonic()
-            if (received := line.received_bytes) != before:
-                before = received
-                session.heard(now)
+            session.heard(line.received_bytes, now)
             if session.is_dead(now):
                 log.warning("sidecar_silent", agent=link.name, next="closing its socket")
                 await line.close(why="silent")

@@ -77,12 +77,14 @@ class Prewarming:
 
     def committed(self, events: Sequence[Event]) -> None:
         """Look through what has happened: tasks that begin or are checked, and those that loads were for."""
-        if not self._wishes and not self._is_of_use:
-            return
+        is_of_use: bool | None = None  # it looks at every agent, so only once something begins
         for event in events:
             if event.task is None:
                 continue
             if event.kind in _BEGINS and len(self._near) < MAX_NEAR:
+                is_of_use = self._is_of_use if is_of_use is None else is_of_use
+                if not is_of_use and not self._wishes:
+                    continue
                 self._near[event.task] = event.kind is EventKind.TASK_VERIFYING
                 self._wake.set()
             elif event.task in self._wishes:

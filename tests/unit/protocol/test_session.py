@@ -293,11 +293,24 @@ def test_a_peer_whose_frame_is_still_coming_lives_but_not_for_ever() -> None:
     a, b = Session(), Session()
     joined(a, b)
     for now in range(1, int(LONGEST_FRAME_S) + 1):
-        a.heard(float(now))
+        a.heard(100 + now, float(now))
         assert not a.is_dead(float(now))
 
-    a.heard(LONGEST_FRAME_S + 10)
+    a.heard(200, LONGEST_FRAME_S + 10)
     assert a.is_dead(LONGEST_FRAME_S + 15)
+
+
+def test_an_answer_counts_from_when_it_came_not_from_when_somebody_looked() -> None:
+    a, b = Session(heartbeat_s=5.0), Session()
+    joined(a, b)
+    a.tick(5.0)
+    carry(a, b, 5.1)
+    a.read_bytes = 40  # of the frame that comes now
+    carry(b, a, 5.2)
+
+    a.heard(40, 10.5)  # a look soon after the deadline
+    a.tick(10.5)
+    assert a.has_words, "the second ping leaves a heartbeat after the first one's answer"
 
 
 def test_a_ping_is_answered_and_the_answer_is_no_news(pair: tuple[Session, Session]) -> None:
