@@ -1,25 +1,26 @@
 """The port that a hub listens on, and its address where commands on this machine look for it."""
 
-import asyncio
 import json
 import os
+import resource
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from hub.core.porch import MAX_ALTOGETHER, Porch
 from hub.gateway.connection import Links
 from hub.opening import unusable, written_in
 from hub.settings import Settings
 from hub.tls import Tls
-from hub.web.porch import Porch
+from hub.web.doorstep import Doorstep
 from hub.web.routing import MAX_LINE_BYTES
 
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
-BACKLOG: Final = 1_024
-"""Connections that the system holds for us: a whole fleet may come back in the same second."""
+STRANGERS_SHARE: Final = 0.5
+"""Of the descriptors that the hub may have, those of connections that have not shown who they are."""
 
 
 async def open_port(
@@ -47,10 +48,16 @@ async def open_port(
     )
     await runner.setup()
     assert runner.server is not None, "it is set up"
-    porch = Porch(only=settings.proxies if settings.plaintext and not settings.is_local else None)
-    comes = porch.factory(runner.server, tls.context if tls else None)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    step = Doorstep(
+        runner.server,
+        tls.context if tls else None,
+        porch=Porch(altogether=min(MAX_ALTOGETHER, int(files * STRANGERS_SHARE))),
+        only=settings.proxies if settings.plaintext and not settings.is_local else None,
+        proxies=settings.proxies,
+    )
     try:
-        listening = await asyncio.get_running_loop().create_server(comes, host, port, backlog=BACKLOG)
+        bound = await step.open(host, port)
     except BaseException as exc:
         await runner.cleanup()
         if isinstance(exc, OSError):
@@ -58,13 +65,11 @@ async def open_port(
         raise
 
     async def shut() -> None:
-        listening.close()
-        porch.close()
+        step.close()
         links.cut_all()
         await runner.cleanup()
 
     at_end(shut)
-    bound = listening.sockets[0].getsockname()
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     if shown in {"0.0.0.0", "[::]"}:  # noqa: S104 - compared, not bound
         shown = "127.0.0.1"

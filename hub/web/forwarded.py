@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from hub.web.porch import plain_address
+from hub.core.porch import plain_address
 from hub.web.services import SETTINGS
 
 MOST_HOPS: Final = 20

@@ -14,9 +14,9 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Struct
 
+from hub.core.porch import household
 from hub.web import forwarded, requests
 from hub.web.origin import check_is_own_page
-from hub.web.porch import household
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES, SESSIONS
 from hub.web.sessions import SESSION_S, TICKET_S

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from hub.web.porch import Porch
+from hub.web.doorstep import Doorstep
 from tests.support.certificates import self_signed
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -19,6 +19,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 """The hub runs on uvloop, which reads from a connection before its protocol may say that it should not."""
+HELLO = b"GET / HTTP/1.1\r\n\r\n"
 
 
 class Greeter(asyncio.Protocol):
@@ -40,20 +41,19 @@ class Greeter(asyncio.Protocol):
 
 async def talk(loop: asyncio.AbstractEventLoop, server: ssl.SSLContext, client: ssl.SSLContext) -> bytes:
     """What comes back to one whose first word has arrived before the hub has seen the connection."""
-    porch, gone = Porch(), asyncio.Event()
-    listening = await loop.create_server(porch.factory(lambda: Greeter(gone), server), "127.0.0.1", 0)
+    gone = asyncio.Event()
+    step = Doorstep(lambda: Greeter(gone), server)
+    where = await step.open("127.0.0.1", 0)
     heard, says = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = client.wrap_bio(heard, says, server_hostname="127.0.0.1")
-    with socket.create_connection(listening.sockets[0].getsockname()) as line:
+    with socket.create_connection(where) as line:
         with contextlib.suppress(ssl.SSLWantReadError):
             tls.do_handshake()
         line.sendall(says.read())
         line.setblocking(False)
         answer = await asyncio.wait_for(_rest(loop, line, tls, heard, says), 60)
     await asyncio.wait_for(gone.wait(), 60)
-    listening.close()
-    await listening.wait_closed()
-    porch.close()
+    step.close()
     return answer
 
 
@@ -65,7 +65,7 @@ async def _rest(
         try:
             if not is_done:
                 tls.do_handshake()
-                tls.write(b"hello")
+                tls.write(HELLO)
                 is_done = True
             return tls.read(100)
         except ssl.SSLWantReadError:
@@ -82,6 +82,6 @@ def test_a_first_word_that_comes_with_the_connection_is_heard(kind: str, tmp_pat
     client = ssl.create_default_context(cafile=str(cert))
     loop = LOOPS[kind]()
     try:
-        assert loop.run_until_complete(talk(loop, server, client)) == b"hello"
+        assert loop.run_until_complete(talk(loop, server, client)) == HELLO
     finally:
         loop.close()
