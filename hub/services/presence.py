@@ -394,7 +394,7 @@ class Presence:
 
         Raises:
             NotFound: there is no such agent.
-            Conflict: it is connected, or has work in hand.
+            Conflict: it is connected, has work in hand, or is in quarantine.
         """
         agent = self._known(name)
         if agent.state is not AgentState.OFFLINE or agent.held:

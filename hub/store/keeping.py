@@ -76,8 +76,12 @@ class Keeping(Batches):
 
     async def _remove_agent(self, change: c.RemoveAgent) -> None:
         if not await self._changed("remove_agent", change.name):
-            if await self._row("find_agent", change.name) is None:
+            row = await self._row("find_agent", change.name)
+            if row is None:
                 raise NotFound("agent", change.name)
+            if row[7]:  # forgotten, the name would come back as if it had never been in doubt
+                way = f"agentcom agents release {change.name}, once the copy is gone"
+                raise Conflict(f"agent {change.name} is in quarantine, because {row[7]}; first: {way}")
             raise Conflict(f"agent {change.name} is connected or has work in hand; stop its sidecar and wait for that")
         self._note(change.event)
 

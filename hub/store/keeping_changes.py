@@ -61,7 +61,7 @@ class KeepSample(Struct, frozen=True, kw_only=True):
 
 
 class RemoveAgent(Struct, frozen=True, kw_only=True):
-    """Forget an agent. Outcome: ``None``, or NotFound, or Conflict (it is connected, or has work in hand)."""
+    """Forget an agent. Outcome: ``None``, or NotFound, or Conflict (connected, in quarantine, or with work in hand)."""
 
     at_ms: int
     name: str

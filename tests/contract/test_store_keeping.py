@@ -4,7 +4,7 @@ import pytest
 
 from hub.core.measures import Measure
 from hub.store.changes import AppendLog, Cancel, PutAgent, Retry
-from hub.store.hub_changes import ForgetProgress, KeepMeasures, PutArtifact
+from hub.store.hub_changes import ForgetProgress, KeepMeasures, MarkAgent, PutArtifact
 from hub.store.keeping import EPOCH_MARGIN, EVENT_GAP
 from hub.store.keeping_changes import (
     ForgetEvents,
@@ -16,7 +16,7 @@ from hub.store.keeping_changes import (
     Restore,
     Restored,
 )
-from protocol.errors import NotFound, StaleAttempt
+from protocol.errors import Conflict, NotFound, StaleAttempt
 from protocol.events import Event, EventKind
 from protocol.model import FINAL_STATES, AttemptState, TaskState
 from tests.support.stores import Rows, new_task, task_id
@@ -213,6 +213,23 @@ async def test_an_agent_is_forgotten_once(rows: Rows) -> None:
     with pytest.raises(NotFound):
         await rows.store.commit(gone)
     assert (await rows.kinds())[-1] == "agent_removed"
+
+
+async def test_an_agent_in_quarantine_is_not_forgotten_until_a_person_has_released_it(rows: Rows) -> None:
+    agent = PutAgent(
+        at_ms=5, name="a", host="h", boot=1, slots=1, version="1", capabilities=(), draining=False, event=None
+    )
+    told = Event(kind=EventKind.AGENT_REMOVED, at_ms=rows.tick(), agent="a")
+    gone = RemoveAgent(at_ms=rows.tick(), name="a", event=told)
+    await rows.store.commit(agent)
+    await rows.store.commit(MarkAgent("a", told, quarantine="its key is in use on one and on two"))
+
+    with pytest.raises(Conflict, match="in quarantine, because its key is in use on one and on two; first: agentcom"):
+        await rows.store.commit(gone)
+    assert [row.quarantine for row in await rows.store.agents()] == ["its key is in use on one and on two"]
+    await rows.store.commit(MarkAgent("a", told, quarantine=""))
+    await rows.store.commit(gone)
+    assert await rows.store.agents() == ()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestWarning")

@@ -143,6 +143,25 @@ async def test_quarantine_outlives_the_hub_and_whoever_is_released_comes_as_what
         await older.leave()
 
 
+async def test_a_name_in_quarantine_is_not_forgotten(tmp_path: Path) -> None:
+    machine = Machine(signs=True)
+    async with running_hub(tmp_path) as hub:
+        await machine.join(hub, "Arbitrary")
+        first = await machine.dial(hub, 9, instance="one")
+        assert (await refusal(hub, machine, 5, instance="one")).startswith("cloned")
+        await first.leave()
+        async with hub.stream(f"{API}/events?after=0") as facts:
+            await facts.until("agent_lost")
+            while (await agent_of(hub))["state"] != "offline":
+                await facts.next()
+        removed = await hub.ask("DELETE", f"{API}/agents/Arbitrary", role="operator")
+
+        assert (removed.status, "agentcom agents release Arbitrary" in await removed.text()) == (409, True)
+        again = await machine.dial(hub, 10, instance="one")
+        assert (await agent_of(hub))["state"] == "blocked"
+        await again.leave()
+
+
 async def test_a_copy_of_a_sidecar_that_is_started_ends_and_says_what_to_do_while_the_first_stays(
     hub: RunningHub, tmp_path: Path
 ) -> None:

@@ -51,8 +51,8 @@ SELECT key, at_ms FROM idempotency WHERE key > ?1 ORDER BY key LIMIT ?2;
 DELETE FROM idempotency WHERE key = ?1 AND at_ms < ?2;
 
 -- name: remove_agent
--- Not one that a hub has welcomed or that has work in hand.
-DELETE FROM agents WHERE name = ?1 AND (hub IS NULL OR hub NOT IN (SELECT boot FROM hubs))
+-- Not one that a hub has welcomed, that has work in hand, or about which a person has to decide.
+DELETE FROM agents WHERE name = ?1 AND quarantine = '' AND (hub IS NULL OR hub NOT IN (SELECT boot FROM hubs))
   AND NOT EXISTS (SELECT 1 FROM tasks WHERE agent = ?1 AND state IN ('assigned', 'running'));
 
 -- name: jump
