@@ -184,7 +184,7 @@ async def _assemble(
     door = entrance(hub, store, access, tls, clock)
     joining = Joining(store, clock, Chance(), version=VERSION, names=lambda: hub.fleet.agents)
     joining.on_change, joining.install_line = access.reload, install_line
-    joining.pin = pin_of(settings.url, tls.authority.ca_pem if tls else None)
+    joining.pin = lambda: pin_of(settings.url, tls.authority.ca_pem if tls else None)
     joining.addresses = lambda: tuple(hub.membership.urls.values()) if len(hub.membership.urls) > 1 else ()
     app = build(
         Services(

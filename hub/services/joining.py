@@ -43,7 +43,8 @@ class Joining:
     """The use cases of a machine that joins and of the people who let it in.
 
     Attributes:
-        pin: how a machine knows this hub again: the hash of its authority, ``web`` or ``open``.
+        pin: how a machine knows this hub again: the hash of its authority, ``web`` or ``open``. Asked each time: a
+            certificate that was given may be replaced by one of another authority while the hub runs.
         addresses: those of all hubs of this database, if there are several.
         on_change: called when tokens of machines have changed; whoever keeps tokens in memory reads them again.
         install_line: what to run on a machine without AgentCom, given address and token; empty: there is no such way.
@@ -54,7 +55,7 @@ class Joining:
     ) -> None:
         self._store, self._clock, self._chance, self._version = store, clock, chance, version
         self._names = names
-        self.pin: str = wire.OPEN
+        self.pin: Callable[[], str] = lambda: wire.OPEN
         self.addresses: Callable[[], tuple[str, ...]] = tuple
         self.on_change: Callable[[], Awaitable[None]] = _nothing
         self.install_line: Callable[[str, str], str] = lambda _url, _token: ""
@@ -88,7 +89,8 @@ class Joining:
         await self._store.commit(c.AddJoinToken(row, event))
         log.info("join_token_created", token=token_id, by=by)
         # Who speaks TLS for a hub that does not is known by its public certificate.
-        pin = wire.WEB if self.pin == wire.OPEN and url.startswith("https://") else self.pin
+        pin = self.pin()
+        pin = wire.WEB if pin == wire.OPEN and url.startswith("https://") else pin
         token = wire.join_token(pin, secret)
         return wire.JoinTokenCreated(
             id=token_id,

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from hub import tls
 from hub.app import start_hub
 from hub.core.porch import PATIENCE_S
 from hub.settings import load
 from protocol.errors import BadInput
+from protocol.joining import read_token
 from protocol.pinning import MAX_ANSWER_BYTES, authority_in, authority_request, blind_context, ca_hash, pinned_context
 from tests.support.certificates import self_signed
 from tests.support.running_hub import RunningHub, running_hub
@@ -97,6 +99,29 @@ async def test_a_given_certificate_is_shown_and_read_again_when_it_changes(tmp_p
     async with running_hub(tmp_path / "hub", tls_cert=str(cert), tls_key=str(key)) as hub:
         assert hub.running.ca_pem == cert.read_text()
         assert (await hub.ask("GET", "/healthz", role=None)).status == 200
+
+
+async def test_a_join_token_names_the_authority_that_the_hub_has_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_S", 0.01)
+    cert, key = self_signed(tmp_path, "127.0.0.1")
+    async with running_hub(tmp_path / "hub", tls_cert=str(cert), tls_key=str(key)) as hub:
+        before = await (await hub.ask("POST", "/api/v1/join-tokens", json={})).json()
+        old = ca_hash(cert.read_text())
+        self_signed(tmp_path, "127.0.0.1")
+        new = ca_hash(cert.read_text())
+        context = pinned_context(cert.read_text())
+        async with asyncio.timeout(30), aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as client:
+            while True:
+                with contextlib.suppress(aiohttp.ClientSSLError):
+                    bearer = {"Authorization": f"Bearer {hub.tokens['admin']}"}
+                    async with client.post(f"{hub.url}/api/v1/join-tokens", json={}, headers=bearer) as answer:
+                        after = await answer.json()
+                        break
+
+    assert (read_token(before["token"])[0], read_token(after["token"])[0]) == (old, new)
+    assert old != new
 
 
 async def test_a_certificate_without_its_key_is_named(tmp_path: Path) -> None:
