@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
 from collections.abc import Callable, Collection
@@ -31,6 +32,8 @@ _ENVS: Final = "envs"
 _WHEELS: Final = "wheels"
 _WHEEL: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,200}\.whl")
 _VERSION: Final = re.compile(r"[^A-Za-z0-9.+]+")
+_PINNED: Final = "provisioning/requirements.txt"
+_MOST_CHARS: Final = 400
 _PROGRAM: Final = """#!/bin/sh
 '''exec' "{python}" "$0" "$@"
 '''
@@ -132,13 +135,14 @@ def build(base: Path, offer: Offer) -> str:
     """Make the environment of an offer whose files are here; its name. One that is whole stays as it is.
 
     Raises:
-        BadOffer: a file is not what was promised any more.
-        subprocess.CalledProcessError: what the package index should have given could not be installed.
+        BadOffer: a file is not what was promised any more, or the package index has something else than the hub's
+            release was made with, or nothing.
     """
     name, is_fit = name_of(offer), fits(offer)
     folder = base / _ENVS / name
     if is_whole(base, name):
         return name
+    pinned = "" if is_fit else _pinned(base / _WHEELS / wanted(offer)[0]["name"])
     venv.create(folder, clear=True, with_pip=not is_fit, symlinks=True)
     bin_ = folder / "bin"
     site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -149,13 +153,37 @@ def build(base: Path, offer: Offer) -> str:
         if is_fit:
             with zipfile.ZipFile(path) as packed:
                 packed.extractall(site)
-        else:  # another Python, or another system: what it needs comes from the package index
-            subprocess.run([bin_ / "pip", "install", "--quiet", path], check=True)
+        else:
+            _install(bin_ / "pip", path, pinned)
     command = bin_ / "agentcom"
     command.write_text(_PROGRAM.format(python=bin_ / "python"), "utf-8")
     command.chmod(0o755)
     _write_safely(folder / MARK, json.dumps(offer["wheels"]))
     return name
+
+
+def _pinned(wheel: Path) -> str:
+    """Which packages AgentCom needs, each with its version and what it hashes to, for every Python and system.
+
+    It stands in the wheel, which the hub has promised: whoever answers for the package index can add nothing.
+    """
+    with zipfile.ZipFile(wheel) as packed:
+        try:
+            return packed.read(_PINNED).decode()
+        except KeyError:
+            raise BadOffer(f"{wheel.name} does not say what its packages hash to; install it with pip") from None
+
+
+def _install(pip: Path, wheel: Path, pinned: str) -> None:
+    """Install AgentCom on another Python or system than the hub's: what it needs comes from the package index."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "requirements.txt"
+        listed.write_text(pinned, "utf-8")
+        for words in (("--require-hashes", "-r", listed), ("--no-index", "--no-deps", wheel)):
+            done = subprocess.run([pip, "install", "--quiet", *words], check=False, capture_output=True, text=True)
+            if done.returncode:
+                why = " ".join(done.stderr.split())[:_MOST_CHARS]
+                raise BadOffer(f"this machine is not like the hub, and its package index does not help: {why}")
 
 
 def switch(base: Path, name: str) -> None:

@@ -37,6 +37,35 @@ def small(version: str) -> tuple[Offer, dict[str, bytes]]:
     return Offer(version=version, tag=TAG, wheels=wheels), files
 
 
+def elsewhere(version: str, pinned: str | None) -> tuple[Offer, dict[str, bytes]]:
+    """An offer for another Python than this one: a wheel that can be installed, and what it pins."""
+    info, needs = f"agentcom-{version}.dist-info", "Requires-Dist: helper\n"
+    code = "import helper\ndef main():\n    print(helper.VALUE)\n"
+    files = {
+        "agentcom/__init__.py": "",
+        "agentcom/cli.py": code,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: agentcom\nVersion: {version}\n{needs}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    raw = _packed(files | ({} if pinned is None else {"provisioning/requirements.txt": pinned}))
+    name = f"agentcom-{version}-py3-none-any.whl"
+    wheel = Wheel(name=name, sha256=hashlib.sha256(raw).hexdigest(), size_bytes=len(raw))
+    return Offer(version=version, tag="cpython-27-amiga", wheels=[wheel]), {f"/install/{name}": raw}
+
+
+def helper(value: int) -> bytes:
+    """What a package index has under the name of the helper of :func:`elsewhere`."""
+    info = "helper-1.0.dist-info"
+    files = {
+        "helper.py": f"VALUE = {value}\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: helper\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    return _packed(files)
+
+
 def _packed(files: Mapping[str, str]) -> bytes:
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w") as packed:

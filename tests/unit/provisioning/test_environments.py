@@ -1,14 +1,17 @@
 """Promises of :mod:`provisioning.environments`: nothing unproven is unpacked, and nothing half done ever counts."""
 
+import hashlib
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from provisioning import environments
 from provisioning.environments import BadOffer
-from tests.support.releases import small
+from tests.support.releases import elsewhere, helper, small
 
 
 def installed(base: Path, version: str) -> str:
@@ -103,6 +106,50 @@ def test_another_system_takes_only_agentcom_itself_from_the_hub(tmp_path: Path) 
 
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [offer["wheels"][0]["name"]]
     assert not environments.fits(offer)
+
+
+def test_on_another_system_what_agentcom_needs_is_what_the_hubs_release_has_pinned_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index"  # pip takes it for the package index
+    index.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    offer, files = elsewhere("1.0", f"helper==1.0 --hash=sha256:{hashlib.sha256(helper(1)).hexdigest()}\n")
+    environments.fetch(tmp_path, offer, files.__getitem__)
+
+    (index / "helper-1.0-py3-none-any.whl").write_bytes(helper(666))
+    with pytest.raises(BadOffer, match="THESE PACKAGES DO NOT MATCH THE HASHES"):
+        environments.build(tmp_path, offer)
+    assert not environments.is_whole(tmp_path, environments.name_of(offer))
+    assert not list((tmp_path / "envs").rglob("helper.py"))
+
+    (index / "helper-1.0-py3-none-any.whl").write_bytes(helper(1))
+    assert said(environments.program(tmp_path, environments.build(tmp_path, offer))) == ["1"]
+
+
+def test_on_another_system_a_release_that_pins_nothing_is_not_installed(tmp_path: Path) -> None:
+    offer, files = elsewhere("1.0", None)
+    environments.fetch(tmp_path, offer, files.__getitem__)
+    with pytest.raises(BadOffer, match="does not say what its packages hash to"):
+        environments.build(tmp_path, offer)
+
+    assert not (tmp_path / "envs").exists()
+
+
+def test_the_list_of_this_release_pins_all_that_it_needs() -> None:
+    """What the wheel holds is what this project is tested with, and has a hash for each package that it needs."""
+    file = Path(environments.__file__).with_name("requirements.txt")
+    text = file.read_text("utf-8")
+    pinned = {line.partition("==")[0] for line in text.splitlines() if line[:1].isalpha()}
+    hashed = text.count("\n    --hash=sha256:")
+    needed = {
+        re.split(r"[^\w.-]", each)[0].lower() for each in metadata.requires("agentcom") or () if "extra" not in each
+    }
+
+    assert text == (file.parents[1] / "requirements" / "base.txt").read_text("utf-8")
+    assert {re.sub(r"[-_.]+", "-", each) for each in needed} <= pinned
+    assert hashed >= len(pinned)
 
 
 def test_an_environment_from_before_there_were_several_gives_way(tmp_path: Path) -> None:
