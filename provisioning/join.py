@@ -82,8 +82,13 @@ def _run(steps: Steps, name: str, places: Places, note: Note, tell: Tell) -> Non
 
 
 def leave(places: Places, *, purge: bool, tell: Tell) -> Note:
-    """Have this machine leave: its work ends, the hub forgets its token, and with ``purge`` nothing of it is left."""
+    """Have this machine leave: its work ends, the hub forgets its token, and with ``purge`` nothing of it is left.
+
+    The caller sees to it that no upgrade runs meanwhile; one that was interrupted is not taken up any more.
+    """
     note = read_note(places)
+    places.upgrade.unlink(missing_ok=True)
+    places.wanted.unlink(missing_ok=True)
     for name in plan.to_leave(note.begun, purge=purge):
         started = time.monotonic()
         said = _undo(name, places, note)

@@ -54,6 +54,11 @@ class Places(Struct, frozen=True, kw_only=True):
         return self.state / "upgrade.json"
 
     @property
+    def upgrade_lock(self) -> Path:
+        """Held while an upgrade runs, or a leave."""
+        return self.state / "upgrade.lock"
+
+    @property
     def watched(self) -> Path:
         """Says that this machine gets another release when its hub wants that."""
         return self.state / WATCHED

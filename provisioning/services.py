@@ -5,6 +5,7 @@ changes nothing.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -178,15 +179,17 @@ class Foreground(Manager):
     def __init__(self, places: Places) -> None:
         super().__init__(places)
         self.child: subprocess.Popen[bytes] | None = None
+        # Asked now: the environment of this very process is removed by the second upgrade that it sees.
+        self._program, self._can_upgrade = program(), environments.base_of(sys.prefix) is not None
         self._upgrade: subprocess.Popen[bytes] | None = None
 
     def install(self, note: Note) -> str:
         """Start it."""
         self._places.restart.unlink(missing_ok=True)
-        if environments.base_of(sys.prefix) is not None:
+        if self._can_upgrade:
             write_private(self._places.watched, "", note)
         log = self._places.state / "sidecar.log"
-        command = [*program(), "sidecar", "--config", str(self._places.config), "--with-parent"]
+        command = [*self._program, "sidecar", "--config", str(self._places.config), "--with-parent"]
         with log.open("ab") as out:
             # Its standard input ends with this process, whatever ends it.
             self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out)
@@ -216,14 +219,21 @@ class Foreground(Manager):
         raise WorkFailed("nobody has started the sidecar again; agentcom rejoin --foreground does")
 
     def stay(self, note: Note) -> int:
-        """Wait as long as it runs, and start it again when an upgrade wants that; its exit status."""
-        assert self.child is not None, "it was installed"
+        """Wait as long as it runs, and start it again when an upgrade wants that; its exit status.
+
+        An upgrade that was killed is taken up once: it may be what the sidecar is missing.
+        """
         while True:
-            status = self._wait()
+            status, may_take_up = self._wait(), True
             while not self._places.restart.exists():
                 if not self._places.upgrade.exists():
                     return status
-                time.sleep(_LOOK_S)  # an upgrade is under way, in another process
+                if not self._is_upgrading():  # it was killed on its way
+                    if not may_take_up:
+                        return status
+                    may_take_up = False
+                    self._start_upgrade()
+                time.sleep(_LOOK_S)  # it goes on in another process
             self.install(note)
 
     def _wait(self) -> int:
@@ -234,13 +244,19 @@ class Foreground(Manager):
                 return self.child.wait(_LOOK_S)
             if self._places.wanted.exists() and (self._upgrade is None or self._upgrade.poll() is not None):
                 self._places.wanted.unlink(missing_ok=True)
-                where = ["--config", str(self._places.config), "--state-dir", str(self._places.state)]
-                with (self._places.state / "upgrade.log").open("ab") as out:
-                    command = [*program(), "upgrade", "--yes", *where]
-                    # In a session of its own: it outlives this command, and ends what it has begun.
-                    self._upgrade = subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-                    )
+                self._start_upgrade()
+
+    def _is_upgrading(self) -> bool:
+        return (self._upgrade is not None and self._upgrade.poll() is None) or is_upgrading(self._places)
+
+    def _start_upgrade(self) -> None:
+        where = ["--config", str(self._places.config), "--state-dir", str(self._places.state)]
+        with (self._places.state / "upgrade.log").open("ab") as out:
+            command = [*self._program, "upgrade", "--yes", *where]
+            # In a session of its own: it outlives this command, and ends what it has begun.
+            self._upgrade = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
 
     def remove(self) -> None:
         """End it in order, also if another process has started it."""
@@ -277,6 +293,21 @@ def runs(name: str, places: Places) -> bool:
     if not isinstance(manager, Foreground):
         return manager.is_running()
     return bool(_sidecar(places))
+
+
+def is_upgrading(places: Places) -> bool:
+    """Whether an upgrade of this machine is under way, in any process."""
+    try:
+        handle = os.open(places.upgrade_lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _sidecar(places: Places) -> int:

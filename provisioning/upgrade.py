@@ -34,6 +34,7 @@ DOWN_S: Final = 20.0
 """A sidecar that has not run for so long does not start."""
 SETTLED_S: Final = 2.0
 """Who is still there after this has come up."""
+LOCK_S: Final = 1.0
 _LOOK_S: Final = 0.25
 _MOST_BYTES: Final = 1 << 29
 _BACK: Final = "back"
@@ -245,19 +246,31 @@ def read_change(places: Places) -> Change | None:
 
 @contextlib.contextmanager
 def alone(places: Places) -> Iterator[None]:
-    """One upgrade at a time on a machine.
+    """One upgrade at a time on a machine, and none while it leaves.
 
     Raises:
         StepFailed: another one is under way.
     """
-    handle = os.open(places.state / "upgrade.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(places.upgrade_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + LOCK_S
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _taken(handle):
+            if time.monotonic() > until:
+                raise StepFailed(
+                    "an upgrade is under way here", "wait until the upgrade that is under way here has ended"
+                )
+            time.sleep(_LOOK_S)  # who only asks whether it is taken has it for a moment
         yield
-    except BlockingIOError:
-        raise StepFailed("another upgrade is under way here", "wait until it has ended") from None
     finally:
         os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def offered(door: Door) -> Offer:

@@ -19,9 +19,16 @@ def command(purge: bool, config: str, state_dir: str) -> int:  # noqa: FBT001 - 
     """
     from provisioning import settings
     from provisioning.join import leave
+    from provisioning.steps import StepFailed
+    from provisioning.upgrade import alone
 
     places = settings.load(config=config, state_dir=state_dir)
     if not places.note.is_file():
         raise BadInput([Problem("leave", f"this machine has not joined: there is no {places.note}")], "command")
-    leave(places, purge=purge, tell=told)
+    try:
+        with alone(places):
+            leave(places, purge=purge, tell=told)
+    except StepFailed as exc:
+        click.echo(f"next: {exc.fix}", err=True)
+        return exc.status
     return endings.DONE

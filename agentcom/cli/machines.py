@@ -11,6 +11,8 @@ from agentcom.cli.connection import HubCommand, NounGroup, connected
 if TYPE_CHECKING:
     from agentcom.client import Client
 
+_MARKS = {"ok": "ok  ", "left": "left", "fail": "FAIL"}
+
 
 @click.group(name="machines", cls=NounGroup)
 def command() -> None:
@@ -112,7 +114,7 @@ def upgrade(
 
 
 def _told(outcome: str, name: str, said: str) -> None:
-    click.echo(f"{'ok  ' if outcome == 'ok' else 'FAIL'} {name}  {said}", err=outcome != "ok")
+    click.echo(f"{_MARKS[outcome]} {name}  {said}", err=outcome == "fail")
 
 
 def _decide(hub: "Client", code: str, *, as_json: bool, is_approved: bool) -> None:

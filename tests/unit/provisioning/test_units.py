@@ -37,7 +37,7 @@ def test_an_upgrade_that_the_hub_wants_is_begun_once_and_may_take_as_long_as_run
     does = unit_texts.upgrade(("/a b/agentcom",), "/etc/50%/x.toml", "/s", "/s/50%/wanted")
     watch = unit_texts.upgrade_path("/s/50%/wanted", is_user=True)
 
-    assert 'ExecStartPre=rm -f "/s/50%%/wanted"' in does
+    assert 'ExecStopPost=rm -f "/s/50%%/wanted"' in does
     assert 'ExecStart="/a b/agentcom" upgrade --yes --config "/etc/50%%/x.toml" --state-dir "/s"' in does
     assert f"PathExists=/s/50%%/wanted\nUnit={unit_texts.UPGRADE_UNIT}" in watch
     assert "WantedBy=default.target" in watch
