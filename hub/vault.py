@@ -96,6 +96,11 @@ class Vault:
         """Ids of all keys, the one that seals first."""
         return tuple(self._keys)
 
+    @property
+    def shared(self) -> frozenset[str] | None:
+        """Ids of the keys, if other hubs of the store may have keys of their own; ``None``: there are none."""
+        return frozenset(self._keys) if self.is_shared else None
+
     def load(self) -> None:
         """Read the keys; without a file those that are known stay: they may be nowhere else.
 

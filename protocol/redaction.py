@@ -11,6 +11,7 @@ hub for reasons and output of agents (``hub/services/results.py``), ``protocol/l
 """
 
 from collections.abc import Hashable, Iterable
+from itertools import chain
 from operator import is_
 from typing import Any, Final, TypeVar
 
@@ -21,6 +22,8 @@ from protocol.secret_text import LONGEST_BLOCK, LONGEST_END, LONGEST_TOKEN, Look
 
 T = TypeVar("T")
 MASK: Final = "[secret]"
+_QUICK_CHARS: Final = 4 << 10
+"""The forms of so much are found in a few milliseconds."""
 
 
 class Redactor:
@@ -32,21 +35,49 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._own, self._learnt = tuple(secrets), dict[Hashable, tuple[str, ...]]()
-        self._values, self.seen = Values(self._own), 0
+        self._usual, self.seen = Values(self._own), 0
+        self._values = self._usual
 
     def learn(self, whose: Hashable, secrets: Iterable[str]) -> None:
         """Look for these too, from now on, in all text that has not left yet; until :meth:`forget` of the same."""
-        self._learnt[whose] = tuple(secrets)
+        self.begin(whose, secrets)
         self._look_for()
 
+    def begin(self, whose: Hashable, secrets: Iterable[str]) -> None:
+        """The first half of :meth:`learn`, which takes no time.
+
+        The other half takes up to a second for the most that there can be: who cannot wait has ``Values`` of what
+        is :attr:`wanted` made on another thread, and passes both to :meth:`adopt`.
+        """
+        self._learnt[whose] = tuple(secrets)
+
     def forget(self, whose: Hashable) -> None:
-        """What was learnt of these is not looked for any more; nothing happens if there was none."""
-        if self._learnt.pop(whose, None) is not None:
+        """What was learnt of these need not be looked for any more; nothing happens if there was none.
+
+        Takes no time where that would be much: many values are found until more are learnt, or the last are forgotten.
+        """
+        if self._learnt.pop(whose, None) is None:
+            return
+        if not self._learnt:
+            self._values = self._usual
+        elif sum(map(len, self.wanted)) <= _QUICK_CHARS:
             self._look_for()
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All secrets that are to be found by their value, each once."""
+        return tuple(dict.fromkeys(chain(self._own, *self._learnt.values())))
+
+    def adopt(self, wanted: tuple[str, ...], values: Values) -> bool:
+        """Look for these values, which are those of ``wanted``; ``False``: something else is wanted by now."""
+        if wanted != self.wanted:
+            return False
+        self._values = values
+        return True
+
     def _look_for(self) -> None:
-        learnt = dict.fromkeys(secret for secrets in self._learnt.values() for secret in secrets)
-        self._values = Values((*self._own, *learnt))  # of a secret that many attempts have the forms are found once
+        wanted = self.wanted  # of a secret that many attempts have the forms are found once
+        self.adopt(wanted, Values(wanted))
 
     def text(self, text: str, *, shapes: bool = True, before: str = "", in_place: bool = False) -> str:
         """``text`` without secrets.

@@ -6,7 +6,7 @@ environment (``sidecar/sandbox/cell.py``). The caller is ``sidecar/rounds.py``.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -16,6 +16,7 @@ from protocol.keystore import SecretUse
 from protocol.messages import AskSecrets, Message, Secrets
 from protocol.model import AttemptId
 from protocol.redaction import Redactor
+from protocol.secret_text import Values
 from sidecar.errors import LeaseOver, SecretMissing, SecretsUnheard, SecretUnreadable
 
 log = structlog.get_logger(__name__)
@@ -80,9 +81,17 @@ class HubVault:
             raise (SecretMissing if answer.code == SecretMissing.code else SecretUnreadable)(answer.detail)
         if missing := [use.name for use in uses if use.name not in answer.values]:
             raise SecretMissing(f"the hub has not given {', '.join(missing)}")
-        self._redactor.learn(attempt, answer.values.values())  # before anything runs that could tell of them
+        await self._learn(attempt, answer.values.values())  # before anything runs that could tell of them
         log.info("secrets_received", task=attempt.task, epoch=attempt.epoch, names=sorted(answer.values))
         return {use.variable: answer.values[use.name] for use in uses}
+
+    async def _learn(self, attempt: AttemptId, secrets: Iterable[str]) -> None:
+        """Have them looked for; their forms are found on another thread, because that may take a second."""
+        self._redactor.begin(attempt, secrets)
+        is_known = False
+        while not is_known:
+            wanted = self._redactor.wanted
+            is_known = self._redactor.adopt(wanted, await asyncio.to_thread(Values, wanted))
 
     async def _ask(self, attempt: AttemptId) -> Secrets:
         waiting: asyncio.Future[Secrets] = asyncio.get_running_loop().create_future()

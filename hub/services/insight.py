@@ -125,6 +125,11 @@ class Insight:
         found = requirements_of((await self._row(task)).class_text)
         return found.by, found.project
 
+    async def projects(self, tasks: Iterable[str]) -> dict[str, str]:
+        """The project (empty: none) of each of these tasks that there is."""
+        rows = await self._store.summaries(list(dict.fromkeys(tasks)))
+        return {row.id: requirements_of(row.class_text).project for row in rows}
+
     async def task(self, task: str) -> TaskView:
         """A task, whole.
 

@@ -55,6 +55,11 @@ class Keys(Protocol):
         ...
 
     @property
+    def shared(self) -> frozenset[str] | None:
+        """Ids of the keys, if other hubs of the store may have keys of their own; ``None``: there are none."""
+        ...
+
+    @property
     def changing(self) -> asyncio.Lock:
         """Held from sealing to the commit, and while keys are exchanged."""
         ...
@@ -128,6 +133,7 @@ class Keystore:
         Raises:
             BadInput: it cannot be a secret.
             SecretChanged: somebody else has set it at the same time.
+            KeyOfAnother: another hub of this store has made the first key.
             Conflict: there is no key to seal it with.
         """
         if problems := list(body_problems(name, body)):
@@ -148,7 +154,7 @@ class Keystore:
                 changed_ms=now_ms,
                 changed_by=by,
             )
-            await self._store.commit(PutSecret(row))
+            await self._store.commit(PutSecret(row, self._keys.shared))
         log.info("secret_set", name=name, version=version, key=row.key)
         return self._view(row)
 

@@ -59,6 +59,11 @@ class Keys(Protocol):
     """Seals and opens (``hub/vault.py``)."""
 
     @property
+    def shared(self) -> frozenset[str] | None:
+        """Ids of the keys, if other hubs of the store may have keys of their own; ``None``: there are none."""
+        ...
+
+    @property
     def changing(self) -> asyncio.Lock:
         """Held from sealing to the commit."""
         ...
@@ -164,7 +169,7 @@ class Notifying:
 
         Raises:
             BadInput: nobody can be told there.
-            Conflict: there is no key to seal the address with.
+            Conflict: there is no key to seal the address with, or another hub has another one.
         """
         problems = _problems(body)
         if len(await self._store.notifiers()) >= MOST_NOTIFIERS:
@@ -182,7 +187,8 @@ class Notifying:
         async with self._keys.changing:
             await self._keys.ready(partial(keys_needed, self._store))
             sealed = self._keys.seal(About(NOTIFIER, row.id), way_text(row.url, row.secret))
-            await self._store.commit(PutNotifier(replace(row, url=as_text(sealed), secret=""), is_new=True))
+            kept = replace(row, url=as_text(sealed), secret="")
+            await self._store.commit(PutNotifier(kept, is_new=True, known=self._keys.shared))
         self._nobody_until = float("-inf")
         return _view(row)
 

@@ -48,10 +48,14 @@ class NotifierRow(Struct, frozen=True, kw_only=True):
 
 
 class PutNotifier(Struct, frozen=True):
-    """Keep who is told, new (from the end of the log on) or how it went. Outcome: ``None``."""
+    """Keep who is told, new (from the end of the log on) or how it went. Outcome: ``None``, or KeyOfAnother.
+
+    ``known``: of a new one, ids of the keys of a hub that may share its store; ``None``: it does not.
+    """
 
     row: NotifierRow
     is_new: bool = False
+    known: frozenset[str] | None = None
 
 
 class RemoveNotifier(Struct, frozen=True):

@@ -1,12 +1,13 @@
 """The verbs of alerts; the rules of verbs are those of ``verbs.py``."""
 
 from hub.store import alert_changes as a
-from hub.store.batches import Batches, Statements
+from hub.store.batches import Statements
+from hub.store.key_verbs import KeyVerbs
 from protocol.alerts import AlertState
 from protocol.errors import NotFound
 
 
-class AlertVerbs(Batches):
+class AlertVerbs(KeyVerbs):
     """The verbs of alerts, by the changes that ask for them."""
 
     def __init__(self, statements: Statements) -> None:
@@ -47,6 +48,8 @@ class AlertVerbs(Batches):
 
     async def _put_notifier(self, change: a.PutNotifier) -> None:
         row, told = change.row, change.row.told
+        if change.known is not None:
+            await self._check_keys(change.known)
         if change.is_new:
             ((newest,),) = await self._rows("newest_alert_log")
             told = newest or 0

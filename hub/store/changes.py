@@ -91,6 +91,11 @@ class AddTasks(Change, frozen=True, kw_only=True):
     key: str | None = None
     digest: bytes = b""
 
+    @property
+    def kept_key(self) -> str:
+        """The key as it is kept: every token has keys of its own. None of them holds a line feed."""
+        return f"{self.by}\n{self.key}"
+
 
 class Added(Struct, frozen=True, kw_only=True):
     """Ids in the order of the request. ``replayed``: the idempotency key had made them before, nothing was stored.

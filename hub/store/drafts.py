@@ -114,7 +114,7 @@ class Drafts(Batches):
             elif isinstance(change, c.AddTasks):
                 tasks |= {needed: tasks.get(needed, False) for task in change.tasks for needed in task.depends_on}
                 if change.key is not None:
-                    keys.add(change.key)
+                    keys.add(change.kept_key)
             elif isinstance(change, c.AppendLog):
                 tasks.setdefault(change.task, False)
                 attempts.add((change.task, change.epoch))

@@ -22,6 +22,22 @@ class SecretChanged(Conflict):
         return f"secret {self.name} was changed by somebody else just now; do it again"
 
 
+class KeyOfAnother(Conflict):
+    """Another hub of this store has made the first key; what was sealed with one of ours nobody else could open."""
+
+    code = "key_of_another"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(key)
+
+    def __str__(self) -> str:
+        return (
+            f"another hub of this store seals with the key {self.key}, which this hub does not have: give all of them "
+            "the same key file (key_file), and start this one again"
+        )
+
+
 class SecretRow(Struct, frozen=True, kw_only=True):
     """A secret as stored. ``version`` counts its values, from 1; ``key`` is the id of the key that has sealed it."""
 
@@ -36,9 +52,13 @@ class SecretRow(Struct, frozen=True, kw_only=True):
 
 
 class PutSecret(Struct, frozen=True):
-    """Keep a secret, new (version 1) or with its next value. Outcome: ``None``, or SecretChanged."""
+    """Keep a secret, new (version 1) or with its next value. Outcome: ``None``, SecretChanged or KeyOfAnother.
+
+    ``known``: ids of the keys of a hub that may share its store; ``None``: it does not.
+    """
 
     row: SecretRow
+    known: frozenset[str] | None = None
 
 
 class RemoveSecret(Struct, frozen=True):

@@ -3,11 +3,12 @@
 import msgspec
 
 from hub.store import secret_changes as c
-from hub.store.batches import Batches, Statements
+from hub.store.batches import Statements
+from hub.store.key_verbs import KeyVerbs
 from protocol.errors import NotFound
 
 
-class SecretVerbs(Batches):
+class SecretVerbs(KeyVerbs):
     """The verbs of secrets, by the changes that ask for them."""
 
     def __init__(self, statements: Statements) -> None:
@@ -24,6 +25,8 @@ class SecretVerbs(Batches):
         known = await self._row("secret_version", row.name)
         if row.version != 1 + (known[0] if known is not None else 0):
             raise c.SecretChanged(row.name)
+        if change.known is not None:
+            await self._check_keys(change.known)
         projects = msgspec.json.encode(row.projects).decode()
         values = (row.version, row.key, row.sealed, projects, row.created_ms, row.changed_ms, row.changed_by)
         await self._run("put_secret", row.name, *values)

@@ -63,7 +63,7 @@ class Work(Endings):
     # --- submission ---------------------------------------------------------------------------------------------------
 
     async def _add_tasks(self, change: c.AddTasks) -> c.Added:
-        if change.key is not None and (row := self._used_keys[change.key]) is not None:
+        if change.key is not None and (row := self._used_keys[change.kept_key]) is not None:
             if bytes(row[0]) != change.digest:
                 raise IdempotencyConflict(change.key)
             return c.Added(ids=tuple(json.loads(row[1])), states=(), replayed=True)
@@ -73,8 +73,8 @@ class Work(Endings):
         ids = tuple(task.id for task in change.tasks)
         if change.key is not None:
             text = json.dumps(ids)
-            self._used_keys[change.key] = (change.digest, text)
-            self._new_keys.append((change.key, change.digest, text, change.at_ms))
+            self._used_keys[change.kept_key] = (change.digest, text)
+            self._new_keys.append((change.kept_key, change.digest, text, change.at_ms))
         return c.Added(ids=ids, states=states)
 
     async def _first_states(self, tasks: Sequence[c.NewTask]) -> tuple[TaskState, ...]:

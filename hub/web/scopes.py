@@ -6,19 +6,20 @@ names of sidecars (:class:`hub.core.access.Scope`), and a submitter controls onl
 whole hub, and no handler here knows how to narrow, is refused: a new route is shut for bound tokens until it is opened.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from hub.core.access import OWN_ONLY, WITHOUT_PROJECT, Principal
 from hub.core.routing import requirements_of
+from hub.services.insight import Insight
 from hub.store.store import TaskRow
 from hub.web.requests import task_id
 from hub.web.routing import Route
 from hub.web.services import SERVICES
 from protocol.api import PREFIX
-from protocol.errors import NotFound, NotYours, OutOfScope
+from protocol.errors import BadInput, NotFound, NotYours, OutOfScope, Problem
 from protocol.model import TaskSpec
 
 _OF_TASK: Final = (f"{PREFIX}/tasks/{{id}}", f"{PREFIX}/pulls/{{id}}")
@@ -98,13 +99,28 @@ def tasks_of(who: Principal, permission: str) -> Callable[[TaskRow], bool] | Non
     return is_in_scope
 
 
-def check_specs(who: Principal, specs: Iterable[TaskSpec]) -> None:
-    """Pass if the caller may submit tasks to these projects.
+async def check_specs(who: Principal, specs: Sequence[TaskSpec], insight: Insight) -> None:
+    """Pass if the caller may submit tasks to these projects, and sees the tasks that they name.
 
     Raises:
         OutOfScope: its token is bound to others.
+        BadInput: a task that another one depends on or belongs to is none of those that it sees, or there is none.
     """
     projects = who.scope.projects
-    for spec in specs if projects else ():
+    if not projects:
+        return
+    for spec in specs:
         if spec.project not in projects:
             raise OutOfScope("projects", projects, f"project {spec.project!r}" if spec.project else "tasks without one")
+    named = [(path, task) for number, spec in enumerate(specs) for path, task in _kin(spec, number, len(specs))]
+    found = await insight.projects(task for _, task in named) if named else {}
+    if problems := [Problem(path, f"no task {task}") for path, task in named if found.get(task) not in projects]:
+        raise BadInput(problems, "task" if len(specs) == 1 else "batch")
+
+
+def _kin(spec: TaskSpec, number: int, count: int) -> Iterator[tuple[str, str]]:
+    """The other tasks that a spec names, and where."""
+    where = f"tasks[{number}]." if count > 1 else ""
+    yield from ((f"{where}depends_on[{place}]", task) for place, task in enumerate(spec.depends_on))
+    if spec.parent is not None:
+        yield f"{where}parent", spec.parent

@@ -43,7 +43,7 @@ async def submit(request: web.Request) -> web.StreamResponse:
     specs = read_specs(request.app[SERVICES].projects.inherit(value))
     if given:
         specs = within(given, specs)
-    scopes.check_specs(request[PRINCIPAL], specs)
+    await scopes.check_specs(request[PRINCIPAL], specs, request.app[SERVICES].insight)
     await request.app[SERVICES].keystore.check(specs, request[PRINCIPAL])
     del value  # what waits for the disk shall cost no more than its stored form
     waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
@@ -219,7 +219,7 @@ ROUTES: Final = (
         (
             Param(
                 _KEY_HEADER,
-                "Makes a repeated request harmless: the same key and body answer the same tasks",
+                "Makes a repeated request harmless: the same token, key and body answer the same tasks",
                 most=MAX_IDEMPOTENCY_KEY_CHARS,
                 where="header",
             ),

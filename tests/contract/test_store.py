@@ -77,6 +77,15 @@ async def test_two_requests_with_one_key_in_one_batch_make_one_set_of_tasks(rows
     assert one.ids == other.ids == (task_id(1),)
 
 
+async def test_the_keys_of_one_token_are_not_those_of_another(rows: Rows) -> None:
+    mine = await rows.add(new_task(1), key="k", digest=b"d")
+    others = await rows.add(new_task(2), key="k", digest=b"e", by="them")
+    again = await rows.add(new_task(3), key="k", digest=b"e", by="them")
+
+    assert (mine.replayed, others.replayed, again.replayed) == (False, False, True)
+    assert (mine.ids, again.ids) == ((task_id(1),), (task_id(2),))
+
+
 async def test_a_refused_request_leaves_no_key_behind(rows: Rows) -> None:
     with pytest.raises(BadInput):
         await rows.add(new_task(1, depends_on=(task_id(9),)), key="k", digest=b"d")

@@ -1,11 +1,14 @@
 """The promises of sealed secrets, by every store."""
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
 from hub.core.envelope import About, as_text, key_id, seal
 from hub.store.alert_changes import NotifierRow, PutNotifier
 from hub.store.secret_changes import (
+    KeyOfAnother,
     PutSecret,
     RemoveSecret,
     ResealNotifier,
@@ -75,3 +78,24 @@ async def test_an_address_is_sealed_where_it_stands_and_its_keys_are_told(rows: 
     [kept] = await rows.store.notifiers()
     assert (kept.url, kept.secret, kept.least) == (text, "", Severity.INFO)
     assert await keys_needed(rows.store) == {"00ff", key_id(bytes(32))}
+
+
+async def test_of_two_hubs_that_make_a_first_key_at_once_one_is_told(rows: Rows) -> None:
+    one, other = PutSecret(ROW, frozenset({"00ff"})), PutSecret(replace(ROW, name="B", key="01ff"), frozenset({"01ff"}))
+    done = await asyncio.gather(rows.store.commit(one), rows.store.commit(other), return_exceptions=True)
+
+    assert [type(each) for each in done if each is not None] == [KeyOfAnother]
+    assert len(await rows.store.secrets()) == 1
+
+
+async def test_an_address_is_not_sealed_with_the_key_of_another_hub_either(rows: Rows) -> None:
+    await rows.store.commit(PutSecret(ROW))
+    key = b"k" * 32
+    url = as_text(seal(key, About("notifier", "n"), b"there", b"n" * 12))
+    row = NotifierRow(id="n", kind="webhook", url=url, secret="", label="", least=Severity.INFO)
+
+    with pytest.raises(KeyOfAnother, match="seals with the key 00ff"):
+        await rows.store.commit(PutNotifier(row, is_new=True, known=frozenset({key_id(key)})))
+    await rows.store.commit(PutNotifier(row, is_new=True, known=frozenset({key_id(key), "00ff"})))
+    with pytest.raises(KeyOfAnother):
+        await rows.store.commit(PutSecret(replace(ROW, name="B"), frozenset({"02ff"})))

@@ -61,9 +61,9 @@ async def test_what_one_hub_takes_in_runs_at_the_agent_of_the_other(hubs: tuple[
 
 
 async def test_one_key_gives_one_task_at_whichever_hub_it_comes_in(hubs: tuple[RunningHub, RunningHub]) -> None:
-    headers = {"Idempotency-Key": "k"}
+    headers = {**hubs[0].bearer("admin"), "Idempotency-Key": "k"}  # a key is one of its token
     answers = await asyncio.gather(
-        *(hub.ask("POST", "/api/v1/tasks", json={"title": "x"}, headers=headers) for hub in hubs * 3)
+        *(hub.ask("POST", "/api/v1/tasks", role=None, json={"title": "x"}, headers=headers) for hub in hubs * 3)
     )
 
     assert len({(await answer.json())["id"] for answer in answers}) == 1
@@ -271,3 +271,19 @@ async def _knows(hub: RunningHub, machine: Machine) -> bool:
     """Whether the token of the machine is known there."""
     headers = {"Authorization": f"Bearer {machine.token}"}
     return (await hub.ask("GET", "/api/v1/machine", role=None, headers=headers)).status == 200
+
+
+async def test_hubs_that_are_given_their_first_secrets_at_once_seal_with_one_key(
+    hubs: tuple[RunningHub, RunningHub],
+) -> None:
+    put = [
+        hub.ask("PUT", f"/api/v1/secrets/OF_{number}", json={"value": "a long enough value"})
+        for number, hub in enumerate(hubs)
+    ]
+    answers = await asyncio.gather(*put)
+    codes = [(await answer.json()).get("code") for answer in answers]
+    kept = (await read(hubs[0], "/secrets"))["secrets"]
+
+    assert sorted(answer.status for answer in answers) == [200, 409]
+    assert {code for code in codes if code} <= {"key_of_another", "key_lost"}
+    assert len(kept) == len({secret["key"] for secret in kept}) == 1

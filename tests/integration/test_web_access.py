@@ -219,9 +219,43 @@ async def test_a_token_of_one_project_works_within_it(place: Place) -> None:
     assert own.status == 201
     assert [answer.status for answer in beyond] == [403, 403, 403]
     assert (await beyond[0].json())["code"] == "out_of_scope"
-    assert await told("/api/v1/tasks", "title") == ["own", "web"]
+    assert set(await told("/api/v1/tasks", "title")) == {"own", "web"}
     assert await told("/api/v1/projects", "name") == ["web"]
     assert (await hub.ask("GET", f"/api/v1/tasks/{place.tasks['web']}", role=None, headers=bound)).status == 200
+
+
+async def test_a_token_of_one_project_names_no_task_of_another_as_kin(place: Place) -> None:
+    hub, nobody = place.hub, "01hzy0m5k3v8f6c2q9w4e7r1t0"
+    bound = await place.make("submitter", projects=["web"])
+
+    async def asked(**kin: object) -> tuple[int, list[tuple[str, str]]]:
+        spec = {"command": "true", "project": "web", "title": "own", **kin}
+        answer = await hub.ask("POST", "/api/v1/tasks", role=None, headers=bound, json=spec)
+        found = (await answer.json()).get("errors", [])
+        return answer.status, [(each["path"], each["problem"]) for each in found]
+
+    own, other = place.tasks["web"], place.tasks["api"]
+    assert await asked(depends_on=[own], parent=own) == (201, [])
+    hidden, missing = (
+        await asked(depends_on=[own, other], parent=other),
+        await asked(depends_on=[own, nobody], parent=nobody),
+    )
+    assert hidden == (422, [("depends_on[1]", f"no task {other}"), ("parent", f"no task {other}")])
+    assert missing == (422, [("depends_on[1]", f"no task {nobody}"), ("parent", f"no task {nobody}")])
+
+
+async def test_an_idempotency_key_is_one_of_its_token(place: Place) -> None:
+    hub, key = place.hub, {"Idempotency-Key": "nightly"}
+    one, other = [{**await place.make("submitter"), **key} for _ in range(2)]
+
+    async def made(headers: dict[str, str], title: str) -> tuple[int, str, bool]:
+        answer = await hub.ask("POST", "/api/v1/tasks", role=None, headers=headers, json={"title": title})
+        return answer.status, (await answer.json()).get("title", ""), "Idempotency-Replayed" in answer.headers
+
+    assert [await made(one, "a"), await made(other, "b"), await made(one, "a"), await made(other, "b")] == [
+        (201, "a", False), (201, "b", False), (201, "a", True), (201, "b", True),
+    ]  # fmt: skip
+    assert (await made(other, "a"))[0] == 409
 
 
 async def test_a_submitter_controls_only_what_its_own_token_has_submitted(place: Place) -> None:

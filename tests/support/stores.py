@@ -95,11 +95,9 @@ class Rows:
         self.now_ms += 1
         return self.now_ms
 
-    async def add(self, *tasks: NewTask, key: str | None = None, digest: bytes = b"") -> Added:
+    async def add(self, *tasks: NewTask, key: str | None = None, digest: bytes = b"", by: str = "me") -> Added:
         """Add these tasks."""
-        added: Added = await self.store.commit(
-            AddTasks(at_ms=self.tick(), tasks=tasks, by="me", key=key, digest=digest)
-        )
+        added: Added = await self.store.commit(AddTasks(at_ms=self.tick(), tasks=tasks, by=by, key=key, digest=digest))
         return added
 
     def claim_change(self, number: int, agent: str = "a", boot: int = 1, *, hub: int = 0) -> Claim:

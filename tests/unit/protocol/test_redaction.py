@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from protocol.model import Finding, TaskResult, Usage
 from protocol.redaction import MASK, Redactor
-from protocol.secret_text import PIECE_CHARS
+from protocol.secret_text import PIECE_CHARS, Values
 
 SECRET = "hunter2/ü+key=with&all sorts"
 PEM = (
@@ -282,3 +282,32 @@ def test_what_is_learnt_is_hidden_at_once_in_streams_too_until_it_is_forgotten_b
     assert redactor.text("second-secret third-secret") == "second-secret [secret]"
     redactor.forget("two")
     assert redactor.text("third-secret first-secret") == "third-secret [secret]"
+
+
+def test_large_values_are_found_on_another_thread_and_forgotten_with_the_last_of_them() -> None:
+    chance = random.Random(1)
+    large, small = ("".join(chance.choices(string.ascii_letters, k=size)) for size in (32 << 10, 20))
+    redactor = Redactor(["first-secret"])
+    redactor.begin("one", [large])
+    wanted = redactor.wanted
+    before, values = redactor.text(large), Values(wanted)
+    adopted = redactor.adopt(wanted, values)
+
+    assert (before, adopted) == (large, True)
+    assert set(redactor.text(large)) == set(MASK)
+    redactor.learn("two", [small, large])
+    redactor.forget("two")
+    assert set(redactor.text(large)) == set(MASK), "another one still has it"
+    redactor.forget("one")
+    assert redactor.text(f"{large} first-secret") == f"{large} {MASK}"
+
+
+def test_values_of_what_was_wanted_before_are_not_adopted() -> None:
+    redactor = Redactor()
+    redactor.begin("one", ["a-secret-value"])
+    wanted = redactor.wanted
+    redactor.forget("one")
+    redactor.learn("two", ["another-secret"])
+
+    assert not redactor.adopt(wanted, Values(wanted))
+    assert redactor.text("a-secret-value another-secret") == f"a-secret-value {MASK}"

@@ -22,3 +22,13 @@ SELECT name, version, key, sealed, projects, created_ms, changed_ms, changed_by 
 
 -- name: secret
 SELECT name, version, key, sealed, projects, created_ms, changed_ms, changed_by FROM secrets WHERE name = $1;
+
+-- name: lock_keys
+-- Until the end of the transaction; the number is "keystore".
+SELECT pg_advisory_xact_lock(7738151096153108069);
+
+-- name: keys_used
+SELECT DISTINCT key FROM secrets;
+
+-- name: sealed_urls
+SELECT url FROM notifiers;

@@ -59,3 +59,17 @@ def test_a_file_keeps_its_schema(tmp_path: Path) -> None:
     second = apsw.Connection(str(tmp_path / "x.sqlite"))
 
     assert migrate(second) == 0
+
+
+def test_keys_of_an_older_build_become_those_of_the_tokens_that_have_sent_them() -> None:
+    connection = apsw.Connection(":memory:")
+    for number, name, script in migrations("sqlite"):
+        if name == "0031_keys_of_tokens.sql":
+            break
+        connection.execute(script)
+        connection.execute(f"PRAGMA user_version = {number}")
+    connection.execute("INSERT INTO specs (task, spec, tier, by, checks) VALUES ('t1', x'', x'', 'token1', '')")
+    connection.execute("INSERT INTO idempotency VALUES ('k', x'00', '[\"t1\"]', 1), ('gone', x'00', '[\"t2\"]', 1)")
+    migrate(connection)
+
+    assert set(connection.execute("SELECT key FROM idempotency")) == {("token1\nk",), ("\ngone",)}
