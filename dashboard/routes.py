@@ -71,8 +71,8 @@ def policy(page_body: bytes) -> str:
     [modules] = re.findall(rb'<script type="importmap">(.*?)</script>', page_body, re.DOTALL)
     allowed = base64.b64encode(hashlib.sha256(modules).digest()).decode()
     return (
-        f"default-src 'self'; script-src 'self' 'sha256-{allowed}'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'; object-src 'none'"
+        f"default-src 'self'; script-src 'self' 'sha256-{allowed}'; img-src 'self' data:; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'; object-src 'none'"
     )
 
 

@@ -2,9 +2,9 @@
 // The frame around the views: where to go, how fresh the page is, keys, colours.
 
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { effect } from "@preact/signals";
-import { connect, heardAt, href, hub, leave, link, listed, me, now, clockMode, route, singleKeys, tables, theme } from "./store.js";
+import { CHOICES, connect, firing, heardAt, href, hub, leave, link, listed, me, now, clockMode, route, singleKeys, tables, theme } from "./store.js";
 import { Confirm, Dialog, Guard, html, Loading, Toasts } from "./ui.js";
 
 /** `needs`: the right without which a view would be empty. @type {Record<string, {title: string, key: string, needs?: string, load: () => Promise<any>}>} */
@@ -20,7 +20,6 @@ const VIEWS = {
   costs: { title: "Costs", key: "c", load: () => import("./views/costs.js") },
   settings: { title: "Settings", key: "s", load: () => import("./views/settings.js") },
 };
-const CHOICES = { theme: ["auto", "dark", "light"], clock: ["ago", "local", "utc"] };
 
 // --- views -----------------------------------------------------------------------------------------------------------
 
@@ -64,10 +63,16 @@ const Banner = () => {
 };
 
 /** What a view counts beside its name. @type {Record<string, () => number>} */
-const BADGES = { reviews: () => listed("waiting").length, alerts: () => tables.alerts.all.filter((one) => one.state === "firing").length };
+const BADGES = { reviews: () => listed("waiting").length, alerts: () => firing.value };
 
 const Nav = () => {
-  return html`<nav aria-label="Views">${Object.entries(VIEWS).filter(([, { needs }]) => !needs || me.value.may.includes(needs)).map(([name, { title }]) => html`
+  const ref = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    // On a phone not all views fit: the one that is shown is.
+    const here = /** @type {HTMLElement | null | undefined} */ (ref.current?.querySelector("[aria-current]"));
+    if (ref.current && here) ref.current.scrollLeft = here.offsetLeft - (ref.current.clientWidth - here.clientWidth) / 2;
+  }, [route.value.view]);
+  return html`<nav aria-label="Views" ref=${ref}>${Object.entries(VIEWS).filter(([, { needs }]) => !needs || me.value.may.includes(needs)).map(([name, { title }]) => html`
     <a key=${name} href=${href(name)} aria-current=${route.value.view === name ? "page" : undefined}>${title}${BADGES[name]?.() ? html` <span class="badge">${BADGES[name]()}</span>` : null}</a>`)}</nav>`;
 };
 
@@ -165,17 +170,22 @@ addEventListener("keydown", (event) => {
 
 // --- what is outside of the page ---------------------------------------------------------------------------------------
 
+/** As data: that something is wrong is shown without asking the hub for a picture. @param {string} ink @param {string} [more] */
+const icon = (ink, more = "") => `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="${ink}"><circle cx="8" cy="3" r="2.5"/><circle cx="3" cy="12" r="2.5"/><circle cx="13" cy="12" r="2.5"/></g><path d="M8 3 3 12h10z" fill="none" stroke="${ink}" stroke-width="1.5"/>${more}</svg>`)}`;
+const WELL = icon("#4f7fc4");
+const TROUBLE = icon("#8c959f", '<circle cx="10.5" cy="10.5" r="5.5" fill="#cd400e"/><path d="M10.5 7.5v3.5m0 1.6v1" stroke="#fff" stroke-width="1.8"/>');
+
 effect(() => { document.documentElement.dataset.theme = theme.value; });
 effect(() => { document.body.dataset.link = link.value; });
 effect(() => {
-  const waiting = listed("waiting").length + BADGES.alerts();
+  const waiting = listed("waiting").length + firing.value;
   const health = hub.value?.state;
   const isNew = link.value === "connecting" && !heardAt.peek();
-  const trouble = isNew ? "" : link.value === "live" ? (health && health !== "ok" ? "! " : "") : "? ";
+  const trouble = isNew ? "" : link.value !== "live" ? "? " : firing.value || (health && health !== "ok") ? "! " : "";
   document.title = `${trouble}${waiting ? `(${waiting}) ` : ""}${VIEWS[route.value.view]?.title ?? "AgentCom"} \u00b7 AgentCom`;
-  const icon = /** @type {HTMLLinkElement} */ (document.getElementById("icon"));
-  const wanted = trouble ? "dashboard/icon-trouble.svg" : "dashboard/icon.svg";
-  if (icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);
+  const shown = /** @type {HTMLLinkElement} */ (document.getElementById("icon"));
+  const wanted = trouble ? TROUBLE : WELL;
+  if (shown.href !== wanted) shown.href = wanted;
 });
 let shown = route.value.view;
 effect(() => {

@@ -91,6 +91,9 @@ export const now = signal(Date.now());
 /** How far the hub's clock is ahead of this machine's, in milliseconds. */
 export const ahead = signal(0);
 
+/** How many alerts nobody has taken on yet. */
+export const firing = computed(() => tables.alerts.all.filter((one) => one.state === "firing").length);
+
 /** @param {string} permission */
 export const may = (permission) => me.value.may.includes(permission) && !me.value.read_only;
 export const hub = computed(() => tables.hub.get("hub"));
@@ -246,3 +249,5 @@ export const remembered = (name, usual) => {
 export const theme = remembered("theme", "auto");
 export const clockMode = remembered("clock", "ago");
 export const singleKeys = remembered("keys", "on");
+/** What they may be. */
+export const CHOICES = { theme: ["auto", "dark", "light"], clock: ["ago", "local", "utc"], keys: ["on", "off"] };

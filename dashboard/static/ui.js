@@ -144,7 +144,7 @@ export const Bar = ({ total, parts, label }) => {
 };
 
 /** @param {{used: number | null | undefined, total: number | null | undefined, label: string}} props */
-export const SpaceBar = ({ used, total, label }) => used === null || used === undefined || !total ? html`<span class="muted">${label} ${UNKNOWN}</span>` : html`
+export const SpaceBar = ({ used, total, label }) => used === null || used === undefined || !total ? html`<div class="gauge"><span class="muted">${label}</span><span class="muted">${UNKNOWN}</span></div>` : html`
   <div class="gauge"><span class="muted">${label}</span><${Bar} total=${total} label="${label}: ${size(used)} of ${size(total)} used" parts=${[[used, used / total > 0.9 ? "tight" : "ours", `${size(used)} used`]]} /><span class="num">${size(used)} / ${size(total)}</span></div>`;
 
 /** A finding of a check. @param {{one: Row}} props */

@@ -47,6 +47,10 @@ class Site:
         self.asked: list[str] = []
         """Addresses that were asked for."""
 
+    def like(self) -> "Site":
+        """The same hub and browser, with nothing asked yet."""
+        return Site(self.mesh, self._browser)
+
     def open(
         self,
         view: str = "overview",
@@ -92,13 +96,19 @@ class Site:
 
     def picture(self, page: Page, name: str) -> None:
         """Screenshots to be looked at: wide and light, on a phone and dark; fails if it is wider than either."""
-        SCREENS.mkdir(parents=True, exist_ok=True)
         page.evaluate("scrollTo(0, 0)")
         for size, scheme in ((PHONE, "dark"), (WIDE, "light")):
             page.set_viewport_size({"width": size[0], "height": size[1]})
             page.emulate_media(color_scheme=scheme)
-            page.screenshot(path=SCREENS / f"{name}-{scheme}-{size[0]}.png", full_page=True)
+            shot(page, f"{name}-{scheme}-{size[0]}")
             assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} fits {size}"
+
+
+def shot(page: Page, name: str) -> None:
+    """A picture of the whole page; also of what nobody scrolls to, which the page itself leaves undrawn."""
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    page.evaluate("document.styleSheets[0].insertRule('.events li { content-visibility: visible !important }')")
+    page.screenshot(path=SCREENS / f"{name}.png", full_page=True)
 
 
 def ask_to_join(mesh: Mesh, host: str) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Machines, models and what they prove on the live page: two of them, GPUs, a server of models, Claude, and a forge."""
 
+import json
 import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,8 @@ from tests.support.repositories import CALC, TEST_OF_CALC
 expect.set_options(timeout=PATIENCE_MS)
 STRANGER: Final = 2**22 + 1
 """No process of this machine: the kernel counts no further by default."""
-MENDS: Final = "sed -i 's/a - b/a + b/' calc.py; echo mended > report.txt"
+LEFT: Final = "<img src=x onerror=window.ran=1>.txt"
+MENDS: Final = f"sed -i 's/a - b/a + b/' calc.py; echo mended > '{LEFT}'"
 
 LOADS: Final[dict[str, Any]] = {
     "id": "ollama", "kind": "ollama", "url": "http://127.0.0.1:1", "local": True,
@@ -49,9 +52,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, forge: ForgeServer, driver: F
     """A hub and two machines: ``one`` with GPUs, ``two`` with a key for Claude; both reach one server of models."""
     folder = tmp_path_factory.mktemp("machines")
     mesh = Mesh(folder / "mesh", lease_s=10.0, hub_env={"AGENTCOM_GIT_CA_FILE": str(forge.git.ca_file)})
-    answer = {"text": "Hello.", "repeat": True}
+    answer = {"text": f"Hello. {' '.join(HOSTILE)}", "repeat": True}
     with ollama_process(folder / "script", [answer], {"tiny:1b": 1.0}) as ollama, claude_server() as (claude, _):
         try:
+            load(ollama, "tiny:1b")  # sidecars see at once what later they would see at their next look
             mesh.start_hub()
             rules = {"forge": "forgejo", "merge": "safe", "protected": ["calc.py"]}
             check = {"type": "test_passes", "command": "python3 -m unittest"}
@@ -72,6 +76,13 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, forge: ForgeServer, driver: F
             yield mesh
         finally:
             mesh.stop()
+
+
+def load(ollama: str, model: str) -> None:
+    """Have a server of models take one into memory, as anybody may who uses it."""
+    body = json.dumps({"model": model, "keep_alive": "30m"}).encode()
+    with urllib.request.urlopen(f"{ollama}/api/generate", body, PATIENCE_MS / 1000) as answer:  # noqa: S310 - loopback
+        assert answer.status == 200
 
 
 def sure(page: Page) -> None:
@@ -161,6 +172,9 @@ def test_work_of_a_model_tells_its_way_its_phases_and_its_price(site: Site) -> N
             expect(phases.filter(has_text=re.compile(rf"^{words} [0-9]"))).to_have_count(1)
     ways = page.get_by_role("table", name="Ways that were looked at").get_by_role("row")
     expect(ways.filter(has_text="tiny:1b").first).to_contain_text("fits")
+    expect(page.get_by_role("region", name="Output")).to_contain_text(HOSTILE[0])
+    expect(page.get_by_role("log", name="Output")).to_contain_text(HOSTILE[1])
+    assert page.evaluate("window.ran") is None
     site.picture(page, "task-model")
     site.go(page, f"tasks/{paid}")
     expect(page.locator(".facts").first).to_contain_text(
@@ -188,7 +202,7 @@ def test_a_machine_that_joins_turns_its_command_green(site: Site) -> None:
 
 @pytest.mark.timeout(300)
 def test_what_another_machine_has_proven_is_shown_and_its_request_is_let_go_on(site: Site, forge: ForgeServer) -> None:
-    task = site.mesh.submit(project="calc", title="Mend add", command=MENDS, artifacts=["report.txt"])
+    task = site.mesh.submit(project="calc", title="Mend add", command=MENDS, artifacts=["*.txt"])
     site.mesh.wait(task, timeout_s=150)
     page = site.open(f"tasks/{task}")
     proof = page.get_by_role("region", name="Proof by another machine")
@@ -202,8 +216,9 @@ def test_what_another_machine_has_proven_is_shown_and_its_request_is_let_go_on(s
     expect(pull).to_contain_text("calc.py")
     expect(page.get_by_role("region", name="What it changed").get_by_text("+    return a + b")).to_be_visible()
     with page.expect_download() as fetched:
-        page.get_by_role("link", name="report.txt").click()
+        page.get_by_role("link", name=LEFT).click()
     assert Path(fetched.value.path()).read_text() == "mended\n"
+    assert page.evaluate("window.ran") is None
     site.picture(page, "task-proof")
     site.go(page, "reviews")
     waiting = page.get_by_role("region", name="Pull requests that wait")
@@ -242,7 +257,6 @@ def test_the_overview_and_the_terminal_tell_what_needs_somebody_and_what_it_cost
     spent = f"${used:.4f} of $20.00 today"
     expect(page.get_by_role("region", name="Budgets today")).to_contain_text(spent)
     expect(page.locator(".health")).to_contain_text(re.compile(r"degraded.*because of.*agents: 2 of \d online"))
-    expect(page.locator("#icon")).to_have_attribute("href", "dashboard/icon-trouble.svg")
     expect(page).to_have_title(re.compile(r"^! \(\d+\) Overview"))
     site.picture(page, "overview-needs")
     where = ["--hub", site.mesh.url, "--token-file", str(site.mesh.data_dir / "admin.token")]

@@ -1,5 +1,6 @@
 """Every view, as people with good and bad eyes see it; screenshots lie in ``.cache/screens`` to be looked at."""
 
+import re
 import shlex
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
@@ -13,12 +14,12 @@ from tests.browser.pages import (
     HOSTILE,
     PATIENCE_MS,
     PHONE,
-    SCREENS,
     VIEWS,
     WIDE,
     Site,
     Size,
     ask_to_join,
+    shot,
     stranger,
 )
 from tests.support.mesh import until
@@ -45,7 +46,6 @@ def test_every_view_can_be_read_by_everybody_and_fits_its_screen(
     site.mesh.call("PATCH", "/api/v1/alerts/rules/no_agent_for_tier", {"for_s": 0})
     until(lambda: site.mesh.call("GET", "/api/v1/alerts")["alerts"], "an alert to look at")
     page = site.open(size=size, scheme=scheme)
-    SCREENS.mkdir(parents=True, exist_ok=True)
     host = site.mesh.call("GET", "/api/v1/hosts")["hosts"][0]["name"]
     places = [
         *VIEWS,
@@ -58,12 +58,14 @@ def test_every_view_can_be_read_by_everybody_and_fits_its_screen(
         site.go(page, place)
         page.wait_for_selector("main :is(section, table, .empty, .cards, .events, p)", state="attached")
         page.wait_for_timeout(300)  # what a view asks the hub for is there; a picture of its loading says nothing
-        page.screenshot(path=SCREENS / f"{place.replace('/', '-')[:40]}-{scheme}-{size[0]}.png", full_page=True)
+        name = re.sub(r"[^\w.=-]+", "-", place)[:40]
+        shot(page, f"{name}-{scheme}-{size[0]}")
         over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         if found := [*violations(page), *([("wider than its screen", f"{over} px")] if over > 0 else [])]:
             wrong[place] = found
 
     assert wrong == {}
+    assert all(address.startswith(f"{site.mesh.url}/") for address in site.asked)  # nothing from elsewhere
     assert site.troubles == []
 
 
@@ -110,23 +112,6 @@ def test_what_others_write_is_shown_and_never_run(site: Site) -> None:
     assert page.evaluate("window.ran") is None
     assert page.title()
     assert [each for each in site.troubles if "400" not in each and "404" not in each] == []
-
-
-def test_the_first_view_is_few_small_requests_and_then_silence(site: Site) -> None:
-    page = site.open()
-    first = calm(site)
-    heap = page.evaluate("performance.memory.usedJSHeapSize")
-    page.wait_for_timeout(3_000)
-
-    assert len(first) <= 16, first  # the link that logs in, and 15 for the view
-    assert calm(site) == first
-    assert all(address.startswith(site.mesh.url) for address in site.asked)
-    assert heap < 10_000_000
-
-
-def calm(site: Site) -> list[str]:
-    """What was asked for, but the other icon: that is news, of an alert that fires now or earlier."""
-    return [address for address in site.asked if not address.endswith("/icon-trouble.svg")]
 
 
 def test_whoever_may_only_look_can_press_nothing(site: Site) -> None:

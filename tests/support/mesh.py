@@ -123,6 +123,18 @@ class Mesh:
             under=under,
         )
 
+    def start_command(self, log: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start any other command of ours; it is ended with the mesh.
+
+        Args:
+            log: name of the file that it writes to.
+            arguments: its command line.
+            env: more of the environment.
+        """
+        process = self._spawn(log, *arguments, env=env)
+        self.sidecars[log] = process
+        return process
+
     def _spawn(
         self, log: str, *arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()
     ) -> subprocess.Popen[bytes]:

@@ -2,7 +2,7 @@
 // What is wrong, since when, and what to do; what was; who is told.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, base, href, isLive, may, tables } from "../store.js";
+import { ask, base, firing, href, isLive, may, tables } from "../store.js";
 import { Act, AsApi, count, Dialog, Empty, html, Loading, say, Scroll, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -30,9 +30,8 @@ const Alert = ({ one, again }) => {
   const is = (/** @type {string} */ state) => one.state === state;
   return html`<li class="alert"><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
     <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(one.value)}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
-    <p><${Runbook} one=${one} /></p>
-    ${is("resolved") ? null : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
-      <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label></p>`}</li>`;
+    ${is("resolved") ? html`<p><${Runbook} one=${one} /></p>` : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
+      <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label> <${Runbook} one=${one} /></p>`}</li>`;
 };
 
 /** @param {{alerts: Row[], again: () => void}} props */
@@ -55,7 +54,7 @@ const Now = () => {
 const History = () => {
   const { told, error, again } = useAsked("alerts?state=resolved");
   if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
-  return told.alerts.length ? html`<${List} alerts=${told.alerts} again=${again} />` : html`<${Empty}>No alert has ended yet.<//>`;
+  return told.alerts.length ? html`<${List} alerts=${told.alerts} again=${again} />` : html`<${Empty} command="agentcom alerts ls --state resolved">No alert has ended yet. Later, in a terminal:<//>`;
 };
 
 /** @param {{rule: Row, again: () => void}} props */
@@ -97,10 +96,10 @@ const Notifiers = () => {
   return html`${adds ? html`<${Dialog} title="Tell somebody" close=${() => setAdds(false)}><${Add} close=${() => { setAdds(false); again(); }} /><//>` : null}
     ${may("alerts:write") ? html`<p class="actions"><button type="button" class="main" onClick=${() => setAdds(true)}>Tell somebody</button></p>` : null}
     ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table class="stack"><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Told from</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
-    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.label || one.id}</th><td>${one.kind}${one.is_signed ? ", signed" : ""}</td><td><code>${one.url}</code></td><td data-label="least">${one.least}</td><td>${one.problem ? html`<${State} state="failed">${one.problem}<//>` : html`<${State} state="ok">well<//>`}</td>
+    ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.label || one.id}</th><td>${one.kind}${one.is_signed ? ", signed" : ""}</td><td><code>${one.url}</code></td><td data-label="least">${one.least}</td><td>${one.problem ? html`<${State} state="failed" /><div class="reason">${one.problem}</div>` : html`<${State} state="ok">well<//>`}</td>
       <td><span class="actions"><${Act} path=${`notifiers/${encodeURIComponent(one.id)}/test`} permission="alerts:write" done=${(/** @type {Row} */ test) => { say(test.delivered ? "The test has arrived" : `The test has not arrived: ${test.problem}`, test.delivered ? "" : "trouble"); again(); }}>Test<//>
         <${Act} path=${`notifiers/${encodeURIComponent(one.id)}`} method="DELETE" permission="alerts:write" sure=${`Forget ${one.label || one.id}?`} done=${again}>Remove<//></span></td></tr>`)}</tbody></table><//>`
-    : html`<${Empty}>Nobody is told: alerts are only shown here.<//>`}`;
+    : html`<${Empty} command="agentcom alerts notifiers --add URL">Nobody is told: alerts are only shown here. Tell a webhook, or an address of Apprise:<//>`}`;
 };
 
 // --- what to do ----------------------------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ const Runbooks = ({ rule }) => {
 /** @param {{id: string, query: URLSearchParams}} props */
 export default ({ id, query }) => {
   const tab = Object.hasOwn(TABS, id) ? id : "now";
-  const many = tables.alerts.all.filter((one) => one.state === "firing").length;
+  const many = firing.value;
   const [path, cli] = /** @type {Record<string, string[]>} */ ({ history: ["alerts?state=resolved", "ls --state resolved"], rules: ["alerts/rules", "rules"], runbooks: ["alerts/rules", "rules"], notifiers: ["notifiers", "notifiers"] })[tab] ?? ["alerts", "ls"];
   return html`<h1>Alerts</h1><nav class="tabs" aria-label="Alerts">${Object.entries(TABS).map(([name, words]) => html`<a key=${name} href=${href("alerts", name === "now" ? "" : name)} aria-current=${name === tab ? "page" : undefined}>${words}${name === "now" && many ? ` (${many})` : ""}</a>`)}</nav>
     ${tab === "history" ? html`<${History} />` : tab === "rules" ? html`<${Rules} />` : tab === "notifiers" ? html`<${Notifiers} />` : tab === "runbooks" ? html`<${Runbooks} rule=${query.get("rule") ?? ""} />` : html`<${Now} />`}

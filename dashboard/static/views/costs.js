@@ -60,7 +60,7 @@ export default ({ query }) => {
   const budgets = tables.budgets.all;
   const [edits, setEdits] = useState(false);
   return html`<h1>Costs</h1><section aria-labelledby="use"><div class="head"><h2 id="use">What models were used for</h2>${choose("by", "By what", BY, by)}${choose("span", "How far back", Object.keys(SPANS), span)}</div><${Use} by=${by} span=${span} /></section>
-    <h2>Budgets</h2>${may("budgets:write") ? html`<p class="actions"><button type="button" class="main" onClick=${() => setEdits(true)}>Set a budget</button></p>` : null}
+    <div class="head"><h2>Budgets</h2>${may("budgets:write") ? html`<button type="button" onClick=${() => setEdits(true)}>Set a budget</button>` : null}</div>
     ${edits ? html`<${Dialog} title="Set a budget" close=${() => setEdits(false)}><${Edit} close=${() => setEdits(false)} /><//>` : null}
     ${!tables.budgets.known.value ? html`<${Loading} />` : !budgets.length ? html`<${Empty} command="agentcom budgets set hub --usd 20">No budget is set, so nothing is bounded. Bound all work:<//>` : html`<${Scroll} label="Budgets"><table class="stack"><caption class="hidden">Budgets</caption>
     <thead><tr><th scope="col">Budget</th><th scope="col">Of</th><th scope="col">Spent today</th><th scope="col">Reserved</th><th scope="col">Limit</th><th scope="col">Share</th></tr></thead><tbody>

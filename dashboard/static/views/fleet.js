@@ -3,7 +3,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { computed, effect, signal } from "@preact/signals";
-import { address, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
+import { address, clockMode, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
 import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When, word } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -30,14 +30,21 @@ const WHOSE = { work: ["running", "ours: an attempt"], server: ["running", "ours
 /** Whether there is a GPU to take back. @param {string} host */
 const hasModels = (host) => tables.gpus.of(host).length > 0 || tables.endpoints.of(host).length > 0;
 
+/** What is wrong with an agent, and what to do about it. @param {{agent: Row}} props */
+const Troubles = ({ agent }) => html`
+  ${agent.quarantine ? html`<div class="trouble"><p><b>In quarantine, it gets no work:</b> ${agent.quarantine}. Find out which of the two is the copy and stop it; then</p>
+    <p class="actions">${may("agents:control") ? html`<${Act} path=${`agents/${encodeURIComponent(agent.name)}/release`} permission="agents:control" sure=${`Give ${agent.name} work again? Whoever holds its key gets it.`}>Release it<//>` : html`<code>agentcom agents release ${word(agent.name)}</code>`} <a href=${href("alerts", "runbooks", { rule: "agent_cloned" })}>What to do</a></p></div>` : null}
+  ${agent.alarm && !agent.quarantine ? html`<p class="trouble">${agent.alarm} <span class="muted"><${When} at=${agent.alarm_at} /></span></p>` : null}
+  ${agent.shut_out_until ? html`<p class="trouble">Shut out, it does not keep to the protocol: ${agent.violation}. Let in again <${When} at=${agent.shut_out_until} /></p>` : null}
+  ${agent.upgrade ? html`<p><${State} state="loading">upgrade: ${agent.upgrade}<//></p>` : agent.upgrade_failed ? html`<p class="trouble">The upgrade has failed: ${agent.upgrade_failed}</p>` : null}`;
+
 /** @param {{agent: Row}} props */
 const Agent = ({ agent }) => {
   const path = `agents/${encodeURIComponent(agent.name)}`;
   const isReclaimed = agent.capabilities.includes("gpu:reclaimed");
   return html`<li class="agent"><div><b>${agent.name}</b> <${LiveState} state=${agent.draining ? "draining" : agent.state} /> <span class="muted">${agent.busy} of ${plural(agent.slots, "slot")} busy, version ${agent.version}, sandbox ${sandboxOf(agent)}, seen <${When} at=${agent.last_seen_at} /></span>
     ${sandboxOf(agent) === "unsafe" ? html` <${State} state="down">work is not confined<//>` : null}</div>
-    ${agent.quarantine ? html`<p class="trouble"><b>Quarantine, no work:</b> ${agent.quarantine}. When the copy is gone: ${may("agents:control") ? html`<${Act} path=${`${path}/release`} permission="agents:control" sure=${`Give ${agent.name} work again? Whoever holds its key gets it.`}>Release<//>` : html`<code>agentcom agents release ${agent.name}</code>`}</p>` : null}
-    ${agent.alarm ? html`<p class="trouble">${agent.alarm} <${When} at=${agent.alarm_at} /></p>` : null}
+    <${Troubles} agent=${agent} />
     ${agent.tasks.length ? html`<ul class="plain">${agent.tasks.map((/** @type {string} */ id) => html`<li key=${id}><${State} state="running" /> <a href=${href("tasks", id)}>${tables.tasks.get(id)?.title || id}</a></li>`)}</ul>` : null}
     ${may("agents:control") ? html`<p class="actions">${agent.draining ? html`<${Act} path=${`${path}/resume`} permission="agents:control">Resume<//>` : html`<${Act} path=${`${path}/drain`} permission="agents:control">Drain<//>`}
       ${!isReclaimed && !hasModels(agent.host) ? null : isReclaimed ? html`<${Act} path=${`${path}/give-back`} permission="agents:control">Give the GPU back to work<//>` : html`<${Act} path=${`${path}/reclaim`} permission="agents:control" sure=${`Take the GPU of ${agent.host} back? Work of models stops there at the end of its turn.`}>Take the GPU back<//>`}
@@ -53,7 +60,7 @@ const gpusOf = (name) => tables.gpus.of(name);
 /** @param {string} name */
 const agentsOf = (name) => tables.agents.of(name);
 /** Models in memory of a machine. @param {string} name */
-const warmOn = (name) => tables.endpoints.of(name).flatMap((one) => one.models.filter((/** @type {Row} */ model) => model.residency === "warm").map((/** @type {Row} */ model) => model.name));
+const warmOn = (name) => tables.endpoints.of(name).filter((one) => one.local).flatMap((one) => one.models.filter((/** @type {Row} */ model) => model.residency === "warm").map((/** @type {Row} */ model) => model.name));
 
 const SHOWN = 3; // tasks of an agent on a card; its machine's page has all
 
@@ -65,10 +72,10 @@ const Card = ({ name }) => {
   const gpus = gpusOf(name);
   const warm = warmOn(name);
   return html`<li class=${`card ${host.online && isLive.value ? "" : "stale"}`}><h2><a href=${href("fleet", name)}>${name}</a> <${LiveState} state=${host.online ? "online" : "offline"} /></h2>
-    ${agents.length ? html`<ul class="plain muted">${agents.map((agent) => html`<li key=${agent.name}>${agent.name} ${agent.busy}/${agent.slots}, version ${agent.version}, seen <${When} at=${agent.last_seen_at} />${agent.draining ? html` <${State} state="draining" />` : null}
+    ${agents.length ? html`<ul class="plain">${agents.map((agent) => html`<li key=${agent.name}><b>${agent.name}</b> <${LiveState} state=${agent.draining ? "draining" : agent.state} /> <span class="muted">${agent.busy}/${agent.slots}, version ${agent.version}, seen <${When} at=${agent.last_seen_at} /></span><${Troubles} agent=${agent} />
       ${agent.tasks.slice(0, SHOWN).map((/** @type {string} */ id) => html`<div key=${id} class="does"><${State} state="running"><a href=${href("tasks", id)}>${tables.tasks.rows.get(id)?.value.title || id}</a><//></div>`)}${agent.tasks.length > SHOWN ? html`<div>and ${agent.tasks.length - SHOWN} more</div>` : null}</li>`)}</ul>` : html`<p class="muted">no agent</p>`}
-    ${host.at ? html`<p class="muted">reading of <${When} at=${host.at} /></p>` : null}
-    <${Gauges} host=${host} />${gpus.map((gpu) => html`<${Gpu} key=${gpu.uuid || gpu.index} gpu=${gpu} />`)}${gpus.length ? null : html`<p class="muted">${Object.values(host.notes)[0] ?? "no GPU"}</p>`}
+    ${host.at ? html`<p class="muted">read <${When} at=${host.at} /></p>` : null}
+    <${Gauges} host=${host} />${gpus.map((gpu) => html`<${Gpu} key=${gpu.uuid || gpu.index} gpu=${gpu} />`)}${gpus.length ? null : html`<p class="muted" title=${host.notes.gpu ?? ""}>${(host.notes.gpu ?? "none").startsWith("none") ? "no GPU" : host.notes.gpu}</p>`}
     ${warm.length ? html`<p class="chips">${warm.map((model) => html`<span key=${model}><${State} state="warm">${model}<//></span>`)}</p>` : null}</li>`;
 };
 
@@ -85,6 +92,9 @@ const scheme = matchMedia("(prefers-color-scheme: dark)");
 const isDark = signal(scheme.matches);
 scheme.addEventListener("change", () => { isDark.value = scheme.matches; });
 
+/** The time of day of a tick; ages would move under the line. @param {number} at seconds */
+const clock = (at) => { const moment = new Date(at * 1000); return clockMode.value === "utc" ? moment.toISOString().slice(11, 19) : moment.toLocaleTimeString([], { hour12: false }); };
+
 /** Lines over time. @param {{at: string[], lines: [string, (number | null)[]][], unit: string, most?: number}} props */
 const Chart = ({ at, lines, unit, most }) => {
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
@@ -94,6 +104,7 @@ const Chart = ({ at, lines, unit, most }) => {
     styleCharts();
     const stop = effect(() => {
       theme.value; // its colours are read when it is drawn
+      clockMode.value;
       isDark.value;
       import("uplot").then(({ default: Plot }) => {
         if (!is || !ref.current) return;
@@ -103,7 +114,7 @@ const Chart = ({ at, lines, unit, most }) => {
         chart?.destroy();
         chart = new Plot({
           width: ref.current.clientWidth, height: 180, legend: { show: false }, cursor: { show: false }, scales: { y: { range: (_plot, _low, high) => [0, most ?? Math.max(high, 1) * 1.05] } },
-          axes: [axis, { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit}`), size: 64 }],
+          axes: [{ ...axis, values: (_, ticks) => ticks.map(clock) }, { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} ${unit}`), size: 64 }],
           series: [{}, ...lines.map(([label], place) => ({ label, stroke: colours[place % 4], width: 1.5, dash: place >= 4 ? [4, 3] : undefined, points: { show: false } }))],
         }, [at.map((moment) => Date.parse(moment) / 1000), ...lines.map(([, values]) => values)], ref.current);
       });
@@ -115,22 +126,53 @@ const Chart = ({ at, lines, unit, most }) => {
   return html`<p class="muted legend">${lines.map(([label], place) => html`<span key=${label}><i class="line${place % 4}"></i>${label.replaceAll("_", " ")}</span>`)}</p><div class="chart" ref=${ref}></div>`;
 };
 
+/** What the newest reading of a machine says of a figure of its history. @param {string} name @param {{metric: string, gpu: string}} one @returns {number | null} */
+const readingOf = (name, { metric, gpu }) => {
+  const row = gpu ? gpusOf(name).find((each) => (each.uuid || `${each.vendor}:${each.index}`) === gpu) : tables.hosts.get(name);
+  if (gpu || metric in (row ?? {})) return row?.[metric] ?? null;
+  const [part, ...field] = metric.split("_");
+  return row?.[part]?.[field.join("_")] ?? null;
+};
+
+const SPAN_S = /** @type {Record<string, [number, number]>} */ ({ minute: [60, 0], hour: [3_600, 60] });
+
+/** The history of a machine: asked for once, and then what its readings tell anyway. @param {string} name @param {string} span */
+const useHistory = (name, span) => {
+  const { told, error, again } = useAsked(`hosts/${encodeURIComponent(name)}/history?span=${span}`);
+  const since = useRef({ of: /** @type {any} */ (null), at: /** @type {string[]} */ ([]), values: /** @type {(number | null)[][]} */ ([]) });
+  const readAt = tables.hosts.get(name)?.at;
+  useEffect(() => { if (told && !told.at.length && readAt) again(); }, [readAt]); // its figures are not named yet
+  if (!told) return { told, error, again };
+  if (since.current.of !== told) since.current = { of: told, at: [], values: told.series.map(() => []) };
+  const { at, values } = since.current;
+  const [back, step] = SPAN_S[span];
+  const last = at.at(-1) ?? told.at.at(-1);
+  if (readAt && (!last || Date.parse(readAt) - Date.parse(last) > step * 1000)) {
+    at.push(readAt);
+    told.series.forEach((/** @type {any} */ one, /** @type {number} */ place) => values[place].push(readingOf(name, one)));
+  }
+  const all = [...told.at, ...at];
+  const from = Math.max(0, all.findIndex((each) => Date.parse(each) >= Date.parse(all.at(-1) ?? "") - back * 1000));
+  return { told: { at: all.slice(from), series: told.series.map((/** @type {Row} */ one, /** @type {number} */ place) => ({ ...one, mean: [...one.mean, ...values[place]].slice(from) })) }, error, again };
+};
+
 /** @param {{name: string, span: string}} props */
 const History = ({ name, span }) => {
-  const { told, error, again } = useAsked(`hosts/${encodeURIComponent(name)}/history?span=${span}`);
+  const { told, error, again } = useHistory(name, span);
   const [asTable, setTable] = useState(false);
-  useEffect(() => { const timer = setInterval(again, span === "minute" ? 5_000 : 60_000); return () => clearInterval(timer); }, [name, span]);
   if (error && !told) return html`<${Trouble} error=${error} again=${again} />`;
   if (!told) return html`<${Loading} />`;
   const lines = /** @type {[string, (number | null)[]][]} */ (told.series.map((/** @type {Row} */ one) => [one.gpu ? `${one.metric} ${gpusOf(name).find((gpu) => gpu.uuid === one.gpu)?.name ?? one.gpu}` : one.metric, one.mean]));
   const percents = lines.filter(([label]) => /percent|utili|cpu/.test(label));
   const others = lines.filter((line) => !percents.includes(line));
-  const bytes = others.filter(([label]) => /bytes|ram|vram|disk|swap/.test(label)).map(([label, values]) => /** @type {[string, (number | null)[]]} */ ([label, values.map((value) => value === null ? null : value / 2 ** 30)]));
+  const gib = (/** @type {[string, (number | null)[]]} */ [label, values]) => /** @type {[string, (number | null)[]]} */ ([label.replace("_bytes", ""), values.map((value) => value === null ? null : value / 2 ** 30)]);
+  const memory = others.filter(([label]) => /ram|swap/.test(label)).map(gib);
+  const disk = others.filter(([label]) => /disk/.test(label)).map(gib);
   return html`<p class="actions" role="group" aria-label="How far back">${["minute", "hour"].map((one) => html`<button type="button" key=${one} class="small" aria-pressed=${one === span} onClick=${() => requery({ span: one })}>last ${one}</button>`)}
     <button type="button" class="small" aria-pressed=${asTable} onClick=${() => setTable(!asTable)}>as a table</button></p>
     ${!told.at.length ? html`<p class="muted">No reading yet.</p>` : asTable ? html`<${Scroll} label="Readings"><table><caption class="hidden">Readings</caption><thead><tr><th scope="col">Moment</th>${lines.map(([label]) => html`<th scope="col" key=${label}>${label}</th>`)}</tr></thead>
       <tbody>${told.at.map((/** @type {string} */ at, /** @type {number} */ row) => html`<tr key=${at}><td class="nowrap"><${When} at=${at} /></td>${lines.map(([label, values]) => html`<td class="num" key=${label}>${values[row] === null ? UNKNOWN : count(Math.round(/** @type {number} */ (values[row]) * 10) / 10)}</td>`)}</tr>`)}</tbody></table><//>`
-    : html`${percents.length ? html`<${Chart} at=${told.at} lines=${percents} unit="%" most=${100} />` : null}${bytes.length ? html`<${Chart} at=${told.at} lines=${bytes} unit="GiB" />` : null}`}`;
+    : html`${percents.length ? html`<${Chart} at=${told.at} lines=${percents} unit="%" most=${100} />` : null}${[memory, disk].map((some) => some.length ? html`<${Chart} key=${some[0][0]} at=${told.at} lines=${some} unit="GiB" />` : null)}`}`;
 };
 
 /** @param {{name: string, query: URLSearchParams}} props */
@@ -192,7 +234,7 @@ const Fleet = () => {
     <button type="button" class="main" onClick=${() => setAdds(true)}>Add a machine</button></div>
     ${adds ? html`<${Dialog} title="Add a machine" close=${() => setAdds(false)}><${Add} /><//>` : may("machines:manage") ? html`<${Waiting} />` : null}
     ${!tables.hosts.known.value ? html`<${Loading} />` : names.length ? html`<ul class="cards rows">${names.map((name) => html`<${Card} key=${name} name=${name} />`)}</ul>`
-      : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty}>No machine has joined. Add one: a command for it is made here.<//>`}
+      : wanted ? html`<${Empty}>No machine is like that.<//>` : homeless.length ? null : html`<${Empty} command=${`agentcom join ${address}`}>No machine has joined. Add one here, or run this there:<//>`}
     ${homeless.length ? html`<section aria-labelledby="noted"><h2 id="noted">Agents whose machine has not reported</h2><ul class="plain rows">${homeless.map((agent) => html`<${Agent} key=${agent.name} agent=${agent} />`)}</ul></section>` : null}
     <p class="muted legend"><span><i class="ours"></i>ours</span><span><i class="others"></i>others'</span><span><i class="held"></i>not told apart</span><span><i class="driver"></i>driver</span><span><i class="free"></i>free</span></p>
     <${AsApi} path="api/v1/hosts" cli="agentcom hosts" />`;

@@ -18,10 +18,10 @@ const layout = computed(() => JSON.stringify(tables.endpoints.all.map((one) => (
 /** A model at a server. @param {{of: string, name: string, label: string}} props */
 const Cell = ({ of, name, label }) => {
   const model = tables.endpoints.get(of)?.models.find((/** @type {Row} */ each) => each.name === name);
-  if (!model) return html`<td data-label=${label}><span class="muted"><span aria-hidden="true">\u00b7</span> absent</span></td>`;
+  if (!model) return html`<td class="absent" data-label=${label}><span class="muted"><span aria-hidden="true">\u00b7</span> absent</span></td>`;
   const words = [model.size_bytes ? `${size(model.size_bytes)} on disk` : "", model.vram_bytes ? `${size(model.vram_bytes)} of VRAM` : model.resident_bytes ? `${size(model.resident_bytes)} of RAM` : "",
     model.context ? `${count(model.context)} context` : model.max_context ? `${count(model.max_context)} context at most` : "", model.tokens_per_s ? `${model.tokens_per_s < 10 ? model.tokens_per_s.toFixed(1) : model.tokens_per_s.toFixed(0)} tokens/s` : ""].filter(Boolean);
-  return html`<td data-label=${label}><${State} state=${model.residency} />${model.expires_at && model.residency === "warm" ? html` <span class="muted">until <${When} at=${model.expires_at} /></span>` : null}
+  return html`<td data-label=${label}><${State} state=${model.residency} />${model.expires_at && model.residency === "warm" ? html` <span class="muted">leaves <${When} at=${model.expires_at} /></span>` : null}
     <div class="muted">${words.map((one) => html`<span key=${one} class="fact">${one}</span> `)}<span class="fact">${model.last_used_at ? html`used <${When} at=${model.last_used_at} />` : "not used yet"}</span></div></td>`;
 };
 
@@ -60,7 +60,7 @@ const Add = ({ close }) => {
 /** @param {{of: string}} props */
 const Endpoint = ({ of }) => {
   const one = tables.endpoints.get(of);
-  return one && html`<tr><th scope="row">${one.id}<div class="muted">${one.kind}, ${one.local ? "local" : "cloud"}${one.host ? html`, on <a href=${href("fleet", one.host)}>${one.host}</a>` : ""}</div></th><td><${LiveState} state=${one.state} /></td><td data-label="health"><${State} state=${one.health || "unknown"} />${one.detail ? html`<div class="reason">${one.detail}</div>` : null}${one.until ? html`<div class="muted">until <${When} at=${one.until} /></div>` : null}</td>
+  return one && html`<tr><th scope="row">${one.id}<div class="muted">${one.kind}, ${one.local ? "local" : "cloud"}${one.host ? html`, on <a href=${href("fleet", one.host)}>${one.host}</a>` : ""}</div></th><td><${LiveState} state=${one.state} /></td><td data-label="health"><${State} state=${one.health || "unknown"} />${one.detail ? html`<div class="reason">${one.detail}</div>` : null}${one.until ? html`<div class="muted">tried again <${When} at=${one.until} /></div>` : null}</td>
   <td><code>${one.url}</code></td><td class="num" data-label="at a time">${one.parallel || one.turns || UNKNOWN}${one.rpm || one.tpm ? html`<div class="muted">${[one.rpm ? `${one.rpm} requests` : "", one.tpm ? `${count(one.tpm)} tokens` : ""].filter(Boolean).join(", ")} a minute</div>` : null}</td>
   <td data-label="used by">${one.agents.join(", ") || "nobody"}</td><td class="nowrap" data-label="last used"><${When} at=${one.last_used_at} /></td><td class="nowrap" data-label="checked"><${When} at=${one.checked_at} /></td><td>${one.host && one.agents.length ? null : html`<${Act} path=${`endpoints/${encodeURIComponent(one.id)}`} method="DELETE" permission="endpoints:write" sure=${`Forget ${one.id}?`}>Remove<//>`}</td></tr>`;
 };

@@ -1,8 +1,9 @@
 // @ts-check
 // Is it healthy, what needs me, what is happening, and what does it cost?
 
-import { useEffect, useRef, useState } from "preact/hooks";
-import { address, ask, ahead, events, href, hub, isLive, listed, now, onEvent, requery, tables } from "../store.js";
+import { useEffect, useState } from "preact/hooks";
+import { computed } from "@preact/signals";
+import { address, ahead, ask, events, href, hub, isLive, listed, now, onEvent, requery, tables } from "../store.js";
 import { AsApi, Bar, between, Chart, Command, count, Empty, html, length, LiveState, Loading, money, plural, State, TaskTable, When } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -27,16 +28,28 @@ const Counts = () => {
 /** @type {Record<string, string>} */
 const SEVERITY = { critical: "failed", warning: "again", info: "queued" };
 
+/** The servers that are down, as a text: what else a server tells of draws nothing here. */
+const down = computed(() => tables.endpoints.keys.value.filter((key) => tables.endpoints.get(key)?.state === "down").join("\n"));
+/** The minute that it is: charts of a mesh in which nothing happens go on, too. */
+const minute = computed(() => Math.floor((now.value + ahead.value) / 60_000) * 60);
+
+/** @param {{of: string}} props */
+const Down = ({ of }) => {
+  const one = tables.endpoints.get(of) ?? {};
+  return html`<li><${State} state="down" /> <a href=${href("models", "", { q: one.host || one.id })}>${one.id}${one.host ? ` on ${one.host}` : ""}</a> <span class="reason">${one.detail}</span></li>`;
+};
+
 const NeedsYou = () => {
   const alerts = tables.alerts.all.filter((one) => one.state === "firing");
   const waiting = listed("waiting");
   const troubled = listed("troubled").slice(0, 5);
-  const down = tables.endpoints.all.filter((one) => one.state === "down");
-  if (!alerts.length && !waiting.length && !troubled.length && !down.length) return html`<p class="calm"><${State} state="ok">nothing needs you<//></p>`;
+  const told = new Set(alerts.filter((one) => one.rule === "endpoint_down").map((one) => one.subject)); // one cause, one line
+  const servers = (down.value ? down.value.split("\n") : []).filter((key) => { const [host, ...id] = key.split(" "); return !told.has(`${id.join(" ")} on ${host}`); });
+  if (!alerts.length && !waiting.length && !troubled.length && !servers.length) return html`<p class="calm"><${State} state="ok">nothing needs you<//></p>`;
   return html`<ul class="needs rows">
     ${alerts.slice(0, 8).map((one) => html`<li key=${one.id}><span class="state ${SEVERITY[one.severity] ?? "again"}"><span aria-hidden="true">▲</span> ${one.severity}</span> <a href=${href("alerts")}>${one.summary || one.rule}</a> <span class="reason">${one.subject}</span> <span class="muted"><${When} at=${one.since} /></span></li>`)}
     ${waiting.slice(0, 5).map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state="waiting">waits for a person<//> <a href=${href("reviews", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span></li>`)}
-    ${down.map((one) => html`<li key=${`${one.host} ${one.id}`}><${State} state="down" /> <a href=${href("models", "", { q: one.host || one.id })}>${one.id}${one.host ? ` on ${one.host}` : ""}</a> <span class="reason">${one.detail}</span></li>`)}
+    ${servers.map((key) => html`<${Down} key=${key} of=${key} />`)}
     ${troubled.map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state=${task.state} /> <a href=${href("tasks", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span> <span class="muted"><${When} at=${task.ended_at} /></span></li>`)}</ul>`;
 };
 
@@ -46,15 +59,21 @@ const SPANS = /** @type {Record<string, [number, number, string]>} */ ({ hour: [
 const NAMES = "tasks_completed,tasks_failed,tasks_queued,tasks_running,oldest_wait_s,success_rate,cost_usd,tokens";
 const AGAIN_MS = 60_000; // a point a minute
 
-/** The figures of a span; asked for again when something has happened and a new point may be there. @param {string} span */
+/**
+ * The figures of a span; asked for again once work has moved and its minute is over, and by whoever comes back to the
+ * page. Where nothing happens nothing is asked.
+ * @param {string} span
+ */
 const useFigures = (span) => {
   const [told, setTold] = useState(/** @type {Row | null} */ (null));
-  const asked = useRef(0);
   useEffect(() => {
     const stop = new AbortController();
     const [back, step] = SPANS[span];
+    let due = 0;
+    let movedAt = 0;
+    let isBehind = false;
     const look = () => {
-      asked.current = Date.now();
+      isBehind = false;
       const to = Math.floor((Date.now() + ahead.value) / 1000);
       const since = new Date((to - back) * 1000).toISOString().replace(/\.\d+/, "");
       ask(`metrics?names=${NAMES}&since=${since}&step_s=${step}`, { signal: stop.signal }).then(
@@ -62,9 +81,15 @@ const useFigures = (span) => {
         (error) => { if (!stop.signal.aborted) setTold({ series: [], step_s: step, span, from: to - back, to, error }); },
       );
     };
+    const later = () => {
+      due = Date.now() - movedAt < AGAIN_MS ? window.setTimeout(later, AGAIN_MS) : 0; // what moved last has no point yet
+      if (document.hidden) isBehind = true; else look();
+    };
+    const back_ = () => { if (isBehind && !document.hidden) look(); };
     look();
-    const quiet = onEvent(() => { if (Date.now() - asked.current > AGAIN_MS && !document.hidden) look(); });
-    return () => { stop.abort(); quiet(); };
+    const quiet = onEvent((event) => { if (event.task) { movedAt = Date.now(); due ||= window.setTimeout(later, AGAIN_MS); } });
+    document.addEventListener("visibilitychange", back_);
+    return () => { stop.abort(); quiet(); clearTimeout(due); document.removeEventListener("visibilitychange", back_); };
   }, [span, isLive.value]);
   return told;
 };
@@ -89,27 +114,32 @@ const whole = (/** @type {number} */ value) => count(value < 10 ? Math.round(val
 const Charts = ({ span }) => {
   const told = useFigures(span);
   if (!told) return html`<div class="plots"><${Loading} /></div>`;
-  const { from, to } = told;
+  const { to } = told;
+  const here = Math.max(to, minute.value);
+  const frame = { from: here - (to - told.from), to: here };
+  const of = (/** @type {string} */ name, times = 1) => line(told, name, times).filter(([at]) => at >= frame.from);
+  /** With what it is since: had work moved, it were asked for again. @param {Line["points"]} points @param {number | null} value */
+  const on = (points, value) => /** @type {Line["points"]} */ (here - to > 60 ? [...points, [to, value], [here, value]] : points);
   const rate = 60 / told.step_s;
-  const done = line(told, "tasks_completed", rate);
-  const failed = line(told, "tasks_failed", rate);
+  const done = on(of("tasks_completed", rate), 0);
+  const failed = on(of("tasks_failed", rate), 0);
   const queue = hub.value?.queue ?? {};
-  const here = Math.floor((now.peek() + ahead.peek()) / 1000);
-  const queued = [...line(told, "tasks_queued"), /** @type {[number, number | null]} */ ([here, queue.queued ?? null])];
-  const running = [...line(told, "tasks_running"), /** @type {[number, number | null]} */ ([here, (queue.running ?? 0) + (queue.assigned ?? 0)])];
-  const oldest = line(told, "oldest_wait_s");
-  const success = line(told, "success_rate", 100);
-  const cost = line(told, "cost_usd");
-  const tokens = total(line(told, "tokens"));
+  const queued = /** @type {Line["points"]} */ ([...of("tasks_queued"), [here, queue.queued ?? null]]);
+  const running = /** @type {Line["points"]} */ ([...of("tasks_running"), [here, (queue.running ?? 0) + (queue.assigned ?? 0)]]);
+  const waits = of("oldest_wait_s");
+  const [waitedAt, waited] = waits.at(-1) ?? [here, null];
+  const oldest = on(waits, queue.queued ? (waited ?? 0) + here - waitedAt : 0);
+  const success = of("success_rate", 100);
+  const cost = of("cost_usd");
+  const tokens = total(of("tokens"));
   const words = SPANS[span][2];
-  const frame = { from, to: Math.max(to, here) };
   const none = told.error ? `No history: ${told.error.message}` : undefined;
   const share = last(success);
   return html`<div class="plots">
     <${Chart} ...${frame} title="Throughput" now=${last(done) === null ? "\u2013" : whole(/** @type {number} */ (last(done)))} note="tasks a minute" words=${whole} empty=${none} lines=${[{ label: "completed", kind: "good", points: done }, { label: "failed", kind: "bad", points: failed }]} />
     <${Chart} ...${frame} title="Queue" now=${count(queue.queued)} note="queued, ${count((queue.running ?? 0) + (queue.assigned ?? 0))} at work" words=${whole} lines=${[{ label: "queued", kind: "wait", points: queued }, { label: "at work", kind: "run", points: running }]} />
     <${Chart} ...${frame} title="Oldest wait" now=${last(oldest) === null ? "\u2013" : length(/** @type {number} */ (last(oldest)))} note="of what is queued" words=${length} empty=${none} lines=${[{ label: "oldest wait", kind: "again", points: oldest }]} />
-    <${Chart} ...${frame} title="Success" now=${share === null ? "\u2013" : `${whole(share)} %`} note="of what ended" words=${(/** @type {number} */ value) => `${whole(value)} %`} most=${100} empty=${none ?? "Nothing has ended in this time."} lines=${[{ label: "success", kind: "good", points: success }]} />
+    <${Chart} ...${frame} title="Success" now=${share === null ? "\u2013" : `${whole(share)} %`} note="of what ended" words=${(/** @type {number} */ value) => `${whole(value)} %`} most=${100} empty=${none ?? (done.length ? "Nothing has ended in this time." : undefined)} lines=${[{ label: "success", kind: "good", points: success }]} />
     <${Chart} ...${frame} title="Spend" now=${cost.length ? money(total(cost)) : "\u2013"} note="in this time, ${count(tokens)} tokens; ${words} a point" words=${money} empty=${none} lines=${[{ label: "US dollars", kind: "run", points: cost }]} />
     <article class="plot"><header><h3>Machines</h3></header><${Machines} /></article></div>`;
 };

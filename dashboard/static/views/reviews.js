@@ -32,7 +32,7 @@ const Review = ({ id }) => {
     <ul class="plain">${findings.map((/** @type {Row} */ one) => html`<${Finding} key=${one.name} one=${one} />`)}</ul>
     <${Change} text=${task.result?.diff || attempt?.result?.diff || ""} />
     ${task.reviews.map((/** @type {Row} */ one) => html`<p key=${one.at} class="muted">${one.verdict} by ${one.by} <${When} at=${one.at} />${one.reason ? `: ${one.reason}` : ""}</p>`)}
-    ${task.state !== "waiting" ? html`<p class="muted">Nothing waits here any more.</p>` : task.hold && !task.hold.ended_at ? html`<p>It is held up by ${task.hold.by}${task.hold.reason ? `: ${task.hold.reason}` : ""}.</p><p class="actions big"><${GoOn} task=${task} again=${again} /></p>` : !mayDecide ? html`<p class="muted">Your role (${me.value.role}) may not decide.</p>` : html`
+    ${task.state !== "waiting" ? html`<p class="muted">Nothing waits here any more.</p>` : task.hold && !task.hold.ended_at ? html`<p class="actions big"><${GoOn} task=${task} again=${again} /></p>` : !mayDecide ? html`<p class="muted">Your role (${me.value.role}) may not decide.</p>` : html`
     <div class="form"><label>Why, for whoever looks later (and for the model, if it goes back) <textarea rows="2" value=${reason} onInput=${(/** @type {any} */ event) => setReason(event.target.value)}></textarea></label></div>
     <p class="actions big"><button type="button" disabled=${busy} onClick=${() => decide("reject")}>Reject</button> <button type="button" disabled=${busy || !reason.trim()} title=${reason.trim() ? "" : "say what is wrong first"} onClick=${() => decide("reject", { again: true })}>Send back</button>
       <button type="button" class="main" disabled=${busy} onClick=${() => decide("approve")}>Approve</button></p>`}</article>`;
@@ -50,6 +50,6 @@ export default ({ id }) => {
   const waiting = listed("waiting").toReversed(); // oldest first
   const shown = id || waiting[0]?.id;
   return html`<h1>Reviews</h1>${waiting.length ? html`<ul class="plain rows queue">${waiting.map((/** @type {Row} */ task) => html`<li key=${task.id}><a href=${href("reviews", task.id)} aria-current=${task.id === shown ? "true" : undefined}>${task.title || task.id}</a> <span class="muted">submitted <${When} at=${task.submitted_at} /></span> <span class="reason">${task.reason}</span></li>`)}</ul>`
-    : html`<${Empty}>Nothing waits for a person.<//>`}${shown ? html`<${Review} key=${shown} id=${shown} />` : null}<${Pulls} />
+    : html`<${Empty} command='agentcom submit "..." --repo . --verify "pytest -q"'>Nothing waits for a person. Work waits here when it changed its own checks, or when its project wants a look at it. Give it some to prove:<//>`}${shown ? html`<${Review} key=${shown} id=${shown} />` : null}<${Pulls} />
     <${AsApi} path=${shown ? `api/v1/tasks/${encodeURIComponent(shown)}` : "api/v1/tasks?state=waiting"} cli=${shown ? `agentcom tasks show ${word(shown)}` : "agentcom tasks ls --state waiting"} />`;
 };

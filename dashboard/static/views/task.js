@@ -48,7 +48,7 @@ const Actions = ({ task, again }) => {
 const Why = ({ task }) => {
   const { told } = useAsked(`tasks/${task.id}/explain`);
   if (!told) return null;
-  return html`<section aria-labelledby="why"><h2 id="why">Why it waits</h2><p>${told.summary}${told.position === null ? "" : ` ${plural(told.position, "task")} before it.`}${told.starts_in_s === null ? "" : ` Starts probably in ${length(told.starts_in_s)}.`}</p>
+  return html`<section aria-labelledby="why"><h2 id="why">Why it waits</h2><p>${told.summary}${/[.!?]$/.test(told.summary) ? "" : "."}${told.position ? ` ${plural(told.position, "task")} before it.` : ""}${told.starts_in_s === null ? "" : ` Starts probably in ${length(told.starts_in_s)}.`}</p>
     ${told.unblock.length ? html`<ul class="plain">${told.unblock.map((/** @type {string} */ way) => html`<li key=${way}>${way}</li>`)}</ul>` : null}
     ${told.agents.length ? html`<table class="stack"><caption class="hidden">What each agent says</caption><thead><tr><th scope="col">Agent</th><th scope="col">State</th><th scope="col">Why not</th></tr></thead><tbody>
       ${told.agents.map((/** @type {Row} */ one) => html`<tr key=${one.agent}><th scope="row">${one.agent}</th><td><${State} state=${one.state} /></td><td>${one.reasons.length ? one.reasons.join("; ") : `it could${costs(one.cost)}`}</td></tr>`)}</tbody></table>` : null}</section>`;
