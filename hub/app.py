@@ -46,6 +46,7 @@ from hub.upkeep import (
     end_hub,
     ender,
     entrance,
+    gone,
     limits_of,
     oversight,
     released,
@@ -156,7 +157,7 @@ async def _assemble(
         is_shared=is_postgres(settings),
         offered=hub.offered,
     )
-    hub.mates.on_projects = kept.projects.reload
+    hub.mates.on_projects, hub.observing.notifying.on_gone = kept.projects.reload, gone(audit)
     await kept.projects.load()
     hub.budgets.knows = {"submitter": access.knows, "project": kept.projects.knows}
     loops = (
@@ -194,7 +195,9 @@ async def _assemble(
             hub.reclaiming,
             *(kept.projects, kept.repositories, hub.budgets, kept.gate, kept.pulls, Bulk(store, hub.intake)),
             *(hub.observing.recording, hub.observing.alerting, hub.observing.notifying, audit, joining, limits),
-            *(Replaying(store, settings.chains), readiness, hub.upgrading, hub.keystore, levels, tracing),
+            *(Replaying(store, settings.chains), readiness, hub.upgrading, hub.keystore, levels),
+            push_key=hub.observing.push_key,
+            tracing=tracing,
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
         metrics=hub.metrics.registry,

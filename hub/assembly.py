@@ -160,7 +160,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     """
     fleet, window, feed, links = Fleet(), Window(settings.window), Feed(start.last_event), Links(clock)
     keystore = Keystore(store, fleet, clock, vault := vault or Vault())
-    observed, metrics = observing(store, start, fleet, window, links, clock, chance, watch, vault)
+    observed, metrics = observing(store, start, fleet, window, links, clock, chance, watch, vault, settings.url)
     for text in start.classes:
         window.open(text)
 

@@ -1,4 +1,4 @@
-"""Send notices of alerts: a signed webhook, or whatever Apprise can reach.
+"""Send notices of alerts: a signed webhook, a message to a browser, or whatever Apprise can reach.
 
 The address was set by an operator. A redirect is not followed: who answers with one could point the hub at machines
 that only it can reach. A name that leads to a link-local address is refused when it is looked up, too.
@@ -10,19 +10,25 @@ import hmac
 import importlib
 import json
 import socket
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from hub.services.notifying import NotDelivered, is_forbidden
+from hub.core.reach import is_forbidden
+from hub.pushes import Pushes
+from hub.services.notifying import BROWSER, NotDelivered
 from hub.store.alert_changes import NotifierRow
 from protocol.clock import Clock
 
 CALL_S: Final = 10.0
 APPRISE_S: Final = 60.0
 """Some of what it reaches answers never, and everybody else would wait."""
+NOBODY: Final = "mailto:nobody@agentcom.invalid"
+"""Push services want to be told of somebody; a hub that has no address of its own does not know whom."""
 SIGNATURE: Final = "X-AgentCom-Signature"
 TIME: Final = "X-AgentCom-Timestamp"
 
@@ -47,10 +53,16 @@ class Careful(AbstractResolver):
 
 
 class Notices:
-    """Sends, with one way out for all webhooks."""
+    """Sends, with one way out for webhooks and push services.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        key: what browsers know the hub by.
+        contact: where others find the people who run this hub.
+    """
+
+    def __init__(self, clock: Clock, key: Callable[[], Awaitable[ec.EllipticCurvePrivateKey]], contact: str) -> None:
         self._clock = clock
+        self._pushes = Pushes(clock, key, _post, contact)
 
     async def send(self, row: NotifierRow, message: dict[str, Any]) -> None:
         """Tell.
@@ -59,29 +71,37 @@ class Notices:
             NotDelivered: it has not arrived.
         """
         if row.kind == "webhook":
-            await self._post(row, message)
+            await self._webhook(row, message)
+        elif row.kind == BROWSER:
+            await self._pushes.send(row, message)
         else:
             await _apprise(row.url, message)
 
-    async def _post(self, row: NotifierRow, message: dict[str, Any]) -> None:
+    async def _webhook(self, row: NotifierRow, message: dict[str, Any]) -> None:
         body, at_s = json.dumps(message).encode(), str(self._clock.now_ms() // 1000)
         headers = {"Content-Type": "application/json", TIME: at_s}
         if row.secret:
             headers[SIGNATURE] = "sha256=" + signature(row.secret, at_s, body)
-        timeout = aiohttp.ClientTimeout(total=CALL_S)
-        connector = aiohttp.TCPConnector(resolver=Careful())
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, connector=connector) as client,
-                client.post(row.url, data=body, headers=headers, allow_redirects=False) as answer,
-            ):
-                if not 200 <= answer.status < 300:  # noqa: PLR2004 - what HTTP calls success
-                    raise NotDelivered(f"it answered {answer.status}")
-        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as exc:
-            # Their words hold the address, with its secret, and what a machine said that speaks no HTTP.
-            raise NotDelivered(f"its answer is no HTTP ({type(exc).__name__})") from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise NotDelivered(f"{type(exc).__name__}: {exc}"[:300]) from exc
+        status, _ = await _post(row.url, body, headers)
+        if not 200 <= status < 300:  # noqa: PLR2004 - what HTTP calls success
+            raise NotDelivered(f"it answered {status}")
+
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
+    """Status and headers of the answer; raises NotDelivered."""
+    timeout = aiohttp.ClientTimeout(total=CALL_S)
+    connector = aiohttp.TCPConnector(resolver=Careful())
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=connector) as client,
+            client.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+        ):
+            return answer.status, answer.headers
+    except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as exc:
+        # Their words hold the address, with its secret, and what a machine said that speaks no HTTP.
+        raise NotDelivered(f"its answer is no HTTP ({type(exc).__name__})") from None
+    except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+        raise NotDelivered(f"{type(exc).__name__}: {exc}"[:300]) from exc
 
 
 def signature(secret: str, at_s: str, body: bytes) -> str:

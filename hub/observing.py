@@ -11,13 +11,14 @@ from hub.core.routing import Requirements
 from hub.core.window import Window
 from hub.gateway.connection import Links
 from hub.metrics import Metrics
-from hub.notices import Notices
+from hub.notices import NOBODY, Notices
 from hub.readings import Readings
 from hub.services.alerting import Alerting
 from hub.services.budgets import Budgets
 from hub.services.counting import Counting
 from hub.services.membership import Membership
 from hub.services.notifying import Notifying
+from hub.services.push_key import PushKey
 from hub.services.recording import Recording
 from hub.services.watch import Watch
 from hub.store.backend import Backend
@@ -36,6 +37,7 @@ class Observing:
     readings: Readings
     alerting: Alerting
     notifying: Notifying
+    push_key: PushKey
 
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
@@ -53,6 +55,7 @@ def observing(  # noqa: PLR0913, PLR0917 - what it is made of
     chance: Random,
     watch: Watch | None,
     vault: Vault,
+    url: str,
 ) -> tuple[Observing, Metrics]:
     """The parts, before there is anything to lead (see :func:`led`), and what Prometheus sees of the hub."""
     counting = Counting(store, clock, start.measures)
@@ -63,8 +66,10 @@ def observing(  # noqa: PLR0913, PLR0917 - what it is made of
     ids = IdMaker(chance.getrandbits)
     readings = Readings(store, fleet, window, clock, counting.tally, watch)
     alerting = Alerting(store, clock, ids, readings.take)
-    notifying = Notifying(store, clock, ids, Notices(clock), vault)
-    parts = Observing(counting, recording, readings, alerting, notifying)
+    push_key = PushKey(store, clock, vault)
+    notices = Notices(clock, push_key.key, url if url.startswith("https://") else NOBODY)
+    notifying = Notifying(store, clock, ids, notices, vault)
+    parts = Observing(counting, recording, readings, alerting, notifying, push_key)
     metrics = Metrics(store, fleet, links, window, counting.tally, clock)
     metrics.readings, metrics.alerting = readings, alerting
     return parts, metrics

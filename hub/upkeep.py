@@ -31,6 +31,7 @@ from hub.web.porch import received_bytes
 from hub.web.services import PRINCIPAL
 from hub.web.stream import end_those_of
 from protocol import messages
+from protocol.alerts import NotifierView
 from protocol.clock import Clock
 from protocol.errors import Refused, Unavailable
 from protocol.log_levels import LOG_LEVELS, LogLevel, of_sidecars
@@ -79,6 +80,11 @@ def released(audit: Audit) -> Callable[[AttemptId, Sequence[str]], None]:
     return lambda attempt, names: audit.record(
         "secret.release", subject=attempt.task, agent=attempt.sidecar, epoch=attempt.epoch, secrets=list(names)
     )
+
+
+def gone(audit: Audit) -> Callable[[NotifierView, str], None]:
+    """Writes down who is told of alerts no more, as nobody is there."""
+    return lambda who, why: audit.record("notifier.gone", subject=who.id, url=who.url, label=who.label, why=why)
 
 
 def token_check(access: Access) -> Callable[[web.Request], bool]:

@@ -105,8 +105,34 @@ class NotifierBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """Alerts that are less bad are not told."""
 
 
+class BrowserKeys(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a browser has made for a subscription: its public key, and a secret; both in base64url."""
+
+    p256dh: Annotated[str, Meta(min_length=1, max_length=100)]
+    auth: Annotated[str, Meta(min_length=1, max_length=40)]
+
+
+class BrowserBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /notifiers/browsers``: a browser wants to be told, at the ``endpoint`` of its push service (RFC 8030)."""
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2_000)]
+    keys: BrowserKeys
+    label: Annotated[str, Meta(max_length=80)] = ""
+    least: Severity = Severity.WARNING
+    """Alerts that are less bad are not told."""
+
+
+class BrowserKey(Struct, kw_only=True):
+    """The public key of the hub, which browsers subscribe with: nobody else can send to them (RFC 8292)."""
+
+    key: str
+
+
 class NotifierView(Struct, kw_only=True):
-    """Somebody who is told; of the address only what is no secret. ``problem``: why the last try did not arrive."""
+    """Somebody who is told; of the address only what is no secret. ``problem``: why the last try did not arrive.
+
+    ``browser``: by what a browser knows itself, the first 16 digits of the SHA-256 of its ``endpoint``.
+    """
 
     id: str
     kind: str
@@ -116,6 +142,7 @@ class NotifierView(Struct, kw_only=True):
     is_signed: bool
     tries: int
     problem: str
+    browser: str = ""
 
 
 class NotifierList(Struct, kw_only=True):

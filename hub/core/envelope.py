@@ -22,6 +22,8 @@ from protocol.errors import Conflict
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
+SECRET: Final = "secret"  # noqa: S105 - a kind, no secret
+"""Kind of a value that is kept by its name: what people set, and keys that the hub has made for itself."""
 NOTIFIER: Final = "notifier"
 """Kind of the address and the secret of somebody who is told of alerts, which are sealed together."""
 TEXT: Final = "sealed:"

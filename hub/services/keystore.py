@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from hub.core.access import Principal
-from hub.core.envelope import NOTIFIER, About, Unsealable, as_text, from_text, id_in, way_text
+from hub.core.envelope import NOTIFIER, SECRET, About, Unsealable, as_text, from_text, id_in, way_text
 from hub.core.fleet import Fleet
 from hub.store.alert_changes import NotifierRow
 from hub.store.secret_changes import PutSecret, RemoveSecret, ResealNotifier, ResealSecret, SecretRow, keys_needed
@@ -329,7 +329,7 @@ def _refusal(row: SecretRow | None, project: str, *, is_bound: bool) -> str:
 
 
 def _about(name: str, version: int) -> About:
-    return About("secret", name, version)
+    return About(SECRET, name, version)
 
 
 def _at(at_ms: int) -> datetime:

@@ -1,15 +1,16 @@
 """Tell people of alerts: everybody in order, from the store's log of alerts, until it has arrived.
 
-Who cannot be reached is tried again after growing waits, for a day; then that entry is passed over. How far each has
+Who cannot be reached is tried again after growing waits, for a day; then that entry is passed over. A browser that has
+ended its subscription is told no more. How far each has
 been told lies in the store, so a hub that dies tells nobody twice more than once, and forgets nobody. With several hubs
 on one database the one that leads tells. Addresses hold secrets, so the store has them sealed, with the secret that
 signs.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,10 +19,12 @@ from msgspec.structs import replace
 
 from hub.core.alerts import BY_NAME, Alert
 from hub.core.envelope import NOTIFIER, About, Unsealable, as_text, from_text, way_in, way_text
+from hub.core.reach import is_forbidden, is_here
+from hub.core.webpush import mark, problems_of
 from hub.store.alert_changes import NotifierRow, PutNotifier, RemoveNotifier, Told
 from hub.store.secret_changes import keys_needed
 from hub.store.store import Store
-from protocol.alerts import NotifierBody, NotifierList, NotifierTested, NotifierView, Severity
+from protocol.alerts import BrowserBody, NotifierBody, NotifierList, NotifierTested, NotifierView, Severity
 from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, Unavailable
 from protocol.ids import IdMaker
@@ -36,11 +39,23 @@ LONGEST_S: Final = 3_600.0
 MOST_TRIES: Final = 30
 """About a day."""
 MOST_NOTIFIERS: Final = 50
+_TOO_MANY: Final = Problem("url", f"{MOST_NOTIFIERS} are told already; remove one first")
+BROWSER: Final = "browser"
+"""Kind of a browser that is told; its address is the one at its push service, its secret both parts of its key."""
 _ORDER: Final = tuple(Severity)
 
 
 class NotDelivered(Exception):
-    """It has not arrived, for this reason."""
+    """It has not arrived, for this reason.
+
+    Attributes:
+        after_s: they want no other try before so many seconds.
+        is_gone: there will never be anybody again.
+    """
+
+    def __init__(self, why: str, *, after_s: float = 0.0, is_gone: bool = False) -> None:
+        self.after_s, self.is_gone = after_s, is_gone
+        super().__init__(why)
 
 
 class Sender(Protocol):
@@ -87,11 +102,17 @@ def delay_s(tries: int) -> float:
 
 
 class Notifying:
-    """The use cases of telling; ``leads``: whether this hub tells."""
+    """The use cases of telling.
+
+    Attributes:
+        leads: whether this hub tells.
+        on_gone: hears who was taken out because nobody is there any more, and why.
+    """
 
     def __init__(self, store: Store, clock: Clock, ids: IdMaker, sender: Sender, keys: Keys) -> None:
         self._store, self._clock, self._ids, self._sender, self._keys = store, clock, ids, sender, keys
         self.leads: Callable[[], bool] = lambda: True
+        self.on_gone: Callable[[NotifierView, str], None] = lambda _who, _why: None
         self._nobody_until = float("-inf")
 
     async def run(self) -> None:
@@ -122,7 +143,10 @@ class Notifying:
                 try:
                     await self._sender.send(await self._opened(row), message_of(entry))
                 except NotDelivered as exc:
-                    row = self._failed(row, entry, str(exc))
+                    if exc.is_gone:
+                        await self._gone(row, str(exc))
+                        return
+                    row = self._failed(row, entry, exc)
                     await self._store.commit(PutNotifier(row))
                     if row.told < entry.seq:
                         return
@@ -144,12 +168,18 @@ class Notifying:
             raise NotDelivered(str(exc)) from exc
         return replace(row, url=url, secret=secret)
 
-    def _failed(self, row: NotifierRow, entry: Told, problem: str) -> NotifierRow:
-        tries = row.tries + 1
+    async def _gone(self, row: NotifierRow, why: str) -> None:
+        log.warning("notifier_gone", notifier=row.id, label=row.label, why=why)
+        with contextlib.suppress(NotFound):  # somebody has removed it meanwhile
+            await self._store.commit(RemoveNotifier(row.id))
+            self.on_gone(await self._view(row), why)
+
+    def _failed(self, row: NotifierRow, entry: Told, why: NotDelivered) -> NotifierRow:
+        tries, problem = row.tries + 1, str(why)
         log.warning("alert_not_delivered", notifier=row.id, alert=entry.alert.id, tries=tries, why=problem)
         if tries >= MOST_TRIES:
             return replace(row, told=entry.seq, tries=0, next_ms=0, problem=f"given up: {problem}"[:300])
-        next_ms = self._clock.now_ms() + int(delay_s(tries) * 1000)
+        next_ms = self._clock.now_ms() + int(max(delay_s(tries), why.after_s) * 1000)
         return replace(row, tries=tries, next_ms=next_ms, problem=problem[:300])
 
     # --- people -------------------------------------------------------------------------------------------------------
@@ -173,17 +203,36 @@ class Notifying:
         """
         problems = _problems(body)
         if len(await self._store.notifiers()) >= MOST_NOTIFIERS:
-            problems.append(Problem("url", f"{MOST_NOTIFIERS} are told already; remove one first"))
+            problems.append(_TOO_MANY)
         if problems:
             raise BadInput(problems, "notifier")
-        row = NotifierRow(
-            id=self._ids.make(self._clock.now_ms()),
-            kind=body.kind,
-            url=body.url,
-            secret=body.secret,
-            label=body.label,
-            least=body.least,
-        )
+        return await self._add(body.kind, body.url, body.secret, body.label, body.least)
+
+    async def subscribe(self, body: BrowserBody) -> NotifierView:
+        """Tell a browser of what fires or ends from now on; what it had subscribed to before is forgotten.
+
+        Raises:
+            BadInput: nobody can be told there.
+            Conflict: there is no key to seal the address with.
+        """
+        problems = [*_problems_of_way(body.endpoint, "endpoint"), *problems_of(body)]
+        if not problems and not is_trustworthy(body.endpoint):
+            problems.append(Problem("endpoint", "expected an address that begins with https://"))
+        rows = await self._store.notifiers()
+        views = [await self._view(row) for row in rows if row.kind == BROWSER]
+        known = [view.id for view in views if view.browser == mark(body.endpoint)]
+        if len(rows) - len(known) >= MOST_NOTIFIERS:
+            problems.append(_TOO_MANY)
+        if problems:
+            raise BadInput(problems, "browser")
+        for name in known:
+            await self._store.commit(RemoveNotifier(name))
+        keys = f"{body.keys.p256dh} {body.keys.auth}"
+        return await self._add(BROWSER, body.endpoint, keys, body.label, body.least)
+
+    async def _add(self, kind: str, url: str, secret: str, label: str, least: Severity) -> NotifierView:
+        name = self._ids.make(self._clock.now_ms())
+        row = NotifierRow(id=name, kind=kind, url=url, secret=secret, label=label, least=least)
         async with self._keys.changing:
             await self._keys.ready(partial(keys_needed, self._store))
             sealed = self._keys.seal(About(NOTIFIER, row.id), way_text(row.url, row.secret))
@@ -213,6 +262,8 @@ class Notifying:
         try:
             await self._sender.send(await self._opened(row), message)
         except NotDelivered as exc:
+            if exc.is_gone:
+                await self._gone(row, str(exc))
             return NotifierTested(delivered=False, problem=str(exc))
         return NotifierTested(delivered=True)
 
@@ -238,29 +289,37 @@ def message_of(entry: Told) -> dict[str, Any]:
 
 
 def _problems(body: NotifierBody) -> list[Problem]:
-    if body.kind != "webhook":
-        return [] if "://" in body.url else [Problem("url", "expected an address of Apprise, like mailtos://...")]
-    try:
-        parts = urlsplit(body.url)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError as exc:
-        return [Problem("url", f"no address: {exc}")]
-    if parts.scheme not in {"http", "https"} or not host:
-        return [Problem("url", "expected an address that begins with https:// or http://")]
-    if is_forbidden(host):
-        return [Problem("url", f"{host} is an address of the machine's own network services; nobody is told there")]
+    if body.kind == "webhook":
+        return _problems_of_way(body.url, "url")
+    if "://" not in body.url:
+        return [Problem("url", "expected an address of Apprise, like mailtos://...")]
+    # Whatever else Apprise reads out of it is looked at when it connects (``hub/apprise_child.py``).
+    with contextlib.suppress(ValueError):
+        if is_forbidden(host := urlsplit(body.url).hostname or ""):
+            return [_forbidden("url", host)]
     return []
 
 
-def is_forbidden(host: str) -> bool:
-    """Whether requests must not go there: link-local addresses, where clouds keep the keys of machines."""
+def _problems_of_way(url: str, path: str) -> list[Problem]:
     try:
-        found = ip_address(host)
-    except ValueError:
-        return False
-    found = getattr(found, "ipv4_mapped", None) or found  # an IPv4 address may be written as one of IPv6
-    return found.is_link_local or found.is_multicast or found.is_unspecified
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as exc:
+        return [Problem(path, f"no address: {exc}")]
+    if parts.scheme not in {"http", "https"} or not host:
+        return [Problem(path, "expected an address that begins with https:// or http://")]
+    return [_forbidden(path, host)] if is_forbidden(host) else []
+
+
+def _forbidden(path: str, host: str) -> Problem:
+    return Problem(path, f"{host} is an address of the machine's own network services; nobody is told there")
+
+
+def is_trustworthy(url: str) -> bool:
+    """Whether an address is one that browsers take for a push service: TLS, or this very machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_here(parts.hostname or "")
 
 
 def _view(row: NotifierRow) -> NotifierView:
@@ -270,9 +329,10 @@ def _view(row: NotifierRow) -> NotifierView:
         url=shown(row),
         label=row.label,
         least=row.least,
-        is_signed=bool(row.secret),
+        is_signed=bool(row.secret) and row.kind != BROWSER,
         tries=row.tries,
         problem=row.problem,
+        browser=mark(row.url) if row.kind == BROWSER and row.url else "",
     )
 
 
@@ -281,7 +341,7 @@ def shown(row: NotifierRow) -> str:
     parts = urlsplit(row.url)
     if not parts.scheme:
         return ""  # it does not open here
-    if row.kind != "webhook":
+    if row.kind not in {"webhook", BROWSER}:
         return f"{parts.scheme}://..."
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
     return urlunsplit((parts.scheme, host, "/..." if parts.path.strip("/") or parts.query else "", "", ""))

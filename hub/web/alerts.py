@@ -13,6 +13,8 @@ from protocol.alerts import (
     AlertList,
     AlertState,
     AlertView,
+    BrowserBody,
+    BrowserKey,
     NotifierBody,
     NotifierList,
     NotifierTested,
@@ -81,6 +83,21 @@ async def add_notifier(request: web.Request) -> web.StreamResponse:
     return json_reply(made, 201)
 
 
+async def browser_key(request: web.Request) -> web.StreamResponse:
+    """What browsers subscribe with."""
+    requests.query(request)
+    return json_reply(await request.app[SERVICES].push_key.told())
+
+
+async def add_browser(request: web.Request) -> web.StreamResponse:
+    """Tell a browser, from now on."""
+    body = await requests.body(request, BrowserBody, "browser")
+    services = request.app[SERVICES]
+    made = await services.notifying.subscribe(body)
+    services.audit.record("notifier.add", request[PRINCIPAL], subject=made.id, url=made.url, label=made.label)
+    return json_reply(made, 201)
+
+
 async def remove_notifier(request: web.Request) -> web.StreamResponse:
     """Tell somebody no more."""
     services, name = request.app[SERVICES], request.match_info["id"]
@@ -96,6 +113,7 @@ async def test_notifier(request: web.Request) -> web.StreamResponse:
 
 _ALERTS: Final = f"{PREFIX}/alerts"
 _NOTIFIERS: Final = f"{PREFIX}/notifiers"
+_BROWSERS: Final = f"{_NOTIFIERS}/browsers"
 ROUTES: Final = (
     Route(
         "GET",
@@ -117,6 +135,8 @@ ROUTES: Final = (
     Route("PATCH", f"{_ALERTS}/rules/{{name}}", change_rule, "alerts:write", "Change a rule", RulePatch, RuleView),
     Route("GET", _NOTIFIERS, notifiers, "alerts:read", "List who is told", None, NotifierList),
     Route("POST", _NOTIFIERS, add_notifier, "alerts:write", "Tell somebody", NotifierBody, NotifierView, status=201),
+    Route("GET", f"{_BROWSERS}/key", browser_key, "alerts:write", "What browsers subscribe with", None, BrowserKey),
+    Route("POST", _BROWSERS, add_browser, "alerts:write", "Tell a browser", BrowserBody, NotifierView, status=201),
     Route("DELETE", f"{_NOTIFIERS}/{{id}}", remove_notifier, "alerts:write", "Tell no more", produces=(), status=204),
     Route("POST", f"{_NOTIFIERS}/{{id}}/test", test_notifier, "alerts:write", "Send a test", None, NotifierTested),
 )

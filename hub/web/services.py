@@ -35,6 +35,7 @@ from hub.services.presence import Presence
 from hub.services.progress import Progress
 from hub.services.projects import Projects
 from hub.services.pulls import Pulls
+from hub.services.push_key import PushKey
 from hub.services.rate_limits import RateLimits
 from hub.services.readiness import Readiness
 from hub.services.reclaiming import Reclaiming
@@ -81,6 +82,7 @@ class Services:
     upgrading: Upgrading
     keystore: Keystore
     log_levels: LogLevels
+    push_key: PushKey
     tracing: Tracing | None = None
 
 

@@ -28,7 +28,8 @@ HOSTILE: Final = (
     "\u202egpj.exe \x1b[31mred\x1b[0m",
 )
 VIEWS: Final = (
-    *("overview", "tasks", "fleet", "models", "reviews", "alerts", "alerts/rules", "alerts/runbooks?rule=host_hot"),
+    *("overview", "tasks", "fleet", "models", "reviews"),
+    *("alerts", "alerts/rules", "alerts/notifiers", "alerts/runbooks?rule=host_hot"),
     *("logs", "events", "events/audit", "costs", "settings"),
 )
 Size = tuple[int, int]

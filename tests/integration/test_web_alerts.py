@@ -14,6 +14,7 @@ from hub.core.alerts import Reading
 from hub.notices import SIGNATURE, TIME, Notices
 from hub.services.alerting import Alerting
 from hub.services.notifying import FIRST_S, Notifying
+from hub.services.push_key import PushKey
 from hub.store.sqlite import SqliteStore
 from hub.vault import Vault
 from protocol.alerts import NotifierBody, RulePatch, Severity
@@ -56,7 +57,9 @@ class Desk:
         """The hub dies and starts again."""
         ids = IdMaker(Random(self.clock.ms).getrandbits)
         self.alerting = Alerting(self.store, self.clock, ids, self._take)
-        self.notifying = Notifying(self.store, self.clock, ids, Notices(self.clock), self.vault)
+        self.key = PushKey(self.store, self.clock, self.vault)
+        notices = Notices(self.clock, self.key.key, "https://hub.example.org")
+        self.notifying = Notifying(self.store, self.clock, ids, notices, self.vault)
 
     async def _take(self) -> list[Reading]:
         return self.readings

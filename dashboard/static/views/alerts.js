@@ -4,6 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, base, firing, href, isLive, may, tables } from "../store.js";
 import { Act, AsApi, count, Dialog, Empty, html, Loading, say, Scroll, State, Trouble, UNKNOWN, useAsked, When } from "../ui.js";
+import { ThisBrowser } from "./thisbrowser.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -18,8 +19,10 @@ const Severity = ({ one }) => { const [glyph, colour] = SEVERITY[one.severity] ?
 /** Where it stands what to do about it: here, but for a page that somebody else has made. @param {{one: Row}} props */
 const Runbook = ({ one }) => html`<a href=${/^https?:[/][/]/.test(one.runbook ?? "") ? one.runbook : href("alerts", "runbooks", { rule: one.rule ?? one.name })} rel="noreferrer">What to do</a>`;
 
-/** @param {{one: Row, again: () => void}} props */
-const Alert = ({ one, again }) => {
+/** `here`: the page was opened for it. @param {{one: Row, again: () => void, here?: boolean}} props */
+const Alert = ({ one, again, here = false }) => {
+  const shown = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => { if (here) shown.current?.scrollIntoView({ block: "center" }); }, [here]);
   const silence = async (/** @type {any} */ event) => {
     const seconds = Number(event.target.value);
     event.target.value = "";
@@ -28,27 +31,30 @@ const Alert = ({ one, again }) => {
     again();
   };
   const is = (/** @type {string} */ state) => one.state === state;
-  return html`<li class="alert"><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
+  return html`<li class="${here ? "alert here" : "alert"}" ref=${shown}><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
     <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(one.value)}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
     ${is("resolved") ? html`<p><${Runbook} one=${one} /></p>` : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
       <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label> <${Runbook} one=${one} /></p>`}</li>`;
 };
 
-/** @param {{alerts: Row[], again: () => void}} props */
-const List = ({ alerts, again }) => html`<ul class="plain rows">${alerts.map((one) => html`<${Alert} key=${one.id} one=${one} again=${again} />`)}</ul>`;
+/** @param {{alerts: Row[], again: () => void, here?: string}} props */
+const List = ({ alerts, again, here }) => html`<ul class="plain rows">${alerts.map((one) => html`<${Alert} key=${one.id} one=${one} again=${again} here=${one.id === here} />`)}</ul>`;
 
-const Now = () => {
+/** `here`: an alert that the page was opened for, which may have ended meanwhile. @param {{here: string}} props */
+const Now = ({ here }) => {
   const { told, error, again } = useAsked("alerts");
-  const here = tables.alerts.all.map((one) => `${one.id} ${one.state}`).join();
-  useEffect(() => { if (told) again(); }, [here]);
+  const states = tables.alerts.all.map((one) => `${one.id} ${one.state}`).join();
+  useEffect(() => { if (told) again(); }, [states]);
   if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
   const open = told.alerts.filter((/** @type {Row} */ one) => one.state !== "resolved");
   const groups = /** @type {[string, string][]} */ ([["firing", "Firing"], ["acknowledged", "Somebody is at it"], ["silenced", "Silent"]]);
-  if (!open.length) return html`<p class="calm"><${State} state="ok">no alert is firing<//></p>`;
-  return groups.map(([state, words]) => {
+  const ended = told.alerts.filter((/** @type {Row} */ one) => one.id === here && one.state === "resolved");
+  const past = ended.length ? html`<section aria-labelledby="ended"><h2 id="ended">It has ended</h2><${List} alerts=${ended} again=${again} here=${here} /></section>` : null;
+  if (!open.length) return html`${past}<p class="calm"><${State} state="ok">no alert is firing<//></p>`;
+  return [past, ...groups.map(([state, words]) => {
     const some = open.filter((/** @type {Row} */ one) => one.state === state);
-    return some.length ? html`<section key=${state} aria-labelledby=${state}><h2 id=${state}>${words}</h2><${List} alerts=${some} again=${again} /></section>` : null;
-  });
+    return some.length ? html`<section key=${state} aria-labelledby=${state}><h2 id=${state}>${words}</h2><${List} alerts=${some} again=${again} here=${here} /></section>` : null;
+  })];
 };
 
 const History = () => {
@@ -94,7 +100,7 @@ const Notifiers = () => {
   const [adds, setAdds] = useState(false);
   if (!told) return error ? html`<${Trouble} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`${adds ? html`<${Dialog} title="Tell somebody" close=${() => setAdds(false)}><${Add} close=${() => { setAdds(false); again(); }} /><//>` : null}
-    ${may("alerts:write") ? html`<p class="actions"><button type="button" class="main" onClick=${() => setAdds(true)}>Tell somebody</button></p>` : null}
+    ${may("alerts:write") ? html`<${ThisBrowser} notifiers=${told.notifiers} again=${again} /><p class="actions"><button type="button" class="main" onClick=${() => setAdds(true)}>Tell somebody</button></p>` : null}
     ${told.notifiers.length ? html`<${Scroll} label="Who is told"><table class="stack"><caption class="hidden">Who is told</caption><thead><tr><th scope="col">Name</th><th scope="col">Kind</th><th scope="col">Where</th><th scope="col">Told from</th><th scope="col">Last</th><th scope="col"><span class="hidden">Actions</span></th></tr></thead><tbody>
     ${told.notifiers.map((/** @type {Row} */ one) => html`<tr key=${one.id}><th scope="row">${one.label || one.id}</th><td>${one.kind}${one.is_signed ? ", signed" : ""}</td><td><code>${one.url}</code></td><td data-label="least">${one.least}</td><td>${one.problem ? html`<${State} state="failed" /><div class="reason">${one.problem}</div>` : html`<${State} state="ok">well<//>`}</td>
       <td><span class="actions"><${Act} path=${`notifiers/${encodeURIComponent(one.id)}/test`} permission="alerts:write" done=${(/** @type {Row} */ test) => { say(test.delivered ? "The test has arrived" : `The test has not arrived: ${test.problem}`, test.delivered ? "" : "trouble"); again(); }}>Test<//>
@@ -127,6 +133,6 @@ export default ({ id, query }) => {
   const many = firing.value;
   const [path, cli] = /** @type {Record<string, string[]>} */ ({ history: ["alerts?state=resolved", "ls --state resolved"], rules: ["alerts/rules", "rules"], runbooks: ["alerts/rules", "rules"], notifiers: ["notifiers", "notifiers"] })[tab] ?? ["alerts", "ls"];
   return html`<h1>Alerts</h1><nav class="tabs" aria-label="Alerts">${Object.entries(TABS).map(([name, words]) => html`<a key=${name} href=${href("alerts", name === "now" ? "" : name)} aria-current=${name === tab ? "page" : undefined}>${words}${name === "now" && many ? ` (${many})` : ""}</a>`)}</nav>
-    ${tab === "history" ? html`<${History} />` : tab === "rules" ? html`<${Rules} />` : tab === "notifiers" ? html`<${Notifiers} />` : tab === "runbooks" ? html`<${Runbooks} rule=${query.get("rule") ?? ""} />` : html`<${Now} />`}
+    ${tab === "history" ? html`<${History} />` : tab === "rules" ? html`<${Rules} />` : tab === "notifiers" ? html`<${Notifiers} />` : tab === "runbooks" ? html`<${Runbooks} rule=${query.get("rule") ?? ""} />` : html`<${Now} here=${query.get("alert") ?? ""} />`}
     <${AsApi} path=${`api/v1/${path}`} cli=${`agentcom alerts ${cli}`} />`;
 };
