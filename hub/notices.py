@@ -7,9 +7,9 @@ that only it can reach. A name that leads to a link-local address is refused whe
 import asyncio
 import hashlib
 import hmac
-import importlib
 import json
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -110,19 +110,26 @@ def signature(secret: str, at_s: str, body: bytes) -> str:
 
 
 async def _apprise(url: str, message: dict[str, Any]) -> None:
-    try:
-        apprise: Any = await asyncio.to_thread(importlib.import_module, "apprise")  # it is large
-    except ImportError as exc:
-        raise NotDelivered("Apprise is not installed on the hub: pip install 'agentcom[notify]'") from exc
-    notice = apprise.Apprise()
-    if not notice.add(url):
-        raise NotDelivered("Apprise does not know such an address")
     title = "{severity}: {rule} {event}".format(**message) if "rule" in message else "AgentCom: a test"
     body = "\n".join(text for text in (message["summary"], message.get("runbook", "")) if text)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "hub.apprise_child"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     try:
         async with asyncio.timeout(APPRISE_S):
-            is_told = await asyncio.to_thread(notice.notify, title=title, body=body)
+            said, _ = await child.communicate(json.dumps({"url": url, "title": title, "body": body}).encode())
     except TimeoutError as exc:
         raise NotDelivered(f"Apprise has not delivered it within {APPRISE_S:g} s") from exc
-    if not is_told:
-        raise NotDelivered("Apprise could not deliver it")
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    try:
+        problem = json.loads(said.splitlines()[-1])["problem"]  # what it uses may write, too
+    except (IndexError, ValueError, TypeError, KeyError) as exc:
+        raise NotDelivered(f"Apprise has ended with status {child.returncode}") from exc
+    if problem:
+        raise NotDelivered(str(problem)[:300])

@@ -1,14 +1,15 @@
-"""Alerts through Apprise: mail to a server that speaks SMTP, and what people are told when it does not arrive."""
+"""Alerts through Apprise: mail to a server that speaks SMTP, what people are told when it does not arrive, and where
+none may go: 0.0.0.0 stands for all such addresses here, as it leads to this machine if nobody stops it.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.support.running_hub import RunningHub, running_hub
 from tests.support.smtp_server import MailServer, mail_server
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Apprise loads whatever else it finds installed
 
 
 @pytest.fixture
@@ -57,3 +58,48 @@ async def test_an_address_of_no_known_kind_is_told_to_be_one(hub: RunningHub) ->
     tested = await (await hub.ask("POST", f"/api/v1/notifiers/{await add(hub, 'carrier-pigeon://loft')}/test")).json()
 
     assert tested == {"delivered": False, "problem": "Apprise does not know such an address"}
+
+
+async def refused(hub: RunningHub, url: str) -> tuple[bool, str]:
+    told = await (await hub.ask("POST", f"/api/v1/notifiers/{await add(hub, url)}/test")).json()
+    return told["delivered"], told["problem"]
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "user:pw@169.254.169.254"]
+)
+async def test_an_address_of_the_machines_own_network_services_is_refused_at_once(hub: RunningHub, host: str) -> None:
+    made = await hub.ask("POST", "/api/v1/notifiers", json={"kind": "apprise", "url": f"json://{host}/latest"})
+
+    assert made.status == 422
+    assert "own network services" in await made.text()
+
+
+async def test_a_name_that_leads_there_is_refused_when_it_is_looked_up(hub: RunningHub, mails: MailServer) -> None:
+    assert await refused(hub, f"json://0x0:{mails.port}/") == (False, "no notice may go to 0.0.0.0")
+
+
+async def test_an_option_that_leads_there_is_refused(hub: RunningHub, mails: MailServer) -> None:
+    address = f"mailto://night:s3cret@example.org:{mails.port}/?smtp=0.0.0.0&to=night@example.org&mode=insecure"
+
+    assert await refused(hub, address) == (False, "no notice may go to 0.0.0.0")
+    assert mails.mails == []
+
+
+async def test_a_redirect_that_leads_there_is_refused(hub: RunningHub) -> None:
+    asked = list[str]()
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.host.partition(":")[0])
+        return web.Response(status=307, headers={"Location": f"http://0.0.0.0:{request.url.port}/secrets"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", 0).start()  # noqa: S104 - where the redirect would lead
+    told = await refused(hub, f"json://127.0.0.1:{runner.addresses[0][1]}/")
+    await runner.cleanup()
+
+    assert told == (False, "no notice may go to 0.0.0.0")
+    assert asked == ["127.0.0.1"]
