@@ -200,7 +200,7 @@ async def _assemble(
             tracing=tracing,
         ),
         sessions=Sessions(clock, path=settings.folder / "sessions.json"),
-        metrics=hub.metrics.registry,
+        metrics=hub.metrics,
         settings=WebSettings(
             origins=frozenset(settings.origins),
             version=VERSION,

@@ -214,7 +214,10 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
     sweeper = Sweeper(
         store, fleet, window, links, clock, lose=results.lose, lease_s=lease_s, leads=lambda: membership.leader
     )
-    hosts, answers = Hosts(store, fleet, clock, workspace_bytes=settings.workspace_mb * 10**6), Answers(store, clock)
+    hosts, answers = (
+        Hosts(store, fleet, clock, metrics.gauges.heard, workspace_bytes=settings.workspace_mb * 10**6),
+        Answers(store, clock),
+    )
 
     def heard(agent: Agent, heartbeat: Heartbeat) -> None:
         hosts.heard(agent, heartbeat)

@@ -1,8 +1,4 @@
-"""Families of metrics that are read from what is in memory: the counts of the log, the queue, the machines.
-
-Those with one line an agent, a machine or a GPU are written as text here: with a thousand agents they are thousands of
-lines, and a scrape may not stop the hub for longer than a heartbeat can wait. Their number is bounded all the same.
-"""
+"""Families of metrics that are read from what is in memory: the counts of the log, the queue, the endpoints."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,20 +7,16 @@ from typing import Final, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from hub.core import series
-from hub.core.agent import Agent
 from hub.core.alerts import Reading
 from hub.core.fleet import Fleet
 from hub.core.health import ONLINE
-from hub.core.hosts import free_bytes
 from hub.core.tally import BOUNDS_MS, PHASES, STEPS_AN_OCTAVE, Tally
 from hub.core.window import Window
+from hub.gauges import MOST
 from protocol.alerts import AlertView
 from protocol.events import EventKind
-from protocol.machine import GpuReport, HostReport
-from protocol.model import FINAL_STATES, AgentState, TaskState
+from protocol.model import FINAL_STATES, TaskState
 
-MOST: Final = 2_000
-"""Agents, machines and endpoints that have lines of their own, the first by name."""
 _ENDS: Final = {state: EventKind(f"task_{state.value}") for state in sorted(FINAL_STATES)}
 
 
@@ -158,76 +150,3 @@ def commits(times: Mapping[int, int], seconds: float) -> Metric:
     buckets.append(("+Inf", sum(times.values())))
     text = "How long a durable transaction took"
     return HistogramMetricFamily("agentcom_store_commit_seconds", text, buckets=buckets, sum_value=seconds)
-
-
-# --- one line an agent, a machine or a GPU ----------------------------------------------------------------------------
-
-
-def many(fleet: Fleet) -> str:
-    """Gauges of agents, machines and GPUs, in a form that is both the text format's and OpenMetrics'."""
-    agents = [fleet.agents[name] for name in sorted(fleet.agents)[:MOST]]
-    online = [agent for agent in agents if agent.state is not AgentState.OFFLINE]
-    reports = {agent.host or agent.name: agent.report for agent in online if agent.report is not None}
-    return "".join((*_slots(online), *_hosts(reports), *_gpus(reports)))
-
-
-def _slots(agents: Iterable[Agent]) -> Iterator[str]:
-    places = [(f'{{agent="{_told(agent.name)}"}}', agent) for agent in agents]
-    yield _head("agentcom_agent_slots", "Attempts that the agent may hold")
-    yield from (f"agentcom_agent_slots{place} {agent.slots}\n" for place, agent in places)
-    yield _head("agentcom_agent_slots_busy", "Attempts that the agent holds")
-    yield from (f"agentcom_agent_slots_busy{place} {len(agent.held) + len(agent.away)}\n" for place, agent in places)
-
-
-def _hosts(reports: Mapping[str, HostReport]) -> Iterator[str]:
-    places = [(f'{{host="{_told(name)}"}}', report) for name, report in reports.items()]
-    yield _head("agentcom_host_cpu_ratio", "Load of all processors together")
-    yield from (f"agentcom_host_cpu_ratio{place} {each.cpu.percent / 100:g}\n" for place, each in places)
-    yield _head("agentcom_host_memory_ratio", "Share of main memory in use")
-    rams = [(place, series.percent_of(each.ram.used_bytes, each.ram.total_bytes)) for place, each in places]
-    yield from (f"agentcom_host_memory_ratio{place} {share:.4g}\n" for place, share in rams)
-    disks = [(place, disk) for place, each in places if (disk := each.workspace or each.disk) is not None]
-    yield _head("agentcom_host_disk_free_bytes", "Free on the disk with workspaces")
-    yield from (f"agentcom_host_disk_free_bytes{p} {max(0, d.total_bytes - d.used_bytes)}\n" for p, d in disks)
-    yield _head("agentcom_host_disk_ratio", "Share of the disk with workspaces in use")
-    yield from (f"agentcom_host_disk_ratio{p} {series.percent_of(d.used_bytes, d.total_bytes):.4g}\n" for p, d in disks)
-
-
-def _gpus(reports: Mapping[str, HostReport]) -> Iterator[str]:
-    cards = [
-        (f'{{host="{_told(name)}",gpu="{place}"}}', gpu)
-        for name, report in reports.items()
-        for place, gpu in enumerate(report.gpus)
-    ]
-    figures = (
-        ("agentcom_gpu_utilization_ratio", "How busy the GPU is", _busy),
-        ("agentcom_gpu_memory_ratio", "Share of the GPU's memory in use", _full),
-        ("agentcom_gpu_temperature_celsius", "Temperature of the GPU", _hot),
-    )
-    for name, text, figure in figures:
-        yield _head(name, text)
-        for place, gpu in cards:
-            if (value := figure(gpu)) is not None:
-                yield f"{name}{place} {value:.4g}\n"
-
-
-def _busy(gpu: GpuReport) -> float | None:
-    return None if gpu.utilization is None else gpu.utilization / 100
-
-
-def _full(gpu: GpuReport) -> float | None:
-    free = free_bytes(gpu)
-    return None if free is None or not gpu.vram_total_bytes else 1 - free / gpu.vram_total_bytes
-
-
-def _hot(gpu: GpuReport) -> float | None:
-    return gpu.temperature_c
-
-
-def _head(name: str, text: str) -> str:
-    return f"# HELP {name} {text}\n# TYPE {name} gauge\n"
-
-
-def _told(name: str) -> str:
-    """A label's value as both formats want it."""
-    return name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -7,12 +7,13 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from hub import families
+from hub import exposition, families
 from hub.core.decision import is_lower
 from hub.core.fleet import Fleet
 from hub.core.tally import Tally
 from hub.core.window import Window
 from hub.gateway.connection import Links
+from hub.gauges import Gauges
 from hub.readings import Readings
 from hub.services.alerting import Alerting
 from hub.services.watch import Watch
@@ -47,6 +48,11 @@ class Metrics:
         self.violations: Counter[str] = Counter()
         self.registry = CollectorRegistry()
         self.registry.register(self)
+        self.gauges = Gauges(fleet)
+
+    def written(self, *, is_open: bool) -> list[bytes]:
+        """All of it as text, piece by piece; ``is_open``: in OpenMetrics, without its end."""
+        return [exposition.written(self.registry.collect(), is_open=is_open), self.gauges.written()]
 
     def ended(self, state: TaskState) -> None:
         """An attempt has ended and its task is in this state now."""

@@ -6,7 +6,7 @@ ten minutes of the hour.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -64,10 +64,19 @@ class Machine:
 
 
 class Hosts:
-    """The use cases around machines."""
+    """The use cases around machines; ``on_report`` is told of the agent whose machine has reported."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock: Clock, *, workspace_bytes: int = 0) -> None:
-        self._store, self._fleet, self._clock, self._workspace_bytes = store, fleet, clock, workspace_bytes
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        clock: Clock,
+        on_report: Callable[[Agent], None] = lambda _agent: None,
+        *,
+        workspace_bytes: int = 0,
+    ) -> None:
+        self._store, self._fleet, self._clock, self._on_report = store, fleet, clock, on_report
+        self._workspace_bytes = workspace_bytes
         self._machines: dict[str, Machine] = {}
 
     def restore(self, start: Start) -> None:
@@ -98,6 +107,7 @@ class Hosts:
             return
         agent.report = report
         self._judge(agent)
+        self._on_report(agent)
         now = self._clock.monotonic()
         name = _name(agent)
         machine = self._machines.get(name)

@@ -6,7 +6,6 @@ Called by ``hub/app.py``, which opens the socket and adds the route of the gatew
 from collections.abc import Sequence
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from hub.core.access import PERMISSIONS
 from hub.web.dashboard import PAGES, PageBoard
@@ -14,7 +13,7 @@ from hub.web.guard import finish, guard, stamp
 from hub.web.problems import problems
 from hub.web.routes import ROUTES, WITHOUT_TOKEN
 from hub.web.routing import SSE, Route
-from hub.web.services import LIVE, SERVICES, SESSIONS, SETTINGS, Live, Services, WebSettings
+from hub.web.services import LIVE, SERVICES, SESSIONS, SETTINGS, Live, MetricsPort, Services, WebSettings
 from hub.web.sessions import Sessions
 from hub.web.stream import end_all
 from protocol.limits import MAX_BODY_BYTES
@@ -24,7 +23,7 @@ def build(
     services: Services,
     *,
     sessions: Sessions,
-    metrics: CollectorRegistry,
+    metrics: MetricsPort,
     settings: WebSettings | None = None,
     more: Sequence[Route] = (),
 ) -> web.Application:

@@ -1,17 +1,18 @@
 """Numbers: for Prometheus, over time for charts, and a small live snapshot for people."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
-from hub import families
 from hub.core.series import FIGURES
+from hub.exposition import END, OPEN_METRICS
 from hub.web import requests
 from hub.web.replies import encode, json_reply
 from hub.web.routing import SSE, Param, Route
-from hub.web.services import LIVE, SERVICES, Live, Services
+from hub.web.services import LIVE, SERVICES, Services
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX
 from protocol.bounds import MAX_WORD_CHARS
@@ -20,29 +21,26 @@ from protocol.metrics import MetricsHistory, MetricsSnapshot
 
 _EVERY_S: Final = 2.0
 _LEAST_S: Final = 0.2
-_END: Final = b"# EOF\n"
 """Under load something changes all the time; nobody reads faster than this."""
 
 
 async def exposition(request: web.Request) -> web.StreamResponse:
     """All metrics in the Prometheus text format (or OpenMetrics, if asked for)."""
-    encoder, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-    live = request.app[LIVE]
-    body, end = encoder(live.metrics), b""
-    if body.endswith(_END):
-        body, end = body[: -len(_END)], _END
-    more = families.many(request.app[SERVICES].recording.fleet) + door(live)
-    return web.Response(body=body + more.encode() + end, headers={hdrs.CONTENT_TYPE: content_type})
+    _, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+    is_open, live = content_type.startswith(OPEN_METRICS), request.app[LIVE]
+    end = END if is_open else b""
+    body = b"".join((*live.metrics.written(is_open=is_open), door(len(live.streams), live.refused).encode(), end))
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 
-def door(live: Live) -> str:
-    """What the HTTP side counts itself."""
-    refused = "".join(f'agentcom_refused{{code="{code}"}} {count}\n' for code, count in sorted(live.refused.items()))
+def door(streams: int, refused: Mapping[str, int]) -> str:
+    """What the HTTP side counts itself: streams that are open, and requests by the limit that they have hit."""
+    lines = "".join(f'agentcom_refused{{code="{code}"}} {count}\n' for code, count in sorted(refused.items()))
     return (
         "# HELP agentcom_streams_open Streams of events that people and programs follow\n"
-        f"# TYPE agentcom_streams_open gauge\nagentcom_streams_open {len(live.streams)}\n"
+        f"# TYPE agentcom_streams_open gauge\nagentcom_streams_open {streams}\n"
         "# HELP agentcom_refused Requests refused since the start because a limit was hit\n"
-        f"# TYPE agentcom_refused gauge\n{refused}"
+        f"# TYPE agentcom_refused gauge\n{lines}"
     )
 
 

@@ -5,13 +5,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from hub.core.access import Principal
 from hub.services.access import Access
@@ -118,6 +117,14 @@ class WebSettings:
     ca_pem: Callable[[], str] = str
 
 
+class MetricsPort(Protocol):
+    """What Prometheus sees of the hub."""
+
+    def written(self, *, is_open: bool) -> Sequence[bytes]:
+        """All of it as text, piece by piece; ``is_open``: in OpenMetrics, without its end."""
+        ...
+
+
 @dataclass(slots=True)
 class Live:
     """What belongs to one running application: its route table and its open streams.
@@ -130,7 +137,7 @@ class Live:
     """
 
     routes: tuple[Route, ...]
-    metrics: CollectorRegistry
+    metrics: MetricsPort
     streams: dict[asyncio.Task[Any], tuple[str, str]] = field(default_factory=dict)
     body_bytes: int = 0
     refused: Counter[str] = field(default_factory=Counter)

@@ -2,14 +2,12 @@
 
 import asyncio
 import tempfile
-from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,11 +15,11 @@ from hub import families
 from hub.assembly import assemble
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
+from hub.gauges import Gauges
 from hub.opening import opened, space_of, store_of, watch_of
 from hub.probe import probe
 from hub.settings import load
 from hub.web import metrics
-from hub.web.services import Live
 from protocol.machine import CpuReport, GpuReport, HostReport, SpaceReport
 from tests.docs.source import REFERENCE, table
 
@@ -50,7 +48,7 @@ async def _all() -> list[tuple[str, str, tuple[str, ...], str]]:
     """Name, type, labels and text of each."""
     with tempfile.TemporaryDirectory() as folder:
         collected = await _collected(Path(folder))
-    written = [*_read(families.many(_one_machine())), *_read(metrics.door(_one_refusal()))]
+    written = [*_read(Gauges(_one_machine()).written().decode()), *_read(metrics.door(1, {"throttled": 1}))]
     found = [
         *((each, tuple(each._labelnames)) for each in collected),
         *((each, tuple(each.samples[0].labels)) for each in written),
@@ -97,7 +95,3 @@ def _one_machine() -> Fleet:
     agent.report = HostReport(cpu=CpuReport(percent=1.0, cores=1), ram=space, disk=space, gpus=(gpu,), at=at)
     agent.fire("join")
     return fleet
-
-
-def _one_refusal() -> Live:
-    return Live((), CollectorRegistry(), refused=Counter({"throttled": 1}))

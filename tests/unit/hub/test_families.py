@@ -1,6 +1,4 @@
-"""The promises of what Prometheus sees: the counts of the log, and with a thousand agents still a small answer."""
-
-from datetime import UTC, datetime
+"""The promises of what Prometheus sees of the log, the queue, the store and what alerts judge."""
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -9,42 +7,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hub import families
 from hub.core.alerts import Reading
-from hub.core.fleet import Fleet
 from hub.core.tally import Tally
 from hub.core.window import Window
 from protocol.events import Event, EventKind
 from protocol.ids import encode
-from protocol.machine import CpuReport, GpuReport, HostReport, SpaceReport
 from protocol.model import TaskState
-
-AGENTS = 1_000
-MOST_BYTES = 1_000_000
-
-
-def fleet(agents: int = AGENTS) -> Fleet:
-    found = Fleet()
-    for number in range(agents):
-        agent = found.agent(f'GSV "Sleeper" {number}')
-        agent.host, agent.slots = f"machine-{number}.example.org", 4
-        gpus = tuple(
-            GpuReport(
-                name="RTX 4090",
-                vram_total_bytes=24 << 30,
-                vram_used_bytes=9 << 30,
-                utilization=55.0,
-                temperature_c=61.0,
-            )
-            for _ in range(2)
-        )
-        agent.report = HostReport(
-            cpu=CpuReport(percent=12.5, cores=16),
-            ram=SpaceReport(total_bytes=64 << 30, used_bytes=20 << 30),
-            disk=SpaceReport(total_bytes=1 << 40, used_bytes=1 << 39),
-            gpus=gpus,
-            at=datetime.fromtimestamp(0, UTC),
-        )
-        agent.fire("join")
-    return found
 
 
 class Collector:
@@ -123,18 +90,3 @@ def test_what_alerts_judge_is_told_with_bounded_labels_in_the_unit_of_its_metric
     assert (found["agentcom_tasks", "queued"], found["agentcom_tasks", "running"]) == (4, 0)
     lost = [subject for name, subject in found if name == "agentcom_agent_lost_seconds"]
     assert (len(lost), "a000" in lost, "a100" in lost) == (families.MOST_JUDGED, False, True)
-
-
-def test_a_thousand_agents_with_two_gpus_each_fit_into_a_scrape() -> None:
-    text = families.many(fleet())
-
-    assert len(text.encode()) < MOST_BYTES
-    found = {family.name: family.samples for family in text_string_to_metric_families(text + "# EOF\n")}
-    assert len(found["agentcom_gpu_utilization_ratio"]) == 2 * AGENTS
-    assert found["agentcom_gpu_utilization_ratio"][0].value == 0.55
-    assert found["agentcom_agent_slots"][0].labels == {"agent": 'GSV "Sleeper" 0'}
-    assert found["agentcom_host_cpu_ratio"][0].value == 0.125
-
-
-def test_of_more_agents_than_anybody_reads_only_the_first_have_lines() -> None:
-    assert families.many(fleet(families.MOST + 10)).count("agentcom_agent_slots{") == families.MOST
