@@ -106,9 +106,20 @@ class Channel:
         self.name, self.level = name, _level_of(name)
 
     def write(self, line: str) -> None:
-        """One line, at once: what comes right before a crash matters most."""
-        _out[0].write(f"{line}\n")
-        _out[0].flush()
+        """One line, at once: what comes right before a crash matters most.
+
+        Where none can be written (the disk is full, nobody reads the pipe any more) the work goes on without them; the
+        first that can be written again says how many there were.
+        """
+        try:
+            _out[0].write(f"{line}\n")
+            _out[0].flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            _lost[0] += 1
+            return
+        if _lost[0]:
+            count, _lost[0] = _lost[0], 0
+            structlog.get_logger(__name__).warning("lines_lost", count=count)
 
     debug = info = warning = error = write
 
@@ -141,6 +152,7 @@ class Logger(structlog.BoundLoggerBase):
 
 
 _out: Final[list[TextIO]] = [sys.stderr]
+_lost: Final = [0]
 _usual: Final = [_INFO]
 _set: Final[dict[str, int]] = {}
 _channels: Final[dict[str, Channel]] = {}
@@ -258,7 +270,21 @@ class _Library(logging.Handler):
         level = "error" if record.levelno >= _ERROR else "warning" if record.levelno >= _WARNING else "info"
         level = "debug" if record.levelno < _INFO else level
         facts = {"exc_info": record.exc_info} if record.exc_info else {}
-        getattr(structlog.get_logger(record.name), level)("library_said", message=record.getMessage(), **facts)
+        try:
+            getattr(structlog.get_logger(record.name), level)("library_said", message=_said(record), **facts)
+        except Exception:  # noqa: BLE001 - whoever logs a line must not fail because of it, see logging.Handler
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
+        """Say only where it was: the usual way shows all that is in the line, secrets too."""
+        structlog.get_logger(__name__).warning("line_not_written", library=record.name, line=record.lineno)
+
+
+def _said(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as exc:  # noqa: BLE001 - a text and arguments that do not fit, or one that has no text
+        return f"{record.msg!r}, with arguments that do not fit: {type(exc).__name__}"
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -6,6 +6,7 @@ neither time nor memory. What else there is to say to it (headers, certificates)
 ``OTEL_EXPORTER_OTLP_...``. Callers: ``hub/upkeep.py``, ``sidecar/app.py``.
 """
 
+from threading import Thread
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -13,7 +14,8 @@ from protocol.errors import BadInput, Problem
 from protocol.traces import Place, Span
 
 PATH: Final = "/v1/traces"
-CLOSE_S: Final = 5.0
+CLOSE_S: Final = 2.0
+"""A program that ends waits no longer for a collector; the library itself would go on trying for 20 s."""
 
 
 class Telemetry(Protocol):
@@ -23,7 +25,7 @@ class Telemetry(Protocol):
         """Take a span; returns at once."""
 
     def close(self) -> None:
-        """Send what is left, for some seconds; blocks."""
+        """Send what is left, for at most :data:`CLOSE_S`; blocks."""
 
 
 def problem_of(url: str) -> str:
@@ -67,7 +69,8 @@ class _Otlp:
         facts = {"service.name": service, "service.version": version, "service.instance.id": instance}
         self._resource = Resource.create(facts)
         self._scope = InstrumentationScope("agentcom", version)
-        self._queue = BatchSpanProcessor(OTLPSpanExporter(endpoint=url))
+        self._exporter = OTLPSpanExporter(endpoint=url)
+        self._queue = BatchSpanProcessor(self._exporter)
 
     def send(self, span: Span) -> None:
         """See :class:`Telemetry`."""
@@ -93,8 +96,12 @@ class _Otlp:
 
     def close(self) -> None:
         """See :class:`Telemetry`."""
-        self._queue.force_flush(int(CLOSE_S * 1000))
-        self._queue.shutdown()  # type: ignore[no-untyped-call]  # the library has no types there
+        ending = Thread(target=self._queue.shutdown, name="traces-end", daemon=True)
+        ending.start()
+        ending.join(CLOSE_S)
+        if ending.is_alive():
+            # Wakes what waits before a retry; what hangs in a socket ends with the process.
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the library has no types there
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:

@@ -185,9 +185,9 @@ class Pulls:
                 log.warning("pulls_wait", why=str(exc))
                 due = []
             async with asyncio.TaskGroup() as group:
-                for row in due:
-                    group.create_task(self._deliver(row))
-            if len(due) < AT_ONCE:
+                steps = [group.create_task(self._deliver(row)) for row in due]
+            # What could not be kept (no room, no database) is due again at once.
+            if len(due) < AT_ONCE or not all(step.result() for step in steps):
                 await self._sleep()
 
     async def _sleep(self) -> None:
@@ -197,8 +197,8 @@ class Pulls:
         except TimeoutError:
             return
 
-    async def _deliver(self, row: PullRow) -> None:
-        """One step of one request; another hub may be quicker."""
+    async def _deliver(self, row: PullRow) -> bool:
+        """One step of one request; another hub may be quicker. Whether what became of it could be kept."""
         try:
             if self._is_shared:
                 row = await self._put(row, row.record, next_ms=self._soon())
@@ -208,9 +208,11 @@ class Pulls:
             else:
                 await self._step(work)
         except (StalePull, NotFound):
-            return  # somebody was quicker, or has forgotten it
+            return True  # somebody was quicker, or has forgotten it
         except Unavailable as exc:
             log.warning("pull_waits", task=row.task, why=str(exc))
+            return False
+        return True
 
     async def _step(self, work: Work) -> None:
         try:

@@ -1,12 +1,18 @@
 """The promises of log lines."""
 
+import contextlib
 import io
 import json
+import logging
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
 
-from protocol.logs import configure, masked
+from protocol.logs import configure, masked, take_over
+
+FULL = Path("/dev/full")
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +95,63 @@ def test_what_json_can_hardly_say_is_a_line_all_the_same() -> None:
 @pytest.mark.parametrize("text", ["acm_0123456789", "sk-0123456789", "Bearer 0123456789", "a://b:c@d", "bearer 012345"])
 def test_no_secret_lacks_the_hint_that_it_is_found_by(text: str) -> None:
     assert "***" in masked(text)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+def test_a_full_disk_takes_lines_and_nothing_else_and_the_next_one_says_how_many() -> None:
+    log = structlog.get_logger("x")
+    with FULL.open("w") as stream:
+        configure(json=True, stream=stream, is_final=False)
+        for _ in range(3):
+            log.warning("unwritten")
+        with contextlib.suppress(OSError):
+            stream.close()
+        log.warning("unwritten")  # to a stream that is closed
+    text = io.StringIO()
+    configure(json=True, stream=text, is_final=False)
+    log.info("written")
+    log.info("again")
+
+    lines = [json.loads(line) for line in text.getvalue().splitlines()]
+    assert [(line["event"], line.get("count")) for line in lines] == [
+        ("written", None),
+        ("lines_lost", 4),
+        ("again", None),
+    ]
+
+
+class Mute:
+    """Nothing can be said of it."""
+
+    def __str__(self) -> str:
+        raise LookupError("sk-0123456789")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "said, event, told",
+    [
+        (("%d of %s", "acm_0123456789"), "library_said", "'%d of %s', with arguments that do not fit: TypeError"),
+        ((Mute(),), "line_not_written", None),
+    ],
+)
+def test_a_library_whose_words_do_not_fit_fails_of_nothing_and_tells_no_secret(
+    said: tuple[object, ...], event: str, told: str | None
+) -> None:
+    text = io.StringIO()
+    configure(json=True, stream=text)
+    library = logging.Logger("lib.of.others")  # noqa: LOG001 - nobody else has it
+    before = logging.root.handlers[:], logging.root.level, sys.excepthook
+    try:
+        take_over()
+        library.handlers = logging.root.handlers[:]
+        library.warning(*said)
+    finally:
+        logging.root.handlers[:], sys.excepthook = before[0], before[2]
+        logging.root.setLevel(before[1])
+        logging.captureWarnings(capture=False)
+
+    (line,) = map(json.loads, text.getvalue().splitlines())
+    assert (line["event"], line.get("message")) == (event, told)
+    assert "0123456789" not in text.getvalue()

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from msgspec.structs import replace
 
 from hub.core.projects import Project
 from hub.forges.shapes import Forge, ForgeFailed, Seen, Trouble
-from hub.services.pulls import Pulls, proof_in
+from hub.services.pulls import AT_ONCE, Pulls, proof_in
 from hub.store.pull_changes import PullRow, PutPull
 from hub.store.sqlite import SqliteStore
 from protocol import codec
-from protocol.errors import NotFound
+from protocol.errors import NotFound, Unavailable
 from protocol.model import Context, TaskResult, TaskSpec
 from protocol.pulls import Forge as Kind
 from protocol.pulls import PullRules, PullState
@@ -27,6 +28,20 @@ NOW_MS = 1_000_000
 PATIENCE_S = 60.0
 
 
+class Wake(asyncio.Event):
+    """Notes how often a forge was asked between two waits of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.rounds: list[int] = []
+
+    async def wait(self) -> Literal[True]:
+        self.rounds.append(self.asked)
+        self.asked = 0
+        return await super().wait()
+
+
 @dataclass
 class Desk:
     """A loop over a store; the forge does to whoever looks for a request what the test says, one after the other."""
@@ -34,7 +49,7 @@ class Desk:
     rows: Rows
     answers: list[Callable[[], Awaitable[Seen | None]]] = field(default_factory=list)
     looked: int = 0
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: Wake = field(default_factory=Wake)
 
     def now_ms(self) -> int:
         return NOW_MS
@@ -50,6 +65,7 @@ class Desk:
     async def find(self, head: str, base: str) -> Seen | None:
         """The only thing that these tests let a forge do."""
         assert (head, base) == ("b", "main")
+        self.wake.asked += 1
         return await self.answers.pop(0)()
 
     async def pushed(self, number: int) -> None:
@@ -127,6 +143,20 @@ async def test_what_another_hub_has_ended_meanwhile_stays_as_it_is(
     row = await desk.pull(1)
 
     assert (row.state, row.next_ms, row.record.problem) == (state, None, "")
+
+
+async def test_what_cannot_be_kept_is_tried_again_after_a_while_also_if_it_is_much(desk: Desk) -> None:
+    async def answer() -> Seen | None:
+        raise Unavailable("the database does not answer")
+
+    desk.answers += [answer] * 1_000
+    for number in range(1, AT_ONCE + 1):
+        await desk.pushed(number)
+    async with asyncio.timeout(PATIENCE_S):
+        while AT_ONCE not in desk.wake.rounds:
+            await desk.pull(1)
+
+    assert max(desk.wake.rounds) == AT_ONCE
 
 
 @pytest.mark.parametrize("verified, rooms", [(True, ("other",)), (False, ()), (None, ())])

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hub.services.readiness import SILENT_S, Readiness
 from hub.store.queries import migrations
@@ -63,7 +64,10 @@ async def test_each_part_that_is_down_makes_it_unready_and_says_why(rows: Rows) 
     state.silent_s = SILENT_S + 1
     assert await down(state) == ["sweeper"]
     state.silent_s, state.trouble = 0.0, "its lease is over"
-    assert await state.readiness.why_not() == "serving: its lease is over"
+    with capture_logs() as lines:
+        assert await state.readiness.why_not() == "serving: the hub may not serve now"
+        assert await state.readiness.why_not() == "serving: the hub may not serve now"
+    assert [(line["event"], line["serving"]) for line in lines] == [("hub_unready", "its lease is over")]
     state.trouble, state.readiness.is_draining = "", True
     assert await state.readiness.why_not() == "serving: the hub is ending"
     assert await down(State(rows, SCHEMA + 1)) == ["schema"]
@@ -80,4 +84,9 @@ async def test_a_store_that_is_closed_is_found_and_is_asked_once_in_a_while(rows
     await store._writer.close()
     assert await down(state) == [], "the answer is fresh enough"
     state.clock.now += 10
-    assert await down(state) == ["store"]
+    with capture_logs() as lines:
+        parts = await state.readiness.parts()
+    assert [(name, part.detail) for name, part in parts.items() if part.state == "down"] == [
+        ("store", "nothing can be written")
+    ]
+    assert lines[0]["store"] != "nothing can be written", "the log says why"
