@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.mesh import Mesh
 
-CONFINED = ("test_children", "test_cancel", "test_attempts")
+CONFINED = ("test_children", "test_cancel", "test_attempts", "test_quiet")
 """Rows about what becomes of programs; the others start thousands of them, and are about something else."""
 
 LIMIT_S = 900
