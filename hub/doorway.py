@@ -19,6 +19,8 @@ from hub.web.routing import MAX_LINE_BYTES
 
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
+SHUTDOWN_S: Final = 2.0
+"""How long requests that are being answered may still take when the hub ends."""
 STRANGERS_SHARE: Final = 0.5
 """Of the descriptors that the hub may have, those of connections that have not shown who they are."""
 
@@ -44,7 +46,7 @@ async def open_port(
     """
     host, port = settings.address
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=KEEPALIVE_S, max_line_size=MAX_LINE_BYTES
+        app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=KEEPALIVE_S, max_line_size=MAX_LINE_BYTES
     )
     await runner.setup()
     assert runner.server is not None, "it is set up"
@@ -67,6 +69,7 @@ async def open_port(
     async def shut() -> None:
         step.close()
         links.cut_all()
+        await step.answered(SHUTDOWN_S)
         await runner.cleanup()
 
     at_end(shut)

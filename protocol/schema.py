@@ -48,7 +48,8 @@ def read(value: object, shape: type[T], what: str) -> T:
 def read_plain(values: list[Any]) -> list[TaskSpec] | None:
     """These as task specs, if one look tells that nothing is wrong with any of them; most batches are like that."""
     try:
-        specs = msgspec.convert(values, list[TaskSpec])
+        # A list has to be made out anew with every call: too dear for one.
+        specs = [msgspec.convert(values[0], TaskSpec)] if len(values) == 1 else msgspec.convert(values, list[TaskSpec])
     except msgspec.ValidationError:
         return None
     return specs if all(map(_is_plain, specs)) else None

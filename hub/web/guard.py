@@ -10,6 +10,7 @@ What is not in the route table is answered 401 without credentials, so nothing a
 
 import asyncio
 import re
+from collections.abc import Mapping
 from itertools import count
 from typing import Final
 from uuid import uuid4
@@ -45,6 +46,8 @@ SECURITY_HEADERS: Final = CIMultiDict(
 )
 _ONLY_TLS: Final = f"max-age={365 * 86_400}"
 """For a year; of this very host, whose other names may have other servers."""
+_PLAINLY: Final[Mapping[str, str]] = {"Server": "AgentCom"}
+_SECURELY: Final[Mapping[str, str]] = {**_PLAINLY, "Strict-Transport-Security": _ONLY_TLS}
 _UNCOUNTED: Final = frozenset({"rates:read", "rates:write"})
 """An administrator who has set a limit too low must be able to mend that."""
 _LINK: Final = "/mesh"
@@ -59,11 +62,21 @@ _ACCESS: Final = channel(ACCESS)
 _TOLD: Final = NUMBERS[LogLevel.INFO]
 
 
+def next_id() -> str:
+    """The id of a request that has brought none."""
+    return f"{_PREFIX}{next(_numbers):016x}"
+
+
+def is_told() -> bool:
+    """Whether every request has its line in the access log."""
+    return _ACCESS.level <= _TOLD
+
+
 @web.middleware
 async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id (the caller's own, if it sent a decent one). The answer carries it: :func:`finish`."""
     theirs = request.headers.get("X-Request-Id")
-    request_id = theirs if theirs and _DECENT.fullmatch(theirs) else f"{_PREFIX}{next(_numbers):016x}"
+    request_id = theirs if theirs and _DECENT.fullmatch(theirs) else next_id()
     request[REQUEST_ID] = request_id
     told = ABOUT.set({"request_id": request_id})
     visitor = visitor_of(request.transport)
@@ -72,7 +85,7 @@ async def stamp(request: web.Request, handler: Handler) -> web.StreamResponse:
     if visitor is not None:
         visitor.asks()
     try:
-        return await (handler(request) if _ACCESS.level > _TOLD else _told(request, handler))
+        return await (_told(request, handler) if is_told() else handler(request))
     finally:
         ABOUT.reset(told)
         if visitor is not None:
@@ -107,11 +120,14 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
             headers.setdefault(name, value)
     else:
         headers.extend(SECURITY_HEADERS)
-    headers[hdrs.SERVER] = "AgentCom"
-    if forwarded.is_secure(request):
-        headers["Strict-Transport-Security"] = _ONLY_TLS
+    headers.update(said_of_hub(is_secure=forwarded.is_secure(request)))
     if (request_id := request.get(REQUEST_ID)) is not None:
         headers["X-Request-Id"] = request_id
+
+
+def said_of_hub(*, is_secure: bool) -> Mapping[str, str]:
+    """Headers that tell what the hub is, to somebody who speaks TLS with it (``is_secure``) or in the clear."""
+    return _SECURELY if is_secure else _PLAINLY
 
 
 @web.middleware

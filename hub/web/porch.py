@@ -14,6 +14,7 @@ import contextlib
 import socket
 import ssl
 import struct
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -25,7 +26,17 @@ from protocol.limits import UNSENT_BYTES
 log = structlog.get_logger(__name__)
 SHUTDOWN_S: Final = 2.0
 """How long the end of TLS may take before a connection is simply closed."""
+MAX_SHORT_BYTES: Final = 4 << 10
+"""A request that is longer has no short way."""
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
+
+
+class ShortWay(Protocol):
+    """What understands some of the requests of a connection without the HTTP server."""
+
+    def take(self, data: bytes) -> bool:
+        """Take what has come; ``False``: it has to go the long way."""
+        ...
 
 
 class Step(Protocol):
@@ -49,6 +60,10 @@ class Step(Protocol):
         """It is known, or gone."""
         ...
 
+    def answer(self, work: Coroutine[Any, Any, None]) -> None:
+        """Make an answer of the short way; the end of the hub waits for it."""
+        ...
+
 
 class Visitor(Caller, asyncio.Protocol):
     """One connection."""
@@ -61,9 +76,12 @@ class Visitor(Caller, asyncio.Protocol):
         "_step",
         "_transport",
         "is_guest",
+        "is_settled",
+        "last",
         "line",
         "peer",
         "received_bytes",
+        "short_way",
         "wanted",
     )
 
@@ -76,6 +94,11 @@ class Visitor(Caller, asyncio.Protocol):
         self._early, self.wanted = b"", 1
         self._is_refused = self.is_guest = False
         self.received_bytes = 0
+        self.short_way: ShortWay | None = None
+        self.is_settled = True
+        """Everything that has come was answered, as far as is known."""
+        self.last = b""
+        """What has come last, if it may be one whole request and everything before it was answered."""
 
     @property
     def is_outside(self) -> bool:
@@ -152,7 +175,7 @@ class Visitor(Caller, asyncio.Protocol):
         """It says something."""
         self.received_bytes += len(data)
         if self._inner is not None:
-            self._inner.data_received(data)
+            self.go_on(data)
             return
         self._early += data
         if len(self._early) < self.wanted or self._is_refused:
@@ -162,8 +185,37 @@ class Visitor(Caller, asyncio.Protocol):
             assert self._transport is not None, "it is in"
             self._inner = self._step.inner()
             self._inner.connection_made(self._transport)
-            self._inner.data_received(early)
+            self.go_on(early)
         self.wanted = wanted
+
+    def go_on(self, data: bytes) -> None:
+        """Hand on what it says: the short way, if there is one and it takes that, or to the HTTP server."""
+        if self.is_settled and self.short_way is not None and self.short_way.take(data):
+            return
+        self.last = data if self.is_settled and data[:5] == b"POST " and len(data) <= MAX_SHORT_BYTES else b""
+        self.is_settled = False
+        if self._inner is not None:
+            self._inner.data_received(data)
+
+    def hold(self) -> None:
+        """Hear no more of it for now."""
+        if self._inner is not None and self._transport is not None:
+            self._transport.pause_reading()
+
+    def hear(self, later: bytes) -> None:
+        """Hear it again; ``later`` came before it was held."""
+        if self._inner is not None and self._transport is not None:
+            self._transport.resume_reading()
+            self.go_on(later)
+
+    def answer(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let an answer of the short way be made."""
+        self._step.answer(work)
+
+    def write(self, data: bytes) -> None:
+        """Answer, if it is still there."""
+        if self._inner is not None and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     def eof_received(self) -> bool | None:
         """It will say no more."""
@@ -181,7 +233,7 @@ class Visitor(Caller, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._is_refused = True
+        self._is_refused, self.short_way = True, None  # each knows the other
         self._step.leave(self)
         if self._inner is not None:
             inner, self._inner = self._inner, None

@@ -154,8 +154,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except AgentComError as exc:
-        if isinstance(exc, errors.Unavailable | BodyTooLarge | errors.ArtifactTooLarge):
-            request.app[LIVE].refused[exc.code] += 1
+        count(request.app, exc)
         if request.get(IS_STREAMING):
             raise
         return reply_to(exc, request[REQUEST_ID])
@@ -168,17 +167,27 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     ) as exc:  # the door: a bug in one handler is logged with its trace and answered as 500, never hidden
         if request.get(IS_STREAMING):
             raise
-        error_id = request[REQUEST_ID]  # which every line of this request has
-        log.exception("request_failed", method=request.method, path=request.path, error=type(exc).__name__)
-        return reply(
-            ProblemDocument(
-                title="Internal Server Error",
-                status=500,
-                code="internal",
-                detail=f"something went wrong inside the hub; its log tells more under the id {error_id}",
-                request_id=error_id,
-            )
+        return unforeseen(request.method, request.path, exc, request[REQUEST_ID])
+
+
+def count(app: web.Application, error: AgentComError) -> None:
+    """Count a request that a limit has refused."""
+    if isinstance(error, errors.Unavailable | BodyTooLarge | errors.ArtifactTooLarge):
+        app[LIVE].refused[error.code] += 1
+
+
+def unforeseen(method: str, path: str, error: Exception, request_id: str) -> web.Response:
+    """The answer to an error that nobody foresaw; the log tells more under the id."""
+    log.error("request_failed", method=method, path=path, error=type(error).__name__, exc_info=error)
+    return reply(
+        ProblemDocument(
+            title="Internal Server Error",
+            status=500,
+            code="internal",
+            detail=f"something went wrong inside the hub; its log tells more under the id {request_id}",
+            request_id=request_id,
         )
+    )
 
 
 def _reply_to_http(request: web.Request, exc: web.HTTPException) -> web.Response:

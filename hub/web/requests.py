@@ -5,6 +5,7 @@ Every problem of a request is found before it is refused; what is not understood
 
 import asyncio
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,9 +23,10 @@ from hub.web.services import LIVE, ROUTE
 from protocol import schema
 from protocol.errors import BadInput, NotFound, Overloaded, Problem
 from protocol.ids import TASK_ID
-from protocol.limits import MAX_BODY_BYTES
+from protocol.limits import MAX_BODY_BYTES, MAX_IDEMPOTENCY_KEY_CHARS
 
 T = TypeVar("T", bound=Struct)
+KEY_HEADER: Final = "Idempotency-Key"
 BODY_S: Final = 60.0
 """How long a body may take to come."""
 MAX_BODIES_BYTES: Final = 256 << 20
@@ -140,6 +142,26 @@ def _invalid(raw: bytes, exc: Exception) -> InvalidJson:
 def _media_type(request: web.Request) -> str:
     said = request.headers.get(hdrs.CONTENT_TYPE)
     return JSON if said == JSON else "" if said is None else request.content_type.lower()
+
+
+def digest_of(value: object) -> bytes:
+    """What tells one body from another, however it is written."""
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
+
+
+def read_key(headers: Mapping[str, str]) -> str | None:
+    """The idempotency key, if there is one.
+
+    Raises:
+        BadInput: it is empty, too long, or not printable ASCII.
+    """
+    key = headers.get(KEY_HEADER)
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS or not key.isascii() or not key.isprintable():
+        wanted = f"expected 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable ASCII characters, found {len(key)}"
+        raise BadInput([Problem(f"header {KEY_HEADER}", wanted)], "request")
+    return key
 
 
 def task_id(request: web.Request) -> str:

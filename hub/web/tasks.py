@@ -1,6 +1,5 @@
 """Tasks: submit, list, look, cancel, retry."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -9,7 +8,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from hub.store.store import TaskQuery
-from hub.web import requests, scopes
+from hub.web import requests, scopes, short_way
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
@@ -20,7 +19,6 @@ from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_BATCH_TASKS, MAX_IDEMPOTENCY_KEY_CHARS
 from protocol.model import PRIORITY_ORDER, Priority, TaskSpec, TaskState, Tier
 
-_KEY_HEADER: Final = "Idempotency-Key"
 _SHOWN_PROBLEMS: Final = 1_000
 MAX_SEARCH_CHARS: Final = 200
 
@@ -39,23 +37,21 @@ async def submit(request: web.Request) -> web.StreamResponse:
     intake.check(1, by)
     value = await requests.json_body(request)
     is_many = is_batch(value)
-    digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
+    digest = requests.digest_of(value)
     specs = read_specs(request.app[SERVICES].projects.inherit(value))
     if given:
         specs = within(given, specs)
     await scopes.check_specs(request[PRINCIPAL], specs, request.app[SERVICES].insight)
     await request.app[SERVICES].keystore.check(specs, request[PRINCIPAL])
     del value  # what waits for the disk shall cost no more than its stored form
-    waiting = intake.submit(specs, key=read_key(request.headers), digest=digest, by=by)
+    waiting = intake.submit(specs, key=requests.read_key(request.headers), digest=digest, by=by)
     del specs
     done = await waiting
     if tracing is not None and not done.replayed:
         tracing.submitted([task.id for task in done.tasks], given, began_ms)
-    headers = {"Idempotency-Replayed": "true"} if done.replayed else {}
-    if is_many:
-        return json_reply(done, 201, headers)
-    headers["Location"] = f"{PREFIX}/tasks/{done.tasks[0].id}"
-    return json_reply(done.tasks[0], 201, headers)
+    if not is_many:
+        short_way.offer(request)
+    return json_reply(*short_way.answer_to(done, is_many=is_many))
 
 
 def within(given: str, specs: list[TaskSpec]) -> list[TaskSpec]:
@@ -116,21 +112,6 @@ def _read_all(entries: list[Any]) -> list[TaskSpec]:
     if problems:
         raise BadInput(problems, "batch")
     return specs
-
-
-def read_key(headers: Mapping[str, str]) -> str | None:
-    """The idempotency key, if there is one.
-
-    Raises:
-        BadInput: it is empty, too long, or not printable ASCII.
-    """
-    key = headers.get(_KEY_HEADER)
-    if key is None:
-        return None
-    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS or not key.isascii() or not key.isprintable():
-        wanted = f"expected 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable ASCII characters, found {len(key)}"
-        raise BadInput([Problem(f"header {_KEY_HEADER}", wanted)], "request")
-    return key
 
 
 async def index(request: web.Request) -> web.StreamResponse:
@@ -218,7 +199,7 @@ ROUTES: Final = (
         TaskSummary | Submitted,
         (
             Param(
-                _KEY_HEADER,
+                requests.KEY_HEADER,
                 "Makes a repeated request harmless: the same token, key and body answer the same tasks",
                 most=MAX_IDEMPOTENCY_KEY_CHARS,
                 where="header",

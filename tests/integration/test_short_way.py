@@ -1,0 +1,231 @@
+"""Single submissions over one connection: whichever way the hub takes, the answer is the same, and in its turn."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from hub.web import short_way
+from hub.web.short_way import ShortWay
+from protocol.log_levels import LogLevel
+from protocol.logs import ACCESS, set_levels
+from tests.support.running_hub import RunningHub, running_hub
+
+TASK = {"title": "one of many", "executor": "noop"}
+OWN = frozenset({"date", "x-request-id", "location"})
+"""Headers of which every answer has its own."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class Line:
+    """A connection on which heads are written byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
+        self._reader, self._writer, self._head = reader, writer, head
+
+    def say(self, *bodies: object, key: str = "", more: str = "") -> None:
+        """Requests in one go."""
+        self._writer.write(b"".join(self._request(body, key, more) for body in bodies))
+
+    def _request(self, body: object, key: str, more: str) -> bytes:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        key = f"Idempotency-Key: {key}\r\n" if key else ""
+        return (
+            f"POST /api/v1/tasks HTTP/1.1\r\n{self._head}{more}{key}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
+        )
+
+    async def hear(self) -> Answer:
+        """The next answer."""
+        async with asyncio.timeout(60):
+            first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+            }
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        is_json = "json" in headers["content-type"]
+        return Answer(int(first.split()[1]), headers, json.loads(body) if is_json else body.decode())
+
+    async def ask(self, body: object, *, key: str = "", more: str = "") -> Answer:
+        """One request and its answer."""
+        self.say(body, key=key, more=more)
+        return await self.hear()
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
+    async with running_hub(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the short way was taken, each time that it could have been."""
+    seen: list[bool] = []
+    take = ShortWay.take
+
+    def watched(self: ShortWay, data: bytes) -> bool:
+        seen.append(take(self, data))
+        return seen[-1]
+
+    monkeypatch.setattr(ShortWay, "take", watched)
+    return seen
+
+
+@asynccontextmanager
+async def line(hub: RunningHub, role: str = "admin") -> AsyncIterator[Line]:
+    parts = urlsplit(hub.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    token = hub.bearer(role)["Authorization"]
+    head = f"Host: {parts.netloc}\r\nAuthorization: {token}\r\nContent-Type: application/json\r\n"
+    try:
+        yield Line(reader, writer, head)
+    finally:
+        writer.close()
+
+
+def alike(answer: Answer) -> tuple[int, dict[str, str], Any]:
+    """What has to be the same of two answers to the same."""
+    headers = {name: value for name, value in answer.headers.items() if name not in OWN}
+    body = {
+        name: value
+        for name, value in answer.body.items()
+        if name not in {"id", "submitted_at", "queued_at", "request_id"}
+    }
+    return answer.status, headers, body
+
+
+async def test_both_ways_give_the_same_answer(hub: RunningHub, ways: list[bool]) -> None:
+    async with line(hub) as one:
+        long, short = await one.ask(TASK, key="a"), await one.ask(TASK, key="b")
+
+    assert ways == [True]
+    assert long.status == 201
+    assert alike(short) == alike(long)
+    assert short.headers.keys() == long.headers.keys()
+    assert short.headers["location"] == f"/api/v1/tasks/{short.body['id']}"
+    assert short.headers["x-request-id"] != long.headers["x-request-id"]
+    shown = await (await hub.ask("GET", short.headers["location"])).json()
+    assert shown["title"] == "one of many"
+
+
+async def test_a_key_counts_on_both_ways(hub: RunningHub, ways: list[bool]) -> None:
+    async with line(hub) as one, line(hub) as other:
+        first, again = await one.ask(TASK, key="same"), await one.ask(TASK, key="same")
+        conflict = await one.ask({**TASK, "title": "another"}, key="same")
+        long = await other.ask({**TASK, "title": "another"}, key="same")
+
+    assert ways == [True, True]
+    assert again.body["id"] == first.body["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert conflict.status == 409
+    assert alike(conflict) == alike(long)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"title":',
+        b'"word"',
+        {"title": ""},
+        {"title": "t", "colour": 1},
+        {"tasks": [TASK]},
+        {**TASK, "labels": {"a": "b"}},
+    ],
+)
+async def test_what_is_not_plain_goes_the_long_way_and_the_next_one_is_answered(
+    hub: RunningHub, ways: list[bool], body: object
+) -> None:
+    async with line(hub) as one, line(hub) as other:
+        await one.ask(TASK)
+        answer, after = await one.ask(body), await one.ask(TASK)
+        long = await other.ask(body)
+
+    assert ways[0] is False
+    assert answer.status == long.status
+    assert answer.body.keys() == long.body.keys()
+    assert after.status == 201
+
+
+@pytest.mark.parametrize(
+    "more", ["Origin: https://elsewhere.example\r\n", "X-Request-Id: mine\r\n", "Content-Length: 3\r\n"]
+)
+async def test_another_head_goes_the_long_way(hub: RunningHub, ways: list[bool], more: str) -> None:
+    async with line(hub) as one:
+        await one.ask(TASK)
+        await one.ask(TASK, more=more)
+
+    assert ways == [False]
+
+
+async def test_now_and_then_the_long_way_hears_of_a_connection(
+    hub: RunningHub, ways: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(hub) as one:
+        await one.ask(TASK)
+        await one.ask(TASK)
+        monkeypatch.setattr(short_way, "LONG_WAY_S", -1.0)
+        async with line(hub) as other:
+            answers = [await other.ask(TASK) for _ in range(3)]
+
+    assert ways == [True, False, False]
+    assert [answer.status for answer in answers] == [201, 201, 201]
+
+
+async def test_every_request_is_told_where_somebody_wants_to_hear_of_all(hub: RunningHub, ways: list[bool]) -> None:
+    async with line(hub) as one:
+        await one.ask(TASK)
+        set_levels({ACCESS: LogLevel.INFO})
+        try:
+            await one.ask(TASK)
+        finally:
+            set_levels({})
+
+    assert ways == [False]
+
+
+async def test_requests_that_come_together_are_answered_in_their_order(hub: RunningHub, ways: list[bool]) -> None:
+    titles = [f"number {number}" for number in range(40)]
+    async with line(hub) as one:
+        await one.ask(TASK)
+        one.say({**TASK, "title": "first"})
+        one.say(*({**TASK, "title": title} for title in titles))
+        heard = [(await one.hear()).body["title"] for _ in range(41)]
+
+    assert ways
+    assert heard == ["first", *titles]
+
+
+async def test_a_token_that_was_revoked_opens_no_way(hub: RunningHub, ways: list[bool]) -> None:
+    made = await (await hub.ask("POST", "/api/v1/tokens", json={"role": "submitter"})).json()
+    hub.tokens["gone"] = made["token"]
+    async with line(hub, "gone") as one:
+        await one.ask(TASK)
+        before = await one.ask(TASK)
+        await hub.ask("DELETE", f"/api/v1/tokens/{made['id']}")
+        after = await one.ask(TASK)
+
+    assert (before.status, after.status) == (201, 401)
+    assert ways == [True, False]
+
+
+async def test_who_asks_too_often_is_told_so_on_both_ways(hub: RunningHub, ways: list[bool]) -> None:
+    async with line(hub, "submitter") as one, line(hub, "submitter") as other:
+        await one.ask(TASK)
+        await hub.ask("PATCH", "/api/v1/rate-limits/write", json={"per_s": 0.01, "burst": 1})
+        answers = [await one.ask(TASK) for _ in range(3)]
+        long = await other.ask(TASK)
+
+    assert ways == [True, True, True]
+    assert answers[-1].status == long.status == 429
+    assert "retry-after" in answers[-1].headers
+    assert alike(answers[-1])[2].keys() == alike(long)[2].keys()
