@@ -264,6 +264,13 @@ def default_state_dir(env: Mapping[str, str]) -> str:
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
+_OF_OTHERS: Final = (
+    *("DATA_DIR", "LISTEN", "STORE", "WINDOW", "LEASE_S", "HEARTBEAT_S", "TASK", "URL", "TLS", "TLS_KEY", "TLS_NAMES"),
+    *("GIT_CA_FILE", "KEY_FILE", "ORIGINS", "PRICES", "S3_ENDPOINT", "TRACES_SHARE"),
+)
+"""Variables of the hub and of attempts that look like ours: ``agentcom up`` gives one environment to both programs."""
+
+
 def _look_alikes(env: Mapping[str, str]) -> list[Problem]:
     """Variables that were probably meant for us.
 
@@ -271,7 +278,7 @@ def _look_alikes(env: Mapping[str, str]) -> list[Problem]:
     only if it looks like one of ours.
     """
     ours = {ENV_PREFIX + name.upper() for name in Settings.__struct_fields__}
-    others = {ENV_PREFIX + name for name in ("DATA_DIR", "LISTEN", "STORE", "WINDOW", "LEASE_S", "HEARTBEAT_S", "TASK")}
+    others = {ENV_PREFIX + name for name in _OF_OTHERS}
     problems = []
     for name in env:
         if name.startswith(ENV_PREFIX) and name not in ours | others:

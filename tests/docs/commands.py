@@ -25,14 +25,25 @@ _SHELL: Final = frozenset({"sh", "bash", "console"})
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A command as a page says it, without its remark."""
+    """A command as a page says it, without its remark.
+
+    Attributes:
+        block: which of the page's blocks it stands in, from 1; 0: within a sentence.
+        fails: the page shows that it ends with an error.
+    """
 
     page: str
     text: str
-    is_block: bool = True
+    block: int = 0
+    fails: bool = False
 
     def __str__(self) -> str:
         return f"{self.page}: {self.text}"
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is printed as a line to type, not named within a sentence."""
+        return self.block > 0
 
     @property
     def words(self) -> list[str]:
@@ -45,12 +56,13 @@ def said() -> list[Said]:
     found: list[Said] = []
     for page in PAGES:
         name, text = page.relative_to(ROOT).as_posix(), page.read_text("utf-8")
-        for block in _FENCE.finditer(text):
+        for number, block in enumerate(_FENCE.finditer(text), 1):
             lines = _joined(block["body"])
             if block["kind"] in _SHELL or (not block["kind"] and _is_commands(block["body"])):
-                found += [Said(name, command) for command in _commands(lines, has_output=block["kind"] == "console")]
+                told = _commands(lines, has_output=block["kind"] == "console")
+                found += [Said(name, command, number, fails) for command, fails in told]
         plain = _FENCE.sub("", text)
-        found += [Said(name, " ".join(each[1].split()), is_block=False) for each in _INLINE.finditer(plain)]
+        found += [Said(name, " ".join(each[1].split())) for each in _INLINE.finditer(plain)]
     return found
 
 
@@ -65,11 +77,23 @@ def _joined(body: str) -> list[str]:
     return re.sub(r"&&\n\s*", "&& ", text).splitlines()
 
 
-def _commands(lines: list[str], *, has_output: bool) -> Iterator[str]:
-    for line in lines:
+def _commands(lines: list[str], *, has_output: bool) -> Iterator[tuple[str, bool]]:
+    """Each command, and whether what the page prints below it is an error."""
+    for place, line in enumerate(lines):
         command = line.strip()
         if has_output and not _PROMPT.match(command):
             continue
         command = _PROMPT.sub("", command)
         if command and not command.startswith("#"):
-            yield re.sub(r"\s+#\s.*$", "", command).rstrip()
+            fails = has_output and lines[place + 1 : place + 2] != [] and lines[place + 1].startswith("error: ")
+            yield re.sub(r"\s+#\s.*$", "", command).rstrip(), fails
+
+
+def programs() -> list[tuple[str, str]]:
+    """The programs in Python that pages show, each with its page."""
+    return [
+        (page.relative_to(ROOT).as_posix(), block["body"])
+        for page in PAGES
+        for block in _FENCE.finditer(page.read_text("utf-8"))
+        if block["kind"] == "python"
+    ]

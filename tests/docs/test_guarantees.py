@@ -1,4 +1,4 @@
-"""The page of guarantees names tests; a promise without its test would be advertising."""
+"""The pages of guarantees and of the security model name tests; a promise without its test would be advertising."""
 
 import ast
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "guarantees.md"
+SECURITY = ROOT / "docs" / "operate" / "security.md"
 NAMED = re.compile(r"`(test_\w+)`")
 
 
@@ -25,8 +26,8 @@ def rows_of(page: str) -> list[list[str]]:
     return [row for row in rows if set(row[0]) != {"-"} and row[-1] not in {"shown by", "runs", "otherwise"}]
 
 
-def test_every_test_that_the_page_names_exists() -> None:
-    named = set(NAMED.findall(PAGE.read_text("utf-8")))
+def test_every_test_that_the_pages_name_exists() -> None:
+    named = {name for page in (PAGE, SECURITY) for name in NAMED.findall(page.read_text("utf-8"))}
 
     assert len(named) > 10
     assert named - all_tests(ROOT / "tests") == set()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.options import Settings as HubSettings
 from protocol.errors import BadInput
 from protocol.model import EndpointKind
 from sidecar.core.programs import AgentProgram
@@ -319,3 +320,12 @@ def test_a_plug_in_that_cannot_work_is_told(tmp_path: Path, text: str, path: str
     file.write_text(text)
 
     assert set(problems({"token": "acm_x"}, {}, file)) == {path}
+
+
+def test_what_is_meant_for_the_hub_is_no_mistake_of_ours() -> None:
+    """``agentcom up`` gives one environment to both."""
+    of_hub = {f"AGENTCOM_{name.upper()}" for name in HubSettings.__struct_fields__}
+    ours = {f"AGENTCOM_{name.upper()}" for name in Settings.__struct_fields__}
+
+    found = problems({"slots": "0", "token": "acm_x"}, dict.fromkeys(of_hub - ours, "x"))
+    assert [path for path in found if path.startswith("AGENTCOM_")] == []
