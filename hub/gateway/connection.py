@@ -71,7 +71,8 @@ class Link:
         """The state directory that it works from, if it says so."""
         self._waiting: tuple[asyncio.Future[None], ...] = ()  # those who wait for a sign of life
         self.socket = 0  # number of the socket that is in charge; an older one that is still open has lost it
-        self.close: Callable[[], Awaitable[object]] | None = None
+        self.close: Callable[..., Awaitable[object]] | None = None  # takes what a line's does
+        self.is_welcome: Callable[[], bool] = lambda: True
         self.left_at: float | None = None
         self.on_behind: Callable[[bool], None] = lambda _is_behind: None
         self._is_behind = False
@@ -137,11 +138,11 @@ class Link:
             session.acknowledge(number)
             self.work.set()
 
-    def cut(self) -> None:
-        """Close the socket that is in charge, if there is one."""
+    def cut(self, **why: object) -> None:
+        """Close the socket that is in charge, if there is one; nothing that it says counts any more."""
         if self.close is not None:
             close, self.close = self.close, None
-            task = asyncio.ensure_future(close())
+            task = asyncio.ensure_future(close(**why))
             task.add_done_callback(_closed)
 
 
@@ -202,9 +203,10 @@ class Links:
             link.send(message)
 
     def look_again(self) -> None:
-        """A token was revoked: each line looks at once whether its own still counts."""
+        """A token was revoked: its lines end now, though whoever writes may be stuck in one that takes nothing."""
         for link in self._links.values():
-            link.work.set()
+            if link.close is not None and not link.is_welcome():
+                link.cut(refused=True, why="unauthenticated")
 
     def cut_all(self) -> None:
         """The hub is ending."""

@@ -128,7 +128,7 @@ class Gateway:
         link.cut()  # a socket of the same boot that is still open is a dead one
         self._sockets += 1
         number = link.socket = self._sockets
-        link.close, link.instance = line.close, hello.instance
+        link.close, link.is_welcome, link.instance = line.close, lambda: line.is_welcome, hello.instance
         link.on_behind = functools.partial(self._behind, hello.sidecar, hello.boot)
         session = link.session
         knows_us = hello.hub_boot == self._hub_boot and not is_new

@@ -136,6 +136,11 @@ class Visitor(Caller, asyncio.Protocol):
         else:
             hang_up(self.line)
 
+    def end(self) -> None:
+        """Cut it off, if it still stands."""
+        if self._inner is not None and self._transport is not None:
+            cut_off(self._transport)
+
     def enter(self) -> None:
         """Come in: from now on the event loop has the connection, and what was said stands in it still."""
         if self.wanted > 1:

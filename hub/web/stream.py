@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 _RETRY_MS: Final = 1_000
 _WRITE_BYTES: Final = 64 << 10
 _BUSY_S: Final = 5.0
+END_S: Final = 2.0
+"""How long a reader whose stream was ended may take what was written by then."""
 
 
 def frame(data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
@@ -129,6 +131,8 @@ async def opened(request: web.Request, after: int | None = None) -> AsyncIterato
             log.debug("stream_ended", path=request.path, why=type(exc).__name__)
     finally:
         del live.streams[task]
+        if task.cancelling() and (visitor := porch.visitor_of(request.transport)) is not None:
+            asyncio.get_running_loop().call_later(END_S, visitor.end)  # what was written may never be taken
 
 
 def _whose(request: web.Request) -> tuple[str, str]:

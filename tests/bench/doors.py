@@ -1,10 +1,14 @@
 """``./run bench doors``: what strangers at the hub's door learn, and what they cost those who may come in.
 
 First bad tokens of four kinds in turns: the answers have to be the same to the byte, the medians of their times close
-together, and whoever goes on is told to wait. Then sieges, one after another: thousands of connections that say
-nothing, or a byte a second, of a head, of a body, or of a TLS handshake. Meanwhile people with tokens ask and submit,
-half of them over a new connection each time; their slowest answers count. The besiegers are a process of their own, and
-so is the hub.
+together, and whoever goes on is told to wait. What a revoked token has opened ends: ``revoked.py``. Then sieges, one
+after another: thousands of connections that say nothing, or a byte a second, of a head, of a body, or of a TLS
+handshake. Meanwhile people with tokens ask and submit, half of them over a new connection each time; their slowest
+answers count. The besiegers are a process of their own, and so is the hub.
+
+They share the machine with whoever measures, so what strangers cost the hub is told by itself: its processor time
+beyond what as many answers take with nobody at the door, for each 10,000 strangers that came; its memory for each that
+stands; and what people see while the besiegers are stopped and their connections stand.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import asyncio
 import contextlib
 import resource
 import secrets
+import signal
 import ssl
 import statistics
 import sys
@@ -27,15 +32,20 @@ import aiohttp
 from agentcom.bench.processes import Mesh, memory_of
 from hub.core.access import make_token
 from protocol.pinning import pinned_context
+from tests.bench.revoked import revoked
 
 TRIES: Final = 1_000
 """Bad tokens, as many as one address may show before it is told to wait."""
 GOAL_SPREAD_MS: Final = 5.0
 GOAL_P99_MS: Final = 1_000.0
+GOAL_REVOKED_MS: Final = 5_000.0
+TOKENS: Final = 50
+"""Tokens that are revoked."""
+STILL_S: Final = 3.0
+"""So long the besiegers are stopped: less than the hub lets anybody stand."""
 PEOPLE: Final = 6
 SIEGES: Final = ("idle", "head", "body", "hello")
 _PAUSE_S: Final = 0.03
-_MIB: Final = 1 << 20
 
 
 class Doors(Mesh):
@@ -60,6 +70,10 @@ class Doors(Mesh):
                     return answer.status == 200
         return False
 
+    def used_s(self) -> float:
+        """Processor time of the hub, so far."""
+        return self.cpu_s()["hub"]
+
     def used_bytes(self) -> int:
         """Memory of the hub."""
         return sum(memory_of(process.pid)["pss_bytes"] for process in self._roles()["hub"])
@@ -81,18 +95,38 @@ class Shown(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What people saw of a siege: milliseconds of their answers, how many were refused, and how it stood."""
+    """What people saw of a siege, and what it cost the hub.
+
+    Attributes:
+        took_ms: milliseconds of their answers.
+        refused: how many were refused.
+        standing, came: strangers that stood at the end, and that came.
+        grown_bytes: what the hub's memory grew by.
+        used_s: processor time of the hub.
+        still_ms: milliseconds of answers while the besiegers were stopped.
+    """
 
     took_ms: Sequence[float]
     refused: int
     standing: int
     came: int
     grown_bytes: int
+    used_s: float
+    still_ms: Sequence[float]
 
     @property
     def p99_ms(self) -> float:
         """Of a hundred answers the second slowest."""
-        return statistics.quantiles(self.took_ms, n=100)[-1]
+        return p99(self.took_ms)
+
+    def strangers_s(self, answer_s: float) -> float:
+        """Processor time of the hub for 10,000 strangers, where an answer alone takes so much of it."""
+        return (self.used_s - len(self.took_ms) * answer_s) / max(1, self.came) * 10_000
+
+
+def p99(took_ms: Sequence[float]) -> float:
+    """Of a hundred the second slowest."""
+    return statistics.quantiles(took_ms, n=100)[-1]
 
 
 # --- bad tokens -------------------------------------------------------------------------------------------------------
@@ -143,7 +177,8 @@ async def _make(client: aiohttp.ClientSession, url: str, admin: str, **body: obj
 async def _show(client: aiohttp.ClientSession, url: str, token: str) -> tuple[int, tuple[Any, ...], str]:
     async with client.get(f"{url}/api/v1/tasks", headers=_bearer(token)) as answer:
         told = {name: text for name, text in answer.headers.items() if name.lower() not in {"date", "x-request-id"}}
-        return answer.status, (await answer.read(), tuple(sorted(told.items()))), answer.headers.get("Retry-After", "")
+        body = (await answer.text()).replace(answer.headers["X-Request-Id"], "")  # each request has one of its own
+        return answer.status, (body, tuple(sorted(told.items()))), answer.headers.get("Retry-After", "")
 
 
 def _bearer(token: str) -> dict[str, str]:
@@ -153,31 +188,52 @@ def _bearer(token: str) -> dict[str, str]:
 # --- sieges -----------------------------------------------------------------------------------------------------------
 
 
+class Besiegers:
+    """Strangers at the hub: a process of their own.
+
+    Attributes:
+        told: what they tell, second by second: how many stand, and how many came.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.told: list[tuple[int, int]] = []
+        self._process = process
+
+    def stop(self) -> None:
+        """They do nothing more; their connections stand."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def leave(self) -> None:
+        """All of them go."""
+        self._process.send_signal(signal.SIGCONT)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await asyncio.wait_for(self._process.wait(), 60)
+
+
 @contextlib.asynccontextmanager
-async def besieged(how: str, url: str, count: int) -> AsyncIterator[list[tuple[int, int]]]:
-    """So many strangers at the hub, from when they stand; what they tell, second by second: how many do, and came."""
+async def besieged(how: str, url: str, count: int) -> AsyncIterator[Besiegers]:
+    """So many strangers at the hub, from when they stand."""
     host, _, port = url.partition("://")[2].partition(":")
     command = [sys.executable, "-m", "tests.support.siege", how, host, port, str(count)]
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-    assert process.stdin is not None
     assert process.stdout is not None
-    told: list[tuple[int, int]] = []
+    found = Besiegers(process)
     stands = asyncio.Event()
     output = process.stdout
 
     async def listen() -> None:
         async for line in output:
             standing, came = line.split()
-            told.append((int(standing), int(came)))
+            found.told.append((int(standing), int(came)))
             stands.set()
 
     listening = asyncio.create_task(listen())
     try:
         await stands.wait()
-        yield told
+        yield found
     finally:
-        process.stdin.close()
-        await asyncio.wait_for(process.wait(), 60)
+        await found.leave()
         await listening
 
 
@@ -198,7 +254,7 @@ async def people(url: str, token: str, trust: ssl.SSLContext | bool, seconds: fl
             async with asked as answer:
                 await answer.read()
                 refused += answer.status >= 300
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             refused += 1
         took.append((time.perf_counter() - began) * 1_000)
 
@@ -218,12 +274,21 @@ async def people(url: str, token: str, trust: ssl.SSLContext | bool, seconds: fl
 
 async def siege(doors: Doors, how: str, count: int, seconds: float) -> Held:
     """One siege, and what people see of it."""
-    before = doors.used_bytes()
-    async with besieged(how, doors.url, count) as told:
+    before, began_s = doors.used_bytes(), doors.used_s()
+    async with besieged(how, doors.url, count) as besiegers:
         took, refused = await people(doors.url, doors.token(), doors.trust, seconds)
-        grown = doors.used_bytes() - before
-        standing, came = told[-1]
-    return Held(took, refused, standing, came, grown)
+        used_s, grown = doors.used_s() - began_s, doors.used_bytes() - before
+        standing, came = besiegers.told[-1]
+        besiegers.stop()
+        still, refused_still = await people(doors.url, doors.token(), doors.trust, STILL_S)
+    return Held(took, refused + refused_still, standing, came, grown, used_s, still)
+
+
+async def alone(doors: Doors, seconds: float) -> float:
+    """Processor time of the hub for one answer, with nobody at the door."""
+    began_s = doors.used_s()
+    took, _ = await people(doors.url, doors.token(), doors.trust, seconds)
+    return (doors.used_s() - began_s) / len(took)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -235,15 +300,18 @@ async def _measure(count: int, seconds: float, kinds: Sequence[str]) -> bool:
         async with Doors(Path(folder), tls=False) as doors:
             shown = await bad_tokens(doors.url, doors.token())
             holds &= _tell_tokens(shown)
+            holds &= _tell_revoked(await revoked(doors.url, doors.token(), TOKENS))
+            answer_s = await alone(doors, seconds / 3)
             for how in kinds:
                 if how != "hello":
-                    holds &= _tell_siege(how, count, await siege(doors, how, count, seconds))
+                    holds &= _tell_siege(how, count, await siege(doors, how, count, seconds), answer_s)
     with tempfile.TemporaryDirectory(prefix="agentcom-bench-") as folder:
         async with Doors(Path(folder), tls=True) as doors:
+            answer_s = await alone(doors, seconds / 3)
             for how in ("idle", "hello"):
                 if how in kinds:
                     held = await siege(doors, how, count, seconds)
-                    holds &= _tell_siege(f"{how} over TLS", count, held)
+                    holds &= _tell_siege(f"{how} over TLS", count, held, answer_s)
     return holds
 
 
@@ -259,13 +327,26 @@ def _tell_tokens(shown: Shown) -> bool:
     return holds
 
 
-def _tell_siege(what: str, count: int, held: Held) -> bool:
+def _tell_revoked(ended_ms: Sequence[float]) -> bool:
+    holds = max(ended_ms) < GOAL_REVOKED_MS
+    print(
+        f"{len(ended_ms)} sockets of revoked tokens ended after {statistics.median(ended_ms):.1f} ms, the last after "
+        f"{max(ended_ms):.1f} ms (goal: under {GOAL_REVOKED_MS:g}): {'holds' if holds else 'DOES NOT HOLD'}"
+    )
+    return holds
+
+
+def _tell_siege(what: str, count: int, held: Held, answer_s: float) -> bool:
     holds = held.p99_ms < GOAL_P99_MS and not held.refused
     print(
         f"{count:,} x {what}: {len(held.took_ms):,} answers, p50 {statistics.median(held.took_ms):.1f} ms, "
         f"p99 {held.p99_ms:.1f} ms (goal: under {GOAL_P99_MS:g}), {held.refused} refused; {held.standing:,} "
-        f"strangers stood of {held.came:,} that came; the hub grew by {held.grown_bytes / _MIB:.0f} MiB: "
-        f"{'holds' if holds else 'DOES NOT HOLD'}",
+        f"strangers stood of {held.came:,} that came: {'holds' if holds else 'DOES NOT HOLD'}"
+    )
+    each_kib = held.grown_bytes / max(1, held.standing) / 1024
+    print(
+        f"  10,000 of them: {held.strangers_s(answer_s):.2f} s of the hub's processor time; one that stands: "
+        f"{each_kib:.1f} KiB; while they are stopped p99 {p99(held.still_ms):.0f} ms",
         flush=True,
     )
     return holds

@@ -1,16 +1,23 @@
 """What is revoked ends at once, open sockets too: nobody waits for a heartbeat, or for the next request."""
 
 import asyncio
+import select
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from hub.gateway.socket import CLOSE_S
+from hub.services import mates
+from hub.web import stream
 from tests.support.foreign_agent import ForeignAgent
 from tests.support.joiner import API, Machine
 from tests.support.running_hub import RunningHub, running_hub
 
+ESTABLISHED = 1
+"""TCP_ESTABLISHED of Linux."""
 FAR_S = 60.0
 """Beyond what agents of these tests wait for (10 s): a socket that closes by then was told, not looked at by chance."""
 
@@ -82,3 +89,37 @@ async def test_a_revoked_token_ends_its_streams(hub: RunningHub, path: str) -> N
             await reader.until("nothing of this kind")
 
     assert (await hub.ask("GET", f"{API}/tasks", role="brief")).status == 401
+
+
+async def test_a_stream_has_its_end_before_who_revokes_has_an_answer(hub: RunningHub) -> None:
+    made = await (await hub.ask("POST", f"{API}/tokens", json={"role": "viewer"})).json()
+    hub.tokens["brief"] = made["token"]
+    async with hub.stream(f"{API}/events", role="brief"), hub.stream(f"{API}/events", role="viewer"):
+        assert not [each for each in asyncio.all_tasks() if each.cancelling()]
+        await hub.running.access.revoke(made["id"], by="test")  # the hub runs in this loop, and has had no turn since
+
+        assert len([each for each in asyncio.all_tasks() if each.cancelling()]) == 1
+
+
+async def test_a_reader_that_takes_nothing_keeps_no_socket_of_a_revoked_token(hub: RunningHub) -> None:
+    made = await (await hub.ask("POST", f"{API}/tokens", json={"role": "viewer"})).json()
+    host, _, port = hub.url.removeprefix("http://").partition(":")
+    tasks = [{"title": "x" * 200, "executor": "noop", "prompt": "y"} for _ in range(1_000)]
+    assert (await hub.ask("POST", f"{API}/tasks", json={"tasks": tasks})).status == 201
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        line.connect((host, int(port)))
+        head = (f"GET {API}/events?after=0 HTTP/1.1", "Host: hub", f"Authorization: Bearer {made['token']}", "", "")
+        line.sendall("\r\n".join(head).encode())
+        while not select.select([line], [], [], 0)[0]:  # noqa: ASYNC110 - nothing of it is read
+            await asyncio.sleep(0.01)
+        assert (await hub.ask("DELETE", f"{API}/tokens/{made['id']}")).status == 204
+
+        async with asyncio.timeout(FAR_S):
+            while line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+
+
+def test_whatever_a_line_takes_a_revoked_token_is_over_within_five_seconds() -> None:
+    """Another hub hears of it by a notification, or looks by itself; a line that takes nothing is then cut off."""
+    assert mates.POLL_S + max(stream.END_S, CLOSE_S) < 5

@@ -1,6 +1,7 @@
 """The promise of a link: an acknowledgement tells only of what is safe; who writes is woken, or looks by itself."""
 
 import asyncio
+import functools
 
 import pytest
 
@@ -146,3 +147,24 @@ async def test_a_writer_that_is_cancelled_leaves_nothing_behind() -> None:
 
     wake.set()
     await wake.wait(60.0)
+
+
+async def test_a_line_whose_token_is_revoked_is_closed_in_the_same_breath_and_no_other() -> None:
+    links = Links(HandClock())
+    told: list[tuple[str, dict[str, object]]] = []
+
+    async def close(name: str, **why: object) -> None:
+        told.append((name, why))
+
+    for name in ("revoked", "welcome", "away"):
+        link = links.open(name, 1, Session)
+        link.is_welcome = lambda name=name: name == "welcome"  # type: ignore[misc]  # the default binds the name
+        link.close = None if name == "away" else functools.partial(close, name)
+    links.look_again()
+    revoked, welcome = links.of("revoked"), links.of("welcome")
+    assert revoked is not None
+    assert welcome is not None
+
+    assert (revoked.close is None, welcome.close is None) == (True, False), "what it says counts no more"
+    await asyncio.sleep(0)  # no time passes, nobody writes
+    assert told == [("revoked", {"refused": True, "why": "unauthenticated"})]

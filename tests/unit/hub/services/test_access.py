@@ -116,6 +116,27 @@ async def test_the_last_valid_admin_token_stays(access: Access, clock: HandClock
         await access.revoke(first.id, by="x")
 
 
+async def test_what_a_token_has_opened_is_told_to_end_with_the_commit_that_revokes_it(
+    access: Access, store: SqliteStore, clock: HandClock
+) -> None:
+    made = await access.create(TokenBody(role=Role.VIEWER), by="x")
+    other = await Access.load(store, clock)  # of another hub
+    told: list[str] = []
+
+    def ends(token: str) -> None:
+        with pytest.raises(Unauthenticated, match="was revoked"):
+            access.principal(token)
+        told.append(token)
+
+    access.on_revoked, other.on_revoked = ends, told.append
+    await access.revoke(made.id, by="x")
+    assert told == [made.id], "before who revokes it has an answer"
+
+    await other.reload()
+    await other.reload()
+    assert told == [made.id, made.id], "once, as soon as the other hub reads it"
+
+
 async def test_an_unknown_token_cannot_be_revoked(access: Access) -> None:
     with pytest.raises(NotFound):
         await access.revoke("nope", by="x")
