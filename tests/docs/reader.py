@@ -20,6 +20,7 @@ from typing import Any, Final
 from agentcom import Client
 from protocol.model import FINAL_STATES
 from tests.docs.commands import ROOT, Said
+from tests.support.bad_disk import need_programs
 from tests.support.forge_server import ForgeServer, forge_server
 from tests.support.mesh import ollama_process, until
 from tests.support.repositories import CALC, TEST_OF_CALC, git
@@ -243,6 +244,7 @@ class Reader:
 @contextlib.contextmanager
 def reader(folder: Path) -> Iterator[Reader]:
     """A reader whose ``agentcom up`` runs."""
+    need_programs("make")
     (folder / "forge").mkdir()
     with (
         forge_server(folder / "forge") as forge,
