@@ -204,12 +204,12 @@ class Visitor(Caller, asyncio.Protocol):
 
     def hold(self) -> None:
         """Hear no more of it for now."""
-        if self._inner is not None and self._transport is not None:
+        if self._inner is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def hear(self, later: bytes) -> None:
         """Hear it again; ``later`` came before it was held."""
-        if self._inner is not None and self._transport is not None:
+        if self._inner is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
             self.go_on(later)
 

@@ -128,13 +128,13 @@ class ShortWay:
         try:
             named = requests.read_key({requests.KEY_HEADER: _value(key).decode("ascii")}) if key else None
             value = msgspec.json.decode(body)
-            specs = self._plain(value)
-        except (BadInput, UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+            specs, digest = self._plain(value), requests.digest_of(value)
+        except (BadInput, UnicodeError, OverflowError, RecursionError, msgspec.MsgspecError):
             return False  # the long way says what is wrong
         if specs is None:
             return False
         self._is_busy = True
-        self._visitor.answer(self._answer(specs, named, requests.digest_of(value), who.token))
+        self._visitor.answer(self._answer(specs, named, digest, who.token))
         return True
 
     def _counts(self) -> Principal | None:

@@ -136,6 +136,8 @@ async def test_a_key_counts_on_both_ways(hub: RunningHub, ways: list[bool]) -> N
     [
         b'{"title":',
         b'"word"',
+        b'{"title": "half a pair: \\udcff", "executor": "noop"}',
+        b'{"title": "t", "max_retries": 99999999999999999999}',
         {"title": ""},
         {"title": "t", "colour": 1},
         {"tasks": [TASK]},
