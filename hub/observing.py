@@ -65,7 +65,9 @@ def observing(  # noqa: PLR0913, PLR0917 - what it is made of
         recording.machine = watch.figures
     ids = IdMaker(chance.getrandbits)
     readings = Readings(store, fleet, window, clock, counting.tally, watch)
+    readings.is_behind = recording.is_behind
     alerting = Alerting(store, clock, ids, readings.take)
+    alerting.past = readings.recall
     push_key = PushKey(store, clock, vault)
     notices = Notices(clock, push_key.key, url if url.startswith("https://") else NOBODY)
     notifying = Notifying(store, clock, ids, notices, vault)

@@ -5,9 +5,11 @@ that is not there is well. The rules are ``hub/core/alerts.py``.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
 
 from hub.core import series
 from hub.core.agent import Agent
@@ -17,6 +19,7 @@ from hub.core.health import OFFLINE
 from hub.core.hosts import free_bytes
 from hub.core.matching import Match
 from hub.core.routing import Requirements
+from hub.core.series import MINUTE_S
 from hub.core.tally import Tally
 from hub.core.window import Window
 from hub.services.budgets import Budgets
@@ -31,6 +34,8 @@ from protocol.model import AgentState, TaskState
 MINUTE_MS: Final = 60_000
 LATELY: Final = 15
 """Minutes over which rates are looked at."""
+RECALLED: Final = 40
+"""Minutes that a hub looks back when it begins to judge: for a rate, and to see since when it is wrong."""
 FEW: Final = 10
 """Fewer tasks that have ended tell nothing about a rate."""
 HOUR_MS: Final = 3_600_000
@@ -55,6 +60,7 @@ class Readings:
 
     Attributes:
         match: who online can do a class.
+        is_behind: whether the counts are not those of the log yet.
         overdue: age of the newest backup, in times of how often one is wanted; ``None``: none are made.
         counts: tasks by state, when they were last counted.
         taken: the newest readings.
@@ -69,7 +75,9 @@ class Readings:
         self.budgets: Budgets | None = None
         self.overdue: Callable[[], float | None] = lambda: None
         self._began_ms = clock.now_ms()
-        self._past: deque[_Past] = deque(maxlen=LATELY + 1)
+        self.is_behind: Callable[[], bool] = lambda: False
+        self._past: deque[_Past] = deque()
+        self._looked_ms = -MINUTE_MS
         self._slow: list[Reading] = []
         self.counts: Mapping[TaskState, int] = {}
         self.taken: Sequence[Reading] = ()
@@ -77,27 +85,45 @@ class Readings:
     async def take(self) -> list[Reading]:
         """All readings of now."""
         now_ms = self._clock.now_ms()
-        if not self._past or now_ms - self._past[-1].at_ms >= MINUTE_MS:
+        if now_ms - self._looked_ms >= MINUTE_MS:
             await self._look(now_ms)
+            self._looked_ms = now_ms
         work, agents = self._work(now_ms), self._agents(now_ms)
         self.taken = found = [*self._slow, *work, *agents, *self._machines(), *self._hub(now_ms)]
         return found
 
-    async def _look(self, now_ms: int) -> None:
-        """Once a minute: what has to be asked for."""
-        self.counts = counts = await self._store.counts()
+    async def recall(self) -> list[tuple[int, list[Reading]]] | None:
+        """Rates of the last minutes, by the samples that a hub has kept; ``None``: the counts are not known yet.
+
+        What happened behind the newest sample is as if it had happened since: of a rate at most a minute is missing.
+        """
+        if self.is_behind():
+            return None
+        now_ms = self._clock.now_ms()
+        now_s = now_ms // 1000
+        kept = await self._store.samples(MINUTE_S, now_s - RECALLED * MINUTE_S, now_s)
+        known = _minutes(kept, self._now(now_ms, {}))
+        self._past = deque(known)
+        return [(each.at_ms, list(_rates(_before(known, each), each))) for each in known]
+
+    def _now(self, now_ms: int, counts: Mapping[TaskState, int]) -> _Past:
         tally = self._tally
-        lower = sum(count for (_, _, kind), count in tally.of("fallbacks").items() if kind == "lower")
-        now = _Past(
+        return _Past(
             now_ms,
             counts.get(TaskState.QUEUED, 0),
             tally.happened(EventKind.TASK_COMPLETED),
             tally.happened(EventKind.TASK_FAILED, EventKind.TASK_DEAD),
-            lower,
+            sum(count for (_, _, kind), count in tally.of("fallbacks").items() if kind == "lower"),
         )
-        before = self._past[0] if self._past else now
+
+    async def _look(self, now_ms: int) -> None:
+        """Once a minute: what has to be asked for."""
+        self.counts = await self._store.counts()
+        now = self._now(now_ms, self.counts)
+        while self._past and now_ms - self._past[0].at_ms > RECALLED * MINUTE_MS:
+            self._past.popleft()
         self._past.append(now)
-        self._slow = list(_rates(before, now, is_full=len(self._past) > LATELY))
+        self._slow = list(_rates(_before(self._past, now), now))
         if self.budgets is not None:
             found = (await self.budgets.list()).budgets
             self._slow += [
@@ -166,9 +192,31 @@ class Readings:
         yield Reading("store_log", "", watch.log_bytes, f"{watch.log_bytes >> 20} MiB")
 
 
-def _rates(before: _Past, now: _Past, *, is_full: bool) -> Iterator[Reading]:
-    """What has changed in the last minutes; ``is_full``: there are as many of them as it takes to tell a trend."""
-    if is_full and now.queued > before.queued:
+def _minutes(kept: Iterable[tuple[int, bytes]], now: _Past) -> list[_Past]:
+    """How it was at the end of each minute of which there is a sample, counted back from ``now``."""
+    found, happened = [], now
+    for at_s, body in sorted(kept, reverse=True):
+        sample = msgspec.msgpack.decode(body, type=dict[str, float])
+        happened = replace(happened, at_ms=at_s * 1000, queued=int(sample.get("tasks_queued", 0)))
+        found.append(happened)
+        happened = replace(
+            happened,
+            completed=happened.completed - int(sample.get("tasks_completed", 0)),
+            failed=happened.failed - int(sample.get("tasks_failed", 0)),
+            fallbacks=happened.fallbacks - sample.get("fallbacks_lower", 0),
+        )
+    return found[::-1]
+
+
+def _before(past: Iterable[_Past], now: _Past) -> _Past:
+    """The newest of those before that is long enough ago for a rate; else the oldest of them."""
+    older = [each for each in past if now.at_ms - each.at_ms >= LATELY * MINUTE_MS]
+    return older[-1] if older else next(iter(past), now)
+
+
+def _rates(before: _Past, now: _Past) -> Iterator[Reading]:
+    """What has changed in the last minutes; for less than all of them there is no trend."""
+    if now.at_ms - before.at_ms >= LATELY * MINUTE_MS and now.queued > before.queued:
         yield Reading("queue_growing", "", now.queued, f"{now.queued} wait, {before.queued} did {LATELY} minutes ago")
     failed = now.failed - before.failed
     ended = now.completed - before.completed + failed

@@ -6,7 +6,7 @@ itself. Within ``cooldown_s`` of its end it does not fire again. Callers: ``hub/
 taken by ``hub/readings.py``. What to do about each stands in docs/operate/runbooks.md.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -150,6 +150,24 @@ class Alarms:
         changed = [
             after for key, alert in list(self.open.items()) if (after := self._later(alert, found.get(key), now_ms))
         ]
+        for key, reading, rule in self._judged(found, now_ms):
+            since_ms = self._wrong[key]
+            cool_ms = self._ended.get(key, -(10**15)) + int(rule.cooldown_s * 1000)
+            if now_ms - since_ms >= rule.for_s * 1000 and now_ms >= cool_ms and len(self.open) < MOST_OPEN:
+                self._wrong.pop(key)
+                changed.append(self._put(_fired(rule, reading, next(names), since_ms)))
+        self._ended = {key: at_ms for key, at_ms in self._ended.items() if now_ms - at_ms < _DAY_MS}
+        return changed
+
+    def remember(self, readings: Iterable[Reading], at_ms: int) -> None:
+        """Note since when what is wrong, one moment after the other, before anybody judges; nothing fires."""
+        for _ in self._judged({(reading.rule, reading.subject): reading for reading in readings}, at_ms):
+            pass
+
+    def _judged(
+        self, found: Mapping[tuple[str, str], Reading], at_ms: int
+    ) -> Iterator[tuple[tuple[str, str], Reading, Rule]]:
+        """What is wrong and not open, noted since when."""
         self._wrong = {key: since for key, since in self._wrong.items() if key in found}
         for key, reading in found.items():
             rule = self.rules.get(reading.rule)
@@ -158,13 +176,8 @@ class Alarms:
             if not rule.enabled or reading.value < rule.threshold:
                 self._wrong.pop(key, None)
                 continue
-            since_ms = self._wrong.setdefault(key, now_ms)
-            cool_ms = self._ended.get(key, -(10**15)) + int(rule.cooldown_s * 1000)
-            if now_ms - since_ms >= rule.for_s * 1000 and now_ms >= cool_ms and len(self.open) < MOST_OPEN:
-                self._wrong.pop(key)
-                changed.append(self._put(_fired(rule, reading, next(names), since_ms)))
-        self._ended = {key: at_ms for key, at_ms in self._ended.items() if now_ms - at_ms < _DAY_MS}
-        return changed
+            self._wrong.setdefault(key, at_ms)
+            yield key, reading, rule
 
     def _put(self, alert: Alert) -> Alert:
         self.open[alert.key] = alert

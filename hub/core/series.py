@@ -48,6 +48,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "success_rate": Figure("ratio"),
     "retries": Figure("attempts", "sum"),
     "fallbacks": Figure("tasks", "sum"),
+    "fallbacks_lower": Figure("tasks", "sum"),
     "wait_s_p50": Figure("s"),
     "wait_s_p95": Figure("s"),
     "total_s_p50": Figure("s"),
@@ -80,6 +81,7 @@ class Mark:
     failed: int = 0
     retries: int = 0
     fallbacks: int = 0
+    fallbacks_lower: int = 0
     tokens: float = 0
     cost_micro: float = 0
     waits: Span = field(default_factory=Span)
@@ -94,6 +96,7 @@ def mark(tally: Tally) -> Mark:
         failed=tally.happened(EventKind.TASK_FAILED, EventKind.TASK_DEAD),
         retries=int(tally.total("retries")),
         fallbacks=tally.happened(EventKind.TASK_FELL_BACK),
+        fallbacks_lower=int(sum(count for (_, _, kind), count in tally.of("fallbacks").items() if kind == "lower")),
         tokens=tally.total("tokens"),
         cost_micro=tally.total("cost_micro"),
         waits=tally.span(QUEUE).copy(),
@@ -110,6 +113,7 @@ def happened(before: Mark, now: Mark) -> dict[str, float]:
         "tasks_failed": failed,
         "retries": now.retries - before.retries,
         "fallbacks": now.fallbacks - before.fallbacks,
+        "fallbacks_lower": now.fallbacks_lower - before.fallbacks_lower,
         "tokens": now.tokens - before.tokens,
         "cost_usd": (now.cost_micro - before.cost_micro) / 1e6,
     }

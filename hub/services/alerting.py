@@ -6,7 +6,7 @@ one that leads judges.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -33,11 +33,19 @@ _LAST: Final = "~"
 """Behind every id."""
 
 
+Past = tuple[int, Sequence[Reading]]
+
+
+async def _nothing() -> Sequence[Past]:
+    return ()
+
+
 class Alerting:
     """The use cases of alerts.
 
     Attributes:
         readings: how things stand.
+        past: how they stood lately, moment by moment (Unix milliseconds), before this hub judged; ``None``: not yet.
         leads: whether this hub judges.
         is_shared: whether other hubs may change alerts, too.
     """
@@ -51,7 +59,8 @@ class Alerting:
         self._alarms = Alarms()
         self._patches: dict[str, RulePatch] = {}
         self._unkept: dict[str, PutAlert] = {}
-        self._is_loaded = False
+        self._is_loaded = self._is_judging = False
+        self.past: Callable[[], Awaitable[Sequence[Past] | None]] = _nothing
 
     async def run(self) -> None:
         """Judge until cancelled."""
@@ -67,7 +76,14 @@ class Alerting:
         if not self._is_loaded or self.is_shared():
             await self._load()
         if not self.leads():
+            self._is_judging = False
             return
+        if not self._is_judging:
+            if (past := await self.past()) is None:
+                return  # in the next round
+            for at_ms, readings in past:
+                self._alarms.remember(readings, at_ms)
+            self._is_judging = True
         for change in list(self._unkept.values()):
             self._post(change)
         now_ms = self._clock.now_ms()

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hub.core.alerts import Alarms
@@ -13,6 +14,7 @@ from hub.core.matching import match
 from hub.core.tally import Tally
 from hub.core.window import Window
 from hub.readings import Readings
+from hub.store.keeping_changes import KeepSample
 from hub.store.sqlite import SqliteStore
 from protocol.clock import Clock
 from protocol.events import Event, EventKind
@@ -20,6 +22,7 @@ from protocol.ids import IdMaker
 from protocol.machine import SpaceReport
 from protocol.model import AgentState
 from tests.support.machines import add, gpu, host, model
+from tests.support.stores import Rows, new_task
 
 K = EventKind
 START_MS = 1_700_000_000_000
@@ -39,7 +42,7 @@ class Night:
     """A hub's parts by hand, and what its alarms have said."""
 
     def __init__(self, store: SqliteStore) -> None:
-        self.clock, self.fleet, self.window, self.tally = Hand(), Fleet(), Window(), Tally()
+        self.store, self.clock, self.fleet, self.window, self.tally = store, Hand(), Fleet(), Window(), Tally()
         self.readings = Readings(store, self.fleet, self.window, self.clock, self.tally, None)
         self.readings.match = lambda requirements: match(self.fleet, requirements)
         self.alarms, self.told = Alarms(), list[tuple[str, str]]()
@@ -145,6 +148,58 @@ async def test_many_failures_are_told(night: Night) -> None:
     assert night.told == [("failure_rate", "firing")]
     await night.run(3_600, night.work)
     assert night.told == [("failure_rate", "firing"), ("failure_rate", "resolved")]
+
+
+async def kept(night: Night, *samples: dict[str, float]) -> None:
+    """What a hub that ran before has kept of its last minutes, oldest first."""
+    for number, sample in enumerate(samples):
+        at_s = night.clock.ms // 1000 - 60 * (len(samples) - number)
+        await night.store.commit(KeepSample(step_s=60, at_s=at_s, body=msgspec.msgpack.encode(sample), before_s=0))
+
+
+async def begin(night: Night) -> None:
+    """As alerting does when its hub begins to judge."""
+    past = await night.readings.recall()
+    assert past is not None
+    for at_ms, readings in past:
+        night.alarms.remember(readings, at_ms)
+
+
+async def test_a_hub_that_was_restarted_knows_the_minutes_before(night: Night) -> None:
+    for _ in range(12):
+        night.work(K.TASK_DEAD)
+    await kept(night, *[{"tasks_completed": 0, "tasks_failed": 3}] * 5)
+    await begin(night)
+    await night.run(20)
+    assert night.told == [("failure_rate", "firing")], "it was so for minutes"
+
+    await night.run(1_200, night.work)
+    assert night.told == [("failure_rate", "firing"), ("failure_rate", "resolved")]
+
+
+async def test_a_queue_that_grew_before_a_restart_goes_on_growing_after_it(night: Night) -> None:
+    await Rows(night.store).add(*(new_task(number) for number in range(1, 1_101)))
+    await kept(night, *({"tasks_queued": 1_060 + minute} for minute in range(38)))
+    await begin(night)
+    await night.run(20)
+
+    assert night.told == [("queue_growing", "firing")]
+
+
+async def test_what_is_asked_for_once_a_minute_is_known_from_the_first_look_on(night: Night) -> None:
+    night.clock.ms += 50_000
+    await kept(night, {"tasks_queued": 1})
+    night.clock.ms -= 50_000  # that was ten seconds ago
+    night.readings.overdue = lambda: 2.5
+    await begin(night)
+
+    assert "backup_overdue" in {reading.rule for reading in await night.readings.take()}
+
+
+async def test_nothing_is_judged_before_the_counts_are_those_of_the_log(night: Night) -> None:
+    night.readings.is_behind = lambda: True
+
+    assert await night.readings.recall() is None
 
 
 async def test_a_key_that_is_in_use_twice_is_told_until_a_person_has_decided(night: Night) -> None:
