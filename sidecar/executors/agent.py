@@ -52,7 +52,8 @@ REPEATS_BEFORE_NUDGE: Final = 3
 REPEATS_BEFORE_STOP: Final = 4
 _LOGGED_CHARS: Final = 400
 _FINISH: Final = "finish"
-_TOOL: Final = {"gen_ai.operation.name": "execute_tool"}
+_TOOL: Final = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function"}
+_TOOL_ERROR: Final = "tool_error"
 _SYSTEM: Final = (
     "You do one task of a queue, alone, in a workspace of files. Use the tools: look before you change, make the "
     "smallest change that does the task, run what proves it, then call finish with a short summary. "
@@ -288,8 +289,11 @@ class _Loop:
         elif tool is None:
             result = f"error: there is no tool {call.name!r}; there are {', '.join(self._tools)}"
         else:
-            with span(f"execute_tool {tool.name}", {**_TOOL, "gen_ai.tool.name": tool.name}):
+            known = {**_TOOL, "gen_ai.tool.name": tool.name, "gen_ai.tool.call.id": call.id or None}
+            with span(f"execute_tool {tool.name}", known) as told:
                 result = whole_text([await tool.call(call.arguments)])  # names of files may be no Unicode
+                if result.startswith("error:"):
+                    told["error.type"] = told["problem"] = _TOOL_ERROR
             if tool.name == _FINISH and not result.startswith("error:"):
                 done = result
         self._called.append(tool_use(call.name, call.arguments, result, now_s() - began_at))
