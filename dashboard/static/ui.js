@@ -34,6 +34,9 @@ export const size = (bytes) => {
   return `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${["B", "KiB", "MiB", "GiB", "TiB"][step]}`;
 };
 
+/** A figure that moves all the time, as wide as its longest: nothing beside it moves. @param {string | number} text @param {number} chars */
+export const wide = (text, chars) => String(text).padStart(chars, "\u00a0");
+
 /** @param {number | null | undefined} usd */
 export const money = (usd) => usd === null || usd === undefined ? "price unknown" : usd === 0 ? "$0" : usd < 0.01 ? `$${usd.toFixed(4)}` : `$${usd.toFixed(2)}`;
 
@@ -145,7 +148,7 @@ export const Bar = ({ total, parts, label }) => {
 
 /** @param {{used: number | null | undefined, total: number | null | undefined, label: string}} props */
 export const SpaceBar = ({ used, total, label }) => used === null || used === undefined || !total ? html`<div class="gauge"><span class="muted">${label}</span><span class="muted">${UNKNOWN}</span></div>` : html`
-  <div class="gauge"><span class="muted">${label}</span><${Bar} total=${total} label="${label}: ${size(used)} of ${size(total)} used" parts=${[[used, used / total > 0.9 ? "tight" : "ours", `${size(used)} used`]]} /><span class="num">${size(used)} / ${size(total)}</span></div>`;
+  <div class="gauge"><span class="muted">${label}</span><${Bar} total=${total} label="${label}: ${size(used)} of ${size(total)} used" parts=${[[used, used / total > 0.9 ? "tight" : "ours", `${size(used)} used`]]} /><span class="num">${wide(size(used), 8)} / ${size(total)}</span></div>`;
 
 /** A finding of a check. @param {{one: Row}} props */
 export const Finding = ({ one }) => html`<li><${State} state=${one.passed ? "passed" : one.doubtful ? "waiting" : "failed"}>${one.passed ? "passed" : one.doubtful ? "doubtful" : "failed"}<//> <b>${one.name || one.type}</b> <span class="muted">${one.detail} ${length(one.seconds)}</span>

@@ -13,6 +13,9 @@ const QUIET = /** @type {[string, number][]} */ ([["an hour", 3_600], ["8 hours"
 /** @type {Record<string, [string, string]>} */
 const SEVERITY = { critical: ["\u2715", "failed"], warning: ["\u25b2", "again"], info: ["\u25cb", "queued"] };
 
+/** Of a reading no more digits than anybody reads. @param {number} value */
+const short = (value) => value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+
 /** @param {{one: Row}} props */
 const Severity = ({ one }) => { const [glyph, colour] = SEVERITY[one.severity] ?? ["\u25b2", "again"]; return html`<span class="state ${colour}"><span aria-hidden="true">${glyph}</span> ${one.severity}</span>`; };
 
@@ -31,8 +34,8 @@ const Alert = ({ one, again, here = false }) => {
     again();
   };
   const is = (/** @type {string} */ state) => one.state === state;
-  return html`<li class="${here ? "alert here" : "alert"}" ref=${shown}><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span> <span class="muted">${one.subject}</span></h3>
-    <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(one.value)}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
+  return html`<li class="${here ? "alert here" : "alert"}" ref=${shown}><h3><${Severity} one=${one} /> <span>${one.summary || one.rule}</span>${one.summary?.includes(one.subject) ? null : html` <span class="muted">${one.subject}</span>`}</h3>
+    <p class="muted">${one.rule}: ${one.value === null || one.value === undefined ? "" : `${count(short(one.value))}${one.threshold === null || one.threshold === undefined ? "" : ` against ${count(one.threshold)}`}, `}since <${When} at=${one.since} />${is("firing") ? "" : html`, <${State} state=${is("resolved") ? "ok" : "waits"}>${one.state}<//>`}${one.until ? html` <${When} at=${one.until} />` : ""}</p>
     ${is("resolved") ? html`<p><${Runbook} one=${one} /></p>` : html`<p class="actions">${is("firing") ? html`<${Act} path=${`alerts/${encodeURIComponent(one.id)}/acknowledge`} permission="alerts:write" done=${again} class="main">Acknowledge<//>` : null}
       <label>Silence for <select disabled=${!may("alerts:write")} onChange=${silence}><option value="">choose</option>${QUIET.map(([words, seconds]) => html`<option key=${seconds} value=${seconds}>${words}</option>`)}</select></label> <${Runbook} one=${one} /></p>`}</li>`;
 };

@@ -4,7 +4,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { computed, effect, signal } from "@preact/signals";
 import { address, clockMode, href, isLive, may, onEvent, requery, tables, theme } from "../store.js";
-import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When, word } from "../ui.js";
+import { Act, AsApi, Bar, Command, count, Dialog, Empty, html, LiveState, Loading, plural, Scroll, size, SpaceBar, State, Trouble, UNKNOWN, useAsked, When, wide, word } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
 
@@ -21,7 +21,7 @@ export const Gpu = ({ gpu }) => {
   const words = total ? `${size(used)} of ${size(total)}: ours ${size(ours)}, others ${size(others)}, free ${size(free)}` : "memory unknown";
   return html`<div class="gpu"><span class="name" title=${gpu.uuid}>${gpu.name}${gpu.index ? ` #${gpu.index}` : ""}</span>
     ${total ? html`<${Bar} total=${total} label=${words} parts=${[[ours ?? 0, "ours", `ours ${size(ours)}`], [others ?? 0, "others", `others ${size(others)}`], [rest, "held", `not told apart ${size(rest)}`], [driver ?? 0, "driver", `driver ${size(driver)}`]]} />` : html`<span class="muted">memory unknown</span>`}
-    <span class="num figures">${total ? `${size(used)} / ${size(total)}` : ""} ${gpu.utilization === null ? "" : `${Math.round(gpu.utilization)} %`} ${gpu.temperature_c === null ? "" : `${Math.round(gpu.temperature_c)} \u00b0C`} ${gpu.power_w === null ? "" : `${Math.round(gpu.power_w)}${gpu.power_limit_w ? `/${Math.round(gpu.power_limit_w)}` : ""} W`}</span></div>`;
+    <span class="num figures">${total ? `${wide(size(used), 8)} / ${size(total)}` : ""} ${gpu.utilization === null ? "" : `${wide(Math.round(gpu.utilization), 3)} %`} ${gpu.temperature_c === null ? "" : `${wide(Math.round(gpu.temperature_c), 3)} \u00b0C`} ${gpu.power_w === null ? "" : `${wide(Math.round(gpu.power_w), 3)}${gpu.power_limit_w ? `/${Math.round(gpu.power_limit_w)}` : ""} W`}</span></div>`;
 };
 
 /** Who holds memory of a GPU. @type {Record<string, [string, string]>} */
@@ -52,7 +52,7 @@ const Agent = ({ agent }) => {
 };
 
 /** @param {{host: Row}} props */
-const Gauges = ({ host }) => html`<div class="gauges"><div class="gauge"><span class="muted">CPU</span>${host.cpu ? html`<${Bar} total=${100} parts=${[[host.cpu.percent, host.cpu.percent > 90 ? "tight" : "ours", `${host.cpu.percent} %`]]} label="processor ${host.cpu.percent} %" /><span class="num">${Math.round(host.cpu.percent)} % of ${host.cpu.cores}</span>` : UNKNOWN}</div>
+const Gauges = ({ host }) => html`<div class="gauges"><div class="gauge"><span class="muted">CPU</span>${host.cpu ? html`<${Bar} total=${100} parts=${[[host.cpu.percent, host.cpu.percent > 90 ? "tight" : "ours", `${host.cpu.percent} %`]]} label="processor ${host.cpu.percent} %" /><span class="num">${wide(Math.round(host.cpu.percent), 3)} % of ${host.cpu.cores}</span>` : UNKNOWN}</div>
   <${SpaceBar} label="RAM" used=${host.ram?.used_bytes} total=${host.ram?.total_bytes} /><${SpaceBar} label="disk" used=${host.disk?.used_bytes} total=${host.disk?.total_bytes} /></div>`;
 
 /** @param {string} name */
@@ -72,7 +72,7 @@ const Card = ({ name }) => {
   const gpus = gpusOf(name);
   const warm = warmOn(name);
   return html`<li class=${`card ${host.online && isLive.value ? "" : "stale"}`}><h2><a href=${href("fleet", name)}>${name}</a> <${LiveState} state=${host.online ? "online" : "offline"} /></h2>
-    ${agents.length ? html`<ul class="plain">${agents.map((agent) => html`<li key=${agent.name}><b>${agent.name}</b> <${LiveState} state=${agent.draining ? "draining" : agent.state} /> <span class="muted">${agent.busy}/${agent.slots}, version ${agent.version}, seen <${When} at=${agent.last_seen_at} /></span><${Troubles} agent=${agent} />
+    ${agents.length ? html`<ul class="plain">${agents.map((agent) => html`<li key=${agent.name}><b>${agent.name}</b> <${LiveState} state=${agent.draining ? "draining" : agent.state} /><div class="does muted">${agent.busy} of ${plural(agent.slots, "slot")} busy, version ${agent.version}, seen <${When} at=${agent.last_seen_at} /></div><${Troubles} agent=${agent} />
       ${agent.tasks.slice(0, SHOWN).map((/** @type {string} */ id) => html`<div key=${id} class="does"><${State} state="running"><a href=${href("tasks", id)}>${tables.tasks.rows.get(id)?.value.title || id}</a><//></div>`)}${agent.tasks.length > SHOWN ? html`<div>and ${agent.tasks.length - SHOWN} more</div>` : null}</li>`)}</ul>` : html`<p class="muted">no agent</p>`}
     ${host.at ? html`<p class="muted">read <${When} at=${host.at} /></p>` : null}
     <${Gauges} host=${host} />${gpus.map((gpu) => html`<${Gpu} key=${gpu.uuid || gpu.index} gpu=${gpu} />`)}${gpus.length ? null : html`<p class="muted" title=${host.notes.gpu ?? ""}>${(host.notes.gpu ?? "none").startsWith("none") ? "no GPU" : host.notes.gpu}</p>`}

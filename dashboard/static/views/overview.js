@@ -47,7 +47,7 @@ const NeedsYou = () => {
   const servers = (down.value ? down.value.split("\n") : []).filter((key) => { const [host, ...id] = key.split(" "); return !told.has(`${id.join(" ")} on ${host}`); });
   if (!alerts.length && !waiting.length && !troubled.length && !servers.length) return html`<p class="calm"><${State} state="ok">nothing needs you<//></p>`;
   return html`<ul class="needs rows">
-    ${alerts.slice(0, 8).map((one) => html`<li key=${one.id}><span class="state ${SEVERITY[one.severity] ?? "again"}"><span aria-hidden="true">▲</span> ${one.severity}</span> <a href=${href("alerts")}>${one.summary || one.rule}</a> <span class="reason">${one.subject}</span> <span class="muted"><${When} at=${one.since} /></span></li>`)}
+    ${alerts.slice(0, 8).map((one) => html`<li key=${one.id}><span class="state ${SEVERITY[one.severity] ?? "again"}"><span aria-hidden="true">▲</span> ${one.severity}</span> <a href=${href("alerts")}>${one.summary || one.rule}</a>${one.summary?.includes(one.subject) ? null : html` <span class="reason">${one.subject}</span>`} <span class="muted"><${When} at=${one.since} /></span></li>`)}
     ${waiting.slice(0, 5).map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state="waiting">waits for a person<//> <a href=${href("reviews", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span></li>`)}
     ${servers.map((key) => html`<${Down} key=${key} of=${key} />`)}
     ${troubled.map((/** @type {Row} */ task) => html`<li key=${task.id}><${State} state=${task.state} /> <a href=${href("tasks", task.id)}>${task.title || task.id}</a> <span class="reason">${task.reason}</span> <span class="muted"><${When} at=${task.ended_at} /></span></li>`)}</ul>`;
