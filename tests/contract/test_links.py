@@ -67,7 +67,7 @@ class Walker:
             if "links" in answer
         ]
 
-    async def do(self, way: str, path: str, op: dict[str, Any], body: Any = None) -> tuple[int, Any]:  # noqa: ANN401
+    async def do(self, way: str, path: str, op: dict[str, Any], body: Any = None) -> tuple[int, Any]:  # noqa: ANN401 - any JSON
         """One request as the document has it: status, and the body if it is JSON."""
         sent = {"json": {} if body is None else body} if "requestBody" in op else {}
         headers = {"Accept": "application/json"}

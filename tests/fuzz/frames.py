@@ -26,10 +26,10 @@ with atheris.instrument_imports(include=["protocol"]):
     from protocol.salvage import Unreadable
     from protocol.session import Session
 
-import msgpack  # noqa: E402
+import msgpack  # noqa: E402 - behind what is watched
 
-from sidecar.core.sendable import sendable  # noqa: E402
-from tests.support.mutations import damaged, odd  # noqa: E402
+from sidecar.core.sendable import sendable  # noqa: E402 - behind what is watched
+from tests.support.mutations import damaged, odd  # noqa: E402 - behind what is watched
 
 GOLDEN: Final = ROOT / "tests" / "unit" / "protocol" / "golden" / "messages.json"
 CORPUS: Final = [bytes.fromhex(entry["hex"]) for entry in json.loads(GOLDEN.read_text("utf-8")).values()]
