@@ -6,6 +6,7 @@ A first look for the person who adds it; the sidecar looks by itself, thoroughly
 import json
 import shutil
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from typing import Final
@@ -50,4 +51,7 @@ def _agents() -> str:
 
 
 def _sandbox() -> str:
-    return "bubblewrap" if shutil.which("bwrap") else "no bubblewrap"
+    """The best that is here; the sidecar tries it, and the first task runs in it."""
+    if sys.platform == "darwin":
+        return "work in Seatbelt"
+    return "work in bubblewrap" if shutil.which("bwrap") else "no bubblewrap: work in Landlock, if the kernel has it"

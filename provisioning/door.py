@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from agentcom.answers import value_from
 from protocol.api import PREFIX
@@ -19,6 +20,10 @@ from protocol.pinning import CA_PATH, blind_context, first_certificate, pinned_c
 T = TypeVar("T")
 TIMEOUT_S: Final = 20.0
 _MOST_BYTES: Final = 1 << 20
+
+
+class _Alive(Struct):
+    protocol: tuple[int, int] | None = None
 
 
 class Door:
@@ -61,7 +66,16 @@ class Door:
 
     def date(self) -> str:
         """What time it is there; asked of anybody, with nothing secret."""
-        return self._once("GET", "/healthz", None, {}, blind_context() if self.is_tls else None)[2].get("Date", "")
+        return self.look()[0]
+
+    def look(self) -> tuple[str, tuple[int, int] | None]:
+        """What time it is there, and the versions of the wire protocol, if it says; asked as :meth:`date`."""
+        _, answer, got = self._once("GET", "/healthz", None, {}, blind_context() if self.is_tls else None)
+        try:
+            protocol = msgspec.json.decode(answer, type=_Alive).protocol
+        except msgspec.DecodeError:
+            protocol = None
+        return got.get("Date", ""), protocol
 
     def authority(self) -> str:
         """The authority that it shows, in PEM form; empty if it has none. Nobody has compared it with anything."""

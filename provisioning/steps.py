@@ -18,7 +18,16 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from protocol.errors import AgentComError, Conflict, HubUnreachable, Refused, Throttled, Unauthenticated, Unavailable
+from protocol.errors import (
+    AgentComError,
+    Conflict,
+    HubUnreachable,
+    Refused,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+    VersionMismatch,
+)
 from protocol.joining import (
     OPEN,
     WEB,
@@ -34,6 +43,7 @@ from protocol.joining import (
 )
 from protocol.keys import text
 from protocol.pinning import WrongHub, ca_hash
+from protocol.version import NEWEST, OLDEST, negotiate
 from provisioning import keys, services
 from provisioning.detect import detected
 from provisioning.door import Door
@@ -119,11 +129,16 @@ class Steps:
         if self.manager is None:
             raise _unfit("no systemd and no launchd run here", "add --foreground, and keep the command running")
         try:
-            skew_s = _skew_s(self._door.date())
+            date, protocol = self._door.look()
         except HubUnreachable as exc:
             raise StepFailed(str(exc), "is the address right, and the port open on the way?", 3) from exc
+        skew_s = _skew_s(date)
         if abs(skew_s) > _MOST_SKEW_S:
             raise _unfit(f"the clock is {skew_s:+.0f} s from the hub's", "set both by NTP")
+        try:
+            negotiate(protocol or (OLDEST, NEWEST))  # a hub that does not say it is looked at when it has let us in
+        except VersionMismatch as exc:
+            raise _unfit(str(exc), "install the hub's release: the second line of 'agentcom token create'") from exc
         said = [f"Python {platform.python_version()}", f"{free >> 30} GiB free", f"clock {skew_s:+.0f} s"]
         if self._places.proxies:
             said.append(f"{self._places.proxies[0]} not used: the hub is dialled directly")

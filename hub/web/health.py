@@ -12,12 +12,19 @@ from hub.web.routing import Param, Route
 from hub.web.services import SERVICES
 from protocol.api import PREFIX, ComponentHealth, Health
 from protocol.errors import Unavailable
+from protocol.version import NEWEST, OLDEST
 
 
 class Alive(Struct, kw_only=True):
-    """The process answers."""
+    """The process answers.
+
+    Attributes:
+        protocol: the oldest and the newest version of the wire protocol that it speaks: a machine that is to join looks
+            before it shows its token.
+    """
 
     status: str = "ok"
+    protocol: tuple[int, int] = (OLDEST, NEWEST)
 
 
 class Ready(Struct, kw_only=True, omit_defaults=True):

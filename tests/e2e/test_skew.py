@@ -128,4 +128,9 @@ def test_a_hub_that_went_ahead_takes_the_sidecars_of_one_version_before(
             return
         until(lambda: process.poll() is not None, "it gives up", timeout_s=WAIT_S)
         assert process.returncode == 2
+        looks = [sys.executable, "-m", "agentcom", "join", running.url, "--foreground", "--dry-run"]
+        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path / "home")}
+        joins = subprocess.run(looks, check=False, capture_output=True, text=True, env=env, timeout=WAIT_S)
+        assert (joins.returncode, "we speak 1 to 1, the peer speaks 2 to 3" in joins.stderr) == (5, True), joins.stderr
+        assert not (tmp_path / "home").exists()
         assert "upgrade the peer" in running.logs()

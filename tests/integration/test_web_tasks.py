@@ -10,6 +10,7 @@ import pytest
 
 from protocol.api import PROBLEM_TYPE
 from protocol.limits import MAX_BODY_BYTES
+from protocol.version import NEWEST, OLDEST
 from tests.support.running_hub import RunningHub, running_hub
 
 UNKNOWN = "01hzzzzzzzzzzzzzzzzzzzzzzz"
@@ -345,7 +346,10 @@ async def test_a_tier_that_looks_wrong_counts_and_what_was_found_is_kept(hub: Ru
 
 async def test_a_hub_that_is_ready_says_so(hub: RunningHub) -> None:
     assert (await hub.ask("GET", "/readyz", role=None)).status == 200
-    assert json.loads(await (await hub.ask("GET", "/healthz", role=None)).text()) == {"status": "ok"}
+    assert json.loads(await (await hub.ask("GET", "/healthz", role=None)).text()) == {
+        "status": "ok",
+        "protocol": [OLDEST, NEWEST],
+    }
 
 
 async def bulk(hub: RunningHub, **body: Any) -> tuple[int, dict[str, Any]]:
