@@ -2,6 +2,8 @@
 
 A task id is 26 lower-case Crockford base-32 characters: 48 bits of milliseconds, then 80 random bits (the ULID layout,
 https://github.com/ulid/spec). Ids made by one maker strictly increase, so "first in, first out" is "smallest id first".
+Within a millisecond they increase by a random step of 32 bits (RFC 9562, section 6.2, method 2; ULID steps by 1): who
+knows one cannot count on to the next, but nobody may be let in because of what he knows: rights are looked at.
 """
 
 import re
