@@ -345,7 +345,8 @@ def _tidy(facts: MachineFacts) -> MachineFacts:
 def _note(url: str, pin: str) -> str:
     host = urlsplit(url).hostname or ""
     if host in {"localhost", "127.0.0.1", "::1"}:
-        return "this address leads nowhere from another machine; start the hub with --listen 0.0.0.0:7420 and --url"
+        way = "name another one with --url, here or where the hub starts, which has to --listen there (0.0.0.0:7420)"
+        return f"this address leads nowhere from another machine; {way}"
     if pin == wire.OPEN and url.startswith("http:"):
         return "without TLS everybody on the way can read the token; the machine has to agree with --plaintext"
     return ""

@@ -28,6 +28,7 @@ _WHEEL: Final = re.compile(r"[A-Za-z0-9_.+-]{1,200}\.whl")
 _SHELL: Final = "text/x-shellscript"
 _BYTES: Final = "application/octet-stream"
 _PIECE_BYTES: Final = 256 << 10
+LOOK_S: Final = 1.0
 _packing: Final = threading.Lock()
 
 
@@ -75,7 +76,11 @@ async def _manifest(request: web.Request) -> Manifest:
     folder = request.app[SETTINGS].install_dir
     if not folder:
         raise NotFound("route", request.path[:200])
-    return await asyncio.to_thread(_packed, folder)
+    packing = asyncio.ensure_future(asyncio.to_thread(_packed, folder))
+    while not (await asyncio.wait({packing}, timeout=LOOK_S))[0]:
+        if (visitor := visitor_of(request.transport)) is not None:
+            visitor.asks()  # the first one waits longer for it than a stranger may wait for an answer
+    return packing.result()
 
 
 def _packed(folder: str) -> Manifest:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.core import porch
+from hub.web import install
 from hub.web.install import SCRIPT_HASH
 from hub.wheels import pack
 from tests.support.running_hub import RunningHub, running_hub
@@ -30,7 +32,12 @@ async def get(hub: RunningHub, path: str) -> tuple[int, bytes]:
     return answer.status, (await answer.text("latin-1")).encode("latin-1")
 
 
-async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(hub: RunningHub, tmp_path: Path) -> None:
+async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(
+    hub: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Packing takes longer than a stranger may wait for an answer, as on a slow hub.
+    monkeypatch.setattr(porch, "ANSWER_S", 0.5)
+    monkeypatch.setattr(install, "LOOK_S", 0.1)
     packed = tmp_path / "hub" / "install"
     packed.mkdir()
     (packed / "agentcom-0.0.1-py3-none-any.whl").write_bytes(b"of a release before")

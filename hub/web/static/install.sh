@@ -7,7 +7,7 @@ case "$0" in *agentcom-install.sh) rm -f -- "$0" ;; esac
 for python in python3 python3.14 python3.13 python3.12 python3.11; do
     if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         exec "$python" - "$@" <<'PYTHON'
-import hashlib, json, os, ssl, sys, tempfile, urllib.request
+import hashlib, http.client, json, os, ssl, sys, tempfile, urllib.request
 from pathlib import Path
 
 words = sys.argv[1:]
@@ -20,8 +20,11 @@ if not url.startswith("http") or not pin:
 
 def get(path, context):
     handlers = [urllib.request.ProxyHandler({})] + ([urllib.request.HTTPSHandler(context=context)] if context else [])
-    with urllib.request.build_opener(*handlers).open(url + path, timeout=60) as answer:
-        return answer.read()
+    try:  # the first machine waits until the hub has packed what it serves
+        with urllib.request.build_opener(*handlers).open(url + path, timeout=300) as answer:
+            return answer.read()
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        sys.exit(f"{url}{path} cannot be fetched: {exc}; nothing secret was sent. Run the same line again")
 
 
 context = None
