@@ -1,8 +1,6 @@
 """A hub below a path of a real reverse proxy: login, page, streams and sidecars, with nothing set but that proxy."""
 
 import asyncio
-import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from string import Template
@@ -13,9 +11,9 @@ import pytest
 
 from agentcom.aio import AsyncClient
 from agentcom.bench.light import LightSidecar
+from tests.support.proxies import free_port, program
 from tests.support.running_hub import PATIENCE_S, Reader, RunningHub, running_hub
 
-NGINX: Final = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIG: Final = Template("""
 daemon off; pid $folder/pid; error_log stderr; worker_processes 1; $user
 events {}
@@ -47,14 +45,11 @@ async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
 @pytest.fixture
 async def below(hub: RunningHub, tmp_path: Path) -> AsyncIterator[str]:
     """The address of the hub behind the proxy."""
-    if NGINX is None:
-        pytest.skip("no nginx to put the hub behind (apt install nginx-light)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    nginx, port = program("nginx"), free_port()
     user = "user root;" if (tmp_path.stat().st_uid == 0) else ""
     config = tmp_path / "nginx.conf"
     config.write_text(CONFIG.substitute(folder=tmp_path, port=port, hub=hub.url, user=user))
-    proxy = await asyncio.create_subprocess_exec(NGINX, "-c", str(config), "-e", "stderr")
+    proxy = await asyncio.create_subprocess_exec(nginx, "-c", str(config), "-e", "stderr")
     address = f"http://127.0.0.1:{port}/below/agentcom"
     try:
         async with asyncio.timeout(PATIENCE_S):
