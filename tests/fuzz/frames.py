@@ -7,7 +7,6 @@ fails on any error that is not one of ours, and if a promise of the session does
 ``tests/faults/test_fuzzed.py``.
 """
 
-import atexit
 import json
 import random
 import sys
@@ -33,6 +32,7 @@ from tests.support.mutations import damaged, odd  # noqa: E402 - behind what is 
 
 GOLDEN: Final = ROOT / "tests" / "unit" / "protocol" / "golden" / "messages.json"
 CORPUS: Final = [bytes.fromhex(entry["hex"]) for entry in json.loads(GOLDEN.read_text("utf-8")).values()]
+TELL_EVERY: Final = 1_000
 MAX_BYTES: Final = 1 << 16
 _MARK: Final = b"\xc1\xc1"
 """Between two frames of one input: no MessagePack begins so."""
@@ -42,6 +42,8 @@ counts: Final = {"inputs": 0, "frames": 0, "decoded": 0, "malformed": 0, "unread
 def once(data: bytes) -> None:
     """One line of a peer that sends these frames."""
     counts["inputs"] += 1
+    if counts["inputs"] % TELL_EVERY == 0:  # libFuzzer ends the process without a word of ours
+        print(f"fuzzed: {counts}", flush=True)
     session = Session()
     session.connected(0, 0.0)
     for number, frame in enumerate(data.split(_MARK)[:20]):
@@ -130,5 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(lambda: print(f"fuzzed: {counts}", flush=True))
     main()
