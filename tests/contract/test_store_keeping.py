@@ -175,10 +175,10 @@ async def test_keys_are_forgotten_when_they_are_old_enough(rows: Rows) -> None:
     await rows.add(new_task(1), key="old", digest=b"1")
     border = rows.now_ms + 1
     await rows.add(new_task(2), key="new", digest=b"2")
-    change = ForgetKeys(at_ms=rows.tick(), keys=("new", "none", "old"), used_before_ms=border)
+    change = ForgetKeys(at_ms=rows.tick(), keys=("me\nnew", "none", "me\nold"), used_before_ms=border)
 
     assert await rows.store.commit(change) == 1
-    assert await rows.store.walk_keys("", 10) == [("new", border)]
+    assert await rows.store.walk_keys("", 10) == [("me\nnew", border)]
     assert (await rows.add(new_task(2), key="new", digest=b"2")).replayed
     assert not (await rows.add(new_task(3), key="old", digest=b"3")).replayed
 
@@ -195,7 +195,7 @@ async def test_keys_and_tasks_are_walked_in_order_without_one_left_out(rows: Row
         tasks += [task for task, _, _ in found]
         assert all((ended is not None) == (task == task_id(3)) for task, _, ended in found)
 
-    assert keys == [f"k{number}" for number in range(1, 8)]
+    assert keys == [f"me\nk{number}" for number in range(1, 8)]
     assert tasks == [task_id(number) for number in range(1, 8)]
 
 
