@@ -33,7 +33,8 @@ _NUMBER_BYTES: Final = 16
 """What the number of an ordered message may add to it."""
 _UNSENDABLE: Final = (msgspec.MsgspecError, RecursionError, TypeError, ValueError, OverflowError)
 """Out of bounds, too deep, of a type that has no form, no text, a number beyond 64 bits."""
-_ARRAY_LEAD: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
+_ARRAY_16: Final = 0xDC
+_ARRAY_LEAD: Final = frozenset({*range(0x90, 0xA0), _ARRAY_16, 0xDD})
 
 
 def encode(message: Message) -> bytes:
@@ -82,10 +83,9 @@ def decode(frame: bytes) -> list[AnyMessage]:
         raise FrameTooLarge(len(frame), MAX_FRAME_BYTES)
     try:
         if is_many(frame):
-            messages = _many.decode(frame)
-            if len(messages) > MAX_FRAME_MESSAGES:
-                raise MalformedFrame(f"{len(messages)} messages in a frame, at most {MAX_FRAME_MESSAGES}")
-            return messages
+            if (count := announced(frame)) > MAX_FRAME_MESSAGES:
+                raise MalformedFrame(f"{count} messages in a frame, at most {MAX_FRAME_MESSAGES}")
+            return _many.decode(frame)
         return [_one.decode(frame)]
     except (msgspec.DecodeError, RecursionError, ValueError) as exc:  # the last: no UTF-8, a time that no calendar has
         raise MalformedFrame(str(exc), frame) from exc
@@ -94,6 +94,13 @@ def decode(frame: bytes) -> list[AnyMessage]:
 def is_many(frame: bytes) -> bool:
     """Whether a frame says that it is an array of messages."""
     return bool(frame) and frame[0] in _ARRAY_LEAD
+
+
+def announced(frame: bytes) -> int:
+    """How many messages a frame of many says that it holds; nothing of it is decoded."""
+    if frame[0] < _ARRAY_16:
+        return frame[0] & 0x0F
+    return int.from_bytes(frame[1:3] if frame[0] == _ARRAY_16 else frame[1:5], "big")
 
 
 def flaw_of(message: Message) -> str:

@@ -57,12 +57,13 @@ def salvage(frame: bytes, error: MalformedFrame) -> list[AnyMessage | Unreadable
     Raises:
         MalformedFrame: ``error``; it is not even MessagePack, or holds too many messages.
     """
+    is_many = codec.is_many(frame)
+    if is_many and codec.announced(frame) > MAX_FRAME_MESSAGES:
+        raise error  # before a piece is made of each: a million of them fit a frame
     try:
-        pieces = _many.decode(frame) if codec.is_many(frame) else [_one.decode(frame)]
+        pieces = _many.decode(frame) if is_many else [_one.decode(frame)]
     except _BROKEN:
         raise error from None
-    if len(pieces) > MAX_FRAME_MESSAGES:
-        raise error
     return [_read(bytes(piece)) for piece in pieces]
 
 
