@@ -9,6 +9,7 @@ again, which is why it is not the hub's own process that has it. What never answ
 import importlib
 import json
 import logging
+import socket
 import sys
 from typing import Any, Final
 
@@ -29,9 +30,11 @@ class Look:
         """Raise if it must not."""
         if event not in _CONNECTING or not isinstance(address := arguments[1], tuple) or not address:
             return
-        if is_forbidden(host := str(address[0])):
-            self.refused = host
-            raise OSError(None, f"no notice may go to {host}")
+        # A name may come this far, with a datagram: it is looked up as the call is going to.
+        for host in (address[0], *(found[4][0] for found in socket.getaddrinfo(address[0], None))):
+            if is_forbidden(str(host)):
+                self.refused = str(host)
+                raise OSError(None, f"no notice may go to {host}")
 
 
 def problem_of(url: str, title: str, body: str) -> str:

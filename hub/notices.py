@@ -100,6 +100,8 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int,
     except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as exc:
         # Their words hold the address, with its secret, and what a machine said that speaks no HTTP.
         raise NotDelivered(f"its answer is no HTTP ({type(exc).__name__})") from None
+    except UnicodeError:  # a name that can be none, like a..b; it is found when it is looked up
+        raise NotDelivered("its host is no name that could be looked up") from None
     except (aiohttp.ClientError, OSError, TimeoutError) as exc:
         raise NotDelivered(f"{type(exc).__name__}: {exc}"[:300]) from exc
 

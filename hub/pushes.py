@@ -105,6 +105,6 @@ def wait_s(text: str, now_s: float) -> float:
         return min(float(text), LONGEST_S)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # numbers of any length, as the parts of a date
         return 0.0
     return max(0.0, min(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now_s, LONGEST_S))

@@ -2,6 +2,7 @@
 none may go: 0.0.0.0 stands for all such addresses here, as it leads to this machine if nobody stops it.
 """
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -77,6 +78,16 @@ async def test_an_address_of_the_machines_own_network_services_is_refused_at_onc
 
 async def test_a_name_that_leads_there_is_refused_when_it_is_looked_up(hub: RunningHub, mails: MailServer) -> None:
     assert await refused(hub, f"json://0x0:{mails.port}/") == (False, "no notice may go to 0.0.0.0")
+
+
+async def test_a_name_that_a_datagram_goes_to_is_looked_up_before(hub: RunningHub) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as log:
+        log.bind(("0.0.0.0", 0))  # noqa: S104 - where the name leads
+        log.setblocking(False)
+
+        assert await refused(hub, f"rsyslog://0x0:{log.getsockname()[1]}/") == (False, "no notice may go to 0.0.0.0")
+        with pytest.raises(BlockingIOError):
+            log.recv(1)
 
 
 async def test_an_option_that_leads_there_is_refused(hub: RunningHub, mails: MailServer) -> None:

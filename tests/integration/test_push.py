@@ -127,6 +127,7 @@ async def test_a_service_that_wants_time_gets_it(desk: Desk, service: PushServic
         ("-5", 0),
         ("\u0663", 0),
         ("Thu, 99 Jan 1970 00:00:00 GMT", 0),
+        ("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
     ],
 )
 def test_a_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float) -> None:

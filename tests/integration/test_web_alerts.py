@@ -202,6 +202,17 @@ async def test_an_answer_that_is_no_http_gives_away_neither_the_address_nor_what
     assert "inner" not in tested.problem
 
 
+@pytest.mark.parametrize("host", ["a..b", ".example.org", "a" * 64])
+async def test_a_host_that_is_no_name_ends_no_more_than_its_own_notices(desk: Desk, pager: Pager, host: str) -> None:
+    await desk.notifying.add(NotifierBody(url=f"https://{host}/t0ken", label="nobody"))
+    await desk.notifying.add(NotifierBody(url=pager.url))
+    await desk.after(10, FULL)
+
+    assert [event["event"] for event in pager.events] == ["firing"]
+    [nobody] = [one for one in (await desk.notifying.list()).notifiers if one.label == "nobody"]
+    assert (nobody.tries, nobody.problem) == (1, "its host is no name that could be looked up")
+
+
 async def test_who_changes_rules_and_who_is_told_stands_in_the_audit_log(hub: RunningHub) -> None:
     await hub.ask("PATCH", "/api/v1/alerts/rules/agent_lost", role="operator", json={"enabled": False})
     body = {"url": "http://127.0.0.1:9/t0ken", "secret": "s3cret"}
