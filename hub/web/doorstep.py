@@ -43,6 +43,8 @@ SHORT_S: Final = 1.0
 _LOOK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_ESTABLISHED: Final = 1
+"""TCP_ESTABLISHED of Linux."""
 _Networks = Sequence[IPv4Network | IPv6Network]
 
 
@@ -156,6 +158,7 @@ class Doorstep:
             return
         with contextlib.suppress(OSError):
             line.send(_BUSY, socket.MSG_DONTWAIT)
+            line.recv(LOOK_BYTES, socket.MSG_DONTWAIT)  # unread, it would make the end a reset that overtakes the word
         line.close()
 
     def _run_short(self, port: socket.socket, why: OSError) -> None:
@@ -190,12 +193,14 @@ class Doorstep:
         except OSError:
             said = b""
         wanted = self._wanted(said)
-        if len(said) < visitor.wanted or wanted == NONSENSE:  # it has ended, though this was not enough
+        is_early = len(said) < visitor.wanted
+        if wanted == NONSENSE or (is_early and _has_ended(line, said)):
             self._show_out(visitor)
-        elif wanted:
+        elif wanted and not is_early:
             visitor.wanted = wanted
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)  # so long nothing is heard of it
-        else:
+            with contextlib.suppress(OSError):  # its other end is gone, as the next look shows
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)  # so long nothing is heard of it
+        else:  # if told too early, the loop has to wait for the rest: a mark that does not count would be told for ever
             self._ears.unregister(line)
             self._porch.stand_in_line(visitor, self._loop.time())
             if not self._is_letting_in:
@@ -254,6 +259,19 @@ class Doorstep:
         """Wait until all answers that are being made have left, at most so long."""
         if self._answers:
             await asyncio.wait(self._answers, timeout=seconds)
+
+
+def _has_ended(line: socket.socket, said: bytes) -> bool:
+    """Whether there is less than was waited for because no more will come.
+
+    Systems tell of less for other reasons: Linux when it is short of memory for TCP, some sandboxes always.
+    """
+    if not said or not hasattr(socket, "TCP_INFO"):
+        return True
+    try:
+        return line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
+    except OSError:
+        return True
 
 
 def _listening(found: Iterable[tuple[Any, ...]]) -> Iterator[socket.socket]:

@@ -144,7 +144,8 @@ class Visitor(Caller, asyncio.Protocol):
     def enter(self) -> None:
         """Come in: from now on the event loop has the connection, and what was said stands in it still."""
         if self.wanted > 1:
-            self.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            with contextlib.suppress(OSError):  # some systems take no options of a socket whose other end is gone
+                self.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             self.wanted = 1
         self.line.setblocking(False)  # noqa: FBT003 - the socket's own signature
         _keep_short(self.line)

@@ -40,11 +40,12 @@ def test_who_says_who_it_is_or_waits_for_an_answer_is_let_in_before_its_body(mor
         b"\x16\x03\x01\x02\x00",  # TLS, where none is spoken
         b"\r\n",
         b"GET / HTTP/1.0\n",
+        HEAD + b"\n",
         b"A" * MOST_BYTES,
         FORM.replace(b"5", b"99999") + b"\r\n",
         FORM.replace(b"5", b"five") + b"\r\n",
     ],
-    ids=["TLS", "empty line", "bare line feed", "too long", "large body", "no number"],
+    ids=["TLS", "empty line", "bare line feed", "bare line feed later", "too long", "large body", "no number"],
 )
 def test_what_the_server_has_an_answer_to_gets_it_at_once(said: bytes) -> None:
     assert wanted_of_request(said) == ENOUGH
