@@ -108,6 +108,7 @@ STATUS: Final[dict[type[AgentComError], int]] = {
     AgentComError: 500,
 }
 _RETRY_S: Final = 2.0
+_BROKEN_BODY: Final = "the body cannot be read: it is not what Content-Encoding or Transfer-Encoding says"
 _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -160,6 +161,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return reply_to(exc, request[REQUEST_ID])
     except web.HTTPException as exc:
         return exc if exc.status < HTTPStatus.BAD_REQUEST else _reply_to_http(request, exc)
+    except web.RequestPayloadError:
+        if request.get(IS_STREAMING):
+            raise
+        return _reply_to_http(request, web.HTTPBadRequest(text=_BROKEN_BODY))
     except (ConnectionError, TimeoutError):
         raise  # the caller is gone: there is nobody to answer
     except (

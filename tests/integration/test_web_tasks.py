@@ -165,6 +165,14 @@ async def test_another_format_is_415(hub: RunningHub, kind: str, raw: bytes) -> 
     assert (await answer.json(content_type=None))["code"] == "wrong_media_type"
 
 
+async def test_a_body_that_is_not_packed_as_its_headers_say_is_400(hub: RunningHub) -> None:
+    status, told, headers = await submit(hub, {"title": "x"}, Content_Encoding="gzip")
+
+    assert (status, told["code"], headers["Content-Type"]) == (400, "bad_request", PROBLEM_TYPE)
+    assert "Content-Encoding" in told["detail"]
+    assert await count(hub) == 0
+
+
 async def test_a_body_over_the_limit_is_413(hub: RunningHub) -> None:
     answer = await hub.ask(
         "POST",
