@@ -8,11 +8,13 @@ from typing import Final
 import msgspec
 
 from protocol.model import AgentState
+from protocol.pulls import PullState
 from tests.docs.commands import ROOT
-from tests.docs.reader import SITE, Names, Reader
+from tests.docs.reader import PATIENCE_S, SITE, Names, Reader
 from tests.support.certificates import self_signed
 from tests.support.joiner import Machine
-from tests.support.repositories import git
+from tests.support.mesh import until
+from tests.support.repositories import Remote, git
 
 _REQUESTS: Final = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
     f"2024-05-10 00:00:{second:02}.0,{400 + second},{20 + second}\n" for second in range(40)
@@ -117,16 +119,24 @@ def _pauses(reader: Reader) -> Names:
     return {"TASK": _waits(reader), "NAME": name}
 
 
+def _site(reader: Reader) -> Remote:
+    """The repository at the forge, its files as they were at first: pages come in any order, and one merges."""
+    remote = reader.forge.git.remote
+    git(remote.clone, "fetch", "--quiet", "origin", "main")
+    git(remote.clone, "reset", "--quiet", "--hard", "FETCH_HEAD")
+    remote.commit(SITE)
+    return remote
+
+
 def _projects(reader: Reader) -> Names:
-    reader.forge.git.remote.commit(SITE)
+    _site(reader)
     (reader.at / "new.css").write_text("a { color: blue }\n")
     return {"https://example.org/site.git": reader.forge.address}
 
 
 def _pulls(reader: Reader) -> Names:
     """A copy of the repository with a change, and work that touches what is protected."""
-    remote = reader.forge.git.remote
-    remote.commit(SITE)
+    remote = _site(reader)
     copy = reader.at / "copy"
     git(reader.at, "clone", "--quiet", str(remote.path), str(copy))
     git(copy, "remote", "set-url", "origin", reader.forge.address)
@@ -137,6 +147,8 @@ def _pulls(reader: Reader) -> Names:
     def draft() -> str:
         task = reader.task("--shell 'mkdir -p src/auth && date > src/auth/x' --project site --verify 'test -d src'")
         reader.waits(task, "completed")
+        with reader.client() as client:
+            until(lambda: client.pull(task).state is PullState.DRAFT, "a draft", timeout_s=PATIENCE_S)
         return task
 
     def mended() -> str:
