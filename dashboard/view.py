@@ -6,6 +6,7 @@ board: a look is folded once, however many people watch. ``hub/web/dashboard.py`
 ``static/store.js`` applies them.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ Tables = Mapping[str, Mapping[str, Row]]
 Changes = dict[str, dict[str, dict[str, Any] | None]]
 """By table and key the fields that differ, or ``None`` for a row that is gone."""
 
+_PLACE: Final = re.compile(r"([0-9a-f]{1,16}-[0-9]{1,15})?(?:\.([0-9]{1,19}))?")
+_MAX_SEQ: Final = 2**63 - 1
 EVENTS_KEPT: Final = 100
 _DIGITS: Final = 16
 _WORTH_IT: Final = 3
@@ -47,6 +50,29 @@ class Change:
                 # A row that came back is whole, so nothing of the one that was gone shines through.
                 mine[key] = {**before, **fields} if before and fields is not None else fields
         return Change(rows, [*self.events, *later.events][-EVENTS_KEPT:])
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a page is that follows a log too: one id of one stream for both, ``BOARD.LOG``, from which both resume.
+
+    ``board``: its position on the board; empty: it has heard nothing. ``log``: number of the last piece; ``None``: none
+    of the log that it follows now. A page that follows no log, or knows no such ids, has the first half alone.
+    """
+
+    board: str = ""
+    log: int | None = None
+
+    def __str__(self) -> str:
+        return self.board if self.log is None else f"{self.board}.{self.log}"
+
+    @classmethod
+    def read(cls, text: str) -> "Place":
+        """What a page says; what no board and no log ever said is no place."""
+        if (found := _PLACE.fullmatch(text)) is None:
+            return cls()
+        log = None if found[2] is None or int(found[2]) > _MAX_SEQ else int(found[2])
+        return cls(found[1] or "", log)
 
 
 class Board:

@@ -103,8 +103,13 @@ export const listed = (name) => (tables.lists.get(name)?.ids ?? []).map((/** @ty
 
 // --- the line --------------------------------------------------------------------------------------------------------
 
-/** @type {EventSource | null} */
+/** The one stream of this tab: browsers open six connections to a host. @type {EventSource | null} */
 let source = null;
+/** The id of the last event: where the next stream goes on. */
+let place = "";
+/** @typedef {"log" | "log-end" | "log-dropped" | "log-refused"} News */
+/** What the stream tells beside the tables. @type {{query: Record<string, string>, told: (kind: News, data: Row) => void} | null} */
+let followed = null;
 const listeners = new Set();
 
 /** Call `told` with each event as it comes; returns how to stop that. @param {(event: Row) => void} told */
@@ -143,21 +148,47 @@ const apply = (told) => batch(() => {
   for (const event of fresh) for (const listener of listeners) listener(event);
 });
 
+/** Open the stream, or open it anew where the last one ended: nothing is told twice, and nothing left out. */
 export const connect = () => {
   source?.close();
-  source = new EventSource(new URL("dashboard/live?packed=true", base));
-  source.onopen = heard;
-  source.onmessage = (message) => { heard(); apply(JSON.parse(message.data)); };
-  source.addEventListener("beat", heard);
-  source.addEventListener("me", (message) => {
-    const told = JSON.parse(message.data);
-    batch(() => { me.value = told; ahead.value = Date.parse(told.now) - Date.now(); });
+  const asked = new URLSearchParams({ packed: "true", ...followed?.query, ...(place ? { after: place } : {}) });
+  const mine = source = new EventSource(new URL(`dashboard/live?${asked}`, base));
+  const on = (/** @type {string} */ name, /** @type {(told: any) => void} */ does) => mine.addEventListener(name, (message) => {
+    if (source !== mine) return;
+    heard();
+    does(JSON.parse(message.data));
+    place = message.lastEventId || place;
   });
-  source.onerror = () => {
+  on("message", apply);
+  on("beat", () => {});
+  on("me", (told) => batch(() => { me.value = told; ahead.value = Date.parse(told.now) - Date.now(); }));
+  for (const kind of /** @type {News[]} */ (["log", "log-end", "log-dropped", "log-refused"])) on(kind, (told) => followed?.told(kind, told));
+  mine.onopen = heard;
+  mine.onerror = () => {
+    if (source !== mine) return;
     if (link.value !== "over") link.value = "lost";
     // A browser gives up for good when the answer is not a stream: the hub is starting, or the session is over.
-    if (source?.readyState === EventSource.CLOSED) setTimeout(look, AGAIN_MS);
+    if (mine.readyState === EventSource.CLOSED) setTimeout(() => { if (source === mine) look(); }, AGAIN_MS);
   };
+};
+
+/**
+ * Have the stream tell a log too; returns how to stop that.
+ * @param {Record<string, string>} query as of `dashboard/live` @param {(kind: News, data: Row) => void} told
+ */
+export const follow = (query, told) => {
+  const mine = { query, told };
+  refollow(mine);
+  return () => { if (followed === mine) refollow(null); };
+};
+
+let isDue = false;
+const refollow = (/** @type {typeof followed} */ wanted) => {
+  followed = wanted;
+  place = place.split(".")[0]; // BOARD.LOG: of another log nothing has been heard
+  if (isDue) return;
+  isDue = true; // one log left and another taken up is one change
+  queueMicrotask(() => { isDue = false; if (source && link.value !== "over") connect(); });
 };
 
 const look = async () => {
@@ -180,6 +211,7 @@ setInterval(() => {
 /** End the session of this browser. */
 export const leave = async () => {
   source?.close();
+  source = null;
   await fetch(new URL("session", base), { method: "DELETE" });
   location.assign(base);
 };

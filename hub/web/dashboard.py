@@ -1,4 +1,4 @@
-"""The live page: its files and the stream that keeps it true.
+"""The live page: its files and the one stream that keeps it true, and tells the log that it shows.
 
 What pages show is folded by ``dashboard/view.py``; here it is fed with rows and sent. Nobody works for pages while
 nobody watches: whoever watches looks, and what one has seen the others need not look at again. The files of the page
@@ -7,7 +7,7 @@ are ``dashboard/routes.py``.
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,14 +16,15 @@ from aiohttp import web
 from msgspec import Struct
 
 from dashboard import routes as page
-from dashboard.view import EVENTS_KEPT, Board, Change, Row, packed
+from dashboard.view import EVENTS_KEPT, Board, Change, Place, Row, packed
 from hub.core.access import PERMISSIONS, may
 from hub.store.store import TaskQuery
-from hub.web import requests
+from hub.web import logs, requests, scopes
 from hub.web.replies import encode
 from hub.web.routing import SSE, Param, Route
 from hub.web.services import PRINCIPAL, SERVICES, SETTINGS, Services
 from hub.web.stream import Stream, frame, opened
+from protocol.errors import BadInput, Forbidden, NotFound, NotYours, OutOfScope
 from protocol.host_views import HostView
 from protocol.machine import GpuReport, SpaceReport
 from protocol.model import TaskState
@@ -37,6 +38,7 @@ _LOOK_S: Final = 1.0
 _SLOW_S: Final = 5.0
 """Budgets are counted from rows, so they are looked at less often."""
 _SHARES: Final = 1000
+_MAX_PLACE: Final = 60
 NEWEST_SHOWN: Final = 50
 BUSY_SHOWN: Final = 200
 TROUBLED_SHOWN: Final = 20
@@ -84,7 +86,7 @@ class PageBoard:
         return max(0.0, self._looked_at + self._rest_s - asyncio.get_running_loop().time())
 
     def frame(self, position: str, *, is_packed: bool) -> bytes | None:
-        """What a page at ``position`` is sent; ``None``: it knows everything.
+        """What a page at ``position`` is sent, under an id of its own; ``None``: it knows everything.
 
         ``is_packed``: rows that differ in the same fields come as columns, for readers who ask for that.
         """
@@ -94,7 +96,7 @@ class PageBoard:
         if (known, is_packed) not in self._frames:
             change, is_whole = self.board.since(known)
             told = _told(change, is_whole=is_whole, is_packed=is_packed)
-            self._frames[known, is_packed] = b"id: %s\n" % self.board.position.encode() + frame(encode(told))
+            self._frames[known, is_packed] = frame(encode(told))
         return self._frames[known, is_packed]
 
 
@@ -177,18 +179,33 @@ def _row(view: Struct) -> dict[str, Any]:
 
 
 async def live(request: web.Request) -> web.StreamResponse:
-    """First everything the page shows, then what changes.
+    """First everything the page shows, then what changes; beside it the log that the page shows, if it asks for one.
 
-    After a break the page says what it heard last (``Last-Event-ID``) and is told what it has missed, or everything if
-    that is too long ago or was told by the hub before its restart.
+    After a break the page says what it heard last (``Last-Event-ID``, or ``after`` where it asks for another log) and
+    is told what it has missed. Of the board it is told everything if that is too long ago or was told by the hub
+    before its restart; a log goes on behind its last piece in any case.
     """
     asked = requests.query(request)
     async with opened(request) as stream:
         await stream.send([frame(encode(_me(request)), name="me")])
-        position = request.headers.get("Last-Event-ID", "")[:60]
-        is_packed = bool(asked.get("packed"))
-        await _tell(stream, request.app[SERVICES], request.app[PAGES], position, is_packed=is_packed)
+        place = Place.read(request.headers.get("Last-Event-ID") or asked.get("after", ""))
+        parts = [_tell(stream, request, place, is_packed=bool(asked.get("packed")))]
+        if "log" in asked:
+            parts.append(_tell_log(stream, request, place, asked))
+        else:
+            place.log = None
+        await _all_of(parts)
     return stream.response
+
+
+async def _all_of(parts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run them side by side; where one fails all end, with its error."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
 
 
 def _me(request: web.Request) -> dict[str, Any]:
@@ -202,22 +219,57 @@ def _me(request: web.Request) -> dict[str, Any]:
     }
 
 
-async def _tell(stream: Stream, services: Services, pages: PageBoard, position: str, *, is_packed: bool) -> None:
+async def _tell(stream: Stream, request: web.Request, place: Place, *, is_packed: bool) -> None:
+    services, pages = request.app[SERVICES], request.app[PAGES]
     loop = asyncio.get_running_loop()
     told_at = loop.time()
     while True:
         newest = services.insight.newest_event
         await pages.look(services)
-        news = pages.frame(position, is_packed=is_packed)
+        news = pages.frame(place.board, is_packed=is_packed)
         if news is not None:
-            position, told_at = pages.board.position, loop.time()
-            await stream.send([news])
+            told_at = loop.time()
+            await stream.send(_news(place, pages.board.position, news))
         elif loop.time() - told_at >= stream.keepalive_s:
             # The page sees no comments, and silence has to mean that the line is dead.
             told_at = loop.time()
             await stream.send([frame(b"{}", name="beat")])
         await stream.pause(_GATHER_S)
         await services.feed.wait(newest, pages.patience_s(newest))
+
+
+def _news(place: Place, position: str, news: bytes) -> Iterator[bytes]:
+    """The id before what all pages share; made when it is sent, so it tells how far the log is by then."""
+    place.board = position
+    yield b"id: %s\n" % str(place).encode()
+    yield news
+
+
+async def _tell_log(stream: Stream, request: web.Request, place: Place, asked: Any) -> None:  # noqa: ANN401 - parameters of several kinds
+    """The log beside the board: its events are named ``log``, ``log-end`` and ``log-dropped``.
+
+    What is no log, or none for this caller, is told (``log-refused``) and ends nothing: the board goes on.
+    """
+    services, who = request.app[SERVICES], request[PRINCIPAL]
+
+    def framed(data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
+        if seq is not None:
+            place.log = seq
+        return frame(data, seq=None if seq is None else str(place), name=f"log-{name}" if name else "log")
+
+    try:
+        wanted = logs.wanted_of(asked)
+        services.access.require(who, logs.PERMISSION)
+        if asked["log"] == "task":
+            await scopes.check_task(services.insight, who, wanted.task, logs.PERMISSION)
+            place.log = await logs.start_of_task(services.insight, wanted.task, place.log, asked.get("tail"))
+            await logs.follow_task(stream, services, wanted.task, place.log, framed)
+        else:
+            scopes.check_whole(who, logs.PERMISSION)
+            place.log = await logs.start_of_all(services.insight, place.log, asked.get("tail", 0))
+            await logs.follow_all(stream, services, wanted, place.log, framed)
+    except (BadInput, Forbidden, NotFound, NotYours, OutOfScope) as exc:
+        await stream.send([frame(encode({"code": exc.code, "detail": str(exc)}), name="log-refused")])
 
 
 ROUTES: Final = (
@@ -227,7 +279,13 @@ ROUTES: Final = (
         live,
         "dashboard:read",
         "What the live page shows",
-        params=(Param("packed", "Tell rows that differ in the same fields as columns", "flag"),),
+        params=(
+            Param("packed", "Tell rows that differ in the same fields as columns", "flag"),
+            Param("log", "Tell a log too: of one task to its end, or of all", "one", choices=("task", "all")),
+            *logs.FILTERS,
+            Param("after", "Where both resume: the id of an event", most=_MAX_PLACE),
+            Param("Last-Event-ID", "The same; counts more than after", most=_MAX_PLACE, where="header"),
+        ),
         produces=(SSE,),
         is_listed=False,
     ),

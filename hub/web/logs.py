@@ -9,17 +9,19 @@ from typing import Any, Final
 from aiohttp import web
 
 from hub.core.output import Wanted
+from hub.services.insight import Insight
 from hub.web import requests
 from hub.web.events import POSITION, position
 from hub.web.replies import encode, json_reply, wants_stream
 from hub.web.routing import JSON, SSE, Param, Route
 from hub.web.services import SERVICES, Services
-from hub.web.stream import Stream, frame, opened
+from hub.web.stream import Framed, Stream, frame, opened
 from protocol.api import PREFIX, LogList, OutputList
 from protocol.errors import BadInput, Problem
 from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES
 
+PERMISSION: Final = "tasks:read"
 _PAGE: Final = 200
 _READ: Final = 32  # pieces of at most 32 Ki characters: what a stream holds in memory
 _LOOK_S: Final = 0.5
@@ -44,27 +46,38 @@ async def show(request: web.Request) -> web.StreamResponse:
         return json_reply(LogList(logs=last, next_cursor=None))
     if not follows:
         return json_reply(await services.insight.logs(task, after=after or 0, limit=asked.get("limit", _PAGE)))
-    if tail is not None and after is None:
-        last = await services.insight.logs_before(task, limit=tail)
-        after = last[0].seq - 1 if last else 0
-    await services.insight.task(task)
-    async with opened(request, after or 0) as stream:
-        await _follow(stream, services, task, after or 0)
+    after = await start_of_task(services.insight, task, after, tail)
+    async with opened(request, after) as stream:
+        await follow_task(stream, services, task, after)
     return stream.response
 
 
-async def _follow(stream: Stream, services: Services, task: str, after: int) -> None:
+async def start_of_task(insight: Insight, task: str, after: int | None, tail: int | None) -> int:
+    """Where a stream of a task's output begins: behind ``after``, else with the last ``tail`` pieces, else with all.
+
+    Raises:
+        NotFound: there is no such task.
+    """
+    await insight.task(task)
+    if after is None and tail is not None:
+        last = await insight.logs_before(task, limit=tail)
+        return last[0].seq - 1 if last else 0
+    return after or 0
+
+
+async def follow_task(stream: Stream, services: Services, task: str, after: int, framed: Framed = frame) -> None:
+    """Send what a task has written behind ``after`` and writes, until it is final."""
     while True:
         # The state comes first: if it was final before the read, then the read has seen all output there will be.
         view = await services.insight.task(task)
         page = await services.insight.logs(task, after=after, limit=_READ)
-        await stream.send(frame(encode(piece), seq=piece.seq) for piece in page.logs)
+        await stream.send(framed(encode(piece), seq=piece.seq) for piece in page.logs)
         if page.logs:
             after = page.logs[-1].seq
         if len(page.logs) == _READ:
             continue
         if view.state in FINAL_STATES:
-            await stream.send([frame(encode({"state": view.state}), name="end")])
+            await stream.send([framed(encode({"state": view.state}), name="end")])
             return
         await services.feed.wait_logs(task, min(_LOOK_S, stream.keepalive_s))
         await stream.rest()
@@ -73,19 +86,27 @@ async def _follow(stream: Stream, services: Services, task: str, after: int) -> 
 async def of_all(request: web.Request) -> web.StreamResponse:
     """Output of all tasks: what comes, with the last ``tail`` pieces before it."""
     asked = requests.query(request)
-    wanted = _wanted(asked)
+    wanted = wanted_of(asked)
     insight = request.app[SERVICES].insight
-    after = position(request, asked)
-    if after is None:
-        after = max(0, await insight.newest_output() - asked.get("tail", 0))
+    after = await start_of_all(insight, position(request, asked), asked.get("tail", 0))
     if not wants_stream(request, unless_asked=True):
         return json_reply(await insight.output(after, wanted, asked.get("limit", _PAGE)))
     async with opened(request, after) as stream:
-        await _follow_all(stream, request.app[SERVICES], wanted, after)
+        await follow_all(stream, request.app[SERVICES], wanted, after)
     return stream.response
 
 
-def _wanted(asked: Any) -> Wanted:  # noqa: ANN401 - parameters of several kinds
+async def start_of_all(insight: Insight, after: int | None, tail: int) -> int:
+    """Where a stream of all output begins: behind ``after``, else with the last ``tail`` pieces."""
+    return max(0, await insight.newest_output() - tail) if after is None else after
+
+
+def wanted_of(asked: Any) -> Wanted:  # noqa: ANN401 - parameters of several kinds
+    """The filters that a caller has set.
+
+    Raises:
+        BadInput: ``task`` is no task's id.
+    """
     task = asked.get("task", "")
     if task and not TASK_ID.fullmatch(task):
         raise BadInput([Problem("query task", f"not a task id: {task[:60]!r}")], "query")
@@ -98,16 +119,17 @@ def _wanted(asked: Any) -> Wanted:  # noqa: ANN401 - parameters of several kinds
     )
 
 
-async def _follow_all(stream: Stream, services: Services, wanted: Wanted, after: int) -> None:
+async def follow_all(stream: Stream, services: Services, wanted: Wanted, after: int, framed: Framed = frame) -> None:
+    """Send what is wanted of all output behind ``after``, as it comes; a reader too far behind goes on near the end."""
     while True:
         newest = await services.insight.newest_output()
         after = min(after, newest)  # in a restored backup numbers begin again
         if newest - after > MOST_BEHIND:
             missed = encode({"pieces": newest - KEPT_BEHIND - after})
             after = newest - KEPT_BEHIND
-            await stream.send([frame(missed, seq=after, name="dropped")])
+            await stream.send(framed(data, seq=after, name="dropped") for data in (missed,))
         page = await services.insight.output(after, wanted, _READ)
-        await stream.send(frame(encode(piece), seq=piece.seq) for piece in page.logs)
+        await stream.send(framed(encode(piece), seq=piece.seq) for piece in page.logs)
         if (read := int(page.next_cursor)) > after:
             after = read
             await stream.pause(0)  # others come in between
@@ -117,12 +139,21 @@ async def _follow_all(stream: Stream, services: Services, wanted: Wanted, after:
 
 
 _FROM_END: Final = Param("tail", "Begin with the last so many pieces (at most 256 Ki characters)", "count", 1, 1_000)
+FILTERS: Final = (
+    Param("task", "Only output of this task"),
+    Param("agent", "Only output of this agent"),
+    Param("label", "Only output of tasks with this label, as key:value", "pair"),
+    Param("stream", "Only this stream: stdout, stderr, ..."),
+    Param("q", "Only pieces with these words", most=_MAX_WORDS),
+    Param("tail", "Begin with the last so many pieces of all tasks", "count", most=MOST_BEHIND),
+)
+"""What :func:`wanted_of` reads, and where a stream of all output begins."""
 ROUTES: Final = (
     Route(
         "GET",
         f"{PREFIX}/tasks/{{id}}/logs",
         show,
-        "tasks:read",
+        PERMISSION,
         "Output of a task: a page, or a stream until it is final",
         None,
         LogList,
@@ -138,19 +169,11 @@ ROUTES: Final = (
         "GET",
         f"{PREFIX}/logs",
         of_all,
-        "tasks:read",
+        PERMISSION,
         "Output of all tasks as it comes; event dropped tells what a slow reader has missed",
         None,
         OutputList,
-        (
-            *POSITION,
-            Param("task", "Only output of this task"),
-            Param("agent", "Only output of this agent"),
-            Param("label", "Only output of tasks with this label, as key:value", "pair"),
-            Param("stream", "Only this stream: stdout, stderr, ..."),
-            Param("q", "Only pieces with these words", most=_MAX_WORDS),
-            Param("tail", "Begin with the last so many pieces of all tasks", "count", most=MOST_BEHIND),
-        ),
+        (*POSITION, *FILTERS),
         produces=(SSE, JSON),
     ),
 )

@@ -67,17 +67,38 @@ async def check(request: web.Request, route: Route, who: Principal) -> None:
     if not projects and not own_only:
         return
     if is_of_task(route):
-        task = await _task(request, route)
-        by, project = await request.app[SERVICES].insight.owner(task)
-        if projects and project not in projects:
-            raise NotFound("task", task)
-        if own_only and by != who.token:
-            raise NotYours(who.role.value, f"task {task}", route.permission or "")
+        await check_task(request.app[SERVICES].insight, who, await _task(request, route), route.permission or "")
     elif projects and is_of_project(route):
         if (name := request.match_info["name"]) not in projects:
             raise NotFound("project", name[:100])
-    elif projects and (route.method, route.path) not in NARROWED and route.permission not in WITHOUT_PROJECT:
-        raise OutOfScope("projects", projects, route.permission or route.path)
+    elif (route.method, route.path) not in NARROWED and route.permission not in WITHOUT_PROJECT:
+        check_whole(who, route.permission or route.path)
+
+
+def check_whole(who: Principal, what: str) -> None:
+    """Pass if the caller may see what is of the whole hub.
+
+    Raises:
+        OutOfScope: its token is bound to projects.
+    """
+    if who.scope.projects:
+        raise OutOfScope("projects", who.scope.projects, what)
+
+
+async def check_task(insight: Insight, who: Principal, task: str, permission: str) -> None:
+    """Pass if a task lies within the scope of the caller.
+
+    Raises:
+        NotFound, NotYours: as :func:`check`.
+    """
+    projects, own_only = who.scope.projects, is_own_only(who, permission)
+    if not projects and not own_only:
+        return
+    by, project = await insight.owner(task)
+    if projects and project not in projects:
+        raise NotFound("task", task)
+    if own_only and by != who.token:
+        raise NotYours(who.role.value, f"task {task}", permission)
 
 
 async def _task(request: web.Request, route: Route) -> str:

@@ -2,12 +2,13 @@
 
 A reader that takes nothing is cut off: what waits for it is bounded by the transport's buffer (64 KiB) and one write of
 as much, and it resumes by the id of the last event it saw. A stream ends when its token does, and when the hub stops.
+Several may write to one stream: each send is whole before the next.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiohttp import hdrs, web
@@ -25,12 +26,19 @@ END_S: Final = 2.0
 """How long a reader whose stream was ended may take what was written by then."""
 
 
-def frame(data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
+class Framed(Protocol):
+    """Makes one event of ``data``; :func:`frame`, or what names it otherwise among others of one stream."""
+
+    def __call__(self, data: bytes, *, seq: int | None = None, name: str = "") -> bytes:
+        """The event, as it is sent."""
+
+
+def frame(data: bytes, *, seq: int | str | None = None, name: str = "") -> bytes:
     """One event. ``data`` is one line; ``seq`` becomes its id, from which a reader resumes."""
     head = b"event: %s\n" % name.encode() if name else b""
     if seq is None:
         return b"%sdata: %s\n\n" % (head, data)
-    return b"%sid: %d\ndata: %s\n\n" % (head, seq, data)
+    return b"%sid: %s\ndata: %s\n\n" % (head, str(seq).encode(), data)
 
 
 class Stream:
@@ -40,6 +48,7 @@ class Stream:
         self._request = request
         self._settings = request.app[SETTINGS]
         self._loop = asyncio.get_running_loop()
+        self._lock = asyncio.Lock()
         self._asked_at = self._loop.time()
         self._wrote_at = self._asked_at
         self.response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: SSE, "X-Accel-Buffering": "no"})
@@ -50,23 +59,27 @@ class Stream:
         return self._settings.keepalive_s
 
     async def send(self, frames: Iterable[bytes]) -> None:
-        """Send frames; then :meth:`rest`.
+        """Send frames, with none of another sender between them; then :meth:`rest`.
+
+        They are made when it is their turn, so an id can tell what was sent before.
 
         Raises:
             ConnectionError: the reader is gone, or takes nothing.
             Refused: its token has ended.
         """
-        waiting: list[bytes] = []
-        size_bytes = 0
-        for each in frames:
-            waiting.append(each)
-            size_bytes += len(each)
-            if size_bytes >= _WRITE_BYTES:
+        async with self._lock:
+            waiting: list[bytes] = []
+            size_bytes = 0
+            for each in frames:
+                # A long one goes alone: many readers share it, and joined to others it would be a copy for each.
+                if waiting and size_bytes + len(each) > _WRITE_BYTES:
+                    await self._write_all(b"".join(waiting))
+                    waiting, size_bytes = [], 0
+                waiting.append(each)
+                size_bytes += len(each)
+            if waiting:
                 await self._write_all(b"".join(waiting))
-                waiting, size_bytes = [], 0
-        if waiting:
-            await self._write_all(b"".join(waiting))
-        await self.rest()
+            await self._rest()
 
     async def _write_all(self, joined: bytes) -> None:
         # In pieces: the whole of a long frame would wait in memory for each reader that takes nothing.
@@ -83,6 +96,10 @@ class Stream:
         Raises:
             ConnectionError, Refused: as :meth:`send`.
         """
+        async with self._lock:
+            await self._rest()
+
+    async def _rest(self) -> None:
         now = self._loop.time()
         if now - self._asked_at >= self.keepalive_s:
             self._asked_at = now

@@ -299,6 +299,144 @@ async def test_a_page_that_comes_back_is_told_what_it_has_missed(hub: RunningHub
     assert everything["whole"]
 
 
+async def news(page: Reader, name: str) -> dict[str, Any]:
+    """The next of this name; what else the page shows comes in between."""
+    while (found := await page.next())["event"] != name:
+        pass
+    return found
+
+
+async def test_a_page_is_told_the_log_of_a_task_beside_what_it_shows(hub: RunningHub) -> None:
+    task = await wrote(hub, "x", "One", *(f"{number}\n" for number in range(5)))
+    async with hub.stream(f"/dashboard/live?log=task&task={task}&tail=2") as page:
+        said = [(await news(page, "log"))["data"]["text"] for _ in range(2)]
+        await submit(hub, "while it runs")
+        while "lists" not in (shown := await told(page))["data"]["rows"]:
+            pass
+        await hub.ask("POST", f"/api/v1/tasks/{task}/cancel")
+        while (await told(page))["data"]["rows"].get("tasks", {}).get(task, {}).get("state") != "cancelled":
+            pass  # the board goes on
+
+    board, _, log = shown["id"].partition(".")
+    assert said == ["3\n", "4\n"]
+    assert board
+    assert int(log) > 0
+
+
+async def test_a_page_hears_the_end_of_a_log_and_goes_on(hub: RunningHub) -> None:
+    [task] = await submit(hub, "x")
+    async with hub.stream(f"/dashboard/live?log=task&task={task}&tail=2") as page:
+        await hub.ask("POST", f"/api/v1/tasks/{task}/cancel")
+        end = await news(page, "log-end")
+        [later] = await submit(hub, "later")
+        while later not in (await told(page))["data"]["rows"].get("tasks", {}):
+            pass
+
+    assert end["data"] == {"state": "cancelled"}
+
+
+@pytest.mark.parametrize("way", ["header", "query"])
+async def test_one_id_resumes_both_over_a_cut(hub: RunningHub, way: str) -> None:
+    task = await wrote(hub, "x", "One", "a\n", "b\n")
+    path = f"/dashboard/live?log=task&task={task}&tail=1000"
+    async with hub.stream(path) as page:
+        for _ in range(2):
+            await news(page, "log")
+        while "." not in page.last_id.lstrip("."):  # of both something has been heard
+            await page.next()
+        heard = page.last_id
+    store = hub.running.store
+    await store.commit(AppendLog(at_ms=3, task=task, epoch=1, offset=2, stream="stdout", text="c\n"))
+    [new] = await submit(hub, "new")
+    more = f"&after={heard}" if way == "query" else ""
+    header = {"Last-Event-ID": heard} if way == "header" else {}
+    async with hub.stream(path + more, headers=header) as page:
+        found = [await page.next() for _ in range(3)]
+
+    assert {one["event"] for one in found} == {"me", "message", "log"}
+    by_name = {one["event"]: one["data"] for one in found}
+    assert by_name["log"]["text"] == "c\n"
+    assert not by_name["message"]["whole"]
+    assert [event["task"] for event in by_name["message"]["events"]] == [new]
+
+
+async def test_a_page_that_follows_another_log_keeps_its_place_on_the_board(hub: RunningHub) -> None:
+    await wrote(hub, "x", "One", "a\n", "b\n")
+    async with hub.stream("/dashboard/live") as page:
+        heard = (await told(page))["id"]
+    await submit(hub, "new")
+    async with hub.stream(f"/dashboard/live?log=all&agent=One&tail=1&after={heard}") as page:
+        found = {one["event"]: one["data"] for one in [await page.next() for _ in range(3)]}
+        later = await wrote(hub, "later", "One", "c\n")
+        await wrote(hub, "other", "Two", "d\n")
+        last = (await news(page, "log"))["data"]
+        await wrote(hub, "much", "One", *(f"{number}\n" for number in range(MOST_BEHIND + 51)))
+    async with hub.stream("/dashboard/live?log=all", headers={"Last-Event-ID": ".1"}) as page:
+        dropped = await news(page, "log-dropped")
+        after = await news(page, "log")
+
+    assert "." not in heard
+    assert found["log"]["text"] == "b\n"
+    assert not found["message"]["whole"]
+    assert (last["task"], last["text"]) == (later, "c\n")
+    assert dropped["data"]["pieces"] > 0
+    assert after["data"]["text"] == f"{MOST_BEHIND + 51 - KEPT_BEHIND}\n"
+
+
+@pytest.mark.parametrize("task", ["x", "tsk_01K0000000000000000000000Z", ""])
+async def test_a_log_that_there_is_not_ends_no_page(hub: RunningHub, task: str) -> None:
+    async with hub.stream(f"/dashboard/live?log=task&task={task}") as page:
+        refused = await news(page, "log-refused")
+        [new] = await submit(hub, "new")
+        while new not in (await told(page))["data"]["rows"].get("tasks", {}):
+            pass
+
+    assert refused["data"]["code"] in {"bad_input", "not_found"}
+    assert refused["data"]["detail"]
+
+
+async def test_a_token_of_one_project_sees_no_log_by_way_of_the_page(hub: RunningHub) -> None:
+    tasks = {}
+    for name in ("web", "api"):
+        body = {"name": name, "repository": f"https://git.example/{name}.git"}
+        assert (await hub.ask("POST", "/api/v1/projects", json=body)).status == 201
+        made = await hub.ask("POST", "/api/v1/tasks", json={"title": name, "command": "true", "project": name})
+        tasks[name] = (await made.json())["id"]
+    made = await (await hub.ask("POST", "/api/v1/tokens", json={"role": "viewer", "projects": ["web"]})).json()
+    hub.tokens["bound"] = made["token"]
+    statuses = [
+        (await hub.ask("GET", path, role="bound")).status
+        for path in (
+            *(f"/dashboard/live?log=task&task={tasks[name]}" for name in tasks),
+            "/dashboard/live?log=all",
+            *(f"/api/v1/tasks/{tasks[name]}/logs" for name in tasks),
+        )
+    ]
+
+    assert statuses == [403, 403, 403, 200, 404]
+
+
+async def test_pages_that_never_read_their_log_keep_nobody_waiting(hub: RunningHub) -> None:
+    task = await wrote(hub, "x", "One", *(f"{'x' * 30_000}{number}\n" for number in range(100)))
+    host, port = hub.url.removeprefix("http://").split(":")
+    stuck = []
+    for _ in range(10):
+        reader = socket.create_connection((host, int(port)))
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lines = [f"GET /dashboard/live?packed=true&log=task&task={task} HTTP/1.1", f"Host: {host}:{port}"]
+        reader.sendall("\r\n".join([*lines, f"Authorization: Bearer {hub.tokens['viewer']}", "", ""]).encode())
+        stuck.append(reader)
+    async with hub.stream(f"/dashboard/live?log=task&task={task}") as page:
+        said = [(await news(page, "log"))["data"]["text"] for _ in range(100)]
+        [new] = await submit(hub, "new")
+        while new not in (await told(page))["data"]["rows"].get("tasks", {}):
+            pass
+    for reader in stuck:
+        reader.close()
+
+    assert [text[30_000:] for text in said] == [f"{number}\n" for number in range(100)]
+
+
 async def test_a_stream_ends_when_its_token_is_revoked(hub: RunningHub) -> None:
     made = await (await hub.ask("POST", "/api/v1/tokens", json={"role": "viewer"})).json()
     hub.tokens["ci"] = made["token"]

@@ -2,7 +2,7 @@
 // What all tasks write, as they write it: one stream, bounded in this page, whole at the hub.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { base, clockMode, href, requery, tables } from "../store.js";
+import { clockMode, follow as followLog, href, isLive, requery, tables } from "../store.js";
 import { AsApi, count, Empty, flags, html, plural, State } from "../ui.js";
 
 /** @typedef {import("../store.js").Row} Row */
@@ -10,6 +10,7 @@ import { AsApi, count, Empty, flags, html, plural, State } from "../ui.js";
 
 const MOST = 10_000; // lines in this page
 const MOST_CHARS = 2_000; // of a line
+const MOST_NAME = 500; // no name is longer, and a filter that the hub refuses would cut the page's stream
 const LINE_PX = 24; // as high as anything that is pressed has to be
 const WHOSE = /** @type {const} */ (["host", "agent", "task"]);
 const CODES = /\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]/g; // colours of terminals and other codes
@@ -20,19 +21,18 @@ const clock = (at) => clockMode.value === "utc" ? at.slice(11, 23) : new Date(at
 /** The lines as they come: a piece may end within one. @param {Record<string, string>} whose */
 const useLines = ({ host, ...whose }) => {
   const lines = useRef(/** @type {Line[]} */ ([]));
-  const [told, setTold] = useState({ cut: 0, skipped: 0, isOpen: false });
+  const [told, setTold] = useState({ cut: 0, skipped: 0, refused: "" });
   const [, draw] = useState(0);
   const key = JSON.stringify(whose);
   useEffect(() => {
     lines.current = [];
-    setTold({ cut: 0, skipped: 0, isOpen: false });
+    setTold({ cut: 0, skipped: 0, refused: "" });
     /** @type {Map<string, Line>} */ const open = new Map();
     let due = 0;
-    const source = new EventSource(new URL(`api/v1/logs?${new URLSearchParams({ ...whose, tail: "200" })}`, base));
-    source.onopen = () => setTold((before) => ({ ...before, isOpen: true }));
-    source.onerror = () => setTold((before) => ({ ...before, isOpen: false }));
-    source.onmessage = (message) => {
-      const piece = JSON.parse(message.data);
+    const stop = followLog({ ...whose, log: "all", tail: "200" }, (kind, piece) => {
+      if (kind === "log-dropped") { open.clear(); setTold((before) => ({ ...before, skipped: before.skipped + piece.pieces })); }
+      if (kind === "log-refused") setTold((before) => ({ ...before, refused: piece.detail }));
+      if (kind !== "log") return;
       const from = `${piece.task} ${piece.epoch} ${piece.stream}`;
       const parts = piece.text.replace(CODES, "").split("\n");
       const all = lines.current;
@@ -49,9 +49,8 @@ const useLines = ({ host, ...whose }) => {
       const over = all.length - MOST;
       if (over > MOST / 10) { all.splice(0, over); setTold((before) => ({ ...before, cut: before.cut + over })); }
       due ||= requestAnimationFrame(() => { due = 0; draw((before) => before + 1); });
-    };
-    source.addEventListener("dropped", (/** @type {any} */ message) => { open.clear(); const { pieces } = JSON.parse(message.data); setTold((before) => ({ ...before, skipped: before.skipped + pieces })); });
-    return () => { source.close(); cancelAnimationFrame(due); };
+    });
+    return () => { stop(); cancelAnimationFrame(due); };
   }, [key]);
   return { lines: lines.current, ...told };
 };
@@ -59,9 +58,9 @@ const useLines = ({ host, ...whose }) => {
 /** @param {{query: URLSearchParams}} props */
 export default ({ query }) => {
   /** @type {Record<string, string>} */ const whose = {};
-  for (const name of WHOSE) { const value = query.get(name); if (value) whose[name] = value; }
+  for (const name of WHOSE) { const value = query.get(name)?.slice(0, MOST_NAME); if (value) whose[name] = value; }
   const text = query.get("q") ?? "";
-  const { lines, cut, skipped, isOpen } = useLines(whose);
+  const { lines, cut, skipped, refused } = useLines(whose);
   const [held, setHeld] = useState(/** @type {Line[] | null} */ (null));
   const [follow, setFollow] = useState(true);
   const box = useRef(/** @type {HTMLElement | null} */ (null));
@@ -88,7 +87,7 @@ export default ({ query }) => {
     ${choice("host", tables.hosts.all.map((host) => [host.name, host.name]))}${choice("agent", tables.agents.all.map((agent) => [agent.name, agent.name]))}${choice("task", busy.map((task) => [task.id, task.title || task.id]))}
     <button type="button" aria-pressed=${held !== null} onClick=${() => setHeld(held ? null : [...lines])}>${held ? `Go on (${plural(Math.max(0, lines.length - held.length), "new line")})` : "Pause"}</button>
     <label class="check"><input type="checkbox" checked=${follow} onChange=${(/** @type {any} */ event) => setFollow(event.target.checked)} /> follow</label></div>
-    <p class="muted" role="status">${isOpen ? html`<${State} state="ok">following<//>` : html`<${State} state="unknown">connecting<//>`} ${plural(all.length, "line")}${cut ? `; ${count(cut)} older ones have left this page` : ""}${skipped ? `; ${plural(skipped, "piece")} came too quickly and ${skipped === 1 ? "was" : "were"} left out here` : ""}. Each task's page has all of its own.</p>
+    <p class="muted" role="status">${refused ? html`<${State} state="failed">${refused}<//>` : isLive.value ? html`<${State} state="ok">following<//>` : html`<${State} state="unknown">connecting<//>`} ${plural(all.length, "line")}${cut ? `; ${count(cut)} older ones have left this page` : ""}${skipped ? `; ${plural(skipped, "piece")} came too quickly and ${skipped === 1 ? "was" : "were"} left out here` : ""}. Each task's page has all of its own.</p>
     ${all.length ? html`<div class="log mesh" ref=${box} onScroll=${onScroll} tabIndex="0" role="log" aria-label="Output of all tasks" aria-live="off"><div style=${{ height: `${all.length * LINE_PX}px` }}><ol style=${{ transform: `translateY(${from * LINE_PX}px)` }}>
       ${shown.map((line) => html`<li key=${line.seq}><time dateTime=${line.at}>${clock(line.at)}</time><span class="who" title=${line.agent}>${line.agent}</span><a href=${href("tasks", line.task)} title=${line.title}>${line.title}</a><span class="said ${line.stream === "stderr" ? "err" : ""}">${line.stream === "stderr" ? html`<b aria-label="error output">!</b> ` : null}${line.text}</span></li>`)}</ol></div></div>`
     : wanted || Object.keys(whose).length ? html`<${Empty}>No line is like that. <button type="button" onClick=${() => requery({})}>Show all</button><//>` : html`<${Empty} command='agentcom submit --shell "for i in 1 2 3; do echo line $i; sleep 1; done"'>Nothing is being written. Submit something that writes:<//>`}

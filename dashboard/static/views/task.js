@@ -2,7 +2,7 @@
 // One task: why it stands where it stands, where its time went, what its checks found, what it wrote.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, base, href, onEvent } from "../store.js";
+import { ask, base, follow as followLog, href, onEvent } from "../store.js";
 import { Act, AsApi, count, Finding, GoOn, html, length, Loading, money, plural, Proof, Pull, say, Scroll, size, State, TaskState, Took, Trouble, useAsked, When } from "../ui.js";
 import Change from "./change.js";
 import { phases, Strip, Waterfall } from "./journey.js";
@@ -117,10 +117,10 @@ const Log = ({ task }) => {
     lines.current = [""];
     first.current = 0;
     // From its end: what comes before is asked for by whoever scrolls up.
-    const source = new EventSource(new URL(`api/v1/tasks/${task.id}/logs?follow=true&tail=1000`, base));
     let due = 0;
-    source.onmessage = (message) => {
-      const piece = JSON.parse(message.data);
+    const stop = followLog({ log: "task", task: task.id, tail: "1000" }, (kind, piece) => {
+      if (kind === "log-refused") say(piece.detail, "trouble");
+      if (kind !== "log") { setTold((before) => ({ ...before, ended: true })); return; }
       first.current ||= piece.seq;
       const pieces = piece.text.split("\n");
       const all = lines.current;
@@ -129,9 +129,8 @@ const Log = ({ task }) => {
       const over = all.length - LOG_LINES;
       if (over > 5_000) { all.splice(0, over); setTold((before) => ({ ...before, cut: before.cut + over })); }
       due ||= requestAnimationFrame(() => { due = 0; draw((before) => before + 1); });
-    };
-    source.addEventListener("end", () => { source.close(); setTold((before) => ({ ...before, ended: true })); });
-    return () => { source.close(); cancelAnimationFrame(due); };
+    });
+    return () => { stop(); cancelAnimationFrame(due); };
   }, [task.id]);
   useEffect(() => { if (follow && box.current) box.current.scrollTop = box.current.scrollHeight; });
   const wanted = find.toLowerCase();

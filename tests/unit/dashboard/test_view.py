@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.view import EVENTS_KEPT, STEPS_KEPT, Board, packed
+from dashboard.view import EVENTS_KEPT, STEPS_KEPT, Board, Place, packed
 
 
 def event(seq: int) -> dict[str, Any]:
@@ -153,3 +153,28 @@ def test_rows_that_differ_in_the_same_fields_name_them_once() -> None:
 
     assert left == {"gpus": {"new": {"used": 1}, "old": None}}
     assert columns == {"gpus": [{"fields": ("used", "heat"), "rows": {"g0": [0, 40], "g1": [1, 40], "g2": [2, 40]}}]}
+
+
+@given(st.sampled_from(["", "a-0", "0123abcd-17"]), st.none() | st.integers(0, 2**63 - 1))
+def test_a_place_is_read_as_it_was_told(board: str, log: int | None) -> None:
+    assert Place.read(str(Place(board, log))) == Place(board, log)
+
+
+def test_an_id_of_the_board_alone_is_a_place() -> None:
+    board = Board("0123abcd")
+    board.look({"agents": {"one": {}}})
+
+    assert Place.read(board.position) == Place(board.position)
+    assert Place.read(f"{board.position}.7") == Place(board.position, 7)
+    assert Place.read(".7") == Place("", 7)
+
+
+def test_what_nobody_ever_told_is_no_place() -> None:
+    for text in ("of-another-hub-7", "a-1.", "a-1.x", "a-1.-1", "a-1\ndata: x", "a-1.\u0663", "a", "a-1.2.3", "x" * 99):
+        assert Place.read(text) == Place()
+    assert Place.read(f"a-1.{2**63}") == Place("a-1")
+
+
+@given(st.text(max_size=30))
+def test_a_place_is_one_line_whatever_is_read(text: str) -> None:
+    assert str(Place.read(text)).isprintable()
