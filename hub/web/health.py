@@ -1,9 +1,9 @@
 """Health: alive (no token), ready (no token), and the hub's own view of its parts."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from hub.services.readiness import DOWN
 from hub.web import requests
@@ -24,7 +24,7 @@ class Alive(Struct, kw_only=True):
     """
 
     status: str = "ok"
-    protocol: tuple[int, int] = (OLDEST, NEWEST)
+    protocol: Annotated[tuple[int, ...], Meta(min_length=2, max_length=2)] = (OLDEST, NEWEST)
 
 
 class Ready(Struct, kw_only=True, omit_defaults=True):
