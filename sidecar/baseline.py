@@ -5,6 +5,7 @@ ended. What it said is kept for other attempts from the same commit. Its caller 
 """
 
 import asyncio
+import shutil
 import tarfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -118,8 +119,38 @@ class _Cut:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Links that lead out of the folder, devices and the like are refused: the commit is somebody's."""
+    """Links that lead out of the folder, devices and the like are refused: the commit is somebody's.
+
+    The filters of ``tarfile`` are missing in Python 3.11.2, which Debian 12 has. Links come last, so nothing is ever
+    written through one.
+
+    Raises:
+        tarfile.TarError, OSError: the archive holds what is refused, or cannot be read.
+    """
     folder.mkdir(parents=True)
+    root, links = folder.resolve(), list[tuple[Path, str]]()
     with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
+        for member in opened:
+            place = _within(root, root / member.name)
+            if member.isdir():
+                place.mkdir(parents=True, exist_ok=True)
+            elif member.issym():
+                links.append((place, member.linkname))
+            elif member.isreg() and (source := opened.extractfile(member)) is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with source, place.open("xb") as target:
+                    shutil.copyfileobj(source, target)
+                place.chmod(0o755 if member.mode & 0o100 else 0o644)
+            else:
+                raise tarfile.TarError(f"neither a file nor a link: {member.name[:200]}")
+    for place, to in links:
+        _within(root, place.parent.resolve() / to)
+        _within(root, place.parent.resolve()).mkdir(parents=True, exist_ok=True)
+        place.symlink_to(to)
     archive.unlink()
+
+
+def _within(root: Path, place: Path) -> Path:
+    if not place.resolve().is_relative_to(root):
+        raise tarfile.TarError(f"it leads out of the folder: {str(place)[:200]}")
+    return place
