@@ -77,10 +77,7 @@ async def notifiers(request: web.Request) -> web.StreamResponse:
 async def add_notifier(request: web.Request) -> web.StreamResponse:
     """Tell somebody, from now on."""
     body = await requests.body(request, NotifierBody, "notifier")
-    services = request.app[SERVICES]
-    made = await services.notifying.add(body)
-    services.audit.record("notifier.add", request[PRINCIPAL], subject=made.id, url=made.url, label=made.label)
-    return json_reply(made, 201)
+    return _added(request, await request.app[SERVICES].notifying.add(body))
 
 
 async def browser_key(request: web.Request) -> web.StreamResponse:
@@ -92,9 +89,13 @@ async def browser_key(request: web.Request) -> web.StreamResponse:
 async def add_browser(request: web.Request) -> web.StreamResponse:
     """Tell a browser, from now on."""
     body = await requests.body(request, BrowserBody, "browser")
-    services = request.app[SERVICES]
-    made = await services.notifying.subscribe(body)
-    services.audit.record("notifier.add", request[PRINCIPAL], subject=made.id, url=made.url, label=made.label)
+    return _added(request, await request.app[SERVICES].notifying.subscribe(body))
+
+
+def _added(request: web.Request, made: NotifierView) -> web.Response:
+    request.app[SERVICES].audit.record(
+        "notifier.add", request[PRINCIPAL], subject=made.id, url=made.url, label=made.label
+    )
     return json_reply(made, 201)
 
 

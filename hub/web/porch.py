@@ -77,6 +77,7 @@ class Visitor(Caller, asyncio.Protocol):
         "_transport",
         "is_guest",
         "is_settled",
+        "is_stuck",
         "last",
         "line",
         "peer",
@@ -92,7 +93,7 @@ class Visitor(Caller, asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._inner: asyncio.Protocol | None = None
         self._early, self.wanted = b"", 1
-        self._is_refused = self.is_guest = False
+        self._is_refused = self.is_guest = self.is_stuck = False
         self.received_bytes = 0
         self.short_way: ShortWay | None = None
         self.is_settled = True
@@ -229,11 +230,13 @@ class Visitor(Caller, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """It takes nothing for now."""
+        self.is_stuck = True
         if self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """It takes again."""
+        self.is_stuck = False
         if self._inner is not None:
             self._inner.resume_writing()
 

@@ -120,22 +120,27 @@ class ShortWay:
             self._later += data
             self._visitor.hold()
             return True
-        if guard.is_told() or self._loop.time() > self._until or (parts := _parts(data)) is None:
+        if self._visitor.is_stuck or guard.is_told() or self._loop.time() > self._until:
+            return False  # who is stuck asks and never reads: the long way waits before it answers more
+        if (asked := self._asked(data)) is None:
             return False
-        lines, key, _, body = parts
-        if lines != self._lines or (who := self._counts()) is None:
-            return False
+        self._is_busy = True
+        self._visitor.answer(self._answer(*asked))
+        return True
+
+    def _asked(self, data: bytes) -> tuple[list[TaskSpec], str | None, bytes, str] | None:
+        """Tasks, key, digest and token of a request that can be answered here."""
+        parts = _parts(data)
+        if parts is None or parts[0] != self._lines or (who := self._counts()) is None:
+            return None
+        _, key, _, body = parts
         try:
             named = requests.read_key({requests.KEY_HEADER: _value(key).decode("ascii")}) if key else None
             value = msgspec.json.decode(body)
             specs, digest = self._plain(value), requests.digest_of(value)
         except (BadInput, UnicodeError, OverflowError, RecursionError, msgspec.MsgspecError):
-            return False  # the long way says what is wrong
-        if specs is None:
-            return False
-        self._is_busy = True
-        self._visitor.answer(self._answer(specs, named, digest, who.token))
-        return True
+            return None  # the long way says what is wrong
+        return None if specs is None else (specs, named, digest, who.token)
 
     def _counts(self) -> Principal | None:
         """Who sends it, if the token still counts as it did."""

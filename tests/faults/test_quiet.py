@@ -57,7 +57,7 @@ def work(running: Mesh, remote: Remote) -> dict[str, str]:
         if now - looked >= LOOK_S:
             looked = now
             assert running.call("GET", "/api/v1/alerts")["alerts"] == [], running.logs()
-        time.sleep(max(0.0, EVERY_S - (time.monotonic() - now)))
+        time.sleep(max(0.0, EVERY_S - (time.monotonic() - now)))  # the load is so much an hour, not as much as goes
     return tasks
 
 

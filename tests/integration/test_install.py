@@ -37,7 +37,7 @@ async def test_what_is_served_is_what_is_promised_and_nothing_else_is_served(
 ) -> None:
     # Packing takes longer than a stranger may wait for an answer, as on a slow hub.
     monkeypatch.setattr(porch, "ANSWER_S", 0.5)
-    monkeypatch.setattr(install, "LOOK_S", 0.1)
+    monkeypatch.setattr(install, "LOOK_S", 0.1)  # the one who waits looks so often
     packed = tmp_path / "hub" / "install"
     packed.mkdir()
     (packed / "agentcom-0.0.1-py3-none-any.whl").write_bytes(b"of a release before")

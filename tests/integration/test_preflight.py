@@ -62,7 +62,7 @@ class Ahead(datetime):
 async def test_what_is_in_the_way_is_told_with_what_to_do(
     hub: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str, fix: str
 ) -> None:
-    match name:
+    match name:  # a machine that is full, has no git, no services or another time cannot be had: what it says is set
         case "disk":
             monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1 << 20))
         case "git":

@@ -77,7 +77,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         seen.append(take(self, data))
         return seen[-1]
 
-    monkeypatch.setattr(ShortWay, "take", watched)
+    monkeypatch.setattr(ShortWay, "take", watched)  # it does what it does; from outside both ways look the same
     return seen
 
 
@@ -175,7 +175,7 @@ async def test_now_and_then_the_long_way_hears_of_a_connection(
     async with line(hub) as one:
         await one.ask(TASK)
         await one.ask(TASK)
-        monkeypatch.setattr(short_way, "LONG_WAY_S", -1.0)
+        monkeypatch.setattr(short_way, "LONG_WAY_S", -1.0)  # as if the minutes were over
         async with line(hub) as other:
             answers = [await other.ask(TASK) for _ in range(3)]
 
@@ -231,3 +231,29 @@ async def test_who_asks_too_often_is_told_so_on_both_ways(hub: RunningHub, ways:
     assert answers[-1].status == long.status == 429
     assert "retry-after" in answers[-1].headers
     assert alike(answers[-1])[2].keys() == alike(long)[2].keys()
+
+
+async def test_who_asks_and_does_not_read_goes_the_long_way_which_waits(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[ShortWay, bool]] = []
+    take = ShortWay.take
+
+    def watched(self: ShortWay, data: bytes) -> bool:
+        seen.append((self, take(self, data)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(ShortWay, "take", watched)  # it does what it does; from outside both ways look the same
+    async with line(hub) as one:
+        await one.ask(TASK)
+        await one.ask(TASK)
+        short, was_taken = seen[-1]
+        short._visitor.pause_writing()  # as its transport says when the other end takes nothing
+        one.say(TASK)
+        while len(seen) == 1:  # noqa: ASYNC110 - the hub runs in this loop, and tells nobody
+            await asyncio.sleep(0.001)
+        short._visitor.resume_writing()
+
+        assert (await one.hear()).status == 201
+    assert was_taken
+    assert not seen[-1][1]

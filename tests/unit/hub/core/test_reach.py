@@ -7,7 +7,19 @@ from hub.core.reach import is_forbidden, is_here
 
 @pytest.mark.parametrize(
     "host",
-    ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fe80::1%eth0", "224.0.0.1", "ff02::1", "0.0.0.0", "::"],  # noqa: S104 - what is asked about
+    [
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "fe80::1",
+        "fe80::1%eth0",
+        "224.0.0.1",
+        "ff02::1",
+        "0.0.0.0",  # noqa: S104 - what is asked about
+        "::",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd00:ec2::254",
+    ],
 )
 def test_network_services_of_the_machine_are_forbidden(host: str) -> None:
     assert is_forbidden(host)
