@@ -17,7 +17,7 @@ from hub.store import listing, records
 from hub.store.alert_reads import AlertReads
 from hub.store.audit_looks import AuditLooks
 from hub.store.budget_changes import BudgetRow, Purses
-from hub.store.changes import AnyChange, Outcome
+from hub.store.changes import AnyChange
 from hub.store.endpoint_changes import EndpointRow, HealthRow
 from hub.store.hold_changes import HoldRow
 from hub.store.hub_changes import EnterHub, Standing, WaitingTask
@@ -44,7 +44,7 @@ from hub.store.store import (
 from hub.store.sums import Summing
 from hub.store.token_changes import TokenRow
 from hub.store.waiting import Waiting
-from hub.store.writer import Writer
+from hub.store.writer import Landed, Writer
 from protocol.budgets import BudgetScope
 from protocol.errors import StoreDamaged
 from protocol.events import Event
@@ -58,7 +58,7 @@ class Backend(AlertReads, AuditLooks, Summing, ABC):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._writer = Writer(self._apply)
+        self._writer = Writer(self._begin)
         self._writer.on_commit = self._committed
         self.newest_event = 0
         self.damage = ""
@@ -79,8 +79,8 @@ class Backend(AlertReads, AuditLooks, Summing, ABC):
         """Write what waits and close; closing twice is closing once."""
 
     @abstractmethod
-    async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
-        """Write a batch in one durable transaction: an outcome a change, and the events, numbered."""
+    def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
+        """Write a batch in one durable transaction: see :data:`hub.store.writer.Begin`."""
 
     @abstractmethod
     async def _rows(self, name: str, *values: Any) -> Sequence[records.Row]:

@@ -23,15 +23,15 @@ import structlog
 from msgspec import Struct
 
 from hub.store.backend import Backend
-from hub.store.changes import AnyChange, Outcome
+from hub.store.changes import AnyChange
 from hub.store.listening import listen
 from hub.store.plain import Plain
 from hub.store.postgres_migrate import migrate
 from hub.store.postgres_statements import AWAY, REFUSALS, PostgresStatements, said, storable
 from hub.store.queries import queries
 from hub.store.records import Row
+from hub.store.writer import Landed, Written, awaited
 from protocol.errors import StoreFailed, Unavailable
-from protocol.events import Event
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class _Tried(Struct):
     name: str
     changes: list[AnyChange]
     is_guarded: bool = False
-    done: tuple[list[Outcome], list[Event]] | None = None
+    done: Written | None = None
 
 
 class PostgresStore(Backend):
@@ -76,6 +76,7 @@ class PostgresStore(Backend):
         self._away_since: float | None = None
         self._why_away = ""
         self._closing = asyncio.Event()
+        self._write = awaited(self._apply)
 
     @property
     def trouble(self) -> str:
@@ -143,7 +144,10 @@ class PostgresStore(Backend):
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
+        self._write(batch, landed)
+
+    async def _apply(self, batch: list[AnyChange]) -> Written:
         tried = _Tried(secrets.token_hex(8), batch)
         pause_s = FIRST_PAUSE_S
         while True:
@@ -166,7 +170,7 @@ class PostgresStore(Backend):
                 self._is_back()
                 return done
 
-    async def _try(self, tried: _Tried) -> tuple[list[Outcome], list[Event]]:
+    async def _try(self, tried: _Tried) -> Written:
         connection = await self._connected()
         assert self._verbs is not None, "a connection has its verbs"
         statements, verbs = self._verbs

@@ -18,7 +18,7 @@ import structlog
 
 from hub.store import copying, sqlite_file
 from hub.store.backend import Backend
-from hub.store.changes import AddTasks, AnyChange, AppendLog, Outcome
+from hub.store.changes import AddTasks, AnyChange, AppendLog
 from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
 from hub.store.plain import Plain
@@ -26,8 +26,8 @@ from hub.store.queries import migrations, queries
 from hub.store.space import Space
 from hub.store.sqlite_file import connect, is_damage, said
 from hub.store.sqlite_statements import REFUSALS, SqliteStatements, at_once
+from hub.store.writer import Landed, Written, awaited
 from protocol.errors import ReadOnly, StorageFull, StoreDamaged, StoreFailed, Unavailable
-from protocol.events import Event
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -87,6 +87,7 @@ class SqliteStore(Backend):
         self._closing = asyncio.Event()
         self._space = space
         self._is_without_room = False
+        self._write_without_room = awaited(self._apply_without_room)
         self._read_until = float("inf")
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -190,13 +191,21 @@ class SqliteStore(Backend):
         """That no commit finds room, not even with what was kept back; empty if all is well."""
         return "the disk is full, nothing can be stored" if self._is_without_room else ""
 
-    async def _apply(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
-        try:
-            return await self._in(self._write_thread, lambda: self._apply_now(batch))
-        except apsw.FullError:
-            return await self._apply_without_room(batch)
+    def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
+        self._write_thread.submit(self._write, batch, landed, asyncio.get_running_loop())
 
-    async def _apply_without_room(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _write(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
+        """Write a batch, and tell the loop of it; in the writer's thread."""
+        try:
+            written: Written | BaseException = self._apply_now(batch)
+        except apsw.FullError:
+            loop.call_soon_threadsafe(self._write_without_room, batch, landed)
+            return
+        except BaseException as exc:  # noqa: BLE001 - the writer fails by it, whatever it is
+            written = exc
+        loop.call_soon_threadsafe(landed, written)
+
+    async def _apply_without_room(self, batch: list[AnyChange]) -> Written:
         """The batch without what can be had again, on what was kept back; tried until there is room for it.
 
         Nothing of it was stored, and nothing is answered before it is: that is what tells a full disk from a broken
@@ -238,7 +247,7 @@ class SqliteStore(Backend):
             with contextlib.suppress(apsw.FullError, apsw.BusyError, apsw.LockedError):
                 self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
-    def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _apply_now(self, batch: list[AnyChange]) -> Written:
         assert self._verbs is not None, "the store is open"
         try:
             self._copy_log()

@@ -2,13 +2,15 @@
 
 There is no timer: a batch is whatever came while the last one was being written, so an idle hub commits at once and a
 busy one in large groups. The scheduler gets its say just before a batch is sealed, so a task and its assignment, or a
-report and the next assignment, share one commit. Backends apply a batch off the event loop; replies run on it.
+report and the next assignment, share one commit. Backends apply a batch off the event loop; replies run
+on it. Between a change and the thread that writes it lies one turn of the loop, and no task or future.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import partial, wraps
+from typing import Concatenate, ParamSpec
 
 import structlog
 
@@ -19,26 +21,64 @@ from protocol.errors import AgentComError, Overloaded, StoreFailed
 from protocol.events import Event
 
 log = structlog.get_logger(__name__)
+P = ParamSpec("P")
 
-Apply = Callable[[list[AnyChange]], Awaitable[tuple[list[Outcome], list[Event]]]]
+Written = tuple[list[Outcome], list[Event]]
+"""An outcome a change, and the events that were written."""
+Landed = Callable[[Written | BaseException], None]
+Begin = Callable[[list[AnyChange], Landed], None]
+"""Write a batch in one durable transaction, then call the second on the event loop with what came of it."""
+
+
+def awaited(apply: Callable[[list[AnyChange]], Awaitable[Written]]) -> Begin:
+    """What begins a batch that a coroutine writes."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def write(batch: list[AnyChange], landed: Landed) -> None:
+        try:
+            written: Written | BaseException = await apply(batch)
+        except Exception as exc:  # noqa: BLE001 - the writer fails by it, whatever it is
+            written = exc
+        landed(written)
+
+    def begin(batch: list[AnyChange], landed: Landed) -> None:
+        task = asyncio.create_task(write(batch, landed), name="store-write")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return begin
+
+
+def _or_fails(step: Callable[Concatenate["Writer", P], None]) -> Callable[Concatenate["Writer", P], None]:
+    """A bug in a callback: without a writer the hub would accept and never answer. So it ends, in words."""
+
+    @wraps(step)
+    def guarded(self: "Writer", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            step(self, *args, **kwargs)
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._fail(StoreFailed(f"the writer ended: {exc!r}"))
+
+    return guarded
 
 
 class Writer:
     """One queue of changes, one batch in flight.
 
     Args:
-        apply: writes a batch in one durable transaction; returns an outcome a change, and the events it wrote.
+        begin: writes batches.
     """
 
-    def __init__(self, apply: Apply) -> None:
-        self._apply = apply
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
         self.waiting = Waiting()
         self._in_flight: list[Item] = []  # what is not answered of the batch that is being written, last first
+        self._is_writing, self._began = False, 0.0
         self._told: list[tuple[asyncio.Future[Outcome], Outcome]] = []  # that have their outcome, and do not know yet
-        self._work = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # once it has started
+        self._is_called = False
+        self._over: asyncio.Event | None = None  # of whoever closes it
         self._refusal: AgentComError | None = None  # what everybody gets who wants something written
-        self._is_closing = False
         self.on_seal: Callable[[], None] = _nothing
         self.on_commit: Callable[[Sequence[Event]], None] = _no_events
         self.on_failure: Callable[[BaseException], None] = _no_failure
@@ -50,8 +90,9 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._run(), name="store-writer")
-        self._task.add_done_callback(self._ended)
+        self._loop = asyncio.get_running_loop()
+        if self.waiting:
+            self._call()
 
     def post(self, change: AnyChange, done: Done | None = None) -> None:
         """Queue a change for the next batch."""
@@ -60,11 +101,17 @@ class Writer:
                 done(self._refusal)
             return
         self.waiting.put(change, done)
-        self._work.set()
+        self._call()
 
     def wake(self) -> None:
         """Run ``on_seal`` soon, and a batch if that posts anything."""
-        self._work.set()
+        self._call()
+
+    def _call(self) -> None:
+        """Look soon; a batch that is being written is followed by a look anyway."""
+        if not (self._is_called or self._is_writing) and self._loop is not None:
+            self._is_called = True
+            self._loop.call_soon(self._look)
 
     async def commit(self, change: AnyChange) -> Outcome:
         """Queue a change and wait for its outcome; raises it if it is an error.
@@ -95,67 +142,78 @@ class Writer:
 
     async def close(self) -> None:
         """Write what waits, then stop. A writer that has failed has said so; closing it is no second failure."""
-        self._is_closing = True
-        self._work.set()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        if self._loop is not None and self._refusal is None:
+            self._over = asyncio.Event()
+            self._call()
+            await self._over.wait()
         self._refusal = self._refusal or StoreFailed("the store is closed")
 
     def refuse(self, refusal: AgentComError) -> None:
         """Write nothing from now on."""
         self._refusal = refusal
 
-    async def _run(self) -> None:
-        while not (self._is_closing and not self.waiting):
-            await self._work.wait()
-            self._work.clear()
-            self.on_seal()
-            while self._refusal is None and (batch := self.waiting.batch()):
-                await self._write(batch)
-                self.on_seal()
-            if self._refusal is not None:
-                return
+    # --- batches ------------------------------------------------------------------------------------------------------
 
-    async def _write(self, batch: list[Item]) -> None:
-        self._in_flight = batch[::-1]
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        try:
-            outcomes, events = await self._apply([item.change for item in batch])
-        except StoreFailed as exc:
-            self._fail(exc)
+    @_or_fails
+    def _look(self) -> None:
+        self._is_called = False
+        if not self._is_writing:
+            self._seal()
+
+    def _seal(self) -> None:
+        if self._refusal is None:
+            self.on_seal()
+            if batch := self.waiting.batch():
+                assert self._loop is not None, "it has started"
+                self._in_flight, self._is_writing, self._began = batch[::-1], True, self._loop.time()
+                self._begin([item.change for item in batch], self._landed)
+                return
+        if self._over is not None:
+            self._over.set()
+
+    @_or_fails
+    def _landed(self, written: Written | BaseException) -> None:
+        if isinstance(written, StoreFailed):
+            self._fail(written)
             return
-        assert len(outcomes) == len(batch), "one outcome a change"
-        took_s = clock() - began
-        self.waiting.wrote(batch, took_s)
-        self.commit_s += took_s
-        self.times[int(took_s * 1000).bit_length()] += 1
-        self.batches += 1
-        self.changes += len(batch)
-        self.sizes[len(batch).bit_length()] += 1
+        if isinstance(written, BaseException):
+            raise written
+        outcomes, events = written
+        items = self._in_flight
+        assert len(outcomes) == len(items), "one outcome a change"
+        self._count(items)
         self.on_commit(events)
-        next_item, answered = self._in_flight.pop, self.waiting.answered
+        next_item, answered = items.pop, self.waiting.answered
         for outcome in outcomes:
             item = next_item()
             answered(item)
             if item.done is not None:
                 item.done(outcome)
+        self._is_writing = False
+        self._seal()
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        # A bug in a callback: without a writer the hub would accept and never answer.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(StoreFailed(f"the writer ended: {error!r}"))
+    def _count(self, items: list[Item]) -> None:
+        assert self._loop is not None, "it has started"
+        took_s = self._loop.time() - self._began
+        self.waiting.wrote(items, took_s)
+        self.commit_s += took_s
+        self.times[int(took_s * 1000).bit_length()] += 1
+        self.batches += 1
+        self.changes += len(items)
+        self.sizes[len(items).bit_length()] += 1
 
     def _fail(self, failure: StoreFailed) -> None:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.
         unanswered = [*self._in_flight[::-1], *self.waiting.drop()]
         log.error("store_failed", error=str(failure), changes=len(unanswered))
         self._refusal = failure
-        self._in_flight.clear()
+        self._in_flight, self._is_writing = [], False
         for item in unanswered:
             self.waiting.answered(item)
             if item.done is not None:
                 item.done(failure)
+        if self._over is not None:
+            self._over.set()
         self.on_failure(failure)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hub.store.changes import AnyChange, Outcome, Record
 from hub.store.waiting import MAX_BATCH
-from hub.store.writer import Writer
+from hub.store.writer import Writer, awaited
 from protocol.errors import NotFound, Overloaded, StoreFailed
 from protocol.events import Event, EventKind
 
@@ -44,13 +44,13 @@ class Disk:
 
 
 def started(disk: Disk) -> Writer:
-    writer = Writer(disk.apply)
+    writer = Writer(awaited(disk.apply))
     writer.start()
     return writer
 
 
 async def test_what_a_commit_sets_in_motion_comes_before_the_answers_to_those_who_wait_for_it() -> None:
-    writer = Writer((disk := Disk()).apply)
+    writer = Writer(awaited((disk := Disk()).apply))
     order: list[str] = []
 
     async def caller() -> None:
@@ -138,7 +138,7 @@ async def test_facts_are_told_before_the_answers_and_after_the_commit() -> None:
         told.append("written")
         return [None] * len(batch), [Event(kind=EventKind.HUB_STARTED, at_ms=1, seq=7)]
 
-    writer = Writer(apply)
+    writer = Writer(awaited(apply))
     writer.start()
     writer.on_commit = lambda events: told.append([event.seq for event in events])
     await asyncio.gather(writer.commit(change(1)))
@@ -237,11 +237,11 @@ async def test_closing_writes_what_waits_and_then_takes_no_more() -> None:
 
 
 async def test_a_writer_that_never_started_closes(tmp_path: Path) -> None:
-    await Writer(Disk().apply).close()
+    await Writer(awaited(Disk().apply)).close()
 
 
 def test_without_listeners_nothing_happens() -> None:
-    writer = Writer(Disk().apply)
+    writer = Writer(awaited(Disk().apply))
     nothing: Sequence[Event] = ()
     writer.on_seal()
     writer.on_commit(nothing)
