@@ -114,8 +114,8 @@ class Link:
         self._hub_boot = 0  # of the hub that our session counts with; 0: none
         self._dials = 0  # hellos said
         self._was_welcomed, self._welcomed_at = False, float("-inf")
-        self._changed = asyncio.Event()  # something waits to be written down or sent
-        self._ready = asyncio.Event()  # something is written down and may be sent
+        self._changed = asyncio.Event()  # something waits to be written down
+        self._ready = asyncio.Event()  # the same, or to be sent: whoever sends need not wait for the other
         self._beat_now = asyncio.Event()
         self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
         self._facts, self._trouble = Facts(), ""
@@ -128,7 +128,7 @@ class Link:
     def send(self, message: Message) -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect."""
         self._outbox.send(message)
-        self._changed.set()
+        self._stir()
 
     @property
     def log_room(self) -> int:
@@ -146,7 +146,11 @@ class Link:
 
     def touch(self) -> None:
         """Something changed that has to be written down, though nothing is to be sent."""
+        self._stir()
+
+    def _stir(self) -> None:
         self._changed.set()
+        self._ready.set()
 
     def beat(self) -> None:
         """Send a heartbeat now: something that only heartbeats tell has changed."""
@@ -299,7 +303,7 @@ class Link:
         self._trouble = ""
         self.online.set()
         self._on_event("welcome")
-        self._changed.set()
+        self._stir()
         self._addresses.learn(welcome.hubs)
         log.info("hub_welcomed", hub=self._addresses.current, hub_boot=welcome.hub_boot, verdicts=len(welcome.verdicts))
 
@@ -330,7 +334,7 @@ class Link:
             self._settle(owner)
             # After the assignments that stand before the answer: what it proves does not name them.
             self.leases.proven(self._session.proven_at)
-            self._changed.set()
+            self._stir()
 
     def _pass_over(self, message: Unreadable) -> None:
         """The hub has said something that cannot be read: it need not say it again, and its work is not done here."""
@@ -384,7 +388,6 @@ class Link:
             await self._changed.wait()
             self._changed.clear()
             self._commit(owner)
-            self._ready.set()
 
     async def _write(self, connection: Connection, owner: Owner) -> None:
         while True:
@@ -404,7 +407,7 @@ class Link:
                 self._session.send(beat)
             # The answer proves that the hub has this heartbeat, from which the next lease counts.
             self._session.ping(self._clock.monotonic())
-            self._changed.set()
+            self._stir()
             now = self._clock.monotonic()
             try:
                 # Until the next heartbeat, or until the hub counts as gone if that is sooner.

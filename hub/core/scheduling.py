@@ -126,7 +126,11 @@ class _Plan:
             if queue.head is not None and (found := self._matcher.match(queue.sought)).ways:
                 line = self._matcher.line(queue.sought)
                 self._able[queue.text] = queue, found, queue.requirements.needs_model, line
-                self._queue_up(queue, 0)
+        if len(self._able) == 1 and self._is_plain(only := next(iter(self._able))):
+            yield from self._in_order(only)
+            return
+        for queue, _, _, _ in self._able.values():
+            self._queue_up(queue, 0)
         # The most urgent lane; in it, the submitter who has had the least; of its tasks, the one whose turn it is.
         while self._heads:
             lane, _, by = heapq.heappop(self._heads)

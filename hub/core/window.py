@@ -155,6 +155,11 @@ class Window:
         self.limit = limit
         self.classes: dict[str, ClassQueue] = {}
 
+    @property
+    def has_tasks(self) -> bool:
+        """Whether any task is here."""
+        return any(map(len, self.classes.values()))
+
     def open(self, text: str) -> None:
         """The store holds queued tasks of this class."""
         if text not in self.classes:

@@ -18,6 +18,7 @@ from hub.core.agent import Held
 from hub.gateway.connection import DROPPED, Link, Links
 from hub.gateway.identity import IdentityPort, prove
 from hub.gateway.line import Line
+from hub.gateway.patience import patience
 from hub.gateway.ports import ConductPort, PresencePort, ResultsPort, SecretsPort
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
@@ -227,39 +228,29 @@ class Gateway:
     async def _serve(self, line: Line, link: Link, number: int) -> None:
         writer = asyncio.create_task(self._write(line, link, number), name=f"write-{link.name}")
         try:
-            while True:
-                frame = await self._receive(line)
-                if frame is None or link.socket != number:
-                    break
-                link.session.read_bytes = line.received_bytes
-                for message, accept in _together(link.session.receive(frame, self._clock.monotonic())):
-                    self._act(link, message, accept)
-                link.look()
-                if link.session.has_words:
-                    link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
+            await self._read(line, link, number)
         finally:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writer
             self._leave(link, number)
 
-    async def _receive(self, line: Line) -> bytes | None:
-        """The next frame; one that is still coming over a slow line is waited for.
+    async def _read(self, line: Line, link: Link, number: int) -> None:
+        """Act on frames until the line ends; one that is still coming over a slow line is waited for.
 
         Raises:
             TimeoutError: nothing comes, or no end of it.
         """
+        session = link.session
         # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
-        patience_s = self._dead_after_s + self._heartbeat_s
-        for _ in range(1 + int(LONGEST_FRAME_S / patience_s)):
-            before = line.received_bytes
-            try:
-                async with asyncio.timeout(patience_s):
-                    return await line.receive()
-            except TimeoutError:
-                if line.received_bytes == before:
-                    raise
-        raise TimeoutError
+        async with patience(self._dead_after_s + self._heartbeat_s, LONGEST_FRAME_S, line) as waited:
+            while (frame := await line.receive()) is not None and link.socket == number:
+                session.read_bytes = waited.heard()
+                for message, accept in _together(session.receive(frame, self._clock.monotonic())):
+                    self._act(link, message, accept)
+                link.look()
+                if session.has_words:
+                    link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
 
     def _act(self, link: Link, message: messages.AnyMessage | Unreadable, accept: messages.Accept | None) -> None:
         if isinstance(message, _OF_ATTEMPTS):
@@ -325,7 +316,15 @@ class Gateway:
         link.answered(message.n, count)
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
-        session = link.session
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._write_on(line, link, number, limit)
+        except TimeoutError:
+            log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=LONGEST_FRAME_S, next="cutting it off")
+            await line.close(why="stalled")
+
+    async def _write_on(self, line: Line, link: Link, number: int, limit: asyncio.Timeout) -> None:
+        session, loop = link.session, asyncio.get_running_loop()
         session.read_bytes = line.received_bytes
         while link.socket == number:
             now = self._clock.monotonic()
@@ -340,15 +339,13 @@ class Gateway:
                 await line.close(refused=True, why="unauthenticated")
                 return
             session.tick(now)
-            try:
-                while frames := session.data_to_send():
-                    for frame in frames:
-                        async with asyncio.timeout(LONGEST_FRAME_S):
-                            await line.send(frame)
-            except TimeoutError:
-                log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=LONGEST_FRAME_S, next="cutting it off")
-                await line.close(why="stalled")
-                return
+            while frames := session.data_to_send():
+                for frame in frames:
+                    timer = loop.call_later(LONGEST_FRAME_S, limit.reschedule, 0.0)
+                    try:
+                        await line.send(frame)
+                    finally:
+                        timer.cancel()
 
 
 def _together(

@@ -86,8 +86,13 @@ class Dispatch:
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
-        if not self._may_grant():
-            return
+        if self._may_grant():
+            if self._window.has_tasks and self._fleet.has_free_slot:  # nearly all commits of a quiet hub plan nothing
+                self._plan()
+            for queue in self._window.dry():
+                self._refill(queue)
+
+    def _plan(self) -> None:
         began = self._clock.monotonic()
         claims = 0
         budgets = self._may_spend if self._charging.is_on else None
@@ -98,8 +103,6 @@ class Dispatch:
             claims += 1
         if claims:
             self._on_planned(claims, self._clock.monotonic() - began)
-        for queue in self._window.dry():
-            self._refill(queue)
 
     def _may_spend(self, requirements: Requirements, way: Way, task: str) -> bool:
         return self._charging.may_spend(requirements, way, self._clock.now_ms(), task)

@@ -1,15 +1,21 @@
 """Wake those who read events and output: something new has been committed.
 
 Only a wake-up: readers go to the rows by sequence number, so a wake-up that is lost or comes twice changes nothing.
+Whoever wants some kinds only sleeps through the commits that hold none of them, and learns how far those went.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from protocol.events import Event
 
-_Waiting = dict[asyncio.Future[None], None]
-"""Who waits, in the order they came: readers are woken in the same order in every run."""
+_Wake = asyncio.Future[int | None]
+_Waiting = dict[_Wake, frozenset[str]]
+"""Who waits for what (nothing: for everything), in the order they came: all runs wake readers in the same order."""
+_ALL: Final[frozenset[str]] = frozenset()
+_LATE: Final = -1
+"""What a reader is woken with whose time has run out."""
 
 
 class Feed:
@@ -25,23 +31,41 @@ class Feed:
         """These events are durable now."""
         if not events:
             return
-        self._newest = max(self._newest, events[-1].seq)
-        waiting, self._events = self._events, {}
-        _wake(waiting)
+        before = self._newest
+        self._newest = max(before, events[-1].seq)
+        if self._events:
+            self._tell(events, before)
         if self._logs:
             for event in events:
                 if event.task in self._logs:
                     _wake(self._logs.pop(event.task))
-        self._wake_output()
+        if self._output:
+            _wake(self._output)
+
+    def saw(self, newest: int) -> None:
+        """Events up to ``newest`` are durable, and nobody has said of which kinds they are."""
+        self._newest = max(self._newest, newest)
+        _wake(self._events)
+        _wake(self._output)
+
+    def _tell(self, events: Sequence[Event], before: int) -> None:
+        """Wake those who wait for one of ``events``, and for what came behind the event ``before``."""
+        if events[0].seq != before + 1:  # there are others in between: of another hub, which may tell of them later
+            _wake(self._events)
+            return
+        told: set[str] = set()
+        for future, kinds in tuple(self._events.items()):
+            if kinds:
+                told = told or {event.kind for event in events}
+                if kinds.isdisjoint(told):
+                    continue
+            del self._events[future]
+            _end(future, before)
 
     def logged(self, task: str) -> None:
         """New output of ``task`` is durable now."""
         _wake(self._logs.pop(task, {}))
-        self._wake_output()
-
-    def _wake_output(self) -> None:
-        waiting, self._output = self._output, {}
-        _wake(waiting)
+        _wake(self._output)
 
     def look(self) -> None:
         """There may be new output of any task, stored by another hub."""
@@ -50,42 +74,57 @@ class Feed:
 
     async def wait(self, after: int, timeout_s: float) -> bool:
         """Wait until there is an event behind ``after``; ``False`` if the time ran out."""
+        await self.wait_for(_ALL, after, timeout_s)
+        return self._newest > after
+
+    async def wait_for(self, kinds: frozenset[str], after: int, timeout_s: float) -> int:
+        """Wait until there may be an event of one of these kinds (none named: any) behind ``after``, or time runs out.
+
+        Returns:
+            Behind which event to look: none of those up to there is wanted.
+        """
         if self._newest > after:
-            return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events[future] = None
-        return await _until(future, self._events, timeout_s)
+            return after
+        found = await _until(self._events, kinds, timeout_s, lambda: self._newest)
+        return max(after, found or 0)
 
     async def wait_logs(self, task: str, timeout_s: float) -> bool:
         """Wait until something of ``task`` is new; ``False`` if the time ran out."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._logs.setdefault(task, {})
-        waiting[future] = None
         try:
-            return await _until(future, waiting, timeout_s)
+            return await _until(waiting, _ALL, timeout_s) != _LATE
         finally:
             if not waiting and self._logs.get(task) is waiting:
                 del self._logs[task]
 
     async def wait_output(self, timeout_s: float) -> bool:
         """Wait until there may be new output of any task; ``False`` if the time ran out."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._output[future] = None
-        return await _until(future, self._output, timeout_s)
+        return await _until(self._output, _ALL, timeout_s) != _LATE
 
 
 def _wake(waiting: _Waiting) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None)
+    woken = tuple(waiting)
+    waiting.clear()
+    for future in woken:
+        _end(future, None)
 
 
-async def _until(future: asyncio.Future[None], waiting: _Waiting, timeout_s: float) -> bool:
+def _end(future: _Wake, found: int | None) -> None:
+    if not future.done():
+        future.set_result(found)
+
+
+async def _until(
+    waiting: _Waiting, kinds: frozenset[str], timeout_s: float, at_last: Callable[[], int] = lambda: _LATE
+) -> int | None:
+    """What the wait was ended with; when its time runs out, with what ``at_last`` says in that moment."""
+    loop = asyncio.get_running_loop()
+    future: _Wake = loop.create_future()
+    waiting[future] = kinds
+    # No timeout(): that costs five times as much.
+    timer = loop.call_later(timeout_s, lambda: _end(future, at_last()))
     try:
-        async with asyncio.timeout(timeout_s):  # wait_for() may swallow the cancellation of a reader that leaves
-            await future
-    except TimeoutError:
-        return False
+        return await future
     finally:
+        timer.cancel()
         waiting.pop(future, None)
-    return True

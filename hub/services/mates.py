@@ -94,6 +94,10 @@ class Readers(Protocol):
         """These are durable."""
         ...
 
+    def saw(self, newest: int) -> None:
+        """So are all up to this one, whatever they are."""
+        ...
+
     def look(self) -> None:
         """There may be new output of any task."""
         ...
@@ -363,7 +367,7 @@ class Mates:
         await self.on_budgets()
         await self.audit()
         self._store.saw(newest)
-        self._readers.committed([Event(kind=EventKind.HUB_STARTED, at_ms=self._clock.now_ms(), seq=newest)])
+        self._readers.saw(newest)
         self._store.wake()
 
     async def audit(self) -> None:

@@ -104,9 +104,7 @@ async def _follow(
         if state in FINAL_STATES:
             await stream.send([frame(encode({"state": state}), name="end")])
             return
-        after = max(after, newest)
-        await services.feed.wait(after, stream.keepalive_s)
-        await stream.rest()
+        after = await services.feed.wait_for(kinds, max(after, newest), stream.keepalive_s)
 
 
 ROUTES: Final = (

@@ -51,6 +51,7 @@ class Stream:
         self._lock = asyncio.Lock()
         self._asked_at = self._loop.time()
         self._wrote_at = self._asked_at
+        self._is_cut = False
         self.response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: SSE, "X-Accel-Buffering": "no"})
 
     @property
@@ -68,6 +69,7 @@ class Stream:
             Refused: its token has ended.
         """
         async with self._lock:
+            self._look_at_token()
             waiting: list[bytes] = []
             size_bytes = 0
             for each in frames:
@@ -79,7 +81,7 @@ class Stream:
                 size_bytes += len(each)
             if waiting:
                 await self._write_all(b"".join(waiting))
-            await self._rest()
+            await self._show_life()
 
     async def _write_all(self, joined: bytes) -> None:
         # In pieces: the whole of a long frame would wait in memory for each reader that takes nothing.
@@ -97,29 +99,37 @@ class Stream:
             ConnectionError, Refused: as :meth:`send`.
         """
         async with self._lock:
-            await self._rest()
+            self._look_at_token()
+            await self._show_life()
 
-    async def _rest(self) -> None:
+    def _look_at_token(self) -> None:
         now = self._loop.time()
         if now - self._asked_at >= self.keepalive_s:
             self._asked_at = now
             if guard.identify(self._request) != self._request[PRINCIPAL]:
                 raise ConnectionResetError
-        if now - self._wrote_at >= self.keepalive_s * 0.9:
+
+    async def _show_life(self) -> None:
+        if self._loop.time() - self._wrote_at >= self.keepalive_s * 0.9:
             await self._write(b": still here\n\n")
 
     async def _write(self, joined: bytes) -> None:
         self._wrote_at = self._loop.time()
+        timer = self._loop.call_later(self._settings.stall_s, self._cut)  # no timeout(): nearly all writes end at once
         try:
-            async with asyncio.timeout(self._settings.stall_s):
-                await self.response.write(joined)
-        except TimeoutError:
-            log.warning(
-                "stream_cut", path=self._request.path, stalled_s=self._settings.stall_s, next="the reader resumes by id"
-            )
-            if self._request.transport is not None:
-                porch.cut_off(self._request.transport)
-            raise ConnectionResetError from None
+            await self.response.write(joined)
+        finally:
+            timer.cancel()
+        if self._is_cut:
+            raise ConnectionResetError
+
+    def _cut(self) -> None:
+        """It takes nothing: with its connection what waits in a write ends."""
+        stalled_s = self._settings.stall_s
+        log.warning("stream_cut", path=self._request.path, stalled_s=stalled_s, next="the reader resumes by id")
+        self._is_cut = True
+        if self._request.transport is not None:
+            porch.cut_off(self._request.transport)
 
 
 @asynccontextmanager

@@ -48,3 +48,52 @@ async def test_a_commit_without_events_wakes_nobody() -> None:
     feed.committed([])
 
     assert await feed.wait(0, timeout_s=0) is False
+
+
+_ENDS = frozenset({EventKind.TASK_COMPLETED.value})
+
+
+async def test_who_wants_some_kinds_sleeps_through_the_others_and_learns_how_far_they_went() -> None:
+    feed = Feed(newest=5)
+    waiting = asyncio.ensure_future(feed.wait_for(_ENDS, 5, timeout_s=5))
+    everything = asyncio.ensure_future(feed.wait_for(frozenset(), 5, timeout_s=5))
+    await asyncio.sleep(0)
+    feed.committed([_event(6), _event(7)])
+    await asyncio.sleep(0)
+
+    assert (waiting.done(), await everything) == (False, 5)
+    feed.committed([_event(8), Event(kind=EventKind.TASK_COMPLETED, at_ms=0, seq=9)])
+    assert await waiting == 7
+
+
+async def test_who_waited_in_vain_need_not_look_at_what_came_meanwhile() -> None:
+    feed = Feed(newest=5)
+    waiting = asyncio.ensure_future(feed.wait_for(_ENDS, 5, timeout_s=0.05))
+    await asyncio.sleep(0)
+    feed.committed([_event(6)])
+
+    assert await waiting == 6
+    assert await feed.wait_for(_ENDS, 5, timeout_s=5) == 5  # nobody has looked at 6 for this one
+    assert feed._events == {}
+
+
+async def test_what_comes_when_the_time_has_run_out_is_not_passed_over() -> None:
+    feed = Feed(newest=5)
+    waiting = asyncio.ensure_future(feed.wait_for(_ENDS, 5, timeout_s=0))
+    await asyncio.sleep(0)
+    (reader,) = feed._events
+    await asyncio.wait({reader})
+    feed.committed([Event(kind=EventKind.TASK_COMPLETED, at_ms=0, seq=6)])  # the reader has not gone on yet
+
+    assert await waiting == 5
+
+
+async def test_events_that_nobody_has_told_of_wake_everyone_where_they_are() -> None:
+    feed = Feed(newest=5)
+    for news in (lambda: feed.committed([_event(7)]), lambda: feed.committed([_event(6)]), lambda: feed.saw(9)):
+        at = feed._newest
+        waiting = asyncio.ensure_future(feed.wait_for(_ENDS, at, timeout_s=5))
+        await asyncio.sleep(0)
+        news()
+
+        assert await waiting == at
