@@ -25,7 +25,6 @@ from hub.core.fleet import Fleet
 from hub.doorway import open_port
 from hub.files import keeper
 from hub.lock import hold
-from hub.memory import spare_the_collector
 from hub.opening import is_postgres, node_of, opened, space_of, store_of, vault_of, watch_of, written_in
 from hub.probe import probe
 from hub.projects import project_parts
@@ -60,6 +59,7 @@ from hub.web.routes import mesh
 from hub.web.services import Services, WebSettings
 from hub.web.sessions import Sessions
 from protocol.clock import Clock
+from protocol.collector import spare_the_collector
 from protocol.errors import StoreDamaged, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.log_levels import LogLevel

@@ -93,14 +93,3 @@ def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def spare_the_collector() -> None:
-    """Look for cycles rarely, and never among what was there at the start.
-
-    A task passes as a few hundred objects that reference counts free. The collector would find nothing among them, and
-    walk through everything that a hub remembers to do so: it took a third of the time of a busy hub.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)

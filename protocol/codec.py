@@ -31,6 +31,9 @@ _tier: Final = msgspec.msgpack.Decoder(TierDecision)
 _WALKED_BYTES, _WALKED_MESSAGES = 64 << 10, 20
 _NUMBER_BYTES: Final = 16
 """What the number of an ordered message may add to it."""
+_NUMBER: Final = _encoder.encode("n")
+_BYTES_OF_NUMBER: Final = {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9}
+"""Of a whole number by its first byte, as the MessagePack specification has it; one below 128 is that byte."""
 _UNSENDABLE: Final = (msgspec.MsgspecError, RecursionError, TypeError, ValueError, OverflowError)
 """Out of bounds, too deep, of a type that has no form, no text, a number beyond 64 bits."""
 _ARRAY_16: Final = 0xDC
@@ -49,9 +52,11 @@ def frames(encoded: Iterable[bytes]) -> list[bytes]:
         FrameTooLarge: one message alone is over the limit.
     """
     packed: list[bytes] = []
-    batch: list[bytes] = []
-    size = 0
-    for piece in encoded:
+    batch = list(encoded)
+    if len(batch) <= MAX_FRAME_MESSAGES and sum(map(len, batch)) + 5 <= MAX_FRAME_BYTES:
+        return [_join(batch)] if batch else []
+    waiting, batch, size = batch, [], 0
+    for piece in waiting:
         if len(piece) > MAX_FRAME_BYTES:
             raise FrameTooLarge(len(piece), MAX_FRAME_BYTES)
         if batch and (size + len(piece) + 5 > MAX_FRAME_BYTES or len(batch) == MAX_FRAME_MESSAGES):
@@ -101,6 +106,16 @@ def announced(frame: bytes) -> int:
     if frame[0] < _ARRAY_16:
         return frame[0] & 0x0F
     return int.from_bytes(frame[1:3] if frame[0] == _ARRAY_16 else frame[1:5], "big")
+
+
+def numbered(encoded: bytes, number: int) -> bytes:
+    """An encoded ordered message under this order number, whichever it had: as if it were encoded with it."""
+    end = 4 + (encoded[3] & 0x1F)  # of its kind, which stands first: a map's head, "t", and a short word
+    if encoded[end : end + 2] == _NUMBER:
+        head, rest = encoded[:1], end + 2 + _BYTES_OF_NUMBER.get(encoded[end + 2], 1)
+    else:
+        head, rest = bytes((encoded[0] + 1,)), end  # a field more; none has as many as another head would need
+    return b"".join((head, encoded[1:end], _NUMBER, _encoder.encode(number), encoded[rest:]))
 
 
 def flaw_of(message: Message) -> str:

@@ -104,27 +104,31 @@ class Session:
         Returns:
             The new number of each kept message by its old one.
         """
-        kept = [(number, message) for number, message, _ in self._unacked]
+        kept = self._unacked[:]
         self._unacked.clear()
         self.unacked_bytes = 0
         self._next, self.received, self._safe, self._ack_told = 1, 0, 0, 0
         self._safe_later.clear()
         self.count += 1
-        return {number: self._keep(message)[0] for number, message in kept}
+        return {number: self._keep(message, encoded)[0] for number, message, encoded in kept}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> int:
+    def send(self, message: Message, encoded: bytes = b"") -> int:
         """Queue a message; returns its order number, 0 if it has none.
 
         An ordered message is kept until the peer acknowledges it; any other is dropped when no socket stands.
+
+        Args:
+            message: what is sent.
+            encoded: the same as MessagePack, from whoever has it already.
 
         Raises:
             Overloaded: the peer has not acknowledged for so long that nothing more is kept.
             FrameTooLarge: the message fits no frame; nothing was queued.
         """
         if not isinstance(message, Ordered):
-            encoded = _fitting(codec.encode(message))
+            encoded = _fitting(encoded or codec.encode(message))
             if self.is_connected:
                 self._urgent.append(encoded)
             return 0
@@ -132,15 +136,15 @@ class Session:
             raise Overloaded(
                 f"the peer has left {len(self._unacked)} messages ({self.unacked_bytes} bytes) unacknowledged"
             )
-        number, encoded = self._keep(message)
+        number, encoded = self._keep(message, encoded)
         if self.is_connected:
             self._bulk.append(encoded)
         return number
 
-    def _keep(self, message: Ordered) -> tuple[int, bytes]:
+    def _keep(self, message: Ordered, encoded: bytes) -> tuple[int, bytes]:
         number = self._next
         numbered = msgspec.structs.replace(message, n=number)
-        encoded = _fitting(codec.encode(numbered))
+        encoded = _fitting(codec.numbered(encoded, number) if encoded else codec.encode(numbered))
         self._next += 1
         self._unacked.append((number, numbered, encoded))
         self.unacked_bytes += len(encoded)
@@ -161,14 +165,17 @@ class Session:
 
     def _next_bulk(self) -> tuple[list[bytes], int]:
         """As many ordered messages as one frame of bulk holds, and their size; one that is larger goes alone."""
-        size_bytes = count = 0
-        for encoded in self._bulk[:MAX_FRAME_MESSAGES]:
-            if count and size_bytes + len(encoded) > BULK_FRAME_BYTES:
-                break
-            size_bytes += len(encoded)
-            count += 1
-        found = self._bulk[:count]
-        del self._bulk[:count]
+        found = self._bulk[:MAX_FRAME_MESSAGES]
+        size_bytes = sum(map(len, found))
+        if size_bytes > BULK_FRAME_BYTES:
+            size_bytes = count = 0
+            for encoded in found:
+                if count and size_bytes + len(encoded) > BULK_FRAME_BYTES:
+                    break
+                size_bytes += len(encoded)
+                count += 1
+            del found[count:]
+        del self._bulk[: len(found)]
         return found, size_bytes
 
     def revise(self, change: Callable[[Ordered], Ordered]) -> None:
@@ -232,6 +239,11 @@ class Session:
                 break  # the owner ends the line: what stands behind it comes again
         return found
 
+    def acknowledge_all(self, number: int) -> None:
+        """The effect of every ordered message up to ``number`` is safe."""
+        self._safe = max(self._safe, number)
+        self._safe_later = {later for later in self._safe_later if later > self._safe}
+
     def acknowledge(self, number: int) -> None:
         """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap."""
         safe, later = self._safe, self._safe_later
@@ -249,13 +261,9 @@ class Session:
         self._unanswered = [ping for ping in self._unanswered if ping[0] > token]
 
     def _forget(self, number: int) -> None:
-        count = freed_bytes = 0
-        for known, _, encoded in self._unacked:
-            if known > number:
-                break
-            freed_bytes += len(encoded)
-            count += 1
-        self.unacked_bytes -= freed_bytes
+        if not self._unacked or (count := number - self._unacked[0][0] + 1) <= 0:  # they stand without a gap
+            return
+        self.unacked_bytes -= sum([len(encoded) for _, _, encoded in self._unacked[:count]])
         del self._unacked[:count]
 
     # --- time ---------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ import structlog
 
 from protocol import logs, names
 from protocol.clock import Clock
+from protocol.collector import spare_the_collector
 from protocol.errors import AgentComError, BadInput, VersionMismatch, WorkFailed
 from protocol.ids import NAME
 from protocol.log_levels import SIDECAR, LogLevel
@@ -375,6 +376,7 @@ def _refused(error: AgentComError, code: int) -> int:
 
 async def _until_told(settings: Settings) -> None:
     running = await start(settings, adopts_orphans=become_subreaper())
+    spare_the_collector()
     told = asyncio.Event()
     drain: list[asyncio.Task[None]] = []
 

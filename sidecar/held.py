@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from protocol import codec
 from protocol.errors import MalformedFrame
@@ -21,8 +22,7 @@ from sidecar.workshop import Work
 Key = tuple[str, int]
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Struct, eq=False):
     """An attempt that this sidecar holds, in work or with a report that the hub does not have yet."""
 
     attempt: AttemptId
@@ -33,7 +33,8 @@ class Held:
     live: LiveLog | None = None
     tail: Tail | None = None
     answering: Callable[[], Answering] | None = None
-    telling: Telling = field(default_factory=Telling)
+    telling: Telling | None = None
+    """Which turns of its model are told; ``None``: none so far."""
     stop_event: str = ""
     stop_reason: str = ""
     is_unwanted: bool = False

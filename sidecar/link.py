@@ -117,7 +117,7 @@ class Link:
         self._changed = asyncio.Event()  # something waits to be written down
         self._ready = asyncio.Event()  # the same, or to be sent: whoever sends need not wait for the other
         self._beat_now = asyncio.Event()
-        self._taken: list[int] = []  # ordered messages acted on, to be acknowledged after the next commit
+        self._taken = 0  # the last ordered message acted on, to be acknowledged after the next commit; 0: none
         self._facts, self._trouble = Facts(), ""
         self._shown: tuple[str, Signer | None] = "", None  # token and key of the last dial
         self.connection = self.artifact_bytes = self.artifacts_bytes = 0
@@ -125,9 +125,9 @@ class Link:
 
     # --- what the owner says ----------------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, encoded: bytes = b"") -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect."""
-        self._outbox.send(message)
+        self._outbox.send(message, encoded)
         self._stir()
 
     @property
@@ -293,7 +293,7 @@ class Link:
         if is_other or welcome.afresh or welcome.received < self._session.acknowledged:
             # Another boot of the hub, or one that has dropped what it knew of us: it counts from 1 again.
             self._outbox.start_again()
-            self._taken.clear()
+            self._taken = 0
         self._session.heartbeat_s, self._session.dead_after_s = welcome.heartbeat_s, dead_after_s(welcome)
         self._session.connected(welcome.received, now)
         self._hub_boot, self.leases.lease_s = welcome.hub_boot, welcome.lease_s
@@ -328,7 +328,7 @@ class Link:
                     raise message.error
                 self._act(message, owner)
                 if isinstance(message, Ordered):
-                    self._taken.append(message.n)
+                    self._taken = message.n
         finally:
             # Also what came before a word that ends the line: the next hub will not confirm it again.
             self._settle(owner)
@@ -339,7 +339,7 @@ class Link:
     def _pass_over(self, message: Unreadable) -> None:
         """The hub has said something that cannot be read: it need not say it again, and its work is not done here."""
         if message.n:
-            self._taken.append(message.n)
+            self._taken = message.n
         if message.kind == "assign" and message.attempt is not None:
             self.send(Reject(attempt=message.attempt, code=message.error.code, reason=message.error.problem))
 
@@ -378,9 +378,9 @@ class Link:
 
     def _commit(self, owner: Owner) -> None:
         owner.commit()
-        for number in self._taken:
-            self._session.acknowledge(number)
-        self._taken.clear()
+        if self._taken:
+            self._session.acknowledge_all(self._taken)
+            self._taken = 0
 
     async def _write_down(self, owner: Owner) -> None:
         """Commit after every tick in which something happened, online or not, however slow the line is."""

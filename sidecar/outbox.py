@@ -36,16 +36,19 @@ class Outbox:
         self._reports: deque[tuple[int, AttemptId]] = deque()
         self._logs: deque[tuple[int, int]] = deque()
         self._log_bytes = 0
-        self._kept_back: deque[Message] = deque()
+        self._kept_back: deque[tuple[Message, bytes]] = deque()
         self._told = ""
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, encoded: bytes = b"") -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect.
 
         What the session does not take any more is kept back, in order, until the hub has acknowledged something. What
-        the hub would refuse is not sent as it is (``sidecar/core/sendable.py``).
+        the hub would refuse is not sent as it is (``sidecar/core/sendable.py``); one that comes ``encoded`` was looked
+        at before.
         """
-        if (found := self.looked_at(message)) is not None:
+        if encoded:
+            self._take(message, encoded)
+        elif (found := self.looked_at(message)) is not None:
             self._take(found)
 
     def looked_at(self, message: M) -> M | None:
@@ -60,16 +63,16 @@ class Outbox:
             log.error("message_unsendable", kind=type(message).__name__.lower(), why=why, next=then)
         return found
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, encoded: bytes = b"") -> None:
         if isinstance(message, Report):
             self._delivered.clear()
         if self._kept_back:
-            self._kept_back.append(message)
+            self._kept_back.append((message, encoded))
             return
         try:
-            number = self._session.send(message)
+            number = self._session.send(message, encoded)
         except Overloaded:
-            self._kept_back.append(message)
+            self._kept_back.append((message, encoded))
             return
         if isinstance(message, Report):
             self._reports.append((number, message.attempt))
@@ -86,7 +89,7 @@ class Outbox:
     @property
     def unacknowledged_reports(self) -> int:
         """Reports that the hub has not confirmed."""
-        return len(self._reports) + sum(isinstance(message, Report) for message in self._kept_back)
+        return len(self._reports) + sum(isinstance(message, Report) for message, _ in self._kept_back)
 
     async def delivered(self) -> None:
         """Wait until the hub has confirmed every report."""
@@ -109,8 +112,8 @@ class Outbox:
             self._log_bytes -= self._logs.popleft()[1]
         if self._kept_back:
             kept, self._kept_back = self._kept_back, deque()
-            for message in kept:
-                self._take(message)
+            for message, encoded in kept:
+                self._take(message, encoded)
         if not self.unacknowledged_reports:
             self._delivered.set()
         return confirmed

@@ -8,8 +8,13 @@ from protocol.messages import Message
 class Outlet(Protocol):
     """The line to the hub (``sidecar/link.py``)."""
 
-    def send(self, message: Message) -> None:
-        """Send a message, sooner or later."""
+    def send(self, message: Message, encoded: bytes = b"") -> None:
+        """Send a message, sooner or later.
+
+        Args:
+            message: what is sent.
+            encoded: the same as MessagePack, from whoever has looked already whether the hub can read it.
+        """
         ...
 
     def touch(self) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from protocol import codec
+from protocol.lean import lean
 from protocol.messages import Accept, Report
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, Iteration, TaskResult
 from protocol.progress import PAUSED
@@ -28,8 +29,8 @@ UNREADABLE: Final = "report_unreadable"
 """``error_code`` of an attempt whose report in the journal cannot be read."""
 _NOOP_EVENTS: Final = ("accept", "start", "verify", "pass")
 _NOOP_ENDED: Final = Standing(reduce(after, _NOOP_EVENTS, AttemptState.ASSIGNED), 1)
-_NOOP_RESULT: Final = TaskResult(
-    execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),)
+_NOOP_RESULT: Final = lean(
+    TaskResult(execution_ok=True, verified=None, iterations=(Iteration(number=1, execution_ok=True, passed=None),))
 )
 
 
@@ -42,9 +43,10 @@ class Reporting:
     def pass_noop(self, attempt: AttemptId) -> Held:
         """Accept and report in one go: no workspace, no child, no task; one row in the journal."""
         report = Report(attempt=attempt, state=_NOOP_ENDED.state, result=_NOOP_RESULT)
-        self._journal.finished(attempt, _NOOP_ENDED.state, 1, codec.encode(report), must_last=False)
+        encoded = codec.encode(report)
+        self._journal.finished(attempt, _NOOP_ENDED.state, 1, encoded, must_last=False)
         self._outlet.send(Accept(attempt=attempt))
-        self._outlet.send(report)
+        self._outlet.send(report, encoded)
         return Held(attempt, _NOOP_ENDED, report)
 
     def note(self, held: Held, ending: Ending) -> None:
@@ -68,8 +70,7 @@ class Reporting:
             return
         held.standing = Standing(noted.state, held.standing.iteration)
         held.report = noted
-        self._journal.finished(held.attempt, noted.state, held.standing.iteration, codec.encode(noted))
-        self._outlet.send(noted)
+        self._tell(held, noted)
         log.info("attempt_taken_up", task=held.attempt.task, epoch=held.attempt.epoch, state=noted.state.value)
 
     def finish(self, held: Held, ending: Ending) -> None:
@@ -77,8 +78,7 @@ class Reporting:
         held.report = self._report(held, ending)
         state, result, failure = held.report.state, held.report.result, held.report.failure
         held.standing = Standing(state, held.standing.iteration)
-        self._journal.finished(held.attempt, state, held.standing.iteration, codec.encode(held.report))
-        self._outlet.send(held.report)
+        self._tell(held, held.report)
         log.info(
             "attempt_ended",
             task=held.attempt.task,
@@ -94,12 +94,17 @@ class Reporting:
             seconds=result.usage.seconds,
         )
 
+    def _tell(self, held: Held, report: Report) -> None:
+        """Write a report down that was looked at, and send it as it stands there."""
+        encoded = codec.encode(report)
+        self._journal.finished(held.attempt, report.state, held.standing.iteration, encoded)
+        self._outlet.send(report, encoded)
+
     def _report(self, held: Held, ending: Ending) -> Report:
         """What the hub is told of an ending: what it would not take is looked for before anything is written down."""
         state = step(held.standing, ending.event).state
-        report = Report(
-            attempt=held.attempt, state=state, result=self._redactor.value(ending.result), failure=ending.failure
-        )
+        result = lean(self._redactor.value(ending.result))
+        report = Report(attempt=held.attempt, state=state, result=result, failure=ending.failure)
         told, why = sendable(report)
         if why:
             log.error("report_unsendable", task=held.attempt.task, epoch=held.attempt.epoch, why=why, next="failed")

@@ -38,6 +38,7 @@ from protocol.redaction import Redactor
 from protocol.reviews import PROOF
 from sidecar.core.attempt import Standing, step
 from sidecar.core.outcome import Ending
+from sidecar.core.telling import Telling
 from sidecar.held import Held, Key, decoded, key
 from sidecar.journal import Journal
 from sidecar.leases import Leases
@@ -389,6 +390,7 @@ class Runner:
         self._outlet.send(Progress(attempt=held.attempt, state=state, iteration=iteration))
 
     def _tell_turn(self, held: Held, number: int, calls: Sequence[ToolUse]) -> None:
+        held.telling = held.telling or Telling()
         turn = held.telling.turn(number, calls)
         if turn is not None:
             state, iteration = held.standing.state, held.standing.iteration

@@ -34,6 +34,7 @@ from protocol import codec
 from protocol.clock import Clock
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
+from protocol.lean import lean_routing
 from protocol.loads import LoadPlan
 from protocol.log_levels import LogLevel
 from protocol.logs import NUMBERS, channel
@@ -185,7 +186,7 @@ class Dispatch:
         if known is None or known[0] is not placement:
             if len(self._told) >= MAX_TOLD:
                 self._told.clear()
-            routing = routing_of(codec.decode_tier(tier), placement, is_whole=False)
+            routing = lean_routing(routing_of(codec.decode_tier(tier), placement, is_whole=False))
             known = self._told[tier, id(placement)] = placement, routing
         return known[1]
 

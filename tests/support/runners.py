@@ -54,8 +54,9 @@ class Sent:
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
 
-    def send(self, message: Message) -> None:
-        """Keep a message."""
+    def send(self, message: Message, encoded: bytes = b"") -> None:
+        """Keep a message; what it comes encoded as has to be that message."""
+        assert not encoded or encoded == codec.encode(message)
         self.messages.append(message)
         self._changed.set()
 

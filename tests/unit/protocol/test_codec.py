@@ -6,12 +6,13 @@ import msgpack
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import fields, replace
 
 from protocol import codec
 from protocol.checks import CheckGitClean
 from protocol.errors import BadInput, FrameTooLarge, MalformedFrame
 from protocol.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES
-from protocol.messages import Ack, Log, Ping
+from protocol.messages import KINDS, Ack, Log, Message, Ordered, Ping
 from protocol.model import (
     Artifact,
     AttemptId,
@@ -24,6 +25,7 @@ from protocol.model import (
     Timing,
     Usage,
 )
+from tests.unit.protocol.test_messages import GOLDEN, read
 
 ME = AttemptId("a", 1, "t", 1)
 
@@ -196,6 +198,22 @@ def test_well_formed_nonsense_raises_nothing_else(fields: dict[str, object], ext
     for kind in ("hello", "assign", "report", "log", "ack", "heartbeat"):
         with contextlib.suppress(BadInput):
             codec.decode(msgpack.packb({**fields, "t": kind, "extra": extra}))
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN if issubclass(KINDS[GOLDEN[name]["value"]["t"]], Ordered)])
+def test_a_number_is_put_into_the_bytes_of_a_message_as_if_it_were_encoded_with_it(name: str) -> None:
+    message = read(name)
+    bare = codec.encode(replace(message, n=0))
+
+    for number in (1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63 - 1):
+        expected = codec.encode(replace(message, n=number))
+        assert codec.numbered(bare, number) == expected
+        assert codec.numbered(codec.numbered(bare, 2**63 - number), number) == expected
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if issubclass(kind, Ordered)])
+def test_no_message_has_so_many_fields_that_a_number_would_need_another_head(kind: type[Message]) -> None:
+    assert len(fields(kind)) + 1 < 15  # the MessagePack specification's fixmap bound
 
 
 def test_a_spec_a_result_and_a_tier_can_be_read_back() -> None:

@@ -1,5 +1,6 @@
 """The promises of what waits for the hub, with the two real ends of a session and no line between."""
 
+from protocol import codec
 from protocol.limits import MAX_LOG_CHUNK_BYTES, MAX_UNACKED
 from protocol.messages import Log, Ordered, Report
 from protocol.session import Session
@@ -59,6 +60,19 @@ def test_what_the_session_does_not_take_waits_in_order_and_makes_no_room_for_out
     assert [message.attempt for message in first + second] == [attempt(number) for number in range(MAX_UNACKED + 2)]
     assert confirmed == [attempt(number) for number in range(MAX_UNACKED + 2)]
     assert outbox.unacknowledged_reports == 0
+
+
+def test_what_was_looked_at_before_leaves_as_it_was_encoded_and_so_does_what_was_kept_back() -> None:
+    session, theirs = Session(), Session()
+    outbox = Outbox(session)
+    lean = [codec.encode(report(number)) for number in range(MAX_UNACKED + 2)]
+    for number, encoded in enumerate(lean):
+        outbox.send(report(number + 20_000), encoded)
+    found = exchange(session, theirs)
+    outbox.settle()
+    found += exchange(session, theirs)
+
+    assert [message.attempt for message in found] == [attempt(number) for number in range(MAX_UNACKED + 2)]
 
 
 async def test_everything_is_delivered_when_the_last_report_is_confirmed() -> None:

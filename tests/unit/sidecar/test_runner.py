@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from msgspec import Raw
@@ -273,6 +274,21 @@ async def test_a_report_is_kept_until_the_hub_has_it(bench: Bench) -> None:
     assert bench.runner.inventory() == ()
     assert bench.journal.reports() == []
     assert bench.sent.touched == 1
+
+
+async def test_a_report_tells_and_keeps_nothing_that_goes_without_saying(bench: Bench) -> None:
+    bench.runner.assigned(assign(TaskSpec(executor="noop"), 2, "noop"))
+    await bench.report(TaskSpec(command="true"))
+    bench.runner.commit()
+    kept = {entry.attempt: entry.report or b"" for entry in bench.journal.reports()}
+    whole = {report.attempt: codec.encode(report) for report in bench.sent.of(Report)}
+
+    assert kept == whole
+    assert len(kept) == 2
+    for report in kept.values():
+        result = msgspec.msgpack.decode(report)["result"]
+        assert not {"output", "report", "branch", "artifacts", "diff", "error"} & set(result)
+        assert set(result["iterations"][0]) <= {"number", "execution_ok", "passed", "usage", "summary"}
 
 
 async def test_what_an_earlier_boot_left_is_taken_up(tmp_path: Path) -> None:
