@@ -206,7 +206,7 @@ class Journal:
             self._must_last = True
             self._waiting.append((_UNNOTED, (attempt.task, attempt.epoch)))
         self._waiting.append(
-            (_FINISHED, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, state.value, iteration, report))
+            (_FINISHED, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, state, iteration, report))
         )
 
     def acknowledged(self, attempt: AttemptId) -> None:

@@ -116,6 +116,7 @@ class Link:
         self._was_welcomed, self._welcomed_at = False, float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down
         self._ready = asyncio.Event()  # the same, or to be sent: whoever sends need not wait for the other
+        self._is_stirred = False  # both are set: a frame asks for that hundreds of times
         self._beat_now = asyncio.Event()
         self._taken = 0  # the last ordered message acted on, to be acknowledged after the next commit; 0: none
         self._facts, self._trouble = Facts(), ""
@@ -128,7 +129,8 @@ class Link:
     def send(self, message: Message, encoded: bytes = b"") -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect."""
         self._outbox.send(message, encoded)
-        self._stir()
+        if not self._is_stirred:
+            self._stir()
 
     @property
     def log_room(self) -> int:
@@ -149,6 +151,7 @@ class Link:
         self._stir()
 
     def _stir(self) -> None:
+        self._is_stirred = True
         self._changed.set()
         self._ready.set()
 
@@ -387,6 +390,7 @@ class Link:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._is_stirred = False
             self._commit(owner)
 
     async def _write(self, connection: Connection, owner: Owner) -> None:
@@ -399,6 +403,7 @@ class Link:
             if not frames:
                 await self._ready.wait()
                 self._ready.clear()
+                self._is_stirred = False
 
     async def _beat(self, connection: Connection, owner: Owner) -> None:
         self._session.read_bytes = connection.received_bytes

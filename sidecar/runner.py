@@ -185,15 +185,15 @@ class Runner:
 
     def assigned(self, message: Assign) -> None:
         """Take the attempt, or say why not; one that is held already is only confirmed again."""
-        attempt = message.attempt
-        held = self._held.get(key(attempt))
+        attempt, known_as = message.attempt, key(message.attempt)
+        held = self._held.get(known_as)
         if held is not None and not held.is_unwanted:
             self._confirm(held)
             return
         if held is not None:
             self._reject(attempt, "stopping", "an earlier assignment of this attempt is still being stopped")
             return
-        if key(attempt) in self._rejected:
+        if known_as in self._rejected:
             # The hub has not heard it yet; when it does it gives the task away, perhaps in the middle of the work.
             self._reject(attempt, "rejected", "an earlier assignment of this attempt was not taken")
             return
@@ -204,7 +204,7 @@ class Runner:
             return
         name = message.routing.executor or spec.executor
         if name == NOOP and not spec.verification and not self.is_draining and attempt.sidecar == self._name:
-            self._held[key(attempt)] = self._reporting.pass_noop(attempt)
+            self._held[known_as] = self._reporting.pass_noop(attempt)
             return
         refusal = self._refusal(attempt, name) or _nothing_to_prove(message, name) or self._learn_endpoint(message)
         refusal = refusal or self.refuses(message, spec)
@@ -221,7 +221,8 @@ class Runner:
 
     def forget(self, attempt: AttemptId) -> None:
         """The hub has its report, or wants nothing more of it: stop it if it runs, and drop it."""
-        held = self._held.get(key(attempt))
+        known_as = key(attempt)
+        held = self._held.get(known_as)
         if held is None:
             return
         self._journal.acknowledged(attempt)
@@ -229,7 +230,7 @@ class Runner:
         if held.work is None:
             if held.here is not None and held.report is not None:
                 held.here.tell("report", held.ended_ns, {"agentcom.attempt.state": held.standing.state.value})
-            del self._held[key(attempt)]
+            del self._held[known_as]
         else:
             held.is_unwanted = True
             self._workshop.hurry(attempt)  # somebody else may be at it already
