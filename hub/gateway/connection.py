@@ -18,6 +18,9 @@ from protocol.session import Session
 log = structlog.get_logger(__name__)
 BEHIND_BYTES: Final = 1 << 20
 """What a sidecar may have on its way to it before it gets no more work: 8 s on a line of 1 Mbit/s."""
+ACK_S: Final = 0.05
+"""How long the word that something is safe may wait for a frame to go with: alone it costs both ends a wake-up, and the
+sidecar a transaction, just when the submitter hears of the end and sends the next task."""
 FORGET_S: Final = 900.0
 """How long a link is kept for a sidecar that is away; one that comes later begins to count anew."""
 SWEEP_S: Final = 60.0
@@ -76,6 +79,7 @@ class Link:
         self.left_at: float | None = None
         self.on_behind: Callable[[bool], None] = lambda _is_behind: None
         self._is_behind = False
+        self._is_ack_due = False
 
     def arrived(self) -> None:
         """A socket stands again, and its sidecar knows of nothing that is said here."""
@@ -136,7 +140,13 @@ class Link:
         session = self.session
         if count == session.count:
             session.acknowledge(number)
-            self.work.set()
+            if not self._is_ack_due:
+                self._is_ack_due = True
+                asyncio.get_running_loop().call_later(ACK_S, self._tell_what_is_safe)
+
+    def _tell_what_is_safe(self) -> None:
+        self._is_ack_due = False
+        self.work.set()
 
     def cut(self, **why: object) -> None:
         """Close the socket that is in charge, if there is one; nothing that it says counts any more."""

@@ -48,6 +48,8 @@ REFUSE_S: Final = 2.0
 """How long the word that refuses a sidecar may take to leave."""
 _OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Log | messages.Reject
 _OF_ATTEMPTS: Final = get_args(_OfAttempt)
+_WAITED_FOR: Final = (messages.Log, messages.Progress)
+"""Their sender holds back more, or goes on, only when they are known to be safe."""
 
 
 class Gateway:
@@ -314,6 +316,8 @@ class Gateway:
         if accept is not None:
             link.answered(accept.n, count)
         link.answered(message.n, count)
+        if type(message) in _WAITED_FOR:
+            link.work.set()
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
         try:

@@ -16,6 +16,7 @@ from hub.assembly import Parts, assemble
 from hub.settings import Settings
 from hub.store.changes import AnyChange, Outcome, Record
 from hub.store.sqlite import SqliteStore
+from hub.store.writer import Landed, Written
 from protocol.errors import StoreFailed
 from protocol.events import Event, EventKind
 from protocol.listing import Listed
@@ -37,6 +38,20 @@ class RecordedStore(SqliteStore):
         self.refuses = ""
         """``before``: the next commit fails and nothing is written; ``after``: it fails though all is written."""
         self.is_full: Callable[[], bool] = lambda: False
+
+    def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
+        # In the world's own thread, which answers at a later moment than it writes.
+        loop = asyncio.get_running_loop()
+        written = loop.run_in_executor(self._write_thread, self._apply_now, batch)
+
+        def back(future: "asyncio.Future[Written]") -> None:
+            error = future.exception()
+            if isinstance(error, apsw.FullError):
+                self._write_without_room(batch, landed)
+            else:
+                landed(error or future.result())
+
+        written.add_done_callback(back)
 
     def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         refuses, self.refuses = self.refuses, ""

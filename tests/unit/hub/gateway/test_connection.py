@@ -7,7 +7,7 @@ import pytest
 
 from hub.gateway.connection import BEHIND_BYTES, FORGET_S, Link, Links, Wake
 from protocol import codec
-from protocol.messages import Accept, Ack, Log, Pong
+from protocol.messages import Accept, Ack, Cancel, Log, Pong
 from protocol.model import AttemptId
 from protocol.session import Session
 
@@ -21,7 +21,7 @@ def acknowledged(link: Link) -> list[int]:
     return [message.n for message in found if isinstance(message, Ack)]
 
 
-def test_what_was_safe_before_the_peer_counted_anew_acknowledges_nothing_after_it() -> None:
+async def test_what_was_safe_before_the_peer_counted_anew_acknowledges_nothing_after_it() -> None:
     link = Link("a", 1, Session())
     link.session.connected(0, 0.0)
     for number in (1, 2):
@@ -39,6 +39,22 @@ def test_what_was_safe_before_the_peer_counted_anew_acknowledges_nothing_after_i
     assert acknowledged(link) == [1]
 
     link.answered(2, link.session.count)
+    assert acknowledged(link) == [2]
+
+
+async def test_what_is_safe_goes_with_the_next_frame_or_by_itself_soon() -> None:
+    link = Link("a", 1, Session())
+    link.session.connected(0, 0.0)
+    for number in (1, 2):
+        link.session.receive(accept(number), 0.0)
+    link.answered(1, link.session.count)
+    assert not link.work._is_set  # nobody is woken for it alone
+    link.send(Cancel(attempt=AttemptId("a", 1, "t", 1), reason="it rides with this"))
+    assert acknowledged(link) == [1]
+
+    await link.work.wait(0.0)
+    link.answered(2, link.session.count)
+    await link.work.wait(3_600.0)
     assert acknowledged(link) == [2]
 
 
