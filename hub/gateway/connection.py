@@ -49,13 +49,14 @@ class Wake:
         """Return when it was set since the last call has returned, or after so many seconds."""
         if not self._is_set:
             loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = loop.call_later(seconds, _end, self._waiter)
+            waiter = self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, _end, waiter)
             try:
-                await self._waiter
+                await waiter
             finally:
                 timer.cancel()
-                self._waiter = None
+                if self._waiter is waiter:  # else the writer of a later socket waits already
+                    self._waiter = None
         self._is_set = False
 
 

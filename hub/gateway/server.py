@@ -333,6 +333,9 @@ class Gateway:
         while link.socket == number:
             now = self._clock.monotonic()
             await link.work.wait(max(0.01, session.next_deadline(now) - now))
+            if link.socket != number:
+                link.work.set()  # it was meant for the writer of the later socket, like all that waits to be sent
+                return
             now = self._clock.monotonic()
             session.heard(line.received_bytes, now)
             if session.is_dead(now):

@@ -58,6 +58,19 @@ async def test_what_is_safe_goes_with_the_next_frame_or_by_itself_soon() -> None
     assert acknowledged(link) == [2]
 
 
+async def test_the_writer_of_an_older_socket_that_ends_leaves_the_later_one_its_wake_up() -> None:
+    wake = Wake()
+    older = asyncio.create_task(wake.wait(3_600.0))
+    await asyncio.sleep(0)
+    later = asyncio.create_task(wake.wait(3_600.0))
+    await asyncio.sleep(0)
+    older.cancel()
+    await asyncio.wait({older})
+    wake.set()
+
+    await asyncio.wait_for(later, 60.0)
+
+
 async def test_only_who_answers_what_is_asked_now_is_alive() -> None:
     link = Link("a", 1, Session())
     link.session.connected(0, 0.0)
