@@ -5,7 +5,6 @@ client raises ``NotFound``, with the hub's own words. Called by ``agentcom/trans
 """
 
 from functools import cache
-from http import HTTPStatus
 from typing import Final, TypeVar, cast
 
 import msgspec
@@ -41,6 +40,7 @@ _BY_STATUS: Final[dict[int, type[AgentComError]]] = {
     504: Unavailable,
     507: Unavailable,
 }
+_NO_CONTENT, _MULTIPLE_CHOICES, _BAD_REQUEST = 204, 300, 400
 HOW_TO_START: Final = "start one here with 'agentcom up', or say where one is with --hub or AGENTCOM_HUB"
 
 
@@ -101,17 +101,19 @@ def value_from(
         AgentComError: the hub answered an error.
         NoHub: what answered is no hub, or one of another kind.
     """
-    if status >= HTTPStatus.BAD_REQUEST and media_type == PROBLEM_TYPE:
+    if status >= _BAD_REQUEST and media_type == PROBLEM_TYPE:
         try:
             document = msgspec.json.decode(body, type=ProblemDocument)
         except msgspec.DecodeError as exc:
             raise NoHub(url, f"its error cannot be read: {exc}") from exc
         raise error_from(document, _seconds(retry_after))
     if status in {429, 502, 503, 504, 507}:
+        from http import HTTPStatus  # for its words only
+
         raise Unavailable(f"{url} answers {status} {HTTPStatus(status).phrase}", _seconds(retry_after))
-    if shape is type(None) and status == HTTPStatus.NO_CONTENT:
+    if shape is type(None) and status == _NO_CONTENT:
         return None
-    if status >= HTTPStatus.MULTIPLE_CHOICES or media_type != "application/json":
+    if status >= _MULTIPLE_CHOICES or media_type != "application/json":
         found = f"what answers there is no AgentCom hub (status {status}, {media_type})"
         raise NoHub(url, f"{found}; {HOW_TO_START}")
     try:

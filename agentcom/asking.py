@@ -1,7 +1,7 @@
 """How the parts of :class:`agentcom.aio.AsyncClient` ask: by path under the prefix, for a shape."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from agentcom.calls import Calls
 from protocol.api import PREFIX
@@ -13,6 +13,22 @@ class Asking:
     """A part of a client: it has a way to the hub."""
 
     _transport: Calls
+
+    @classmethod
+    def over(cls, way: Calls) -> Self:
+        """What asks by a way to its hub that is there already, and closes it in the end."""
+        asking = cls.__new__(cls)
+        asking._transport = way  # noqa: SLF001 - its own class
+        return asking
+
+    @property
+    def url(self) -> str:
+        """Address of the hub that is asked now."""
+        return self._transport.url
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._transport.close()
 
     async def _get(
         self, path: str, shape: type[S], query: Mapping[str, Any] | None = None, *, patience_s: float | None = None

@@ -4,15 +4,14 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 
 from agentcom.calls import Calls
-from protocol.api import PREFIX, TaskSummary
+from protocol.api import PREFIX
 from protocol.audit import AuditLines, AuditList, AuditVerdict
-from protocol.replay import Replay
 
 _VERIFY_S = 3_600.0
 
 
 class AuditCalls:
-    """List, look through, take away; replay a task."""
+    """List, look through, take away."""
 
     _transport: Calls
 
@@ -50,8 +49,3 @@ class AuditCalls:
             )
             yield page
             cursor = page.next_cursor
-
-    async def replay(self, task: str | TaskSummary) -> Replay:
-        """A task from its log: what happened, and whether it would be routed so again."""
-        path = f"{PREFIX}/tasks/{task if isinstance(task, str) else task.id}/replay"
-        return await self._transport.call("GET", path, Replay, is_repeatable=True)

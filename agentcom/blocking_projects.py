@@ -21,7 +21,6 @@ from protocol.projects import (
     RepositoryView,
 )
 from protocol.pulls import PullList, PullState, PullView
-from protocol.replay import Replay
 from protocol.usage import UsageBy, UsageList
 
 
@@ -159,7 +158,3 @@ class BlockingProjects(Blocking):
     def audit_entries(self, after: str = "") -> Iterator[AuditLines]:
         """The whole audit log, page by page, the oldest entries first."""
         return self._each(self._client.audit_entries(after))
-
-    def replay(self, task: TaskRef) -> Replay:
-        """A task from its log: what happened, and whether it would be routed so again."""
-        return self._run(self._client.replay(task))

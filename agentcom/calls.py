@@ -6,8 +6,7 @@ A call is repeated when the hub cannot be reached or asks to wait (429, 503, 507
 ``agentcom/transport.py``, and for commands that ask little ``agentcom/brief.py``.
 """
 
-import asyncio
-import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
@@ -106,6 +105,10 @@ class Calls(ABC):
     async def _once(self, asked: Asked, shape: type[T]) -> T:
         """What the hub answers, asked once."""
 
+    @abstractmethod
+    async def _pause(self, pause_s: float) -> None:
+        """Wait before asking again."""
+
     async def call(  # noqa: PLR0913 - one request, part by part
         self,
         method: str,
@@ -130,8 +133,7 @@ class Calls(ABC):
         if raw is not None:
             sent["Content-Type"] = "application/octet-stream" if raw is body else "application/json"
         asked = Asked(method, path, query, raw, sent, call_s)
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + (self.patience_s if patience_s is None else patience_s)
+        ends_at = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         tries = 0
         while True:
             try:
@@ -142,9 +144,9 @@ class Calls(ABC):
                 if self._turn(exc) and tries % len(self._urls):
                     pause_s = 0.0  # another one may answer at once
                 is_safe = is_repeatable or not isinstance(exc, LostAnswer)
-                if isinstance(exc, HOPELESS) or not is_safe or loop.time() + pause_s > ends_at:
+                if isinstance(exc, HOPELESS) or not is_safe or time.monotonic() + pause_s > ends_at:
                     raise
-            await asyncio.sleep(pause_s)
+            await self._pause(pause_s)
 
     def _turn(self, exc: Unavailable) -> bool:
         """Ask the next hub from now on, if there is one and this one has not merely too much to do."""
@@ -156,9 +158,15 @@ class Calls(ABC):
 
 def delay_s(tries: int) -> float:
     """Full jitter below a doubling ceiling, so that many clients do not come back at once."""
-    return random.uniform(0.2, 1.0) * min(_MAX_DELAY_S, _BASE_DELAY_S * 2.0**tries)
+    return _between(0.2, 1.0) * min(_MAX_DELAY_S, _BASE_DELAY_S * 2.0**tries)
 
 
 def asked_delay_s(retry_after_s: float) -> float:
     """What the hub asked for and a little more, never less: all who were told the same must not come back together."""
-    return retry_after_s * random.uniform(1.0, 1.5)
+    return retry_after_s * _between(1.0, 1.5)
+
+
+def _between(least: float, most: float) -> float:
+    import random  # only who has to wait needs it
+
+    return random.uniform(least, most)

@@ -1,8 +1,5 @@
 """What can be asked of a hub about the files that tasks have left; part of :class:`agentcom.aio.AsyncClient`."""
 
-import asyncio
-import hashlib
-import secrets
 from contextlib import aclosing
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -38,6 +35,8 @@ class Files:
             HubUnreachable: the hub is away for too long.
             BadInput: ``target`` cannot be written, or what came is not what the hub says it is.
         """
+        import secrets
+
         draft = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
         try:
             with draft.open("xb") as file:
@@ -54,6 +53,9 @@ class Files:
         return target
 
     async def _fetch(self, artifact: ArtifactView, file: IO[bytes]) -> str:
+        import asyncio
+        import hashlib
+
         digest, path = hashlib.sha256(), f"{PREFIX}/artifacts/{artifact.id}/download"
         async with aclosing(self._transport.fetch(path, artifact.size_bytes)) as pieces:
             async for piece in pieces:

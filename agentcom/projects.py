@@ -7,7 +7,6 @@ from urllib.parse import quote
 import msgspec
 
 from agentcom.calls import Calls
-from protocol import schema
 from protocol.api import PREFIX
 from protocol.projects import (
     AddBody,
@@ -45,6 +44,8 @@ class ProjectCalls:
 
     async def add_project(self, project: ProjectBody | Mapping[str, Any]) -> ProjectView:
         """Register a repository or a directory; nothing is cloned yet."""
+        from protocol import schema  # a command that starts does without it
+
         body = project if isinstance(project, ProjectBody) else schema.read(project, ProjectBody, "project")
         return await self._transport.call("POST", f"{PREFIX}/projects", ProjectView, body=body)
 

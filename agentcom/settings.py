@@ -5,15 +5,14 @@ Flags, then ``AGENTCOM_*``, then the settings file, then what a hub on this mach
 the very address of ``hub.json``, so that a slip of the keyboard never hands an admin token to somebody else's server.
 """
 
-import json
 import os
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from protocol.config import merge
@@ -82,7 +81,7 @@ def load(flags: Mapping[str, object], env: Mapping[str, str] | None = None, file
     if not token and not problems and (chose_dir or all(_is_same(each, local or DEFAULT_HUB) for each in hubs)):
         token, origins["token"] = _local_token(folder, problems)
     is_local = not problems and all(_is_same(each, local or DEFAULT_HUB) for each in hubs)
-    trust = _trust(given, folder if is_local else None, problems)
+    trust = _trust(given, folder if is_local and hub.startswith("https:") else None, problems)
     if problems:
         raise BadInput(problems, "settings")
     return ClientSettings(hub=hub, token=token, data_dir=str(folder), origins=origins, trust=trust)
@@ -103,6 +102,8 @@ def _default_file(env: Mapping[str, str]) -> str:
 def _read_toml(file: str) -> dict[str, Any]:
     if not file:
         return {}
+    import tomllib  # most commands have no file
+
     try:
         return tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
@@ -114,7 +115,7 @@ def _read_toml(file: str) -> dict[str, Any]:
 def _local_hub(folder: Path) -> str:
     """The address that a hub left in its data directory; empty if none did."""
     try:
-        found = json.loads((folder / "hub.json").read_text(encoding="utf-8"))
+        found = msgspec.json.decode((folder / "hub.json").read_bytes())
     except (OSError, ValueError):
         return ""
     url = found.get("url") if isinstance(found, dict) else None
@@ -148,7 +149,7 @@ def _token(given: _Given, origins: Mapping[str, str], problems: list[Problem]) -
 
 
 def _trust(given: _Given, local: Path | None, problems: list[Problem]) -> Trust:
-    """Whom to take for the hub; ``local``: the data directory of the hub of this machine, if that is the one asked."""
+    """Whom to take for the hub; ``local``: the data directory of the hub of this machine, if that is asked, by TLS."""
     if given.ca_hash and not CA_HASH.fullmatch(given.ca_hash.lower()):
         problems.append(Problem("ca_hash", "64 hexadecimal digits, as 'agentcom fingerprint' prints them"))
         return Trust()

@@ -139,6 +139,9 @@ class Transport(Calls):
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise self._unreachable(exc) from exc
 
+    async def _pause(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+
     async def _once(self, asked: Asked, shape: type[T]) -> T:
         timeout = aiohttp.ClientTimeout(total=asked.call_s, sock_connect=CONNECT_S)
         options: dict[str, Any] = {"params": asked.query, "data": asked.body, "headers": asked.headers}

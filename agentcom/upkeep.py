@@ -8,7 +8,6 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from agentcom.asking import Asking
-from protocol import schema
 from protocol.api import PREFIX, BackupList, BackupView, Health, TokenBody, TokenCreated, TokenList
 from protocol.errors import Unavailable
 from protocol.log_levels import LevelList, LevelsBody
@@ -54,6 +53,8 @@ class UpkeepCalls(Asking):
         Raises:
             BadInput: there is no such role, or it cannot be bound so.
         """
+        from protocol import schema  # a command that starts does without it
+
         asked = {"role": role, "label": label, "ttl_s": ttl_s, "projects": [*projects], "agents": [*agents]}
         return await self._post("/tokens", TokenCreated, schema.read(asked, TokenBody, "token"))
 
@@ -71,6 +72,8 @@ class UpkeepCalls(Asking):
         Raises:
             BadInput: there is no such component, or no such level.
         """
+        from protocol import schema  # as above
+
         body = schema.read({"levels": dict(levels)}, LevelsBody, "log levels")
         return await self._transport.call("PATCH", f"{PREFIX}/log-levels", LevelList, body=body)
 

@@ -5,7 +5,6 @@ The entries are a chain of hashes; how it is made, and how to check a file of en
 """
 
 from datetime import datetime
-from hashlib import sha256
 
 import msgspec
 from msgspec import Raw, Struct
@@ -16,7 +15,9 @@ Words = tuple[int, int, str, str, str, str, str, str]
 
 def entry_hash(before: bytes, words: Words) -> bytes:
     """The hash of an entry: SHA-256 over that of the one before it, and the list of its own words as MessagePack."""
-    return sha256(before + msgspec.msgpack.encode(words)).digest()
+    import hashlib  # loads a library of the system, which a command that starts does without
+
+    return hashlib.sha256(before + msgspec.msgpack.encode(words)).digest()
 
 
 class AuditEntry(Struct, kw_only=True):

@@ -4,7 +4,6 @@ A check is data and is frozen with the spec at submission: the work may read it,
 Who runs it is ``sidecar/checks``.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -177,7 +176,11 @@ Check = (
 
 def digest_of(checks: Sequence[Check]) -> str:
     """SHA-256 of checks as they are frozen: equal checks in equal order, equal text; empty for none."""
-    return hashlib.sha256(msgspec.json.encode(checks, order="sorted")).hexdigest() if checks else ""
+    if not checks:
+        return ""
+    import hashlib  # loads a library of the system, which a command that starts does without
+
+    return hashlib.sha256(msgspec.json.encode(checks, order="sorted")).hexdigest()
 
 
 def mechanical(checks: Sequence[Check]) -> tuple[Check, ...]:

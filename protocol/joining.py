@@ -10,7 +10,6 @@ What a machine asks for is signed with the key that it has made (Ed25519), and c
 was heard elsewhere is refused, and a machine that asks again after an interruption is not.
 """
 
-import hashlib
 import re
 import zlib
 from collections.abc import Callable
@@ -110,6 +109,8 @@ def secret_id(secret: str) -> str:
 
 def code_of(key: str) -> str:
     """What a person compares: ten characters made of the machine's public key, on its screen and at the hub."""
+    import hashlib  # loads a library of the system, which a command that starts does without
+
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 14
     text = _digits(number, 10)
     return f"{text[:5]}-{text[5:]}"
@@ -120,6 +121,8 @@ def signed(key: str, attempt: int, secret: str, name: str, *, signs: bool = Fals
 
     ``signs``: it also says that its sidecar will sign every connection; ``replaces``: which key of its own it gives up.
     """
+    import hashlib  # as above
+
     digest = hashlib.sha256(secret.encode()).hexdigest()
     old = (replaces,) if replaces else ()
     return "\n".join((f"agentcom join {2 if signs else 1}", key, str(attempt), digest, name, *old)).encode()

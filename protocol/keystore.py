@@ -13,8 +13,7 @@ from msgspec import Meta, Struct
 from protocol.bounds import Few, Word
 from protocol.error_base import Problem
 from protocol.ids import PROJECT
-from protocol.limits import MAX_SECRET_BYTES, MAX_SECRETS
-from protocol.secret_text import LEAST_CHARS
+from protocol.limits import LEAST_SECRET_CHARS, MAX_SECRET_BYTES, MAX_SECRETS
 
 SECRETS: Final = "secrets"
 """Capability of a sidecar that asks for the secrets which a task names, and knows how to hide them."""
@@ -103,8 +102,9 @@ def body_problems(name: str, body: SecretBody) -> Iterator[Problem]:
     """What is wrong with a secret that somebody wants kept; never tells anything of its value but its size."""
     if not SECRET_NAME.fullmatch(name):
         yield Problem("name", "letters, digits and _, at most 64, no digit first: it is the name of a variable")
-    if len(body.value.strip()) < LEAST_CHARS:
-        yield Problem("value", f"fewer than {LEAST_CHARS} characters, which could not be told from words in output")
+    if len(body.value.strip()) < LEAST_SECRET_CHARS:
+        what = f"fewer than {LEAST_SECRET_CHARS} characters"
+        yield Problem("value", f"{what}, which could not be told from words in output")
     try:
         size = len(body.value.encode())
     except UnicodeEncodeError:

@@ -53,6 +53,9 @@ MAX_SECRETS: Final = 16
 MAX_SECRET_BYTES: Final = 32 << 10
 """A value in UTF-8."""
 
+LEAST_SECRET_CHARS: Final = 8
+"""What is shorter is never looked for in output: it would be found in ordinary words. So nothing shorter is kept."""
+
 MAX_ARTIFACTS: Final = 1_000
 """Files that one attempt may keep."""
 

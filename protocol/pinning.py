@@ -12,15 +12,15 @@ Pure but for the context of the standard library; the caller owns the socket::
     ... = await asyncio.open_connection("hub.example.org", 7420, ssl=context)
 """
 
-import hashlib
-import hmac
 import re
-import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from protocol.errors import BadInput, Problem, Refused
+
+if TYPE_CHECKING:
+    import ssl  # large: imported where something is pinned, and not by a command whose hub speaks without
 
 CA_PATH: Final = "/ca.pem"
 """Where a hub shows its authority, to anybody: it is no secret."""
@@ -56,6 +56,8 @@ def first_certificate(pem: str) -> str:
     Raises:
         BadInput: there is none.
     """
+    import ssl
+
     found = _CERTIFICATE.search(pem)
     try:
         if found is not None:
@@ -71,10 +73,13 @@ def ca_hash(pem: str) -> str:
     Raises:
         BadInput: there is none.
     """
+    import hashlib
+    import ssl
+
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first_certificate(pem))).hexdigest()
 
 
-def pinned_context(ca_pem: str) -> ssl.SSLContext:
+def pinned_context(ca_pem: str) -> "ssl.SSLContext":
     """For clients: trusts what the first certificate of ``ca_pem`` has signed, or that very certificate, and no more.
 
     The name in the certificate is compared with the address, except under an authority that a hub has made: it signs
@@ -83,6 +88,8 @@ def pinned_context(ca_pem: str) -> ssl.SSLContext:
     Raises:
         BadInput: there is no certificate in it.
     """
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -99,8 +106,10 @@ def _is_own(subject: object) -> bool:
     return any(pair == ("organizationName", OWN_AUTHORITY) for part in parts for pair in part)
 
 
-def blind_context() -> ssl.SSLContext:
+def blind_context() -> "ssl.SSLContext":
     """For the one question that may be asked of somebody unknown: what is your authority? No token may cross it."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
@@ -132,6 +141,8 @@ def authority_in(url: str, answer: bytes, expected: str) -> str:
         pem = first_certificate(body.decode("ascii", "replace"))
     except BadInput:
         raise WrongHub(url, expected, "none") from None
+    import hmac
+
     if not hmac.compare_digest(ca_hash(pem).encode(), expected.lower().encode()):
         raise WrongHub(url, expected, ca_hash(pem))
     return pem
@@ -205,7 +216,7 @@ class Trust:
         self.known = pinned_context(self.pem) if self.pem else None
         """What connections to the hub are made with, as soon as the authority is here."""
 
-    async def context(self, url: str, connect: Connect) -> ssl.SSLContext | None:
+    async def context(self, url: str, connect: Connect) -> "ssl.SSLContext | None":
         """With what to speak to ``url``; ``None``: as usual, in the clear or with whom the system trusts.
 
         Raises:

@@ -15,8 +15,9 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-LEAST_CHARS: Final = 8
-"""What is shorter is never looked for: it would be found in ordinary words."""
+from protocol.limits import LEAST_SECRET_CHARS
+
+LEAST_CHARS: Final = LEAST_SECRET_CHARS
 LONGEST_TOKEN: Final = 4_096
 """A token that has no end by then is none."""
 LONGEST_BLOCK: Final = 64 << 10

@@ -4,15 +4,19 @@ Subcommands are imported when they are asked for, so that ``agentcom --help`` st
 with a command that talks to a hub. Exit statuses are in ``agentcom/cli/endings.py``.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from agentcom.cli import endings
-from protocol.errors import AgentComError
+from agentcom.starting import staying
+
+if TYPE_CHECKING:
+    from protocol.errors import AgentComError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("agentcom.cli.up", "Start a hub and agents on this machine."),
@@ -79,7 +83,8 @@ class _Lazy(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        found = import_module(COMMANDS[cmd_name][0]).command
+        with staying():
+            found = import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(found, click.Command), "every command module has its command"
         return found
 
@@ -120,15 +125,26 @@ def run(arguments: Sequence[str]) -> int:
         exc.show()
         return endings.BAD_INPUT
     except click.ClickException as exc:
-        return endings.tell_usage(exc, as_json=as_json)
+        from agentcom.cli import complaints
+
+        return complaints.tell_usage(exc, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         return endings.INTERRUPTED
-    except AgentComError as exc:
-        return endings.tell(exc, as_json=as_json)
+    except _ours() as exc:
+        from agentcom.cli import complaints
+
+        return complaints.tell(exc, as_json=as_json)
     except BrokenPipeError:
         endings.forget_stdout()
         return endings.DONE
     return ended if isinstance(ended, int) else endings.DONE
+
+
+def _ours() -> "type[AgentComError]":
+    """What our own errors are: looked for only when there is an error."""
+    from protocol.errors import AgentComError
+
+    return AgentComError
 
 
 def main() -> NoReturn:
@@ -138,4 +154,5 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         endings.forget_stdout()
+    gc.freeze()  # what is left ends with the process: nobody looks for cycles in it
     sys.exit(status)

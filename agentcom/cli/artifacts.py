@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcom.cli import endings, output
-from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
+from agentcom.cli.connection import HubCommand, NounGroup, connected_for_tasks, task_id
 from protocol.errors import BadInput, NotFound, Problem
 
 if TYPE_CHECKING:
-    from agentcom.client import Client
+    from agentcom.blocking_tasks import TaskClient
     from protocol.api import ArtifactView
 
 
@@ -24,8 +24,8 @@ def command() -> None:
 
 @command.command(name="ls", cls=HubCommand)
 @click.argument("task")
-@connected
-def ls(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def ls(hub: "TaskClient", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
     """List the files of a task, those of all its attempts."""
     found = hub.artifacts(task_id(hub, task))
     if as_json:
@@ -46,9 +46,9 @@ def ls(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click
 @click.option("--attempt", type=int, metavar="N", help="Those of this attempt; else of the one that counts.")
 @click.option("--extract", is_flag=True, help="Unpack archives (tar, zip) into DIR.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-@connected
+@connected_for_tasks
 def get(
-    hub: "Client",
+    hub: "TaskClient",
     as_json: bool,  # noqa: FBT001 - click calls it
     task: str,
     paths: tuple[str, ...],

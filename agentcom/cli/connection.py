@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agentcom import settings
 from agentcom.cli import endings, output
+from agentcom.starting import staying
 from protocol.errors import BadInput, NotFound, Problem
-from protocol.ids import TASK_ID
 
 if TYPE_CHECKING:
+    from agentcom.blocking_tasks import BlockingTasks, TaskClient
     from agentcom.client import Client
 
 PATIENCE_S: Final = 2.0
@@ -35,6 +35,8 @@ class HubCommand(click.Command):
         """Run the command, or show the settings."""
         if not ctx.params.pop("check_config", False):
             return super().invoke(ctx)
+        from agentcom import settings
+
         found = settings.load({name: ctx.params.get(name) for name in _WHERE})
         return show_config(found.shown, as_json=bool(ctx.params.get("as_json")))
 
@@ -60,7 +62,15 @@ class NounGroup(click.Group):
 
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that find the hub; the function gets a ``Client`` as ``hub`` and ``as_json``."""
+    return _connected(command, open_client)
 
+
+def connected_for_tasks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`connected`, for a command that asks about tasks only: it starts sooner."""
+    return _connected(command, open_for_tasks)
+
+
+def _connected(command: Callable[..., Any], opened: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def call(
         *,
@@ -69,7 +79,7 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
         data_dir: str | None,
         **rest: Any,
     ) -> Any:  # noqa: ANN401 - what the command returns
-        with open_client(hub, token_file, data_dir) as client:
+        with opened(hub, token_file, data_dir) as client:
             return command(hub=client, **rest)
 
     return where(call)
@@ -97,19 +107,32 @@ def open_client(hub: str | None, token_file: str | None, data_dir: str | None) -
     Raises:
         BadInput: the settings are wrong.
     """
-    from agentcom.client import Client
+    with staying():
+        from agentcom.client import Client
 
     with Client(hub, token_file=token_file, data_dir=data_dir, patience_s=PATIENCE_S, is_brief=True) as client:
         yield client
 
 
-def task_id(hub: "Client", text: str) -> str:
+@contextmanager
+def open_for_tasks(hub: str | None, token_file: str | None, data_dir: str | None) -> "Iterator[TaskClient]":
+    """As :func:`open_client`, for what can be asked about tasks."""
+    with staying():
+        from agentcom.blocking_tasks import TaskClient
+
+    with TaskClient(hub, token_file=token_file, data_dir=data_dir, patience_s=PATIENCE_S, is_brief=True) as client:
+        yield client
+
+
+def task_id(hub: "BlockingTasks", text: str) -> str:
     """The id of the task that a person named by its id, or by the beginning or the end of it.
 
     Raises:
         BadInput: it is no part of an id, or of several.
         NotFound: no recent task has such an id.
     """
+    from protocol.ids import TASK_ID
+
     wanted = text.strip().lower()
     if TASK_ID.fullmatch(wanted):
         return wanted

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcom.cli import output
-from agentcom.cli.connection import HubCommand, connected, task_id
+from agentcom.cli.connection import HubCommand, connected_for_tasks, task_id
 
 if TYPE_CHECKING:
-    from agentcom.client import Client
+    from agentcom.blocking_tasks import TaskClient
     from protocol.api import EventView
 
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @click.option("--kind", "kinds", multiple=True, metavar="K", help="Only events of this kind, repeatable.")
 @click.option("--after", type=click.IntRange(min=0), metavar="SEQ", help="Begin behind this sequence number.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
-@connected
+@connected_for_tasks
 def command(
-    hub: "Client",
+    hub: "TaskClient",
     as_json: bool,  # noqa: FBT001 - click calls it
     follow: bool,  # noqa: FBT001 - click calls it
     task: str | None,

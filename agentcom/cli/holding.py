@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcom.cli import endings, output
-from agentcom.cli.connection import HubCommand, connected, task_id
+from agentcom.cli.connection import HubCommand, connected_for_tasks, task_id
 
 if TYPE_CHECKING:
-    from agentcom.client import Client
+    from agentcom.blocking_tasks import TaskClient
     from protocol.api import TaskView
 
 
 @click.command(name="pause", cls=HubCommand)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks later.")
-@connected
-def pause(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def pause(hub: "TaskClient", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
     """Have tasks wait; a model stops after its turn.
 
     What a model has done so far is kept, and another machine may go on with it. A command that has begun cannot pause.
@@ -28,8 +28,8 @@ def pause(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> 
 
 @click.command(name="resume", cls=HubCommand)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
-@connected
-def resume(hub: "Client", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def resume(hub: "TaskClient", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa: FBT001 - click calls it
     """Let paused tasks go on."""
     for task in [task_id(hub, task) for task in tasks]:
         _say(hub.resume_task(task), as_json=as_json)
@@ -39,8 +39,8 @@ def resume(hub: "Client", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa
 @click.command(name="take", cls=HubCommand)
 @click.argument("task")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks later.")
-@connected
-def take(hub: "Client", as_json: bool, task: str, reason: str) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def take(hub: "TaskClient", as_json: bool, task: str, reason: str) -> int:  # noqa: FBT001 - click calls it
     """Take a task over from its agent.
 
     It stops as with pause. "tasks show" says where its work in progress is: change it there, and hand it back.
@@ -52,8 +52,8 @@ def take(hub: "Client", as_json: bool, task: str, reason: str) -> int:  # noqa: 
 @click.command(name="hand-back", cls=HubCommand)
 @click.argument("task")
 @click.option("--note", default="", metavar="TEXT", help="What the model is told when it goes on.")
-@connected
-def hand_back(hub: "Client", as_json: bool, task: str, note: str) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def hand_back(hub: "TaskClient", as_json: bool, task: str, note: str) -> int:  # noqa: FBT001 - click calls it
     """Hand a task back, with a word for its model."""
     _say(hub.hand_back(task_id(hub, task), note), as_json=as_json)
     return endings.DONE

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-import msgspec
 
 _STYLES: Final = {
     "completed": "green",
@@ -43,11 +42,15 @@ _DAY_S: Final = 86_400
 
 def say_json(value: Any) -> None:  # noqa: ANN401 - any view
     """``value`` as indented JSON on stdout."""
+    import msgspec
+
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def say_line_of_json(value: Any) -> None:  # noqa: ANN401 - any view
     """``value`` as one line of JSON on stdout, at once."""
+    import msgspec
+
     click.echo(msgspec.json.encode(value).decode())
 
 

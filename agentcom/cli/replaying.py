@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 import click
 
 from agentcom.cli import endings, output
-from agentcom.cli.connection import HubCommand, connected, task_id
+from agentcom.cli.connection import HubCommand, connected_for_tasks, task_id
 from protocol.replay import Replay, ReplayStep, ReplayVerdict
 
 if TYPE_CHECKING:
-    from agentcom.client import Client
+    from agentcom.blocking_tasks import TaskClient
 
 
 @click.command(name="replay", cls=HubCommand)
 @click.argument("task")
-@connected
-def replay(hub: "Client", as_json: bool, task: str) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def replay(hub: "TaskClient", as_json: bool, task: str) -> int:  # noqa: FBT001 - click calls it
     """Show a task's life from the log, and decide its routing again."""
     found = hub.replay(task_id(hub, task))
     if as_json:

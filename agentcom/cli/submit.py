@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcom.cli import endings, output, spec, story
-from agentcom.cli.connection import PATIENCE_S, HubCommand, open_client, task_id, where
+from agentcom.cli.connection import PATIENCE_S, HubCommand, open_for_tasks, task_id, where
 
 if TYPE_CHECKING:
-    from agentcom.client import Client
+    from agentcom.blocking_tasks import TaskClient
     from protocol.api import Submitted, TaskView
     from protocol.model import TaskSpec
 
@@ -72,7 +72,7 @@ def command(
     """  # noqa: D301 - click wants the backspace character itself
     short = [text for text in flags["after"] if not _is_whole(text)]
     tasks, is_batch = spec.from_flags(flags | {"after": [text for text in flags["after"] if _is_whole(text)]})
-    with open_client(hub, token_file, data_dir) as client:
+    with open_for_tasks(hub, token_file, data_dir) as client:
         if short:
             whole = [task_id(client, text) for text in flags["after"]]
             tasks, is_batch = spec.from_flags(flags | {"after": whole})
@@ -102,7 +102,7 @@ def _is_whole(text: str) -> bool:
     return bool(TASK_ID.fullmatch(text))
 
 
-def _submit(client: "Client", tasks: "list[TaskSpec]", *, is_batch: bool) -> "Submitted":
+def _submit(client: "TaskClient", tasks: "list[TaskSpec]", *, is_batch: bool) -> "Submitted":
     from protocol.api import Submitted
 
     return client.submit_many(tasks) if is_batch else Submitted(tasks=(client.submit(tasks[0]),))

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentcom.cli import artifacts, endings, holding, output, replaying
-from agentcom.cli.connection import HubCommand, NounGroup, connected, task_id
+from agentcom.cli.connection import HubCommand, NounGroup, connected_for_tasks, task_id
 from protocol.errors import BadInput, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agentcom.client import Client
+    from agentcom.blocking_tasks import TaskClient
     from protocol.api import TaskSummary, TaskView
 
 _PAGE = 500
@@ -40,9 +40,9 @@ def command() -> None:
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most N tasks."
 )
 @click.option("--cursor", metavar="C", help="Go on from the next_cursor of a page before.")
-@connected
+@connected_for_tasks
 def ls(
-    hub: "Client",
+    hub: "TaskClient",
     as_json: bool,  # noqa: FBT001 - click calls it
     label: str | None,
     find: str | None,
@@ -98,8 +98,8 @@ def _short(text: str) -> str:
 
 @command.command(name="show", cls=HubCommand)
 @click.argument("task")
-@connected
-def show(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def show(hub: "TaskClient", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
     """Show one task: state, attempts, findings, cost, output."""
     from agentcom.cli import story
 
@@ -115,9 +115,9 @@ def show(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - cli
 @click.option("--follow", "-f", is_flag=True, help="Go on until the task is final; of all tasks: until Ctrl-C.")
 @click.option("--agent", default="", metavar="NAME", help="Of all tasks: only output of this agent.")
 @click.option("--find", default="", metavar="WORDS", help="Of all tasks: only output with these words.")
-@connected
+@connected_for_tasks
 def logs(
-    hub: "Client",
+    hub: "TaskClient",
     as_json: bool,  # noqa: FBT001 - click calls it
     task: str | None,
     follow: bool,  # noqa: FBT001 - as above
@@ -142,7 +142,7 @@ def logs(
             click.echo(output.harmless(piece.text), nl=False, err=piece.stream == "stderr")
 
 
-def _follow_all(hub: "Client", agent: str, find: str, *, as_json: bool) -> None:
+def _follow_all(hub: "TaskClient", agent: str, find: str, *, as_json: bool) -> None:
     for piece in hub.output(agent=agent, q=find, tail=_TAIL):
         if as_json:
             output.say_line_of_json(piece)
@@ -154,8 +154,8 @@ def _follow_all(hub: "Client", agent: str, find: str, *, as_json: bool) -> None:
 
 @command.command(name="explain", cls=HubCommand)
 @click.argument("task")
-@connected
-def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def explain(hub: "TaskClient", as_json: bool, task: str) -> None:  # noqa: FBT001 - click calls it
     """Say why a task stands where it stands, agent by agent.
 
     Also what would move it, and which ways to do it were weighed.
@@ -188,8 +188,8 @@ def explain(hub: "Client", as_json: bool, task: str) -> None:  # noqa: FBT001 - 
 @command.command(name="cancel", cls=HubCommand)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks later.")
-@connected
-def cancel(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def cancel(hub: "TaskClient", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
     """Cancel tasks; what runs is stopped."""
     wanted = [task_id(hub, task) for task in tasks]  # all are known before the first is cancelled
     return _tell_states(as_json, (hub.cancel(task, reason) for task in wanted))
@@ -198,8 +198,8 @@ def cancel(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) ->
 @command.command(name="approve", cls=HubCommand)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks later.")
-@connected
-def approve(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def approve(hub: "TaskClient", as_json: bool, tasks: tuple[str, ...], reason: str) -> int:  # noqa: FBT001 - click calls it
     """Let work count that waits for a person."""
     views = [hub.task(task_id(hub, task)) for task in tasks]  # what is approved is what is seen now
     return _tell_states(as_json, (hub.approve(view.id, reason, epoch=view.epoch) for view in views))
@@ -209,8 +209,8 @@ def approve(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str) -
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option("--reason", default="", metavar="TEXT", help="What is wrong with it.")
 @click.option("--again", is_flag=True, help="Send it back with the reason instead of failing it.")
-@connected
-def reject(hub: "Client", as_json: bool, tasks: tuple[str, ...], reason: str, again: bool) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def reject(hub: "TaskClient", as_json: bool, tasks: tuple[str, ...], reason: str, again: bool) -> int:  # noqa: FBT001 - click calls it
     """Fail work that waits for a person, or send it back."""
     views = [hub.task(task_id(hub, task)) for task in tasks]
     return _tell_states(as_json, (hub.reject(view.id, reason, again=again, epoch=view.epoch) for view in views))
@@ -234,8 +234,8 @@ command.add_command(holding.hand_back)
 
 @command.command(name="retry", cls=HubCommand)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
-@connected
-def retry(hub: "Client", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa: FBT001 - click calls it
+@connected_for_tasks
+def retry(hub: "TaskClient", as_json: bool, tasks: tuple[str, ...]) -> int:  # noqa: FBT001 - click calls it
     """Run dead tasks again: those whose retries are spent."""
     wanted = [task_id(hub, task) for task in tasks]
     return _tell_states(as_json, map(hub.retry, wanted))

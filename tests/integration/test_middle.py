@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agentcom.aio import AsyncClient
+from agentcom import AsyncClient, Client
 from hub.authority import load_or_make_authority
 from protocol.errors import AgentComError
 from protocol.pinning import Trust, WrongHub
@@ -75,21 +75,46 @@ async def middle(tmp_path: Path, hub: RunningHub) -> AsyncIterator[tuple[Middle,
     found.close()
 
 
-@pytest.mark.parametrize("how", ["authority", "hash"])
-@pytest.mark.parametrize("is_brief", [False, True])
-async def test_a_client_that_knows_its_hub_tells_the_middle_nothing(
-    hub: RunningHub, middle: tuple[Middle, str], tmp_path: Path, how: str, *, is_brief: bool
-) -> None:
-    trust = {"ca_file": str(tmp_path / "hub" / "tls" / "ca.pem")}
+def trust_in(hub: RunningHub, folder: Path, how: str) -> dict[str, str]:
     if how == "hash":
-        trust = {"ca_hash": Trust(hub.running.ca_pem).hash}
+        return {"ca_hash": Trust(hub.running.ca_pem).hash}
+    return {"ca_file": str(folder / "hub" / "tls" / "ca.pem")}
+
+
+@pytest.mark.parametrize("how", ["authority", "hash"])
+async def test_a_client_that_knows_its_hub_tells_the_middle_nothing(
+    hub: RunningHub, middle: tuple[Middle, str], tmp_path: Path, how: str
+) -> None:
+    trust = trust_in(hub, tmp_path, how)
     async with asyncio.timeout(SECONDS):
-        async with AsyncClient(hub.url, hub.tokens["viewer"], is_brief=is_brief, **trust) as client:
+        async with AsyncClient(hub.url, hub.tokens["viewer"], **trust) as client:
             assert (await client.health()).state
-        async with AsyncClient(middle[1], hub.tokens["viewer"], is_brief=is_brief, patience_s=0.0, **trust) as client:
+        async with AsyncClient(middle[1], hub.tokens["viewer"], patience_s=0.0, **trust) as client:
             with pytest.raises(WrongHub, match="nothing secret was sent"):
                 await client.health()
 
+    assert hub.tokens["viewer"].encode() not in middle[0].heard
+    assert b"Authorization" not in middle[0].heard
+
+
+@pytest.mark.parametrize("how", ["authority", "hash"])
+async def test_a_short_command_that_knows_its_hub_tells_the_middle_nothing(
+    hub: RunningHub, middle: tuple[Middle, str], tmp_path: Path, how: str
+) -> None:
+    trust = trust_in(hub, tmp_path, how)
+
+    def use() -> None:
+        with Client(hub.url, hub.tokens["viewer"], is_brief=True, **trust) as client:
+            assert client.health().state
+            assert client.server_date().endswith("GMT")
+        pinned = Client(middle[1], hub.tokens["viewer"], is_brief=True, patience_s=0.0, **trust)
+        with pinned, pytest.raises(WrongHub, match="nothing secret was sent"):
+            pinned.health()
+        unpinned = Client(middle[1], hub.tokens["viewer"], is_brief=True, patience_s=0.0)
+        with unpinned, pytest.raises(AgentComError, match="certificate is not trusted here"):
+            unpinned.health()
+
+    await asyncio.to_thread(use)
     assert hub.tokens["viewer"].encode() not in middle[0].heard
     assert b"Authorization" not in middle[0].heard
 
