@@ -54,9 +54,9 @@ class Metrics:
         """All of it as text, piece by piece; ``is_open``: in OpenMetrics, without its end."""
         return [exposition.written(self.registry.collect(), is_open=is_open), self.gauges.written()]
 
-    def ended(self, state: TaskState) -> None:
-        """An attempt has ended and its task is in this state now."""
-        self._ended[state] += 1
+    def ended(self, state: TaskState, attempts: int = 1) -> None:
+        """So many attempts have ended, and their tasks are in this state now."""
+        self._ended[state] += attempts
 
     def tiered(self, tier: TierDecision) -> None:
         """A submitter has said how hard a task is."""

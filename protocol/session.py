@@ -244,17 +244,23 @@ class Session:
         self._safe = max(self._safe, number)
         self._safe_later = {later for later in self._safe_later if later > self._safe}
 
-    def acknowledge(self, number: int) -> None:
-        """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap."""
+    def acknowledge(self, number: int, last: int = 0) -> None:
+        """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap.
+
+        With ``last``: that of all from ``number`` to ``last``.
+        """
         safe, later = self._safe, self._safe_later
-        if number == safe + 1:
-            safe = number
+        last = last or number
+        if number <= safe + 1:
+            safe = max(safe, last)
+            if later and last > number:
+                later.difference_update(range(number, last + 1))
             while later and safe + 1 in later:
                 safe += 1
                 later.discard(safe)
             self._safe = safe
-        elif number > safe:
-            later.add(number)
+        else:
+            later.update(range(number, last + 1))
 
     def _answered(self, token: int) -> None:
         self.proven_at = next((asked_at for asked, asked_at in self._unanswered if asked == token), self.proven_at)

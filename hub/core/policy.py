@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from hub.core.agent import Held
 from protocol.limits import MAX_INFRA_FAILURES, MAX_QUOTA_FAILURES
-from protocol.model import FailureClass, TaskResult, TaskState
+from protocol.messages import Report
+from protocol.model import AttemptState, FailureClass, TaskResult, TaskState
 
 LONGEST_DELAY_S: Final = 300.0
 """No attempt that failed makes its task wait longer than this."""
 
+_PASSED: Final = AttemptState.PASSED
 _NEVER_RETRIED: Final = frozenset(
     {FailureClass.INPUT, FailureClass.BUDGET, FailureClass.DEADLINE, FailureClass.DEPENDENCY, FailureClass.VERIFY}
 )
@@ -69,6 +71,43 @@ def after_failure(failure: FailureClass, *, retries: int, max_retries: int, infr
         return Next(TaskState.DEAD, "give_up", 0.0, retries, infra_failures)
     base_s = 5.0 if failure is FailureClass.QUOTA else 1.0
     return Next(TaskState.QUEUED, "requeue", retry_delay(retries + 1, base_s=base_s), retries + 1, infra_failures)
+
+
+def after_end(held: Held, failure: FailureClass | None, *, is_counted: bool, asks: bool) -> Next:
+    """What becomes of a task whose attempt has ended.
+
+    Args:
+        held: the attempt.
+        failure: why it failed; ``None``: it did not.
+        is_counted: it counts against the task if it failed.
+        asks: a person has to look at it.
+    """
+    if asks:
+        return Next(TaskState.WAITING, "ask", 0.0, held.retries, held.infra_failures)
+    if not is_counted:
+        return Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
+    if failure is None:
+        return Next(TaskState.COMPLETED, "complete", 0.0, held.retries, held.infra_failures)
+    return after_failure(
+        failure, retries=held.retries, max_retries=held.max_retries, infra_failures=held.infra_failures
+    )
+
+
+def is_plain(held: Held, report: Report) -> bool:
+    """Whether an attempt went well without a model, checks or a reservation: no rule but the first has a say then."""
+    result = report.result
+    return not (
+        report.state is not _PASSED
+        or report.failure is not None
+        or not result.execution_ok
+        or result.verified is not None
+        or result.checks
+        or result.error
+        or result.usage.model != "none"
+        or held.is_charged
+        or held.is_proof
+        or held.model
+    )
 
 
 def awaits_person(result: TaskResult) -> bool:

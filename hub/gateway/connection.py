@@ -5,7 +5,7 @@ boot of the same sidecar ends the older link.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -117,30 +117,31 @@ class Link:
             self._is_behind = is_behind
             self.on_behind(is_behind)
 
-    def send(self, message: Message) -> None:
-        """Queue a message and have it written soon."""
-        try:
-            self.session.send(message)
-        except Overloaded:
-            # It reads nothing any more: cut it off. Its leases decide what becomes of its work.
-            log.warning("link_overloaded", agent=self.name, unacked=self.session.unacked, next="its leases decide")
-            self.cut()
-            return
-        except FrameTooLarge as exc:
-            # Senders keep their messages small; one that did not must not take the hub along.
-            log.warning("message_too_large", agent=self.name, kind=type(message).__name__, why=str(exc))
-            return
+    def send(self, *messages: Message) -> None:
+        """Queue messages and have them written soon."""
+        send = self.session.send
+        for message in messages:
+            try:
+                send(message)
+            except Overloaded:
+                # It reads nothing any more: cut it off. Its leases decide what becomes of its work.
+                log.warning("link_overloaded", agent=self.name, unacked=self.session.unacked, next="its leases decide")
+                self.cut()
+                return
+            except FrameTooLarge as exc:
+                # Senders keep their messages small; one that did not must not take the hub along.
+                log.warning("message_too_large", agent=self.name, kind=type(message).__name__, why=str(exc))
         self.look()
         self.work.set()
 
-    def answered(self, number: int, count: int) -> None:
-        """The effect of the peer's message ``number`` of its ``count``-th counting is safe.
+    def answered(self, number: int, count: int, last: int = 0) -> None:
+        """The effect of the peer's message ``number`` of its ``count``-th counting is safe, of all up to ``last``.
 
         A peer that has begun to count again sends it again: under its old number it says nothing about the new ones.
         """
         session = self.session
         if count == session.count:
-            session.acknowledge(number)
+            session.acknowledge(number, last)
             if not self._is_ack_due:
                 self._is_ack_due = True
                 asyncio.get_running_loop().call_later(ACK_S, self._tell_what_is_safe)
@@ -212,6 +213,12 @@ class Links:
         link = self._links.get(agent)
         if link is not None and link.boot == boot:
             link.send(message)
+
+    def send_all(self, agent: str, boot: int, messages: Sequence[Message]) -> None:
+        """As :meth:`send`, many in their order."""
+        link = self._links.get(agent)
+        if link is not None and link.boot == boot:
+            link.send(*messages)
 
     def look_again(self) -> None:
         """A token was revoked: its lines end now, though whoever writes may be stuck in one that takes nothing."""

@@ -1,6 +1,6 @@
 """What the gateway asks of the services behind it (``hub/assembly.py`` passes them)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hub.core.agent import Held
@@ -24,6 +24,18 @@ class ResultsPort(Protocol):
         """Act on it; call ``answer`` once, when its effect is stored or with why it has none.
 
         ``accepts``: a report of an attempt that its agent has accepted in the same breath.
+        """
+        ...
+
+    def reports(
+        self,
+        agent: str,
+        told: Sequence[tuple[messages.Report, messages.Accept | None]],
+        answer: Callable[[Sequence[tuple[messages.Report, messages.Accept | None]], AgentComError | None], None],
+    ) -> None:
+        """Act on reports that came in a row, each with the acceptance that came with it.
+
+        Call ``answer`` once for each, as above; for neighbours that fare alike it may be called once.
         """
         ...
 

@@ -9,7 +9,7 @@ that this name holds.
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, get_args
 
 import structlog
@@ -50,6 +50,8 @@ _OfAttempt = messages.Accept | messages.Report | messages.Progress | messages.Lo
 _OF_ATTEMPTS: Final = get_args(_OfAttempt)
 _WAITED_FOR: Final = (messages.Log, messages.Progress)
 """Their sender holds back more, or goes on, only when they are known to be safe."""
+_Told = tuple[messages.Report, messages.Accept | None]
+_PASSED: Final = AttemptState.PASSED
 
 
 class Gateway:
@@ -248,16 +250,23 @@ class Gateway:
         async with patience(self._dead_after_s + self._heartbeat_s, LONGEST_FRAME_S, line) as waited:
             while (frame := await line.receive()) is not None and link.socket == number:
                 session.read_bytes = waited.heard()
-                for message, accept in _together(session.receive(frame, self._clock.monotonic())):
-                    self._act(link, message, accept)
+                self._take(link, session.receive(frame, self._clock.monotonic()))
                 link.look()
                 if session.has_words:
                     link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
 
-    def _act(self, link: Link, message: messages.AnyMessage | Unreadable, accept: messages.Accept | None) -> None:
+    def _take(self, link: Link, found: Iterable[messages.AnyMessage | Unreadable]) -> None:
+        """Act on messages in order; reports that stand next to one another are acted on together."""
+        for message in _together(found):
+            if isinstance(message, list):
+                self._results.reports(link.name, message, functools.partial(self._answer, link, link.session.count))
+            else:
+                self._act(link, message)
+
+    def _act(self, link: Link, message: messages.AnyMessage | Unreadable) -> None:
         if isinstance(message, _OF_ATTEMPTS):
-            answer = functools.partial(self._answer, link, link.session.count, message, accept)
-            self._results.take(link.name, message, answer, accepts=accept is not None)
+            answer = functools.partial(self._answer, link, link.session.count, ((message, None),))
+            self._results.take(link.name, message, answer)
         elif isinstance(message, messages.Heartbeat):
             for attempt in self._presence.heartbeat(link.name, message):
                 link.send(messages.Cancel(attempt=attempt, reason="this attempt does not count any more"))
@@ -298,25 +307,25 @@ class Gateway:
         self,
         link: Link,
         count: int,
-        message: _OfAttempt,
-        accept: messages.Accept | None,
+        told: Sequence[tuple[_OfAttempt, messages.Accept | None]],
         error: AgentComError | None,
     ) -> None:
-        """The effect of ``message``, of the ``count``-th counting of its link, is stored, or it has none.
+        """The effect of all that was ``told``, in the ``count``-th counting of its link, is stored, or it has none.
 
-        So it is with that of ``accept``, which went with it.
+        They came in a row, each behind the acceptance that went with it.
         """
         if error is not None:
             if isinstance(error, LostAttempt):
                 # It counts, but not here. Not acknowledged, it is told again to the hub that welcomes the sidecar next.
                 self._forget(link)
                 return
-            if isinstance(error, BadInput) or (isinstance(error, StaleAttempt) and type(message) is not messages.Log):
-                link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
-        if accept is not None:
-            link.answered(accept.n, count)
-        link.answered(message.n, count)
-        if type(message) in _WAITED_FOR:
+            for message, _ in told:
+                is_late = isinstance(error, StaleAttempt) and type(message) is not messages.Log
+                if is_late or isinstance(error, BadInput):
+                    link.send(messages.Error(code=error.code, detail=str(error), attempt=message.attempt))
+        first, accept = told[0]
+        link.answered(first.n if accept is None else accept.n, count, told[-1][0].n)
+        if type(first) in _WAITED_FOR:
             link.work.set()
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
@@ -357,27 +366,38 @@ class Gateway:
 
 def _together(
     found: Iterable[messages.AnyMessage | Unreadable],
-) -> Iterator[tuple[messages.AnyMessage | Unreadable, messages.Accept | None]]:
-    """Messages in order; an acceptance goes with the report of its attempt if that comes next and all went well."""
+) -> Iterator[messages.AnyMessage | Unreadable | list[_Told]]:
+    """Messages in order, reports that stand next to one another as one list.
+
+    An acceptance goes with the report of its attempt if that comes next and all went well.
+    """
+    told: list[_Told] = []
     waiting: messages.Accept | None = None
     for message in found:
+        if isinstance(message, messages.Report) and (waiting is None or _goes_with(waiting, message)):
+            told.append((message, waiting))
+            waiting = None
+            continue
+        if told and (waiting is not None or not isinstance(message, messages.Accept)):
+            yield told
+            told = []
         if waiting is not None:
-            if (
-                isinstance(message, messages.Report)
-                and message.state is AttemptState.PASSED
-                and message.attempt == waiting.attempt
-            ):
-                yield message, waiting
-                waiting = None
-                continue
-            yield waiting, None
+            yield waiting
             waiting = None
         if isinstance(message, messages.Accept):
             waiting = message
+        elif isinstance(message, messages.Report):
+            told.append((message, None))
         else:
-            yield message, None
+            yield message
+    if told:
+        yield told
     if waiting is not None:
-        yield waiting, None
+        yield waiting
+
+
+def _goes_with(accept: messages.Accept, report: messages.Report) -> bool:
+    return report.state is _PASSED and report.attempt == accept.attempt
 
 
 def _check_is_in_charge(link: Link, number: int) -> None:

@@ -5,9 +5,10 @@ An assignment leaves only after its claim is durable. A claim that the store ref
 never stored) frees its slot again.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -29,6 +30,7 @@ from hub.core.window import ClassQueue, Window
 from hub.store.budget_changes import Spent, Unfunded
 from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Ready, Record, Unwilling
 from hub.store.climbing import REVIEW
+from hub.store.many_changes import Many
 from hub.store.store import Store
 from protocol import codec
 from protocol.clock import Clock
@@ -49,6 +51,18 @@ _TRIVIAL: Final = Strategy.TRIVIAL
 """Asked about with every task; the members of an enumeration are slow to find."""
 MAX_TOLD: Final = 256
 """Routings that are remembered because the next tasks may be placed alike."""
+MOST_CLAIMS: Final = 500
+"""Claims in one change: as many as one transaction holds."""
+_Given = tuple[Held, Placement, Strategy]
+"""An attempt that is claimed, why there, and the strategy that was wanted."""
+
+
+class Lines(AgentPort, Protocol):
+    """How to reach sidecars; the gateway is one."""
+
+    def send_all(self, agent: str, boot: int, messages: Sequence[Assign]) -> None:
+        """Send these in their order, as :meth:`send` does."""
+        ...
 
 
 class Dispatch:
@@ -59,7 +73,7 @@ class Dispatch:
         store: Store,
         fleet: Fleet,
         window: Window,
-        agents: AgentPort,
+        agents: Lines,
         clock: Clock,
         *,
         lease_s: float,
@@ -95,20 +109,24 @@ class Dispatch:
 
     def _plan(self) -> None:
         began = self._clock.monotonic()
-        claims = 0
+        claims, given = list[Claim](), list[_Given]()
         budgets = self._may_spend if self._charging.is_on else None
         parts = self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares, budgets
         now_ms = self._clock.now_ms()
         for assignment in plan(*parts):
-            self._claim(assignment, now_ms, began)
-            claims += 1
+            claim, attempt = self._claim(assignment, now_ms, began)
+            claims.append(claim)
+            given.append(attempt)
+        for first in range(0, len(claims), MOST_CLAIMS):
+            some = slice(first, first + MOST_CLAIMS)
+            self._store.post(Many(claims[some]), partial(self._claimed, given[some]))
         if claims:
-            self._on_planned(claims, self._clock.monotonic() - began)
+            self._on_planned(len(claims), self._clock.monotonic() - began)
 
     def _may_spend(self, requirements: Requirements, way: Way, task: str) -> bool:
         return self._charging.may_spend(requirements, way, self._clock.now_ms(), task)
 
-    def _claim(self, chosen: Assignment, now_ms: int, now: float) -> None:
+    def _claim(self, chosen: Assignment, now_ms: int, now: float) -> tuple[Claim, _Given]:
         _, task = chosen.place
         agent, way, queue = chosen.agent, chosen.way, chosen.queue
         requirements = queue.requirements
@@ -142,7 +160,7 @@ class Dispatch:
             own_micro=(requirements.cap or PLAIN_CAP)[1],
             model=placement.model,
         )
-        self._store.post(claim, partial(self._claimed, held, placement, self._first(chosen)))
+        return claim, (held, placement, self._first(chosen))
 
     def _price(self, way: Way) -> Price | None:
         if way.strategy is Strategy.TRIVIAL:
@@ -243,27 +261,38 @@ class Dispatch:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
         placed = decode_placement(placement)
         is_wanted = placed.rung or (carry is not None and any(found.type == REVIEW for found in carry.findings))
-        self._assign(held, spec, tier, placed, carry if is_wanted else None, spent_usd, proof)
+        assign = self._assign(held, spec, tier, placed, carry if is_wanted else None, spent_usd, proof)
+        self._agents.send(held.agent, held.boot, assign)
 
-    def _claimed(self, held: Held, placement: Placement, first: Strategy, outcome: Outcome) -> None:
-        if not isinstance(outcome, Claimed):
-            self._fleet.release(held.task, held.epoch)
-            self._charging.drop(held.task)
-            if isinstance(outcome, Unwilling | Buried | Unfunded | Spent | Ready):
-                self._refused(held, outcome)
-                return
-            if not isinstance(outcome, AgentComError):
-                raise TypeError(outcome)
-            log.info("claim_refused", task=held.task, agent=held.agent, why=str(outcome))
-            self._store.wake()
+    def _claimed(self, given: Sequence[_Given], outcome: Outcome) -> None:
+        """The claims of a plan have their outcomes: what is granted leaves, for each agent in one go."""
+        outcomes = [outcome] * len(given) if isinstance(outcome, AgentComError) else outcome
+        lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
+        assigns = defaultdict[tuple[str, int], list[Assign]](list)
+        for (held, placement, first), claimed in zip(given, outcomes, strict=True):
+            if not isinstance(claimed, Claimed):
+                self._not_claimed(held, claimed)
+                continue
+            held.epoch, held.lease_until, held.is_committed = claimed.epoch, lease_until, True
+            held.retries, held.infra_failures = claimed.retries, claimed.infra_failures
+            held.max_retries = claimed.max_retries
+            self._charging.grant(held.task, held.epoch)
+            more = claimed.carry, claimed.spent_usd, claimed.proof
+            assigns[held.agent, held.boot].append(self._assign(held, claimed.spec, claimed.tier, placement, *more))
+            self._tell(held, placement, first)
+        for (agent, boot), messages in assigns.items():
+            self._agents.send_all(agent, boot, messages)
+
+    def _not_claimed(self, held: Held, outcome: Outcome) -> None:
+        self._fleet.release(held.task, held.epoch)
+        self._charging.drop(held.task)
+        if isinstance(outcome, Unwilling | Buried | Unfunded | Spent | Ready):
+            self._refused(held, outcome)
             return
-        held.epoch = outcome.epoch
-        self._charging.grant(held.task, held.epoch)
-        held.lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
-        held.retries, held.infra_failures = outcome.retries, outcome.infra_failures
-        held.max_retries, held.is_committed = outcome.max_retries, True
-        self._assign(held, outcome.spec, outcome.tier, placement, outcome.carry, outcome.spent_usd, outcome.proof)
-        self._tell(held, placement, first)
+        if not isinstance(outcome, AgentComError):
+            raise TypeError(outcome)
+        log.info("claim_refused", task=held.task, agent=held.agent, why=str(outcome))
+        self._store.wake()
 
     def _refused(self, held: Held, outcome: Unwilling | Buried | Unfunded | Spent | Ready) -> None:
         """The claim found out what nobody here had known."""
@@ -302,14 +331,14 @@ class Dispatch:
         carry: Carry | None,
         spent_usd: float = 0.0,
         proof: Proof | None = None,
-    ) -> None:
+    ) -> Assign:
         by_hand = placement.endpoint and next((e for e in self._fleet.endpoints if e.id == placement.endpoint), None)
         if spent_usd or placement.allowance is not None:
             carried_usd = (carry.usage.cost_usd or 0.0) if carry is not None else 0.0
             if budget := granted(codec.decode_spec(spec), placement.allowance, spent_usd, carried_usd):
                 spec = codec.with_budget(spec, budget)
         spec, given = codec.for_sidecar(spec)
-        assign = Assign(
+        return Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
             spec=codec.raw(spec),
             routing=self._routing(tier, placement),
@@ -319,7 +348,6 @@ class Dispatch:
             proof=proof,
             trace=self.trace(held.task, held.epoch, given),
         )
-        self._agents.send(held.agent, held.boot, assign)
 
     def _refill(self, queue: ClassQueue) -> None:
         queue.is_filling = True

@@ -5,7 +5,7 @@ doubled or forged message is harmless. A message is acknowledged after its effec
 by a crash would drop the report, and the sidecar, having it, would never send it again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -15,24 +15,25 @@ import structlog
 from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
-from hub.core.policy import Next, after_failure, avoided, awaits_person
+from hub.core.policy import Next, after_end, avoided, awaits_person, is_plain
 from hub.core.proving import DELAY_S, Rooms
 from hub.core.tally import told_at_end
 from hub.core.task import COMPLETED
+from hub.core.telling import REDACTOR, said_of, turn_of
 from hub.core.window import Window
 from hub.store.budget_changes import Settle
-from hub.store.changes import Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
+from hub.store.changes import NOTHING_ELSE, Accept, Advance, AppendLog, Exonerate, Finish, Finished, Outcome, Record
+from hub.store.many_changes import End, Many
 from hub.store.store import Store
 from protocol import codec, messages
 from protocol.checks import GENERATION_4
 from protocol.clock import Clock
 from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, StorageFull, StoreFailed
-from protocol.events import Event, EventKind
+from protocol.events import EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
-from protocol.loads import MAX_CALLS, MAX_TARGET_CHARS, Turn
+from protocol.loads import Turn
 from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
 from protocol.progress import PAUSED
-from protocol.redaction import Redactor
 from protocol.salvage import Unreadable
 
 log = structlog.get_logger(__name__)
@@ -52,11 +53,12 @@ HEARD_S: Final = 1.0
 MAX_TURNS_TOLD: Final = 200
 """Events of one attempt that tell what its model does."""
 
-_REDACTOR: Final = Redactor()
-"""Sidecars take their secrets out before they send anything; other agents may not know how."""
-
 Answer = Callable[[AgentComError | None], None]
 """Called when the message's effect is stored (``None``), or with why it has none."""
+Told = tuple[messages.Report, messages.Accept | None]
+"""A report, and the acceptance of its attempt if that came with it."""
+Answers = Callable[[Sequence[Told], AgentComError | None], None]
+"""As :data:`Answer`, for some of many reports that stand next to one another."""
 
 
 class Results:
@@ -73,7 +75,7 @@ class Results:
         hub: int = 0,
         on_delayed: Callable[[int], None] = lambda _ready_ms: None,
         on_log: Callable[[str], None] = lambda _task: None,
-        on_ended: Callable[[TaskState], None] = lambda _state: None,
+        on_ended: Callable[[TaskState, int], None] = lambda _state, _times: None,
         on_used: Callable[[Held, Usage], None] = lambda _held, _usage: None,
         on_checked: Callable[[Held, Finish], None] = lambda _held, _change: None,
         on_offered: Callable[[], None] = lambda: None,
@@ -105,6 +107,51 @@ class Results:
             self._report(attempt, message, answer, accepts=True)
         else:
             self._acts[type(message)](attempt, message, answer)
+
+    def reports(self, agent: str, told: Sequence[Told], answer: Answers) -> None:
+        """Act on reports of ``agent`` that came in a row; ``answer`` is called once for each, after its commit.
+
+        The plain ones between two others are one change, and answered together.
+        """
+        plain: list[tuple[Held, End]] = []
+        now_ms = self._clock.now_ms()
+        for number, (report, accept) in enumerate(told):
+            held = self._current(report.attempt)
+            if held is not None and held.agent == agent and is_plain(held, report):
+                plain.append((held, self._plain_end(held, report, now_ms, accepts=accept is not None)))
+                continue
+            self._post_plain(plain, told[number - len(plain) : number], answer)
+            plain = []
+            self.take(agent, report, partial(answer, ((report, accept),)), accepts=accept is not None)
+        self._post_plain(plain, told[len(told) - len(plain) :], answer)
+
+    def _plain_end(self, held: Held, report: messages.Report, now_ms: int, *, accepts: bool) -> End:
+        result = report.result
+        if accepts and held.state is _ASSIGNED:
+            self._fleet.start(held)
+        self._fleet.release(held.task, held.epoch)  # the slot is free for the plan that joins this batch
+        self._on_used(held, result.usage)
+        offers = result.pushed and bool(result.branch)
+        counts = held.retries, held.infra_failures
+        kept, facts = codec.kept_result(result), told_at_end(result)
+        return End(now_ms, held.task, held.epoch, self._hub, *counts, kept, facts, accepts, offers)
+
+    def _post_plain(self, plain: Sequence[tuple[Held, End]], told: Sequence[Told], answer: Answers) -> None:
+        if plain:
+            self._store.post(Many([end for _, end in plain]), partial(self._ended_plainly, plain, told, answer))
+
+    def _ended_plainly(
+        self, plain: Sequence[tuple[Held, End]], told: Sequence[Told], answer: Answers, outcome: Outcome
+    ) -> None:
+        outcomes = [outcome] * len(plain) if isinstance(outcome, AgentComError) else outcome
+        if outcomes.count(NOTHING_ELSE) == len(plain):
+            self._on_ended(COMPLETED, len(plain))
+            if any(end.offers for _, end in plain):
+                self._on_offered()
+            answer(told, None)
+            return
+        for (held, end), each, one in zip(plain, told, outcomes, strict=True):
+            self._ended(held, end, partial(answer, (each,)), one)
 
     def unreadable(self, agent: str, message: Unreadable, answer: Answer) -> None:
         """A message of ``agent`` came that cannot be read: an attempt whose end it was ends, for that reason."""
@@ -143,7 +190,7 @@ class Results:
             epoch=attempt.epoch,
             state=message.state,
             iteration=message.iteration,
-            detail=_REDACTOR.text(message.detail)[:500] if message.detail else "",
+            detail=REDACTOR.text(message.detail)[:500] if message.detail else "",
             hub=self._hub,
         )
         self._store.post(change, partial(_tell, answer))
@@ -154,28 +201,7 @@ class Results:
         if held.turns_told > MAX_TURNS_TOLD:  # its sidecar should tell fewer
             answer(None)
             return
-        calls = [
-            {
-                "tool": call.tool[:40],
-                "target": _REDACTOR.text(call.target[:MAX_TARGET_CHARS]),
-                "ok": call.ok,
-                "ms": call.ms,
-            }
-            for call in turn.calls[:MAX_CALLS]
-        ]
-        event = Event(
-            kind=EventKind.TOOL_CALLED,
-            at_ms=self._clock.now_ms(),
-            task=held.task,
-            agent=held.agent,
-            epoch=held.epoch,
-            facts={
-                "iteration": message.iteration,
-                "turn": turn.number,
-                "calls": calls,
-                "more": turn.more + len(turn.calls[MAX_CALLS:]),
-            },
-        )
+        event = turn_of(held, message.iteration, turn, self._clock.now_ms())
         self._store.post(Record(event), partial(_tell, answer))
 
     def _log(self, attempt: AttemptId, message: messages.Log, answer: Answer) -> None:
@@ -191,7 +217,7 @@ class Results:
             held.log_missing_bytes += size_bytes
             answer(None)
             return
-        text = _REDACTOR.text(message.text[:MAX_LOG_CHUNK_BYTES])
+        text = REDACTOR.text(message.text[:MAX_LOG_CHUNK_BYTES])
         if held.log_missing_bytes:
             text = f"\n[... {held.log_missing_bytes} bytes of output were not stored, the disk was behind ...]\n{text}"
             held.log_missing_bytes = 0
@@ -219,17 +245,9 @@ class Results:
             answer(self._stale(attempt))
             return
         now_ms = self._clock.now_ms()
-        reason = _REDACTOR.text(f"{message.code}: {message.reason}")[:500]
+        reason = REDACTOR.text(f"{message.code}: {message.reason}")[:500]
         log.warning("attempt_rejected", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar, why=reason)
-        event = Event(
-            kind=EventKind.ATTEMPT_REJECTED,
-            at_ms=now_ms,
-            task=attempt.task,
-            agent=attempt.sidecar,
-            epoch=attempt.epoch,
-            facts={"reason": reason},
-        )
-        self._store.post(Record(event))
+        self._store.post(Record(said_of(attempt, EventKind.ATTEMPT_REJECTED, now_ms, reason=reason)))
         is_leaving, is_reclaimed = message.code == "draining", message.code == "reclaimed"
         if is_leaving and (agent := self._fleet.agents.get(attempt.sidecar)) is not None:
             agent.is_leaving = True  # it will say hello again when it is back
@@ -315,7 +333,7 @@ class Results:
             self._fleet.start(held)
         now_ms = self._clock.now_ms()
         asks = failure is None and report is not None and report.result.verified is False
-        after = self._next(held, failure, is_counted=is_counted, asks=asks)
+        after = after_end(held, failure, is_counted=is_counted, asks=asks)
         if (
             held.is_proof and is_counted and failure not in {None, _VERIFY}
         ):  # what it costs is decided with the rows in view
@@ -335,7 +353,7 @@ class Results:
             retries=after.retries,
             infra_failures=after.infra_failures,
             failure=failure,
-            reason=_REDACTOR.text(reason)[:2_000] if reason else "",
+            reason=REDACTOR.text(reason)[:2_000] if reason else "",
             result=codec.kept_result(result) if result is not None else None,
             execution_ok=result.execution_ok if result is not None else None,
             verified=result.verified if result is not None else None,
@@ -355,7 +373,7 @@ class Results:
         )
         self._store.post(change, partial(self._ended, held, change, answer))
 
-    def _ended(self, held: Held, change: Finish, answer: Answer, outcome: Outcome) -> None:
+    def _ended(self, held: Held, change: Finish | End, answer: Answer, outcome: Outcome) -> None:
         if isinstance(outcome, Finished):
             for ready in (outcome.again, *outcome.ready):
                 if ready is not None:
@@ -364,10 +382,10 @@ class Results:
             if change.ready_ms is not None:
                 self._on_delayed(change.ready_ms)
             after = outcome.next or change.next
-            self._on_ended(after)
+            self._on_ended(after, 1)
             if change.offers:
                 self._on_offered()
-            if held.model and not outcome.refused:
+            if held.model and isinstance(change, Finish) and not outcome.refused:
                 self._on_checked(held, change)
             if after is not COMPLETED:  # what goes well stands in the event log, and no line says so
                 log.info(
@@ -392,17 +410,6 @@ class Results:
         agent = self._fleet.agents.get(held.agent)
         return agent is not None and GENERATION_4 in agent.capabilities
 
-    def _next(self, held: Held, failure: FailureClass | None, *, is_counted: bool, asks: bool) -> Next:
-        if asks:
-            return Next(TaskState.WAITING, "ask", 0.0, held.retries, held.infra_failures)
-        if not is_counted:
-            return Next(TaskState.QUEUED, "requeue", 0.0, held.retries, held.infra_failures)
-        if failure is None:
-            return Next(COMPLETED, "complete", 0.0, held.retries, held.infra_failures)
-        return after_failure(
-            failure, retries=held.retries, max_retries=held.max_retries, infra_failures=held.infra_failures
-        )
-
     def _current(self, attempt: AttemptId) -> Held | None:
         """What is held under this identity. All four parts count: nobody speaks for another agent's attempt."""
         held = self._fleet.held.get(attempt.task)
@@ -418,15 +425,8 @@ class Results:
         )
 
     def _record_stale(self, attempt: AttemptId) -> None:
-        event = Event(
-            kind=EventKind.REPORT_STALE,
-            at_ms=self._clock.now_ms(),
-            task=attempt.task,
-            agent=attempt.sidecar,
-            epoch=attempt.epoch,
-        )
         log.warning("report_stale", task=attempt.task, epoch=attempt.epoch, agent=attempt.sidecar)
-        self._store.post(Record(event))
+        self._store.post(Record(said_of(attempt, EventKind.REPORT_STALE, self._clock.now_ms())))
 
 
 def _not_a_state(found: AttemptState, allowed: frozenset[AttemptState]) -> BadInput:

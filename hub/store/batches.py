@@ -18,6 +18,7 @@ import structlog
 from hub.core.audit import EventRow, Head, Note, notes_of
 from hub.store.chaining import Chain
 from hub.store.changes import AnyChange, Outcome
+from hub.store.many_changes import singly, together
 from hub.store.records import Row
 from protocol.errors import AgentComError, Conflict
 from protocol.events import Event, EventKind
@@ -118,7 +119,7 @@ class Batches:
         self._start()
         outcomes: list[Outcome] = []
         at_once = self._at_once
-        for is_daily, stretch in self._stretches(changes):
+        for is_daily, stretch in self._stretches(singly(changes)):
             if is_daily:
                 await self._read_ahead(stretch)
             else:
@@ -130,13 +131,13 @@ class Batches:
             if not is_daily:
                 await self._write()
                 self._forget()
-        return outcomes, await self._seal()
+        return list(together(changes, outcomes)), await self._seal()
 
     async def each(self, changes: Sequence[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         """As :meth:`batch`, but a change that the database refuses is undone alone; its outcome is Unwritable."""
         outcomes: list[Outcome] = []
         events: list[Event] = []
-        for change in changes:
+        for change in singly(changes):
             await self._run("guard")
             try:
                 done, told = await self.batch([change])
@@ -153,7 +154,7 @@ class Batches:
             await self._run("release")
             outcomes += done
             events += told
-        return outcomes, events
+        return list(together(changes, outcomes)), events
 
     def _stretches(self, changes: Sequence[AnyChange]) -> Iterator[tuple[bool, Sequence[AnyChange]]]:
         """The changes in order, those of the daily work together; most batches have no others."""

@@ -5,7 +5,7 @@ is conditional (on state and epoch), writes its event rows in the same transacti
 found, or an :class:`AgentComError` for a caller who is too late. None ever leaves half of itself behind.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -40,6 +40,7 @@ from hub.store.keeping_changes import (
     Restore,
 )
 from hub.store.level_changes import PutLevels
+from hub.store.many_changes import End, Many
 from hub.store.project_changes import PutProject, RemoveProject
 from hub.store.pull_changes import DropPull, PutPull
 from hub.store.rate_changes import DropRates, PutRate
@@ -270,6 +271,10 @@ class Finished(Struct, frozen=True, kw_only=True):
     refused: bool = False
 
 
+NOTHING_ELSE: Final = Finished()
+"""What most ends set in motion."""
+
+
 class SkipProof(Change, frozen=True, kw_only=True):
     """No other machine can prove the work of this task: what its own machine has found counts.
 
@@ -379,6 +384,8 @@ AnyChange = (
     | Accept
     | Advance
     | Finish
+    | End
+    | Many
     | SkipProof
     | Cancel
     | Retry

@@ -18,12 +18,13 @@ from msgspec import Struct
 from hub.core.words import folded
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements, Write
+from hub.store.many_changes import End
 from hub.store.records import Row
 from protocol.model import TaskState
 
 KEPT_DRAFTS: Final = 4_000
 """Drafts of tasks that have not ended that are kept for the next batch, the newest; twice as many at times."""
-_OF_ATTEMPTS: Final = (c.Finish, c.Accept, c.Advance)
+_OF_ATTEMPTS: Final = (End, c.Finish, c.Accept, c.Advance)
 KEPT_SPEC_BYTES: Final = 2_000
 """The spec of a new task that is longer is read again when the task is given away."""
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hub.core.routing import is_proof
-from hub.core.task import COMPLETED, HELD_STATES, QUEUED, RUNNING
+from hub.core.task import HELD_STATES, QUEUED, RUNNING
 from hub.store import changes as c
 from hub.store.batches import Statements
 from hub.store.hold_verbs import Holding
-from hub.store.work import NOTHING_ELSE, elsewhere
+from hub.store.many_changes import End
+from hub.store.work import elsewhere
 from protocol.limits import MAX_DEATHS
 
 
@@ -24,7 +25,7 @@ class Plain(Holding):
         super().__init__(statements)
         self._short: dict[type, Callable[[Any], c.Outcome | None]] = {
             c.Claim: self._claim_at_once,
-            c.Finish: self._finish_at_once,
+            End: self._end_at_once,
         }
 
     def _at_once(self, change: c.AnyChange) -> c.Outcome | None:
@@ -43,11 +44,7 @@ class Plain(Holding):
             return None
         return self._give(change, draft)
 
-    def _finish_at_once(self, change: c.Finish) -> c.Finished | None:
-        if change.next is not COMPLETED or change.is_charged or change.used is not None:
-            return None
-        if change.checks or change.verified or change.ladder is not None or change.rooms is not None:
-            return None
+    def _end_at_once(self, change: End) -> c.Finished | None:
         draft = self._drafts.get(change.task)
         if draft is None or draft.epoch != change.epoch or draft.hub != change.hub or draft.state not in HELD_STATES:
             return None
@@ -56,4 +53,4 @@ class Plain(Holding):
         if change.accepts and draft.state != RUNNING:
             self._begin_work(draft, change)
         self._close(change, draft)
-        return NOTHING_ELSE
+        return c.NOTHING_ELSE

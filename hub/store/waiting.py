@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from hub.store.changes import AddTasks, AnyChange, AppendLog, Finish
 from hub.store.hub_changes import RenewHub
+from hub.store.many_changes import End, Many
 from hub.store.store import Done
 from protocol.errors import Overloaded, Throttled
 
@@ -49,6 +50,8 @@ class Item(Struct, frozen=True):
     done: Done | None
     tasks: int
     size_bytes: int
+    count: int = 1
+    """Changes in it: more than one in a :class:`hub.store.many_changes.Many`."""
 
 
 class Waiting:
@@ -83,13 +86,14 @@ class Waiting:
         size = _SIZES.get(type(change))
         size_bytes = _ROW_BYTES if size is None else size(change)
         tasks = len(change.tasks) if isinstance(change, AddTasks) else 0
-        item = Item(change, done, tasks, size_bytes)
+        count = len(change.changes) if isinstance(change, Many) else 1
+        item = Item(change, done, tasks, size_bytes, count)
         if isinstance(change, RenewHub):
             self._items.appendleft(item)  # a sign of life must not wait behind work
         else:
             self._items.append(item)
         self.size_bytes += size_bytes
-        self._unanswered += 1
+        self._unanswered += count
         if tasks and isinstance(change, AddTasks):
             self.tasks += tasks
             self._tasks_of[change.by] += tasks
@@ -98,9 +102,10 @@ class Waiting:
     def batch(self) -> list[Item]:
         """Take the next batch, in order; empty if nothing waits."""
         found: list[Item] = []
-        tasks = size_bytes = 0
-        while self._items and len(found) < MAX_BATCH:
+        tasks = size_bytes = count = 0
+        while self._items and count < MAX_BATCH:
             item = self._items[0]
+            count += item.count
             tasks += item.tasks
             size_bytes += item.size_bytes
             if found and (tasks > MAX_BATCH_TASKS or size_bytes > MAX_BATCH_BYTES):
@@ -111,7 +116,7 @@ class Waiting:
     def answered(self, item: Item) -> None:
         """A change of a batch has its outcome: it costs nothing any more."""
         self.size_bytes -= item.size_bytes
-        self._unanswered -= 1
+        self._unanswered -= item.count
         if item.tasks and isinstance(item.change, AddTasks):
             self.tasks -= item.tasks
             by = item.change.by
@@ -128,7 +133,7 @@ class Waiting:
 
     def wrote(self, batch: list[Item], seconds: float) -> None:
         """A batch took so long: the next estimates count on it."""
-        rows = sum([item.tasks or 1 for item in batch])
+        rows = sum([item.tasks or item.count for item in batch])
         per_s = rows / max(seconds, 0.001)
         self._per_s = per_s if not self._per_s else 0.7 * self._per_s + 0.3 * per_s
 
@@ -172,13 +177,18 @@ def _size_of_log(change: AppendLog) -> int:
     return len(change.text or "") + _ROW_BYTES  # a text that is none is refused later, alone
 
 
-def _size_of_end(change: Finish) -> int:
+def _size_of_end(change: Finish | End) -> int:
     return _ROW_BYTES if change.result is None else len(change.result) + _ROW_BYTES
+
+
+def _size_of_many(change: Many) -> int:
+    return sum([_size_of_end(each) if type(each) is End else _ROW_BYTES for each in change.changes])
 
 
 _SIZES: Final[dict[type, Callable[[Any], int]]] = {
     AddTasks: _size_of_tasks,
     AppendLog: _size_of_log,
     Finish: _size_of_end,
+    Many: _size_of_many,
 }
 """Bytes of a change; of any other kind it costs a row."""

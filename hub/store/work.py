@@ -18,6 +18,7 @@ from hub.store.batches import NOTHING, Statements, told
 from hub.store.drafts import Draft
 from hub.store.ending import Endings
 from hub.store.hub_changes import PutArtifact
+from hub.store.many_changes import End
 from hub.store.refusals import LostAttempt
 from protocol.errors import BadInput, IdempotencyConflict, Problem, StaleAttempt, StaleTask
 from protocol.events import EventKind
@@ -35,7 +36,6 @@ ENDS: Final = {
 # The way of every task asks for these; the members of an enumeration are slow to find.
 _TOLD_QUEUED, _TOLD_ASSIGNED = EventKind.TASK_QUEUED, EventKind.TASK_ASSIGNED
 _TOLD_STARTED, _ACCEPTED, _LOST = EventKind.TASK_STARTED, AttemptState.ACCEPTED, AttemptState.LOST
-NOTHING_ELSE: Final = c.Finished()
 MOST_ALIKE: Final = 256
 """Facts of ends that are remembered because others may end alike."""
 
@@ -51,6 +51,7 @@ class Work(Endings):
             c.Accept: self._accept,
             c.Advance: self._advance,
             c.Finish: self._finish,
+            End: self._finish_plain,
             c.AppendLog: self._append_log,
             c.Record: self._record,
         }
@@ -214,7 +215,7 @@ class Work(Endings):
         if draft.state != RUNNING:  # else it was accepted before: the message came twice
             self._begin_work(draft, change)
 
-    def _begin_work(self, draft: Draft, change: c.Accept | c.Finish) -> None:
+    def _begin_work(self, draft: Draft, change: c.Accept | c.Finish | End) -> None:
         draft.state, draft.started_ms = RUNNING, change.at_ms
         self._change(draft)
         self._moved[change.task] = (change.task, change.epoch, _ACCEPTED, change.at_ms)
@@ -230,6 +231,9 @@ class Work(Endings):
         facts = {"iteration": change.iteration, "detail": change.detail}
         self._tell(kind, change.at_ms, change.task, draft.agent, change.epoch, **facts)
 
+    async def _finish_plain(self, change: End) -> c.Finished:
+        return await self._finish(in_full(change))
+
     async def _finish(self, change: c.Finish) -> c.Finished:
         draft = await self._held(change)
         if change.accepts and draft.state != RUNNING:
@@ -244,9 +248,9 @@ class Work(Endings):
         if draft.is_needed and change.next in FINAL_STATES:
             await self._write()
             ready = await self._settle(change.task, change.next, change.at_ms)
-        return c.Finished(again=again, ready=ready) if again or ready else NOTHING_ELSE
+        return c.Finished(again=again, ready=ready) if again or ready else c.NOTHING_ELSE
 
-    def _close(self, change: c.Finish, draft: Draft) -> None:
+    def _close(self, change: c.Finish | End, draft: Draft) -> None:
         """The attempt has ended, and its task is what becomes of it."""
         is_final, agent, was_started = change.next in FINAL_STATES, draft.agent, draft.started_ms is not None
         self._moved.pop(change.task, None)
@@ -269,7 +273,7 @@ class Work(Endings):
         facts = self._told_at_end(change)
         self._facts.append((ENDS[change.next], change.at_ms, change.task, agent, change.epoch, facts))
 
-    def _told_at_end(self, change: c.Finish) -> dict[str, Any]:
+    def _told_at_end(self, change: c.Finish | End) -> dict[str, Any]:
         """The facts of the event that tells of the end; ends that are told alike share them."""
         if change.reason or change.failure is not None or change.ready_ms is not None:
             facts = {"reason": change.reason, "failure": change.failure, "ready_ms": change.ready_ms, **change.facts}
@@ -318,6 +322,26 @@ def elsewhere(draft: Draft, change: c.Claim) -> c.Ready | None:
     return c.Ready(class_text=draft.class_text, place=(draft.priority, draft.id))
 
 
+def in_full(end: End) -> c.Finish:
+    """The same end as any other says it."""
+    return c.Finish(
+        at_ms=end.at_ms,
+        task=end.task,
+        epoch=end.epoch,
+        attempt=end.attempt,
+        next=end.next,
+        retries=end.retries,
+        infra_failures=end.infra_failures,
+        result=end.result,
+        execution_ok=end.execution_ok,
+        facts=end.facts,
+        hub=end.hub,
+        is_charged=False,
+        accepts=end.accepts,
+        offers=end.offers,
+    )
+
+
 def _stale(task: str, epoch: int, hub: int, draft: Draft | None) -> StaleAttempt:
     if draft is None:
         return StaleAttempt(task, epoch, None, None)
@@ -326,7 +350,7 @@ def _stale(task: str, epoch: int, hub: int, draft: Draft | None) -> StaleAttempt
     return StaleAttempt(task, epoch, draft.epoch, draft.state)
 
 
-def _end_of_attempt(change: c.Finish, draft: Draft, *, is_accepted: bool) -> tuple[Any, ...]:
+def _end_of_attempt(change: c.Finish | End, draft: Draft, *, is_accepted: bool) -> tuple[Any, ...]:
     return (
         change.task,
         change.epoch,

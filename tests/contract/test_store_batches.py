@@ -20,6 +20,7 @@ from hub.store import keeping_changes as k
 from hub.store.backend import Backend
 from hub.store.batches import Unwritable
 from hub.store.hub_changes import MarkAgent, PutAgent
+from hub.store.many_changes import End, Many, singly
 from hub.store.store import TaskQuery
 from protocol.errors import AgentComError
 from protocol.events import Event, EventKind
@@ -98,6 +99,10 @@ def logs(draw: st.DrawFn) -> c.AppendLog:
     )
 
 
+def plain_ends(task: str, epoch: int) -> End:
+    return End(1_000, task, epoch, 1, epoch, 0, RESULT, {"model": "none"}, accepts=epoch == 1)
+
+
 def lives(task: str, epoch: int) -> list[Any]:
     """An attempt from its claim to its end."""
     return [claims(task), c.Accept(at_ms=1_001, task=task, epoch=epoch, hub=1), ends(task, epoch, DONE)]
@@ -148,8 +153,10 @@ others = st.one_of(
         )
     ),
     st.builds(lives, tasks, epochs),
+    st.builds(lives, tasks, epochs).map(lambda changes: [Many(changes)]),
     st.builds(dies, tasks),
     _one(logs()),
+    _one(st.lists(st.one_of(st.builds(claims, tasks), st.builds(plain_ends, tasks, epochs)), max_size=4).map(Many)),
     _one(st.builds(c.Cancel, at_ms=times, task=tasks, reason=st.just("no"), by=st.just("me"))),
     _one(st.builds(c.Retry, at_ms=times, task=tasks, by=st.just("me"))),
     _one(st.builds(c.Exonerate, at_ms=times, task=tasks, epoch=epochs, agent=st.just("a"), boot=st.just(1))),
@@ -181,15 +188,17 @@ def histories(draw: st.DrawFn) -> list[list[Any]]:
 
 async def outcomes(store: Backend, changes: Sequence[Any]) -> list[object]:
     """What becomes of changes that are posted at once, so that they are one batch."""
-    told: list[object] = []
+    told, answers = list[object](), list[object]()
     done = asyncio.Event()
 
     def keep(outcome: object) -> None:
-        if isinstance(outcome, Unwritable):
-            told.append("unwritable")  # each database has its own words for it
-        else:
-            told.append(f"{type(outcome).__name__}: {outcome}" if isinstance(outcome, AgentComError) else outcome)
-        if len(told) == len(changes):
+        for each in outcome if isinstance(outcome, list) else [outcome]:
+            if isinstance(each, Unwritable):
+                told.append("unwritable")  # each database has its own words for it
+            else:
+                told.append(f"{type(each).__name__}: {each}" if isinstance(each, AgentComError) else each)
+        answers.append(outcome)
+        if len(answers) == len(changes):
             done.set()
 
     for change in changes:
@@ -216,24 +225,24 @@ async def rows(store: Backend) -> dict[str, object]:
 
 async def compare(backend: str, history: Sequence[Sequence[Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        singly, together = await make_store("sqlite-memory", Path(folder)), await make_store(backend, Path(other))
-        await singly.open()
+        alone, together = await make_store("sqlite-memory", Path(folder)), await make_store(backend, Path(other))
+        await alone.open()
         await together.open()
         try:
-            for store in (singly, together):
+            for store in (alone, together):
                 await store.commit(_joins(1))
                 waiting = [new_task(FIRST, depends_on=(task_id(1), task_id(2)))]
                 first = (*map(new_task, range(1, FIRST)), *waiting)
                 await store.commit(c.AddTasks(at_ms=1_000, tasks=first, by="me"))
             for changes in history:
-                one_by_one = [outcome for change in changes for outcome in await outcomes(singly, [change])]
+                one_by_one = [outcome for change in singly(changes) for outcome in await outcomes(alone, [change])]
                 batches = together.batches
                 at_once = await outcomes(together, changes)
                 assert at_once == one_by_one
                 assert together.batches == batches + 1
-            assert await rows(together) == await rows(singly)
+            assert await rows(together) == await rows(alone)
         finally:
-            await singly.close()
+            await alone.close()
             await together.close()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from hub.store.changes import (
     Accept,
@@ -10,9 +11,10 @@ from hub.store.changes import (
     Finish,
     ReadClass,
 )
+from hub.store.many_changes import End, Many
 from hub.store.store import TaskQuery
 from protocol.model import AttemptState, TaskState
-from tests.support.stores import CLASS, Rows, new_task, task_id
+from tests.support.stores import CLASS, RESULT, Rows, new_task, task_id
 
 Q, A, R = TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING
 DONE, FAILED, CANCELLED, DEAD = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD
@@ -153,6 +155,22 @@ async def test_a_verb_that_the_rows_cannot_hold_is_refused_alone(rows: Rows, bad
     assert rows.store.batches > batches
     assert await rows.states([1, 2, 3]) == [A, Q, Q]
     await rows.finish(1, 1)
+
+
+async def test_one_of_many_that_the_rows_cannot_hold_is_refused_alone(rows: Rows) -> None:
+    await rows.add(new_task(1), new_task(2), new_task(3))
+    claimed = await rows.store.commit(Many([rows.claim_change(1), rows.claim_change(9), rows.claim_change(2)]))
+    assert [type(outcome).__name__ for outcome in claimed] == ["Claimed", "StaleTask", "Claimed"]
+    good = [
+        End(rows.tick(), task_id(number), epoch, 0, 0, 0, RESULT, {"model": "none"}, accepts=True)
+        for number, epoch in ((1, 1), (3, 1), (2, 1))
+    ]
+    bad = replace(good[0], retries=2**70)
+    first, ended = await asyncio.gather(rows.store.commit(Many([bad, *good])), rows.add(new_task(4)))
+
+    assert [type(outcome).__name__ for outcome in first] == ["Unwritable", "Finished", "StaleAttempt", "Finished"]
+    assert type(ended).__name__ == "Added"
+    assert await rows.states([1, 2, 3, 4]) == [DONE, DONE, Q, Q]
 
 
 async def test_adding_a_task_twice_is_refused_alone_and_whole(rows: Rows) -> None:

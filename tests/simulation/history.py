@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from hub.core.task import TASK_EDGES
 from hub.store import changes as c
+from hub.store.many_changes import End, Many
 from protocol import codec
 from protocol.events import Event, EventKind
 from protocol.limits import MAX_INFRA_FAILURES
@@ -171,7 +172,7 @@ class History:
     ) -> None:
         """A batch was committed."""
         self._batches += 1
-        for change, outcome in zip(batch, outcomes, strict=True):
+        for change, outcome in _each(batch, outcomes):
             match change, outcome:
                 case c.AddTasks(), c.Added(replayed=False):
                     self.stored += outcome.ids
@@ -180,7 +181,7 @@ class History:
                 case c.Claim(), c.Claimed():
                     self.grants.append(Grant(change.task, outcome.epoch, change.agent, at))
                     self._given_out(change.task)
-                case c.Finish(), c.Finished():
+                case c.Finish() | End(), c.Finished():
                     if change.next in FINAL_STATES and change.result is not None:
                         author = _author(codec.decode_result(change.result).output)
                         self.accepted.append(Accepted(change.task, change.epoch, author, at))
@@ -214,6 +215,14 @@ class History:
             self._ready[event.task] = self._batches
         elif event.kind in MOVES:
             self._ready.pop(event.task, None)
+
+
+def _each(batch: Sequence[c.AnyChange], outcomes: Sequence[c.Outcome]) -> Iterator[tuple[c.AnyChange, c.Outcome]]:
+    for change, outcome in zip(batch, outcomes, strict=True):
+        if isinstance(change, Many):
+            yield from zip(change.changes, outcome, strict=True)
+        else:
+            yield change, outcome
 
 
 def _author(output: str) -> int | None:

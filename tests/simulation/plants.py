@@ -5,6 +5,7 @@ Each is one that some queue has had: see ``PLANTS`` for their names.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,10 @@ class Unfenced:
             attempt = AttemptId(held.agent, held.boot, held.task, held.epoch)
             message = msgspec.structs.replace(message, attempt=attempt)
         self._results.take(agent, message, answer, accepts=accepts)
+
+    def reports(self, agent: str, told: Any, answer: Any) -> None:  # noqa: ANN401 - as above
+        for report, accept in told:
+            self.take(agent, report, partial(answer, ((report, accept),)), accepts=accept is not None)
 
 
 def _drop_the_fence(hub: Hub, parts: Parts) -> None:

@@ -193,25 +193,6 @@ def test_what_comes_encoded_is_sent_as_it_stands_under_the_number_of_its_turn(pa
         a.send(note(5), codec.encode(note(5)) + bytes(MAX_FRAME_BYTES))
 
 
-def test_everything_up_to_a_number_is_safe_in_one_go(pair: tuple[Session, Session]) -> None:
-    a, b = pair
-    for number in range(1, 7):
-        a.send(note(number))
-    for frame in a.data_to_send():
-        b.receive(frame, 0)
-    b.acknowledge(3)
-    b.acknowledge(5)
-    b.acknowledge_all(4)
-    b.acknowledge_all(2)
-
-    assert b.safe == 4
-
-    b.acknowledge_all(5)
-    b.acknowledge(6)
-
-    assert b.safe == 6
-
-
 def test_a_frame_that_is_no_frame_changes_nothing(pair: tuple[Session, Session]) -> None:
     a, b = pair
     for frame in (b"", b"\xc1", b"\x91\x91", b"\x90\xc1"):

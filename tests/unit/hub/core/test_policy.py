@@ -1,13 +1,17 @@
 """The promises about failures: each class has its own ceiling, and a dead machine never costs the work its retries."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.policy import MAX_QUOTA_FAILURES, Next, after_failure, retry_delay
+from hub.core.agent import Held
+from hub.core.policy import MAX_QUOTA_FAILURES, Next, after_end, after_failure, is_plain, retry_delay
 from hub.core.task import TASK_EDGES
 from protocol.limits import MAX_INFRA_FAILURES, MAX_RETRIES
-from protocol.model import FailureClass, TaskState
+from protocol.messages import Report
+from protocol.model import AttemptId, AttemptState, FailureClass, TaskResult, TaskState, Usage
 
 COUNTS = st.integers(0, 40)
 
@@ -90,3 +94,46 @@ def test_no_task_is_tried_for_ever(failures: list[FailureClass], max_retries: in
             return
         retries, infra_failures = after.retries, after.infra_failures
     pytest.fail(f"still tried after {len(failures)} failures")
+
+
+def test_the_end_of_an_attempt_leads_where_it_says() -> None:
+    held = Held("x", 1, "a", 1, 0.0, retries=1, infra_failures=2, max_retries=3)
+
+    assert after_end(held, None, is_counted=True, asks=True) == Next(TaskState.WAITING, "ask", 0.0, 1, 2)
+    assert after_end(held, FailureClass.INFRA, is_counted=False, asks=False) == Next(
+        TaskState.QUEUED, "requeue", 0.0, 1, 2
+    )
+    assert after_end(held, None, is_counted=True, asks=False) == Next(TaskState.COMPLETED, "complete", 0.0, 1, 2)
+    assert after_end(held, FailureClass.AGENT, is_counted=True, asks=False) == after_failure(
+        FailureClass.AGENT, retries=1, max_retries=3, infra_failures=2
+    )
+
+
+WELL = {"execution_ok": True, "verified": None}
+
+
+@pytest.mark.parametrize(
+    "told, held",
+    [
+        ({"state": AttemptState.FAILED}, {}),
+        ({"failure": FailureClass.AGENT}, {}),
+        ({"execution_ok": False}, {}),
+        ({"verified": True}, {}),
+        ({"checks": "0" * 64}, {}),
+        ({"error": "no"}, {}),
+        ({"usage": Usage(model="m")}, {}),
+        ({}, {"is_charged": True}),
+        ({}, {"is_proof": True}),
+        ({}, {"model": "m"}),
+    ],
+)
+def test_an_end_of_which_some_rule_may_say_something_is_not_plain(told: dict[str, Any], held: dict[str, Any]) -> None:
+    def found(told: dict[str, Any], held: dict[str, Any]) -> bool:
+        state, failure = told.pop("state", AttemptState.PASSED), told.pop("failure", None)
+        report = Report(
+            attempt=AttemptId("a", 1, "x", 1), state=state, result=TaskResult(**{**WELL, **told}), failure=failure
+        )
+        return is_plain(Held("x", 1, "a", 1, 0.0, **{"is_charged": False, **held}), report)
+
+    assert found({}, {})
+    assert not found(told, held)

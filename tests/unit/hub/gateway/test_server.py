@@ -18,7 +18,22 @@ def report(number: int, task: str, state: AttemptState = AttemptState.PASSED) ->
 def test_an_acceptance_goes_with_the_report_that_follows_it() -> None:
     found: list[AnyMessage] = [accept(1, "x"), report(2, "x"), accept(3, "y"), report(4, "y")]
 
-    assert list(_together(found)) == [(found[1], found[0]), (found[3], found[2])]
+    assert list(_together(found)) == [[(found[1], found[0]), (found[3], found[2])]]
+
+
+def test_reports_that_stand_next_to_one_another_are_acted_on_together() -> None:
+    found: list[AnyMessage] = [
+        report(1, "x"),
+        report(2, "y", AttemptState.FAILED),
+        accept(3, "z"),
+        report(4, "z"),
+        accept(5, "w"),
+        Heartbeat(sidecar="a", boot=1),
+        report(6, "w"),
+    ]
+
+    x, y, z, accepted, heartbeat, w = found[0], found[1], (found[3], found[2]), found[4], found[5], found[6]
+    assert list(_together(found)) == [[(x, None), (y, None), z], accepted, heartbeat, [(w, None)]]
 
 
 def test_an_acceptance_goes_alone_before_anything_else() -> None:
@@ -34,4 +49,4 @@ def test_an_acceptance_goes_alone_before_anything_else() -> None:
         accept(8, "u"),
     ]
 
-    assert list(_together(found)) == [(message, None) for message in found]
+    assert list(_together(found)) == [[(each, None)] if isinstance(each, Report) else each for each in found]

@@ -1,7 +1,7 @@
 """The word to a sidecar that a model will be needed, and the word that it will not after all."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -45,6 +45,9 @@ class Line:
 
     def send(self, agent: str, _boot: int, message: Message) -> None:
         self.sent.append((agent, message))
+
+    def send_all(self, agent: str, _boot: int, messages: Sequence[Message]) -> None:
+        self.sent += [(agent, message) for message in messages]
 
     @property
     def wishes(self) -> list[tuple[str, str, bool]]:

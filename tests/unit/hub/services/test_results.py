@@ -1,6 +1,6 @@
 """The promise about the end of an attempt: whatever becomes of it, its task is not forgotten."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,10 +17,10 @@ from hub.gateway.connection import Links
 from hub.services.dispatch import Dispatch
 from hub.services.intake import Intake
 from hub.services.presence import Presence
-from hub.services.results import HEARD_S, MAX_TURNS_TOLD, Results
+from hub.services.results import HEARD_S, MAX_TURNS_TOLD, Results, Told
 from hub.services.sweeper import Sweeper
 from hub.store.budget_changes import BudgetRow, PutBudget
-from hub.store.changes import Finish, Record
+from hub.store.changes import Cancel, Finish, Record
 from hub.store.sqlite import SqliteStore
 from protocol.checks import GENERATION_4, Check, CheckFileExists, digest_of
 from protocol.errors import AgentComError
@@ -125,6 +125,66 @@ async def test_a_report_that_says_that_the_attempt_was_accepted_tells_of_both(me
     assert kinds.count(EventKind.TASK_STARTED) == kinds.count(EventKind.TASK_COMPLETED) == 1
     assert kinds.index(EventKind.TASK_STARTED) < kinds.index(EventKind.TASK_COMPLETED)
     assert [error and error.code for error in answers] == ["stale", None], "the second one at once"
+
+
+@pytest.fixture
+async def slots(mesh: Mesh) -> Mesh:
+    """The same with more than one slot."""
+    mesh.fleet.agents["a"].slots = 9
+    mesh.fleet.changed(mesh.fleet.agents["a"])
+    return mesh
+
+
+async def test_reports_of_one_frame_are_stored_and_answered_together_and_each_fares_by_itself(slots: Mesh) -> None:
+    tasks = [await slots.submit() for _ in range(6)]
+    await slots.settle()
+    await slots.store.commit(Cancel(at_ms=1, task=tasks[1], reason="no", by="me"))  # and nobody here has heard of it
+    well = TaskResult(execution_ok=True, verified=None)
+    ids = [AttemptId("a", 1, task, 1) for task in tasks]
+    told = [(Report(attempt=each, state=AttemptState.PASSED, result=well), Accept(attempt=each)) for each in ids]
+    failed = Report(
+        attempt=ids[3], state=AttemptState.FAILED, result=TaskResult(execution_ok=False, verified=None, error="no")
+    )
+    told[3] = failed, told[3][1]
+    answers = list[tuple[list[str], str | None]]()
+
+    def answer(some: Sequence[Told], error: AgentComError | None) -> None:
+        answers.append(([report.attempt.task for report, _ in some], error and error.code))
+
+    slots.results.reports("a", [*told, told[0]], answer)
+    slots.results.reports("stranger", told[:1], answer)
+    assert answers == [(tasks[:1], "stale"), (tasks[:1], "stale")], "the last of each at once"
+    answers.clear()
+    await slots.settle()
+
+    after = [(await slots.state(task))[0] for task in tasks]
+    done, over, again = TaskState.COMPLETED, TaskState.CANCELLED, TaskState.QUEUED
+    assert after == [done, over, done, again, done, done]
+    assert answers == [
+        (tasks[:1], None),
+        (tasks[1:2], "stale"),
+        (tasks[2:3], None),
+        (tasks[3:4], None),
+        (tasks[4:], None),
+    ]
+    kinds = [event.kind for event in await slots.store.events(0, 100, tasks[4])]
+    assert kinds.count(EventKind.TASK_STARTED) == kinds.count(EventKind.TASK_COMPLETED) == 1
+
+
+async def test_work_that_was_pushed_is_offered_once_for_all_of_a_frame(slots: Mesh) -> None:
+    tasks = [await slots.submit() for _ in range(3)]
+    await slots.settle()
+    pushed = TaskResult(execution_ok=True, verified=None, branch="b", pushed=True)
+    offered = list[int]()
+    slots.results._on_offered = lambda: offered.append(1)
+    told = [
+        (Report(attempt=AttemptId("a", 1, task, 1), state=AttemptState.PASSED, result=pushed), None) for task in tasks
+    ]
+    slots.results.reports("a", told, lambda _told, _error: None)
+    await slots.settle()
+
+    assert [(await slots.state(task))[0] for task in tasks] == [TaskState.COMPLETED] * 3
+    assert offered == [1]
 
 
 async def test_an_end_that_cannot_be_stored_leaves_the_attempt_to_its_lease(mesh: Mesh, tmp_path: Path) -> None:

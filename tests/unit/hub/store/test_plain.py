@@ -1,4 +1,4 @@
-"""The promise of the short way: whatever it answers and leaves behind, the long way would have, too."""
+"""The promise of the short way and of many changes in one: they answer and leave what the long way does, one by one."""
 
 import json
 from typing import Any
@@ -10,10 +10,13 @@ from hub.store import changes as c
 from hub.store.hold_changes import PutHold
 from hub.store.hold_verbs import Holding
 from hub.store.hub_changes import PutAgent
+from hub.store.many_changes import End, Many, singly
 from hub.store.migrate import migrate
 from hub.store.plain import Plain
 from hub.store.sqlite_file import connect
 from hub.store.sqlite_statements import SqliteStatements, at_once
+from hub.store.work import in_full
+from protocol.errors import AgentComError
 from protocol.model import AttemptState, TaskState
 from protocol.progress import HoldKind
 from tests.support.stores import PLACEMENT, RESULT, new_task, task_id
@@ -37,6 +40,19 @@ claims = st.builds(
     carries=st.sampled_from([False, False, True]),
     own_micro=st.sampled_from([None, None, 5]),
     model=st.sampled_from(["", "m"]),
+)
+plain = st.builds(
+    End,
+    at_ms=at,
+    task=tasks,
+    epoch=st.sampled_from([1, 1, 1, 2]),
+    hub=st.sampled_from([1, 1, 1, 2]),
+    retries=st.just(1),
+    infra_failures=st.just(0),
+    result=st.just(RESULT),
+    facts=st.sampled_from([{"model": "none", "verified": None}, {}]),
+    accepts=st.booleans(),
+    offers=st.booleans(),
 )
 ends = st.builds(
     c.Finish,
@@ -63,7 +79,9 @@ others = st.one_of(
     st.builds(c.Accept, at_ms=at, task=tasks, epoch=st.just(1), hub=st.just(1)),
     st.builds(PutHold, at_ms=at, task=tasks, kind=st.just(HoldKind.PAUSE), by=st.just("me"), reason=st.just("")),
 )
-batches = st.lists(st.lists(st.one_of(claims, claims, ends, ends, others), min_size=1, max_size=6), max_size=6)
+single = st.one_of(claims, claims, plain, plain, ends, others)
+many = st.lists(single, min_size=1, max_size=4).map(Many)
+batches = st.lists(st.lists(st.one_of(single, many), min_size=1, max_size=4), max_size=6)
 
 
 def introduction(name: str) -> PutAgent:
@@ -72,8 +90,14 @@ def introduction(name: str) -> PutAgent:
     )
 
 
-def play(kind: type[Holding], found: list[list[Any]]) -> tuple[list[str], list[str], dict[str, list[Any]]]:
-    """What these verbs answer, tell and leave behind."""
+def said(outcome: object) -> str:
+    return f"{type(outcome).__name__}: {outcome}" if isinstance(outcome, AgentComError) else repr(outcome)
+
+
+def play(
+    kind: type[Holding], found: list[list[Any]], *, is_refused: bool = False
+) -> tuple[list[str], list[str], dict[str, list[Any]]]:
+    """What these verbs answer, tell and leave behind; ``is_refused``: where the database has refused each batch."""
     connection = connect(":memory:", 1.0)
     try:
         migrate(connection)
@@ -86,8 +110,9 @@ def play(kind: type[Holding], found: list[list[Any]]) -> tuple[list[str], list[s
         start = [*map(introduction, ("a", "b", "drained")), c.AddTasks(at_ms=1, tasks=new, by="me")]
         answers, told = [], []
         for batch in [start, *found]:
-            outcomes, events = at_once(verbs.batch(batch))
-            answers += [repr(outcome) for outcome in outcomes]
+            outcomes, events = at_once((verbs.each if is_refused else verbs.batch)(batch))
+            for change, outcome in zip(batch, outcomes, strict=True):
+                answers += map(said, outcome if isinstance(change, Many) else [outcome])
             told += [repr(event) for event in events]
         rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}  # noqa: S608 - our own words
         return answers, told, rows
@@ -95,10 +120,21 @@ def play(kind: type[Holding], found: list[list[Any]]) -> tuple[list[str], list[s
         connection.close()
 
 
+def apart(found: list[list[Any]]) -> list[list[Any]]:
+    """The same one by one, in full."""
+    return [[in_full(change) if isinstance(change, End) else change for change in singly(batch)] for batch in found]
+
+
 @given(batches)
 @settings(max_examples=25, deadline=None)
 def test_the_short_way_answers_tells_and_leaves_what_the_long_way_does(found: list[list[Any]]) -> None:
-    assert play(Plain, found) == play(Holding, found)
+    assert play(Plain, found) == play(Holding, apart(found))
+
+
+@given(batches)
+@settings(max_examples=25, deadline=None)
+def test_each_of_many_has_its_own_outcome_where_the_database_refuses_one(found: list[list[Any]]) -> None:
+    assert play(Plain, found, is_refused=True)[0] == play(Holding, apart(found))[0]
 
 
 def test_the_plainest_claim_and_end_go_the_short_way() -> None:
@@ -109,10 +145,9 @@ def test_the_plainest_claim_and_end_go_the_short_way() -> None:
     at_once(verbs.batch([introduction("a"), c.AddTasks(at_ms=1, tasks=(new_task(1),), by="me")]))
     at_once(verbs.batch([c.AddTasks(at_ms=1, tasks=(new_task(2),), by="me")]))
     claim = c.Claim(at_ms=2, task=task_id(2), agent="a", host="h", boot=1, placement=PLACEMENT, hub=1)
-    end = c.Finish(
-        at_ms=3, task=task_id(2), epoch=1, attempt=AttemptState.PASSED, next=TaskState.COMPLETED, retries=0,
-        infra_failures=0, result=RESULT, is_charged=False, accepts=True, hub=1,
-    )  # fmt: skip
+    end = End(
+        at_ms=3, task=task_id(2), epoch=1, hub=1, retries=0, infra_failures=0, result=RESULT, facts={}, accepts=True
+    )
     verbs._willing["a"] = (0, 0, 1, 1)  # as the batch reads it ahead
 
     assert isinstance(verbs._at_once(claim), c.Claimed)

@@ -3,6 +3,7 @@
 import pytest
 
 from hub.store.changes import AddTasks, AppendLog, Record
+from hub.store.many_changes import End, Many
 from hub.store.waiting import (
     MAX_BATCH,
     MAX_BATCH_TASKS,
@@ -17,6 +18,7 @@ from protocol.events import Event, EventKind
 from tests.support.stores import new_task
 
 TASK = new_task(1)
+END = End(1, "t", 1, 0, 0, 0, b"x" * 1_000, {})
 
 
 def tasks(count: int, by: str = "a") -> AddTasks:
@@ -53,6 +55,21 @@ def test_a_batch_ends_before_it_holds_too_many_changes_or_new_tasks() -> None:
     waiting.put(tasks(2), None)
 
     assert [len(waiting.batch()) for _ in range(4)] == [MAX_BATCH, 2, 1, 0]
+
+
+def test_many_in_one_count_as_many() -> None:
+    waiting = Waiting()
+    for _ in range(3):
+        waiting.put(Many([fact()] * (MAX_BATCH // 2)), None)
+    waiting.put(Many([END]), None)
+    assert waiting.unanswered == 3 * (MAX_BATCH // 2) + 1
+    first = waiting.batch()
+    assert [len(first), len(waiting.batch())] == [2, 2]
+
+    for item in first:
+        waiting.answered(item)
+    assert waiting.unanswered == MAX_BATCH // 2 + 1
+    assert waiting.size_bytes > MAX_BATCH // 2 + len(END.result)
 
 
 def test_one_change_that_is_larger_than_a_batch_still_goes_alone() -> None:
