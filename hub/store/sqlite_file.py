@@ -39,6 +39,17 @@ DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
 """Errors that say that a file is not what was written; a failed checksum is an I/O error with its own number."""
 
 
+def _set_up() -> None:
+    """SQLite, before its first use: it need not count the bytes that it has, under a lock, at each piece of memory."""
+    if not apsw.connections():  # else somebody has begun to use it, and it stays as it is
+        apsw.shutdown()
+        apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, 0)
+        apsw.initialize()
+
+
+_set_up()
+
+
 def _load() -> str:
     """The name of the shim; it lies over the ordinary way to open files, as that is now, and is for ours alone."""
     if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < OLDEST_SQLITE:

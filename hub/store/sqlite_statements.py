@@ -1,6 +1,9 @@
 """How the verbs talk to SQLite: statements by name, answered at once. The connection is that of ``sqlite.py``."""
 
+import re
 from collections.abc import Coroutine, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
 
 import apsw
@@ -25,6 +28,10 @@ Everything else that it says (the disk is full, another program holds the file) 
 be answered as if it had been looked at.
 """
 
+WIDTHS: Final = (128, 32, 8, 2, 1)
+"""For so many rows at once there are statements: few, so that all stay prepared."""
+ROW: Final = re.compile(r"(?<=VALUES )\([^()]*\)")
+
 
 class SqliteStatements:
     """The writing connection for the verbs: every statement is answered before the call returns."""
@@ -37,6 +44,7 @@ class SqliteStatements:
         self._connection = connection
         self._cursor = connection.cursor()
         self._sql = queries("sqlite")
+        self._for_many: dict[tuple[str, int], str] = {}
 
     def why(self, exc: Exception) -> str:
         """A refusal in words."""
@@ -57,14 +65,43 @@ class SqliteStatements:
         return self._cursor.executemany(self._sql[name], values).fetchall()
 
     async def together(self, writes: Sequence[Write]) -> None:
-        """All of these, one after the other."""
-        for name, values in writes:
-            self._cursor.executemany(self._sql[name], values)
+        """All of these, one after the other; the rows of each by the hundred, in statements that take so many at once.
+
+        A step of a statement lets go of the interpreter and waits for it again. One step a row would be a thousand such
+        waits a batch, while the event loop works.
+        """
+        for name, rows in writes:
+            if not is_widened(self._sql[name]):
+                self._cursor.executemany(self._sql[name], rows)
+                continue
+            begin = 0
+            while begin < len(rows):
+                some = next(width for width in WIDTHS if width <= len(rows) - begin)
+                self._cursor.execute(self._wide(name, some), tuple(chain.from_iterable(rows[begin : begin + some])))
+                begin += some
+
+    def _wide(self, name: str, rows: int) -> str:
+        text = self._for_many.get((name, rows))
+        if text is None:
+            text = self._for_many[name, rows] = wide(self._sql[name], rows)
+        return text
 
     async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
         """As :meth:`together`; a file tells nobody of its events."""
         del newest
         await self.together(writes)
+
+
+@cache
+def is_widened(query: str) -> bool:
+    """Whether a statement can hold the values of many rows: it has one row of them, in places without numbers."""
+    return len(ROW.findall(query)) == 1 and "?1" not in query
+
+
+def wide(query: str, rows: int) -> str:
+    """A statement that has the values of one row, for so many."""
+    (row,) = ROW.findall(query)
+    return query.replace(row, ", ".join([row] * rows))
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,8 @@ one that cannot be had here is named, and its rows say that they were not measur
 sandbox`` says what confining a command costs (``confined.py``), and ``./run bench explained`` how long it takes to say
 why a task for a model waits (``explained.py``), ``./run bench dashboard`` what the page costs in a browser
 (``page.py``), ``./run bench metrics`` what Prometheus asks of a hub, and whether the counts are those of the log
-(``scrape.py``), ``./run bench doors`` what strangers at the door cost the others (``doors.py``); nothing else.
+(``scrape.py``), ``./run bench doors`` what strangers at the door cost the others (``doors.py``), ``./run bench writer``
+what a task costs the writer's thread (``writer.py``); nothing else.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentcom.bench.probe import fsync_ms
-from tests.bench import confined, doors, explained, goals, once, page, placement, scrape
+from tests.bench import confined, doors, explained, goals, once, page, placement, scrape, writer
 from tests.bench.contestants import CONTESTANTS, Contestant, Missing, prepare, run
 from tests.support.postgres import PostgresServer
 
@@ -183,6 +184,7 @@ if __name__ == "__main__":
         "dashboard": page.main,
         "metrics": scrape.main,
         "doors": doors.main,
+        "writer": writer.main,
     }
     part = parts.get("".join(sys.argv[1:2]))
     sys.exit(main() if part is None else part(sys.argv[2:]))

@@ -4,12 +4,15 @@ INSERT INTO attempts (task, epoch, agent, host, boot, assigned_ms, placement, st
 VALUES (?, ?, ?, ?, ?, ?, ?, 'assigned', 1);
 
 -- name: move_attempt
-UPDATE attempts SET state = ?3, started_ms = ?4 WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL;
+UPDATE attempts SET state = u.column3, started_ms = u.column4 FROM (VALUES (?, ?, ?, ?)) AS u
+WHERE task = u.column1 AND epoch = u.column2 AND ended_ms IS NULL;
 
 -- name: end_attempt
-UPDATE attempts SET state = ?3, accepted = ?4, failure = ?5, reason = ?6, result = ?7, ended_ms = ?8,
-    suspect = CASE WHEN ?9 THEN 0 ELSE suspect END, started_ms = coalesce(?10, started_ms)
-WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL;
+UPDATE attempts SET state = u.column3, accepted = u.column4, failure = u.column5, reason = u.column6, result = u.column7,
+    ended_ms = u.column8, suspect = CASE WHEN u.column9 THEN 0 ELSE suspect END,
+    started_ms = coalesce(u.column10, started_ms)
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS u
+WHERE task = u.column1 AND epoch = u.column2 AND ended_ms IS NULL;
 
 -- name: attempts
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,

@@ -1,5 +1,5 @@
 -- name: put_measure
-INSERT INTO measures (about, name, value, at_ms) VALUES (?1, ?2, ?3, ?4)
+INSERT INTO measures (about, name, value, at_ms) VALUES (?, ?, ?, ?)
 ON CONFLICT (about, name) DO UPDATE SET value = excluded.value, at_ms = excluded.at_ms;
 
 -- name: measures

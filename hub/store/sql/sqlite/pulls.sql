@@ -1,7 +1,7 @@
 -- name: begin_pull
 -- What another attempt of the task has begun, and nobody has opened, is about the newer work.
 INSERT INTO pulls (task, epoch, project, state, body, next_ms, changed_ms, version)
-VALUES (?1, ?2, '', 'pending', x'7b7d', ?3, ?3, 1)
+SELECT column1, column2, '', 'pending', x'7b7d', column3, column3, 1 FROM (VALUES (?, ?, ?)) AS u WHERE true
 ON CONFLICT (task) DO UPDATE SET epoch = excluded.epoch, version = version + 1 WHERE state = 'pending';
 
 -- name: put_pull

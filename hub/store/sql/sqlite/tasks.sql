@@ -35,10 +35,12 @@ SELECT spec, tier FROM specs WHERE task = ?;
 
 -- name: write_task
 -- A task as a batch leaves it. That it may was decided on its row, in the same transaction.
-UPDATE tasks SET state = ?2, class = ?3, epoch = ?4, agent = ?5, hub = ?6, retries = ?7, infra_failures = ?8,
-    ready_ms = ?9, queued_ms = ?10, started_ms = ?11, ended_ms = ?12, execution_ok = ?13, verified = ?14, reason = ?15,
-    model = ?16
-WHERE id = ?1;
+UPDATE tasks SET state = u.column2, class = u.column3, epoch = u.column4, agent = u.column5, hub = u.column6,
+    retries = u.column7, infra_failures = u.column8, ready_ms = u.column9, queued_ms = u.column10,
+    started_ms = u.column11, ended_ms = u.column12, execution_ok = u.column13, verified = u.column14,
+    reason = u.column15, model = u.column16
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS u
+WHERE id = u.column1;
 
 -- name: end_task
 UPDATE tasks SET state = ?3, hub = NULL, reason = ?4, ended_ms = ?5, ready_ms = NULL WHERE id = ?1 AND state = ?2;
@@ -271,4 +273,4 @@ SELECT max(id) FROM tasks;
 SELECT state, n FROM counts;
 
 -- name: add_count
-INSERT INTO counts (state, n) VALUES (?1, ?2) ON CONFLICT (state) DO UPDATE SET n = n + ?2;
+INSERT INTO counts (state, n) VALUES (?, ?) ON CONFLICT (state) DO UPDATE SET n = n + excluded.n;

@@ -8,6 +8,7 @@ import pytest
 
 from hub.store.migrate import migrate
 from hub.store.queries import queries
+from hub.store.sqlite_statements import is_widened, wide
 
 SMALL: Final = {
     *(
@@ -33,8 +34,9 @@ SMALL: Final = {
         "CONSTANT",
     ),
     "tasks_held",
+    "u",
 }
-"""Tables that no history makes longer; and what is in hand."""
+"""Tables that no history makes longer; what is in hand; and the rows of a batch."""
 
 WHOLE: Final = {
     "jump_epochs": "a restore",
@@ -80,6 +82,8 @@ def test_a_statement_reads_no_table_that_grows_from_end_to_end(name: str, store:
         return
 
     assert set(scans(store, query)) <= SMALL
+    if is_widened(query):
+        assert set(scans(store, wide(query, 2))) <= {*SMALL, "2-ROW"}  # as a batch asks it
 
 
 def test_a_scan_would_be_seen(store: apsw.Connection) -> None:

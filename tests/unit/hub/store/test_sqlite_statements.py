@@ -1,0 +1,117 @@
+"""The promises of writing by the hundred: every row as it was given, no other one, and in few statements."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+import pytest
+
+from hub.store.changes import AddTasks
+from hub.store.migrate import migrate
+from hub.store.plain import Plain
+from hub.store.sqlite_file import connect
+from hub.store.sqlite_statements import REFUSALS, WIDTHS, SqliteStatements, at_once, wide
+from tests.support.stores import new_task, task_id
+
+COUNTS = (1, 2, 3, 7, 8, 9, 31, 100, 127, 128, 129, 300)
+ODD: tuple[Any, ...] = (None, "", "a\0b", "ünï 🚀", "?1, (?)", '"', -1, 2**63 - 1, -(2**63))
+
+
+@pytest.fixture
+def connection() -> Iterator[apsw.Connection]:
+    made = connect(":memory:", 1.0)
+    migrate(made)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_every_row_comes_through_as_it_was_given(count: int, connection: apsw.Connection) -> None:
+    specs = [(task_id(n), bytes([n % 256, 0, 255]) * n, b"", "me", "") for n in range(count)]
+    events = [(n, n, "kind", f"t{n}", ODD[n % 4], None, ODD[n % len(ODD)]) for n in range(1, count + 1)]
+    at_once(SqliteStatements(connection).together([("add_spec", specs), ("add_event", events)]))
+
+    assert connection.execute("SELECT task, spec, tier, by, checks FROM specs ORDER BY task").fetchall() == specs
+    kept = [(*row[:6], str(row[6]) if isinstance(row[6], int) else row[6]) for row in events]
+    assert connection.execute("SELECT * FROM events ORDER BY seq").fetchall() == kept
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_change_of_many_rows_changes_each_its_own_way_and_no_other(count: int, connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    at_once(Plain(statements).batch([AddTasks(at_ms=1, tasks=tuple(map(new_task, range(count + 1))), by="me")]))
+    before = connection.execute("SELECT * FROM tasks WHERE id = ?", (task_id(count),)).fetchall()
+    rows = [
+        (
+            task_id(n),
+            "assigned",
+            f"c{n}",
+            n,
+            f"agent {n}",
+            n,
+            0,
+            0,
+            None,
+            n,
+            None,
+            None,
+            None,
+            None,
+            ODD[1 + n % 5],
+            "m",
+        )
+        for n in range(count)
+    ]
+    at_once(statements.together([("write_task", rows)]))
+
+    columns = "id, state, class, epoch, agent, hub, retries, infra_failures, ready_ms, queued_ms, started_ms, ended_ms"
+    query = f"SELECT {columns}, execution_ok, verified, reason, model FROM tasks WHERE agent IS NOT NULL ORDER BY id"  # noqa: S608 - names of columns
+    assert connection.execute(query).fetchall() == rows
+    assert connection.execute("SELECT * FROM tasks WHERE id = ?", (task_id(count),)).fetchall() == before
+
+
+def test_counts_are_added_to_what_is_there(connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    for counts in ([("queued", 3), ("running", 1)], [("queued", -2)]):
+        at_once(statements.together([("add_count", counts)]))
+
+    assert dict(connection.execute("SELECT state, n FROM counts")) == {"queued": 1, "running": 1}
+
+
+def test_hundreds_of_rows_are_a_handful_of_statements(connection: apsw.Connection) -> None:
+    seen: list[Any] = []
+    connection.trace_v2(apsw.SQLITE_TRACE_STMT, seen.append)
+    at_once(SqliteStatements(connection).together([("add_dependency", [("t", str(n)) for n in range(300)])]))
+
+    assert len(seen) <= 6
+    assert connection.execute("SELECT count(*) FROM dependencies").fetchall() == [(300,)]
+
+
+def test_one_row_that_cannot_be_written_is_refused_and_takes_nobody_along(connection: apsw.Connection) -> None:
+    verbs = Plain(SqliteStatements(connection))
+    changes = [AddTasks(at_ms=1, tasks=(new_task(n, priority=2**70 if n == 77 else 2),), by="me") for n in range(200)]
+    connection.execute("BEGIN")
+    with pytest.raises(REFUSALS):
+        at_once(verbs.batch(changes))
+    connection.execute("ROLLBACK")
+    verbs.lost()
+    connection.execute("BEGIN")
+    outcomes, _ = at_once(verbs.each(changes))
+    connection.execute("COMMIT")
+
+    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [77]
+    assert connection.execute("SELECT count(*) FROM tasks").fetchall() == [(199,)]
+
+
+def test_a_statement_whose_places_have_numbers_is_done_row_by_row(connection: apsw.Connection) -> None:
+    rows = [(1, "all", name, *range(6)) for name in ("a", "b")]
+    at_once(SqliteStatements(connection).together([("put_purse", rows)]))
+
+    assert connection.execute("SELECT count(*) FROM purses").fetchall() == [(2,)]
+
+
+def test_a_statement_for_many_has_their_values_and_is_the_same_otherwise() -> None:
+    assert wide("INSERT INTO t (a, b) VALUES (?, 1) ON CONFLICT (a) DO NOTHING", 2) == (
+        "INSERT INTO t (a, b) VALUES (?, 1), (?, 1) ON CONFLICT (a) DO NOTHING"
+    )
+    assert WIDTHS[-1] == 1
