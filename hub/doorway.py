@@ -16,6 +16,7 @@ from hub.settings import Settings
 from hub.tls import Tls
 from hub.web.doorstep import Doorstep
 from hub.web.routing import MAX_LINE_BYTES
+from hub.web.short_way import DESK
 
 KEEPALIVE_S: Final = 75.0
 """How long a connection may stay open between two requests."""
@@ -69,7 +70,7 @@ async def open_port(
     async def shut() -> None:
         step.close()
         links.cut_all()
-        await step.answered(SHUTDOWN_S)
+        await app[DESK].silent(SHUTDOWN_S)
         await runner.cleanup()
 
     at_end(shut)

@@ -37,29 +37,34 @@ class IdMaker:
 
     def __init__(self, random_bits: Callable[[int], int], last: str = "") -> None:
         self._random_bits = random_bits
-        self._last = decode(last) if last else 0
+        self._begin(decode(last) if last else 0)
 
     def make(self, now_ms: int) -> str:
         """A new id for something that happens at ``now_ms`` (Unix time in milliseconds)."""
-        if now_ms > self._last >> _RANDOM_BITS:
-            fresh = (now_ms << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
+        if now_ms > self._ms:
+            self._begin((now_ms << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS))
         else:
             # Same millisecond (or a clock that went back): step a little, so order holds and ids stay hard to guess.
-            fresh = self._last + 1 + self._random_bits(32)
-        self._last = fresh
-        return encode(fresh)
+            self._lower += 1 + self._random_bits(32)
+            if self._lower > _40_BITS:
+                self._begin((self._upper << 40) + self._lower)
+        return self._text + _lower(self._lower)
+
+    def _begin(self, number: int) -> None:
+        """The newest id: only its lower bits change most of the time, and small numbers are fast."""
+        self._upper, self._lower, self._ms = number >> 40, number & _40_BITS, number >> _RANDOM_BITS
+        self._text = _upper(self._upper)
 
 
 def encode(number: int) -> str:
     """128 bits as 26 characters."""
-    lower = number & _40_BITS  # small numbers: long ones are slow to shift
-    return (
-        f"{_upper(number >> 40)}"
-        f"{_PAIRS[lower >> 30]}{_PAIRS[lower >> 20 & 1023]}{_PAIRS[lower >> 10 & 1023]}{_PAIRS[lower & 1023]}"
-    )
+    return _upper(number >> 40) + _lower(number & _40_BITS)
 
 
-@lru_cache(64)  # ids are made by the hundred in one millisecond, and hundreds of them begin alike
+def _lower(number: int) -> str:
+    return f"{_PAIRS[number >> 30]}{_PAIRS[number >> 20 & 1023]}{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
+
+
 def _upper(number: int) -> str:
     time, chance = number >> 40, number & _40_BITS
     pairs = [_PAIRS[(time >> shift) & 1023] for shift in (40, 30, 20, 10, 0)]

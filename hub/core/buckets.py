@@ -67,6 +67,15 @@ class Bucket:
             self.strikes = 0
         return self._shut(now, max(over_s, LEAST_WAIT_S))
 
+    def ask_all(self, limit: Limit, now: float, count: int) -> bool:
+        """Whether ``count`` requests that came together are all within the limit; else none of them is counted."""
+        interval_s = 1.0 / limit.per_s
+        full_at = max(self._full_at, now)
+        if now < self._shut_until or full_at + count * interval_s - now - limit.burst * interval_s > ROUNDING_S:
+            return False
+        self._full_at = full_at + count * interval_s
+        return True
+
     def wait_s(self, now: float) -> float:
         """For how long it is shut out; 0: it is not."""
         return max(0.0, self._shut_until - now)

@@ -84,18 +84,19 @@ class ClassQueue:
 
         One that is here already stays where it is: a refill may have brought it before its caller did.
         """
-        last = self.last
-        if self.has_more and (last is None or place > last):
-            self._leave(place)
-        elif last is None or place > last:
-            self._places.append(place)
+        places = self._places
+        if len(places) == self._head or place > places[-1]:  # nobody is here, or it comes after all who are
+            if self.has_more:
+                self._leave(place)
+                return
+            places.append(place)
         else:
-            at = bisect_left(self._places, place, lo=self._head)
-            if self._places[at] != place:
-                self._places.insert(at, place)
-        if len(self) > self._limit:
+            at = bisect_left(places, place, lo=self._head)
+            if places[at] != place:
+                places.insert(at, place)
+        if len(places) - self._head > self._limit:
             self.has_more = True
-            self._leave(self._places.pop())
+            self._leave(places.pop())
 
     def _leave(self, place: Place) -> None:
         self.left_out += 1

@@ -5,11 +5,14 @@ idle agent in the same transaction. If the submission turns out to be a replay, 
 is free again.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import structlog
+from msgspec import Struct
 
 from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
@@ -20,7 +23,7 @@ from hub.core.task import QUEUED
 from hub.core.window import Window
 from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Prioritise, Ready, Retry
 from hub.store.review_changes import Review
-from hub.store.rows import new_summary, summary, task_title
+from hub.store.rows import new_summaries, summary, task_title
 from hub.store.store import Store
 from protocol import codec
 from protocol.api import Submitted
@@ -32,8 +35,37 @@ from protocol.ids import IdMaker
 from protocol.model import PRIORITY_ORDER, Priority, Strategy, TaskSpec, TaskState, Tier, TierDecision
 
 log = structlog.get_logger(__name__)
+Outcome = Submitted | Exception
+"""What comes of a submission: what it made, or why it made nothing."""
 T = TypeVar("T")
 M = TypeVar("M")
+_MOST_KEPT: Final = 1_024
+
+
+class Submission(Struct, frozen=True):
+    """What one caller asks for: all of these tasks, or none.
+
+    Args:
+        key: the caller's idempotency key: the same key again gives the same tasks.
+        digest: of the request's body, so that a key used for something else is found out; without a key: nothing.
+        by: id of the caller's token.
+        done: told what came of it; must not raise anything.
+    """
+
+    specs: Sequence[TaskSpec]
+    key: str | None
+    digest: bytes
+    by: str
+    done: Callable[[Outcome], None]
+
+
+class _Posted(Struct, frozen=True):
+    """A submission as it goes to the store, and what to do when that has told of it."""
+
+    change: AddTasks
+    runnable: list[NewTask]
+    named: list[TierDecision]
+    done: Callable[[Outcome], None]
 
 
 class Intake:
@@ -57,6 +89,10 @@ class Intake:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._ids, self._chains, self._patience = clock, ids, chains, patience
         self._admit, self._on_delayed, self._on_explicit = admit, on_delayed, on_explicit
+        self._told: list[tuple[_Posted, Any]] = []  # that have their outcome, and do not know yet
+        self._replays: set[asyncio.Task[None]] = set()
+        self._tiers: dict[int, tuple[TierDecision, bytes]] = {}  # as they are kept
+        self._texts: dict[int, tuple[Requirements, str]] = {}
 
     def check(self, tasks: int, by: str) -> None:
         """Pass if so many new tasks of the caller ``by`` could come in now: to be asked before anything is read.
@@ -78,44 +114,120 @@ class Intake:
             BadInput: a dependency does not exist or will never complete, or work could never be proven as it has to be.
             Overloaded, Throttled, StorageFull: not now; ``retry_after_s`` says when.
         """
+        waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.post([Submission(specs, key, digest, by, partial(_settle, waiting))])
+        del specs  # they would wait for the disk beside their stored form
+        outcome = await waiting
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def post(self, submissions: Sequence[Submission]) -> None:
+        """As :meth:`submit`, for many callers at once of whom none waits: each is told what came of its own."""
+        now_ms = self._clock.now_ms()
+        ready: dict[str, list[_Posted]] = {}
+        for submission in submissions:
+            try:
+                posted = self._made(submission, now_ms)
+            except Exception as exc:  # noqa: BLE001 - whoever asked is told, and the others are served
+                submission.done(exc)
+            else:
+                ready.setdefault(submission.by, []).append(posted)
+        for by, of_one in ready.items():
+            self._post_all(by, of_one)
+
+    def _made(self, submission: Submission, now_ms: int) -> _Posted:
+        specs, by = submission.specs, submission.by
         if len(specs) > 1:
             self.check(len(specs), by)
         _check_rooms(specs)
-        now_ms = self._clock.now_ms()
-        routed = [route(spec, self._chains, by, self._patience) for spec in specs]
-        tiers = _once([tier for tier, _ in routed], codec.encode_tier)
-        texts = _once([requirements for _, requirements in routed], lambda requirements: requirements.text)
-        tasks = tuple(
-            [
-                self._new(spec, tier, requirements, (tiers[id(tier)], texts[id(requirements)]), now_ms)
-                for spec, (tier, requirements) in zip(specs, routed, strict=True)
-            ]
-        )
-        named = [tier for tier, _ in routed if tier.explicit is not None]
-        del specs, routed  # they would wait for the disk beside their stored form
-        self._admit(len(tasks), {task.class_text for task in tasks}, by)
-        change = AddTasks(at_ms=now_ms, tasks=tasks, by=by, key=key, digest=digest)
-        runnable = [t for t in tasks if t.ready_ms is None and not t.depends_on]
-        for task in runnable:
-            self._window.add(task.class_text, (task.priority, task.id))
+        tasks, runnable, named = [], [], []
+        for spec in specs:
+            tier, requirements = route(spec, self._chains, by, self._patience)
+            text = self._texts.get(id(requirements)) or self._keep(self._texts, requirements, requirements.text)
+            raw = self._tiers.get(id(tier)) or self._keep(self._tiers, tier, codec.encode_tier(tier))
+            task = self._new(spec, tier, requirements, (raw[1], text[1]), now_ms)
+            tasks.append(task)
+            if task.ready_ms is None and not task.depends_on:
+                runnable.append(task)
+            if tier.explicit is not None:
+                named.append(tier)
+        change = AddTasks(at_ms=now_ms, tasks=tuple(tasks), by=by, key=submission.key, digest=submission.digest)
+        return _Posted(change, runnable, named, submission.done)
+
+    @staticmethod
+    def _keep(kept: dict[int, tuple[T, M]], of: T, made: M) -> tuple[T, M]:
+        """What is made of a thing, by its identity, which is its own as long as it is kept: tasks share much."""
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[id(of)] = of, made
+        return of, made
+
+    def _post_all(self, by: str, ready: list[_Posted]) -> None:
+        """Post what one caller submits, as far as it may come in."""
+        tasks = [task for posted in ready for task in posted.change.tasks]
         try:
-            added: Added = await self._store.commit(change)
-        except AgentComError:
-            self._withdraw(runnable)
-            raise
-        if added.replayed:
-            self._withdraw(runnable)
-            rows = await self._store.summaries(added.ids)
-            return Submitted(tasks=tuple(summary(row) for row in rows), replayed=True)
-        for tier in named:
-            self._on_explicit(tier)
-        for task, state in zip(tasks, added.states, strict=True):
+            self._admit(len(tasks), {task.class_text for task in tasks}, by)
+        except Exception as exc:  # noqa: BLE001 - as above
+            if len(ready) == 1:
+                ready[0].done(exc)
+            else:  # one after the other: there may be room for some of them
+                for posted in ready:
+                    self._post_all(by, [posted])
+            return
+        for posted in ready:
+            for task in posted.runnable:
+                self._window.add(task.class_text, (task.priority, task.id))
+            self._store.post(posted.change, partial(self._heard, posted))
+
+    def _heard(self, posted: "_Posted", outcome: Any) -> None:  # noqa: ANN401 - that of AddTasks
+        """Tell of it a turn of the loop later: the assignments of the same commit leave before answers."""
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._told.append((posted, outcome))
+
+    def _tell(self) -> None:
+        told, self._told = self._told, []
+        for posted, outcome in told:
+            if isinstance(outcome, Added) and outcome.replayed:
+                self._withdraw(posted.runnable)
+                task = asyncio.get_running_loop().create_task(self._replay(outcome.ids, posted.done))
+                self._replays.add(task)
+                task.add_done_callback(self._replays.discard)
+            else:
+                posted.done(self._outcome(posted, outcome))
+
+    def _outcome(self, posted: "_Posted", outcome: Added | AgentComError) -> Outcome:
+        if isinstance(outcome, AgentComError):
+            self._withdraw(posted.runnable)
+            return outcome
+        tasks, at_ms, states = posted.change.tasks, posted.change.at_ms, outcome.states
+        try:
+            for tier in posted.named:
+                self._on_explicit(tier)
+            if len(posted.runnable) < len(tasks) or any(map(_earliest, tasks)):
+                self._expect(tasks, states)
+            return Submitted(tasks=new_summaries(tasks, states, at_ms))
+        except Exception as exc:  # noqa: BLE001 - whoever waits is told, and the others of this turn are, too
+            return exc
+
+    def _expect(self, tasks: Sequence[NewTask], states: Sequence[TaskState]) -> None:
+        """See to tasks that begin later, or end by themselves."""
+        for task, state in zip(tasks, states, strict=True):
             if task.depends_on and state is TaskState.QUEUED and task.ready_ms is None:
                 self._window.add(task.class_text, (task.priority, task.id))
                 self._store.wake()
             if (wake_ms := _earliest(task)) is not None:
                 self._on_delayed(wake_ms)
-        return Submitted(tasks=tuple(new_summary(t, s, now_ms) for t, s in zip(tasks, added.states, strict=True)))
+
+    async def _replay(self, ids: Sequence[str], done: Callable[[Outcome], None]) -> None:
+        """Tell of the tasks that the key had made before."""
+        try:
+            rows = await self._store.summaries(ids)
+        except Exception as exc:  # noqa: BLE001 - whoever waits is told
+            done(exc)
+        else:
+            done(Submitted(tasks=tuple([summary(row) for row in rows]), replayed=True))
 
     def _withdraw(self, tasks: Sequence[NewTask]) -> None:
         for task in tasks:
@@ -125,7 +237,8 @@ class Intake:
         self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, kept: tuple[bytes, str], now_ms: int
     ) -> NewTask:
         """A task to store; ``kept``: tier and requirements as they are kept."""
-        ready_ms, task = _ms(spec.run_after), self._ids.make(now_ms)
+        ready_ms = None if spec.run_after is None else _ms(spec.run_after)
+        task = self._ids.make(now_ms)
         if requirements.needs_model:
             self._fleet.prefixes.expect(task, blocks_of(spec))
         return NewTask(
@@ -141,9 +254,9 @@ class Intake:
             parent=spec.parent,
             ready_ms=ready_ms if ready_ms is not None and ready_ms > now_ms else None,
             expires_ms=now_ms + int(spec.ttl_s * 1000) if spec.ttl_s is not None else None,
-            complete_by_ms=_ms(spec.complete_by),
+            complete_by_ms=None if spec.complete_by is None else _ms(spec.complete_by),
             depends_on=spec.depends_on,
-            checks=digest_of(spec.verification),
+            checks=digest_of(spec.verification) if spec.verification else "",
             level=tier.effective,
             model=requirements.model,
         )
@@ -207,13 +320,13 @@ class Intake:
         self._store.wake()
 
 
-def _once(found: Sequence[T], make: Callable[[T], M]) -> dict[int, M]:
-    """What is made of each of these, by its identity: tasks of one submission share much of it."""
-    return {key: make(each) for key, each in {id(each): each for each in found}.items()}
+def _settle(waiting: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+    if not waiting.done():
+        waiting.set_result(outcome)
 
 
-def _ms(at: datetime | None) -> int | None:
-    return None if at is None else int(at.timestamp() * 1000)
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
 
 
 def _earliest(task: NewTask) -> int | None:

@@ -90,6 +90,13 @@ class RateLimits:
             self._refuse(action, wait_s, token=token, strikes=bucket.strikes)
             raise Throttled(f"this token asks too often (class {action.value})", wait_s)
 
+    def ask_all(self, token: str, action: Action, count: int) -> bool:
+        """Count so many requests of this token that came together, if all may pass; else none, and each has to ask."""
+        key = (token, action)
+        bucket = self._buckets.get(key)
+        limit = self._own.get(key) or self._limits[action]
+        return bucket is not None and bucket.ask_all(limit, self._clock.monotonic(), count)
+
     def stranger(self, address: str) -> None:
         """Count one credential that does not count, from this address. One that does is never refused for others'.
 

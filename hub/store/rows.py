@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from hub.core.agent import Agent
 from hub.core.routing import PROOF, decode_placement, is_proof, routing_of
 from hub.core.task import HELD_STATES
@@ -62,9 +64,21 @@ def summary(row: TaskRow) -> TaskSummary:
     )
 
 
-def new_summary(task: NewTask, state: TaskState, at_ms: int) -> TaskSummary:
-    """A task that has just been stored."""
-    now = moment(at_ms)
+def new_summaries(tasks: Sequence[NewTask], states: Sequence[TaskState], at_ms: int) -> tuple[TaskSummary, ...]:
+    """Tasks that have just been stored together: most of them share nearly everything."""
+    now, last, found = moment(at_ms), None, None
+    made = []
+    for task, state in zip(tasks, states, strict=True):
+        shared = state, task.priority, task.level, task.model
+        if found is None or shared != last:
+            found, last = _new_summary(task, state, now), shared
+        else:
+            found = replace(found, id=task.id, title=task.title, labels=task.labels)
+        made.append(found)
+    return tuple(made)
+
+
+def _new_summary(task: NewTask, state: TaskState, now: datetime) -> TaskSummary:
     return TaskSummary(
         id=task.id,
         title=task.title,

@@ -15,6 +15,7 @@ from hub.web.routes import ROUTES, WITHOUT_TOKEN
 from hub.web.routing import SSE, Route
 from hub.web.services import LIVE, SERVICES, SESSIONS, SETTINGS, Live, MetricsPort, Services, WebSettings
 from hub.web.sessions import Sessions
+from hub.web.short_way import DESK, Desk
 from hub.web.stream import end_all
 from protocol.limits import MAX_BODY_BYTES
 
@@ -45,6 +46,7 @@ def build(
     app[SERVICES], app[SESSIONS] = services, sessions
     app[SETTINGS], app[PAGES] = settings or WebSettings(), PageBoard()
     app[LIVE] = Live(routes=routes, metrics=metrics)
+    app[DESK] = Desk(app)
     for route in routes:
         place = route.path.replace("{path}", "{path:.+}")  # the only part of a path that has parts of its own
         if route.method == "GET":

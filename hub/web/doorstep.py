@@ -21,7 +21,7 @@ import selectors
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
@@ -79,7 +79,6 @@ class Doorstep:
         self._spoke: deque[Visitor] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_letting_in = False
-        self._answers: set[asyncio.Task[None]] = set()
         self.turned_away = 0
 
     @property
@@ -248,17 +247,6 @@ class Doorstep:
         if visitor.is_outside:
             with contextlib.suppress(KeyError):  # nobody listens any more to one that stands in line
                 self._ears.unregister(visitor.line)
-
-    def answer(self, work: Coroutine[Any, Any, None]) -> None:
-        """Make an answer of the short way."""
-        task = self._loop.create_task(work)
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
-
-    async def answered(self, seconds: float) -> None:
-        """Wait until all answers that are being made have left, at most so long."""
-        if self._answers:
-            await asyncio.wait(self._answers, timeout=seconds)
 
 
 def _has_ended(line: socket.socket, said: bytes) -> bool:

@@ -14,7 +14,6 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -34,8 +33,8 @@ _AT_ONCE: Final = struct.pack("ii", 1, 0)
 class ShortWay(Protocol):
     """What understands some of the requests of a connection without the HTTP server."""
 
-    def take(self, data: bytes) -> bool:
-        """Take what has come; ``False``: it has to go the long way."""
+    def take(self, data: bytes) -> bytes:
+        """Take what has come; what has to go the long way is given back."""
         ...
 
 
@@ -58,10 +57,6 @@ class Step(Protocol):
 
     def leave(self, visitor: "Visitor") -> None:
         """It is known, or gone."""
-        ...
-
-    def answer(self, work: Coroutine[Any, Any, None]) -> None:
-        """Make an answer of the short way; the end of the hub waits for it."""
         ...
 
 
@@ -99,7 +94,7 @@ class Visitor(Caller, asyncio.Protocol):
         self.is_settled = True
         """Everything that has come was answered, as far as is known."""
         self.last = b""
-        """What has come last, if it may be one whole request and everything before it was answered."""
+        """What has come since everything before it was answered, if it may be one request."""
 
     @property
     def is_outside(self) -> bool:
@@ -197,32 +192,47 @@ class Visitor(Caller, asyncio.Protocol):
 
     def go_on(self, data: bytes) -> None:
         """Hand on what it says: the short way, if there is one and it takes that, or to the HTTP server."""
-        if self.is_settled and self.short_way is not None and self.short_way.take(data):
+        if self.is_settled and self.short_way is not None and not (data := self.short_way.take(data)):
             return
-        self.last = data if self.is_settled and data[:5] == b"POST " and len(data) <= MAX_SHORT_BYTES else b""
+        self._go_long(data)
+
+    def _go_long(self, data: bytes) -> None:
+        if self.is_settled or _is_idle(self._inner):
+            self.last = data if data.startswith(b"POST ") else b""
+        elif self.last:
+            self.last += data
+        if len(self.last) > MAX_SHORT_BYTES:
+            self.last = b""
         self.is_settled = False
         if self._inner is not None:
             self._inner.data_received(data)
 
     def hold(self) -> None:
         """Hear no more of it for now."""
-        if self._inner is not None and self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        if (line := self._standing()) is not None:
+            line.pause_reading()
 
     def hear(self, later: bytes) -> None:
         """Hear it again; ``later`` came before it was held."""
-        if self._inner is not None and self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if (line := self._standing()) is not None:
+            line.resume_reading()
             self.go_on(later)
 
-    def answer(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let an answer of the short way be made."""
-        self._step.answer(work)
+    def go_long(self, data: bytes) -> None:
+        """Hear it again; the short way has taken ``data`` and cannot answer it."""
+        if (line := self._standing()) is not None:
+            line.resume_reading()
+            self._go_long(data)
 
-    def write(self, data: bytes) -> None:
+    def answer(self, data: bytes) -> None:
         """Answer, if it is still there."""
-        if self._inner is not None and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if (line := self._standing()) is not None:
+            line.write(data)
+
+    def _standing(self) -> asyncio.Transport | None:
+        return (
+            None if self._inner is None or self._transport is None or self._transport.is_closing() else self._transport
+        )
 
     def eof_received(self) -> bool | None:
         """It will say no more."""
@@ -254,6 +264,12 @@ def visitor_of(transport: asyncio.BaseTransport | None) -> Visitor | None:
     # Not asked for its class: the transports of uvloop are nobody's children.
     found = None if transport is None else cast("asyncio.Transport", transport).get_protocol()
     return found if isinstance(found, Visitor) else None
+
+
+def _is_idle(server: asyncio.Protocol | None) -> bool:
+    """Whether the HTTP server has answered every request of this connection, and waits for the next one to be whole."""
+    waiter = getattr(server, "_waiter", None)  # aiohttp tells nobody
+    return waiter is not None and not waiter.done()
 
 
 def received_bytes(transport: asyncio.BaseTransport | None) -> int:

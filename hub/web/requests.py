@@ -36,6 +36,7 @@ _BUSY_S: Final = 2.0
 _LENIENT: Final = frozenset(
     {"", "text/plain", "text/json", "application/x-www-form-urlencoded", "application/octet-stream"}
 )
+_ordered: Final = msgspec.json.Encoder(order="deterministic").encode
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _COUNT: Final = re.compile(r"-?[0-9]{1,19}")
@@ -146,7 +147,7 @@ def _media_type(request: web.Request) -> str:
 
 def digest_of(value: object) -> bytes:
     """What tells one body from another, however it is written."""
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
+    return hashlib.sha256(_ordered(value)).digest()
 
 
 def read_key(headers: Mapping[str, str]) -> str | None:
@@ -156,8 +157,15 @@ def read_key(headers: Mapping[str, str]) -> str | None:
         BadInput: it is empty, too long, or not printable ASCII.
     """
     key = headers.get(KEY_HEADER)
-    if key is None:
-        return None
+    return None if key is None else checked_key(key)
+
+
+def checked_key(key: str) -> str:
+    """The idempotency key that a caller has named.
+
+    Raises:
+        BadInput: it is empty, too long, or not printable ASCII.
+    """
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARS or not key.isascii() or not key.isprintable():
         wanted = f"expected 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable ASCII characters, found {len(key)}"
         raise BadInput([Problem(f"header {KEY_HEADER}", wanted)], "request")

@@ -1,19 +1,22 @@
 """The short way of single submissions that come one after the other over a connection.
 
 Whoever submits many tasks one by one sends the same head again and again; only the idempotency key and the length
-differ. What the long way (the HTTP library, ``guard.py``, ``tasks.py``) has found out about the first such request is
-true of the next one, as long as it says the same, byte for byte: which route it is for, who sends it, that no browser
-does. What may have changed is looked at again: whether the token counts, how often it asks, whether there is room.
+differ (``alike.py``). What the long way (the HTTP library, ``guard.py``, ``tasks.py``) has found out about the first
+such request is true of the next one, as long as it says the same, byte for byte: which route it is for, who sends it,
+that no browser does. What may have changed is looked at again: whether the token counts, how often it asks, whether
+there is room.
 
-Everything else goes the long way, and before anything was done: another head, a body that is not there at once, a task
-that is not plain, anything that is wrong. So nothing here understands more of HTTP than two headers. The long way is
-taken now and then in any case, because the library closes connections that it hears nothing of.
+Everything else goes the long way, and before anything was done: another head, a task that is not plain, anything that
+is wrong. The long way is taken now and then in any case, because the library closes connections that it hears nothing
+of.
 
-Requests are answered in the order in which they come: the long way is not in use while this one is (``porch.py``), and
-what comes before an answer has left waits.
+Nothing waits here, and no task of the event loop is made: what comes in one turn of it is read and posted together, by
+the :class:`Desk`, and answered when the store tells of it. Requests of one connection are answered in their order: the
+long way is not in use while this one is (``porch.py``), and what comes before an answer has left waits.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -23,30 +26,31 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 
 from hub.core.access import Principal
+from hub.services.intake import Outcome, Submission
+from hub.services.projects import Projects
 from hub.web import forwarded, guard, problems, replies, requests
-from hub.web.porch import Visitor, visitor_of
+from hub.web.alike import Found, Head
+from hub.web.porch import MAX_SHORT_BYTES, Visitor, visitor_of
 from hub.web.routing import JSON
-from hub.web.services import PRINCIPAL, ROUTE, SERVICES
+from hub.web.services import PRINCIPAL, SERVICES
 from protocol import schema
 from protocol.api import PREFIX, Submitted, TaskSummary
 from protocol.errors import AgentComError, BadInput, Unauthenticated
-from protocol.logs import ABOUT
-from protocol.model import TaskSpec
+from protocol.logs import about
+from protocol.rate_limits import Action
 
 PATH: Final = f"{PREFIX}/tasks"
 LONG_WAY_S: Final = 20.0
 """After so long a request goes the long way; much shorter than the library keeps a silent connection."""
+ACTION: Final = Action.WRITE
+"""The class of requests that a submission is one of."""
 _FIRST: Final = f"POST {PATH} HTTP/1.1".encode()
 _HEADERS: Final = frozenset(
     {b"host", b"authorization", b"content-type", b"accept", b"accept-encoding", b"user-agent", b"connection"}
 )
 """What a head may hold beside key and length. None of it asks for an answer of another form."""
-_KEY: Final = b"idempotency-key"
-_LENGTH: Final = b"content-length"
 _MUST_BE: Final = {b"content-type": JSON.encode(), b"connection": b"keep-alive"}
-_LONGEST_LENGTH: Final = 7
-Parts = tuple[list[bytes], bytes, bytes, bytes]
-"""Lines of a head without key and length, then these two lines, then the body."""
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 def offer(request: web.Request) -> None:
@@ -56,8 +60,13 @@ def offer(request: web.Request) -> None:
         return
     if services.tracing is not None or request[PRINCIPAL].scope.projects or guard.is_told():
         return
-    if (parts := _parts(visitor.last)) is not None and all(map(_is_usual, parts[0][1:])):
-        visitor.short_way = ShortWay(request, visitor, parts)
+    head = Head.of(visitor.last)
+    found = None if head is None else head.read(visitor.last)
+    if head is None or found is None or not found.is_whole or not _is_usual(head.lines):
+        return
+    # Beside the first line: those of the head, the length, and the key if there is one.
+    if len(request.raw_headers) == len(head.lines) + (found.key is not None):
+        visitor.short_way = ShortWay(request, visitor, head)
         visitor.is_settled = True
 
 
@@ -70,123 +79,177 @@ def answer_to(done: Submitted, *, is_many: bool) -> tuple[TaskSummary | Submitte
     return task, HTTPStatus.CREATED, {**headers, hdrs.LOCATION: f"{PATH}/{task.id}"}
 
 
-def _is_usual(line: bytes) -> bool:
-    name, value = line.partition(b":")[0].lower(), _value(line)
+def _is_usual(lines: list[bytes]) -> bool:
+    """Whether a head without key and length is one of which everything is known that matters."""
+    return lines[0] == _FIRST and all(map(_is_usual_line, lines[1:]))
+
+
+def _is_usual_line(line: bytes) -> bool:
+    name, _, value = line.partition(b":")
+    name, value = name.lower(), value.strip(b" \t")
     return name in _HEADERS and _MUST_BE.get(name, value) == value
 
 
-def _value(line: bytes) -> bytes:
-    return line.partition(b":")[2].strip(b" \t")
+class Desk:
+    """Where the requests of the short way are served: those of one turn of the event loop together."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.app = app
+        self._asked: list[tuple[ShortWay, Found]] = []
+        self._open, self._is_silent = 0, asyncio.Event()
+
+    def take(self, way: "ShortWay", found: Found) -> None:
+        """Serve this request soon."""
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._serve)
+        self._asked.append((way, found))
+        self._open += 1
+
+    def answered(self) -> None:
+        """One of them was."""
+        self._open -= 1
+        if not self._open:
+            self._is_silent.set()
+
+    async def silent(self, seconds: float) -> None:
+        """Wait until all of them were answered, at most so long."""
+        if self._open:
+            self._is_silent.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_silent.wait(), seconds)
+
+    def _serve(self) -> None:
+        asked, self._asked = self._asked, []
+        services, who, counts = self.app[SERVICES], None, False
+        wanted: dict[str, list[tuple[ShortWay, Submission]]] = {}
+        for way, found in asked:
+            if way.who is not who:  # most come from one
+                who, counts = way.who, self._counts(way.who)
+            try:
+                read = _read(way, found, services.projects) if counts else None
+            except Exception as exc:  # noqa: BLE001 - the door, as in problems.py: told there, and the others are served
+                way.done(exc)
+                continue
+            if read is None:
+                way.give_up()  # the long way says what is wrong
+            else:
+                wanted.setdefault(read.by, []).append((way, read))
+        for by, reads in wanted.items():
+            is_all = services.rate_limits.ask_all(by, ACTION, len(reads))
+            services.intake.post([read for way, read in reads if is_all or self._may_pass(way)])
+
+    def _counts(self, who: Principal) -> bool:
+        """Whether a token counts as it did."""
+        try:
+            return self.app[SERVICES].access.principal(who.token) is who
+        except Unauthenticated:
+            return False
+
+    def _may_pass(self, way: "ShortWay") -> bool:
+        try:
+            with about(request_id=way.request_id):
+                self.app[SERVICES].rate_limits.ask(way.who.token, ACTION)
+        except AgentComError as exc:
+            way.done(exc)
+            return False
+        return True
 
 
-def _parts(data: bytes) -> Parts | None:
-    """A request for one submission that is whole; ``None``: it is something else, or more."""
-    head, end, body = data.partition(b"\r\n\r\n")
-    lines = head.split(b"\r\n")
-    if not end or lines[0] != _FIRST:
-        return None
-    kept, found = [_FIRST], {_KEY: b"", _LENGTH: b""}
-    for line in lines[1:]:
-        name = line.partition(b":")[0].lower()
-        if name not in found:
-            kept.append(line)
-        elif found[name]:
-            return None  # twice
-        else:
-            found[name] = line
-    length = _value(found[_LENGTH])
-    if not length.isdigit() or len(length) > _LONGEST_LENGTH or int(length) != len(body):
-        return None
-    return kept, found[_KEY], found[_LENGTH], body
+DESK: Final = web.AppKey("desk", Desk)
 
 
 class ShortWay:
-    """That of one connection; ``request`` has gone the long way and has the head of ``parts``."""
+    """That of one connection; ``request`` has gone the long way and has this head."""
 
-    def __init__(self, request: web.Request, visitor: Visitor, parts: Parts) -> None:
-        self._app, self._visitor, self._lines = request.app, visitor, parts[0]
-        self._services, self._who, self._action = request.app[SERVICES], request[PRINCIPAL], request[ROUTE].action
+    def __init__(self, request: web.Request, visitor: Visitor, head: Head) -> None:
+        self._desk, self._visitor, self._head, self.who = request.app[DESK], visitor, head, request[PRINCIPAL]
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + LONG_WAY_S
-        is_secure = forwarded.is_secure(request)
-        headers = {**guard.SECURITY_HEADERS, **guard.said_of_hub(is_secure=is_secure)}
-        self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._later = b""
-        self._is_busy = False
+        headers = {**guard.SECURITY_HEADERS, **guard.said_of_hub(is_secure=forwarded.is_secure(request))}
+        self._said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.request_id = ""  # of the request in hand
+        # A request whose body is not here yet; the one that is being answered; what has come after that.
+        self._begun = self._in_hand = self._later = b""
 
-    def take(self, data: bytes) -> bool:
-        """Take what has come over the connection; ``False``: it has to go the long way."""
-        if self._is_busy:
+    def take(self, data: bytes) -> bytes:
+        """Take what has come over the connection; what has to go the long way is given back."""
+        if self._in_hand:
             self._later += data
             self._visitor.hold()
-            return True
+            return b""
+        if self._begun:
+            data, self._begun = self._begun + data, b""
         if self._visitor.is_stuck or guard.is_told() or self._loop.time() > self._until:
-            return False  # who is stuck asks and never reads: the long way waits before it answers more
-        if (asked := self._asked(data)) is None:
-            return False
-        self._is_busy = True
-        self._visitor.answer(self._answer(*asked))
-        return True
+            return data  # who is stuck asks and never reads: the long way waits before it answers more
+        found = self._head.read(data)
+        if found is None:
+            return data
+        more = len(found.rest) - found.size
+        if more < 0:
+            if len(data) > MAX_SHORT_BYTES:
+                return data
+            self._begun = data
+            return b""
+        self._in_hand = data
+        if more:
+            self._later = found.rest[found.size :]
+            self._in_hand = data[:-more]
+            self._visitor.hold()
+        self.request_id = guard.next_id()
+        self._desk.take(self, found)
+        return b""
 
-    def _asked(self, data: bytes) -> tuple[list[TaskSpec], str | None, bytes, str] | None:
-        """Tasks, key, digest and token of a request that can be answered here."""
-        parts = _parts(data)
-        if parts is None or parts[0] != self._lines or (who := self._counts()) is None:
-            return None
-        _, key, _, body = parts
-        try:
-            named = requests.read_key({requests.KEY_HEADER: _value(key).decode("ascii")}) if key else None
-            value = msgspec.json.decode(body)
-            specs, digest = self._plain(value), requests.digest_of(value)
-        except (BadInput, UnicodeError, OverflowError, RecursionError, msgspec.MsgspecError):
-            return None  # the long way says what is wrong
-        return None if specs is None else (specs, named, digest, who.token)
+    def give_up(self) -> None:
+        """Let the request in hand go the long way, and what came behind it."""
+        data, self._in_hand, self._later = self._in_hand + self._later, b"", b""
+        self._desk.answered()
+        self._visitor.go_long(data)
 
-    def _counts(self) -> Principal | None:
-        """Who sends it, if the token still counts as it did."""
-        try:
-            who = self._services.access.principal(self._who.token)
-        except Unauthenticated:
-            return None
-        return who if who is self._who else None
-
-    def _plain(self, value: object) -> list[TaskSpec] | None:
-        if not isinstance(value, Mapping) or "tasks" in value:
-            return None
-        return schema.read_plain([self._services.projects.inherit(value)])
-
-    async def _answer(self, specs: list[TaskSpec], key: str | None, digest: bytes, by: str) -> None:
-        request_id = guard.next_id()
-        ABOUT.set({"request_id": request_id})  # in the context of this answer alone
-        try:
-            done = await self._submit(specs, key, digest, by)
-            view, status, more = answer_to(done, is_many=False)
-            answer = self._bytes(status, {hdrs.CONTENT_TYPE: JSON, **more}, replies.encode(view), request_id)
-        except AgentComError as exc:
-            problems.count(self._app, exc)
-            answer = self._problem(problems.reply_to(exc, request_id), request_id)
-        except Exception as exc:  # noqa: BLE001 - the door, as in problems.py: logged there, never hidden
-            answer = self._problem(problems.unforeseen("POST", PATH, exc, request_id), request_id)
-        self._visitor.write(answer)
-        self._is_busy = False
+    def done(self, outcome: Outcome) -> None:
+        """Answer the request in hand: ``outcome`` is what came of it."""
+        if isinstance(outcome, Submitted):
+            view, status, more = answer_to(outcome, is_many=False)
+            answer = self._bytes(status, {hdrs.CONTENT_TYPE: JSON, **more}, replies.encode(view))
+        else:
+            answer = self._problem(outcome)
+        self._visitor.answer(answer)
+        self._in_hand = b""
+        self._desk.answered()
         if self._later:
             later, self._later = self._later, b""
             self._visitor.hear(later)
 
-    async def _submit(self, specs: list[TaskSpec], key: str | None, digest: bytes, by: str) -> Submitted:
-        services = self._services
-        services.rate_limits.ask(by, self._action)
-        services.intake.check(1, by)
-        return await services.intake.submit(specs, key=key, digest=digest, by=by)
-
-    def _problem(self, response: web.Response, request_id: str) -> bytes:
+    def _problem(self, error: Exception) -> bytes:
+        if isinstance(error, AgentComError):
+            problems.count(self._desk.app, error)
+            response = problems.reply_to(error, self.request_id)
+        else:
+            with about(request_id=self.request_id):
+                response = problems.unforeseen("POST", PATH, error, self.request_id)
         assert isinstance(response.body, bytes), "a problem document"
         headers = {name: value for name, value in response.headers.items() if name != hdrs.CONTENT_LENGTH}
-        return self._bytes(response.status, headers, response.body, request_id)
+        return self._bytes(response.status, headers, response.body)
 
-    def _bytes(self, status: int, headers: Mapping[str, str], body: bytes, request_id: str) -> bytes:
-        own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    def _bytes(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
+        own = ""
+        for name, value in headers.items():
+            own += f"{name}: {value}\r\n"
         return (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{own}{self._head}X-Request-Id: {request_id}\r\n"
+            f"HTTP/1.1 {status} {_PHRASES[status]}\r\n{own}{self._said}X-Request-Id: {self.request_id}\r\n"
             f"Content-Length: {len(body)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         ).encode() + body
+
+
+def _read(way: ShortWay, found: Found, projects: Projects) -> Submission | None:
+    """The request as a submission, if it can be answered here."""
+    body = found.rest if len(found.rest) == found.size else found.rest[: found.size]
+    try:
+        key = None if found.key is None else requests.checked_key(found.key.decode("ascii"))
+        value = msgspec.json.decode(body)
+        if not isinstance(value, dict) or "tasks" in value:
+            return None
+        specs = schema.read_plain([projects.inherit(value)])
+        digest = b"" if key is None else requests.digest_of(value)
+    except (BadInput, UnicodeError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return None
+    return None if specs is None else Submission(specs, key, digest, way.who.token, way.done)

@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from hub.services.intake import Outcome
 from hub.web import short_way
-from hub.web.short_way import ShortWay
+from hub.web.alike import Found
+from hub.web.porch import Visitor
+from hub.web.short_way import Desk, ShortWay
 from protocol.log_levels import LogLevel
 from protocol.logs import ACCESS, set_levels
 from tests.support.running_hub import RunningHub, running_hub
@@ -71,13 +74,19 @@ async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the short way was taken, each time that it could have been."""
     seen: list[bool] = []
-    take = ShortWay.take
+    done, go_long = ShortWay.done, Visitor._go_long
 
-    def watched(self: ShortWay, data: bytes) -> bool:
-        seen.append(take(self, data))
-        return seen[-1]
+    def answers(self: ShortWay, outcome: Outcome) -> None:
+        seen.append(True)
+        done(self, outcome)
 
-    monkeypatch.setattr(ShortWay, "take", watched)  # it does what it does; from outside both ways look the same
+    def turns(self: Visitor, data: bytes) -> None:
+        if self.short_way is not None:
+            seen.append(False)
+        go_long(self, data)
+
+    monkeypatch.setattr(ShortWay, "done", answers)  # they do what they do; from outside both ways look the same
+    monkeypatch.setattr(Visitor, "_go_long", turns)
     return seen
 
 
@@ -239,9 +248,10 @@ async def test_who_asks_and_does_not_read_goes_the_long_way_which_waits(
     seen: list[tuple[ShortWay, bool]] = []
     take = ShortWay.take
 
-    def watched(self: ShortWay, data: bytes) -> bool:
-        seen.append((self, take(self, data)))
-        return seen[-1][1]
+    def watched(self: ShortWay, data: bytes) -> bytes:
+        back = take(self, data)
+        seen.append((self, not back))
+        return back
 
     monkeypatch.setattr(ShortWay, "take", watched)  # it does what it does; from outside both ways look the same
     async with line(hub) as one:
@@ -257,3 +267,42 @@ async def test_who_asks_and_does_not_read_goes_the_long_way_which_waits(
         assert (await one.hear()).status == 201
     assert was_taken
     assert not seen[-1][1]
+
+
+async def test_a_connection_has_its_short_way_back_after_the_next_plain_submission(
+    hub: RunningHub, ways: list[bool]
+) -> None:
+    async with line(hub) as one:
+        for body in (TASK, {"title": ""}, TASK, TASK):
+            await one.ask(body)
+
+    assert ways == [False, False, True]
+
+
+async def test_a_body_that_comes_apart_from_its_head_goes_the_short_way(hub: RunningHub, ways: list[bool]) -> None:
+    async with line(hub) as one:
+        raw = one._request(TASK, "", "")
+        for _ in range(2):
+            one._writer.write(raw[:-9])
+            await asyncio.sleep(0.01)
+            one._writer.write(raw[-9:])
+            assert (await one.hear()).status == 201
+
+    assert ways == [True]
+
+
+async def test_the_end_waits_for_answers_that_are_being_made(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, take = asyncio.Event(), Desk.take
+
+    def watched(self: Desk, way: ShortWay, found: Found) -> None:
+        take(self, way, found)
+        taken.set()
+
+    monkeypatch.setattr(Desk, "take", watched)  # it does what it does; the test has to know when
+    async with line(hub) as one:
+        await one.ask(TASK)
+        one.say(TASK)
+        await taken.wait()
+        await hub.running.stop()
+
+        assert (await one.hear()).status == 201

@@ -87,3 +87,17 @@ def test_every_wait_that_is_told_is_long_enough_and_ends(gaps: list[float]) -> N
         if wait_s:
             assert bucket.ask(limit, now + wait_s + 1e-6) == 0.0
             now += wait_s + 1e-6
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 2.0), st.integers(1, 8)), max_size=12))
+def test_requests_that_come_together_count_as_those_that_come_one_by_one(rounds: list[tuple[float, int]]) -> None:
+    together, one_by_one, now = Bucket(), Bucket(), 0.0
+    for after_s, count in rounds:
+        now += after_s
+        is_all = together.ask_all(TEN, now, count)
+        if not is_all:
+            asked(together, TEN, now, count)
+        waits = asked(one_by_one, TEN, now, count)
+
+        assert is_all <= (not any(waits))
+        assert abs(together.wait_s(now) - one_by_one.wait_s(now)) < 1e-6

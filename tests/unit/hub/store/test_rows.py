@@ -119,7 +119,7 @@ def test_a_task_in_a_list_shows_its_row() -> None:
 
 @pytest.mark.parametrize("state, queued_at", [(TaskState.QUEUED, AT), (TaskState.BLOCKED, None)])
 def test_a_task_that_was_just_stored_looks_as_its_row_will(state: TaskState, queued_at: datetime | None) -> None:
-    shown = rows.new_summary(new_task(1, priority=0, labels={"a": "b"}), state, AT_MS)
+    shown = rows.new_summaries([new_task(1, priority=0, labels={"a": "b"})], [state], AT_MS)[0]
 
     assert (shown.state, shown.priority, shown.labels, shown.agent, shown.epoch) == (
         state,

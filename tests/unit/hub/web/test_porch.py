@@ -85,21 +85,3 @@ def test_a_first_word_that_comes_with_the_connection_is_heard(kind: str, tmp_pat
         assert loop.run_until_complete(talk(loop, server, client)) == HELLO
     finally:
         loop.close()
-
-
-async def test_the_end_waits_for_answers_that_are_being_made() -> None:
-    step, told = Doorstep(asyncio.Protocol), asyncio.Event()
-    heard: list[str] = []
-
-    async def answer() -> None:
-        await told.wait()
-        heard.append("answered")
-
-    step.answer(answer())
-    await step.answered(0.0)
-    assert not heard
-    told.set()
-    await step.answered(60.0)
-
-    assert heard == ["answered"]
-    step.close()
