@@ -199,8 +199,9 @@ class Writer:
         self.commit_s += took_s
         self.times[int(took_s * 1000).bit_length()] += 1
         self.batches += 1
-        self.changes += len(items)
-        self.sizes[len(items).bit_length()] += 1
+        changes = sum([item.count for item in items])
+        self.changes += changes
+        self.sizes[changes.bit_length()] += 1
 
     def _fail(self, failure: StoreFailed) -> None:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.

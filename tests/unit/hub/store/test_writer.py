@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hub.store.changes import AnyChange, Outcome, Record
+from hub.store.many_changes import Many
 from hub.store.waiting import MAX_BATCH
 from hub.store.writer import Writer, awaited
 from protocol.errors import NotFound, Overloaded, StoreFailed
@@ -145,6 +146,19 @@ async def test_facts_are_told_before_the_answers_and_after_the_commit() -> None:
     told.append("answered")
 
     assert told == ["written", [7], "answered"]
+    await writer.close()
+
+
+async def test_what_many_changes_in_one_hold_is_counted_by_the_change() -> None:
+    async def apply(batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+        return [None] * len(batch), []
+
+    writer = Writer(awaited(apply))
+    writer.start()
+    writer.post(Many([change(1), change(2), change(3)]))
+    await writer.commit(change(4))
+
+    assert (writer.batches, writer.changes, writer.sizes) == (1, 4, {3: 1})
     await writer.close()
 
 
