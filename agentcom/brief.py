@@ -196,7 +196,11 @@ def _reached(host: str, port: int, ends_at: float) -> socket.socket:
     """
     refused: OSError | None = None
     for family, kind, protocol, _, address in _addresses(host, port, ends_at):
-        line = socket.socket(family, kind, protocol)
+        try:
+            line = socket.socket(family, kind, protocol)
+        except OSError as exc:  # a kind of address that this system does not have
+            refused = refused or exc
+            continue
         try:
             line.settimeout(_left_s(ends_at))
             line.connect(address)

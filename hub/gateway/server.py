@@ -343,8 +343,7 @@ class Gateway:
             now = self._clock.monotonic()
             await link.work.wait(max(0.01, session.next_deadline(now) - now))
             if link.socket != number:
-                link.work.set()  # it was meant for the writer of the later socket, like all that waits to be sent
-                return
+                break
             now = self._clock.monotonic()
             session.heard(line.received_bytes, now)
             if session.is_dead(now):
@@ -355,13 +354,14 @@ class Gateway:
                 await line.close(refused=True, why="unauthenticated")
                 return
             session.tick(now)
-            while frames := session.data_to_send():
+            while link.socket == number and (frames := session.data_to_send()):
                 for frame in frames:
                     timer = loop.call_later(LONGEST_FRAME_S, limit.reschedule, 0.0)
                     try:
                         await line.send(frame)
                     finally:
                         timer.cancel()
+        link.work.set()  # it was meant for the writer of the later socket, like all that waits to be sent
 
 
 def _together(

@@ -9,6 +9,7 @@ on it. Between a change and the thread that writes it lies one turn of the loop,
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from functools import partial, wraps
 from typing import Concatenate, ParamSpec
 
@@ -76,6 +77,7 @@ class Writer:
         self._is_writing, self._began = False, 0.0
         self._told: list[tuple[asyncio.Future[Outcome], Outcome]] = []  # that have their outcome, and do not know yet
         self._loop: asyncio.AbstractEventLoop | None = None  # once it has started
+        self._context: Context | None = None  # its own: what it does is no part of the request that woke it
         self._is_called = False
         self._over: asyncio.Event | None = None  # of whoever closes it
         self._refusal: AgentComError | None = None  # what everybody gets who wants something written
@@ -90,7 +92,7 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._context = asyncio.get_running_loop(), copy_context()
         if self.waiting:
             self._call()
 
@@ -111,7 +113,7 @@ class Writer:
         """Look soon; a batch that is being written is followed by a look anyway."""
         if not (self._is_called or self._is_writing) and self._loop is not None:
             self._is_called = True
-            self._loop.call_soon(self._look)
+            self._loop.call_soon(self._look, context=self._context)
 
     async def commit(self, change: AnyChange) -> Outcome:
         """Queue a change and wait for its outcome; raises it if it is an error.
@@ -143,10 +145,11 @@ class Writer:
     async def close(self) -> None:
         """Write what waits, then stop. A writer that has failed has said so; closing it is no second failure."""
         if self._loop is not None and self._refusal is None:
-            self._over = asyncio.Event()
+            self._over = self._over or asyncio.Event()
             self._call()
             await self._over.wait()
         self._refusal = self._refusal or StoreFailed("the store is closed")
+        self._answer_all(self.waiting.drop(), self._refusal)  # what came since the last look
 
     def refuse(self, refusal: AgentComError) -> None:
         """Write nothing from now on."""
@@ -209,13 +212,16 @@ class Writer:
         log.error("store_failed", error=str(failure), changes=len(unanswered))
         self._refusal = failure
         self._in_flight, self._is_writing = [], False
-        for item in unanswered:
-            self.waiting.answered(item)
-            if item.done is not None:
-                item.done(failure)
+        self._answer_all(unanswered, failure)
         if self._over is not None:
             self._over.set()
         self.on_failure(failure)
+
+    def _answer_all(self, items: Sequence[Item], outcome: AgentComError) -> None:
+        for item in items:
+            self.waiting.answered(item)
+            if item.done is not None:
+                item.done(outcome)
 
 
 def _nothing() -> None:

@@ -136,7 +136,14 @@ class Desk:
                 wanted.setdefault(read.by, []).append((way, read))
         for by, reads in wanted.items():
             is_all = services.rate_limits.ask_all(by, ACTION, len(reads))
-            services.intake.post([read for way, read in reads if is_all or self._may_pass(way)])
+            passed = [(way, read) for way, read in reads if is_all or self._may_pass(way)]
+            try:
+                services.intake.check(1, by)  # a hub that has no room does no work for what it refuses
+            except AgentComError as exc:
+                for way, _ in passed:
+                    way.done(exc)
+            else:
+                services.intake.post([read for _, read in passed])
 
     def _counts(self, who: Principal) -> bool:
         """Whether a token counts as it did."""

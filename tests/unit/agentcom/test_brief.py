@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from agentcom import brief
 from agentcom.answers import LostAnswer, NoHub
 from agentcom.brief import BriefTransport
 from protocol.errors import AgentComError, HubUnreachable, NotFound, Unavailable
@@ -122,6 +124,19 @@ async def test_an_answer_without_a_body_is_none() -> None:
 async def test_what_is_no_answer_of_a_hub_is_an_error_of_ours(answer: bytes, kind: type[AgentComError]) -> None:
     with pytest.raises(kind):
         await answered(answer)
+
+
+async def test_an_address_of_a_kind_that_the_system_does_not_have_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    addresses = brief._addresses
+
+    def with_a_strange_one(host: str, port: int, ends_at: float) -> list[tuple[Any, ...]]:
+        return [(250, socket.SOCK_STREAM, 0, "", ("::1", port)), *addresses(host, port, ends_at)]
+
+    monkeypatch.setattr(brief, "_addresses", with_a_strange_one)  # which kinds a system lacks is not for a test to say
+    async with says(OK + b"Content-Length: 2\r\n\r\n{}") as server:
+        assert await without_a_loop(BriefTransport(server.url, "", patience_s=0.0).call("GET", "/x", dict)) == {}
 
 
 async def test_nobody_there_is_told_in_the_words_of_the_system() -> None:

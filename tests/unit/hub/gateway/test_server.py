@@ -1,8 +1,18 @@
-"""The promise of the gateway about frames: what belongs together goes together, and nothing changes its order."""
+"""The promises of the gateway about frames: what belongs together goes together, in its order, over the last socket."""
 
-from hub.gateway.server import _together
-from protocol.messages import Accept, AnyMessage, Heartbeat, Report
+import asyncio
+from contextlib import suppress
+from typing import cast
+
+from hub.clock import SystemClock
+from hub.core.agent import Held
+from hub.gateway.connection import Link, Links
+from hub.gateway.ports import PresencePort, ResultsPort
+from hub.gateway.server import Gateway, _together
+from protocol import codec
+from protocol.messages import Accept, AnyMessage, Cancel, Heartbeat, Report
 from protocol.model import AttemptId, AttemptState, TaskResult
+from protocol.session import Session
 
 WELL = TaskResult(execution_ok=True, verified=None)
 
@@ -50,3 +60,61 @@ def test_an_acceptance_goes_alone_before_anything_else() -> None:
     ]
 
     assert list(_together(found)) == [[(each, None)] if isinstance(each, Report) else each for each in found]
+
+
+class SlowLine:
+    """A line that takes what is sent when it is told to."""
+
+    token, channels, received_bytes, is_welcome = "", frozenset[str](), 0, True
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.begins, self.takes = asyncio.Event(), asyncio.Event()
+
+    def is_for(self, _sidecar: str) -> bool:
+        return True
+
+    async def receive(self) -> bytes | None:
+        await asyncio.Event().wait()
+        return None
+
+    async def send(self, frame: bytes) -> None:
+        self.sent += [found.attempt.task for found in codec.decode(frame) if isinstance(found, Cancel)]
+        self.begins.set()
+        await self.takes.wait()
+
+    async def close(self, *, refused: bool = False, why: str = "") -> None:
+        """Nothing is behind it."""
+
+
+async def resend(_held: Held) -> None:
+    """Nothing is held here."""
+
+
+def cancel(task: str) -> Cancel:
+    return Cancel(attempt=AttemptId("a", 1, task, 1), reason="")
+
+
+async def test_a_writer_that_was_overtaken_while_it_wrote_takes_nothing_of_what_waits() -> None:
+    clock, link, older, later = SystemClock(), Link("a", 1, Session()), SlowLine(), SlowLine()
+    nobody = cast("PresencePort", None), cast("ResultsPort", None)  # nothing comes in: only what goes out is looked at
+    gateway = Gateway(Links(clock), *nobody, clock, hub_boot=1, heartbeat_s=15.0, lease_s=30.0, resend=resend)
+    link.socket = 1
+    link.session.connected(0, clock.monotonic())
+    link.send(cancel("x"))
+    stuck = asyncio.create_task(gateway._write_on(older, link, 1, asyncio.timeout(None)))
+    await older.begins.wait()
+    link.socket = 2
+    link.session.disconnected()
+    link.session.connected(0, clock.monotonic())
+    link.send(cancel("y"))
+    older.takes.set()
+    await stuck
+    later.takes.set()
+    writes = asyncio.create_task(gateway._write_on(later, link, 2, asyncio.timeout(None)))
+    await later.begins.wait()
+    writes.cancel()
+    with suppress(asyncio.CancelledError):
+        await writes
+
+    assert (older.sent, later.sent) == (["x"], ["x", "y"])

@@ -13,6 +13,7 @@ from hub.store.waiting import MAX_BATCH
 from hub.store.writer import Writer, awaited
 from protocol.errors import NotFound, Overloaded, StoreFailed
 from protocol.events import Event, EventKind
+from protocol.logs import ABOUT, about
 
 
 def change(number: int) -> Record:
@@ -248,6 +249,48 @@ async def test_closing_writes_what_waits_and_then_takes_no_more() -> None:
     with pytest.raises(StoreFailed, match="the store is closed"):
         await writer.commit(change(4))
     assert disk.batches == [[0, 1, 2]]
+
+
+async def test_whoever_closes_it_too_waits_as_well() -> None:
+    writer = started(disk := Disk())
+    disk.gate.clear()
+    waiting = asyncio.ensure_future(writer.commit(change(1)))
+    await disk.writing.wait()
+    closing = [asyncio.ensure_future(writer.close()) for _ in range(2)]
+    await asyncio.sleep(0)
+    disk.gate.set()
+    await asyncio.wait_for(asyncio.gather(*closing), 60.0)
+
+    assert await waiting == 1
+
+
+async def test_what_comes_as_it_closes_is_answered() -> None:
+    writer = started(Disk())
+    late: list[Outcome] = []
+    closing = asyncio.ensure_future(writer.close())
+    await asyncio.sleep(0)  # it has asked for a last look, which finds nothing
+    asyncio.get_running_loop().call_soon(writer.post, change(1), late.append)
+    await closing
+
+    assert late in ([1], [writer._refusal])
+    assert not writer.waiting
+
+
+async def test_what_it_does_is_no_part_of_the_request_that_woke_it() -> None:
+    seen: list[dict[str, object]] = []
+
+    async def apply(batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+        seen.append(dict(ABOUT.get()))
+        return [None] * len(batch), []
+
+    writer = Writer(awaited(apply))
+    writer.start()
+    writer.on_seal = lambda: seen.append(dict(ABOUT.get()))
+    with about(request_id="r1"):
+        await writer.commit(change(1))
+
+    assert seen == [{}] * len(seen)
+    await writer.close()
 
 
 async def test_a_writer_that_never_started_closes(tmp_path: Path) -> None:
