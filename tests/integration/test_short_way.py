@@ -86,7 +86,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         go_long(self, data)
 
     monkeypatch.setattr(ShortWay, "done", answers)  # they do what they do; from outside both ways look the same
-    monkeypatch.setattr(Visitor, "_go_long", turns)
+    monkeypatch.setattr(Visitor, "_go_long", turns)  # the same
     return seen
 
 

@@ -15,8 +15,9 @@ import apsw
 from hub.store import records
 from protocol.model import TaskState
 from tests.simulation.faults import Faults
-from tests.simulation.history import Excuse, History, Rest, figures, judge
+from tests.simulation.history import Excuse, History, Rest, figures
 from tests.simulation.hub import Hub, make_template
+from tests.simulation.judging import judge
 from tests.simulation.network import Network
 from tests.simulation.people import People
 from tests.simulation.plan import Plan

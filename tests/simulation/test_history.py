@@ -10,7 +10,8 @@ import pytest
 from hub.store import changes as c
 from protocol.events import Event, EventKind
 from protocol.model import AttemptId, AttemptState, TaskState
-from tests.simulation.history import Accepted, Asked, Excuse, Grant, History, Push, Rest, Span, judge, walk
+from tests.simulation.history import Accepted, Asked, Excuse, Grant, History, Push, Rest, Span
+from tests.simulation.judging import judge, walk
 
 T = "01m3250vfnfmqyvjt1zam98jxn"
 
