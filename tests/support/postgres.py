@@ -37,7 +37,11 @@ SETTINGS: Final = {
     "synchronous_commit": "on",
     "max_connections": "100",
     "shared_buffers": "32MB",
+    "max_wal_size": "128MB",
 }
+
+KEPT: Final = 8
+"""Databases of tests that are over stay this long: each is 10 MB, and a whole run makes hundreds."""
 
 
 def _programs() -> Path:
@@ -146,6 +150,8 @@ class PostgresServer:
         """Name of a fresh database."""
         self._databases += 1
         name = f"test_{self._databases}"
+        with contextlib.suppress(asyncpg.ObjectInUseError):  # somebody works in it still: it goes with the server
+            await self.execute(f'DROP DATABASE IF EXISTS "test_{self._databases - KEPT}"')
         await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
