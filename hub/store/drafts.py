@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from hub.core.task import HELD_STATES
 from hub.core.words import folded
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements, Write
@@ -22,10 +23,13 @@ from hub.store.many_changes import End
 from hub.store.records import Row
 from protocol.model import TaskState
 
-KEPT_DRAFTS: Final = 4_000
-"""Drafts of tasks that have not ended that are kept for the next batch, the newest; twice as many at times."""
+KEPT_DRAFTS: Final = 16_000
+"""Drafts of tasks that have not ended that are kept for the next batch; twice as many at times, some 15 MB.
+
+Those in hand, then those that wait longest: theirs is the next turn among equals.
+"""
 _OF_ATTEMPTS: Final = (End, c.Finish, c.Accept, c.Advance)
-KEPT_SPEC_BYTES: Final = 2_000
+KEPT_SPEC_BYTES: Final = 500
 """The spec of a new task that is longer is read again when the task is given away."""
 
 
@@ -82,7 +86,7 @@ class Drafts(Batches):
             for task in over:
                 drafts.pop(task, None)
             if len(drafts) > 2 * KEPT_DRAFTS:
-                drafts = dict(islice(drafts.items(), len(drafts) - KEPT_DRAFTS, None))
+                drafts = _kept(drafts)
             self._drafts = drafts
 
     def _begin(self) -> None:
@@ -195,6 +199,14 @@ class Drafts(Batches):
             draft.is_claimed = False
         self._begin()
         return [(name, rows) for name, rows in writes if rows]
+
+
+def _kept(drafts: dict[str, Draft | None]) -> dict[str, Draft | None]:
+    """As many as are kept, of more."""
+    held = {task: draft for task, draft in drafts.items() if draft is not None and draft.state in HELD_STATES}
+    if len(held) > KEPT_DRAFTS:
+        return dict(islice(held.items(), len(held) - KEPT_DRAFTS, None))
+    return held | dict(islice(drafts.items(), KEPT_DRAFTS - len(held)))
 
 
 def _new_row(task: c.NewTask, draft: Draft, change: c.AddTasks) -> tuple[Any, ...]:

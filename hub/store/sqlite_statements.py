@@ -1,7 +1,7 @@
 """How the verbs talk to SQLite: statements by name, answered at once. The connection is that of ``sqlite.py``."""
 
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
@@ -62,23 +62,30 @@ class SqliteStatements:
 
     async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
         """What the query finds for each of ``values``."""
-        return self._cursor.executemany(self._sql[name], values).fetchall()
+        return [row for some in self._by_the_hundred(name, values) for row in some.fetchall()]
 
     async def together(self, writes: Sequence[Write]) -> None:
-        """All of these, one after the other; the rows of each by the hundred, in statements that take so many at once.
+        """All of these, one after the other."""
+        for name, rows in writes:
+            for _ in self._by_the_hundred(name, rows):
+                pass
+
+    def _by_the_hundred(self, name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[apsw.Cursor]:
+        """The statement for all of these rows, which go into it by the hundred if it can hold so many.
 
         A step of a statement lets go of the interpreter and waits for it again. One step a row would be a thousand such
-        waits a batch, while the event loop works.
+        waits a batch, while the event loop works. It would also drive all other statements out of those that stay
+        prepared: each use takes a new place among them.
         """
-        for name, rows in writes:
-            if not is_widened(self._sql[name]):
-                self._cursor.executemany(self._sql[name], rows)
-                continue
-            begin = 0
-            while begin < len(rows):
-                some = next(width for width in WIDTHS if width <= len(rows) - begin)
-                self._cursor.execute(self._wide(name, some), tuple(chain.from_iterable(rows[begin : begin + some])))
-                begin += some
+        if not is_widened(self._sql[name]):
+            yield self._cursor.executemany(self._sql[name], rows)
+            return
+        begin = 0
+        while begin < len(rows):
+            some = next(width for width in WIDTHS if width <= len(rows) - begin)
+            values = tuple(chain.from_iterable(rows[begin : begin + some]))
+            yield self._cursor.execute(self._wide(name, some), values)
+            begin += some
 
     def _wide(self, name: str, rows: int) -> str:
         text = self._for_many.get((name, rows))

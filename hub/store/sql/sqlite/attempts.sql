@@ -21,7 +21,9 @@ FROM attempts WHERE task = ? ORDER BY epoch;
 
 -- name: last_logs
 -- Where the newest piece of an attempt lies: one that lies behind it is new.
-SELECT task, epoch, place FROM logs WHERE task = ?1 AND epoch = ?2 ORDER BY seq DESC LIMIT 1;
+SELECT w.column1, w.column2,
+    (SELECT place FROM logs WHERE task = w.column1 AND epoch = w.column2 ORDER BY seq DESC LIMIT 1)
+FROM (VALUES (?, ?)) AS w;
 
 -- name: find_log
 SELECT 1 FROM logs WHERE task = ?1 AND epoch = ?2 AND place = ?3 AND stream = ?4 AND text = ?5 LIMIT 1;

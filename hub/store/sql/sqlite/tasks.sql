@@ -13,19 +13,20 @@ INSERT OR IGNORE INTO dependencies (task, needs) VALUES (?, ?);
 SELECT state, epoch, agent, class, priority, hub FROM tasks WHERE id = ?;
 
 -- name: find_tasks
--- What the verbs of the daily work decide on (``Draft`` has these columns in this order).
+-- What the verbs of the daily work decide on (``Draft`` has these columns in this order). CROSS: each is looked up by
+-- its key, however many are asked for.
 SELECT id, state, class, priority, epoch, agent, hub, retries, max_retries, infra_failures, ready_ms, queued_ms,
     started_ms, ended_ms, execution_ok, verified, reason, model, EXISTS (SELECT 1 FROM dependencies WHERE needs = id)
-FROM tasks WHERE id = ?;
+FROM (VALUES (?)) AS w CROSS JOIN tasks WHERE id = w.column1;
 
 -- name: find_specs
-SELECT task, spec, tier FROM specs WHERE task = ?;
+SELECT task, spec, tier FROM (VALUES (?)) AS w CROSS JOIN specs WHERE task = w.column1;
 
 -- name: find_willing
-SELECT name, draining, leaving, hub, boot FROM agents WHERE name = ?;
+SELECT name, draining, leaving, hub, boot FROM (VALUES (?)) AS w CROSS JOIN agents WHERE name = w.column1;
 
 -- name: find_keys
-SELECT key, digest, ids FROM idempotency WHERE key = ?;
+SELECT key, digest, ids FROM (VALUES (?)) AS w CROSS JOIN idempotency WHERE key = w.column1;
 
 -- name: add_key
 INSERT INTO idempotency (key, digest, ids, at_ms) VALUES (?, ?, ?, ?);

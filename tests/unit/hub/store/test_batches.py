@@ -7,7 +7,7 @@ import pytest
 
 from hub.store.batches import facts_text
 from hub.store.budget_verbs import Budgeting
-from hub.store.changes import AddTasks, Claim, Claimed, Finish
+from hub.store.changes import Accept, AddTasks, Claim, Claimed, Finish
 from hub.store.drafts import KEPT_DRAFTS, KEPT_SPEC_BYTES
 from hub.store.migrate import migrate
 from hub.store.records import event
@@ -46,6 +46,7 @@ class Counting(SqliteStatements):
 
     def __init__(self, connection: apsw.Connection) -> None:
         super().__init__(connection)
+        self.connection = connection
         self.asked: list[str] = []
 
     async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
@@ -124,3 +125,28 @@ def test_many_tasks_do_not_fill_the_memory_and_long_ones_are_not_kept(counting: 
     assert isinstance(claimed, Claimed)
     assert len(claimed.spec) == KEPT_SPEC_BYTES + 1
     assert "find_specs" in counting.asked
+
+
+def test_tasks_in_hand_and_those_that_wait_longest_are_not_read_again(counting: Counting) -> None:
+    verbs = Budgeting(counting)
+    for first in range(0, 2 * KEPT_DRAFTS + 500, 500):
+        at_once(verbs.batch([AddTasks(at_ms=1, by="me", tasks=tuple(map(new_task, range(first, first + 500))))]))
+        if not first:
+            at_once(verbs.batch([claim(7)]))
+    at_once(verbs.batch([claim(8), Accept(at_ms=3, task=task_id(7), epoch=1, hub=1)]))
+
+    assert "find_tasks" not in counting.asked
+    at_once(verbs.batch([claim(2 * KEPT_DRAFTS)]))
+    assert counting.asked.count("find_tasks") == 1
+
+
+def test_statements_stay_prepared_however_many_rows_are_read(counting: Counting) -> None:
+    asked = [("find_tasks", 1), ("find_specs", 1), ("find_willing", 1), ("find_keys", 1), ("last_logs", 2)]
+    missed = []
+    for _ in range(3):
+        for name, columns in asked:
+            at_once(counting.find(name, [(str(number),) * columns for number in range(255)]))
+        at_once(counting.together([("add_count", [("queued", 1)])]))
+        missed.append(counting.connection.cache_stats()["misses"])
+
+    assert missed[1] == missed[2]
