@@ -39,7 +39,7 @@ class Load(Struct, frozen=True, kw_only=True):
     count: int = 10_000
     runs: int = 3
     sidecars: int = 1
-    slots: int = 256
+    slots: int = 1024
     batch: int = 100
     in_flight: int = 4
     callers: int = 64

@@ -59,7 +59,8 @@ def main() -> int:
         return 0
     print()
     held = {True: "yes", False: "no", None: ""}
-    _align([("goal", "", "seen", "holds"), *((row.what, row.goal, row.seen, held[row.holds]) for row in rows)])
+    head = ("goal", "", "seen", "holds", f"if the floor did {goals.FLOOR_THERE:,}/s", "then")
+    _align([head, *((r.what, r.goal, r.seen, held[r.holds], r.there, held[r.holds_there]) for r in rows)])
     for text in missing:
         print(f"not measured: {text}")
     if asked.growth:
