@@ -202,11 +202,12 @@ class Drafts(Batches):
 
 
 def _kept(drafts: dict[str, Draft | None]) -> dict[str, Draft | None]:
-    """As many as are kept, of more."""
-    held = {task: draft for task, draft in drafts.items() if draft is not None and draft.state in HELD_STATES}
+    """As many as are kept, of more; none of tasks that do not exist, which would stay for good."""
+    there = {task: draft for task, draft in drafts.items() if draft is not None}
+    held = {task: draft for task, draft in there.items() if draft.state in HELD_STATES}
     if len(held) > KEPT_DRAFTS:
         return dict(islice(held.items(), len(held) - KEPT_DRAFTS, None))
-    return held | dict(islice(drafts.items(), KEPT_DRAFTS - len(held)))
+    return {**held, **dict(islice(there.items(), KEPT_DRAFTS - len(held)))}
 
 
 def _new_row(task: c.NewTask, draft: Draft, change: c.AddTasks) -> tuple[Any, ...]:

@@ -140,6 +140,15 @@ def test_tasks_in_hand_and_those_that_wait_longest_are_not_read_again(counting: 
     assert counting.asked.count("find_tasks") == 1
 
 
+def test_tasks_that_do_not_exist_take_no_place_of_others(counting: Counting) -> None:
+    verbs = Budgeting(counting)
+    at_once(verbs.batch([AddTasks(at_ms=1, by="me", tasks=(new_task(1),))]))
+    at_once(verbs.batch([claim(2 + number) for number in range(2 * KEPT_DRAFTS)]))
+    at_once(verbs.batch([claim(1)]))
+
+    assert set(verbs._drafts) == {task_id(1)}
+
+
 def test_statements_stay_prepared_however_many_rows_are_read(counting: Counting) -> None:
     asked = [("find_tasks", 1), ("find_specs", 1), ("find_willing", 1), ("find_keys", 1), ("last_logs", 2)]
     missed = []
