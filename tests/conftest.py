@@ -12,12 +12,17 @@ _HERE: Final = Path(__file__).parent
 _OF_PROCESSES: Final = frozenset({"browser", "e2e", "faults", "integration"})
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where every change is judged, give a test of real processes that failed one more try, and name it at the end.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``soak`` unless it was asked for.
 
-    On a shared machine a process can be stopped for longer than any test waits. Such a test is mended, not lived with:
-    the last lines of a run name it (``RERUN``). At home nothing is tried again.
+    And where every change is judged, give a test of real processes that failed one more try, and name it at the end. On
+    a shared machine a process can be stopped for longer than any test waits. Such a test is mended, not lived with: the
+    last lines of a run name it (``RERUN``). At home nothing is tried again.
     """
+    if "soak" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     if os.environ.get("CI") != "true":
         return
     for item in items:
