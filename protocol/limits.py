@@ -14,6 +14,9 @@ BULK_FRAME_BYTES: Final = 256 << 10
 UNSENT_BYTES: Final = 128 << 10
 """What the kernel may hold of a connection and has not sent yet: all of it stands before the next heartbeat."""
 
+LITTLE_BYTES: Final = 16 << 10
+"""A connection that has taken everything takes as much again at once: less than what its writer may hold back."""
+
 LONGEST_FRAME_S: Final = 60.0
 """How long one frame may take to arrive or to leave: a line below 17 kB/s is none that work can be sent over."""
 

@@ -316,6 +316,11 @@ class Session:
         return self.is_connected and bool(self._urgent or self._bulk)
 
     @property
+    def waiting_bytes(self) -> int:
+        """Size of what waits to be written, acknowledgements aside."""
+        return sum(map(len, self._urgent)) + sum(map(len, self._bulk))
+
+    @property
     def safe(self) -> int:
         """Order number up to which the effect of everything that the peer has sent is safe on our side."""
         return self._safe

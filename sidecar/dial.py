@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.protocol import State
 
 from protocol.errors import (
     Forbidden,
@@ -118,6 +119,15 @@ class Connection(Protocol):
         Raises:
             OSError: the connection is over.
         """
+        ...
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it has taken everything, so that :data:`protocol.limits.LITTLE_BYTES` more go out at once."""
+        ...
+
+    def put(self, frame: bytes) -> None:
+        """Write a frame to a connection that is free, at once; all that are put together are at most a little."""
         ...
 
     @property
@@ -246,6 +256,16 @@ class _Socket:
             await self._socket.send(frame)
         except WebSocketException as exc:
             raise ConnectionError(_why(exc)) from exc
+
+    @property
+    def is_free(self) -> bool:
+        socket = self._socket
+        is_open = socket.protocol.state is State.OPEN and not socket.transport.is_closing()
+        return is_open and socket.send_in_progress is None and not socket.transport.get_write_buffer_size()
+
+    def put(self, frame: bytes) -> None:
+        self._socket.protocol.send_binary(frame)
+        self._socket.send_data()
 
     async def receive(self) -> bytes:
         try:

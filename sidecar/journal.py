@@ -139,6 +139,7 @@ class Journal:
         """
         self._waiting: list[tuple[str, Binding]] = []
         self._must_last = False
+        self._lasts = False  # whether the connection syncs its commits
         self._is_failing = False
         self._room = room
         try:
@@ -242,7 +243,9 @@ class Journal:
         return True
 
     def _write(self) -> None:
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if self._must_last else 'NORMAL'}")
+        if self._lasts is not self._must_last:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if self._must_last else 'NORMAL'}")
+            self._lasts = self._must_last
         with self._db:
             for statement, bindings in _runs(self._waiting):
                 self._db.executemany(statement, bindings)

@@ -15,26 +15,12 @@ from typing import Final
 
 import structlog
 
-from protocol import codec
+from protocol import codec, messages
 from protocol.clock import Clock
 from protocol.endpoints import EndpointTrouble
 from protocol.errors import BadInput, HubUnreachable, ProtocolViolation, StaleAttempt
+from protocol.limits import LITTLE_BYTES
 from protocol.machine import HostReading
-from protocol.messages import (
-    AnyMessage,
-    Assign,
-    Cancel,
-    Drain,
-    Error,
-    Message,
-    Ordered,
-    Reject,
-    Secrets,
-    Signature,
-    Verdict,
-    Welcome,
-    Wish,
-)
 from protocol.model import EndpointReport
 from protocol.salvage import Unreadable
 from protocol.session import Session
@@ -117,16 +103,17 @@ class Link:
         self._changed = asyncio.Event()  # something waits to be written down
         self._ready = asyncio.Event()  # the same, or to be sent: whoever sends need not wait for the other
         self._is_stirred = False  # both are set: a frame asks for that hundreds of times
+        self._is_idle = False  # whoever sends waits for something to be sent
         self._beat_now = asyncio.Event()
         self._taken = 0  # the last ordered message acted on, to be acknowledged after the next commit; 0: none
         self._facts, self._trouble = Facts(), ""
         self._shown: tuple[str, Signer | None] = "", None  # token and key of the last dial
         self.connection = self.artifact_bytes = self.artifacts_bytes = 0
-        self.on_secrets: Callable[[Secrets], None] = lambda _message: None
+        self.on_secrets: Callable[[messages.Secrets], None] = lambda _message: None
 
     # --- what the owner says ----------------------------------------------------------------------------------------
 
-    def send(self, message: Message, encoded: bytes = b"") -> None:
+    def send(self, message: messages.Message, encoded: bytes = b"") -> None:
         """Send a message with the next frame; an ordered one arrives exactly once, now or after a reconnect."""
         self._outbox.send(message, encoded)
         if not self._is_stirred:
@@ -148,7 +135,8 @@ class Link:
 
     def touch(self) -> None:
         """Something changed that has to be written down, though nothing is to be sent."""
-        self._stir()
+        if not self._is_stirred:
+            self._stir()
 
     def _stir(self) -> None:
         self._is_stirred = True
@@ -247,7 +235,7 @@ class Link:
     async def _one_connection(self, owner: Owner) -> None:
         token, _ = self._shown = self._credentials()
         async with self._dial(self.hub, token, self.identity.version, self._pace.handshake_s) as connection:
-            self._act_on(await self._handshake(connection, owner), owner)
+            self._act_on(await self._handshake(connection, owner), connection, owner)
             try:
                 await together(
                     self._read(connection, owner), self._write(connection, owner), self._beat(connection, owner)
@@ -268,7 +256,7 @@ class Link:
             if signer is not None and (asked := challenge_in(codec.decode(frame))) is not None:
                 me, channel = self.identity, connection.channel
                 signature = signer.sign(asked.nonce, channel, me.sidecar, me.boot)
-                await connection.send(codec.encode(Signature(signature=signature, channel=channel)))
+                await connection.send(codec.encode(messages.Signature(signature=signature, channel=channel)))
                 frame = await connection.receive()
         welcome = welcome_in(codec.decode(frame))
         self._begin(welcome, hello_at)
@@ -290,7 +278,7 @@ class Link:
         )
         return codec.encode(self._outbox.looked_at(said) or said)
 
-    def _begin(self, welcome: Welcome, hello_at: float) -> None:
+    def _begin(self, welcome: messages.Welcome, hello_at: float) -> None:
         now = self._clock.monotonic()
         is_other = welcome.hub_boot != self._hub_boot
         if is_other or welcome.afresh or welcome.received < self._session.acknowledged:
@@ -310,7 +298,7 @@ class Link:
         self._addresses.learn(welcome.hubs)
         log.info("hub_welcomed", hub=self._addresses.current, hub_boot=welcome.hub_boot, verdicts=len(welcome.verdicts))
 
-    def _judge(self, verdict: Verdict, owner: Owner) -> None:
+    def _judge(self, verdict: messages.Verdict, owner: Owner) -> None:
         if verdict.verdict != "keep":
             log.info("attempt_dropped", task=verdict.attempt.task, epoch=verdict.attempt.epoch, why=verdict.verdict)
             owner.forget(verdict.attempt)
@@ -321,53 +309,66 @@ class Link:
         while True:
             frame = await connection.receive()
             self._session.read_bytes = connection.received_bytes
-            self._act_on(frame, owner)
+            self._act_on(frame, connection, owner)
 
-    def _act_on(self, frame: bytes, owner: Owner) -> None:
+    def _act_on(self, frame: bytes, connection: Connection, owner: Owner) -> None:
+        was_stirred, self._is_stirred = self._is_stirred, True  # nobody is woken before all of it was acted on
         try:
             for message in self._session.receive(frame, self._clock.monotonic()):
                 if isinstance(message, Unreadable):
                     self._pass_over(message)
                     raise message.error
                 self._act(message, owner)
-                if isinstance(message, Ordered):
+                if isinstance(message, messages.Ordered):
                     self._taken = message.n
         finally:
             # Also what came before a word that ends the line: the next hub will not confirm it again.
             self._settle(owner)
             # After the assignments that stand before the answer: what it proves does not name them.
             self.leases.proven(self._session.proven_at)
-            self._stir()
+            self._is_stirred = was_stirred
+            if not self._write_at_once(connection, owner):
+                self._stir()
+
+    def _write_at_once(self, connection: Connection, owner: Owner) -> bool:
+        """Write down and send what waits without waking the pumps, if it is little and the line is free: then true."""
+        is_little = self._is_idle and connection.is_free and self._session.waiting_bytes <= LITTLE_BYTES
+        if is_little:
+            self._commit(owner)
+            while frames := self._session.data_to_send():
+                for frame in frames:
+                    connection.put(frame)
+        return is_little
 
     def _pass_over(self, message: Unreadable) -> None:
         """The hub has said something that cannot be read: it need not say it again, and its work is not done here."""
         if message.n:
             self._taken = message.n
         if message.kind == "assign" and message.attempt is not None:
-            self.send(Reject(attempt=message.attempt, code=message.error.code, reason=message.error.problem))
+            self.send(messages.Reject(attempt=message.attempt, code=message.error.code, reason=message.error.problem))
 
-    def _act(self, message: AnyMessage, owner: Owner) -> None:
+    def _act(self, message: messages.AnyMessage, owner: Owner) -> None:
         match message:
-            case Assign():
+            case messages.Assign():
                 owner.assigned(message)
-            case Cancel():
+            case messages.Cancel():
                 owner.cancelled(message)
-            case Drain():
+            case messages.Drain():
                 owner.drain(on=message.on)
-            case _ if isinstance(message, Wish):
+            case _ if isinstance(message, messages.Wish):
                 owner.wish(message)
-            case Secrets():
+            case messages.Secrets():
                 self.on_secrets(message)
-            case Error(fatal=True):
+            case messages.Error(fatal=True):
                 raise refusal_in(message)
-            case Error():
+            case messages.Error():
                 self._hear_error(message, owner)
-            case Welcome():
+            case messages.Welcome():
                 pass  # the handshake has taken it
             case _:
                 raise ProtocolViolation("a message of a hub", type(message).__name__)
 
-    def _hear_error(self, message: Error, owner: Owner) -> None:
+    def _hear_error(self, message: messages.Error, owner: Owner) -> None:
         if message.code == StaleAttempt.code and message.attempt is not None:
             log.info("attempt_stale", task=message.attempt.task, epoch=message.attempt.epoch)
             owner.forget(message.attempt)
@@ -394,6 +395,7 @@ class Link:
             self._commit(owner)
 
     async def _write(self, connection: Connection, owner: Owner) -> None:
+        self._is_idle = False
         while True:
             # Between the last commit and now more may have been promised: nothing leaves before it is written down.
             self._commit(owner)
@@ -401,9 +403,10 @@ class Link:
             for frame in frames:
                 await connection.send(frame)
             if not frames:
+                self._is_idle = True
                 await self._ready.wait()
                 self._ready.clear()
-                self._is_stirred = False
+                self._is_idle = self._is_stirred = False
 
     async def _beat(self, connection: Connection, owner: Owner) -> None:
         self._session.read_bytes = connection.received_bytes

@@ -40,6 +40,11 @@ class Wake:
         self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits who was not told yet."""
+        return self._waiter is not None and not self._is_set
+
     def set(self) -> None:
         """There is."""
         self._is_set = True
@@ -71,6 +76,8 @@ class Link:
     def __init__(self, name: str, boot: int, session: Session) -> None:
         self.name, self.boot, self.session = name, boot, session
         self.work = Wake()
+        self.write_at_once: Callable[[], bool] = _cannot
+        """Writes what waits, if that needs no waiting; whether it did."""
         self.instance = ""
         """The state directory that it works from, if it says so."""
         self._waiting: tuple[asyncio.Future[None], ...] = ()  # those who wait for a sign of life
@@ -118,7 +125,17 @@ class Link:
             self.on_behind(is_behind)
 
     def send(self, *messages: Message) -> None:
-        """Queue messages and have them written soon."""
+        """Queue messages and have them written soon, with all that is sent in this turn of the event loop."""
+        self._queue(messages)
+        self.work.set()
+
+    def send_now(self, *messages: Message) -> None:
+        """Send messages that nothing else is expected to go with: at once, if whoever writes has nothing to do."""
+        self._queue(messages)
+        if not (self.work.is_awaited and self.write_at_once()):
+            self.work.set()
+
+    def _queue(self, messages: Sequence[Message]) -> None:
         send = self.session.send
         for message in messages:
             try:
@@ -132,7 +149,6 @@ class Link:
                 # Senders keep their messages small; one that did not must not take the hub along.
                 log.warning("message_too_large", agent=self.name, kind=type(message).__name__, why=str(exc))
         self.look()
-        self.work.set()
 
     def answered(self, number: int, count: int, last: int = 0) -> None:
         """The effect of the peer's message ``number`` of its ``count``-th counting is safe, of all up to ``last``.
@@ -150,12 +166,22 @@ class Link:
         self._is_ack_due = False
         self.work.set()
 
+    def left(self, now: float) -> None:
+        """The socket that was in charge is over."""
+        self.session.disconnected()
+        self.wake_waiting()
+        self.close, self.left_at, self.write_at_once = None, now, _cannot
+
     def cut(self, **why: object) -> None:
         """Close the socket that is in charge, if there is one; nothing that it says counts any more."""
         if self.close is not None:
             close, self.close = self.close, None
             task = asyncio.ensure_future(close(**why))
             task.add_done_callback(_closed)
+
+
+def _cannot() -> bool:
+    return False
 
 
 def _closed(task: "asyncio.Future[object]") -> None:
@@ -215,10 +241,10 @@ class Links:
             link.send(message)
 
     def send_all(self, agent: str, boot: int, messages: Sequence[Message]) -> None:
-        """As :meth:`send`, many in their order."""
+        """As :meth:`send`, many in their order, and nothing more for now: they need not wait for company."""
         link = self._links.get(agent)
         if link is not None and link.boot == boot:
-            link.send(*messages)
+            link.send_now(*messages)
 
     def look_again(self) -> None:
         """A token was revoked: its lines end now, though whoever writes may be stuck in one that takes nothing."""

@@ -45,6 +45,15 @@ class Line(Protocol):
         """Write a frame; returns when the line has taken it."""
         ...
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it has taken everything, so that :data:`protocol.limits.LITTLE_BYTES` more go out at once."""
+        ...
+
+    def put(self, frame: bytes) -> None:
+        """Write a frame to a line that is free, at once; all frames that are put together are at most a little."""
+        ...
+
     async def close(self, *, refused: bool = False, why: str = "") -> None:
         """Close in good order; one whose other end takes nothing any more is cut off soon. Twice is once.
 

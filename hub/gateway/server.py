@@ -33,7 +33,7 @@ from protocol.errors import (
     Throttled,
 )
 from protocol.ids import NAME
-from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
+from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LITTLE_BYTES, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
 from protocol.log_levels import LOG_LEVELS
 from protocol.model import AttemptState
 from protocol.salvage import Unreadable
@@ -199,9 +199,7 @@ class Gateway:
     def _leave(self, link: Link, number: int) -> None:
         """The socket ``number`` is over; if no later one has taken its place, the sidecar is gone."""
         if link.socket == number:
-            link.session.disconnected()
-            link.wake_waiting()
-            link.close, link.left_at = None, self._clock.monotonic()
+            link.left(self._clock.monotonic())
             self._presence.gone(link.name, link.boot)
 
     def _behind(self, name: str, boot: int, is_behind: bool) -> None:  # noqa: FBT001 - the one thing it tells
@@ -339,6 +337,7 @@ class Gateway:
     async def _write_on(self, line: Line, link: Link, number: int, limit: asyncio.Timeout) -> None:
         session, loop = link.session, asyncio.get_running_loop()
         session.read_bytes = line.received_bytes
+        link.write_at_once = functools.partial(_write_at_once, line, link, number)
         while link.socket == number:
             now = self._clock.monotonic()
             await link.work.wait(max(0.01, session.next_deadline(now) - now))
@@ -362,6 +361,21 @@ class Gateway:
                     finally:
                         timer.cancel()
         link.work.set()  # it was meant for the writer of the later socket, like all that waits to be sent
+
+
+def _write_at_once(line: Line, link: Link, number: int) -> bool:
+    """Write what waits for the socket ``number``, if it is little and the line is free; whether that was so.
+
+    The turn of the event loop that wakes a writer is time that a lone task waits for its agent.
+    """
+    session = link.session
+    if link.socket != number or not line.is_free or session.waiting_bytes > LITTLE_BYTES or not line.is_welcome:
+        return False
+    with contextlib.suppress(ConnectionError):  # whoever reads from it notices
+        while frames := session.data_to_send():
+            for frame in frames:
+                line.put(frame)
+    return True
 
 
 def _together(

@@ -113,6 +113,20 @@ class _Socket:
     async def send(self, frame: bytes) -> None:
         await self._socket.send_bytes(frame)
 
+    @property
+    def is_free(self) -> bool:
+        transport = self._request.transport
+        return transport is not None and not transport.get_write_buffer_size() and not self._socket.closed
+
+    def put(self, frame: bytes) -> None:
+        sending = self._socket.send_bytes(frame)
+        try:
+            sending.send(None)
+        except StopIteration:
+            return
+        sending.close()
+        raise AssertionError("a line that is free takes a little at once")
+
     async def close(self, *, refused: bool = False, why: str = "") -> None:
         code = WSCloseCode.POLICY_VIOLATION if refused else WSCloseCode.GOING_AWAY if why else WSCloseCode.OK
         try:

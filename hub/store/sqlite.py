@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ import structlog
 from hub.store import copying, sqlite_file
 from hub.store.backend import Backend
 from hub.store.changes import AddTasks, AnyChange, AppendLog
+from hub.store.hand import Hand
 from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
 from hub.store.plain import Plain
@@ -75,14 +76,16 @@ class SqliteStore(Backend):
         self._is_memory = self._path == ":memory:"
         self._is_read_only, self._is_deep, self._max_checked_bytes = read_only, deep, max_checked_bytes
         self._sql = queries("sqlite")
-        self._write_thread = ThreadPoolExecutor(1, "store-write")
-        self._read_thread = self._write_thread if self._is_memory else ThreadPoolExecutor(1, "store-read")
+        self._write_thread = Hand("store-write")
+        self._read_thread = self._write_thread if self._is_memory else Hand("store-read")
         self._writing: apsw.Connection | None = None
         self._reading: apsw.Connection | None = None
         self._verbs: Plain | None = None
         self._mark: Mark | None = None
+        self._commits = 0  # the number of the last one
         self._is_closed = False
         self._is_doubtful = False
+        self._failure: StoreFailed | None = None  # of what comes after a commit; nothing may be written any more
         self._log_pages = 0
         self._closing = asyncio.Event()
         self._space = space
@@ -127,7 +130,7 @@ class SqliteStore(Backend):
             if not self._is_memory:
                 found = sqlite_file.progress(self._writing)
                 check_mark(Path(self._path), found)
-                self._mark = Mark(Path(self._path), found)
+                self._mark, self._commits = Mark(Path(self._path), found), found.commits
             self._reading = self._writing if self._is_memory else connect(self._path, self._busy_s)
             if not self._is_memory:
                 self._reading.set_progress_handler(self._is_late, READ_STEPS)
@@ -192,18 +195,29 @@ class SqliteStore(Backend):
         return "the disk is full, nothing can be stored" if self._is_without_room else ""
 
     def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
-        self._write_thread.submit(self._write, batch, landed, asyncio.get_running_loop())
+        self._write_thread.post(partial(self._write, batch, landed, asyncio.get_running_loop()))
 
     def _write(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
-        """Write a batch, and tell the loop of it; in the writer's thread."""
+        """Write a batch, tell the loop of it, and see to the rest; in the writer's thread."""
         try:
-            written: Written | BaseException = self._apply_now(batch)
+            written = self._apply_now(batch)
         except apsw.FullError:
             loop.call_soon_threadsafe(self._write_without_room, batch, landed)
-            return
         except BaseException as exc:  # noqa: BLE001 - the writer fails by it, whatever it is
-            written = exc
-        loop.call_soon_threadsafe(landed, written)
+            loop.call_soon_threadsafe(landed, exc)
+        else:
+            loop.call_soon_threadsafe(landed, written)
+            try:
+                self._follow_up()
+            except StoreFailed as exc:
+                loop.call_soon_threadsafe(self._writer.fail, exc)
+
+    def _apply_wholly(self, batch: list[AnyChange]) -> Written:
+        """Write a batch with what follows; what the one before it has left to do comes first, and may make room."""
+        self._follow_up()
+        written = self._apply_now(batch)
+        self._follow_up()
+        return written
 
     async def _apply_without_room(self, batch: list[AnyChange]) -> Written:
         """The batch without what can be had again, on what was kept back; tried until there is room for it.
@@ -216,7 +230,7 @@ class SqliteStore(Backend):
             self._space.release()
         while True:
             try:
-                done, events = await self._in(self._write_thread, lambda: self._apply_now(needed))
+                done, events = await self._in(self._write_thread, lambda: self._apply_wholly(needed))
             except apsw.FullError:
                 self._is_without_room = True
                 await self._pause()
@@ -236,6 +250,21 @@ class SqliteStore(Backend):
         self._log_pages = pages
         return apsw.SQLITE_OK
 
+    def _follow_up(self) -> None:
+        """See to what a commit leaves to do; nobody who waits for the commit waits for this.
+
+        Raises:
+            StoreFailed: it went wrong; nothing is written after it.
+        """
+        if self._mark is not None:
+            self._mark.write(self._commits)
+        try:
+            self._copy_log()
+        except apsw.Error as exc:
+            if not _is_full(exc):
+                self._failure = self._failed(exc)
+                raise self._failure from exc
+
     def _copy_log(self) -> None:
         """Copy the write-ahead log into the store, if it is long: SQLite does so too, but keeps what fails to itself.
 
@@ -244,13 +273,14 @@ class SqliteStore(Backend):
         """
         if self._log_pages >= LONG_LOG_PAGES:
             assert self._writing is not None, "the store is open"
-            with contextlib.suppress(apsw.FullError, apsw.BusyError, apsw.LockedError):
+            with contextlib.suppress(apsw.BusyError, apsw.LockedError):
                 self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _apply_now(self, batch: list[AnyChange]) -> Written:
         assert self._verbs is not None, "the store is open"
+        if self._failure is not None:
+            raise self._failure
         try:
-            self._copy_log()
             try:
                 return self._transaction(self._verbs.batch, batch)
             except REFUSALS:
@@ -260,14 +290,18 @@ class SqliteStore(Backend):
         except apsw.FullError:
             raise
         except apsw.Error as exc:
-            if getattr(exc, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:  # full too: the index of its log
+            if _is_full(exc):
                 raise apsw.FullError(str(exc)) from exc
-            # The WAL may lack what a failed sync has dropped. Its checksums tell the next start where it ends; copied
-            # into the database as the last connection closes, its gaps would be damage.
-            self._is_doubtful = True
-            if is_damage(exc):
-                raise StoreDamaged(self._path, said(exc)) from exc
-            raise StoreFailed(f"the store {self._path} cannot be written: {exc}") from exc
+            raise self._failed(exc) from exc
+
+    def _failed(self, exc: apsw.Error) -> StoreFailed:
+        """What an error means after which nothing can be promised any more."""
+        # The WAL may lack what a failed sync has dropped. Its checksums tell the next start where it ends; copied
+        # into the database as the last connection closes, its gaps would be damage.
+        self._is_doubtful = True
+        if is_damage(exc):
+            return StoreDamaged(self._path, said(exc))
+        return StoreFailed(f"the store {self._path} cannot be written: {exc}")
 
     def _transaction(self, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]) -> T:
         assert self._writing is not None, "the store is open"
@@ -277,14 +311,13 @@ class SqliteStore(Backend):
             done = at_once(apply(batch))
             commits = copying.number(connection, self._sql["count_commit"])
             connection.execute("COMMIT")
+            self._commits = commits
         except BaseException:
             assert self._verbs is not None, "the store is open"
             self._verbs.lost()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        if self._mark is not None:
-            self._mark.write(commits)
         return done
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
@@ -328,7 +361,7 @@ class SqliteStore(Backend):
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    async def _in(self, thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    async def _in(self, thread: Hand, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, call)
 
     def _is_late(self) -> bool:
@@ -367,3 +400,8 @@ class SqliteStore(Backend):
             if is_damage(exc):
                 raise StoreDamaged(self._path, said(exc)) from exc
             raise StoreFailed(f"cannot start: the store {self._path} cannot be written: {exc}") from exc
+
+
+def _is_full(exc: apsw.Error) -> bool:
+    """Whether there was no room, if only for the index of the log."""
+    return isinstance(exc, apsw.FullError) or getattr(exc, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE

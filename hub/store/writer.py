@@ -155,6 +155,11 @@ class Writer:
         """Write nothing from now on."""
         self._refusal = refusal
 
+    def fail(self, failure: StoreFailed) -> None:
+        """Answer no more; once is enough."""
+        if self._refusal is None:
+            self._fail(failure)
+
     # --- batches ------------------------------------------------------------------------------------------------------
 
     @_or_fails
@@ -177,7 +182,7 @@ class Writer:
     @_or_fails
     def _landed(self, written: Written | BaseException) -> None:
         if isinstance(written, StoreFailed):
-            self._fail(written)
+            self.fail(written)
             return
         if isinstance(written, BaseException):
             raise written

@@ -42,7 +42,7 @@ class RecordedStore(SqliteStore):
     def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
         # In the world's own thread, which answers at a later moment than it writes.
         loop = asyncio.get_running_loop()
-        written = loop.run_in_executor(self._write_thread, self._apply_now, batch)
+        written = loop.run_in_executor(self._write_thread, self._apply_wholly, batch)
 
         def back(future: "asyncio.Future[Written]") -> None:
             error = future.exception()

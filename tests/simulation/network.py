@@ -156,6 +156,15 @@ class End:
             if self.unread_bytes < WINDOW_BYTES:
                 break
             await _wait(self.process, self._writers)
+        self.put(frame)
+
+    @property
+    def is_free(self) -> bool:
+        return self.unread_bytes < WINDOW_BYTES
+
+    def put(self, frame: bytes) -> None:
+        if self.is_broken or self.is_over or self._closed:
+            raise ConnectionResetError("Cannot write to closing transport")
         self.unread_bytes += len(frame)
         self.out.put(frame)
 

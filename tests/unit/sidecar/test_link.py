@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from protocol.limits import MAX_FRAME_BYTES, MAX_UNACKED
+from protocol.limits import LITTLE_BYTES, MAX_FRAME_BYTES, MAX_UNACKED
 from protocol.messages import (
     Accept,
     Assign,
@@ -75,6 +75,25 @@ async def test_what_was_promised_is_written_down_before_it_leaves(hub: HubServer
         await hub.until(lambda: len(hub.of(Accept)) == 2 and not hub.unsent)
 
     assert owner.heard[-3:] == [("assigned", attempt(1)), ("assigned", attempt(2)), ("commit", None)]
+
+
+async def test_answers_arrive_in_order_whether_they_are_few_or_more_than_leaves_at_once(hub: HubServer) -> None:
+    link = make_link(hub)
+    owner = Notebook()
+
+    def answer(message: Assign) -> None:
+        for _ in range(1 if message.attempt == attempt(1) else LITTLE_BYTES // 50):
+            link.send(Accept(attempt=message.attempt))
+
+    owner.on_assign = answer
+    async with running(link, owner):
+        await link.online.wait()
+        for number in (1, 2, 1, 2, 1):
+            await hub.say(assign(number))
+        await hub.until(lambda: len(hub.of(Accept)) == 3 + 2 * (LITTLE_BYTES // 50) and not hub.unsent)
+
+    numbers = [message.n for message in hub.of(Accept)]
+    assert numbers == sorted(set(numbers))
 
 
 async def test_an_acknowledged_report_is_forgotten_and_not_before(hub: HubServer) -> None:

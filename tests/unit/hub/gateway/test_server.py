@@ -4,12 +4,15 @@ import asyncio
 from contextlib import suppress
 from typing import cast
 
+import pytest
+
 from hub.clock import SystemClock
 from hub.core.agent import Held
-from hub.gateway.connection import Link, Links
+from hub.gateway.connection import DROPPED, Link, Links
 from hub.gateway.ports import PresencePort, ResultsPort
 from hub.gateway.server import Gateway, _together
 from protocol import codec
+from protocol.limits import LITTLE_BYTES
 from protocol.messages import Accept, AnyMessage, Cancel, Heartbeat, Report
 from protocol.model import AttemptId, AttemptState, TaskResult
 from protocol.session import Session
@@ -67,7 +70,8 @@ class SlowLine:
 
     token, channels, received_bytes, is_welcome = "", frozenset[str](), 0, True
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_free: bool = False) -> None:
+        self.is_free, self.put_at_once = is_free, list[str]()
         self.sent: list[str] = []
         self.begins, self.takes = asyncio.Event(), asyncio.Event()
 
@@ -82,6 +86,10 @@ class SlowLine:
         self.sent += [found.attempt.task for found in codec.decode(frame) if isinstance(found, Cancel)]
         self.begins.set()
         await self.takes.wait()
+
+    def put(self, frame: bytes) -> None:
+        assert self.is_free
+        self.put_at_once += [found.attempt.task for found in codec.decode(frame) if isinstance(found, Cancel)]
 
     async def close(self, *, refused: bool = False, why: str = "") -> None:
         """Nothing is behind it."""
@@ -118,3 +126,80 @@ async def test_a_writer_that_was_overtaken_while_it_wrote_takes_nothing_of_what_
         await writes
 
     assert (older.sent, later.sent) == (["x"], ["x", "y"])
+
+
+async def served(line: SlowLine) -> tuple[Link, "asyncio.Task[None]"]:
+    """A link whose writer has nothing to do."""
+    clock, link = SystemClock(), Link("a", 1, Session())
+    nobody = cast("PresencePort", None), cast("ResultsPort", None)
+    gateway = Gateway(Links(clock), *nobody, clock, hub_boot=1, heartbeat_s=15.0, lease_s=30.0, resend=resend)
+    link.socket = 1
+    link.session.connected(0, clock.monotonic())
+    writing = asyncio.create_task(gateway._write_on(line, link, 1, asyncio.timeout(None)))
+    await asyncio.sleep(0)
+    return link, writing
+
+
+async def ended(link: Link, writing: "asyncio.Task[None]") -> None:
+    link.socket = DROPPED
+    link.work.set()
+    await writing
+
+
+async def test_a_little_leaves_at_once_over_a_free_line_and_nobody_is_woken_for_it() -> None:
+    link, writing = await served(line := SlowLine(is_free=True))
+    link.send_now(cancel("x"))
+    link.send_now(cancel("y"), cancel("z"))
+
+    assert line.put_at_once == ["x", "y", "z"]
+    assert not link.work._is_set
+    assert line.sent == []
+    await ended(link, writing)
+
+
+@pytest.mark.parametrize("why", ["the line is not free", "it is much", "its token was revoked", "it was overtaken"])
+async def test_what_may_have_to_wait_or_must_not_leave_is_left_to_the_writer(why: str) -> None:
+    link, writing = await served(line := SlowLine(is_free=why != "the line is not free"))
+    line.is_welcome = why != "its token was revoked"
+    link.socket = 2 if why == "it was overtaken" else 1
+    link.send_now(cancel("x" * LITTLE_BYTES if why == "it is much" else "x"))
+
+    assert line.put_at_once == []
+    assert link.work._is_set
+    line.takes.set()
+    await ended(link, writing)
+
+
+async def test_what_is_sent_while_the_writer_writes_comes_behind_that() -> None:
+    link, writing = await served(line := SlowLine())
+    link.send_now(cancel("x"))
+    await line.begins.wait()
+    line.is_free = True
+    link.send_now(cancel("y"))
+    assert (line.sent, line.put_at_once) == (["x"], [])
+    line.takes.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert line.sent == ["x", "y"]
+    await ended(link, writing)
+
+
+async def test_answers_of_one_turn_wait_for_one_another() -> None:
+    link, writing = await served(line := SlowLine(is_free=True))
+    link.send(cancel("x"))
+    link.send(cancel("y"))
+    await line.begins.wait()
+
+    assert (line.put_at_once, line.sent) == ([], ["x", "y"])
+    line.takes.set()
+    await ended(link, writing)
+
+
+async def test_a_link_whose_socket_is_over_keeps_what_it_is_to_send() -> None:
+    link, writing = await served(line := SlowLine(is_free=True))
+    link.left(1.0)
+    link.send_now(cancel("x"))
+
+    assert (line.put_at_once, link.session.unacked) == ([], 1)
+    await ended(link, writing)

@@ -1,16 +1,19 @@
 """The promises of the embedded store that have to do with its being a file among others."""
 
 import asyncio
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
 from hub.store.changes import AppendLog, Record
+from hub.store.pages import PAGE_BYTES
 from hub.store.space import Space
-from hub.store.sqlite import SqliteStore
+from hub.store.sqlite import LONG_LOG_PAGES, SqliteStore
 from protocol.errors import StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.model import TaskState
@@ -67,6 +70,62 @@ def fill(store: SqliteStore, *, pages_left: int) -> None:
     assert writing is not None
     pages = writing.execute("PRAGMA page_count").fetchall()[0][0]
     writing.execute(f"PRAGMA max_page_count = {pages + pages_left}")
+
+
+class _Below(apsw.VFS):
+    """What lies below the store: the usual way to open files, until ``is_broken``: then no store can be synced."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+        self.name = f"broken-{id(self)}"
+        super().__init__(self.name, "unix")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
+        return _File(self, name, flags) if flags[0] & apsw.SQLITE_OPEN_MAIN_DB else apsw.VFSFile("unix", name, flags)
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, below: _Below, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._below = below
+        super().__init__("unix", name, flags)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        if self._below.is_broken:
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+        super().xSync(flags)
+
+
+@contextlib.contextmanager
+def breakable() -> Iterator[_Below]:
+    below, usual = _Below(), apsw.vfs_names()[0]
+    apsw.set_default_vfs(below.name)
+    try:
+        yield below
+    finally:
+        apsw.set_default_vfs(usual)
+        below.unregister()
+
+
+async def test_a_sync_that_fails_while_the_log_is_copied_ends_the_hub_behind_the_commit(tmp_path: Path) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite")
+        await store.open()
+        failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        store.on_failure = failed.set_result
+        disk.is_broken = True
+        text = "x" * (PAGE_BYTES * LONG_LOG_PAGES)
+        long = Record(Event(kind=EventKind.HUB_STARTED, at_ms=1, facts={"text": text}))
+        await store.commit(long)  # which is safe in the log
+
+        assert "cannot be written" in str(await failed)
+        with pytest.raises(StoreFailed, match="cannot be written"):
+            await store.commit(FACT)
+        await store.close()
+        disk.is_broken = False
+        again = SqliteStore(tmp_path / "hub.sqlite")
+        await again.open()
+        assert [found.facts for found in await again.events(0, 10)] == [{"text": text}]
+        await again.close()
 
 
 async def until_full(store: SqliteStore) -> None:

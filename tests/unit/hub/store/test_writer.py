@@ -188,6 +188,25 @@ async def test_a_full_disk_ends_the_writer_and_nothing_is_acknowledged_any_more(
     await writer.close()
 
 
+async def test_a_failure_behind_a_commit_ends_the_writer_once_and_what_is_in_flight_with_it() -> None:
+    writer = started(disk := Disk())
+    failures: list[BaseException] = []
+    writer.on_failure = failures.append
+    disk.gate.clear()
+    asked = asyncio.ensure_future(writer.commit(change(1)))
+    await disk.writing.wait()
+    writer.fail(StoreFailed("the log was not copied"))
+    disk.is_full = True
+    disk.gate.set()
+
+    with pytest.raises(StoreFailed, match="not copied"):
+        await asked
+    with pytest.raises(StoreFailed, match="not copied"):
+        await writer.commit(change(2))
+    await writer.close()
+    assert [str(failure) for failure in failures] == ["the log was not copied"]
+
+
 async def test_a_bug_in_a_callback_is_a_failure_and_leaves_nobody_waiting() -> None:
     writer = started(Disk())
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,58 @@
+"""One thread that does its jobs in order."""
+
+import asyncio
+import threading
+
+import pytest
+
+from hub.store.hand import Hand
+
+
+def test_jobs_of_both_kinds_are_done_in_the_order_they_came() -> None:
+    hand, done = Hand("hand"), list[str]()
+    first = hand.submit(done.append, "waited for")
+    hand.post(lambda: done.append(threading.current_thread().name))
+    last = hand.submit(len, "four")
+
+    assert (first.result(10), last.result(10)) == (None, 4)
+    assert done == ["waited for", "hand"]
+    hand.shutdown()
+
+
+def test_what_a_job_raises_goes_to_whoever_waits_and_stops_no_other() -> None:
+    hand = Hand("hand")
+    failed = hand.submit(int, "no number")
+    hand.post(lambda: int("no number"))
+
+    with pytest.raises(ValueError, match="no number"):
+        failed.result(10)
+    assert hand.submit(int, "4").result(10) == 4
+    hand.shutdown()
+
+
+async def test_a_job_that_nobody_waits_for_any_more_is_not_begun() -> None:
+    hand, gate, done = Hand("hand"), threading.Event(), list[int]()
+    hand.post(gate.wait)
+    waiting = asyncio.get_running_loop().run_in_executor(hand, done.append, 1)
+    waiting.cancel()
+    gate.set()
+
+    assert await asyncio.get_running_loop().run_in_executor(hand, len, "four") == 4
+    assert done == []
+    hand.shutdown()
+
+
+def test_what_was_taken_is_done_before_it_ends_and_nothing_after_that() -> None:
+    hand, done = Hand("hand"), list[int]()
+    for number in range(100):
+        hand.post(lambda number=number: done.append(number))
+    hand.shutdown()
+    hand.shutdown()
+
+    assert done == list(range(100))
+    with pytest.raises(RuntimeError, match="takes no more jobs"):
+        hand.post(lambda: done.append(100))
+
+
+def test_one_that_never_had_a_job_ends() -> None:
+    Hand("hand").shutdown()
