@@ -223,7 +223,7 @@ async def _assemble(
     running._stop.extend((hub.membership.leave, ender(tasks, access, hub.learning.keep)))  # noqa: SLF001 - as above
     try:
         at_end = running._stop.append  # noqa: SLF001 - as above
-        running.url = hub.membership.url = await open_port(app, settings, hub.links, at_end, tls)
+        running.url = hub.membership.url = await open_port(app, settings, door.shut, at_end, tls)
     except BaseException:
         await running.stop()
         raise

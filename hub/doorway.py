@@ -1,5 +1,6 @@
 """The port that a hub listens on, and its address where commands on this machine look for it."""
 
+import asyncio
 import json
 import os
 import resource
@@ -10,7 +11,6 @@ from typing import Final
 from aiohttp import web
 
 from hub.core.porch import MAX_ALTOGETHER, Porch
-from hub.gateway.connection import Links
 from hub.opening import unusable, written_in
 from hub.settings import Settings
 from hub.tls import Tls
@@ -29,7 +29,7 @@ STRANGERS_SHARE: Final = 0.5
 async def open_port(
     app: web.Application,
     settings: Settings,
-    links: Links,
+    cut: Callable[[float], Awaitable[None]],
     at_end: Callable[[Callable[[], Awaitable[None]]], None],
     tls: Tls | None = None,
 ) -> str:
@@ -37,7 +37,7 @@ async def open_port(
 
     Args:
         app, settings: what is served, and where.
-        links: cut when it is closed.
+        cut: ends the links of sidecars, within so many seconds.
         at_end: given what closes it again.
         tls: with which certificate; ``None``: in the clear.
     Returns:
@@ -69,8 +69,7 @@ async def open_port(
 
     async def shut() -> None:
         step.close()
-        links.cut_all()
-        await app[DESK].silent(SHUTDOWN_S)
+        await asyncio.gather(cut(SHUTDOWN_S), app[DESK].silent(SHUTDOWN_S))
         await runner.cleanup()
 
     at_end(shut)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from hub import recovery
 from hub.assembly import Parts
+from hub.core.access import Principal
 from hub.gateway.connection import Links
 from hub.gateway.socket import Door
 from hub.services.access import Access
@@ -27,7 +28,6 @@ from hub.store.queries import migrations
 from hub.store.sqlite import SqliteStore
 from hub.tls import Tls
 from hub.web.forwarded import is_proxied
-from hub.web.porch import received_bytes
 from hub.web.services import PRINCIPAL
 from hub.web.stream import end_those_of
 from protocol import messages
@@ -87,12 +87,12 @@ def gone(audit: Audit) -> Callable[[NotifierView, str], None]:
     return lambda who, why: audit.record("notifier.gone", subject=who.id, url=who.url, label=who.label, why=why)
 
 
-def token_check(access: Access) -> Callable[[web.Request], bool]:
-    """Whether the token of a request still lets a sidecar in."""
+def token_check(access: Access) -> Callable[[Principal], bool]:
+    """Whether the token of a caller still lets a sidecar in."""
 
-    def is_welcome(request: web.Request) -> bool:
+    def is_welcome(who: Principal) -> bool:
         try:
-            access.require(access.principal(request[PRINCIPAL].token), "mesh:join")
+            access.require(access.principal(who.token), "mesh:join")
         except Refused:
             return False
         return True
@@ -108,7 +108,6 @@ def entrance(hub: Parts, store: Backend, access: Access, tls: Tls | None, clock:
         token_check(access),
         clock=clock,
         fleet=lambda: len(hub.fleet.agents),
-        received_bytes=lambda request: received_bytes(request.transport),
         why_closed=lambda: hub.membership.trouble,
         who=lambda request: request[PRINCIPAL],
         # Where a listed proxy speaks TLS, its callers have seen its certificate, and this hub does not know that.

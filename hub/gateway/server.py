@@ -105,6 +105,10 @@ class Gateway:
         finally:
             await line.close()
 
+    def cut_all(self) -> None:
+        """The hub is ending."""
+        self._links.cut_all()
+
     async def _refuse(self, line: Line, error: AgentComError, retry_after_s: float = 0.0) -> None:
         log.warning("sidecar_refused", code=error.code, why=str(error))
         with contextlib.suppress(ConnectionError, TimeoutError):

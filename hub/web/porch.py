@@ -5,7 +5,7 @@ Before it is let in, a connection is nothing but a socket that somebody listens 
 the server's own protocol with the first whole request, which over TLS comes after the handshake. Who may come in, who
 waits and who has to go is ``hub/core/porch.py``; with a valid token (``hub/web/guard.py`` tells) a visitor is a guest.
 
-What arrives passes through here, so it is also known how much did (:func:`received_bytes`). Of what leaves, the kernel
+What arrives passes through here, until a WebSocket of a sidecar takes the connection away. Of what leaves, the kernel
 holds little that it has not sent: a heartbeat would stand behind it, and readers that never read would fill it.
 """
 
@@ -76,7 +76,6 @@ class Visitor(Caller, asyncio.Protocol):
         "last",
         "line",
         "peer",
-        "received_bytes",
         "short_way",
         "wanted",
     )
@@ -89,7 +88,6 @@ class Visitor(Caller, asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._early, self.wanted = b"", 1
         self._is_refused = self.is_guest = self.is_stuck = False
-        self.received_bytes = 0
         self.short_way: ShortWay | None = None
         self.is_settled = True
         """Everything that has come was answered, as far as is known."""
@@ -175,7 +173,6 @@ class Visitor(Caller, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """It says something."""
-        self.received_bytes += len(data)
         if self._inner is not None:
             self.go_on(data)
             return
@@ -270,12 +267,6 @@ def _is_idle(server: asyncio.Protocol | None) -> bool:
     """Whether the HTTP server has answered every request of this connection, and waits for the next one to be whole."""
     waiter = getattr(server, "_waiter", None)  # aiohttp tells nobody
     return waiter is not None and not waiter.done()
-
-
-def received_bytes(transport: asyncio.BaseTransport | None) -> int:
-    """Bytes that have come over this connection, those of unfinished frames and requests too."""
-    visitor = visitor_of(transport)
-    return visitor.received_bytes if visitor is not None else 0
 
 
 def cut_off(transport: asyncio.BaseTransport) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from hub.gateway.socket import CLOSE_S
+from hub.gateway.websocket import CLOSE_S
 from hub.services import mates
 from hub.web import stream
 from tests.support.foreign_agent import ForeignAgent
