@@ -50,6 +50,29 @@ class Session:
         read_bytes: what had come over the socket when its last whole frame was taken from it; the owner sets it.
     """
 
+    __slots__ = (
+        "_ack_told",
+        "_bulk",
+        "_frame_at",
+        "_heard_at",
+        "_next",
+        "_pinged_at",
+        "_pings",
+        "_safe",
+        "_safe_later",
+        "_unacked",
+        "_unanswered",
+        "_urgent",
+        "count",
+        "dead_after_s",
+        "heartbeat_s",
+        "is_connected",
+        "proven_at",
+        "read_bytes",
+        "received",
+        "unacked_bytes",
+    )
+
     def __init__(self, *, heartbeat_s: float = HEARTBEAT_S, dead_after_s: float = DEAD_AFTER_S) -> None:
         self.heartbeat_s, self.dead_after_s = heartbeat_s, dead_after_s
         self.received = 0
@@ -63,7 +86,7 @@ class Session:
         self._urgent: list[bytes] = []  # encoded, for the next frame
         self._bulk: list[bytes] = []  # encoded and numbered, for the frames after it
         self._safe = 0  # every ordered message up to here is safe on our side
-        self._safe_later: set[int] = set()  # safe, but with a gap before them
+        self._safe_later: set[int] | None = None  # safe, but with a gap before them; made when there are some
         self._ack_told = 0  # the last Ack that went out
         self._heard_at = self._frame_at = 0.0
         self.read_bytes = 0
@@ -108,7 +131,7 @@ class Session:
         self._unacked.clear()
         self.unacked_bytes = 0
         self._next, self.received, self._safe, self._ack_told = 1, 0, 0, 0
-        self._safe_later.clear()
+        self._safe_later = None
         self.count += 1
         return {number: self._keep(message, encoded)[0] for number, message, encoded in kept}
 
@@ -242,7 +265,7 @@ class Session:
     def acknowledge_all(self, number: int) -> None:
         """The effect of every ordered message up to ``number`` is safe."""
         self._safe = max(self._safe, number)
-        self._safe_later = {later for later in self._safe_later if later > self._safe}
+        self._safe_later = {later for later in self._safe_later or () if later > self._safe} or None
 
     def acknowledge(self, number: int, last: int = 0) -> None:
         """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap.
@@ -260,6 +283,8 @@ class Session:
                 later.discard(safe)
             self._safe = safe
         else:
+            if later is None:
+                later = self._safe_later = set()
             later.update(range(number, last + 1))
 
     def _answered(self, token: int) -> None:

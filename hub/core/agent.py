@@ -5,6 +5,7 @@ through a :mod:`transitions` machine built from the same table (``lifecycle.py``
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -99,6 +100,12 @@ class Held(Struct, gc=False):
     """Output that was left out because the disk was behind, and not confessed yet."""
 
 
+@lru_cache(maxsize=256)
+def same(words: tuple[str, ...]) -> frozenset[str]:
+    """These words, one and the same object for all who have them: machines of a fleet can do much the same."""
+    return frozenset(words)
+
+
 @dataclass(slots=True)
 class Agent:
     """A named worker identity; ``boot`` tells its starts apart, the highest one counts."""
@@ -121,7 +128,7 @@ class Agent:
     """Counts its welcomes over all hubs."""
     hub: int | None = None
     """Boot of the hub that it is at; ``None``: it is at none, as far as is known here."""
-    away: set[str] = field(default_factory=set)
+    away: frozenset[str] = frozenset()
     """Tasks that it holds at another hub."""
     last_seen_ms: int | None = None
     report: HostReport | None = None

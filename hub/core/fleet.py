@@ -267,12 +267,12 @@ class Fleet:
         """The task is in hand at another hub."""
         self.bring_back(task)
         self.away[task] = agent
-        self.agent(agent).away.add(task)
+        self.agent(agent).away |= {task}
 
     def bring_back(self, task: str) -> None:
         """The task is in nobody's hands at another hub any more."""
         if (agent := self.away.pop(task, None)) is not None:
-            self.agents[agent].away.discard(task)
+            self.agents[agent].away -= {task}
 
     def forget_away(self) -> None:
         """Know nothing of what other hubs have in hand."""

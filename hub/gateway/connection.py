@@ -5,13 +5,16 @@ boot of the same sidecar ends the older link.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
+from hub.gateway.line import Line
 from protocol.clock import Clock
 from protocol.errors import AgentComError, FrameTooLarge, Overloaded
+from protocol.limits import LITTLE_BYTES
 from protocol.messages import Message
 from protocol.session import Session
 
@@ -31,7 +34,7 @@ DROPPED: Final = -1
 class Wake:
     """A word to the one who writes that there is something to write: an event for one waiter.
 
-    ``asyncio.Event`` would take five times the memory, and its timeout as much again, for every sidecar that is idle.
+    ``asyncio.Event`` would take five times the memory, for every sidecar that is idle.
     """
 
     __slots__ = ("_is_set", "_waiter")
@@ -50,16 +53,13 @@ class Wake:
         self._is_set = True
         _end(self._waiter)
 
-    async def wait(self, seconds: float) -> None:
-        """Return when it was set since the last call has returned, or after so many seconds."""
+    async def wait(self) -> None:
+        """Return when it was set since the last call has returned."""
         if not self._is_set:
-            loop = asyncio.get_running_loop()
-            waiter = self._waiter = loop.create_future()
-            timer = loop.call_later(seconds, _end, waiter)
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await waiter
             finally:
-                timer.cancel()
                 if self._waiter is waiter:  # else the writer of a later socket waits already
                     self._waiter = None
         self._is_set = False
@@ -70,22 +70,41 @@ def _end(waiter: "asyncio.Future[None] | None") -> None:
         waiter.set_result(None)
 
 
+def _told_nobody(_link: "Link", _is_behind: bool) -> None:  # noqa: FBT001 - the one thing it tells
+    """Nobody wants to know that a sidecar falls behind."""
+
+
 class Link:
     """One boot of one sidecar."""
+
+    __slots__ = (
+        "_is_ack_due",
+        "_is_behind",
+        "_waiting",
+        "boot",
+        "instance",
+        "left_at",
+        "line",
+        "name",
+        "on_behind",
+        "session",
+        "socket",
+        "work",
+        "writing",
+    )
 
     def __init__(self, name: str, boot: int, session: Session) -> None:
         self.name, self.boot, self.session = name, boot, session
         self.work = Wake()
-        self.write_at_once: Callable[[], bool] = _cannot
-        """Writes what waits, if that needs no waiting; whether it did."""
+        self.writing = 0  # number of the socket whose writer has begun
         self.instance = ""
         """The state directory that it works from, if it says so."""
         self._waiting: tuple[asyncio.Future[None], ...] = ()  # those who wait for a sign of life
         self.socket = 0  # number of the socket that is in charge; an older one that is still open has lost it
-        self.close: Callable[..., Awaitable[object]] | None = None  # takes what a line's does
-        self.is_welcome: Callable[[], bool] = lambda: True
+        self.line: Line | None = None
+        """That of the socket, until it is told to close."""
         self.left_at: float | None = None
-        self.on_behind: Callable[[bool], None] = lambda _is_behind: None
+        self.on_behind: Callable[[Link, bool], None] = _told_nobody
         self._is_behind = False
         self._is_ack_due = False
 
@@ -122,7 +141,7 @@ class Link:
         is_behind = self.session.unacked_bytes > BEHIND_BYTES
         if is_behind is not self._is_behind:
             self._is_behind = is_behind
-            self.on_behind(is_behind)
+            self.on_behind(self, is_behind)
 
     def send(self, *messages: Message) -> None:
         """Queue messages and have them written soon, with all that is sent in this turn of the event loop."""
@@ -132,8 +151,24 @@ class Link:
     def send_now(self, *messages: Message) -> None:
         """Send messages that nothing else is expected to go with: at once, if whoever writes has nothing to do."""
         self._queue(messages)
-        if not (self.work.is_awaited and self.write_at_once()):
+        if not (self.work.is_awaited and self._write_at_once()):
             self.work.set()
+
+    def _write_at_once(self) -> bool:
+        """Write what waits, if it is little and the line is free; whether that was so.
+
+        The turn of the event loop that wakes a writer is time that a lone task waits for its agent.
+        """
+        line, session = self.line, self.session
+        if line is None or self.writing != self.socket or not line.is_free:
+            return False
+        if session.waiting_bytes > LITTLE_BYTES or not line.is_welcome:
+            return False
+        with contextlib.suppress(ConnectionError):  # whoever reads from it notices
+            while frames := session.data_to_send():
+                for frame in frames:
+                    line.put(frame)
+        return True
 
     def _queue(self, messages: Sequence[Message]) -> None:
         send = self.session.send
@@ -170,21 +205,17 @@ class Link:
         """The socket that was in charge is over."""
         self.session.disconnected()
         self.wake_waiting()
-        self.close, self.left_at, self.write_at_once = None, now, _cannot
+        self.line, self.left_at, self.writing = None, now, 0
 
-    def cut(self, **why: object) -> None:
+    def cut(self, *, refused: bool = False, why: str = "") -> None:
         """Close the socket that is in charge, if there is one; nothing that it says counts any more."""
-        if self.close is not None:
-            close, self.close = self.close, None
-            task = asyncio.ensure_future(close(**why))
+        if self.line is not None:
+            line, self.line = self.line, None
+            task = asyncio.ensure_future(line.close(refused=refused, why=why))
             task.add_done_callback(_closed)
 
 
-def _cannot() -> bool:
-    return False
-
-
-def _closed(task: "asyncio.Future[object]") -> None:
+def _closed(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and isinstance(error := task.exception(), OSError | AgentComError):
         log.debug("close_failed", error=str(error))
 
@@ -249,7 +280,7 @@ class Links:
     def look_again(self) -> None:
         """A token was revoked: its lines end now, though whoever writes may be stuck in one that takes nothing."""
         for link in self._links.values():
-            if link.close is not None and not link.is_welcome():
+            if link.line is not None and not link.line.is_welcome:
                 link.cut(refused=True, why="unauthenticated")
 
     def cut_all(self) -> None:

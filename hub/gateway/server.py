@@ -18,7 +18,7 @@ from hub.core.agent import Held
 from hub.gateway.connection import DROPPED, Link, Links
 from hub.gateway.identity import IdentityPort, prove
 from hub.gateway.line import Line
-from hub.gateway.patience import patience
+from hub.gateway.patience import Patience
 from hub.gateway.ports import ConductPort, PresencePort, ResultsPort, SecretsPort
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
@@ -33,7 +33,7 @@ from protocol.errors import (
     Throttled,
 )
 from protocol.ids import NAME
-from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LITTLE_BYTES, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
+from protocol.limits import DEAD_AFTER_HEARTBEATS, HANDSHAKE_S, LONGEST_FRAME_S, MIN_DEAD_AFTER_S
 from protocol.log_levels import LOG_LEVELS
 from protocol.model import AttemptState
 from protocol.salvage import Unreadable
@@ -80,7 +80,15 @@ class Gateway:
         self._hub_boot, self._heartbeat_s, self._lease_s, self._resend = hub_boot, heartbeat_s, lease_s, resend
         self._hubs, self._most_bytes = hubs, (artifact_bytes, artifacts_bytes)
         self._dead_after_s = dead_after_s or max(DEAD_AFTER_HEARTBEATS * heartbeat_s, MIN_DEAD_AFTER_S)
+        # A writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
+        self._patience = Patience(
+            clock,
+            seconds=self._dead_after_s + heartbeat_s,
+            longest_s=LONGEST_FRAME_S,
+            heartbeat_s=heartbeat_s,
+        )
         self._sockets = 0
+        self._on_behind = self._behind  # one for all links
         self.identities: IdentityPort | None = None
         """Who knows machines by their keys; ``None``: none has one."""
         self.log_levels: dict[str, str] = {}
@@ -137,8 +145,7 @@ class Gateway:
         link.cut()  # a socket of the same boot that is still open is a dead one
         self._sockets += 1
         number = link.socket = self._sockets
-        link.close, link.is_welcome, link.instance = line.close, lambda: line.is_welcome, hello.instance
-        link.on_behind = functools.partial(self._behind, hello.sidecar, hello.boot)
+        link.line, link.instance, link.on_behind = line, hello.instance, self._on_behind
         session = link.session
         knows_us = hello.hub_boot == self._hub_boot and not is_new
         if not knows_us:
@@ -206,8 +213,8 @@ class Gateway:
             link.left(self._clock.monotonic())
             self._presence.gone(link.name, link.boot)
 
-    def _behind(self, name: str, boot: int, is_behind: bool) -> None:  # noqa: FBT001 - the one thing it tells
-        self._presence.behind(name, boot, is_behind=is_behind)
+    def _behind(self, link: Link, is_behind: bool) -> None:  # noqa: FBT001 - the one thing it tells
+        self._presence.behind(link.name, link.boot, is_behind=is_behind)
 
     def _session(self) -> Session:
         return Session(heartbeat_s=self._heartbeat_s, dead_after_s=self._dead_after_s)
@@ -232,30 +239,31 @@ class Gateway:
     # --- after that ---------------------------------------------------------------------------------------------------
 
     async def _serve(self, line: Line, link: Link, number: int) -> None:
-        writer = asyncio.create_task(self._write(line, link, number), name=f"write-{link.name}")
-        try:
-            await self._read(line, link, number)
-        finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await writer
-            self._leave(link, number)
-
-    async def _read(self, line: Line, link: Link, number: int) -> None:
         """Act on frames until the line ends; one that is still coming over a slow line is waited for.
 
         Raises:
             TimeoutError: nothing comes, or no end of it.
         """
-        session = link.session
-        # The writer notices a silent peer first, unless it is itself stuck in a write that nobody takes.
-        async with patience(self._dead_after_s + self._heartbeat_s, LONGEST_FRAME_S, line) as waited:
-            while (frame := await line.receive()) is not None and link.socket == number:
-                session.read_bytes = waited.heard()
-                self._take(link, session.receive(frame, self._clock.monotonic()))
-                link.look()
-                if session.has_words:
-                    link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
+        session, clock = link.session, self._clock
+        writer = asyncio.create_task(self._write(line, link, number), name=f"write-{link.name}")
+        waited = None
+        try:
+            async with asyncio.timeout(None) as limit:
+                waited = self._patience.begin(line, link, limit)
+                while (frame := await line.receive()) is not None and link.socket == number:
+                    now = clock.monotonic()
+                    session.read_bytes = waited.heard(now)
+                    self._take(link, session.receive(frame, now))
+                    link.look()
+                    if session.has_words:
+                        link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
+        finally:
+            if waited is not None:
+                self._patience.stop(waited)
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await writer
+            self._leave(link, number)
 
     def _take(self, link: Link, found: Iterable[messages.AnyMessage | Unreadable]) -> None:
         """Act on messages in order; reports that stand next to one another are acted on together."""
@@ -331,55 +339,39 @@ class Gateway:
             link.work.set()
 
     async def _write(self, line: Line, link: Link, number: int) -> None:
+        session = link.session
+        session.read_bytes, link.writing = line.received_bytes, number
         try:
             async with asyncio.timeout(None) as limit:
-                await self._write_on(line, link, number, limit)
+                while link.socket == number:
+                    await link.work.wait()
+                    if link.socket == number and not await self._write_on(line, link, number, limit):
+                        return
         except TimeoutError:
             log.warning("sidecar_takes_nothing", agent=link.name, stalled_s=LONGEST_FRAME_S, next="cutting it off")
             await line.close(why="stalled")
-
-    async def _write_on(self, line: Line, link: Link, number: int, limit: asyncio.Timeout) -> None:
-        session, loop = link.session, asyncio.get_running_loop()
-        session.read_bytes = line.received_bytes
-        link.write_at_once = functools.partial(_write_at_once, line, link, number)
-        while link.socket == number:
-            now = self._clock.monotonic()
-            await link.work.wait(max(0.01, session.next_deadline(now) - now))
-            if link.socket != number:
-                break
-            now = self._clock.monotonic()
-            session.heard(line.received_bytes, now)
-            if session.is_dead(now):
-                log.warning("sidecar_silent", agent=link.name, next="closing its socket")
-                await line.close(why="silent")
-                return
-            if not line.is_welcome:
-                await line.close(refused=True, why="unauthenticated")
-                return
-            session.tick(now)
-            while link.socket == number and (frames := session.data_to_send()):
-                for frame in frames:
-                    timer = loop.call_later(LONGEST_FRAME_S, limit.reschedule, 0.0)
-                    try:
-                        await line.send(frame)
-                    finally:
-                        timer.cancel()
         link.work.set()  # it was meant for the writer of the later socket, like all that waits to be sent
 
-
-def _write_at_once(line: Line, link: Link, number: int) -> bool:
-    """Write what waits for the socket ``number``, if it is little and the line is free; whether that was so.
-
-    The turn of the event loop that wakes a writer is time that a lone task waits for its agent.
-    """
-    session = link.session
-    if link.socket != number or not line.is_free or session.waiting_bytes > LITTLE_BYTES or not line.is_welcome:
-        return False
-    with contextlib.suppress(ConnectionError):  # whoever reads from it notices
-        while frames := session.data_to_send():
+    async def _write_on(self, line: Line, link: Link, number: int, limit: asyncio.Timeout) -> bool:
+        """Write all that waits; ``False``: no more will be written to this line."""
+        session, loop, now = link.session, asyncio.get_running_loop(), self._clock.monotonic()
+        session.heard(line.received_bytes, now)
+        if session.is_dead(now):
+            log.warning("sidecar_silent", agent=link.name, next="closing its socket")
+            await line.close(why="silent")
+            return False
+        if not line.is_welcome:
+            await line.close(refused=True, why="unauthenticated")
+            return False
+        session.tick(now)
+        while link.socket == number and (frames := session.data_to_send()):
             for frame in frames:
-                line.put(frame)
-    return True
+                timer = loop.call_later(LONGEST_FRAME_S, limit.reschedule, 0.0)
+                try:
+                    await line.send(frame)
+                finally:
+                    timer.cancel()
+        return True
 
 
 def _together(

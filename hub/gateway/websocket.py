@@ -109,14 +109,19 @@ class WebSocket(BaseProtocol):
     async def receive(self) -> bytes | None:
         """As :class:`hub.gateway.line.Line` says."""
         while not self._is_closed:
+            self._is_waiting = True
             try:
-                frame = await self._next()
+                frame = cast("WSMessage", await self._queue.read())
             except EofStream:
+                self._waits_no_more()
                 await self.close()
                 return None
             except WebSocketError as exc:
+                self._waits_no_more()
                 await self._close(exc.code)
                 raise ProtocolViolation("a binary frame", f"{exc}") from exc
+            finally:
+                self._waits_no_more()
             kind = frame.type
             if kind is WSMsgType.BINARY:
                 return cast("bytes", frame.data)
@@ -155,20 +160,11 @@ class WebSocket(BaseProtocol):
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
-    async def _next(self) -> WSMessage:
-        """The next frame.
-
-        Raises:
-            EofStream: none will come.
-            WebSocketError: what came is none.
-        """
-        self._is_waiting = True
-        try:
-            return cast("WSMessage", await self._queue.read())
-        finally:
-            self._is_waiting = False
-            if self._yielded is not None and not self._yielded.done():
-                self._yielded.set_result(None)
+    def _waits_no_more(self) -> None:
+        """Nobody waits for a frame; who closes may read the answer."""
+        self._is_waiting = False
+        if self._yielded is not None and not self._yielded.done():
+            self._yielded.set_result(None)
 
     def _put(self, kind: WSMsgType, data: bytes) -> None:
         transport = self.transport

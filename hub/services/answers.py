@@ -27,6 +27,8 @@ class Answers:
 
     def heard(self, agent: Agent, heartbeat: Heartbeat) -> None:
         """A heartbeat tells how the answers come along that an agent waits for."""
+        if not (heartbeat.attempts or agent.answering):
+            return
         agent.answering = {
             item.attempt.task: item.answering for item in heartbeat.attempts if item.answering is not None
         }

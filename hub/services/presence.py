@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from hub.core.agent import Agent, Held
+from hub.core.agent import Agent, Held, same
 from hub.core.fleet import Fleet
 from hub.core.lifecycle import Lifecycle
 from hub.core.routing import decode_placement, requirements_of
@@ -68,7 +68,7 @@ class Presence:
         for row in start.agents:
             agent = self._fleet.agent(row.name)
             agent.host, agent.boot, agent.slots, agent.version = row.host, row.boot, row.slots, row.version
-            agent.capabilities, agent.is_draining = frozenset(row.capabilities), row.draining
+            agent.capabilities, agent.is_draining = same(row.capabilities), row.draining
             agent.last_seen_ms, agent.is_leaving, agent.instance = row.last_seen_ms, row.leaving, row.instance
             agent.quarantine = row.quarantine
             agent.seat, agent.hub = row.seat, row.hub
@@ -143,7 +143,7 @@ class Presence:
             self._lifecycle.fire(agent, "lose")
         agent.began(hello.boot, self._clock.monotonic())
         agent.host, agent.slots = hello.host, hello.slots
-        agent.version, agent.capabilities = hello.version, frozenset(hello.capabilities)
+        agent.version, agent.capabilities = hello.version, same(hello.capabilities)
         agent.endpoints, agent.last_seen_ms = hello.endpoints, self._clock.now_ms()
         agent.is_leaving, agent.instance = hello.draining, hello.instance or agent.instance
         agent.is_behind = False
@@ -320,8 +320,8 @@ class Presence:
         agent.is_leaving = heartbeat.draining
         if heartbeat.endpoints is not None and heartbeat.endpoints != agent.endpoints:
             agent.endpoints, is_changed = heartbeat.endpoints, True
-        if heartbeat.capabilities is not None and frozenset(heartbeat.capabilities) != agent.capabilities:
-            agent.capabilities, is_changed = frozenset(heartbeat.capabilities), True
+        if heartbeat.capabilities is not None and (capabilities := same(heartbeat.capabilities)) != agent.capabilities:
+            agent.capabilities, is_changed = capabilities, True
         if is_changed:
             self._fleet.changed(agent)
             self._store.wake()

@@ -75,7 +75,7 @@ def test_what_has_changed_is_told_whether_or_not_it_was_heard_of() -> None:
     assert agent.report is not None
     agent.report = replace(agent.report, cpu=CpuReport(percent=50, cores=16))
     gauges.heard(agent)
-    agent.slots, agent.away = 9, {"task"}
+    agent.slots, agent.away = 9, frozenset({"task"})
     now = told(gauges)
     agent.report = replace(agent.report, disk=None, gpus=(GpuReport(name="of a silent driver"),))
     for _ in range(MOST_UNREAD + 5):

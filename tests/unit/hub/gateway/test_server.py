@@ -110,7 +110,7 @@ async def test_a_writer_that_was_overtaken_while_it_wrote_takes_nothing_of_what_
     link.socket = 1
     link.session.connected(0, clock.monotonic())
     link.send(cancel("x"))
-    stuck = asyncio.create_task(gateway._write_on(older, link, 1, asyncio.timeout(None)))
+    stuck = asyncio.create_task(gateway._write(older, link, 1))
     await older.begins.wait()
     link.socket = 2
     link.session.disconnected()
@@ -119,7 +119,7 @@ async def test_a_writer_that_was_overtaken_while_it_wrote_takes_nothing_of_what_
     older.takes.set()
     await stuck
     later.takes.set()
-    writes = asyncio.create_task(gateway._write_on(later, link, 2, asyncio.timeout(None)))
+    writes = asyncio.create_task(gateway._write(later, link, 2))
     await later.begins.wait()
     writes.cancel()
     with suppress(asyncio.CancelledError):
@@ -133,9 +133,9 @@ async def served(line: SlowLine) -> tuple[Link, "asyncio.Task[None]"]:
     clock, link = SystemClock(), Link("a", 1, Session())
     nobody = cast("PresencePort", None), cast("ResultsPort", None)
     gateway = Gateway(Links(clock), *nobody, clock, hub_boot=1, heartbeat_s=15.0, lease_s=30.0, resend=resend)
-    link.socket = 1
+    link.socket, link.line = 1, line
     link.session.connected(0, clock.monotonic())
-    writing = asyncio.create_task(gateway._write_on(line, link, 1, asyncio.timeout(None)))
+    writing = asyncio.create_task(gateway._write(line, link, 1))
     await asyncio.sleep(0)
     return link, writing
 
