@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from hub.core.advice import Advisor, Bounds
-from hub.core.agent import Agent, Held
+from hub.core.agent import Agent
 from hub.core.fleet import Fleet
 from hub.core.ladder import ladder_of
 from hub.core.recent import Recent
@@ -54,12 +54,11 @@ from hub.settings import Settings
 from hub.store.backend import Backend
 from hub.store.store import Start
 from hub.vault import Vault
-from hub.wiring import budgets_of, forgetting_of, proofs_of, resender, teller
+from hub.wiring import budgets_of, forgetting_of, proofs_of, resender, teller, users
 from protocol.choice import LearningMode
 from protocol.clock import Clock
 from protocol.ids import IdMaker
 from protocol.messages import Heartbeat
-from protocol.model import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +176,6 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         proofs_of(store, fleet, window, clock, settings.clean_room, lambda: membership, start.hub_boot, metrics),
     )
 
-    def used(held: Held, usage: Usage) -> None:
-        budgets.used(held, usage)
-        learning.used(held, usage)
-        endpoint_health.used(held.server, usage)
-
     outcomes, offered = remembered(start.measures), asyncio.Event()
     advisor = Advisor(
         fleet,
@@ -204,7 +198,7 @@ def assemble(  # noqa: PLR0913 - what a hub is made of
         on_delayed=lambda at_ms: sweeper.due(at_ms),  # noqa: PLW0108 - the sweeper is made after this
         on_log=feed.logged,
         on_ended=metrics.ended,
-        on_used=used,
+        on_used=users(learning, budgets, endpoint_health),
         on_checked=Teaching(store, outcomes, is_on=settings.learning is not LearningMode.OFF).checked,
         on_offered=offered.set,
         ladder=lambda: ladder_of(fleet, settings.chains, settings.escalation),

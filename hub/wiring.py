@@ -15,6 +15,8 @@ from hub.services.counting import Counting
 from hub.services.dispatch import Dispatch
 from hub.services.feed import Feed
 from hub.services.forgetting import Forgetting
+from hub.services.health import EndpointHealth
+from hub.services.learning import Learning
 from hub.services.mates import Mates
 from hub.services.membership import Membership
 from hub.services.presence import Presence
@@ -28,6 +30,7 @@ from hub.store.store import Start
 from protocol.choice import CleanRoom
 from protocol.clock import Clock
 from protocol.events import Event
+from protocol.model import Usage
 from protocol.prices import Prices, read_price
 
 
@@ -78,6 +81,18 @@ def teller(
         feed.committed(events)
 
     return committed
+
+
+def users(learning: Learning, budgets: Budgets, health: EndpointHealth) -> Callable[[Held, Usage], None]:
+    """Who hears what an attempt has used; of one that drew on no budget and no endpoint only what is learnt from it."""
+
+    def used(held: Held, usage: Usage) -> None:
+        learning.used(held, usage)
+        if held.is_charged or held.server is not None:
+            budgets.used(held, usage)
+            health.used(held.server, usage)
+
+    return used
 
 
 def resender(store: Backend, dispatch: Dispatch) -> Callable[[Held], Coroutine[Any, Any, None]]:

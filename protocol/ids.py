@@ -16,6 +16,8 @@ _PAIRS: Final = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _RANDOM_BITS: Final = 80
 _40_BITS: Final = (1 << 40) - 1
+TIME_CHARS: Final = 10
+"""So many characters of an id, its first, tell when it was made."""
 TASK_ID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 """Names of agents and hosts: they end up in branch names, headers and terminals."""
@@ -88,7 +90,7 @@ def decode(text: str) -> int:
 
 def made_ms(task: str) -> int:
     """When an id was made, in Unix milliseconds; 0 for one that no maker has made."""
-    return _ms_of(task[:10])
+    return _ms_of(task[:TIME_CHARS])
 
 
 @lru_cache(1_024)  # what was made in one millisecond begins alike, and is asked about together

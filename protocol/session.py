@@ -12,9 +12,9 @@ Callers: ``hub/gateway/connection.py`` and ``sidecar/link.py``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, get_args
 
-import msgspec
+from msgspec.structs import replace
 
 from protocol import codec
 from protocol.errors import FrameTooLarge, MalformedFrame, Overloaded, ProtocolViolation
@@ -35,6 +35,8 @@ MAX_PINGS: Final = 64
 """Pings that may wait for their answers; older ones prove less and are forgotten."""
 SMALL_BYTES: Final = 4 << 10
 """So much bulk delays nobody: it shares a frame with what is urgent."""
+_ORDERED: Final = frozenset(kind for kind in get_args(AnyMessage) if issubclass(kind, Ordered))
+"""Asked about with every message: to ask a class of structs for its instances costs ten times as much."""
 
 
 class Session:
@@ -81,7 +83,7 @@ class Session:
         self._next = 1  # order number of the next ordered message
         # Lists, though they are taken from the front: they are short, and an empty deque takes 0.7 kB, three of them of
         # each of thousands of peers that say nothing.
-        self._unacked: list[tuple[int, Ordered, bytes]] = []  # sent or waiting, not acknowledged by the peer
+        self._unacked: list[bytes] = []  # sent or waiting, not acknowledged; the last has the number before the next
         self.unacked_bytes = 0
         self._urgent: list[bytes] = []  # encoded, for the next frame
         self._bulk: list[bytes] = []  # encoded and numbered, for the frames after it
@@ -107,7 +109,7 @@ class Session:
             raise ProtocolViolation(f"a count below {self._next}", f"{peer_received}")
         self._forget(peer_received)
         self._urgent = []
-        self._bulk = [encoded for _, _, encoded in self._unacked]
+        self._bulk = self._unacked[:]
         self._heard_at = self._frame_at = self._pinged_at = now
         self._ack_told = 0
         self.is_connected = True
@@ -127,13 +129,14 @@ class Session:
         Returns:
             The new number of each kept message by its old one.
         """
-        kept = self._unacked[:]
-        self._unacked.clear()
-        self.unacked_bytes = 0
+        kept, first = self._unacked, self.acknowledged + 1
+        self._unacked, self.unacked_bytes = [], 0
         self._next, self.received, self._safe, self._ack_told = 1, 0, 0, 0
         self._safe_later = None
         self.count += 1
-        return {number: self._keep(message, encoded)[0] for number, message, encoded in kept}
+        for number, encoded in enumerate(kept, 1):
+            self._keep([_fitting(codec.numbered(encoded, number))])
+        return {first + place: 1 + place for place in range(len(kept))}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -155,23 +158,36 @@ class Session:
             if self.is_connected:
                 self._urgent.append(encoded)
             return 0
-        if len(self._unacked) >= MAX_UNACKED or self.unacked_bytes >= MAX_UNACKED_BYTES:
+        self._check_room()
+        number = self._next
+        encoded = codec.numbered(encoded, number) if encoded else codec.encode(replace(message, n=number))
+        self._keep([_fitting(encoded)])
+        return number
+
+    def send_all(self, messages: Sequence[Ordered]) -> None:
+        """As :meth:`send`, ordered messages that belong together: all of them, or none.
+
+        Raises:
+            Overloaded, FrameTooLarge: as :meth:`send`, of any of them.
+        """
+        encoded = [_fitting(codec.encode(replace(each, n=n))) for n, each in enumerate(messages, self._next)]
+        self._check_room(len(encoded) - 1, sum(map(len, encoded[:-1])))
+        self._keep(encoded)
+
+    def _check_room(self, more: int = 0, more_bytes: int = 0) -> None:
+        """Pass if one message may be kept behind so many others."""
+        if len(self._unacked) + more >= MAX_UNACKED or self.unacked_bytes + more_bytes >= MAX_UNACKED_BYTES:
             raise Overloaded(
                 f"the peer has left {len(self._unacked)} messages ({self.unacked_bytes} bytes) unacknowledged"
             )
-        number, encoded = self._keep(message, encoded)
-        if self.is_connected:
-            self._bulk.append(encoded)
-        return number
 
-    def _keep(self, message: Ordered, encoded: bytes) -> tuple[int, bytes]:
-        number = self._next
-        numbered = msgspec.structs.replace(message, n=number)
-        encoded = _fitting(codec.numbered(encoded, number) if encoded else codec.encode(numbered))
-        self._next += 1
-        self._unacked.append((number, numbered, encoded))
-        self.unacked_bytes += len(encoded)
-        return number, encoded
+    def _keep(self, encoded: list[bytes]) -> None:
+        """Queue messages that have the next numbers, and keep them until the peer has them."""
+        self._next += len(encoded)
+        self._unacked += encoded
+        self.unacked_bytes += sum(map(len, encoded))
+        if self.is_connected:
+            self._bulk += encoded
 
     def data_to_send(self) -> list[bytes]:
         """Frames to write now: all that is urgent, then one of bulk. Ask again when they are written, until empty."""
@@ -210,11 +226,12 @@ class Session:
         Args:
             change: the message to send instead, or the same one.
         """
-        for place, (number, message, _) in enumerate(self._unacked):
+        for place, encoded in enumerate(self._unacked):
+            (message,) = codec.decode(encoded)
+            assert isinstance(message, Ordered), "no other is kept"
             instead = change(message)
             if instead is not message:
-                numbered = msgspec.structs.replace(instead, n=number)
-                self._unacked[place] = (number, numbered, _fitting(codec.encode(numbered)))
+                self._unacked[place] = _fitting(codec.encode(replace(instead, n=message.n)))
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -237,10 +254,10 @@ class Session:
             self.received = before
             raise
 
-    def _take(self, messages: Sequence[AnyMessage | Unreadable]) -> list[AnyMessage | Unreadable]:
+    def _take(self, messages: Sequence[Any]) -> list[AnyMessage | Unreadable]:
         found: list[AnyMessage | Unreadable] = []
         for message in messages:
-            if isinstance(message, Ordered) or (isinstance(message, Unreadable) and message.n):
+            if type(message) in _ORDERED or (type(message) is Unreadable and message.n):
                 if message.n == self.received + 1:
                     self.received = message.n
                     found.append(message)
@@ -258,7 +275,7 @@ class Session:
                 self._answered(message.token)
             else:
                 found.append(message)
-            if isinstance(message, Unreadable):
+            if type(message) is Unreadable:
                 break  # the owner ends the line: what stands behind it comes again
         return found
 
@@ -292,10 +309,10 @@ class Session:
         self._unanswered = [ping for ping in self._unanswered if ping[0] > token]
 
     def _forget(self, number: int) -> None:
-        if not self._unacked or (count := number - self._unacked[0][0] + 1) <= 0:  # they stand without a gap
-            return
-        self.unacked_bytes -= sum([len(encoded) for _, _, encoded in self._unacked[:count]])
-        del self._unacked[:count]
+        count = number - self.acknowledged
+        if count > 0:
+            self.unacked_bytes -= sum(map(len, self._unacked[:count]))
+            del self._unacked[:count]
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -358,7 +375,7 @@ class Session:
     @property
     def acknowledged(self) -> int:
         """Order number up to which the peer has acknowledged everything."""
-        return self._unacked[0][0] - 1 if self._unacked else self._next - 1
+        return self._next - 1 - len(self._unacked)
 
 
 def _read(frame: bytes) -> Sequence[AnyMessage | Unreadable]:

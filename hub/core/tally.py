@@ -9,7 +9,7 @@ Caller: ``hub/services/counting.py``.
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.events import Event, EventKind
-from protocol.ids import made_ms
+from protocol.ids import TIME_CHARS, made_ms
 from protocol.model import TaskResult, Usage
 
 QUEUE, PLACE, LOAD, EXECUTE, VERIFY, TOTAL = "queue", "place", "load", "execute", "verify", "total"
@@ -35,6 +35,7 @@ MOST_KEPT: Final = 50_000
 MOST_FRESH: Final = 4_096
 """Different durations that are noted before they are put into buckets."""
 _NONE: Final = "none"
+_QUEUED, _ASSIGNED, _STARTED = EventKind.TASK_QUEUED, EventKind.TASK_ASSIGNED, EventKind.TASK_STARTED
 _COMPLETED, _CANCELLED, _WAITING = EventKind.TASK_COMPLETED, EventKind.TASK_CANCELLED, EventKind.TASK_WAITING
 _Key = tuple[str, ...]
 
@@ -131,17 +132,13 @@ class Tally:
         self._events = Counter(self.counts.events)
         end = self._end
         self._acts: dict[str, Callable[[Event], None]] = {
-            EventKind.TASK_QUEUED: self._queued,
             EventKind.TASK_READY: self._waits,
             EventKind.TASK_RESUMED: self._waits,
-            EventKind.TASK_ASSIGNED: self._assigned,
-            EventKind.TASK_STARTED: self._started,
             EventKind.TASK_VERIFYING: self._verifying,
             EventKind.TASK_ITERATION: self._iterates,
             EventKind.TOOL_CALLED: self._heard,
             EventKind.TASK_ANSWERING: self._heard,
             EventKind.TASK_REQUEUED: self._requeued,
-            EventKind.TASK_COMPLETED: end,
             EventKind.TASK_FAILED: end,
             EventKind.TASK_DEAD: end,
             EventKind.TASK_CANCELLED: end,
@@ -156,23 +153,56 @@ class Tally:
         """Number of the newest event that is counted."""
         return self.counts.seq
 
-    def add(self, events: Iterable[Event]) -> None:
+    def add(self, events: Sequence[Event]) -> None:
         """Count these, which follow those that are counted; events that are counted already are passed over."""
-        counts, act_of = self.counts, self._acts.get
-        seq = counts.seq
-        kinds: list[str] = []
-        for event in events:
-            if event.seq <= seq:
-                continue
-            seq, kind = event.seq, event.kind
-            kinds.append(kind)
-            act = act_of(kind)
-            if act is not None:
-                act(event)
-        counts.seq = seq
-        self._events.update(kinds)
+        seq = self.counts.seq
+        new = events if events and events[0].seq > seq else [event for event in events if event.seq > seq]
+        if not new:
+            return
+        self.counts.seq = new[-1].seq
+        self._events.update([event.kind for event in new])
+        self._fold(new)
         if len(self._queue) > MOST_FRESH or len(self._total) > MOST_FRESH:
             self._settle()
+
+    def _fold(self, events: Iterable[Event]) -> None:  # noqa: C901 - a call for each event costs as much as what it does
+        """What each of these tells, in order.
+
+        The four that every task has come by the hundred and are told apart here; each of the others has its own act.
+        """
+        hands, act_of = self._hands, self._acts.get
+        queue, place, total = list[int](), list[int](), list[int]()
+        plain: dict[str, Any] = {}  # the facts of the last new task: one submission's share them
+        known, made = "", 0
+        for event in events:
+            kind, task, at_ms = event.kind, event.task or "", event.at_ms
+            if kind is _QUEUED:
+                if event.facts is not plain and self._is_new(event):
+                    plain = event.facts
+                continue
+            if kind is _STARTED:
+                hand = hands.get(task)
+                if hand is not None:
+                    place.append(at_ms - hand.since_ms)
+                    hand.since_ms, hand.phase = at_ms, EXECUTE
+                continue
+            if kind is not _ASSIGNED and kind is not _COMPLETED:
+                if (act := act_of(kind)) is not None:
+                    act(event)
+                continue
+            if task[:TIME_CHARS] != known:  # those of one submission were made in one moment
+                known, made = task[:TIME_CHARS], made_ms(task)
+            waited_ms = self._waiting.pop(task, 0) if self._waiting else 0
+            if kind is _ASSIGNED:
+                queue.append(at_ms - (waited_ms or made))
+                if len(hands) < MOST_KEPT:
+                    hands[task] = Hand(at_ms)
+            else:
+                total.append(at_ms - made)
+                self._end_attempt(task, at_ms, event.facts)
+        self._queue.update(queue)
+        self._place.update(place)
+        self._total.update(total)
 
     def _settle(self) -> None:
         """Put what was noted in passing where it is kept."""
@@ -220,30 +250,18 @@ class Tally:
         values = self.counts.keyed.setdefault(name, {})
         values[labels] = values.get(labels, 0) + by
 
-    def _queued(self, event: Event) -> None:
-        # Only a new task has a submitter and was never tried.
+    def _is_new(self, event: Event) -> bool:
+        """Whether a task that was queued is a new one: only that has a submitter and was never tried."""
         facts = event.facts
-        if "by" not in facts or "retried" in facts:
-            self.counts.again += 1
-            self._waits(event)
+        if "by" in facts and "retried" not in facts:
+            return True
+        self.counts.again += 1
+        self._waits(event)
+        return False
 
     def _waits(self, event: Event) -> None:
         if event.task is not None and len(self._waiting) < MOST_KEPT:
             self._waiting[event.task] = event.at_ms
-
-    def _assigned(self, event: Event) -> None:
-        task, at_ms = event.task or "", event.at_ms
-        since_ms = (self._waiting and self._waiting.pop(task, 0)) or made_ms(task)
-        self._queue[at_ms - since_ms] += 1
-        if len(self._hands) < MOST_KEPT:
-            self._hands[task] = Hand(at_ms)
-
-    def _started(self, event: Event) -> None:
-        hand = self._hands.get(event.task or "")
-        if hand is not None:
-            at_ms = event.at_ms
-            self._place[at_ms - hand.since_ms] += 1
-            hand.since_ms, hand.phase = at_ms, EXECUTE
 
     def _verifying(self, event: Event) -> None:
         self._moves(event, VERIFY)
@@ -265,36 +283,33 @@ class Tally:
             hand.heard_ms = event.at_ms
 
     def _requeued(self, event: Event) -> None:
-        self._end_attempt(event)
+        self._end_attempt(event.task or "", event.at_ms, event.facts)
         if (failure := event.facts.get("failure")) is not None:
             self._count("retries", str(failure))
         if event.task is not None and len(self._waiting) < MOST_KEPT:
             self._waiting[event.task] = event.facts.get("ready_ms") or event.at_ms
 
     def _end(self, event: Event) -> None:
-        self._end_attempt(event)
+        """A task has ended, and not well; or it waits for a person."""
         kind, task = event.kind, event.task or ""
+        self._end_attempt(task, event.at_ms, event.facts)
         if kind is _WAITING:
             return
-        if self._waiting:
-            self._waiting.pop(task, None)
+        self._waiting.pop(task, None)
         if kind is _CANCELLED:
             return
         self._total[event.at_ms - made_ms(task)] += 1
-        if kind is not _COMPLETED:
-            self._count("failures", kind.removeprefix("task_"), str(event.facts.get("failure", "unknown")))
+        self._count("failures", kind.removeprefix("task_"), str(event.facts.get("failure", "unknown")))
 
-    def _end_attempt(self, event: Event) -> None:
-        hand = self._hands.pop(event.task or "", None)
+    def _end_attempt(self, task: str, at_ms: int, facts: dict[str, Any]) -> None:
+        hand = self._hands.pop(task, None)
         if hand is None:
             return
-        _take(hand, event.at_ms)
-        phase = hand.phase
+        phase, took_ms = hand.phase, max(0, at_ms - hand.since_ms)
         if phase != PLACE:
-            self._execute[hand.execute_ms] += 1
+            self._execute[hand.execute_ms + (took_ms if phase == EXECUTE else 0)] += 1
         if hand.verify_ms or phase == VERIFY:
-            self._fresh[VERIFY][hand.verify_ms] += 1
-        facts = event.facts
+            self._fresh[VERIFY][hand.verify_ms + (took_ms if phase == VERIFY else 0)] += 1
         if "execution_ok" not in facts:
             return
         self._verdicts[facts.get("verified")] += 1

@@ -15,7 +15,7 @@ from hub.gateway.line import Line
 from protocol.clock import Clock
 from protocol.errors import AgentComError, FrameTooLarge, Overloaded
 from protocol.limits import LITTLE_BYTES
-from protocol.messages import Message
+from protocol.messages import Message, Ordered
 from protocol.session import Session
 
 log = structlog.get_logger(__name__)
@@ -148,9 +148,13 @@ class Link:
         self._queue(messages)
         self.work.set()
 
-    def send_now(self, *messages: Message) -> None:
+    def send_now(self, *messages: Ordered) -> None:
         """Send messages that nothing else is expected to go with: at once, if whoever writes has nothing to do."""
-        self._queue(messages)
+        try:
+            self.session.send_all(messages)
+            self.look()
+        except (Overloaded, FrameTooLarge):
+            self._queue(messages)  # one by one: what fits leaves
         if not (self.work.is_awaited and self._write_at_once()):
             self.work.set()
 
@@ -271,7 +275,7 @@ class Links:
         if link is not None and link.boot == boot:
             link.send(message)
 
-    def send_all(self, agent: str, boot: int, messages: Sequence[Message]) -> None:
+    def send_all(self, agent: str, boot: int, messages: Sequence[Ordered]) -> None:
         """As :meth:`send`, many in their order, and nothing more for now: they need not wait for company."""
         link = self._links.get(agent)
         if link is not None and link.boot == boot:

@@ -146,7 +146,7 @@ class Results:
         outcomes = [outcome] * len(plain) if isinstance(outcome, AgentComError) else outcome
         if outcomes.count(NOTHING_ELSE) == len(plain):
             self._on_ended(COMPLETED, len(plain))
-            if any(end.offers for _, end in plain):
+            if True in [end.offers for _, end in plain]:
                 self._on_offered()
             answer(told, None)
             return

@@ -223,6 +223,24 @@ def test_a_message_that_fits_no_frame_is_refused_and_harms_no_other(message: Log
     assert [said(taken) for taken in carry(a, b)] == [1, 2]
 
 
+def test_messages_that_belong_together_are_sent_all_or_none() -> None:
+    a, b = Session(), Session()
+    joined(a, b)
+    a.send_all([note(1), note(2)])
+    with pytest.raises(FrameTooLarge):
+        a.send_all([note(3), output(4, MAX_FRAME_BYTES)])
+    a.send_all([note(5)])
+    found = carry(a, b)
+    assert [(said(message), message.n) for message in found if isinstance(message, Ordered)] == [(1, 1), (2, 2), (5, 3)]
+
+    full = Session()
+    full.send_all([note(number) for number in range(MAX_UNACKED - 1)])
+    with pytest.raises(Overloaded):
+        full.send_all([note(1), note(2)])
+    full.send_all([note(1)])
+    assert full.unacked == MAX_UNACKED
+
+
 def test_more_than_a_peer_may_leave_unacknowledged_is_refused() -> None:
     session = Session()
     for number in range(MAX_UNACKED):

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from hub.gateway.connection import BEHIND_BYTES, FORGET_S, Link, Links, Wake
 from hub.gateway.line import Line
 from protocol import codec
+from protocol.limits import MAX_FRAME_BYTES
 from protocol.messages import Accept, Ack, Cancel, Log, Pong
 from protocol.model import AttemptId
 from protocol.session import Session
@@ -125,6 +127,19 @@ def test_a_sidecar_falls_behind_when_much_is_on_its_way_and_catches_up_when_it_s
     link.look()
     link.look()
     assert told == [True, False]
+
+
+def test_of_many_messages_one_that_fits_no_frame_keeps_no_other_back() -> None:
+    links = Links(HandClock())
+    link = links.open("a", 1, Session)
+    link.session.connected(0, 0.0)
+    fits = [Cancel(attempt=AttemptId("a", 1, f"{number}", 1), reason="") for number in (1, 2)]
+    links.send_all("a", 1, [fits[0], replace(fits[0], reason="x" * MAX_FRAME_BYTES), fits[1]])
+
+    (frame,) = link.session.data_to_send()
+    assert [message.attempt for message in codec.decode(frame) if isinstance(message, Cancel)] == [
+        each.attempt for each in fits
+    ]
 
 
 def test_who_comes_back_behind_is_still_behind() -> None:
