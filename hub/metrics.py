@@ -68,9 +68,9 @@ class Metrics:
         self._claims += claims
         self._planning_s += took_s
 
-    def routed(self, used: Strategy) -> None:
-        """An attempt was given away, to be done by this strategy."""
-        self._routed[used] += 1
+    def routed(self, used: Strategy, times: int) -> None:
+        """So many attempts were given away, to be done by this strategy."""
+        self._routed[used] += times
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""

@@ -216,6 +216,11 @@ class Fleet:
         keys = (host, f"{endpoint}@{agent.name}"), (host, endpoint), ("", endpoint)
         return next((key for key in keys if key in self.seen), keys[1])
 
+    @property
+    def given(self) -> int:
+        """Number of the last assignment."""
+        return self._given
+
     def take(self, held: Held) -> None:
         """``held.agent`` now holds the attempt."""
         agent = self.agents[held.agent]

@@ -8,7 +8,7 @@ makes one decision costs no more than one of many. Pure; callers: ``matching.py`
 
 import heapq
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 from hub.core.agent import Agent
 from hub.core.fleet import Fleet
@@ -59,24 +59,73 @@ class Line:
             heapq.heappush(self._heap, entry)
         return found
 
-    def _settle(self) -> bool:
-        """Have an entry at the head that is right; ``False`` if there is none."""
-        heap = self._heap
-        while heap:
-            share, last_given, number = heap[0]
-            if self._ranks.get(number) != (share, last_given):
-                heapq.heappop(heap)  # it was freed since, or given something: another entry counts
+    def several(self, count: int, emptying: Collection[str] = ()) -> list[tuple[Agent, Way]]:
+        """As :meth:`first`, for so many tasks of which each is given away before the next; fewer if slots run out.
+
+        The line is left as it is when they have been: whoever asks has to :meth:`Fleet.take` all of them, in this
+        order and before anything else, or call :meth:`begin_anew`.
+        """
+        self._catch_up()
+        heap, last_given = self._heap, self._fleet.given
+        found: list[tuple[Agent, Way]] = []
+        seats: dict[int, list[Any]] = {}  # who was chosen, with attempts in hand by now, and slots
+        aside = []
+        while heap and len(found) < count:
+            share, given, number = heap[0]
+            seat = seats.get(number)
+            if seat is None:
+                if not self._is_right():
+                    continue
+                way = self._ways[number]
+                if way.agent in emptying:
+                    aside.append(heapq.heappop(heap))
+                    continue
+                agent = self._fleet.agents[way.agent]
+                seat = seats[number] = [(agent, way), len(agent.held), agent.slots]
+            elif self._ranks.get(number) != (share, given):
+                heapq.heappop(heap)  # from before it was chosen
                 continue
-            agent = self._fleet.agents[self._ways[number].agent]
-            if not agent.free_slots:
-                heapq.heappop(heap)
-                del self._ranks[number]
-            elif (rank := _rank(agent)) != (share, last_given):
-                self._ranks[number] = rank
+            chosen, held, slots = seat
+            found.append(chosen)
+            seat[1], last_given = held + 1, last_given + 1
+            if held + 1 < slots:
+                rank = self._ranks[number] = (held + 1) / slots, last_given
                 heapq.heapreplace(heap, (*rank, number))
             else:
+                heapq.heappop(heap)
+                del self._ranks[number]
+        for entry in aside:
+            heapq.heappush(heap, entry)
+        return found
+
+    def begin_anew(self) -> None:
+        """Look at everybody again."""
+        self._numbers = None
+
+    def _settle(self) -> bool:
+        """Have an entry at the head that is right; ``False`` if there is none."""
+        while self._heap:
+            if self._is_right():
                 return True
         return False
+
+    def _is_right(self) -> bool:
+        """Whether the entry at the head is right; else it is gone now, or stands where it belongs."""
+        heap = self._heap
+        share, last_given, number = heap[0]
+        if self._ranks.get(number) != (share, last_given):
+            heapq.heappop(heap)  # it was freed since, or given something: another entry counts
+            return False
+        agent = self._fleet.agents[self._ways[number].agent]
+        if not agent.free_slots:
+            heapq.heappop(heap)
+            del self._ranks[number]
+            return False
+        if (rank := _rank(agent)) != (share, last_given):
+            self._ranks[number] = rank
+            heapq.heapreplace(heap, (*rank, number))
+            return False
+        return True
 
     def _catch_up(self) -> None:
         """Queue up those that were freed since the last look."""

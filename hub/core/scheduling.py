@@ -19,8 +19,9 @@ comes later in the order, so that it will be.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -63,6 +64,14 @@ class Assignment(Struct, frozen=True):
     """All of them as they were when it was chosen, for a replay (``hub/core/replay.py``)."""
 
 
+class Several(Struct, frozen=True):
+    """Tasks of ``queue`` that nothing was weighed for, and who takes each of them in which way."""
+
+    queue: ClassQueue
+    match: Match
+    given: list[tuple[Place, tuple[Agent, Way]]]
+
+
 Turn = tuple[int, str, str, int]
 """Time in the queue's order (ms), task, class, and how many of the class stand before it in this plan."""
 Chosen = tuple[Agent, Way, Weighed]
@@ -71,7 +80,17 @@ Group = tuple[int, str]
 """Lane and submitter."""
 
 
-def plan(
+def plan(*parts: Any, **more: Any) -> Iterator[Assignment]:
+    """As :func:`decisions`, all of them one by one."""
+    for decided in decisions(*parts, **more):
+        if isinstance(decided, Several):
+            for place, chosen in decided.given:
+                yield Assignment(decided.queue, place, *chosen, decided.match)
+        else:
+            yield decided
+
+
+def decisions(
     window: Window,
     fleet: Fleet,
     matcher: Matcher,
@@ -80,11 +99,11 @@ def plan(
     rates: Rates = Rates(),  # noqa: B008 - frozen
     shares: Shares | None = None,
     may_spend: Callable[[Requirements, Way, str], bool] | None = None,
-) -> Iterator[Assignment]:
+) -> Iterator[Assignment | Several]:
     """Assignments to make now, best first.
 
     Each task is taken from the window as it is yielded; the caller must :meth:`Fleet.take` the attempt before asking
-    for the next one, so that the slot counts as used.
+    for the next one, so that the slot counts as used: of :class:`Several` all of them, in their order.
 
     Args:
         window, fleet, matcher: what waits, who is there, and who can do what.
@@ -121,7 +140,7 @@ class _Plan:
         self._firsts = 0
         self.may_spend: Callable[[Requirements, Way, str], bool] | None = None
 
-    def assignments(self) -> Iterator[Assignment]:
+    def assignments(self) -> Iterator[Assignment | Several]:
         for queue in self._window.classes.values():
             if queue.head is not None and (found := self._matcher.match(queue.sought)).ways:
                 line = self._matcher.line(queue.sought)
@@ -153,19 +172,40 @@ class _Plan:
         queue, _, needs_model, _ = self._able[text]
         return not needs_model and not queue.requirements.alone
 
-    def _in_order(self, text: str) -> Iterator[Assignment]:
+    def _in_order(self, text: str) -> Iterator[Assignment | Several]:
         """The tasks of a plain class while no other waits: as :meth:`_next` would give them away, nothing compared."""
         queue, found, _, line = self._able[text]
-        requirements, fleet, may_spend = queue.requirements, self._fleet, self.may_spend
+        if self.may_spend is None:
+            yield from self._at_once(queue, found, line)
+            return
         seconds = self._speeds.lasts(queue.kind)
         while (place := queue.head) is not None:
             chosen = line.first(self._emptying)
-            if chosen is None or (may_spend is not None and not may_spend(requirements, chosen[1], place[1])):
+            if chosen is None or not self.may_spend(queue.requirements, chosen[1], place[1]):
                 return
             queue.take()
-            if place[1] not in fleet.held and place[1] not in fleet.away:
-                self._shares.took(place[0], requirements.by, seconds)
+            if not self._is_in_hand(place):
+                self._shares.took(place[0], queue.requirements.by, seconds)
                 yield Assignment(queue, place, *chosen, found)
+
+    def _at_once(self, queue: ClassQueue, found: Match, line: Line) -> Iterator[Several]:
+        """The same where nothing but slots can run out."""
+        chosen = line.several(len(queue), self._emptying)
+        places: list[Place] = []
+        while len(places) < len(chosen) and len(queue):
+            some = queue.take_some(len(chosen) - len(places))
+            places += [place for place in some if not self._is_in_hand(place)]
+        if len(places) < len(chosen):
+            line.begin_anew()
+        seconds, by = self._speeds.lasts(queue.kind), queue.requirements.by
+        for lane, times in Counter([lane for lane, _ in places]).items():
+            self._shares.took(lane, by, seconds, times)
+        if places:
+            yield Several(queue, found, list(zip(places, chosen, strict=False)))
+
+    def _is_in_hand(self, place: Place) -> bool:
+        """A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice."""
+        return place[1] in self._fleet.held or place[1] in self._fleet.away
 
     def _next(self, text: str, ahead: int) -> Assignment | None:
         """Give away the task of a class whose turn it is, if somebody can take it now; the next one queues up."""
@@ -187,8 +227,7 @@ class _Plan:
         others, seen = (self._looked_at, self._seen(weighed)) if weighed else ((), ())
         place = queue.take(number)
         self._queue_up(queue, ahead)
-        # A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
-        if place[1] in self._fleet.held or place[1] in self._fleet.away:
+        if self._is_in_hand(place):
             return None
         return Assignment(queue, place, agent, way, found, weighed, others, seen)
 

@@ -24,10 +24,11 @@ class Shares:
         """Where a submitter stands in a lane: the smallest goes next."""
         return max(self._passes.get((lane, by), 0.0), self._floors.get(lane, 0.0))
 
-    def took(self, lane: int, by: str, seconds: float) -> float:
-        """A task of the submitter was given away that will take so long; where it stands now."""
-        stood = self._floors[lane] = self.of(lane, by)
-        now = self._passes[lane, by] = stood + max(LEAST_S, seconds)
+    def took(self, lane: int, by: str, seconds: float, times: int = 1) -> float:
+        """Tasks of the submitter were given away that will take so long each; where it stands now."""
+        step, stood = max(LEAST_S, seconds), self.of(lane, by)
+        now = self._passes[lane, by] = stood + step * times
+        self._floors[lane] = now - step
         if len(self._passes) > MAX_KEPT:
             ahead = sorted(self._passes.items(), key=lambda item: item[1] - self._floors.get(item[0][0], 0.0))
             self._passes = dict(ahead[-MAX_KEPT // 2 :])

@@ -118,6 +118,15 @@ class ClassQueue:
             self._head = 0
         return place
 
+    def take_some(self, count: int) -> list[Place]:
+        """Remove and return the first ones, at most so many."""
+        places = self._places[self._head : self._head + count]
+        self._head += len(places)
+        if self._head > self._limit:
+            del self._places[: self._head]
+            self._head = 0
+        return places
+
     def discard(self, task: str) -> None:
         """Forget a task, wherever it stands."""
         self._places = [place for place in self._places[self._head :] if place[1] != task]

@@ -5,12 +5,13 @@ An assignment leaves only after its claim is durable. A claim that the store ref
 never stored) frees its slot again.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from hub.core.advice import Advisor
 from hub.core.agent import Held
@@ -22,7 +23,7 @@ from hub.core.fleet import Fleet
 from hub.core.loads import load_plan
 from hub.core.matching import Matcher
 from hub.core.routing import Allowance, Placement, Requirements, Way, decode_placement, encode_placement, routing_of
-from hub.core.scheduling import Assignment, plan
+from hub.core.scheduling import Assignment, Several, decisions
 from hub.core.shares import Shares
 from hub.core.speeds import Speeds
 from hub.core.terms import Rates
@@ -85,7 +86,7 @@ class Dispatch:
         charging: Charging | None = None,
         on_planned: Callable[[int, float], None] = lambda _claims, _took_s: None,
         on_ended: Callable[[TaskState], None] = lambda _state: None,
-        on_routed: Callable[[Strategy], None] = lambda _used: None,
+        on_routed: Callable[[Strategy, int], None] = lambda _used, _times: None,
     ) -> None:
         self._store, self._fleet, self._window, self._agents = store, fleet, window, agents
         self._clock, self._lease_s, self._hub = clock, lease_s, hub
@@ -113,8 +114,12 @@ class Dispatch:
         budgets = self._may_spend if self._charging.is_on else None
         parts = self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares, budgets
         now_ms = self._clock.now_ms()
-        for assignment in plan(*parts):
-            claim, attempt = self._claim(assignment, now_ms, began)
+        for decided in decisions(*parts):
+            if type(decided) is Several:
+                self._claim_alike(decided, now_ms, began, claims, given)
+                continue
+            claim, attempt = self._claim(decided, now_ms, began)
+            self._fleet.take(attempt[0])
             claims.append(claim)
             given.append(attempt)
         for first in range(0, len(claims), MOST_CLAIMS):
@@ -125,6 +130,19 @@ class Dispatch:
 
     def _may_spend(self, requirements: Requirements, way: Way, task: str) -> bool:
         return self._charging.may_spend(requirements, way, self._clock.now_ms(), task)
+
+    def _claim_alike(self, several: Several, now_ms: int, now: float, claims: list[Claim], given: list[_Given]) -> None:
+        """Claim tasks of a class, of which those that one agent gets differ in nothing but their ids."""
+        take, queue, models = self._fleet.take, several.queue, dict[str, tuple[Claim, _Given]]()
+        for place, (agent, way) in several.given:
+            if (model := models.get(agent.name)) is None:
+                like = Assignment(queue, place, agent, way, several.match)
+                model = models[agent.name] = self._claim(like, now_ms, now)
+            claim, (held, placement, first) = model
+            held = replace(held, task=place[1])
+            take(held)
+            claims.append(replace(claim, task=place[1]))
+            given.append((held, placement, first))
 
     def _claim(self, chosen: Assignment, now_ms: int, now: float) -> tuple[Claim, _Given]:
         _, task = chosen.place
@@ -145,7 +163,6 @@ class Dispatch:
             take_turn(held, chosen.weighed, server, now, self._fleet.prefixes)
             if report.rpm or report.tpm:
                 self._fleet.quotas.take(server, task, chosen.weighed.tokens)
-        self._fleet.take(held)
         claim = Claim(
             at_ms=now_ms,
             task=task,
@@ -234,7 +251,6 @@ class Dispatch:
                 endpoint=placement.endpoint,
                 reason=placement.reason,
             )
-        self._on_routed(placement.strategy)
         if placement.strategy is first:
             return
         facts = {
@@ -268,18 +284,23 @@ class Dispatch:
         """The claims of a plan have their outcomes: what is granted leaves, for each agent in one go."""
         outcomes = [outcome] * len(given) if isinstance(outcome, AgentComError) else outcome
         lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
-        assigns = defaultdict[tuple[str, int], list[Assign]](list)
+        assigns, routed = defaultdict[tuple[str, int], list[Assign]](list), list[Strategy]()
         for (held, placement, first), claimed in zip(given, outcomes, strict=True):
-            if not isinstance(claimed, Claimed):
+            if type(claimed) is not Claimed:
                 self._not_claimed(held, claimed)
                 continue
             held.epoch, held.lease_until, held.is_committed = claimed.epoch, lease_until, True
             held.retries, held.infra_failures = claimed.retries, claimed.infra_failures
             held.max_retries = claimed.max_retries
-            self._charging.grant(held.task, held.epoch)
+            if held.is_charged:
+                self._charging.grant(held.task, held.epoch)
             more = claimed.carry, claimed.spent_usd, claimed.proof
             assigns[held.agent, held.boot].append(self._assign(held, claimed.spec, claimed.tier, placement, *more))
-            self._tell(held, placement, first)
+            routed.append(placement.strategy)
+            if placement.strategy is not _TRIVIAL or first is not _TRIVIAL or _channel.level <= _DEBUG:
+                self._tell(held, placement, first)
+        for used, times in Counter(routed).items():
+            self._on_routed(used, times)
         for (agent, boot), messages in assigns.items():
             self._agents.send_all(agent, boot, messages)
 

@@ -96,6 +96,7 @@ def test_the_head_of_the_line_is_who_a_look_at_everybody_would_choose(
             made.take(Held(f"t{number}", 1, best, 1, 0.0, alone=alone and number % 2 == 0))
 
 
+WHAT_IS_FREED = ["release", "behind", "take"]
 WHAT = st.sampled_from(["take", "take", "take", "release", "release", "leave", "behind", "away", "all", "forget"])
 
 
@@ -114,6 +115,37 @@ def test_a_line_that_stands_forgets_nobody(what: list[str], seed: int, alone: bo
         assert set(matcher.match(SHELL).ways) == set(match(made, SHELL).ways)
         known, fresh = matcher.match(SHELL).candidates, match(made, SHELL).candidates
         assert sorted(known, key=lambda each: each.agent) == sorted(fresh, key=lambda each: each.agent)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(WHAT_IS_FREED)), max_size=6),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_several_at_once_are_those_who_would_be_chosen_one_by_one(
+    agents: list[tuple[int, int, bool]], steps: list[tuple[int, str]], empties: bool, seed: int
+) -> None:
+    fleets, chances = (crowd(len(agents)), crowd(len(agents))), (random.Random(seed), random.Random(seed))
+    emptying = frozenset({"a1"} if empties else ())
+    for made in fleets:
+        for n, (slots, busy, leaves) in enumerate(agents):
+            made.agents[f"a{n}"].slots, made.agents[f"a{n}"].is_leaving = slots, leaves
+            for number in range(min(busy, slots)):
+                made.take(Held(f"{n}-{number}", 1, f"a{n}", 1, 0.0))
+    lines = [Line(match(made, SHELL).ways, made) for made in fleets]
+
+    for step, (count, happens) in enumerate(steps):
+        together = [agent.name for agent, _ in lines[0].several(count, emptying)]
+        for number, name in enumerate(together):
+            fleets[0].take(Held(f"{step}.{number}", 1, name, 1, 0.0))
+        alone = []
+        while len(alone) < count and (first := lines[1].first(emptying)) is not None:
+            fleets[1].take(Held(f"{step}.{len(alone)}", 1, first[0].name, 1, 0.0))
+            alone.append(first[0].name)
+        assert together == alone
+        for made, chance in zip(fleets, chances, strict=True):
+            act(made, made.agents[chance.choice(sorted(made.agents))], happens, step, chance)
 
 
 def test_a_line_that_has_not_looked_for_long_looks_at_everybody() -> None:
