@@ -8,6 +8,7 @@ tell (exact sizes, names, fields that need each other) follow in :func:`spec_pro
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -30,6 +31,12 @@ EXECUTORS: Final = ("auto", "noop", "shell", "chat", "agent", "acp")
 _UNASKED, _ASKED = frozenset({"auto", "noop"}), frozenset({"chat", "agent", "acp"})
 """Those that take any text, and those for which there has to be a prompt."""
 _PLAIN: Final = TaskSpec()
+_FEW_CHARS: Final = limits.MAX_TITLE_CHARS // 2
+_ELSEWHERE: Final = frozenset({"title", "prompt", "command", "executor", "model"})
+_NEVER_WRONG: Final = frozenset({"priority", "complexity", "escalation", "learning", "clean_room"})
+_beside: Final = attrgetter(*[n for n in TaskSpec.__struct_fields__ if n not in _ELSEWHERE | _NEVER_WRONG])
+"""What a spec says beside its texts that could be wrong."""
+_NOTHING_BESIDE: Final = _beside(_PLAIN)
 
 
 def read(value: object, shape: type[T], what: str) -> T:
@@ -147,10 +154,8 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _is_plain(spec: TaskSpec) -> bool:
-    """Whether one look tells that :func:`spec_problems` would find nothing: short text, and little else."""
-    if spec.project or spec.save_as or spec.parent is not None or spec.traceparent:
-        return False
-    if not (_has_usual_numbers(spec) and _is_short(spec)):
+    """Whether one look tells that :func:`spec_problems` would find nothing: texts, and little else."""
+    if _beside(spec) != _NOTHING_BESIDE or not _has_room(spec):
         return False
     if spec.executor == "shell":
         return bool(spec.command.strip())
@@ -158,6 +163,20 @@ def _is_plain(spec: TaskSpec) -> bool:
     if spec.executor in _ASKED:
         return bool(text.strip())
     return spec.executor in _UNASKED and bool((text or spec.command).strip())
+
+
+def _has_room(spec: TaskSpec) -> bool:
+    """Whether its texts are neither too long nor anything but text."""
+    texts = f"{spec.title}{spec.prompt}{spec.command}{spec.model}"
+    if not texts.isascii() or "\0" in texts:
+        return _is_short(spec)
+    return len(texts) <= _FEW_CHARS or (
+        len(texts) <= limits.MAX_SPEC_BYTES // 2
+        and len(spec.title) <= limits.MAX_TITLE_CHARS
+        and len(spec.model) <= limits.MAX_TITLE_CHARS
+        and len(spec.prompt) <= limits.MAX_PROMPT_BYTES
+        and len(spec.command) <= limits.MAX_COMMAND_BYTES
+    )
 
 
 def _is_short(spec: TaskSpec) -> bool:

@@ -23,6 +23,7 @@ MAX_REPOS: Final = 200
 """Repositories that are remembered for a host; sidecars keep fewer."""
 MAX_NOTES: Final = 8_192
 """Changes that are remembered; who has not looked for longer looks at everybody."""
+_RUNNING, _ASSIGNED = AttemptState.RUNNING, AgentState.ASSIGNED  # members of enumerations are slow to find
 _GETS_NO_BUSIER = (AgentState.WORKING, AgentState.ASSIGNED, AgentState.OFFLINE, AgentState.DRAINING)
 """States in which one more attempt changes nothing."""
 
@@ -239,9 +240,9 @@ class Fleet:
 
     def start(self, held: Held) -> None:
         """The attempt has been accepted by its agent."""
-        held.state = AttemptState.RUNNING
+        held.state = _RUNNING
         agent = self.agents[held.agent]
-        if agent.state is AgentState.ASSIGNED:
+        if agent.state is _ASSIGNED:
             agent.fire("start")
 
     def release(self, task: str, epoch: int) -> Held | None:

@@ -277,11 +277,7 @@ def route(
     """
     tier = infer(spec)
     executor = spec.executor if spec.executor != "auto" else _executor(spec)
-    checking = capabilities_for(spec.verification) if spec.verification else ()
-    # An older sidecar would run no such check, keep no files, and ask for no secrets.
-    secrets = (SECRETS,) if spec.secrets else ()
-    wanted = (*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *secrets, *checking)
-    needs = tuple(sorted(set(wanted))) if wanted else ()
+    needs = _needs(spec) if spec.needs or spec.verification or spec.artifacts or spec.secrets else ()
     if executor in NO_MODEL:
         budget = spec.budget
         if budget is not _PLAIN and not asks_models(executor, needs):
@@ -300,6 +296,13 @@ def route(
         project=spec.project,
         cap=_cap(spec.budget),
     )
+
+
+def _needs(spec: TaskSpec) -> tuple[str, ...]:
+    """What an agent has to have; an older sidecar would run no such check, keep no files, and ask for no secrets."""
+    checking = capabilities_for(spec.verification) if spec.verification else ()
+    secrets = (SECRETS,) if spec.secrets else ()
+    return tuple(sorted({*spec.needs, *((ARTIFACTS,) if spec.artifacts else ()), *secrets, *checking}))
 
 
 @lru_cache(1_024)  # such tasks are few kinds, and come by the hundred

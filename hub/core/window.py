@@ -7,7 +7,7 @@ can serve never hides another.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from hub.core.routing import Requirements, requirements_of
@@ -98,6 +98,15 @@ class ClassQueue:
             self.has_more = True
             self._leave(places.pop())
 
+    def extend(self, places: Sequence[Place]) -> None:
+        """As :meth:`add`, in their order."""
+        last = self.last
+        if self.has_more or len(self) + len(places) > self._limit or (last is not None and places[0] <= last):
+            for place in places:
+                self.add(place)
+        else:
+            self._places += places
+
     def _leave(self, place: Place) -> None:
         self.left_out += 1
         if self.is_filling and (self.left_best is None or place < self.left_best):
@@ -181,6 +190,13 @@ class Window:
         if queue is None:
             queue = self.classes[text] = ClassQueue(text, self.limit, has_more=False)
         queue.add(place)
+
+    def add_all(self, text: str, places: Sequence[Place]) -> None:
+        """As :meth:`add`, tasks of one class in their order."""
+        queue = self.classes.get(text)
+        if queue is None:
+            queue = self.classes[text] = ClassQueue(text, self.limit, has_more=False)
+        queue.extend(places)
 
     def discard(self, text: str, task: str) -> None:
         """A task is no longer queued (cancelled, expired, never stored)."""

@@ -115,7 +115,7 @@ class Dispatch:
         parts = self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares, budgets
         now_ms = self._clock.now_ms()
         for decided in decisions(*parts):
-            if type(decided) is Several:
+            if isinstance(decided, Several):
                 self._claim_alike(decided, now_ms, began, claims, given)
                 continue
             claim, attempt = self._claim(decided, now_ms, began)

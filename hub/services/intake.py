@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -37,6 +39,9 @@ from protocol.model import PRIORITY_ORDER, Priority, Strategy, TaskSpec, TaskSta
 log = structlog.get_logger(__name__)
 Outcome = Submitted | Exception
 """What comes of a submission: what it made, or why it made nothing."""
+_class_text: Final = attrgetter("class_text")
+_ALWAYS: Final = CleanRoom.ALWAYS
+"""Asked about with every task; the members of an enumeration are slow to find."""
 T = TypeVar("T")
 M = TypeVar("M")
 _MOST_KEPT: Final = 1_024
@@ -142,11 +147,11 @@ class Intake:
             self.check(len(specs), by)
         _check_rooms(specs)
         tasks, runnable, named = [], [], []
-        for spec in specs:
+        for spec, task_id in zip(specs, self._ids.several(now_ms, len(specs)), strict=True):
             tier, requirements = route(spec, self._chains, by, self._patience)
             text = self._texts.get(id(requirements)) or self._keep(self._texts, requirements, requirements.text)
             raw = self._tiers.get(id(tier)) or self._keep(self._tiers, tier, codec.encode_tier(tier))
-            task = self._new(spec, tier, requirements, (raw[1], text[1]), now_ms)
+            task = self._new(task_id, spec, tier, requirements, (raw[1], text[1]), now_ms)
             tasks.append(task)
             if task.ready_ms is None and not task.depends_on:
                 runnable.append(task)
@@ -176,8 +181,8 @@ class Intake:
                     self._post_all(by, [posted])
             return
         for posted in ready:
-            for task in posted.runnable:
-                self._window.add(task.class_text, (task.priority, task.id))
+            for text, same in groupby(posted.runnable, _class_text):
+                self._window.add_all(text, sorted([(task.priority, task.id) for task in same]))
             self._store.post(posted.change, partial(self._heard, posted))
 
     def _heard(self, posted: "_Posted", outcome: Any) -> None:  # noqa: ANN401 - that of AddTasks
@@ -234,11 +239,16 @@ class Intake:
             self._window.discard(task.class_text, task.id)
 
     def _new(
-        self, spec: TaskSpec, tier: TierDecision, requirements: Requirements, kept: tuple[bytes, str], now_ms: int
+        self,
+        task: str,
+        spec: TaskSpec,
+        tier: TierDecision,
+        requirements: Requirements,
+        kept: tuple[bytes, str],
+        now_ms: int,
     ) -> NewTask:
         """A task to store; ``kept``: tier and requirements as they are kept."""
         ready_ms = None if spec.run_after is None else _ms(spec.run_after)
-        task = self._ids.make(now_ms)
         if requirements.needs_model:
             self._fleet.prefixes.expect(task, blocks_of(spec))
         return NewTask(
@@ -342,7 +352,7 @@ def _check_rooms(specs: Sequence[TaskSpec]) -> None:
     problems = [
         Problem(f"tasks[{number}].{problem.path}" if len(specs) > 1 else problem.path, problem.problem)
         for number, spec in enumerate(specs)
-        if spec.clean_room is CleanRoom.ALWAYS
+        if spec.clean_room is _ALWAYS
         for problem in room_problems(spec)
     ]
     if problems:

@@ -116,6 +116,9 @@ class Projects:
             BadInput: a task names a project that does not exist.
         """
         many = body.get("tasks") if isinstance(body, Mapping) else None
+        if isinstance(many, list) and all(type(task) is dict and not task.get("project") for task in many):
+            default = self._default()
+            return body if default is None else {**body, "tasks": [fill(task, default) for task in many]}
         if isinstance(many, list):
             unknown: list[Problem] = []
             filled = [self._filled(task, f"tasks[{number}].", unknown) for number, task in enumerate(many)]
@@ -127,16 +130,17 @@ class Projects:
             raise BadInput(unknown, "task")
         return whole
 
+    def _default(self) -> Project | None:
+        """The project of tasks that name none."""
+        return next((project for project in self._projects.values() if project.default), None)
+
     def _filled(self, task: Any, path: str, unknown: list[Problem]) -> Any:  # noqa: ANN401 - as above
         if not isinstance(task, Mapping):
             return task
         name = task.get("project", "")
         if not name:
-            return (
-                task
-                if not self._projects
-                else next((fill(task, project) for project in self._projects.values() if project.default), task)
-            )
+            default = self._default()
+            return task if default is None else fill(task, default)
         if not isinstance(name, str):
             return task  # said by whoever reads the spec
         if name not in self._projects:

@@ -38,7 +38,10 @@ def moment(ms: int) -> datetime:
 def task_title(spec: TaskSpec) -> str:
     """What to call a task: its title, else the first line of what it asks for."""
     text = spec.title or spec.prompt or spec.command
-    lines = text.strip().splitlines()
+    text = text.strip()
+    if len(text) <= MAX_TITLE_CHARS and text.isprintable():
+        return text  # one line
+    lines = text.splitlines()
     return lines[0][:MAX_TITLE_CHARS] if lines else ""
 
 

@@ -4,16 +4,17 @@ Rows are the truth: a stream reads them by sequence number and lets the feed wak
 never an event. An event's id is its sequence number, from which a reader resumes (``Last-Event-ID``).
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
 
 from hub.web import requests
-from hub.web.replies import encode, json_reply, wants_stream
+from hub.web.replies import encode, encode_each, json_reply, wants_stream
 from hub.web.routing import JSON, SSE, Param, Route
 from hub.web.services import SERVICES, Services
 from hub.web.stream import Stream, frame, opened
-from protocol.api import PREFIX, EventList
+from protocol.api import PREFIX, EventList, EventView
 from protocol.errors import BadInput, Problem
 from protocol.events import EventKind
 from protocol.ids import TASK_ID
@@ -83,6 +84,12 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     return stream.response
 
 
+def _frames(events: Sequence[EventView]) -> list[bytes]:
+    """As :func:`frame` makes them."""
+    told = zip(events, encode_each(events), strict=True)
+    return [b"id: %d\ndata: %s\n\n" % (event.seq, data) for event, data in told]
+
+
 async def _follow(
     stream: Stream, services: Services, after: int, task: str | None, kinds: frozenset[str], *, to_the_end: bool
 ) -> None:
@@ -97,7 +104,7 @@ async def _follow(
             after = page.newest if after > page.newest else max(after, page.floor)
             gap = encode({"floor": page.floor, "newest": page.newest})
             await stream.send([frame(gap, seq=after, name="reset")])
-        await stream.send([frame(encode(event), seq=event.seq) for event in page.events])
+        await stream.send(_frames(page.events))
         if page.next_cursor is not None:
             after = int(page.next_cursor)
             continue

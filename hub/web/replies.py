@@ -1,6 +1,7 @@
 """Answers in JSON, and which form of an answer the caller wants."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,11 @@ async def write_piece(response: web.StreamResponse, piece: bytes) -> None:
 def encode(value: Any) -> bytes:  # noqa: ANN401 - any view
     """``value`` as one line of JSON."""
     return _encoder.encode(value)
+
+
+def encode_each(values: Sequence[Any]) -> list[bytes]:
+    """As :func:`encode`, for many at once."""
+    return _encoder.encode_lines(values).split(b"\n")[:-1]
 
 
 def wants_stream(request: web.Request, *, unless_asked: bool) -> bool:

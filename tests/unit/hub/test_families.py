@@ -44,8 +44,10 @@ def test_the_counts_are_those_of_the_log() -> None:
     )
     tally = Tally()
     tally.add(
-        Event(kind=kind, at_ms=1_000_000 + at_ms, seq=number + 1, task=task, facts=facts)
-        for number, (kind, at_ms, facts) in enumerate(steps)
+        [
+            Event(kind=kind, at_ms=1_000_000 + at_ms, seq=number + 1, task=task, facts=facts)
+            for number, (kind, at_ms, facts) in enumerate(steps)
+        ]
     )
 
     found = told(*families.counted(tally))

@@ -120,3 +120,25 @@ def test_a_slug_is_always_usable(text: str, limit: int) -> None:
     assert set(piece) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not piece.startswith("-")
     assert not piece.endswith("-")
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300)), max_size=8), st.integers(0, 2**32))
+def test_ids_that_are_made_together_increase_like_those_made_one_by_one(
+    steps: list[tuple[int, int]], seed: int
+) -> None:
+    maker, now_ms, made = IdMaker(random.Random(seed).getrandbits), 1_700_000_000_000, list[str]()
+    for step_ms, count in steps:
+        now_ms += step_ms
+        some = maker.several(now_ms, count)
+        assert len(some) == count
+        made += [*some, maker.make(now_ms)]
+
+    assert made == sorted(set(made))
+    assert all(TASK_ID.fullmatch(each) for each in made)
+
+
+def test_ids_that_run_out_of_room_in_the_midst_go_on() -> None:
+    maker = IdMaker(lambda bits: (1 << bits) - 1)  # the largest steps there are
+    made = [each for _ in range(4) for each in maker.several(1, 200)]
+
+    assert made == sorted(set(made))

@@ -1,7 +1,7 @@
 """The promise of the window: the store's queue in its order, with nothing lost and nothing twice, in bounded memory."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -275,3 +275,26 @@ def test_only_classes_that_are_empty_here_and_in_the_store_are_forgotten() -> No
     window.classes[OTHER].take()
     window.forget_empty()
     assert set(window.classes) == {TEXT}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=20, unique=True),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=20, unique=True),
+    st.booleans(),
+)
+def test_tasks_that_come_together_stand_where_they_would_one_by_one(
+    first: list[tuple[int, int]], then: list[tuple[int, int]], has_more: bool
+) -> None:
+    together, alone = (ClassQueue(TEXT, 25, has_more=has_more) for _ in range(2))
+    for some in (first, then):
+        places = sorted((priority, f"{number:02}") for priority, number in some)
+        if places:
+            together.extend(places)
+        for place in places:
+            alone.add(place)
+
+    assert (together.has_more, together.left_out) == (alone.has_more, alone.left_out)
+    took = together.take_some(7)
+    assert took == [alone.take() for _ in took]
+    assert together.take_some(100) == alone.take_some(100)
+    assert (len(together), together.head) == (0, None)
