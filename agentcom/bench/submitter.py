@@ -7,7 +7,6 @@ end, and every task that it got an id for has to end, or the measurement fails.
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
 from http import HTTPStatus
 from itertools import count as count_from
 from itertools import cycle, islice
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from agentcom.bench import exposition
+from agentcom.bench.ear import listen
 from agentcom.bench.statistics import due_times, waits_ms
 from agentcom.bench.wire import Wire, wire
 from agentcom.transport import Transport
@@ -227,12 +227,20 @@ class Submitter:
 
     async def _hear(self, after: int) -> None:
         decode = msgspec.json.Decoder(_Event).decode
-        only = {"kind": ",".join(_ENDS)}
-        async with aclosing(self._transport.follow(f"{PREFIX}/events", query=only, after=after)) as frames:
-            async for frame in frames:
-                event = decode(frame.data)
-                if event.task is not None:
-                    self._ended(event.task, event.kind)
+        path = f"{PREFIX}/events?kind={','.join(_ENDS)}"
+
+        def heard(data: bytes) -> None:
+            event = decode(data)
+            if event.task is not None:
+                self._ended(event.task, event.kind)
+
+        while True:  # one that was cut off goes on where it was
+            ear = await listen(self._url, self._token, path, after, heard)
+            try:
+                await ear.over
+            finally:
+                ear.close()
+            after = ear.newest
 
     def _ended(self, task: str, kind: str) -> None:
         self.ends[kind.removeprefix("task_")] += 1
