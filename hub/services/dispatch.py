@@ -32,6 +32,7 @@ from hub.store.budget_changes import Spent, Unfunded
 from hub.store.changes import Buried, Claim, Claimed, Outcome, ReadClass, Ready, Record, Unwilling
 from hub.store.climbing import REVIEW
 from hub.store.many_changes import Many
+from hub.store.rows import moment
 from hub.store.store import Store
 from protocol import codec
 from protocol.clock import Clock
@@ -54,6 +55,7 @@ MAX_TOLD: Final = 256
 """Routings that are remembered because the next tasks may be placed alike."""
 MOST_CLAIMS: Final = 500
 """Claims in one change: as many as one transaction holds."""
+_Words = tuple[bytes, str, str, str, str, str]
 _Given = tuple[Held, Placement, Strategy]
 """An attempt that is claimed, why there, and the strategy that was wanted."""
 
@@ -99,6 +101,7 @@ class Dispatch:
         self.trace: Callable[[str, int, str], str] = lambda _task, _epoch, given: given
         """The ``traceparent`` that an attempt is told, by the one that its task has come with."""
         self._told: dict[tuple[bytes, int], tuple[Placement, Routing]] = {}
+        self._worded: dict[_Words, Routing] = {}
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
@@ -221,9 +224,22 @@ class Dispatch:
         if known is None or known[0] is not placement:
             if len(self._told) >= MAX_TOLD:
                 self._told.clear()
-            routing = lean_routing(routing_of(codec.decode_tier(tier), placement, is_whole=False))
-            known = self._told[tier, id(placement)] = placement, routing
+            known = self._told[tier, id(placement)] = placement, self._new_routing(tier, placement)
         return known[1]
+
+    def _new_routing(self, tier: bytes, placement: Placement) -> Routing:
+        """As above; decisions of other moments that weighed nothing and have the same words differ in their time."""
+        words = tier, placement.executor, placement.agent, placement.model, placement.endpoint, placement.reason
+        more = placement.load, placement.learnt, placement.rung, placement.price
+        is_plain = placement.strategy is _TRIVIAL and more.count(None) == len(more)
+        if is_plain and (known := self._worded.get(words)) is not None:
+            return replace(known, at=moment(placement.at_ms))
+        found = lean_routing(routing_of(codec.decode_tier(tier), placement, is_whole=False))
+        if is_plain:
+            if len(self._worded) >= MAX_TOLD:
+                self._worded.clear()
+            self._worded[words] = found
+        return found
 
     def _load(self, chosen: Assignment) -> LoadPlan | None:
         if chosen.weighed is None:
