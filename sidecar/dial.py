@@ -264,8 +264,11 @@ class _Socket:
         return is_open and socket.send_in_progress is None and not socket.transport.get_write_buffer_size()
 
     def put(self, frame: bytes) -> None:
-        self._socket.protocol.send_binary(frame)
-        self._socket.send_data()
+        try:
+            self._socket.protocol.send_binary(frame)
+            self._socket.send_data()
+        except WebSocketException as exc:
+            raise ConnectionError(_why(exc)) from exc
 
     async def receive(self) -> bytes:
         try:

@@ -313,6 +313,7 @@ class Link:
 
     def _act_on(self, frame: bytes, connection: Connection, owner: Owner) -> None:
         was_stirred, self._is_stirred = self._is_stirred, True  # nobody is woken before all of it was acted on
+        is_whole = False
         try:
             for message in self._session.receive(frame, self._clock.monotonic()):
                 if isinstance(message, Unreadable):
@@ -321,13 +322,14 @@ class Link:
                 self._act(message, owner)
                 if isinstance(message, messages.Ordered):
                     self._taken = message.n
+            is_whole = True
         finally:
             # Also what came before a word that ends the line: the next hub will not confirm it again.
             self._settle(owner)
             # After the assignments that stand before the answer: what it proves does not name them.
             self.leases.proven(self._session.proven_at)
             self._is_stirred = was_stirred
-            if not self._write_at_once(connection, owner):
+            if not (is_whole and self._write_at_once(connection, owner)):
                 self._stir()
 
     def _write_at_once(self, connection: Connection, owner: Owner) -> bool:

@@ -289,6 +289,20 @@ def test_what_is_small_shares_a_frame_with_what_is_urgent() -> None:
     assert [type(message).__name__ for message in b.receive(frame, 0)] == ["Heartbeat", "Log"]
 
 
+def test_it_tells_how_much_waits_to_be_written() -> None:
+    session = Session()
+    session.connected(0, 0.0)
+    session.ping(0.0)
+    ping = session.waiting_bytes
+    session.send(Log(attempt=AttemptId("A", 1, "t", 1), offset=0, stream="stdout", text="x" * 1_000))
+    both = session.waiting_bytes
+    (frame,) = session.data_to_send()
+
+    assert 0 < ping < both - 1_000
+    assert both == len(frame) - 1  # the head of the frame
+    assert session.waiting_bytes == 0
+
+
 def test_a_message_larger_than_a_frame_of_bulk_goes_alone() -> None:
     a, b = Session(), Session()
     joined(a, b)
