@@ -162,8 +162,8 @@ def encode_spec(spec: TaskSpec) -> bytes:
 
 def for_sidecar(encoded: bytes) -> tuple[bytes, str]:
     """An encoded spec without what the hub has used and an older sidecar does not know, and its ``traceparent``."""
-    # The keys as they are encoded; fields at their default are left out.
-    if b"\xa7project" not in encoded and b"\xabtraceparent" not in encoded:
+    # The keys as they are encoded; fields at their default are left out. `in` makes an error first, and drops it.
+    if encoded.find(b"\xa7project") < 0 and encoded.find(b"\xabtraceparent") < 0:
         return encoded, ""
     spec = decode_spec(encoded)
     return encode_spec(msgspec.structs.replace(spec, project="", traceparent="")), spec.traceparent

@@ -192,9 +192,12 @@ class _Plan:
         """The same where nothing but slots can run out."""
         chosen = line.several(len(queue), self._emptying)
         places: list[Place] = []
+        tasks: set[str] = set()  # one may be here twice, under two priorities
         while len(places) < len(chosen) and len(queue):
-            some = queue.take_some(len(chosen) - len(places))
-            places += [place for place in some if not self._is_in_hand(place)]
+            for place in queue.take_some(len(chosen) - len(places)):
+                if place[1] not in tasks and not self._is_in_hand(place):
+                    tasks.add(place[1])
+                    places.append(place)
         if len(places) < len(chosen):
             line.begin_anew()
         seconds, by = self._speeds.lasts(queue.kind), queue.requirements.by

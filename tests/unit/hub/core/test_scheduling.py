@@ -58,6 +58,33 @@ def who(assignments: list[Assignment]) -> list[tuple[str, str]]:
     return [(a.place[1], a.agent.name) for a in assignments]
 
 
+def test_a_task_that_waits_twice_is_given_away_once_and_its_slot_stays_free() -> None:
+    waiting, free = (
+        window((SHELL, 1, "t"), (SHELL, 2, "s"), (SHELL, 2, "t"), (SHELL, 2, "u")),
+        fleet(3, a="shell", b="shell"),
+    )
+    free.take(Held("s", 1, "a", 1, 0.0))
+
+    assert sorted(task for task, _ in who(planned(waiting, free))) == ["t", "u"]
+    later = window(*((SHELL, 1, f"n{number}") for number in range(9)))
+    line = Matcher(free)
+    for assignment in plan(later, free, line):
+        free.take(Held(assignment.place[1], 1, assignment.agent.name, 1, 0.0))
+    assert [len(agent.held) for agent in free.agents.values()] == [3, 3]
+
+
+def test_slots_that_tasks_were_counted_on_for_are_given_by_the_next_plan() -> None:
+    free = fleet(2, a="shell", b="shell")
+    free.take(Held("s", 1, "a", 1, 0.0))
+    matcher, given = Matcher(free), list[tuple[str, str]]()
+    for tasks in (("s", "t"), ("u", "v", "w")):
+        for assignment in plan(window(*((SHELL, 1, task) for task in tasks)), free, matcher):
+            free.take(Held(assignment.place[1], 1, assignment.agent.name, 1, 0.0))
+            given.append((assignment.place[1], assignment.agent.name))
+
+    assert given == [("t", "b"), ("u", "a"), ("v", "b")]
+
+
 def test_lanes_go_by_urgency_then_by_age_over_all_classes() -> None:
     waiting = window((SHELL, 2, "b"), (NOOP, 2, "a"), (NOOP, 0, "z"), (SHELL, 1, "c"), (SHELL, 3, "0"))
     made = planned(waiting, fleet(slots=9, one="shell noop"))
