@@ -110,6 +110,8 @@ class BriefTransport(Calls):
             if (refusal := self._trust.refusal(self.url)) is not None:
                 raise refusal from exc
             raise NoHub(self.url, f"its certificate is not trusted here: {exc}") from exc
+        except ssl.SSLError as exc:  # its number is none of the system's
+            raise OSError(f"TLS failed: {exc.strerror or exc}") from exc
 
 
 class _Line:
@@ -221,6 +223,8 @@ def _addresses(host: str, port: int, ends_at: float) -> "list[tuple[Any, ...]]":
         return [*socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)]
     except socket.gaierror:
         return _looked_up(name, port, ends_at)
+    except UnicodeError as exc:
+        raise OSError(f"{host!r} cannot be the name of a host: {exc}") from exc
 
 
 def _looked_up(host: str | bytes, port: int, ends_at: float) -> "list[tuple[Any, ...]]":

@@ -157,6 +157,8 @@ def _is_plain(spec: TaskSpec) -> bool:
     """Whether one look tells that :func:`spec_problems` would find nothing: texts, and little else."""
     if _beside(spec) != _NOTHING_BESIDE or not _has_room(spec):
         return False
+    if spec.labels and any(_names(spec)):
+        return False
     if spec.executor == "shell":
         return bool(spec.command.strip())
     text = spec.title or spec.prompt
@@ -181,13 +183,17 @@ def _has_room(spec: TaskSpec) -> bool:
 
 def _is_short(spec: TaskSpec) -> bool:
     """Whether it is so short as a whole that none of its parts can be too long: most are."""
-    if spec.needs or spec.labels or spec.success_criteria or spec.verification or spec.depends_on or spec.artifacts:
+    if spec.needs or spec.success_criteria or spec.verification or spec.depends_on or spec.artifacts:
         return False
     if spec.secrets or "\0" in spec.title or "\0" in spec.command or spec.context != _PLAIN.context:
         return False
     texts = f"{spec.title}{spec.prompt}{spec.command}{spec.executor}{spec.model}"
     if spec.parent or spec.save_as or spec.project:
         texts = f"{texts}{spec.parent}{spec.save_as}{spec.project}"
+    if spec.labels:
+        if len(spec.labels) > limits.MAX_LABELS:
+            return False
+        texts = "".join([texts, *spec.labels, *spec.labels.values()])
     if texts.isascii() and len(texts) <= limits.MAX_TITLE_CHARS // 2:
         return True
     try:

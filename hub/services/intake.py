@@ -24,6 +24,7 @@ from hub.core.routing import DEFAULT_CHAINS, Requirements, route
 from hub.core.task import QUEUED
 from hub.core.window import Window
 from hub.store.changes import Added, AddTasks, Cancel, Ended, Finished, NewTask, Prioritise, Ready, Retry
+from hub.store.many_changes import Submissions
 from hub.store.review_changes import Review
 from hub.store.rows import new_summaries, summary, task_title
 from hub.store.store import Store
@@ -45,6 +46,8 @@ _ALWAYS: Final = CleanRoom.ALWAYS
 T = TypeVar("T")
 M = TypeVar("M")
 _MOST_KEPT: Final = 1_024
+MOST_TOGETHER: Final = 200
+"""Submissions in one change: less than one transaction holds."""
 
 
 class Submission(Struct, frozen=True):
@@ -69,6 +72,8 @@ class _Posted(Struct, frozen=True):
 
     change: AddTasks
     runnable: list[NewTask]
+    is_expected: bool
+    """One of the tasks begins later, or may end by itself."""
     named: list[TierDecision]
     done: Callable[[Outcome], None]
 
@@ -147,6 +152,7 @@ class Intake:
             self.check(len(specs), by)
         _check_rooms(specs)
         tasks, runnable, named = [], [], []
+        is_expected = False
         for spec, task_id in zip(specs, self._ids.several(now_ms, len(specs)), strict=True):
             tier, requirements = route(spec, self._chains, by, self._patience)
             text = self._texts.get(id(requirements)) or self._keep(self._texts, requirements, requirements.text)
@@ -155,10 +161,13 @@ class Intake:
             tasks.append(task)
             if task.ready_ms is None and not task.depends_on:
                 runnable.append(task)
+                is_expected = is_expected or task.expires_ms is not None or task.complete_by_ms is not None
+            else:
+                is_expected = True
             if tier.explicit is not None:
                 named.append(tier)
         change = AddTasks(at_ms=now_ms, tasks=tuple(tasks), by=by, key=submission.key, digest=submission.digest)
-        return _Posted(change, runnable, named, submission.done)
+        return _Posted(change, runnable, is_expected, named, submission.done)
 
     @staticmethod
     def _keep(kept: dict[int, tuple[T, M]], of: T, made: M) -> tuple[T, M]:
@@ -180,16 +189,23 @@ class Intake:
                 for posted in ready:
                     self._post_all(by, [posted])
             return
-        for posted in ready:
-            for text, same in groupby(posted.runnable, _class_text):
-                self._window.add_all(text, sorted([(task.priority, task.id) for task in same]))
-            self._store.post(posted.change, partial(self._heard, posted))
+        runnable = [task for posted in ready for task in posted.runnable]
+        for text, same in groupby(runnable, _class_text):
+            self._window.add_all(text, sorted([(task.priority, task.id) for task in same]))
+        if len(ready) == 1:
+            self._store.post(ready[0].change, partial(self._heard, ready))
+            return
+        for first in range(0, len(ready), MOST_TOGETHER):
+            some = ready[first : first + MOST_TOGETHER]
+            changes = [posted.change for posted in some]
+            count = sum([len(change.tasks) for change in changes])
+            self._store.post(Submissions(changes, by, count), partial(self._heard, some))
 
-    def _heard(self, posted: "_Posted", outcome: Any) -> None:  # noqa: ANN401 - that of AddTasks
+    def _heard(self, ready: Sequence[_Posted], outcome: Any) -> None:  # noqa: ANN401 - that of AddTasks, or of many
         """Tell of it a turn of the loop later: the assignments of the same commit leave before answers."""
         if not self._told:
             asyncio.get_running_loop().call_soon(self._tell)
-        self._told.append((posted, outcome))
+        self._told += zip(ready, outcome if isinstance(outcome, list) else [outcome] * len(ready), strict=True)
 
     def _tell(self) -> None:
         told, self._told = self._told, []
@@ -210,7 +226,7 @@ class Intake:
         try:
             for tier in posted.named:
                 self._on_explicit(tier)
-            if len(posted.runnable) < len(tasks) or any(map(_earliest, tasks)):
+            if posted.is_expected:
                 self._expect(tasks, states)
             return Submitted(tasks=new_summaries(tasks, states, at_ms))
         except Exception as exc:  # noqa: BLE001 - whoever waits is told, and the others of this turn are, too

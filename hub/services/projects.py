@@ -115,6 +115,8 @@ class Projects:
         Raises:
             BadInput: a task names a project that does not exist.
         """
+        if not self._projects and type(body) is dict and "project" not in body and "tasks" not in body:
+            return body  # most hubs have no projects, and most submissions one task
         many = body.get("tasks") if isinstance(body, Mapping) else None
         if isinstance(many, list) and all(type(task) is dict and not task.get("project") for task in many):
             default = self._default()

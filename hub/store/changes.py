@@ -40,7 +40,7 @@ from hub.store.keeping_changes import (
     Restore,
 )
 from hub.store.level_changes import PutLevels
-from hub.store.many_changes import End, Many
+from hub.store.many_changes import End, Many, Submissions
 from hub.store.project_changes import PutProject, RemoveProject
 from hub.store.pull_changes import DropPull, PutPull
 from hub.store.rate_changes import DropRates, PutRate
@@ -386,6 +386,7 @@ AnyChange = (
     | Finish
     | End
     | Many
+    | Submissions
     | SkipProof
     | Cancel
     | Retry

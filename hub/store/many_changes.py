@@ -1,7 +1,8 @@
 """Changes that come by the hundred: many in one, and the plain good end in a form that costs little to make.
 
-A frame of a sidecar ends many attempts and a plan claims many tasks. What waits for the disk is then one change, with
-one outcome and one call for whoever wants to know it; each member still succeeds or fails by itself.
+A frame of a sidecar ends many attempts, a plan claims many tasks, and many callers submit at the same moment. What
+waits for the disk is then one change, with one outcome and one call for whoever wants to know it; each member still
+succeeds or fails by itself.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,13 @@ class Many(Struct, frozen=True, gc=False):
     """Changes to apply one after the other, none of them a Many. Outcome: theirs, as a list in their order."""
 
     changes: Sequence[Any]
+
+
+class Submissions(Many, frozen=True, gc=False):
+    """What one caller, ``by``, has submitted in one moment (:class:`hub.store.changes.AddTasks`): ``tasks`` in all."""
+
+    by: str
+    tasks: int
 
 
 class End(Struct, frozen=True, gc=False):
@@ -52,7 +60,7 @@ def singly(changes: Iterable[Any]) -> list[Any]:
     """The changes in order, those of a :class:`Many` one by one."""
     found: list[Any] = []
     for change in changes:
-        if type(change) is Many:
+        if isinstance(change, Many):
             found += change.changes
         else:
             found.append(change)
@@ -63,7 +71,7 @@ def together(changes: Iterable[Any], outcomes: Sequence[Any]) -> Iterator[Any]:
     """An outcome for each change, of those of its members (:func:`singly`)."""
     at = 0
     for change in changes:
-        if type(change) is Many:
+        if isinstance(change, Many):
             yield list(outcomes[at : at + len(change.changes)])
             at += len(change.changes)
         else:

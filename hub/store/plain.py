@@ -1,4 +1,4 @@
-"""The short way of what most changes are: a claim, or a good end, of which no special rule says anything.
+"""The short way of what most changes are: new tasks, a claim or a good end, of which no special rule says anything.
 
 The verbs of the daily work lie in layers (``work.py``, then the ladder, the clean room, budgets, holds), each of which
 may wait for the database, and passing through all of them costs more than what they do. Here it is seen at a glance
@@ -24,6 +24,7 @@ class Plain(Holding):
     def __init__(self, statements: Statements) -> None:
         super().__init__(statements)
         self._short: dict[type, Callable[[Any], c.Outcome | None]] = {
+            c.AddTasks: self._add_at_once,
             c.Claim: self._claim_at_once,
             End: self._end_at_once,
         }
@@ -31,6 +32,16 @@ class Plain(Holding):
     def _at_once(self, change: c.AnyChange) -> c.Outcome | None:
         way = self._short.get(type(change))
         return None if way is None else way(change)
+
+    def _add_at_once(self, change: c.AddTasks) -> c.Added | None:
+        if change.key is not None and self._used_keys[change.kept_key] is not None:
+            return None
+        states = []
+        for task in change.tasks:
+            if task.depends_on:
+                return None
+            states.append(task.state)
+        return self._add_all(change, tuple(states))
 
     def _claim_at_once(self, change: c.Claim) -> c.Claimed | None:
         if change.carries or change.charge is not None or change.own_micro is not None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from hub.core.agent import Agent
 from hub.core.routing import PROOF, decode_placement, is_proof, routing_of
-from hub.core.task import HELD_STATES
+from hub.core.task import HELD_STATES, QUEUED
 from hub.store.changes import NewTask
 from hub.store.pull_changes import PullRow
 from hub.store.review_changes import ReviewRow
@@ -96,7 +96,7 @@ def _new_summary(task: NewTask, state: TaskState, now: datetime) -> TaskSummary:
         reason="",
         labels=task.labels,
         submitted_at=now,
-        queued_at=now if state is TaskState.QUEUED else None,
+        queued_at=now if state is QUEUED else None,
         started_at=None,
         ended_at=None,
     )

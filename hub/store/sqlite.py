@@ -20,6 +20,7 @@ from hub.store import copying, sqlite_file
 from hub.store.backend import Backend
 from hub.store.changes import AddTasks, AnyChange, AppendLog
 from hub.store.hand import Hand
+from hub.store.many_changes import Submissions
 from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
 from hub.store.plain import Plain
@@ -32,7 +33,7 @@ from protocol.errors import ReadOnly, StorageFull, StoreDamaged, StoreFailed, Un
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-DISPENSABLE: Final = (AddTasks, AppendLog)
+DISPENSABLE: Final = (AddTasks, Submissions, AppendLog)
 """What a full disk refuses: its senders can send it again, or do without."""
 _NO_ROOM: Final = StorageFull("the hub's disk is full; new tasks are taken in again when there is room", 5.0)
 FULL_PAUSE_S: Final = 0.25

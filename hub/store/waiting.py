@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from hub.store.changes import AddTasks, AnyChange, AppendLog, Finish
 from hub.store.hub_changes import RenewHub
-from hub.store.many_changes import End, Many
+from hub.store.many_changes import End, Many, Submissions
 from hub.store.store import Done
 from protocol.errors import Overloaded, Throttled
 
@@ -52,6 +52,8 @@ class Item(Struct, frozen=True):
     size_bytes: int
     count: int = 1
     """Changes in it: more than one in a :class:`hub.store.many_changes.Many`."""
+    by: str = ""
+    """Whose new tasks they are."""
 
 
 class Waiting:
@@ -85,19 +87,23 @@ class Waiting:
         """Queue a change; nothing that comes here is refused."""
         size = _SIZES.get(type(change))
         size_bytes = _ROW_BYTES if size is None else size(change)
-        tasks = len(change.tasks) if isinstance(change, AddTasks) else 0
         count = len(change.changes) if isinstance(change, Many) else 1
-        item = Item(change, done, tasks, size_bytes, count)
+        tasks, by = 0, ""
+        if isinstance(change, AddTasks):
+            tasks, by = len(change.tasks), change.by
+        elif isinstance(change, Submissions):
+            tasks, by = change.tasks, change.by
+        item = Item(change, done, tasks, size_bytes, count, by)
         if isinstance(change, RenewHub):
             self._items.appendleft(item)  # a sign of life must not wait behind work
         else:
             self._items.append(item)
         self.size_bytes += size_bytes
         self._unanswered += count
-        if tasks and isinstance(change, AddTasks):
+        if tasks:
             self.tasks += tasks
-            self._tasks_of[change.by] += tasks
-            self._bytes_of[change.by] += size_bytes
+            self._tasks_of[by] += tasks
+            self._bytes_of[by] += size_bytes
 
     def batch(self) -> list[Item]:
         """Take the next batch, in order; empty if nothing waits."""
@@ -117,9 +123,9 @@ class Waiting:
         """A change of a batch has its outcome: it costs nothing any more."""
         self.size_bytes -= item.size_bytes
         self._unanswered -= item.count
-        if item.tasks and isinstance(item.change, AddTasks):
+        if item.tasks:
             self.tasks -= item.tasks
-            by = item.change.by
+            by = item.by
             self._tasks_of[by] -= item.tasks
             self._bytes_of[by] -= item.size_bytes
             if not self._tasks_of[by]:
@@ -181,6 +187,10 @@ def _size_of_end(change: Finish | End) -> int:
     return _ROW_BYTES if change.result is None else len(change.result) + _ROW_BYTES
 
 
+def _size_of_submissions(change: Submissions) -> int:
+    return sum(map(_size_of_tasks, change.changes))
+
+
 def _size_of_many(change: Many) -> int:
     return sum([_size_of_end(each) if type(each) is End else _ROW_BYTES for each in change.changes])
 
@@ -190,5 +200,6 @@ _SIZES: Final[dict[type, Callable[[Any], int]]] = {
     AppendLog: _size_of_log,
     Finish: _size_of_end,
     Many: _size_of_many,
+    Submissions: _size_of_submissions,
 }
 """Bytes of a change; of any other kind it costs a row."""

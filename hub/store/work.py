@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from msgspec import to_builtins
+from msgspec.json import encode
 
 from hub.core import routing
 from hub.core.task import ASSIGNED, HELD_STATES, QUEUED, RUNNING
@@ -68,14 +69,17 @@ class Work(Endings):
             if bytes(row[0]) != change.digest:
                 raise IdempotencyConflict(change.key)
             return c.Added(ids=tuple(json.loads(row[1])), states=(), replayed=True)
-        states = await self._first_states(change.tasks)
+        return self._add_all(change, await self._first_states(change.tasks))
+
+    def _add_all(self, change: c.AddTasks, states: tuple[TaskState, ...]) -> c.Added:
+        """The tasks are there from now on, and the key stands for them."""
         for task, state in zip(change.tasks, states, strict=True):
             self._add_task(change, task, state)
-        ids = tuple(task.id for task in change.tasks)
+        ids = tuple([task.id for task in change.tasks])
         if change.key is not None:
-            text = json.dumps(ids)
-            self._used_keys[change.kept_key] = (change.digest, text)
-            self._new_keys.append((change.kept_key, change.digest, text, change.at_ms))
+            key, text = change.kept_key, encode(ids).decode()
+            self._used_keys[key] = (change.digest, text)
+            self._new_keys.append((key, change.digest, text, change.at_ms))
         return c.Added(ids=ids, states=states)
 
     async def _first_states(self, tasks: Sequence[c.NewTask]) -> tuple[TaskState, ...]:

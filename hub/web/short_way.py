@@ -6,7 +6,7 @@ such request is true of the next one, as long as it says the same, byte for byte
 that no browser does. What may have changed is looked at again: whether the token counts, how often it asks, whether
 there is room.
 
-Everything else goes the long way, and before anything was done: another head, a task that is not plain, anything that
+Everything else goes the long way, and before anything was done: another head, a task that names secrets, anything that
 is wrong. The long way is taken now and then in any case, because the library closes connections that it hears nothing
 of.
 
@@ -120,30 +120,36 @@ class Desk:
 
     def _serve(self) -> None:
         asked, self._asked = self._asked, []
-        services, who, counts = self.app[SERVICES], None, False
-        wanted: dict[str, list[tuple[ShortWay, Submission]]] = {}
+        services, who, counts, refusal = self.app[SERVICES], None, False, None
+        wanted: dict[str, list[tuple[ShortWay, Submission | AgentComError]]] = {}
         for way, found in asked:
             if way.who is not who:  # most come from one
                 who, counts = way.who, self._counts(way.who)
+                refusal = self._no_room(who) if counts else None
             try:
-                read = _read(way, found, services.projects) if counts else None
+                read = refusal or (_read(way, found, services.projects) if counts else None)
             except Exception as exc:  # noqa: BLE001 - the door, as in problems.py: told there, and the others are served
                 way.done(exc)
                 continue
             if read is None:
                 way.give_up()  # the long way says what is wrong
             else:
-                wanted.setdefault(read.by, []).append((way, read))
+                wanted.setdefault(way.who.token, []).append((way, read))
         for by, reads in wanted.items():
             is_all = services.rate_limits.ask_all(by, ACTION, len(reads))
-            passed = [(way, read) for way, read in reads if is_all or self._may_pass(way)]
-            try:
-                services.intake.check(1, by)  # a hub that has no room does no work for what it refuses
-            except AgentComError as exc:
-                for way, _ in passed:
-                    way.done(exc)
-            else:
-                services.intake.post([read for _, read in passed])
+            passed = reads if is_all else [(way, read) for way, read in reads if self._may_pass(way)]
+            for way, read in passed:
+                if isinstance(read, AgentComError):
+                    way.done(read)
+            services.intake.post([read for _, read in passed if isinstance(read, Submission)])
+
+    def _no_room(self, who: Principal) -> AgentComError | None:
+        """Why nothing of a caller comes in now: a hub that has no room does no work for what it refuses."""
+        try:
+            self.app[SERVICES].intake.check(1, who.token)
+        except AgentComError as exc:
+            return exc
+        return None
 
     def _counts(self, who: Principal) -> bool:
         """Whether a token counts as it did."""
@@ -174,6 +180,7 @@ class ShortWay:
         self._until = self._loop.time() + LONG_WAY_S
         headers = {**guard.SECURITY_HEADERS, **guard.said_of_hub(is_secure=forwarded.is_secure(request))}
         self._said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._created = f"HTTP/1.1 201 Created\r\n{hdrs.CONTENT_TYPE}: {JSON}\r\n{hdrs.LOCATION}: {PATH}/"
         self.request_id = ""  # of the request in hand
         # A request whose body is not here yet; the one that is being answered; what has come after that.
         self._begun = self._in_hand = self._later = b""
@@ -214,7 +221,10 @@ class ShortWay:
 
     def done(self, outcome: Outcome) -> None:
         """Answer the request in hand: ``outcome`` is what came of it."""
-        if isinstance(outcome, Submitted):
+        if isinstance(outcome, Submitted) and not outcome.replayed:
+            task = outcome.tasks[0]
+            answer = self._whole(f"{self._created}{task.id}\r\n", replies.encode(task))
+        elif isinstance(outcome, Submitted):
             view, status, more = answer_to(outcome, is_many=False)
             answer = self._bytes(status, {hdrs.CONTENT_TYPE: JSON, **more}, replies.encode(view))
         else:
@@ -241,8 +251,11 @@ class ShortWay:
         own = ""
         for name, value in headers.items():
             own += f"{name}: {value}\r\n"
+        return self._whole(f"HTTP/1.1 {status} {_PHRASES[status]}\r\n{own}", body)
+
+    def _whole(self, begin: str, body: bytes) -> bytes:
         return (
-            f"HTTP/1.1 {status} {_PHRASES[status]}\r\n{own}{self._said}X-Request-Id: {self.request_id}\r\n"
+            f"{begin}{self._said}X-Request-Id: {self.request_id}\r\n"
             f"Content-Length: {len(body)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         ).encode() + body
 
@@ -255,7 +268,11 @@ def _read(way: ShortWay, found: Found, projects: Projects) -> Submission | None:
         value = msgspec.json.decode(body)
         if not isinstance(value, dict) or "tasks" in value:
             return None
-        specs = schema.read_plain([projects.inherit(value)])
+        whole = projects.inherit(value)
+        specs = schema.read_plain([whole])
+        if specs is None:
+            spec, _ = schema.read_spec(whole)
+            specs = None if spec is None or spec.secrets else [spec]
         digest = b"" if key is None else requests.digest_of(value)
     except (BadInput, UnicodeError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None

@@ -1,6 +1,7 @@
 """Single submissions over one connection: whichever way the hub takes, the answer is the same, and in its turn."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hub.services.intake import Outcome
+from hub.store import waiting
 from hub.web import short_way
 from hub.web.alike import Found
 from hub.web.porch import Visitor
@@ -150,7 +152,8 @@ async def test_a_key_counts_on_both_ways(hub: RunningHub, ways: list[bool]) -> N
         {"title": ""},
         {"title": "t", "colour": 1},
         {"tasks": [TASK]},
-        {**TASK, "labels": {"a": "b"}},
+        {**TASK, "labels": {"a b": "c"}},
+        {**TASK, "secrets": [{"name": "deploy", "env": "KEY"}]},
     ],
 )
 async def test_what_is_not_plain_goes_the_long_way_and_the_next_one_is_answered(
@@ -165,6 +168,65 @@ async def test_what_is_not_plain_goes_the_long_way_and_the_next_one_is_answered(
     assert answer.status == long.status
     assert answer.body.keys() == long.body.keys()
     assert after.status == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**TASK, "labels": {"team": "a", "n": "7"}, "priority": "high"},
+        {"executor": "shell", "command": "make " + "x" * 300, "ttl_s": 60, "needs": ["gpu"]},
+        {
+            "title": "t",
+            "prompt": "Z\u00e4hle \u2713 " * 40,
+            "verification": [{"type": "command_succeeds", "command": "true"}],
+        },
+        {**TASK, "depends_on": ["0" * 26]},
+    ],
+)
+async def test_an_ordinary_task_goes_the_short_way(hub: RunningHub, ways: list[bool], body: dict[str, Any]) -> None:
+    async with line(hub) as one:
+        await one.ask(TASK)
+        short = await one.ask(body)
+    async with line(hub) as other:
+        long = await other.ask(body)
+
+    assert ways == [True]
+    assert short.status == (422 if "depends_on" in body else 201)
+    assert alike(short) == alike(long)
+
+
+async def test_each_of_those_that_come_in_one_moment_has_its_own_answer(hub: RunningHub, ways: list[bool]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(line(hub)) for _ in range(4)]
+        for number, each in enumerate(lines):
+            first = await each.ask(TASK, key=f"first-{number}")
+        lines[0].say(TASK, key="new")
+        lines[1].say(TASK, key="first-3")
+        lines[2].say({**TASK, "title": "another"}, key="first-3")
+        lines[3].say({**TASK, "depends_on": ["0" * 26]}, key="wrong")
+        new, again, conflict, wrong = [await each.hear() for each in lines]
+
+    assert ways == [True] * 4
+    assert [answer.status for answer in (new, again, conflict, wrong)] == [201, 201, 409, 422]
+    assert again.body["id"] == first.body["id"] != new.body["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_full_hub_refuses_before_it_reads_what_was_submitted(
+    hub: RunningHub, ways: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(hub) as one, line(hub) as other:
+        await one.ask(TASK, key="before")
+        with monkeypatch.context() as full:
+            full.setattr(waiting, "MAX_WAITING_TASKS", 0)  # nobody can submit so much in a test
+            answers = [await one.ask(body, key="a") for body in (TASK, b'{"title":')]
+            long = await other.ask(b'{"title":')
+        later = await one.ask(TASK, key="a")
+
+    assert ways[:2] == [True, True]
+    assert [answer.status for answer in (*answers, long, later)] == [503, 503, 503, 201]
+    assert "idempotency-replayed" not in later.headers
+    assert "retry-after" in answers[0].headers
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,23 @@ async def test_a_name_is_looked_up_and_one_that_nobody_knows_is_told() -> None:
         await without_a_loop(nowhere.call("GET", "/x", dict))
 
 
+async def test_a_name_that_no_host_can_have_is_one_error() -> None:
+    transport = BriefTransport("http://b\u00fcro..example:7420", "", patience_s=0.0)
+    with pytest.raises(HubUnreachable, match="cannot be the name of a host"):
+        await without_a_loop(transport.call("GET", "/x", dict))
+
+
+async def test_who_speaks_no_tls_is_told_in_the_words_of_tls() -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 this is something else\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(HubUnreachable, match=r"TLS failed: \[SSL"):
+            await without_a_loop(BriefTransport(url, "", patience_s=0.0).call("GET", "/x", dict))
+
+
 async def test_who_is_asked_again_is_whoever_answers() -> None:
     async with says(OK + b"Content-Length: 2\r\n\r\n{}") as server:
         async with says(b"") as gone:

@@ -10,7 +10,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from hub.store.changes import AppendLog, Record
+from hub.store.changes import AddTasks, AppendLog, Record
+from hub.store.many_changes import Submissions
 from hub.store.pages import PAGE_BYTES
 from hub.store.space import Space
 from hub.store.sqlite import LONG_LOG_PAGES, SqliteStore
@@ -147,9 +148,12 @@ async def test_a_full_disk_refuses_new_tasks_and_keeps_what_running_work_says(tm
     fill(store, pages_left=4)
     large = [new_task(number, spec=b"x" * 100_000) for number in range(2, 5)]
     piece = AppendLog(at_ms=9, task=task_id(1), epoch=epoch, offset=0, stream="stdout", text="x" * 100_000)
-    told = await asyncio.gather(rows.add(*large), rows.finish(1, epoch), store.commit(piece), return_exceptions=True)
+    many = Submissions([AddTasks(at_ms=9, tasks=(task,), by="a") for task in large[1:]], "a", 2)
+    told = await asyncio.gather(
+        rows.add(large[0]), rows.finish(1, epoch), store.commit(piece), store.commit(many), return_exceptions=True
+    )
 
-    assert [isinstance(outcome, StorageFull) for outcome in told] == [True, False, True]
+    assert [isinstance(outcome, StorageFull) for outcome in told] == [True, False, True, True]
     assert await rows.state(1) is TaskState.COMPLETED
     assert await store.task(task_id(2)) is None
     assert (space.state, store.trouble, failures) == ("full", "", [])

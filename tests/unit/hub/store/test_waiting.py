@@ -3,7 +3,7 @@
 import pytest
 
 from hub.store.changes import AddTasks, AppendLog, Record
-from hub.store.many_changes import End, Many
+from hub.store.many_changes import End, Many, Submissions
 from hub.store.waiting import (
     MAX_BATCH,
     MAX_BATCH_TASKS,
@@ -70,6 +70,21 @@ def test_many_in_one_count_as_many() -> None:
         waiting.answered(item)
     assert waiting.unanswered == MAX_BATCH // 2 + 1
     assert waiting.size_bytes > MAX_BATCH // 2 + len(END.result)
+
+
+def test_new_tasks_that_came_together_count_as_those_of_their_caller() -> None:
+    waiting, alone = Waiting(), Waiting()
+    waiting.put(Submissions([tasks(3), tasks(2)], "a", 5), None)
+    for change in (tasks(3), tasks(2)):
+        alone.put(change, None)
+    assert (waiting.tasks, waiting.unanswered, waiting.size_bytes) == (5, 2, alone.size_bytes)
+    with pytest.raises(Throttled, match="5 new tasks of yours"):
+        waiting.check(int(SHARE * MAX_WAITING_TASKS), "a")
+    waiting.check(int(SHARE * MAX_WAITING_TASKS), "b")
+
+    for item in waiting.batch():
+        waiting.answered(item)
+    assert (waiting.tasks, waiting.unanswered, waiting.size_bytes) == (0, 0, 0)
 
 
 def test_one_change_that_is_larger_than_a_batch_still_goes_alone() -> None:
