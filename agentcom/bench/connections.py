@@ -34,7 +34,7 @@ class CrowdFigures(Struct, frozen=True, kw_only=True):
     """Of one core, while only heartbeats come."""
     hub_pss_bytes: int
     bytes_per_connection: int
-    """What the hub has grown by since it had none, divided."""
+    """What the hub's own memory has grown by since it had none, divided."""
     heartbeat_ms: Quantiles
     """From when a heartbeat was due to the hub's answer."""
 
@@ -56,7 +56,7 @@ async def measure(folder: Path, load: Crowd) -> ConnectionsReport:
     _allow_files(max(load.counts) + _SPARE_FILES)
     flags = ("--heartbeat-s", str(load.heartbeat_s), "--lease-s", str(max(30.0, load.heartbeat_s * 4)))
     async with Mesh(folder, hub_flags=flags) as mesh:
-        empty_bytes = mesh.memory()["hub"]["pss_bytes"]
+        empty_bytes = mesh.memory()["hub"]["own_bytes"]
         found = []
         async with LightFleet(mesh.url, mesh.token("agent"), heartbeat_s=load.heartbeat_s) as fleet:
             for count in sorted(load.counts):
@@ -67,14 +67,14 @@ async def measure(folder: Path, load: Crowd) -> ConnectionsReport:
                 used_s = mesh.cpu_s()["hub"] - used_s
                 fleet.check()
                 mesh.check()
-                used_bytes = mesh.memory()["hub"]["pss_bytes"]
+                used = mesh.memory()["hub"]
                 found.append(
                     CrowdFigures(
                         connections=count,
                         joined_per_s=round(joined_per_s, 1),
                         hub_cpu_percent=round(100 * used_s / load.watch_s, 2),
-                        hub_pss_bytes=used_bytes,
-                        bytes_per_connection=round((used_bytes - empty_bytes) / count),
+                        hub_pss_bytes=used["pss_bytes"],
+                        bytes_per_connection=round((used["own_bytes"] - empty_bytes) / count),
                         heartbeat_ms=quantiles(fleet.answered_ms),
                     )
                 )

@@ -27,6 +27,7 @@ _LOOK_S: Final = 0.005
 _OTHERS: Final = ("AGENTCOM_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "OPENAI_", "OLLAMA_")
 _NOWHERE: Final = {"OLLAMA_HOST": "http://127.0.0.1:9"}  # nothing listens there: no model of this machine takes part
 _SMAPS: Final = "smaps_rollup"
+_KINDS: Final = ("peak_rss_bytes", "pss_bytes", "own_bytes")
 
 
 class Mesh:
@@ -144,11 +145,15 @@ class Mesh:
         }
 
     def memory(self) -> dict[str, dict[str, int]]:
-        """Bytes of memory by role: ``peak_rss_bytes`` so far, and ``pss_bytes`` now (shared pages counted by share)."""
+        """Bytes of memory by role: ``peak_rss_bytes`` so far, and two kinds of what there is now.
+
+        ``pss_bytes`` counts shared pages by share; ``own_bytes`` only what the process has written itself, which
+        nothing else that runs can change.
+        """
         found = {}
         for role, processes in self._roles().items():
             used = [memory_of(process.pid) for process in processes]
-            found[role] = {name: sum(each[name] for each in used) for name in ("peak_rss_bytes", "pss_bytes")}
+            found[role] = {name: sum(each[name] for each in used) for name in _KINDS}
         return found
 
     def _roles(self) -> Mapping[str, Sequence[Process]]:
@@ -216,11 +221,12 @@ def _cpu_s(pid: int) -> float:
 
 
 def memory_of(pid: int) -> dict[str, int]:
-    """``peak_rss_bytes`` and ``pss_bytes`` of a process; where a system tells neither, its resident size now."""
+    """The memory of a process, as :meth:`Mesh.memory` names it; where a system does not tell, its resident size now."""
     now = int(psutil.Process(pid).memory_info().rss)
     return {
         "peak_rss_bytes": _kib(Path(f"/proc/{pid}/status"), "VmHWM:") or now,
         "pss_bytes": _kib(Path(f"/proc/{pid}/{_SMAPS}"), "Pss:") or now,
+        "own_bytes": _kib(Path(f"/proc/{pid}/{_SMAPS}"), "Anonymous:") or now,
     }
 
 
