@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.limits import RECONNECT_CAP_S
 from tests.support.mesh import Refused, mesh, until, work_of
 from tests.support.repositories import CALC, TEST_OF_CALC, make_remote
 
@@ -62,7 +63,8 @@ MOST = 60
 
 
 def test_nothing_acknowledged_is_lost_when_the_hub_is_killed_under_load(tmp_path: Path) -> None:
-    with mesh(tmp_path, "One", "Two", flags=("--sandbox", "unsafe"), lease_s=10.0) as running:
+    # A lease is to be longer than a sidecar waits between two tries, of which each may fall into a time without a hub.
+    with mesh(tmp_path, "One", "Two", flags=("--sandbox", "unsafe"), lease_s=2 * RECONNECT_CAP_S) as running:
         acknowledged: list[str] = []
         long = running.submit(command="sleep 3; echo survived")
         running.wait_state(long, "running")
