@@ -40,8 +40,9 @@ class Waited:
         return now - self._came_at >= seconds or now - self._heard_at >= longest_s
 
     def end(self) -> None:
-        """End the wait: its block ends with a TimeoutError."""
-        self._limit.reschedule(0.0)
+        """End the wait: its block ends with a TimeoutError. Twice is once: a block takes a turn or two to end."""
+        if not self._limit.expired():
+            self._limit.reschedule(0.0)
 
 
 class Patience:

@@ -104,3 +104,21 @@ async def test_who_is_waited_for_too_long_is_told_so() -> None:
     with pytest.raises(TimeoutError):
         await wait()
     assert patience._timer is None
+
+
+async def test_who_is_still_ending_when_the_next_round_comes_is_told_nothing_more() -> None:
+    clock = HandClock()
+    patience = Patience(clock, seconds=60.0, longest_s=10.0, heartbeat_s=ROUNDS * _SHORT_S)
+
+    async def wait() -> None:
+        async with asyncio.timeout(None) as limit:
+            begun = patience.begin(cast("Line", Coming()), Link("a", 1, Session()), limit)
+            clock.at = 60.0
+            try:
+                await asyncio.Event().wait()
+            finally:
+                patience._look()  # as when the turn of the loop that found it out has lasted for a round
+                patience.stop(begun)
+
+    with pytest.raises(TimeoutError):
+        await wait()
