@@ -204,6 +204,8 @@ class WebSocket(BaseProtocol):
                 await self._closed_by_both()
         finally:
             if self.transport is not None:
+                if self.transport.get_write_buffer_size():  # who takes nothing would keep it for ever
+                    self._loop.call_later(CLOSE_S, self.cut_off)
                 self.transport.close()
 
     async def _closed_by_both(self) -> None:

@@ -310,6 +310,27 @@ async def test_who_takes_nothing_is_waited_for_and_then_cut_off(room: Anteroom) 
 
 
 @in_a_room
+async def test_who_takes_nothing_more_is_cut_off_though_little_is_left(room: Anteroom) -> None:
+    async def fill(socket: WebSocket) -> bytes | None:
+        stuck_at = 0.0
+        loop = asyncio.get_running_loop()
+        while socket.is_free or loop.time() < stuck_at:
+            if socket.is_free:
+                socket.put(bytes(16 << 10))
+                stuck_at = loop.time() + 0.1
+            await asyncio.sleep(0.001)
+        assert not socket.writing_paused
+        return await socket.receive()
+
+    room.serve = fill
+    async with raw(room) as (_, writer):
+        writer.transport.pause_reading()
+        writer.write(upgrade() + masked(0x88, struct.pack("!H", 1000)))
+        assert await room.end() is None
+        await until(lambda: not room.sockets[0].connected)
+
+
+@in_a_room
 async def test_nothing_of_the_request_outlives_it(room: Anteroom) -> None:
     async with dial(room) as line:
         await line.send(b"in")
