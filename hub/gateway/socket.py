@@ -57,6 +57,7 @@ class Door:
         self._clock, self._fleet, self._why_closed = clock, fleet, why_closed
         self._arrivals = Arrivals(clock.monotonic())
         self._serving: set[asyncio.Task[None]] = set()
+        self._is_shut = False
 
     async def accept(self, request: web.Request) -> web.StreamResponse:
         """Open a socket; it is served from then on until it closes, whatever becomes of the request.
@@ -65,7 +66,7 @@ class Door:
             Unavailable: nobody is let in for the moment.
             Overloaded: too many have come at once; it says when to come back.
         """
-        if why := self._why_closed():
+        if why := "this hub is ending" if self._is_shut else self._why_closed():
             raise Unavailable(why, RETRY_AFTER_S)
         if wait_s := self._arrivals.ask(self._clock.monotonic(), self._fleet()):
             raise Overloaded("too many sidecars come in at once", wait_s)
@@ -93,7 +94,8 @@ class Door:
             log.exception("link_failed", next="its sidecar comes again")  # a bug in one link ends no other
 
     async def shut(self, seconds: float) -> None:
-        """Close all sockets, and wait until they are, at most so long."""
+        """Close all sockets, wait until they are, at most so long, and let nobody in any more."""
+        self._is_shut = True
         self._gateway.cut_all()
         if not self._serving:
             return

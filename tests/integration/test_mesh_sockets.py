@@ -368,3 +368,12 @@ async def test_a_door_that_shuts_ends_sockets_that_nobody_closes(room: Anteroom)
         await room.door.shut(0.05)
         await line.wait_closed()
     assert not room.door._serving
+
+
+@in_a_room
+async def test_a_door_that_is_shut_lets_nobody_in(room: Anteroom) -> None:
+    await room.door.shut(0.05)
+    with pytest.raises(websockets.InvalidStatus):
+        async with dial(room):
+            pass
+    assert not room.sockets
