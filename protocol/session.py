@@ -221,13 +221,17 @@ class Session:
         """Put other messages in the place of some that the peer has not acknowledged, under their numbers.
 
         For what has become wrong while no socket stood; call it before :meth:`connected`. A peer that has the message
-        in its first form takes the number for known and never sees the second.
+        in its first form takes the number for known and never sees the second. What the peer will refuse to read stays
+        as it is: it says so, and takes the number for known.
 
         Args:
             change: the message to send instead, or the same one.
         """
         for place, encoded in enumerate(self._unacked):
-            (message,) = codec.decode(encoded)
+            try:
+                (message,) = codec.decode(encoded)
+            except MalformedFrame:
+                continue
             assert isinstance(message, Ordered), "no other is kept"
             instead = change(message)
             if instead is not message:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import codec
+from protocol.bounds import MAX_SENTENCE_CHARS
 from protocol.errors import FrameTooLarge, MalformedFrame, Overloaded, ProtocolViolation
 from protocol.limits import BULK_FRAME_BYTES, MAX_FRAME_BYTES, MAX_UNACKED, MAX_UNACKED_BYTES
 from protocol.messages import Accept, Ack, Cancel, Drain, Error, Heartbeat, Log, Ordered, Progress
@@ -468,3 +469,18 @@ def test_what_has_become_wrong_is_sent_again_as_something_else_under_its_number(
     sent = [message for frame in session.data_to_send() for message in codec.decode(frame)]
 
     assert sent == [Cancel(attempt=first, reason="new", n=1), Cancel(attempt=second, reason="old", n=2)]
+
+
+def test_what_the_peer_will_refuse_stays_as_it_is_and_keeps_its_number() -> None:
+    session = Session()
+    session.connected(0, 0.0)
+    attempt = AttemptId("a", 1, "t", 1)
+    session.send(Cancel(attempt=attempt, reason="x" * (MAX_SENTENCE_CHARS + 1)))
+    session.send(Cancel(attempt=attempt, reason="old"))
+    session.disconnected()
+    session.revise(lambda _message: Cancel(attempt=attempt, reason="new"))
+    session.connected(0, 1.0)
+    (frame,) = session.data_to_send()
+
+    assert frame.endswith(codec.encode(Cancel(attempt=attempt, reason="new", n=2)))
+    assert session.unacked == 2
