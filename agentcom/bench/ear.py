@@ -47,8 +47,8 @@ class Ear(asyncio.Protocol):
                 self._end(HubUnreachable(self._url, f"no stream of events: {status}"))
                 return
             self._is_open, self._came = True, rest
-        *events, self._text = (self._text + self._chunks()).split(b"\n\n")
         try:
+            *events, self._text = (self._text + self._chunks()).split(b"\n\n")
             for event in events:
                 self._tell(event)
         except Exception as exc:  # noqa: BLE001 - whoever waits for the end of the stream is told

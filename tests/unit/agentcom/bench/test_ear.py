@@ -82,6 +82,12 @@ async def test_what_is_not_understood_ends_the_stream_with_its_reason() -> None:
             await ear.over
 
 
+async def test_what_is_no_chunk_ends_the_stream_with_its_reason() -> None:
+    async with server(HEAD + b"many\r\ndata: x\n\n\r\n", 10_000) as (url, _):
+        with pytest.raises(ValueError, match="many"):
+            await heard(url, [])
+
+
 async def test_nobody_there_is_said_so() -> None:
     with pytest.raises(HubUnreachable):
         await listen("http://127.0.0.1:1", "secret", "/events", 0, lambda _data: None)
