@@ -32,10 +32,10 @@ _UNASKED, _ASKED = frozenset({"auto", "noop"}), frozenset({"chat", "agent", "acp
 """Those that take any text, and those for which there has to be a prompt."""
 _PLAIN: Final = TaskSpec()
 _FEW_CHARS: Final = limits.MAX_TITLE_CHARS // 2
-_ELSEWHERE: Final = frozenset({"title", "prompt", "command", "executor", "model"})
+_ELSEWHERE: Final = frozenset({"title", "prompt", "command", "executor", "model", "labels"})
 _NEVER_WRONG: Final = frozenset({"priority", "complexity", "escalation", "learning", "clean_room"})
 _beside: Final = attrgetter(*[n for n in TaskSpec.__struct_fields__ if n not in _ELSEWHERE | _NEVER_WRONG])
-"""What a spec says beside its texts that could be wrong."""
+"""What a spec says beside its texts and labels that could be wrong."""
 _NOTHING_BESIDE: Final = _beside(_PLAIN)
 
 
@@ -154,7 +154,7 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
 
 
 def _is_plain(spec: TaskSpec) -> bool:
-    """Whether one look tells that :func:`spec_problems` would find nothing: texts, and little else."""
+    """Whether one look tells that :func:`spec_problems` would find nothing: texts, labels, and little else."""
     if _beside(spec) != _NOTHING_BESIDE or not _has_room(spec):
         return False
     if spec.labels and any(_names(spec)):
@@ -168,8 +168,12 @@ def _is_plain(spec: TaskSpec) -> bool:
 
 
 def _has_room(spec: TaskSpec) -> bool:
-    """Whether its texts are neither too long nor anything but text."""
+    """Whether its texts and labels are neither too long nor anything but text."""
+    if len(spec.labels) > limits.MAX_LABELS:
+        return False
     texts = f"{spec.title}{spec.prompt}{spec.command}{spec.model}"
+    if spec.labels:
+        texts = "".join([texts, *spec.labels, *spec.labels.values()])
     if not texts.isascii() or "\0" in texts:
         return _is_short(spec)
     return len(texts) <= _FEW_CHARS or (
