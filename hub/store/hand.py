@@ -33,14 +33,15 @@ class Hand(Executor):
         """Do ``job`` after all others; it tells of its end by itself, and raises nothing.
 
         Raises:
-            RuntimeError: it is shut down.
+            RuntimeError: it is shut down; or it has not begun, and the machine has no thread left.
         """
         if self._is_closed:
             raise RuntimeError(f"{self._name} takes no more jobs")
-        self._jobs.put(job)
         if self._thread is None:
-            self._thread = Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()  # or nobody would ever do the job, and whoever closes the store would wait for it
+            self._thread = thread
+        self._jobs.put(job)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Do it after all others; its future tells what came of it."""
@@ -63,6 +64,7 @@ class Hand(Executor):
                 job()
             except Exception:
                 log.exception("job_failed", thread=self._name)  # a bug; the others are done in any case
+            del job  # with its batch, or with what it has read, however long the next one may take to come
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:

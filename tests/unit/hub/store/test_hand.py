@@ -1,7 +1,8 @@
 """One thread that does its jobs in order."""
 
-import asyncio
 import threading
+import weakref
+from functools import partial
 
 import pytest
 
@@ -30,14 +31,15 @@ def test_what_a_job_raises_goes_to_whoever_waits_and_stops_no_other() -> None:
     hand.shutdown()
 
 
-async def test_a_job_that_nobody_waits_for_any_more_is_not_begun() -> None:
+def test_a_job_that_nobody_waits_for_any_more_is_not_begun() -> None:
     hand, gate, done = Hand("hand"), threading.Event(), list[int]()
     hand.post(gate.wait)
-    waiting = asyncio.get_running_loop().run_in_executor(hand, done.append, 1)
-    waiting.cancel()
+    waiting = hand.submit(done.append, 1)
+    is_cancelled = waiting.cancel()
     gate.set()
 
-    assert await asyncio.get_running_loop().run_in_executor(hand, len, "four") == 4
+    assert is_cancelled
+    assert hand.submit(len, "four").result(10) == 4
     assert done == []
     hand.shutdown()
 
@@ -56,3 +58,31 @@ def test_what_was_taken_is_done_before_it_ends_and_nothing_after_that() -> None:
 
 def test_one_that_never_had_a_job_ends() -> None:
     Hand("hand").shutdown()
+
+
+class Page:
+    """What somebody has read, or wants written."""
+
+
+def test_what_a_job_was_about_goes_when_the_job_is_done_and_not_when_the_next_one_comes() -> None:
+    hand, gone = Hand("hand"), threading.Event()
+    weakref.finalize(page := Page(), gone.set)
+    hand.post(partial(id, page))
+    del page
+
+    assert gone.wait(10)
+    hand.shutdown()
+
+
+def test_a_machine_that_has_no_thread_left_says_so_and_the_next_job_tries_again() -> None:
+    hand, done = Hand("hand"), list[int]()
+    usual = threading.stack_size(1 << 46)  # more than any machine has
+    try:
+        with pytest.raises(RuntimeError, match="thread"):
+            hand.post(lambda: done.append(1))
+    finally:
+        threading.stack_size(usual)
+
+    assert hand.submit(len, "four").result(10) == 4
+    assert done == []
+    hand.shutdown()
