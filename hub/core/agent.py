@@ -5,8 +5,8 @@ through a :mod:`transitions` machine built from the same table (``lifecycle.py``
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -100,10 +100,18 @@ class Held(Struct, gc=False):
     """Output that was left out because the disk was behind, and not confessed yet."""
 
 
-@lru_cache(maxsize=256)
+_SAME: Final = WeakValueDictionary[tuple[str, ...], frozenset[str]]()
+
+
 def same(words: tuple[str, ...]) -> frozenset[str]:
-    """These words, one and the same object for all who have them: machines of a fleet can do much the same."""
-    return frozenset(words)
+    """These words, one and the same object for all who have them: machines of a fleet can do much the same.
+
+    Kept as long as somebody has them: they come from sidecars, by the thousand if one of them likes.
+    """
+    found = _SAME.get(words)
+    if found is None:
+        found = _SAME[words] = frozenset(words)
+    return found
 
 
 @dataclass(slots=True)

@@ -1,8 +1,10 @@
 """The promises of an agent: its states follow one table, and it takes no more than it has room for."""
 
+import weakref
+
 import pytest
 
-from hub.core.agent import AGENT_EDGES, Agent, Held
+from hub.core.agent import AGENT_EDGES, Agent, Held, same
 from protocol.errors import IllegalTransition
 from protocol.model import AgentState
 
@@ -88,3 +90,12 @@ def test_an_agent_that_came_back_with_fewer_slots_than_it_holds_has_none_free() 
     agent.held |= {task: Held(task, 1, "a", 1, 0.0) for task in "tuv"}
 
     assert agent.free_slots == 0
+
+
+def test_agents_that_can_do_the_same_share_one_object_which_goes_with_the_last_of_them() -> None:
+    first, second = (Agent(name, capabilities=same(("shell", "gpu"))) for name in "ab")
+
+    assert first.capabilities is second.capabilities
+    known = weakref.ref(first.capabilities)
+    first.capabilities = second.capabilities = same(())
+    assert known() is None
