@@ -30,7 +30,7 @@ Those in hand, then those that wait longest: theirs is the next turn among equal
 """
 _OF_ATTEMPTS: Final = (End, c.Finish, c.Accept, c.Advance)
 KEPT_SPEC_BYTES: Final = 500
-"""The spec of a new task that is longer is read again when the task is given away."""
+"""A spec that is longer is read when its task is given away, and not kept."""
 
 
 class Draft(Struct, gc=False):
@@ -193,12 +193,18 @@ class Drafts(Batches):
         ]
         for _, draft, _ in self._new_tasks:
             draft.is_new = False
-            if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
-                draft.spec = draft.tier = None
+            _lighten(draft)
         for draft in self._claimed:
             draft.is_claimed = False
+            _lighten(draft)
         self._begin()
         return [(name, rows) for name, rows in writes if rows]
+
+
+def _lighten(draft: Draft) -> None:
+    """Let go of a long spec: it is in the store, and whoever gives the task away reads it there."""
+    if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
+        draft.spec = draft.tier = None
 
 
 def _kept(drafts: dict[str, Draft | None]) -> dict[str, Draft | None]:

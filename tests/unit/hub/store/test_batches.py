@@ -125,6 +125,7 @@ def test_many_tasks_do_not_fill_the_memory_and_long_ones_are_not_kept(counting: 
     assert isinstance(claimed, Claimed)
     assert len(claimed.spec) == KEPT_SPEC_BYTES + 1
     assert "find_specs" in counting.asked
+    assert max(len(draft.spec) for draft in verbs._drafts.values() if draft and draft.spec) <= KEPT_SPEC_BYTES
 
 
 def test_tasks_in_hand_and_those_that_wait_longest_are_not_read_again(counting: Counting) -> None:
