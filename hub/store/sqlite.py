@@ -83,7 +83,6 @@ class SqliteStore(Backend):
         self._reading: apsw.Connection | None = None
         self._verbs: Plain | None = None
         self._mark: Mark | None = None
-        self._commits = 0  # the number of the last one
         self._is_closed = False
         self._is_doubtful = False
         self._failure: StoreFailed | None = None  # of what comes after a commit; nothing may be written any more
@@ -131,7 +130,7 @@ class SqliteStore(Backend):
             if not self._is_memory:
                 found = sqlite_file.progress(self._writing)
                 check_mark(Path(self._path), found)
-                self._mark, self._commits = Mark(Path(self._path), found), found.commits
+                self._mark = Mark(Path(self._path), found)
             self._reading = self._writing if self._is_memory else connect(self._path, self._busy_s)
             if not self._is_memory:
                 self._reading.set_progress_handler(self._is_late, READ_STEPS)
@@ -257,8 +256,6 @@ class SqliteStore(Backend):
         Raises:
             StoreFailed: it went wrong; nothing is written after it.
         """
-        if self._mark is not None:
-            self._mark.write(self._commits)
         try:
             self._copy_log()
         except apsw.Error as exc:
@@ -312,13 +309,14 @@ class SqliteStore(Backend):
             done = at_once(apply(batch))
             commits = copying.number(connection, self._sql["count_commit"])
             connection.execute("COMMIT")
-            self._commits = commits
         except BaseException:
             assert self._verbs is not None, "the store is open"
             self._verbs.lost()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        if self._mark is not None:  # before anybody is told: what was acknowledged is missed if it is gone
+            self._mark.write(commits)
         return done
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
