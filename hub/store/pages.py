@@ -54,10 +54,11 @@ class _Handle:
     """A handle of our own on a file that SQLite has open, shared by all who have it open.
 
     Closing one drops every lock that this process has on its file, whoever took it. So it is closed with the last of
-    them, when SQLite has closed its own.
+    them, when SQLite has closed its own. A store that nobody closed is closed by the collector, which may come in the
+    middle of any of this, in the same thread.
     """
 
-    _guard: Final = threading.Lock()
+    _guard: Final = threading.RLock()
     _known: ClassVar[dict[tuple[int, int], "_Handle"]] = {}
 
     def __init__(self, path: str, file: tuple[int, int]) -> None:
@@ -66,14 +67,16 @@ class _Handle:
     @classmethod
     def of(cls, path: str) -> "_Handle":
         """The handle on the file at ``path``."""
+        found = Path(path).stat()
+        file = found.st_dev, found.st_ino
         with cls._guard:
-            found = Path(path).stat()
-            file = found.st_dev, found.st_ino
-            handle = cls._known.get(file)
-            if handle is None:
-                handle = cls._known[file] = cls(path, file)
-            handle._users += 1
-            return handle
+            while True:
+                handle = cls._known.get(file)
+                if handle is None:
+                    handle = cls._known[file] = cls(path, file)
+                handle._users += 1
+                if cls._known.get(file) is handle:  # else it was closed between these lines
+                    return handle
 
     def write(self, data: bytes, offset: int) -> None:
         """Write all of it."""
@@ -90,7 +93,7 @@ class _Handle:
         """One of those who have it lets go of it; SQLite has closed its own."""
         with self._guard:
             self._users -= 1
-            if not self._users:
+            if not self._users and self._known.get(self._file) is self:
                 del self._known[self._file]
                 os.close(self._number)
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
-from hub.store.pages import PAGE_BYTES
+from hub.store.pages import PAGE_BYTES, _Handle
 from hub.store.sqlite_file import check_whole, connect
 from protocol.errors import StoreDamaged
 from tests.support.bad_disk import BadDisk
@@ -173,3 +174,21 @@ def test_a_commit_leaves_in_one_piece_and_others_go_on_while_it_waits_for_the_di
     calls = [(call.kind, call.size_bytes > 40 * 3_000) for call in disk.seen() if call.at_ns > began_ns]
     assert calls[:2] == [("write", True), ("sync", False)], "all of a commit in one piece, and then it waits"
     assert turns > 10
+
+
+def test_a_file_may_be_closed_by_the_collector_while_another_is_opened(tmp_path: Path) -> None:
+    """It comes in the middle of anything, in the same thread: that thread once waited for itself for ever."""
+    (tmp_path / "x").touch()
+    found = (tmp_path / "x").stat()
+    handle = _Handle.of(str(tmp_path / "x"))
+
+    def collected() -> None:
+        with _Handle._guard:  # as who opens a file holds it
+            handle.close()
+
+    thread = threading.Thread(target=collected, daemon=True)
+    thread.start()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert (found.st_dev, found.st_ino) not in _Handle._known
