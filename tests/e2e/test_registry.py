@@ -11,15 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.mesh import Mesh, until
+from tests.support.ports import free_port
 
 PATIENCE_S = 90.0  # one round of looks is half a second, a cooldown some seconds; the machine may be busy
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Ollama:

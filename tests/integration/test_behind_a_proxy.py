@@ -11,7 +11,8 @@ import pytest
 
 from agentcom.aio import AsyncClient
 from agentcom.bench.light import LightSidecar
-from tests.support.proxies import free_port, program
+from tests.support.ports import free_port
+from tests.support.proxies import program
 from tests.support.running_hub import PATIENCE_S, Reader, RunningHub, running_hub
 
 CONFIG: Final = Template("""

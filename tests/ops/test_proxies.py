@@ -19,7 +19,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from agentcom.bench.light import LightSidecar
 from tests.support.certificates import self_signed
-from tests.support.proxies import FILES, free_port, proxy
+from tests.support.ports import free_port
+from tests.support.proxies import FILES, proxy
 from tests.support.running_hub import PATIENCE_S, Reader, RunningHub, running_hub
 
 PAGE = {"Accept": "text/html"}

@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import psutil
 
+from tests.support.ports import free_port
+
 PATIENCE_S: Final = 60.0
 """How long anything may take that takes a moment: the machine may be busy with something else."""
 LOOK_S: Final = 0.02  # the hub is another process: its facts are asked for, not heard
@@ -58,12 +60,12 @@ class Mesh:
         self.hub: subprocess.Popen[bytes] | None = None
         self.sidecars: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
-        self._port = 0
+        self._port = free_port()  # also while it is down: others are not to be given it before it is back
 
     # --- processes ----------------------------------------------------------------------------------------------
 
     def start_hub(self, *flags: str, is_ready: bool = True) -> float:
-        """Start the hub, on the port it had before if it had one; the seconds until it was ready.
+        """Start the hub, always on the same port; the seconds until it was ready.
 
         Args:
             flags: more of the command line.
@@ -86,7 +88,6 @@ class Mesh:
         )
         until(said.exists, "the hub says where it is", self.hub)
         self.url = json.loads(said.read_text())["url"]
-        self._port = int(self.url.rsplit(":", 1)[1])
         if is_ready:
             until(self._is_ready, "the hub is ready", self.hub)
         return time.monotonic() - began

@@ -14,7 +14,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any, Final
 import asyncpg
 
 from hub.store.postgres_migrate import migrate
+from tests.support.ports import free_port
 
 START_S: Final = 30.0
 TEMPLATE: Final = "agentcom_template"
@@ -75,7 +75,7 @@ class PostgresServer:
 
     def __init__(self, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         self._settings = {**SETTINGS, **settings}
-        self.port = _free_port()
+        self.port = free_port()
         self._programs = _programs()
         self._account: dict[str, Any] = {}
         is_root = os.geteuid() == 0
@@ -208,10 +208,3 @@ def _unprivileged() -> pwd.struct_passwd:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise AssertionError("PostgreSQL does not run as root, and there is no account 'postgres' or 'nobody' to run it as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -8,7 +8,6 @@ import asyncio
 import atexit
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Final
 import aiohttp
 
 from hub.store.s3 import Bucket, S3Blobs
+from tests.support.ports import free_port
 
 START_S: Final = 90.0
 ACCESS_KEY: Final = "test-access-key"
@@ -38,23 +38,13 @@ def _program() -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 class S3Server:
     """A server with its data in a temporary directory, on free ports of this machine."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="agentcom-s3-"))
         self._buckets = 0
-        ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        ports = {name: free_port() for name in _PORTS}
         self._ports = tuple(ports.values())
         self.endpoint = f"http://127.0.0.1:{ports['s3.port']}"
         options = [f"-{name}={port}" for name, port in ports.items()]

@@ -1,6 +1,5 @@
 """Promises of :mod:`agentcom.cli.doctor_machine`: what is wrong with a machine that has joined is found, and named."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,14 @@ from agentcom.cli.diagnosis import Diagnosis
 from protocol.joining import MachineView
 from provisioning.places import Note, Places, keep_note, places_of, write_private
 from provisioning.plan import JOIN
+from tests.support.ports import free_port
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     """A machine that has joined a hub which is away."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     places = places_of({}, is_root=False, config=str(tmp_path / "sidecar.toml"), state_dir=str(tmp_path / "state"))
-    note = Note(hub=f"http://127.0.0.1:{port}", name="Grey-Area", done=list(JOIN[1:]), manager="foreground")
+    note = Note(hub=f"http://127.0.0.1:{free_port()}", name="Grey-Area", done=list(JOIN[1:]), manager="foreground")
     keep_note(places, note)
     write_private(places.key, "k", note)
     write_private(places.token, "acm_x", note)
