@@ -2,7 +2,9 @@
 
 import contextlib
 import http.client
+import os
 import random
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -67,6 +69,25 @@ def _cuts(folder: Path, count: int) -> int:
         hub.stop()
     assert events == list(range(1, len(events) + 1))
     return sum(kept)
+
+
+def test_a_disk_that_another_namespace_still_holds_is_a_good_one_after_the_cut(tmp_path: Path) -> None:
+    """A sandbox of a test beside this one has a copy of every mount: its disk would be handed out again, dead."""
+    with power_disk(tmp_path / "disk", tmp_path / "place") as disk:
+        (disk.place / "file").touch()
+        os.sync()
+        with (
+            subprocess.Popen(["unshare", "--mount", "sleep", "60"]) as holder,
+            subprocess.Popen(["sleep", "60"]) as user,
+        ):
+            until(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", "it has its own mounts")
+            disk.cut(user)
+            disk.unmount()
+            disk.mount()
+            (disk.place / "other").touch()
+            holder.kill()
+
+        assert {"file", "other"} <= {path.name for path in disk.place.iterdir()}
 
 
 @pytest.mark.timeout(300)
