@@ -78,13 +78,20 @@ def recorded(folder: Path) -> Iterator[Recorder]:
     """Record all that SQLite does to the files of ``folder`` until the context ends."""
     recorder = Recorder(folder)
     below = _Below(recorder)
-    usual = apsw.vfs_names()[0]
-    apsw.set_default_vfs(below.name)
-    try:
+    with lies_below(below, below.name):
         yield recorder
+
+
+@contextlib.contextmanager
+def lies_below(layer: apsw.VFS, name: str) -> Iterator[None]:
+    """What SQLite opens goes over this layer, called ``name``, until the context ends; then the layer is gone."""
+    usual = apsw.vfs_names()[0]
+    apsw.set_default_vfs(name)
+    try:
+        yield
     finally:
         apsw.set_default_vfs(usual)
-        below.unregister()
+        layer.unregister()
 
 
 def content(path: Path) -> Content:

@@ -1,7 +1,19 @@
 """Two sessions that talk, without a line between them."""
 
-from protocol.messages import Ordered
+from protocol.messages import Ordered, Progress
+from protocol.model import AttemptId, AttemptState
 from protocol.session import Session
+
+
+def note(number: int) -> Progress:
+    """A message that must arrive, told from others by its number."""
+    return Progress(attempt=AttemptId("A", 1, "t", number), state=AttemptState.RUNNING)
+
+
+def said(message: object) -> int:
+    """The number of a note."""
+    assert isinstance(message, Progress)
+    return message.attempt.epoch
 
 
 def joined(a: Session, b: Session, now: float = 0.0) -> None:

@@ -3,18 +3,16 @@
 import itertools
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Meta, Struct
 
 from protocol import limits
-from protocol.errors import BadInput
 from protocol.model import TaskSpec, Tier
-from protocol.schema import EXECUTORS, read, read_plain, read_spec, spec_problems, utc
+from protocol.schema import EXECUTORS, read_plain, read_spec, spec_problems, utc
 
 ID = "01hzy0m5k3v8f6c2q9w4e7r1t0"
 EVERYTHING: dict[str, Any] = {
@@ -422,31 +420,6 @@ def test_two_wrong_fields_are_both_named(pair: tuple[str, str]) -> None:
     found = problems({**EVERYTHING, pair[0]: object(), pair[1]: object()})
 
     assert set(found) == set(pair)
-
-
-class Odd(Struct):
-    """Shapes that no task spec has."""
-
-    either: int | str = 0
-    count: Annotated[int, Meta(ge=0)] = 0
-    told: Annotated[str, Meta(description="a field that explains itself")] = ""
-    anything: Any = None
-
-
-def test_shapes_beyond_a_spec_are_read_too() -> None:
-    assert read({"either": "x", "count": 1, "anything": [1]}, Odd, "odd") == Odd(either="x", count=1, anything=[1])
-
-    with pytest.raises(BadInput) as caught:
-        read({"either": [], "count": "x", "told": 1, "anything": {}}, Odd, "odd")
-    assert str(caught.value) == (
-        "odd has 2 problems: count: expected a whole number, found 'x'; told: expected a string, found 1"
-    )
-
-
-@pytest.mark.parametrize("value", [{"either": []}, {"count": -1}])
-def test_what_the_walk_cannot_name_is_told_as_it_was_found(value: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="odd has 1 problem: "):
-        read(value, Odd, "odd")
 
 
 def test_a_time_that_is_already_one_needs_no_reading() -> None:

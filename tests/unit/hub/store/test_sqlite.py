@@ -18,6 +18,7 @@ from hub.store.sqlite import LONG_LOG_PAGES, SqliteStore
 from protocol.errors import StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.model import TaskState
+from tests.support.crash_images import lies_below
 from tests.support.stores import Rows, new_task, task_id
 
 FACT = Record(Event(kind=EventKind.HUB_STARTED, at_ms=1))
@@ -98,13 +99,9 @@ class _File(apsw.VFSFile):
 
 @contextlib.contextmanager
 def breakable() -> Iterator[_Below]:
-    below, usual = _Below(), apsw.vfs_names()[0]
-    apsw.set_default_vfs(below.name)
-    try:
+    below = _Below()
+    with lies_below(below, below.name):
         yield below
-    finally:
-        apsw.set_default_vfs(usual)
-        below.unregister()
 
 
 async def test_a_sync_that_fails_while_the_log_is_copied_ends_the_hub_behind_the_commit(tmp_path: Path) -> None:
