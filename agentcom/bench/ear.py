@@ -51,7 +51,7 @@ class Ear(asyncio.Protocol):
             *events, self._text = (self._text + self._chunks()).split(b"\n\n")
             for event in events:
                 self._tell(event)
-        except Exception as exc:  # noqa: BLE001 - whoever waits for the end of the stream is told
+        except Exception as exc:  # noqa: BLE001 - the loop would only log it; whoever waits is told
             self._end(exc)
 
     def _chunks(self) -> bytes:

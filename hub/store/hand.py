@@ -62,8 +62,8 @@ class Hand(Executor):
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception:
-                log.exception("job_failed", thread=self._name)  # a bug; the others are done in any case
+            except Exception:  # a bug of a job that was to raise nothing: without the thread no other would be done
+                log.exception("job_failed", thread=self._name)
             del job  # with its batch, or with what it has read, however long the next one may take to come
 
 

@@ -88,7 +88,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         go_long(self, data)
 
     monkeypatch.setattr(ShortWay, "done", answers)  # they do what they do; from outside both ways look the same
-    monkeypatch.setattr(Visitor, "_go_long", turns)  # the same
+    monkeypatch.setattr(Visitor, "_go_long", turns)  # it goes on as it would; only the way is noted
     return seen
 
 
