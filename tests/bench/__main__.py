@@ -59,7 +59,7 @@ def main() -> int:
         return 0
     print()
     held = {True: "yes", False: "no", None: ""}
-    head = ("goal", "", "seen", "holds", f"if the floor did {goals.FLOOR_THERE:,}/s", "then")
+    head = ("goal", "", "seen", "holds", "at the floor's pace there", "then")
     _align([head, *((r.what, r.goal, r.seen, held[r.holds], r.there, held[r.holds_there]) for r in rows)])
     for text in missing:
         print(f"not measured: {text}")

@@ -2,9 +2,10 @@
 
 A goal that was not measured is shown as such, never left out. Ratios are taken between medians of the same rounds.
 
-Rates, times and processor time were set on a machine on which the floor does 36,000 to 56,000 tasks/s. Where the same
-script does fewer than 36,000 in the same rounds, such a figure is shown a second time, as it would be if everything
-took as much less as the floor does there. The verdict on the figure itself stays what it is.
+Rates, times and processor time were set on a machine on which the floor does 36,000 to 56,000 tasks/s, and takes 0.75
+to 1.1 ms for a round trip with an fsync of 0.17. Where the same script is slower than the slowest of that in the same
+rounds, such a figure is shown a second time, as it would be if everything took as much less as the floor does there.
+The verdict on the figure itself stays what it is.
 """
 
 import statistics
@@ -19,6 +20,8 @@ OURS: Final = "agentcom"
 FLOOR: Final = "floor"
 FLOOR_THERE: Final = 36_000
 """What the floor did at least on the machine of the goals, tasks/s."""
+FLOOR_OVER_THERE_MS: Final = 0.77
+"""What a round trip of the floor took at most there beyond two fsyncs."""
 Figures = Sequence[Mapping[str, Any]]
 
 
@@ -62,7 +65,12 @@ def rows(contestants: Iterable[Contestant], found: Mapping[str, Figures], once: 
     """Every goal with what was seen of it."""
     contestants = list(contestants)
     pace = (_median(found, FLOOR) or FLOOR_THERE) / FLOOR_THERE
-    return [*_of_rounds(contestants, found, pace), *_of_ours(found.get(OURS, ()), pace), *_of_once(once)]
+    floor_over_ms = _over_ms(found.get(FLOOR, ()), "idle_p50_ms")
+    return [
+        *_of_rounds(contestants, found, pace),
+        *_of_ours(found.get(OURS, ()), pace, floor_over_ms),
+        *_of_once(once),
+    ]
 
 
 def _of_rounds(contestants: Sequence[Contestant], found: Mapping[str, Figures], pace: float) -> list[Row]:
@@ -84,15 +92,16 @@ def _of_rounds(contestants: Sequence[Contestant], found: Mapping[str, Figures], 
     return made
 
 
-def _of_ours(runs: Figures, pace: float) -> list[Row]:
+def _of_ours(runs: Figures, pace: float, floor_over_ms: float | None) -> list[Row]:
+    trip = FLOOR_OVER_THERE_MS / floor_over_ms if floor_over_ms and floor_over_ms > 0 else 1.0
     hub = _middle(run["cpu_us_per_task"].get("hub") for run in runs)
     over_ms = _over_ms(runs, "idle_p50_ms")
     tail = _middle(None if not run["idle_p50_ms"] else run["idle_p99_ms"] / run["idle_p50_ms"] for run in runs)
     singles, slowest_ms = (_middle(run.get(name) for run in runs) for name in ("singles_per_s", "singles_p99_ms"))
     return [
         most("processor time of the hub a task, us", 80, hub, "{:.0f}", pace),
-        most("idle round trip, p50 less two fsyncs, ms", 1.5, over_ms, "{:.2f}", pace),
-        most("  of tasks that come rarely, 20 a second", 1.5, _over_ms(runs, "rare_p50_ms"), "{:.2f}", pace),
+        most("idle round trip, p50 less two fsyncs, ms", 1.5, over_ms, "{:.2f}", trip),
+        most("  of tasks that come rarely, 20 a second", 1.5, _over_ms(runs, "rare_p50_ms"), "{:.2f}", trip),
         most("  its p99 by its p50", 3, tail, "{:.1f}"),
         _least("single submissions/s, 64 callers", 4_000, singles, "{:,.0f}", pace),
         most("  their p99, ms", 60, slowest_ms, "{:.0f}", pace),

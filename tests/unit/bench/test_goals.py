@@ -109,8 +109,18 @@ def test_a_slow_machine_changes_no_verdict_and_what_it_would_be_elsewhere_stands
     assert row(found, "beside the floor")[2:] == ("0.33 x (floor)", True, "", None)
 
 
+def test_a_round_trip_is_told_at_the_pace_of_round_trips() -> None:
+    """A machine may be slow to wake and quick once it runs: the floor's own round trip says how slow to wake."""
+    ours, floor = run_of(1, idle_p50_ms=3.0, rare_p50_ms=5.0), run_of(90_000, idle_p50_ms=2.54)
+    found = rows(CONTESTANTS, {"agentcom": [ours], "floor": [floor]}, Once())
+
+    assert row(found, "idle round trip")[2:] == ("2.00", False, "1.00", True)
+    assert row(found, "come rarely")[2:] == ("4.00", False, "2.00", False)
+    assert row(found, "its p99 by its p50")[4:] == ("", None)
+
+
 def test_a_machine_as_fast_as_that_of_the_goals_has_one_verdict() -> None:
-    found = rows(CONTESTANTS, {"agentcom": [run_of(6_000)], "floor": [run_of(90_000)]}, Once())
+    found = rows(CONTESTANTS, {"agentcom": [run_of(6_000)], "floor": [run_of(90_000, idle_p50_ms=1.1)]}, Once())
 
     assert {each.holds_there for each in found} == {None}
     assert {each.there for each in found} == {""}
