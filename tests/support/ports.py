@@ -6,12 +6,13 @@ import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 _FIRST, _LAST = 20_000, 32_000
 """Below those that the kernel gives to whoever does not care (32,768 and up; 49,152 on a Mac): between the question for
 a port and the first connection to it, a hub that asked for none in particular could be given the same one."""
-_HELD: Final[list[IO[bytes]]] = []
+_held: Final[list[int]] = []
+"""Locked files, open as long as this process lives."""
 
 
 def free_port() -> int:
@@ -20,11 +21,11 @@ def free_port() -> int:
     folder.mkdir(exist_ok=True)
     while True:
         port = random.randint(_FIRST, _LAST)
-        taken = (folder / str(port)).open("ab")
+        taken = os.open(folder / str(port), os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(taken, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with socket.create_server(("127.0.0.1", port)):
-                _HELD.append(taken)
+                _held.append(taken)
                 return port
         except OSError:  # another test's, or somebody else listens there
-            taken.close()
+            os.close(taken)
