@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.support.collector import Collector, facts
 from tests.support.mesh import Mesh, until
+from tests.support.serving import served
 
 TRACE, ABOVE = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HUB, SIDECAR = "agentcom-hub", "agentcom-sidecar"
@@ -37,14 +38,9 @@ class OpenServer:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        try:
+        async with served(app) as url:
+            self.url = f"{url}/v1"
             yield self
-        finally:
-            await runner.cleanup()
 
     async def _models(self, _request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "small", "object": "model", "owned_by": "me"}]})

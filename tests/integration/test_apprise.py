@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.running_hub import RunningHub, running_hub
+from tests.support.serving import served
 from tests.support.smtp_server import MailServer, mail_server
 
 
@@ -106,11 +107,8 @@ async def test_a_redirect_that_leads_there_is_refused(hub: RunningHub) -> None:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", 0).start()  # noqa: S104 - where the redirect would lead
-    told = await refused(hub, f"json://127.0.0.1:{runner.addresses[0][1]}/")
-    await runner.cleanup()
+    async with served(app, host="0.0.0.0") as url:  # noqa: S104 - where the redirect would lead
+        told = await refused(hub, f"{url.replace('http', 'json')}/")
 
     assert told == (False, "no notice may go to 0.0.0.0")
     assert asked == ["127.0.0.1"]

@@ -23,6 +23,7 @@ from hub.gateway.websocket import ANSWER_S, QUEUE_BYTES, WebSocket
 from protocol.errors import ProtocolViolation
 from protocol.limits import MAX_FRAME_BYTES
 from tests.support.both_loops import on_both_loops
+from tests.support.serving import served
 
 FAR_S = 20.0
 Served = Callable[[WebSocket], Awaitable[object]]
@@ -76,15 +77,12 @@ async def opened() -> AsyncIterator[Anteroom]:
     made.door = Door(gateway, lambda _who: True, clock=SystemClock())
     app = web.Application()
     app.router.add_get("/mesh", made.door.accept)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield made
-    finally:
-        await made.door.shut(ANSWER_S)
-        await runner.cleanup()
+    async with served(app) as url:
+        made.url = url.removeprefix("http://")
+        try:
+            yield made
+        finally:
+            await made.door.shut(ANSWER_S)
 
 
 def in_a_room(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -27,6 +27,7 @@ from protocol.events import Event
 from protocol.model import AgentState, AttemptId
 from tests.support.foreign_agent import ForeignAgent, hello
 from tests.support.running_hub import RunningHub, running_hub
+from tests.support.serving import served
 from tests.support.strangers import join, submit
 
 PATIENCE_S = 10.0
@@ -120,14 +121,10 @@ async def door(*, dead_after_s: float | None) -> AsyncIterator[Made]:
     )
     app = web.Application()
     app.router.add_get("/mesh", Door(gateway, lambda _request: True, clock=clock).accept)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield Made(f"http://127.0.0.1:{runner.addresses[0][1]}", fleet, links, events)
+        async with served(app) as url:
+            yield Made(url, fleet, links, events)
     finally:
-        await runner.cleanup()
         await store.close()
 
 

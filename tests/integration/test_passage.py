@@ -22,6 +22,7 @@ from sidecar.process import Processes
 from sidecar.sandbox.cell import Cell, Level, Sandbox
 from sidecar.sandbox.policy import Place, Rules
 from tests.support.levels import LEVELS, need
+from tests.support.serving import served
 
 ATTEMPT = AttemptId("box", 1, "01jd0000000000000000000000", 1)
 KEYS = {"claude": "key-of-claude-0123456789", "gpt": "key-of-openai-0123456789"}
@@ -81,13 +82,8 @@ async def provider() -> AsyncIterator[Provider]:
     made = Provider()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_route("*", "/{rest:.*}", made.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with served(app) as made.url:
+        yield made
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.running_hub import PATIENCE_S
+from tests.support.serving import served
 
 
 class Pager:
@@ -49,9 +50,5 @@ async def pager_at_work() -> AsyncIterator[Pager]:
     """A pager that answers at its ``url``, on any path."""
     pager, app = Pager(), web.Application()
     app.router.add_route("*", "/{path:.*}", pager.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    pager.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield pager
-    await runner.cleanup()
+    async with served(app) as pager.url:
+        yield pager

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.running_hub import PATIENCE_S
+from tests.support.serving import served
 
 CURVE = ec.SECP256R1()
 
@@ -135,9 +136,5 @@ async def push_service() -> AsyncIterator[PushService]:
     """A service that answers at its ``url``."""
     service, app = PushService(), web.Application()
     app.router.add_route("*", "/{path:.*}", service.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    service.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield service
-    await runner.cleanup()
+    async with served(app) as service.url:
+        yield service

@@ -13,6 +13,8 @@ from typing import Any, Final, Self
 import aiohttp
 from aiohttp import web
 
+from tests.support.serving import served
+
 PATIENCE_S: Final = 60.0
 _OURS: Final = frozenset({"host", "content-length", "accept-encoding", "transfer-encoding", "connection"})
 
@@ -58,15 +60,9 @@ class Tap:
     async def _serve(self) -> None:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._pass)
-        runner = web.AppRunner(app, shutdown_timeout=1.0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(auto_decompress=False) as self._session:
+        async with aiohttp.ClientSession(auto_decompress=False) as self._session, served(app, end_s=1.0) as self.url:
             self._ready.set()
             await self._end.wait()
-            await runner.cleanup()
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         asked, answered = await request.read(), bytearray()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.support.serving import served
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -36,12 +38,8 @@ async def script() -> AsyncIterator[Script]:
     found = Script()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", found.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield found
-    await runner.cleanup()
+    async with served(app, end_s=0.1) as found.url:
+        yield found
 
 
 def replies(value: object, status: int = 200, **headers: str) -> Answer:

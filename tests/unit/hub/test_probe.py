@@ -12,6 +12,7 @@ from protocol import codec
 from protocol.errors import EndpointDown
 from protocol.messages import Heartbeat
 from protocol.model import EndpointKind, EndpointReport
+from tests.support.serving import served
 
 
 class Endpoint:
@@ -36,12 +37,8 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     made = Endpoint()
     app = web.Application()
     app.router.add_get("/{path:.*}", made.answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with served(app) as made.url:
+        yield made
 
 
 async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(endpoint: Endpoint) -> None:

@@ -12,6 +12,7 @@ from protocol.model import AttemptId, FailureClass
 from protocol.tree import Tree
 from sidecar.depot import HubDepot
 from sidecar.errors import LeaseOver, UploadFailed
+from tests.support.serving import served
 
 ATTEMPT = AttemptId("A", 1, f"{1:026}", 1)
 STALE = (409, {"type": "about:blank", "title": "stale", "status": 409, "code": "stale", "detail": "stale"})
@@ -42,17 +43,14 @@ async def bringing(
 
     app = web.Application()
     app.router.add_post("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    wire = Wire(f"http://127.0.0.1:{runner.addresses[0][1]}", connection, artifact_bytes)
-    depot = HubDepot(lambda: wire, lambda: "token")
-    try:
-        async with asyncio.timeout(60):
-            yield depot, came
-    finally:
-        await depot.close()
-        await runner.cleanup()
+    async with served(app) as url:
+        wire = Wire(url, connection, artifact_bytes)
+        depot = HubDepot(lambda: wire, lambda: "token")
+        try:
+            async with asyncio.timeout(60):
+                yield depot, came
+        finally:
+            await depot.close()
 
 
 @pytest.fixture

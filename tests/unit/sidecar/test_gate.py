@@ -10,6 +10,7 @@ from aiohttp import web
 from protocol.model import AttemptId
 from sidecar.errors import LeaseOver, RepositoryUnreachable
 from sidecar.gate import HubGate, Way
+from tests.support.serving import served
 
 ATTEMPT = AttemptId("One", 7, "01j0000000000000000000000a", 3)
 ADDRESS = "https://example.org/r.git"
@@ -27,14 +28,8 @@ async def hub(*answers: tuple[int, Any]) -> AsyncIterator[tuple[str, list[web.Re
 
     app = web.Application()
     app.router.add_post("/api/v1/tasks/{id}/git-access", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
-    finally:
-        await runner.cleanup()
+    async with served(app) as url:
+        yield url, asked
 
 
 def gate(url: str, patience_s: float = 0.0) -> HubGate:

@@ -25,6 +25,7 @@ from sidecar.wip import WipWorkspaces
 from sidecar.workspace import Workspace
 from tests.support.repositories import git, make_remote
 from tests.support.runners import Bench, assign, attempt, make
+from tests.support.serving import served
 
 AWAY = (503, {"detail": "not now"})
 
@@ -62,12 +63,8 @@ async def keeper() -> AsyncIterator[Keeper]:
     keeper, app = Keeper(), web.Application(client_max_size=1 << 30)
     app.router.add_post("/api/v1/tasks/{task}/artifacts", keeper.take)
     app.router.add_get("/api/v1/tasks/{task}/progress", keeper.left)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    keeper.hub = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield keeper
-    await runner.cleanup()
+    async with served(app) as keeper.hub:
+        yield keeper
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from sidecar.llm.base import ChatMessage, ChatRequest
 from sidecar.llm.config import USUAL_MODELS
 from sidecar.llm.endpoints import Endpoints, EndpointSettings
 from tests.support.ollama_server import Model, OllamaServer, Reply
+from tests.support.serving import served
 
 
 async def test_what_answers_is_reported_and_what_does_not_is_in_trouble(ollama: OllamaServer, llmock: object) -> None:
@@ -160,35 +161,21 @@ class Stranger:
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.url, self.status, self.tells_back = "", 418, False
-        self._runner: web.AppRunner | None = None
 
-    async def _hear(self, request: web.Request) -> web.Response:
+    async def hear(self, request: web.Request) -> web.Response:
         self.heard.append(f"{request.method} {request.path_qs}\n{dict(request.headers)}\n{await request.text()}")
         shown = [value for name, value in request.headers.items() if "key" in name.lower() or name == "Authorization"]
         if self.tells_back:
             return web.json_response({"error": {"message": f"who is {shown}?"}}, status=self.status)
         return web.Response(status=self.status)
 
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._hear)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-
 
 @pytest.fixture
 async def stranger() -> AsyncIterator[Stranger]:
-    server = Stranger()
-    await server.start()
-    yield server
-    await server.stop()
+    server, app = Stranger(), web.Application()
+    app.router.add_route("*", "/{path:.*}", server.hear)
+    async with served(app) as server.url:
+        yield server
 
 
 def added(kind: EndpointKind, url: str, name: str = "added", *, local: bool = False) -> EndpointReport:

@@ -14,6 +14,7 @@ from protocol.endpoints import EndpointKind
 from protocol.model import AttemptId
 from sidecar.llm.config import EndpointSettings
 from sidecar.llm.passage import Passages
+from tests.support.serving import served
 
 ATTEMPT: Final = AttemptId("box", 1, "01jd0000000000000000000000", 1)
 AT_ONCE: Final = 16
@@ -48,13 +49,10 @@ async def slow() -> AsyncIterator[Slow]:
     made = Slow()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", made.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    yield made
-    made.is_over.set()
-    await runner.cleanup()
+    async with served(app) as url:
+        made.url = f"{url}/v1"
+        yield made
+        made.is_over.set()
 
 
 async def test_a_question_that_waits_for_its_turn_is_not_asked_after_the_end_of_the_attempt(slow: Slow) -> None:
