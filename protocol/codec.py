@@ -45,6 +45,11 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
+def encode_all(messages: Iterable[Message]) -> list[bytes]:
+    """Each of them as :func:`encode` does."""
+    return list(map(_encoder.encode, messages))
+
+
 def frames(encoded: Iterable[bytes]) -> list[bytes]:
     """Pack encoded messages, in order, into as few frames as the limits allow.
 
@@ -52,7 +57,7 @@ def frames(encoded: Iterable[bytes]) -> list[bytes]:
         FrameTooLarge: one message alone is over the limit.
     """
     packed: list[bytes] = []
-    batch = list(encoded)
+    batch = encoded if isinstance(encoded, list) else list(encoded)
     if len(batch) <= MAX_FRAME_MESSAGES and sum(map(len, batch)) + 5 <= MAX_FRAME_BYTES:
         return [_join(batch)] if batch else []
     waiting, batch, size = batch, [], 0
@@ -87,7 +92,7 @@ def decode(frame: bytes) -> list[AnyMessage]:
     if len(frame) > MAX_FRAME_BYTES:
         raise FrameTooLarge(len(frame), MAX_FRAME_BYTES)
     try:
-        if is_many(frame):
+        if frame and frame[0] in _ARRAY_LEAD:
             if (count := announced(frame)) > MAX_FRAME_MESSAGES:
                 raise MalformedFrame(f"{count} messages in a frame, at most {MAX_FRAME_MESSAGES}")
             return _many.decode(frame)

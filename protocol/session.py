@@ -158,10 +158,17 @@ class Session:
             if self.is_connected:
                 self._urgent.append(encoded)
             return 0
-        self._check_room()
+        if len(self._unacked) >= MAX_UNACKED or self.unacked_bytes >= MAX_UNACKED_BYTES:
+            self._check_room()  # which says so
         number = self._next
         encoded = codec.numbered(encoded, number) if encoded else codec.encode(replace(message, n=number))
-        self._keep([_fitting(encoded)])
+        if len(encoded) > MAX_FRAME_BYTES:
+            raise FrameTooLarge(len(encoded), MAX_FRAME_BYTES)
+        self._next += 1
+        self._unacked.append(encoded)
+        self.unacked_bytes += len(encoded)
+        if self.is_connected:
+            self._bulk.append(encoded)
         return number
 
     def send_all(self, messages: Sequence[Ordered]) -> None:
@@ -170,8 +177,11 @@ class Session:
         Raises:
             Overloaded, FrameTooLarge: as :meth:`send`, of any of them.
         """
-        encoded = [_fitting(codec.encode(replace(each, n=n))) for n, each in enumerate(messages, self._next)]
-        self._check_room(len(encoded) - 1, sum(map(len, encoded[:-1])))
+        encoded = codec.encode_all([replace(each, n=n) for n, each in enumerate(messages, self._next)])
+        sizes = list(map(len, encoded))
+        if (longest := max(sizes, default=0)) > MAX_FRAME_BYTES:
+            raise FrameTooLarge(longest, MAX_FRAME_BYTES)
+        self._check_room(len(encoded) - 1, sum(sizes[:-1]))
         self._keep(encoded)
 
     def _check_room(self, more: int = 0, more_bytes: int = 0) -> None:
@@ -196,10 +206,16 @@ class Session:
         if self._safe > self._ack_told:
             self._ack_told = self._safe
             self._urgent.append(codec.encode(Ack(n=self._safe)))
-        urgent, self._urgent = self._urgent, []
+        urgent = self._urgent
+        if not self._bulk:
+            if not urgent:
+                return []
+            self._urgent = []
+            return codec.frames(urgent)
+        self._urgent = []
         bulk, size_bytes = self._next_bulk()
         if size_bytes <= SMALL_BYTES:
-            return codec.frames([*urgent, *bulk])
+            return codec.frames(urgent + bulk)
         return [*codec.frames(urgent), *codec.frames(bulk)]
 
     def _next_bulk(self) -> tuple[list[bytes], int]:
@@ -261,7 +277,8 @@ class Session:
     def _take(self, messages: Sequence[Any]) -> list[AnyMessage | Unreadable]:
         found: list[AnyMessage | Unreadable] = []
         for message in messages:
-            if type(message) in _ORDERED or (type(message) is Unreadable and message.n):
+            kind = type(message)
+            if kind in _ORDERED or (kind is Unreadable and message.n):
                 if message.n == self.received + 1:
                     self.received = message.n
                     found.append(message)
@@ -269,24 +286,25 @@ class Session:
                     raise ProtocolViolation(f"message {self.received + 1}", f"message {message.n}")
                 else:
                     continue
-            elif isinstance(message, Ack):
+            elif kind is Ack:
                 if message.n >= self._next:
                     raise ProtocolViolation(f"an acknowledgement below {self._next}", f"{message.n}")
                 self._forget(message.n)
-            elif isinstance(message, Ping):
+            elif kind is Ping:
                 self.send(Pong(token=message.token))
-            elif isinstance(message, Pong):
+            elif kind is Pong:
                 self._answered(message.token)
             else:
                 found.append(message)
-            if type(message) is Unreadable:
+            if kind is Unreadable:
                 break  # the owner ends the line: what stands behind it comes again
         return found
 
     def acknowledge_all(self, number: int) -> None:
         """The effect of every ordered message up to ``number`` is safe."""
         self._safe = max(self._safe, number)
-        self._safe_later = {later for later in self._safe_later or () if later > self._safe} or None
+        if self._safe_later:
+            self._safe_later = {later for later in self._safe_later if later > self._safe} or None
 
     def acknowledge(self, number: int, last: int = 0) -> None:
         """The effect of ordered message ``number`` is safe; the peer learns of the longest run without a gap.
@@ -313,10 +331,15 @@ class Session:
         self._unanswered = [ping for ping in self._unanswered if ping[0] > token]
 
     def _forget(self, number: int) -> None:
-        count = number - self.acknowledged
+        unacked = self._unacked
+        count = number - (self._next - 1 - len(unacked))
         if count > 0:
-            self.unacked_bytes -= sum(map(len, self._unacked[:count]))
-            del self._unacked[:count]
+            if count >= len(unacked):
+                self.unacked_bytes = 0
+                unacked.clear()
+            else:
+                self.unacked_bytes -= sum(map(len, unacked[:count]))
+                del unacked[:count]
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

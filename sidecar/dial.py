@@ -43,6 +43,7 @@ from protocol.messages import AnyMessage, Challenge, Error, Welcome
 from protocol.pinning import Trust, WrongHub
 from protocol.version import negotiate
 from sidecar.core.reconnect import reconnect_delay
+from sidecar.short_frames import ShortFrames
 
 EVICTED: Final = "evicted"
 """Code of the fatal error that a hub sends when a newer start of a sidecar of this name has come."""
@@ -195,7 +196,7 @@ async def dial(
             close_timeout=CLOSE_S,
             ping_interval=None,
             proxy=None,
-            create_connection=_Counting,
+            create_connection=ShortFrames,
             ssl=context or (hub.startswith("https:") or None),
         )
     except WrongHub as exc:
@@ -212,19 +213,9 @@ async def dial(
         raise ConnectionError(_why(exc)) from exc
     _keep_line_short(socket)
     try:
-        yield _Socket(cast("_Counting", socket))
+        yield _Socket(cast("ShortFrames", socket))
     finally:
         await socket.close()
-
-
-class _Counting(ClientConnection):
-    """A WebSocket that counts what comes, so that a frame on a slow line is a sign of life before it is whole."""
-
-    received_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        self.received_bytes += len(data)
-        super().data_received(data)
 
 
 def _keep_line_short(connection: ClientConnection) -> None:
@@ -238,7 +229,7 @@ def _keep_line_short(connection: ClientConnection) -> None:
 class _Socket:
     """A WebSocket as a :class:`Connection`."""
 
-    def __init__(self, socket: _Counting) -> None:
+    def __init__(self, socket: ShortFrames) -> None:
         self._socket = socket
 
     @property
@@ -265,8 +256,7 @@ class _Socket:
 
     def put(self, frame: bytes) -> None:
         try:
-            self._socket.protocol.send_binary(frame)
-            self._socket.send_data()
+            self._socket.put(frame)
         except WebSocketException as exc:
             raise ConnectionError(_why(exc)) from exc
 

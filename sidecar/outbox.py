@@ -114,6 +114,6 @@ class Outbox:
             kept, self._kept_back = self._kept_back, deque()
             for message, encoded in kept:
                 self._take(message, encoded)
-        if not self.unacknowledged_reports:
+        if not self._reports and not self.unacknowledged_reports:
             self._delivered.set()
         return confirmed

@@ -182,7 +182,8 @@ class Agent:
         Raises:
             IllegalTransition: the table has no such edge.
         """
-        self.state = after(AGENT_EDGES, f"agent {self.name}", self.state, event)
+        found = AGENT_EDGES.get((self.state, event))
+        self.state = found or after(AGENT_EDGES, f"agent {self.name}", self.state, event)  # which has the words
 
     @property
     def is_in_service(self) -> bool:

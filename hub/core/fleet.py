@@ -250,6 +250,15 @@ class Fleet:
         held = self.held.get(task)
         if held is None or held.epoch != epoch:
             return None
+        self.freed(self.end(held))
+        return held
+
+    def end(self, held: Held, *, begins: bool = False) -> Agent:
+        """An attempt that is held is over; its agent, which the caller has :meth:`freed`, of many attempts once.
+
+        ``begins``: its agent has accepted it only now.
+        """
+        task = held.task
         del self.held[task]
         if held.server is not None:
             self._leave(held.server)
@@ -258,10 +267,14 @@ class Fleet:
         agent.held.pop(task, None)
         if agent.runs_alone == task:
             agent.runs_alone = ""
-        if not agent.held and agent.is_in_service:
-            agent.fire("free")
-        self.freed(agent)
-        return held
+        if begins:
+            held.state = _RUNNING
+        if not agent.held:
+            if agent.is_in_service:
+                agent.fire("free")
+        elif begins and agent.state is _ASSIGNED:
+            agent.fire("start")
+        return agent
 
     def _leave(self, server: ServerKey) -> None:
         if (left := self._busy.get(server, 0) - 1) > 0:

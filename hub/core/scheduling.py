@@ -19,7 +19,6 @@ comes later in the order, so that it will be.
 """
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
@@ -113,10 +112,11 @@ def decisions(
         shares: what each submitter has had so far; takes note of what is given away now.
         may_spend: whether budgets allow an attempt of a task of a class; left out: there are none.
     """
-    if fleet.has_free_slot:
-        planned = _Plan(window, fleet, matcher, speeds or Speeds(), now, rates, shares or Shares())
-        planned.may_spend = may_spend
-        yield from planned.assignments()
+    if not fleet.has_free_slot:
+        return iter(())
+    planned = _Plan(window, fleet, matcher, speeds or Speeds(), now, rates, shares or Shares())
+    planned.may_spend = may_spend
+    return planned.assignments()
 
 
 class _Plan:
@@ -143,8 +143,8 @@ class _Plan:
     def assignments(self) -> Iterator[Assignment | Several]:
         for queue in self._window.classes.values():
             if queue.head is not None and (found := self._matcher.match(queue.sought)).ways:
-                line = self._matcher.line(queue.sought)
-                self._able[queue.text] = queue, found, queue.requirements.needs_model, line
+                needs_model = queue.requirements.needs_model
+                self._able[queue.text] = queue, found, needs_model, self._matcher.line(queue.sought)
         if len(self._able) == 1 and self._is_plain(only := next(iter(self._able))):
             yield from self._in_order(only)
             return
@@ -176,7 +176,8 @@ class _Plan:
         """The tasks of a plain class while no other waits: as :meth:`_next` would give them away, nothing compared."""
         queue, found, _, line = self._able[text]
         if self.may_spend is None:
-            yield from self._at_once(queue, found, line)
+            if several := self._at_once(queue, found, line):
+                yield several
             return
         seconds = self._speeds.lasts(queue.kind)
         while (place := queue.head) is not None:
@@ -188,8 +189,8 @@ class _Plan:
                 self._shares.took(place[0], queue.requirements.by, seconds)
                 yield Assignment(queue, place, *chosen, found)
 
-    def _at_once(self, queue: ClassQueue, found: Match, line: Line) -> Iterator[Several]:
-        """The same where nothing but slots can run out."""
+    def _at_once(self, queue: ClassQueue, found: Match, line: Line) -> Several | None:
+        """The same where nothing but slots can run out; ``None``: they have."""
         chosen = line.several(len(queue), self._emptying)
         places: list[Place] = []
         tasks: set[str] = set()  # one may be here twice, under two priorities
@@ -200,11 +201,13 @@ class _Plan:
                     places.append(place)
         if len(places) < len(chosen):
             line.begin_anew()
+        if not places:
+            return None
         seconds, by = self._speeds.lasts(queue.kind), queue.requirements.by
-        for lane, times in Counter([lane for lane, _ in places]).items():
-            self._shares.took(lane, by, seconds, times)
-        if places:
-            yield Several(queue, found, list(zip(places, chosen, strict=False)))
+        lanes = [lane for lane, _ in places]
+        for lane in dict.fromkeys(lanes):
+            self._shares.took(lane, by, seconds, lanes.count(lane))
+        return Several(queue, found, list(zip(places, chosen, strict=False)))
 
     def _is_in_hand(self, place: Place) -> bool:
         """A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice."""

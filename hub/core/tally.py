@@ -3,14 +3,17 @@
 A pure fold: the same events give the same counts, whoever folds them and however often it was interrupted, so the
 counts of a hub can be recomputed from its log. Times are those of the events. What is kept beside the counts is
 bounded: the attempts in hand, and when tasks began to wait whose id does not tell.
-Caller: ``hub/services/counting.py``.
+
+Events are only put aside when they come, just when somebody waits for what their commit brings; they are counted many
+at a time, and before anybody is told a count. Caller: ``hub/services/counting.py``.
 """
 
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +37,9 @@ MOST_KEPT: Final = 50_000
 """Tasks of which something is kept while they wait or are in hand."""
 MOST_FRESH: Final = 4_096
 """Different durations that are noted before they are put into buckets."""
+MOST_ASIDE: Final = 500
+"""Events that wait to be counted: what so many take nobody feels (half a millisecond), and of more none is cheaper."""
+_kind_of: Final = attrgetter("kind")
 _NONE: Final = "none"
 _QUEUED, _ASSIGNED, _STARTED = EventKind.TASK_QUEUED, EventKind.TASK_ASSIGNED, EventKind.TASK_STARTED
 _COMPLETED, _CANCELLED, _WAITING = EventKind.TASK_COMPLETED, EventKind.TASK_CANCELLED, EventKind.TASK_WAITING
@@ -121,15 +127,16 @@ class Tally:
     """The counts, kept up with the log."""
 
     def __init__(self, counts: Counts | None = None) -> None:
-        self.counts = counts or Counts()
+        self._counts = counts or Counts()
         for name in PHASES:
-            self.counts.spans.setdefault(name, Span())
-        self._hands, self._waiting = self.counts.hands, self.counts.waits
+            self._counts.spans.setdefault(name, Span())
+        self.seq = self._counts.seq
+        """Number of the newest event that is counted."""
+        self._aside: list[Event] = []  # of these it is the last; they are counted when they are many, or somebody asks
+        self._hands, self._waiting = self._counts.hands, self._counts.waits
         self._fresh: dict[str, Counter[int]] = {name: Counter() for name in PHASES}  # milliseconds, not in spans yet
-        self._queue, self._place, self._total = (self._fresh[name] for name in (QUEUE, PLACE, TOTAL))
-        self._execute = self._fresh[EXECUTE]
         self._verdicts: Counter[bool | None] = Counter()  # not counted yet
-        self._events = Counter(self.counts.events)
+        self._events = Counter(self._counts.events)
         end = self._end
         self._acts: dict[str, Callable[[Event], None]] = {
             EventKind.TASK_READY: self._waits,
@@ -149,76 +156,104 @@ class Tally:
         }
 
     @property
-    def seq(self) -> int:
-        """Number of the newest event that is counted."""
-        return self.counts.seq
+    def counts(self) -> Counts:
+        """All of them, of every event that was added."""
+        self._settle()
+        return self._counts
 
     def add(self, events: Sequence[Event]) -> None:
         """Count these, which follow those that are counted; events that are counted already are passed over."""
-        seq = self.counts.seq
+        seq = self.seq
         new = events if events and events[0].seq > seq else [event for event in events if event.seq > seq]
-        if not new:
-            return
-        self.counts.seq = new[-1].seq
-        self._events.update([event.kind for event in new])
-        self._fold(new)
-        if len(self._queue) > MOST_FRESH or len(self._total) > MOST_FRESH:
+        if new:
+            self.seq = new[-1].seq
+            self._aside += new
+            if len(self._aside) >= MOST_ASIDE:
+                self._count_all()
+
+    def _count_all(self) -> None:
+        aside, self._aside = self._aside, []
+        self._events.update(map(_kind_of, aside))
+        self._fold(aside)
+        if len(self._fresh[QUEUE]) > MOST_FRESH or len(self._fresh[TOTAL]) > MOST_FRESH:
             self._settle()
 
-    def _fold(self, events: Iterable[Event]) -> None:  # noqa: C901 - a call for each event costs as much as what it does
-        """What each of these tells, in order.
+    def _fold(self, events: Sequence[Event]) -> None:  # noqa: C901 - a call for each event costs as much as what it does
+        """What each of these tells, in order; completions, behind which nothing comes of a task, all together.
 
         The four that every task has come by the hundred and are told apart here; each of the others has its own act.
         """
-        hands, act_of = self._hands, self._acts.get
-        queue, place, total = list[int](), list[int](), list[int]()
+        hands, waiting, act_of = self._hands, self._waiting, self._acts.get
+        queue, place, completed = list[int](), list[int](), list[Event]()
         plain: dict[str, Any] = {}  # the facts of the last new task: one submission's share them
         known, made = "", 0
         for event in events:
-            kind, task, at_ms = event.kind, event.task or "", event.at_ms
+            kind = event.kind
             if kind is _QUEUED:
                 if event.facts is not plain and self._is_new(event):
                     plain = event.facts
-                continue
-            if kind is _STARTED:
-                hand = hands.get(task)
-                if hand is not None:
-                    place.append(at_ms - hand.since_ms)
-                    hand.since_ms, hand.phase = at_ms, EXECUTE
-                continue
-            if kind is not _ASSIGNED and kind is not _COMPLETED:
-                if (act := act_of(kind)) is not None:
-                    act(event)
-                continue
-            if task[:TIME_CHARS] != known:  # those of one submission were made in one moment
-                known, made = task[:TIME_CHARS], made_ms(task)
-            waited_ms = self._waiting.pop(task, 0) if self._waiting else 0
-            if kind is _ASSIGNED:
-                queue.append(at_ms - (waited_ms or made))
+            elif kind is _COMPLETED:
+                completed.append(event)
+            elif kind is _STARTED:
+                if (hand := hands.get(event.task or "")) is not None:
+                    place.append(event.at_ms - hand.since_ms)
+                    hand.since_ms, hand.phase = event.at_ms, EXECUTE
+            elif kind is _ASSIGNED:
+                task, at_ms = event.task or "", event.at_ms
+                if (head := task[:TIME_CHARS]) != known:  # those of one submission were made in one moment
+                    known, made = head, made_ms(task)
+                queue.append(at_ms - ((waiting.pop(task, 0) if waiting else 0) or made))
                 if len(hands) < MOST_KEPT:
                     hands[task] = Hand(at_ms)
+            elif (act := act_of(kind)) is not None:
+                act(event)
+        self._fresh[QUEUE].update(queue)
+        self._fresh[PLACE].update(place)
+        self._complete(completed)
+
+    def _complete(self, events: Sequence[Event]) -> None:
+        """These tasks went well."""
+        hands, waiting = self._hands, self._waiting
+        execute, total, verdicts = list[int](), list[int](), list[bool | None]()
+        alike: dict[str, Any] = {}  # the facts of the last end that told no usage: ends that are told alike share them
+        known, made = "", 0
+        for event in events:
+            task, at_ms, facts = event.task or "", event.at_ms, event.facts
+            if (head := task[:TIME_CHARS]) != known:
+                known, made = head, made_ms(task)
+            total.append(at_ms - made)
+            if waiting:
+                waiting.pop(task, None)
+            if (hand := hands.pop(task, None)) is None:
+                continue
+            if facts is not alike and _tells_no_usage(facts):
+                alike = facts
+            if facts is alike and hand.phase == EXECUTE and not hand.verify_ms:
+                execute.append(hand.execute_ms + max(0, at_ms - hand.since_ms))
+                verdicts.append(facts.get("verified"))
             else:
-                total.append(at_ms - made)
-                self._end_attempt(task, at_ms, event.facts)
-        self._queue.update(queue)
-        self._place.update(place)
-        self._total.update(total)
+                self._end_of(hand, at_ms, facts)
+        self._fresh[EXECUTE].update(execute)
+        self._fresh[TOTAL].update(total)
+        self._verdicts.update(verdicts)
 
     def _settle(self) -> None:
-        """Put what was noted in passing where it is kept."""
+        """Count what was put aside, and put what was noted in passing where it is kept."""
+        if self._aside:
+            self._count_all()
         for name, fresh in self._fresh.items():
-            span = self.counts.spans[name]
+            span = self._counts.spans[name]
             for ms, times in fresh.items():
                 span.add(ms, times)
             fresh.clear()
         for verified, times in self._verdicts.items():
             self._count("verdicts", _NONE if verified is None else "passed" if verified else "failed", by=times)
         self._verdicts.clear()
-        self.counts.events = {str(kind): count for kind, count in self._events.items()}
+        self._counts.events = {str(kind): count for kind, count in self._events.items()}
+        self._counts.seq = self.seq
 
     def of(self, name: str) -> dict[_Key, float]:
         """The values of a count by its labels."""
-        self._settle()
         return self.counts.keyed.get(name, {})
 
     def total(self, name: str) -> float:
@@ -227,7 +262,6 @@ class Tally:
 
     def span(self, phase: str) -> Span:
         """How long a phase took."""
-        self._settle()
         return self.counts.spans[phase]
 
     @property
@@ -237,17 +271,18 @@ class Tally:
 
     def happened(self, *kinds: EventKind) -> int:
         """How often any of these happened."""
+        if self._aside:
+            self._count_all()
         return sum(self._events[kind] for kind in kinds)
 
     def kept(self) -> bytes:
         """Everything, for :func:`recalled`."""
-        self._settle()
         return msgspec.msgpack.encode(self.counts)
 
     # --- what the events say ------------------------------------------------------------------------------------------
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
-        values = self.counts.keyed.setdefault(name, {})
+        values = self._counts.keyed.setdefault(name, {})
         values[labels] = values.get(labels, 0) + by
 
     def _is_new(self, event: Event) -> bool:
@@ -255,7 +290,7 @@ class Tally:
         facts = event.facts
         if "by" in facts and "retried" not in facts:
             return True
-        self.counts.again += 1
+        self._counts.again += 1
         self._waits(event)
         return False
 
@@ -298,28 +333,28 @@ class Tally:
         self._waiting.pop(task, None)
         if kind is _CANCELLED:
             return
-        self._total[event.at_ms - made_ms(task)] += 1
+        self._fresh[TOTAL][event.at_ms - made_ms(task)] += 1
         self._count("failures", kind.removeprefix("task_"), str(event.facts.get("failure", "unknown")))
 
     def _end_attempt(self, task: str, at_ms: int, facts: dict[str, Any]) -> None:
-        hand = self._hands.pop(task, None)
-        if hand is None:
-            return
+        if (hand := self._hands.pop(task, None)) is not None:
+            self._end_of(hand, at_ms, facts)
+
+    def _end_of(self, hand: Hand, at_ms: int, facts: dict[str, Any]) -> None:
         phase, took_ms = hand.phase, max(0, at_ms - hand.since_ms)
         if phase != PLACE:
-            self._execute[hand.execute_ms + (took_ms if phase == EXECUTE else 0)] += 1
+            self._fresh[EXECUTE][hand.execute_ms + (took_ms if phase == EXECUTE else 0)] += 1
         if hand.verify_ms or phase == VERIFY:
             self._fresh[VERIFY][hand.verify_ms + (took_ms if phase == VERIFY else 0)] += 1
         if "execution_ok" not in facts:
             return
         self._verdicts[facts.get("verified")] += 1
-        # What proves the work of another attempt tells that one's usage, which was counted when it ended.
-        if facts.get("model", _NONE) != _NONE and "proven_by" not in facts:
+        if not _tells_no_usage(facts):
             self._used(facts)
 
     def _used(self, facts: dict[str, Any]) -> None:
         model = str(facts["model"])
-        known = self.counts.keyed.setdefault("attempts_of_models", {})
+        known = self._counts.keyed.setdefault("attempts_of_models", {})
         if (model,) not in known and len(known) >= MOST_MODELS:
             model = OTHER
         self._count("attempts_of_models", model)
@@ -336,16 +371,24 @@ class Tally:
         self._count("fallbacks", str(facts.get("wanted")), str(facts.get("used")), lower)
 
     def _hub_lost(self, event: Event) -> None:
-        lost = self.counts.lost_hubs
+        lost = self._counts.lost_hubs
         lost[int(event.facts.get("hub", 0))] = event.at_ms
         while len(lost) > 10:  # noqa: PLR2004 - as Counts says
             del lost[next(iter(lost))]
 
     def _cloned(self, event: Event) -> None:
-        clones = self.counts.clones
+        clones = self._counts.clones
         clones[event.agent or ""] = event.at_ms
         while len(clones) > MOST_MODELS:
             del clones[next(iter(clones))]
+
+
+def _tells_no_usage(facts: dict[str, Any]) -> bool:
+    """Whether an end tells what came of the work, and of no model that is to be counted.
+
+    What proves the work of another attempt tells that one's usage, which was counted when it ended.
+    """
+    return "execution_ok" in facts and (facts.get("model", _NONE) == _NONE or "proven_by" in facts)
 
 
 def _take(hand: Hand, at_ms: int) -> None:
@@ -362,7 +405,7 @@ def told_at_end(result: TaskResult) -> dict[str, object]:
     """What the event of an attempt's end tells of its result; work without a model that ends alike shares it."""
     usage = result.usage
     told = _of_work(result.execution_ok, result.verified, len(result.iterations), usage.model, usage.cost_usd)
-    return {**told, **more} if (more := spent(usage)) else told
+    return told if usage.model == _NONE else {**told, **spent(usage)}
 
 
 @lru_cache(256)

@@ -5,7 +5,6 @@ boot of the same sidecar ends the older link.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -137,7 +136,8 @@ class Link:
 
     def look(self) -> None:
         """A frame has come: tell when the sidecar falls behind with what it was sent, and when it no longer is."""
-        self.wake_waiting()
+        if self._waiting:
+            self.wake_waiting()
         is_behind = self.session.unacked_bytes > BEHIND_BYTES
         if is_behind is not self._is_behind:
             self._is_behind = is_behind
@@ -168,10 +168,12 @@ class Link:
             return False
         if session.waiting_bytes > LITTLE_BYTES or not line.is_welcome:
             return False
-        with contextlib.suppress(ConnectionError):  # whoever reads from it notices
+        try:
             while frames := session.data_to_send():
                 for frame in frames:
                     line.put(frame)
+        except ConnectionError:
+            pass  # whoever reads from it notices
         return True
 
     def _queue(self, messages: Sequence[Message]) -> None:

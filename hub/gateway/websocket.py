@@ -111,7 +111,7 @@ class WebSocket(BaseProtocol):
         while not self._is_closed:
             self._is_waiting = True
             try:
-                frame = cast("WSMessage", await self._queue.read())
+                frame = await self._queue.read()
             except EofStream:
                 self._waits_no_more()
                 await self.close()
@@ -124,7 +124,8 @@ class WebSocket(BaseProtocol):
                 self._waits_no_more()
             kind = frame.type
             if kind is WSMsgType.BINARY:
-                return cast("bytes", frame.data)
+                data: bytes = frame.data  # as its kind says; a cast would be a call
+                return data
             if kind is WSMsgType.PING:
                 await self._write(WSMsgType.PONG, frame.data)
             elif kind is WSMsgType.CLOSE:

@@ -5,12 +5,12 @@ An assignment leaves only after its claim is durable. A claim that the store ref
 never stored) frees its slot again.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 import structlog
+from msgspec import Raw
 from msgspec.structs import replace
 
 from hub.core.advice import Advisor
@@ -105,10 +105,11 @@ class Dispatch:
 
     def run(self) -> None:
         """Post a claim for everything that can start now, and a refill for every class that has run dry."""
-        if self._may_grant():
-            if self._window.has_tasks and self._fleet.has_free_slot:  # nearly all commits of a quiet hub plan nothing
-                self._plan()
-            for queue in self._window.dry():
+        # Nearly all commits of a quiet hub plan nothing.
+        if self._window.has_tasks and self._fleet.has_free_slot and self._may_grant():
+            self._plan()
+        if (dry := self._window.dry()) and self._may_grant():
+            for queue in dry:
                 self._refill(queue)
 
     def _plan(self) -> None:
@@ -293,14 +294,16 @@ class Dispatch:
         """Send an assignment again that its agent has never accepted (the hub was restarted in between)."""
         placed = decode_placement(placement)
         is_wanted = placed.rung or (carry is not None and any(found.type == REVIEW for found in carry.findings))
-        assign = self._assign(held, spec, tier, placed, carry if is_wanted else None, spent_usd, proof)
+        routing = self._routing(tier, placed)
+        assign = self._assign(held, spec, routing, placed, carry if is_wanted else None, spent_usd, proof)
         self._agents.send(held.agent, held.boot, assign)
 
     def _claimed(self, given: Sequence[_Given], outcome: Outcome) -> None:
         """The claims of a plan have their outcomes: what is granted leaves, for each agent in one go."""
         outcomes = [outcome] * len(given) if isinstance(outcome, AgentComError) else outcome
         lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
-        assigns, routed = defaultdict[tuple[str, int], list[Assign]](list), list[Strategy]()
+        assigns, routed = dict[tuple[str, int], list[Assign]](), list[Strategy]()
+        last: tuple[bytes, Placement, Routing] | None = None  # tasks that are placed and look alike are told alike
         for (held, placement, first), claimed in zip(given, outcomes, strict=True):
             if type(claimed) is not Claimed:
                 self._not_claimed(held, claimed)
@@ -310,13 +313,18 @@ class Dispatch:
             held.max_retries = claimed.max_retries
             if held.is_charged:
                 self._charging.grant(held.task, held.epoch)
+            if last is None or last[1] is not placement or last[0] != claimed.tier:
+                last = claimed.tier, placement, self._routing(claimed.tier, placement)
             more = claimed.carry, claimed.spent_usd, claimed.proof
-            assigns[held.agent, held.boot].append(self._assign(held, claimed.spec, claimed.tier, placement, *more))
+            assign = self._assign(held, claimed.spec, last[2], placement, *more)
+            if (found := assigns.get((held.agent, held.boot))) is None:
+                found = assigns[held.agent, held.boot] = []
+            found.append(assign)
             routed.append(placement.strategy)
             if placement.strategy is not _TRIVIAL or first is not _TRIVIAL or _channel.level <= _DEBUG:
                 self._tell(held, placement, first)
-        for used, times in Counter(routed).items():
-            self._on_routed(used, times)
+        for used in dict.fromkeys(routed):
+            self._on_routed(used, routed.count(used))
         for (agent, boot), messages in assigns.items():
             self._agents.send_all(agent, boot, messages)
 
@@ -363,7 +371,7 @@ class Dispatch:
         self,
         held: Held,
         spec: bytes,
-        tier: bytes,
+        routing: Routing,
         placement: Placement,
         carry: Carry | None,
         spent_usd: float = 0.0,
@@ -377,8 +385,8 @@ class Dispatch:
         spec, given = codec.for_sidecar(spec)
         return Assign(
             attempt=AttemptId(held.agent, held.boot, held.task, held.epoch),
-            spec=codec.raw(spec),
-            routing=self._routing(tier, placement),
+            spec=Raw(spec),
+            routing=routing,
             lease_s=self._lease_s,
             endpoint=by_hand or None,
             carry=carry,

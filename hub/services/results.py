@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from hub.core.agent import Held
+from hub.core.agent import Agent, Held
 from hub.core.fleet import Fleet
 from hub.core.ladder import Ladder
 from hub.core.policy import Next, after_end, avoided, awaits_person, is_plain
@@ -32,7 +32,7 @@ from protocol.errors import AgentComError, BadInput, Problem, StaleAttempt, Stor
 from protocol.events import EventKind
 from protocol.limits import MAX_LOG_BYTES, MAX_LOG_CHUNK_BYTES
 from protocol.loads import Turn
-from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskState, Usage
+from protocol.model import SIDECAR_DIED, AttemptId, AttemptState, FailureClass, TaskResult, TaskState, Usage
 from protocol.progress import PAUSED
 from protocol.salvage import Unreadable
 
@@ -114,27 +114,30 @@ class Results:
         The plain ones between two others are one change, and answered together.
         """
         plain: list[tuple[Held, End]] = []
+        freed: Agent | None = None
         now_ms = self._clock.now_ms()
         for number, (report, accept) in enumerate(told):
             held = self._current(report.attempt)
             if held is not None and held.agent == agent and is_plain(held, report):
-                plain.append((held, self._plain_end(held, report, now_ms, accepts=accept is not None)))
+                begins = accept is not None
+                ended = self._fleet.end(held, begins=begins and held.state is _ASSIGNED)
+                if ended is not freed:  # once for all of them: its slots are free for the plan that joins this batch
+                    self._fleet.freed(ended)
+                    freed = ended
+                plain.append((held, self._plain_end(held, report.result, now_ms, accepts=begins)))
                 continue
             self._post_plain(plain, told[number - len(plain) : number], answer)
             plain = []
             self.take(agent, report, partial(answer, ((report, accept),)), accepts=accept is not None)
         self._post_plain(plain, told[len(told) - len(plain) :], answer)
 
-    def _plain_end(self, held: Held, report: messages.Report, now_ms: int, *, accepts: bool) -> End:
-        result = report.result
-        if accepts and held.state is _ASSIGNED:
-            self._fleet.start(held)
-        self._fleet.release(held.task, held.epoch)  # the slot is free for the plan that joins this batch
+    def _plain_end(self, held: Held, result: TaskResult, now_ms: int, *, accepts: bool) -> End:
         self._on_used(held, result.usage)
         offers = result.pushed and bool(result.branch)
-        counts = held.retries, held.infra_failures
-        kept, facts = codec.kept_result(result), told_at_end(result)
-        return End(now_ms, held.task, held.epoch, self._hub, *counts, kept, facts, accepts, offers)
+        return End(
+            now_ms, held.task, held.epoch, self._hub, held.retries, held.infra_failures,
+            codec.kept_result(result), told_at_end(result), accepts, offers,
+        )  # fmt: skip
 
     def _post_plain(self, plain: Sequence[tuple[Held, End]], told: Sequence[Told], answer: Answers) -> None:
         if plain:

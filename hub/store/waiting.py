@@ -6,7 +6,7 @@ new tasks are asked about beforehand (:meth:`Waiting.check`) by ``hub/services/a
 """
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -70,8 +70,7 @@ class Waiting:
         self.most = MAX_WAITING
         self._items: deque[Item] = deque()
         self._unanswered = 0
-        self._tasks_of: Counter[str] = Counter()
-        self._bytes_of: Counter[str] = Counter()
+        self._new_of: dict[str, list[int]] = {}  # new tasks of each caller, and their bytes
         self._per_s = 0.0
 
     def __len__(self) -> int:
@@ -85,16 +84,19 @@ class Waiting:
 
     def put(self, change: AnyChange, done: Done | None) -> None:
         """Queue a change; nothing that comes here is refused."""
-        size = _SIZES.get(type(change))
+        kind = type(change)  # by type: to ask a class of structs for its instances costs several times as much
+        size = _SIZES.get(kind)
         size_bytes = _ROW_BYTES if size is None else size(change)
-        count = len(change.changes) if isinstance(change, Many) else 1
-        tasks, by = 0, ""
-        if isinstance(change, AddTasks):
-            tasks, by = len(change.tasks), change.by
-        elif isinstance(change, Submissions):
-            tasks, by = change.tasks, change.by
+        said: Any = change
+        tasks, count, by = 0, 1, ""
+        if kind is Many or kind is Submissions:
+            count = len(said.changes)
+        if kind is Submissions:
+            tasks, by = said.tasks, said.by
+        elif kind is AddTasks:
+            tasks, by = len(said.tasks), said.by
         item = Item(change, done, tasks, size_bytes, count, by)
-        if isinstance(change, RenewHub):
+        if kind is RenewHub:
             self._items.appendleft(item)  # a sign of life must not wait behind work
         else:
             self._items.append(item)
@@ -102,8 +104,11 @@ class Waiting:
         self._unanswered += count
         if tasks:
             self.tasks += tasks
-            self._tasks_of[by] += tasks
-            self._bytes_of[by] += size_bytes
+            if (new := self._new_of.get(by)) is None:
+                self._new_of[by] = [tasks, size_bytes]
+            else:
+                new[0] += tasks
+                new[1] += size_bytes
 
     def batch(self) -> list[Item]:
         """Take the next batch, in order; empty if nothing waits."""
@@ -125,11 +130,11 @@ class Waiting:
         self._unanswered -= item.count
         if item.tasks:
             self.tasks -= item.tasks
-            by = item.by
-            self._tasks_of[by] -= item.tasks
-            self._bytes_of[by] -= item.size_bytes
-            if not self._tasks_of[by]:
-                del self._tasks_of[by], self._bytes_of[by]
+            new = self._new_of[item.by]
+            new[0] -= item.tasks
+            new[1] -= item.size_bytes
+            if not new[0]:
+                del self._new_of[item.by]
 
     def drop(self) -> list[Item]:
         """Take everything that waits, because nothing will be written any more."""
@@ -137,9 +142,8 @@ class Waiting:
         self._items.clear()
         return found
 
-    def wrote(self, batch: list[Item], seconds: float) -> None:
-        """A batch took so long: the next estimates count on it."""
-        rows = sum([item.tasks or item.count for item in batch])
+    def wrote(self, rows: int, seconds: float) -> None:
+        """A batch of so many new tasks and other changes took so long: the next estimates count on it."""
         per_s = rows / max(seconds, 0.001)
         self._per_s = per_s if not self._per_s else 0.7 * self._per_s + 0.3 * per_s
 
@@ -154,9 +158,9 @@ class Waiting:
         """
         if self.tasks + tasks > MAX_WAITING_TASKS or self.size_bytes > MAX_WAITING_BYTES or self.is_full:
             raise Overloaded(f"{self.tasks} new tasks wait for the disk", self.retry_after_s)
-        mine = self._tasks_of.get(by, 0)
-        if mine and (mine + tasks > SHARE * MAX_WAITING_TASKS or self._bytes_of[by] > SHARE * MAX_WAITING_BYTES):
-            raise Throttled(f"{mine} new tasks of yours wait for the disk", self.retry_after_s)
+        mine = self._new_of.get(by)
+        if mine and (mine[0] + tasks > SHARE * MAX_WAITING_TASKS or mine[1] > SHARE * MAX_WAITING_BYTES):
+            raise Throttled(f"{mine[0]} new tasks of yours wait for the disk", self.retry_after_s)
 
     @property
     def is_full(self) -> bool:
@@ -183,7 +187,7 @@ def _size_of_log(change: AppendLog) -> int:
     return len(change.text or "") + _ROW_BYTES  # a text that is none is refused later, alone
 
 
-def _size_of_end(change: Finish | End) -> int:
+def _size_of_end(change: Finish) -> int:
     return _ROW_BYTES if change.result is None else len(change.result) + _ROW_BYTES
 
 
@@ -192,7 +196,12 @@ def _size_of_submissions(change: Submissions) -> int:
 
 
 def _size_of_many(change: Many) -> int:
-    return sum([_size_of_end(each) if type(each) is End else _ROW_BYTES for each in change.changes])
+    size_bytes = 0
+    for each in change.changes:
+        size_bytes += _ROW_BYTES
+        if type(each) is End:
+            size_bytes += len(each.result)
+    return size_bytes
 
 
 _SIZES: Final[dict[type, Callable[[Any], int]]] = {

@@ -10,8 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
-from functools import partial, wraps
-from typing import Concatenate, ParamSpec
+from functools import partial
 
 import structlog
 
@@ -22,7 +21,6 @@ from protocol.errors import AgentComError, Overloaded, StoreFailed
 from protocol.events import Event
 
 log = structlog.get_logger(__name__)
-P = ParamSpec("P")
 
 Written = tuple[list[Outcome], list[Event]]
 """An outcome a change, and the events that were written."""
@@ -50,19 +48,6 @@ def awaited(apply: Callable[[list[AnyChange]], Awaitable[Written]]) -> Begin:
     return begin
 
 
-def _or_fails(step: Callable[Concatenate["Writer", P], None]) -> Callable[Concatenate["Writer", P], None]:
-    """A bug in a callback: without a writer the hub would accept and never answer. So it ends, in words."""
-
-    @wraps(step)
-    def guarded(self: "Writer", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            step(self, *args, **kwargs)
-        except Exception as exc:  # noqa: BLE001 - as above
-            self._fail(StoreFailed(f"the writer ended: {exc!r}"))
-
-    return guarded
-
-
 class Writer:
     """One queue of changes, one batch in flight.
 
@@ -78,7 +63,7 @@ class Writer:
         self._told: list[tuple[asyncio.Future[Outcome], Outcome]] = []  # that have their outcome, and do not know yet
         self._loop: asyncio.AbstractEventLoop | None = None  # once it has started
         self._context: Context | None = None  # its own: what it does is no part of the request that woke it
-        self._is_called = False
+        self._is_called = self._is_sealing = False
         self._over: asyncio.Event | None = None  # of whoever closes it
         self._refusal: AgentComError | None = None  # what everybody gets who wants something written
         self.on_seal: Callable[[], None] = _nothing
@@ -103,7 +88,8 @@ class Writer:
                 done(self._refusal)
             return
         self.waiting.put(change, done)
-        self._call()
+        if not self._is_sealing:  # else it joins the batch
+            self._call()
 
     def wake(self) -> None:
         """Run ``on_seal`` soon, and a batch if that posts anything."""
@@ -162,15 +148,19 @@ class Writer:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    @_or_fails
     def _look(self) -> None:
-        self._is_called = False
-        if not self._is_writing:
-            self._seal()
+        try:
+            self._is_called = False
+            if not self._is_writing:
+                self._seal()
+        except Exception as exc:  # noqa: BLE001 - whatever it is
+            self._broke(exc)
 
     def _seal(self) -> None:
         if self._refusal is None:
+            self._is_sealing = True
             self.on_seal()
+            self._is_sealing = False
             if batch := self.waiting.batch():
                 assert self._loop is not None, "it has started"
                 self._in_flight, self._is_writing, self._began = batch[::-1], True, self._loop.time()
@@ -179,37 +169,53 @@ class Writer:
         if self._over is not None:
             self._over.set()
 
-    @_or_fails
     def _landed(self, written: Written | BaseException) -> None:
+        """Tell of a batch what came of it.
+
+        First whoever waits for its outcomes: assignments leave. Then whoever hears of events, then the next batch
+        begins; what all of these need not wait for comes last.
+        """
         if isinstance(written, StoreFailed):
             self.fail(written)
             return
-        if isinstance(written, BaseException):
-            raise written
-        outcomes, events = written
-        items = self._in_flight
+        try:
+            if isinstance(written, BaseException):
+                raise written
+            assert self._loop is not None, "it has started"
+            took_s = self._loop.time() - self._began
+            changes, rows = self._tell_outcomes(written[0])
+            self.on_commit(written[1])
+            self._is_writing = False
+            self._count(changes, took_s)
+            self.waiting.wrote(rows, took_s)
+            self._seal()
+        except Exception as exc:  # noqa: BLE001 - whatever it is
+            self._broke(exc)
+
+    def _tell_outcomes(self, outcomes: list[Outcome]) -> tuple[int, int]:
+        """Tell the batch in flight of its outcomes; how many changes were in it, and how many rows they were."""
+        items, answered = self._in_flight, self.waiting.answered
         assert len(outcomes) == len(items), "one outcome a change"
-        self._count(items)
-        self.on_commit(events)
-        next_item, answered = items.pop, self.waiting.answered
+        changes = rows = 0
         for outcome in outcomes:
-            item = next_item()
+            item = items.pop()
+            changes += item.count
+            rows += item.tasks or item.count
             answered(item)
             if item.done is not None:
                 item.done(outcome)
-        self._is_writing = False
-        self._seal()
+        return changes, rows
 
-    def _count(self, items: list[Item]) -> None:
-        assert self._loop is not None, "it has started"
-        took_s = self._loop.time() - self._began
-        self.waiting.wrote(items, took_s)
+    def _count(self, changes: int, took_s: float) -> None:
         self.commit_s += took_s
         self.times[int(took_s * 1000).bit_length()] += 1
         self.batches += 1
-        changes = sum([item.count for item in items])
         self.changes += changes
         self.sizes[changes.bit_length()] += 1
+
+    def _broke(self, exc: Exception) -> None:
+        """A bug in a callback: without a writer the hub would accept and never answer. So it ends, in words."""
+        self._fail(StoreFailed(f"the writer ended: {exc!r}"))
 
     def _fail(self, failure: StoreFailed) -> None:
         # An fsync that failed once may have dropped data silently: nothing after it can be trusted, so nothing follows.

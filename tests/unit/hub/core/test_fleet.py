@@ -47,6 +47,20 @@ def test_a_taken_slot_is_used_until_it_is_released() -> None:
     assert made.agents["a"].state is AgentState.IDLE
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_ends_in_the_breath_in_which_it_was_accepted_leaves_its_agent_as_if_it_had_begun_before(others: int) -> None:
+    made = fleet(AgentState.IDLE)
+    for number in range(others):
+        made.take(held(f"o{number}"))
+    attempt = held("t")
+    made.take(attempt)
+
+    assert made.end(attempt, begins=True) is made.agents["a"]
+    assert made.agents["a"].state is (AgentState.WORKING if others else AgentState.IDLE)
+    assert attempt.state is AttemptState.RUNNING
+    assert "t" not in made.held
+
+
 def test_no_agent_means_no_free_slot() -> None:
     assert not Fleet().has_free_slot
 

@@ -2,10 +2,24 @@
 
 from random import Random
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.tally import EXECUTE, LOAD, MOST_MODELS, PLACE, QUEUE, TOTAL, VERIFY, Span, Tally, recalled, spent
+from hub.core.tally import (
+    EXECUTE,
+    LOAD,
+    MOST_ASIDE,
+    MOST_MODELS,
+    PLACE,
+    QUEUE,
+    TOTAL,
+    VERIFY,
+    Span,
+    Tally,
+    recalled,
+    spent,
+)
 from protocol.events import Event, EventKind
 from protocol.ids import IdMaker
 from protocol.model import Timing, Usage
@@ -131,6 +145,41 @@ def test_however_often_counting_was_interrupted_the_counts_are_those_of_the_log(
         parts.add(log.events[max(0, done - 2) : done + step])  # what is counted already is passed over
         parts, done = recalled(parts.kept()), done + step
     assert recalled(whole.kept()).counts == recalled(parts.kept()).counts
+
+
+@given(st.lists(st.integers(1, 3 * MOST_ASIDE), max_size=6))
+def test_whoever_asks_is_told_what_all_events_say_that_came_however_few_or_many(steps: list[int]) -> None:
+    log = Log()
+    for number in range(MOST_ASIDE):
+        log.task(number, verified=True)
+    tally, done = Tally(), 0
+    for step in steps:
+        tally.add(log.events[done : done + step])
+        done = min(done + step, len(log.events))
+        seen = log.events[:done]
+        for kind in K.TASK_QUEUED, K.TASK_STARTED, K.TASK_COMPLETED:
+            assert tally.happened(kind) == sum(event.kind is kind for event in seen)
+        ended = tally.happened(K.TASK_COMPLETED)
+        assert (tally.seq, tally.counts.seq, tally.span(TOTAL).count) == (done, done, ended)
+        assert len(tally.counts.hands) == tally.happened(K.TASK_ASSIGNED) - ended
+
+
+def test_ends_are_counted_alike_whether_they_are_told_with_the_same_facts_or_not() -> None:
+    shared, apart = Log(), Log()
+    alike = {"execution_ok": True, "verified": False, "model": "none"}
+    for number in range(20):
+        shared.task(number, work=number)
+        apart.task(number, work=number, **alike)
+        last = shared.events[-1]
+        facts = alike if number % 3 else {**alike, "model": "m", "input_tokens": 2}
+        apart.events[-1] = Event(
+            kind=last.kind, at_ms=last.at_ms, seq=last.seq, task=apart.events[-1].task, facts=dict(facts)
+        )
+        shared.events[-1] = Event(kind=last.kind, at_ms=last.at_ms, seq=last.seq, task=last.task, facts=facts)
+
+    assert msgspec.to_builtins(shared.counted().counts) == msgspec.to_builtins(apart.counted().counts)
+    assert shared.counted().of("verdicts") == {("failed",): 20}
+    assert shared.counted().of("tokens")["m", "input"] == 14
 
 
 def test_a_quantile_is_within_a_tenth_and_differences_are_those_of_what_came_between() -> None:

@@ -96,7 +96,13 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
 
 
 async def test_a_lease_begins_when_the_assignment_leaves_not_when_it_was_planned(mesh: Mesh) -> None:
-    mesh.store.on_commit = lambda _events: setattr(mesh.clock, "at_s", 1_100.0)  # the disk took its time
+    plan = mesh.store.on_seal
+
+    def plan_and_wait() -> None:
+        plan()
+        mesh.clock.at_s = 1_100.0  # the disk takes its time
+
+    mesh.store.on_seal = plan_and_wait
     task = await mesh.submit()
     await mesh.settle()
 

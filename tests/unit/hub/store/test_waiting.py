@@ -149,11 +149,12 @@ def test_the_wait_is_guessed_from_how_fast_the_disk_was() -> None:
     waiting = Waiting()
     assert waiting.retry_after_s == 1.0
     waiting.put(tasks(2_000), None)
-    waiting.wrote(waiting.batch(), 2.0)  # 1,000 a second
+    waiting.batch()
+    waiting.wrote(2_000, 2.0)  # 1,000 a second
     for _ in range(8):
         waiting.put(tasks(2_000), None)
 
     assert waiting.retry_after_s == 10.0
-    waiting.wrote([Item(fact(), None, 0, 1)] * 1, 100.0)
+    waiting.wrote(1, 100.0)
     assert 10.0 < waiting.retry_after_s <= 60.0
     assert waiting.retry_after_s.is_integer()

@@ -70,6 +70,42 @@ async def test_what_a_commit_sets_in_motion_comes_before_the_answers_to_those_wh
     await writer.close()
 
 
+async def test_what_a_commit_sets_in_motion_comes_before_those_who_hear_of_events_and_the_next_batch() -> None:
+    writer = Writer(awaited((disk := Disk()).apply))
+    order: list[str] = []
+    writer.on_seal = lambda: order.append("sealed")
+    writer.on_commit = lambda _events: order.append("told")
+    writer.post(change(1), lambda _outcome: order.append("assigned"))
+    writer.start()
+    await writer.close()
+
+    assert disk.batches == [[1]]
+    assert order == ["sealed", "assigned", "told", "sealed"]
+
+
+async def test_what_joins_a_batch_as_it_is_sealed_is_not_looked_for_again() -> None:
+    writer = Writer(awaited((disk := Disk()).apply))
+    seals = 0
+
+    def join() -> None:
+        nonlocal seals
+        seals += 1
+        if seals == 1:
+            writer.post(change(2))
+
+    writer.on_seal = join
+    writer.post(change(1))
+    writer.start()
+    await disk.writing.wait()
+    disk.gate.clear()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert disk.batches == [[1, 2]]
+    assert seals == 2  # before it, and when it was written
+    await writer.close()
+
+
 async def test_an_idle_writer_commits_at_once_and_answers_afterwards() -> None:
     writer = started(disk := Disk())
 
