@@ -48,7 +48,9 @@ def test_a_taken_slot_is_used_until_it_is_released() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_what_ends_in_the_breath_in_which_it_was_accepted_leaves_its_agent_as_if_it_had_begun_before(others: int) -> None:
+def test_what_ends_in_the_breath_in_which_it_was_accepted_leaves_its_agent_as_if_it_had_begun_before(
+    others: int,
+) -> None:
     made = fleet(AgentState.IDLE)
     for number in range(others):
         made.take(held(f"o{number}"))
