@@ -101,6 +101,8 @@ class _Handle:
 class _File(apsw.VFSFile):
     """One open file that is synced without holding up others."""
 
+    __slots__ = ("_handle", "_is_new")
+
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         super().__init__(below, name, flags)
@@ -140,6 +142,8 @@ def _try(trouble: int, call: Callable[..., None], *values: Any) -> None:
 class _Store(_File):
     """One open store."""
 
+    __slots__ = ("_has_checksums",)
+
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._has_checksums = False
         super().__init__(below, name, flags)
@@ -171,6 +175,8 @@ class _Log(_File):
     Before that nobody asks for them but the connection itself (https://sqlite.org/walformat.html).
     """
 
+    __slots__ = ("_begin", "_commits", "_end", "_kept")
+
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._kept: list[bytes] = []
         self._begin = self._end = 0
@@ -178,14 +184,16 @@ class _Log(_File):
         super().__init__(below, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
-        if offset != self._end or self._end - self._begin >= _MOST_BYTES:
+        # Called twice for each page of each commit: the few steps, and the slots of the class, are what it costs.
+        if offset != self._end:
             self._let_go()
             self._begin = offset
         self._kept.append(data)
-        self._end = offset + len(data)
-        if len(data) == _FRAME_HEAD_BYTES:
+        size = len(data)
+        self._end = offset + size
+        if size == _FRAME_HEAD_BYTES:
             self._commits = data[4:8] != _NO_COMMIT
-        elif self._commits:
+        elif self._commits or offset - self._begin >= _MOST_BYTES:
             self._let_go()
 
     def _let_go(self) -> None:
