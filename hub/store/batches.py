@@ -7,7 +7,7 @@ databases let one wait for every statement.
 """
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol
@@ -68,7 +68,14 @@ class Statements(Protocol):
         ...
 
     async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
-        """As :meth:`together`, at the end of a batch; ``newest`` is the number of its last event, if it has any."""
+        """As :meth:`together`, at the end of a batch; ``newest`` is the number of its last event, if it has any.
+
+        Who writes alone leaves that number for the next start: from one batch to the next it is known.
+        """
+        ...
+
+    def recount(self) -> None:
+        """What it counts in mind was undone, or changed by a statement."""
         ...
 
 
@@ -106,7 +113,8 @@ class Batches:
         self._facts: list[_Fact] = []
         self._notes: list[Note] = []
         self._chain = Chain()
-        self._counts: Counter[TaskState] = Counter()
+        self._newest = 0  # event; true while the chain knows where it ends
+        self._counts: defaultdict[TaskState, int] = defaultdict(int)
         self._verbs: dict[type, Callable[[Any], Awaitable[Outcome]]] = {}
         self._daily: set[type] = set()
 
@@ -115,7 +123,7 @@ class Batches:
 
         Raises whatever the database refuses; then nothing of the batch may be kept.
         """
-        self._facts, self._notes, self._counts = [], [], Counter()
+        self._facts, self._notes, self._counts = [], [], defaultdict(int)
         self._start()
         outcomes: list[Outcome] = []
         at_once = self._at_once
@@ -182,8 +190,13 @@ class Batches:
 
     def lost(self) -> None:
         """What was applied last was undone, or may not have been committed: nothing of it may be believed."""
-        self._chain.head = None
+        self._recount()
         self._forget()
+
+    def _recount(self) -> None:
+        """The numbers in mind are no longer those of the store."""
+        self._chain.head = None
+        self._statements.recount()
 
     def _start(self) -> None:
         """A batch begins."""
@@ -218,20 +231,19 @@ class Batches:
             entries = self._chain.rows(head, notes, rows, newest)
             writes.append(("add_audit", entries))
             if self._statements.is_alone:  # only until the commit fails: see ``lost``
-                self._chain.head = Head(entries[-1][0], entries[-1][-1])
+                self._chain.head, self._newest = Head(entries[-1][0], entries[-1][-1]), newest
         await self._statements.seal(writes, events[-1].seq if events else None)
         return events
 
     async def _numbers(self) -> tuple[int, Head]:
         """The number of the newest event of the batch, and the entry of the audit log that stands before."""
         count = len(self._facts)
-        head = self._chain.head
-        if head is not None:
-            ((last,),) = await (self._rows("count_events", count) if count else self._rows("last_event"))
-        else:
-            ((last, seq, hash_),) = await (self._rows("next_events", count) if count else self._rows("audit_head"))
-            head = Head(seq, bytes(hash_)) if seq else Head()
-        return last, head
+        if (head := self._chain.head) is not None:
+            return self._newest + count, head
+        is_counted = count and not self._statements.is_alone
+        ((last, seq, hash_),) = await (self._rows("next_events", count) if is_counted else self._rows("audit_head"))
+        head = Head(seq, bytes(hash_)) if seq else Head()
+        return last if is_counted else last + count, head
 
     def _told(self, newest: int) -> tuple[list[Event], list[EventRow]]:
         """The events of the batch, of which the last is ``newest``, and their rows."""
@@ -259,7 +271,7 @@ class Batches:
         return rows[0] if rows else None
 
     async def _find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[Row]:
-        return await self._statements.find(name, values) if values else ()
+        return await self._statements.find(name, values)
 
     async def _many(self, name: str, values: Sequence[tuple[Any, ...]]) -> None:
         await self._statements.together([(name, values)])

@@ -80,9 +80,10 @@ class Drafts(Batches):
         self._begin()
 
     def _start(self) -> None:
-        drafts, over = self._drafts, self._over
+        drafts, over, willing = self._drafts, self._over, self._willing
         self._forget()
         if self._statements.is_alone:
+            self._willing = willing
             for task in over:
                 drafts.pop(task, None)
             if len(drafts) > 2 * KEPT_DRAFTS:
@@ -109,6 +110,7 @@ class Drafts(Batches):
 
     async def _read_ahead(self, changes: Sequence[c.AnyChange]) -> None:
         tasks: dict[str, bool] = {}  # whether somebody wants to claim it
+        new: set[str] = set()  # of this batch: there is nothing to read
         agents, keys, attempts = set(), set(), set()
         for change in changes:
             if isinstance(change, c.Claim):
@@ -117,6 +119,7 @@ class Drafts(Batches):
             elif isinstance(change, _OF_ATTEMPTS):
                 tasks.setdefault(change.task, False)
             elif isinstance(change, c.AddTasks):
+                new.update([task.id for task in change.tasks])
                 tasks |= {needed: tasks.get(needed, False) for task in change.tasks for needed in task.depends_on}
                 if change.key is not None:
                     keys.add(change.kept_key)
@@ -124,12 +127,17 @@ class Drafts(Batches):
                 tasks.setdefault(change.task, False)
                 attempts.add((change.task, change.epoch))
         drafts = self._drafts
-        await self._read_tasks([task for task in tasks if task not in drafts])
-        wanted = [task for task, is_wanted in tasks.items() if is_wanted]
-        await self._read_specs([task for task in wanted if (draft := drafts[task]) is not None and draft.spec is None])
-        await self._read_agents(agents)
-        await self._read_keys(keys)
-        await self._read_places(attempts)
+        if unread := [task for task in tasks if task not in drafts and task not in new]:
+            await self._read_tasks(unread)
+        wanted = [drafts.get(task) for task, is_wanted in tasks.items() if is_wanted]
+        if bare := [draft.id for draft in wanted if draft is not None and draft.spec is None]:
+            await self._read_specs(bare)
+        if strange := agents.difference(self._willing):
+            await self._read_agents(strange)
+        if keys:
+            await self._read_keys(keys)
+        if attempts:
+            await self._read_places(attempts)
 
     async def _read_tasks(self, tasks: Iterable[str]) -> None:
         self._drafts |= dict.fromkeys(tasks)
@@ -176,29 +184,34 @@ class Drafts(Batches):
             self._changed_drafts[draft.id] = draft
 
     def _taken(self) -> list[Write]:
-        writes: list[Write] = [
-            ("add_task", [_new_row(*each) for each in self._new_tasks]),
-            (
-                "add_spec",
-                [(task.id, task.spec, task.tier, change.by, task.checks) for task, _, change in self._new_tasks],
-            ),
-            ("add_dependency", _new_needs(self._new_tasks)),
-            ("add_key", self._new_keys),
-            ("write_task", [_changed_row(draft) for draft in self._changed_drafts.values()]),
-            ("add_attempt", self._new_attempts),
-            ("move_attempt", list(self._moved.values())),
-            ("end_attempt", self._ended),
-            ("add_log", self._new_logs),
-            ("begin_pull", list(self._new_pulls.values())),
-        ]
-        for _, draft, _ in self._new_tasks:
+        writes: list[Write] = []
+        if new := self._new_tasks:
+            specs = [(task.id, task.spec, task.tier, change.by, task.checks) for task, _, change in new]
+            writes += [("add_task", [_new_row(*each) for each in new]), ("add_spec", specs)]
+            if needs := _new_needs(new):
+                writes.append(("add_dependency", needs))
+        if self._new_keys:
+            writes.append(("add_key", self._new_keys))
+        if changed := self._changed_drafts:
+            writes.append(("write_task", [_changed_row(draft) for draft in changed.values()]))
+        if self._new_attempts:
+            writes.append(("add_attempt", self._new_attempts))
+        if self._moved:
+            writes.append(("move_attempt", list(self._moved.values())))
+        if self._ended:
+            writes.append(("end_attempt", self._ended))
+        if self._new_logs:
+            writes.append(("add_log", self._new_logs))
+        if self._new_pulls:
+            writes.append(("begin_pull", list(self._new_pulls.values())))
+        for _, draft, _ in new:
             draft.is_new = False
             _lighten(draft)
         for draft in self._claimed:
             draft.is_claimed = False
             _lighten(draft)
         self._begin()
-        return [(name, rows) for name, rows in writes if rows]
+        return writes
 
 
 def _lighten(draft: Draft) -> None:

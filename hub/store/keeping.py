@@ -105,6 +105,7 @@ class Keeping(Batches):
         ((was,),) = await self._rows("last_event")
         for fact, gap in GAPS.items():
             await self._run("jump", fact, gap)
+        self._recount()
         await self._run("jump_leaders", EPOCH_MARGIN)
         for name in ("free_agents", "forget_all_hubs", "forget_copied"):
             await self._run(name)

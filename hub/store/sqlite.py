@@ -81,6 +81,7 @@ class SqliteStore(Backend):
         self._read_thread = self._write_thread if self._is_memory else Hand("store-read")
         self._writing: apsw.Connection | None = None
         self._reading: apsw.Connection | None = None
+        self._statements: SqliteStatements | None = None
         self._verbs: Plain | None = None
         self._mark: Mark | None = None
         self._is_closed = False
@@ -125,7 +126,8 @@ class SqliteStore(Backend):
                 sqlite_file.check_pages(self._writing, self._path, deep=self._is_deep, limit=self._max_checked_bytes)
             migrate(self._writing)
             self._writing.set_wal_hook(self._grown)
-            self._verbs = Plain(SqliteStatements(self._writing))
+            self._statements = SqliteStatements(self._writing)
+            self._verbs = Plain(self._statements)
             self._look()
             if not self._is_memory:
                 found = sqlite_file.progress(self._writing)
@@ -302,21 +304,21 @@ class SqliteStore(Backend):
         return StoreFailed(f"the store {self._path} cannot be written: {exc}")
 
     def _transaction(self, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]) -> T:
-        assert self._writing is not None, "the store is open"
-        connection = self._writing
-        connection.execute("BEGIN IMMEDIATE")
+        assert self._statements is not None, "the store is open"
+        execute = self._statements.execute
+        execute("BEGIN IMMEDIATE")
         try:
             done = at_once(apply(batch))
-            commits = copying.number(connection, self._sql["count_commit"])
-            connection.execute("COMMIT")
+            execute("COMMIT")
         except BaseException:
             assert self._verbs is not None, "the store is open"
+            assert self._writing is not None, "the store is open"
             self._verbs.lost()
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if self._writing.in_transaction:
+                execute("ROLLBACK")
             raise
         if self._mark is not None:  # before anybody is told: what was acknowledged is missed if it is gone
-            self._mark.write(commits)
+            self._mark.write(self._statements.commits)
         return done
 
     # --- upkeep -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """How the verbs talk to SQLite: statements by name, answered at once. The connection is that of ``sqlite.py``."""
 
 import re
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
@@ -30,6 +30,8 @@ be answered as if it had been looked at.
 
 WIDTHS: Final = (128, 32, 8, 2, 1)
 """For so many rows at once there are statements: few, so that all stay prepared."""
+_WIDEST: Final = tuple(next((width for width in WIDTHS if width <= rows), 0) for rows in range(WIDTHS[0] + 1))
+"""The widest of them for so many rows."""
 ROW: Final = re.compile(r"(?<=VALUES )\([^()]*\)")
 
 
@@ -43,8 +45,11 @@ class SqliteStatements:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
+        self.execute = self._cursor.execute
+        """Run a statement that is nobody's: what begins and ends a transaction."""
         self._sql = queries("sqlite")
         self._for_many: dict[tuple[str, int], str] = {}
+        self._commits: int | None = None  # that the store says it has; ``None``: it is asked
 
     def why(self, exc: Exception) -> str:
         """A refusal in words."""
@@ -62,41 +67,61 @@ class SqliteStatements:
 
     async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
         """What the query finds for each of ``values``."""
-        return [row for some in self._by_the_hundred(name, values) for row in some.fetchall()]
+        found: list[tuple[Any, ...]] = []
+        for text, some in self._by_the_hundred(name, values):
+            found += self._cursor.execute(text, some)
+        return found
 
     async def together(self, writes: Sequence[Write]) -> None:
         """All of these, one after the other."""
+        execute = self._cursor.execute
         for name, rows in writes:
-            for _ in self._by_the_hundred(name, rows):
-                pass
+            if is_widened(self._sql[name]):
+                for text, some in self._by_the_hundred(name, rows):
+                    execute(text, some)
+            else:
+                self._cursor.executemany(self._sql[name], rows)
 
-    def _by_the_hundred(self, name: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[apsw.Cursor]:
-        """The statement for all of these rows, which go into it by the hundred if it can hold so many.
+    def _by_the_hundred(self, name: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:
+        """The statements for all of these rows, which go into them by the hundred, and their values.
 
         A step of a statement lets go of the interpreter and waits for it again. One step a row would be a thousand such
         waits a batch, while the event loop works. It would also drive all other statements out of those that stay
         prepared: each use takes a new place among them.
         """
-        if not is_widened(self._sql[name]):
-            yield self._cursor.executemany(self._sql[name], rows)
-            return
+        left = len(rows)
+        if left == 1:
+            return [(self._sql[name], rows[0])]
+        found: list[tuple[str, tuple[Any, ...]]] = []
         begin = 0
-        while begin < len(rows):
-            some = next(width for width in WIDTHS if width <= len(rows) - begin)
-            values = tuple(chain.from_iterable(rows[begin : begin + some]))
-            yield self._cursor.execute(self._wide(name, some), values)
-            begin += some
+        while left:
+            some = _WIDEST[left] if left < len(_WIDEST) else WIDTHS[0]
+            text = self._for_many.get((name, some)) or self._widened(name, some)
+            found.append((text, tuple(chain.from_iterable(rows[begin : begin + some]))))
+            begin, left = begin + some, left - some
+        return found
 
-    def _wide(self, name: str, rows: int) -> str:
-        text = self._for_many.get((name, rows))
-        if text is None:
-            text = self._for_many[name, rows] = wide(self._sql[name], rows)
+    def _widened(self, name: str, rows: int) -> str:
+        text = self._for_many[name, rows] = wide(self._sql[name], rows)
         return text
 
     async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
-        """As :meth:`together`; a file tells nobody of its events."""
-        del newest
-        await self.together(writes)
+        """As :meth:`together`; counts the commit, and leaves both numbers in the file."""
+        commits = self.commits + 1
+        facts = [("commits", commits)] if newest is None else [("commits", commits), ("event_seq", newest)]
+        await self.together([*writes, ("put_fact", facts)])
+        self._commits = commits
+
+    @property
+    def commits(self) -> int:
+        """How many the store has had, with the one that is being written if that was sealed."""
+        if self._commits is None:
+            self._commits = self._cursor.execute(self._sql["progress"]).fetchall()[0][1]
+        return self._commits
+
+    def recount(self) -> None:
+        """The store is asked again."""
+        self._commits = None
 
 
 @cache

@@ -7,10 +7,6 @@ SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::tex
 UPDATE facts SET value = value + $1 WHERE name = 'event_seq'
 RETURNING value, (SELECT max(seq) FROM audit), (SELECT hash FROM audit WHERE seq = (SELECT max(seq) FROM audit));
 
--- name: count_events
--- The number of the last of so many new events, for who knows where the audit log ends.
-UPDATE facts SET value = value + $1 WHERE name = 'event_seq' RETURNING value;
-
 -- name: events
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > $1 ORDER BY seq LIMIT $2;
 

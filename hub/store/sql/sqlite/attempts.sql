@@ -1,18 +1,23 @@
 -- name: add_attempt
 -- Until it is known to have ended in good order, its agent may die of it.
-INSERT INTO attempts (task, epoch, agent, host, boot, assigned_ms, placement, state, suspect)
+INSERT OR FAIL INTO attempts (task, epoch, agent, host, boot, assigned_ms, placement, state, suspect)
 VALUES (?, ?, ?, ?, ?, ?, ?, 'assigned', 1);
 
 -- name: move_attempt
-UPDATE attempts SET state = u.column3, started_ms = u.column4 FROM (VALUES (?, ?, ?, ?)) AS u
-WHERE task = u.column1 AND epoch = u.column2 AND ended_ms IS NULL;
+-- As write_task: an attempt that its task counts by is there.
+INSERT OR FAIL INTO attempts (task, epoch, state, started_ms, agent, host, boot, assigned_ms, placement)
+VALUES (?, ?, ?, ?, '', '', 0, 0, '')
+ON CONFLICT (task, epoch) DO UPDATE SET state = excluded.state, started_ms = excluded.started_ms WHERE ended_ms IS NULL;
 
 -- name: end_attempt
-UPDATE attempts SET state = u.column3, accepted = u.column4, failure = u.column5, reason = u.column6, result = u.column7,
-    ended_ms = u.column8, suspect = CASE WHEN u.column9 THEN 0 ELSE suspect END,
-    started_ms = coalesce(u.column10, started_ms)
-FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS u
-WHERE task = u.column1 AND epoch = u.column2 AND ended_ms IS NULL;
+-- The ninth is whether it ended in good order.
+INSERT OR FAIL INTO attempts (task, epoch, state, accepted, failure, reason, result, ended_ms, suspect, started_ms,
+                              agent, host, boot, assigned_ms, placement)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, 0, '')
+ON CONFLICT (task, epoch) DO UPDATE SET state = excluded.state, accepted = excluded.accepted, failure = excluded.failure,
+    reason = excluded.reason, result = excluded.result, ended_ms = excluded.ended_ms,
+    suspect = CASE WHEN excluded.suspect THEN 0 ELSE suspect END, started_ms = coalesce(excluded.started_ms, started_ms)
+WHERE ended_ms IS NULL;
 
 -- name: attempts
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,

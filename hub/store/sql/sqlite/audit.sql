@@ -1,5 +1,5 @@
 -- name: add_audit
-INSERT INTO audit (seq, at_ms, actor, role, action, subject, verdict, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT OR FAIL INTO audit (seq, at_ms, actor, role, action, subject, verdict, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: audit_head
 -- The last entry, and the number of the last event.

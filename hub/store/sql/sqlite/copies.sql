@@ -1,7 +1,8 @@
 -- Of the file itself: a database on a server counts its own commits and has its own backups.
 
--- name: count_commit
-UPDATE facts SET value = value + 1 WHERE name = 'commits' RETURNING value;
+-- name: put_fact
+-- What a commit leaves of numbers that its writer has in mind: commits so far, and the newest event.
+INSERT OR FAIL INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: progress
 SELECT (SELECT value FROM facts WHERE name = 'store_id'), (SELECT value FROM facts WHERE name = 'commits');

@@ -1,14 +1,5 @@
 -- name: add_event
-INSERT INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES (?, ?, ?, ?, ?, ?, ?);
-
--- name: next_events
--- The number of the last of so many new events, and the last entry of the audit log, which goes on with them.
-UPDATE facts SET value = value + ? WHERE name = 'event_seq'
-RETURNING value, (SELECT max(seq) FROM audit), (SELECT hash FROM audit WHERE seq = (SELECT max(seq) FROM audit));
-
--- name: count_events
--- The number of the last of so many new events, for who knows where the audit log ends.
-UPDATE facts SET value = value + ? WHERE name = 'event_seq' RETURNING value;
+INSERT OR FAIL INTO events (seq, at_ms, kind, task, agent, epoch, facts) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: events
 SELECT seq, at_ms, kind, task, agent, epoch, facts FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2;

@@ -1,10 +1,10 @@
 -- name: add_task
-INSERT INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
+INSERT OR FAIL INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
                    expires_ms, complete_by_ms, submitted_ms, queued_ms, tier, model, folded)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_spec
-INSERT INTO specs (task, spec, tier, by, checks) VALUES (?, ?, ?, ?, ?);
+INSERT OR FAIL INTO specs (task, spec, tier, by, checks) VALUES (?, ?, ?, ?, ?);
 
 -- name: add_dependency
 INSERT OR IGNORE INTO dependencies (task, needs) VALUES (?, ?);
@@ -35,13 +35,16 @@ INSERT INTO idempotency (key, digest, ids, at_ms) VALUES (?, ?, ?, ?);
 SELECT spec, tier FROM specs WHERE task = ?;
 
 -- name: write_task
--- A task as a batch leaves it. That it may was decided on its row, in the same transaction.
-UPDATE tasks SET state = u.column2, class = u.column3, epoch = u.column4, agent = u.column5, hub = u.column6,
-    retries = u.column7, infra_failures = u.column8, ready_ms = u.column9, queued_ms = u.column10,
-    started_ms = u.column11, ended_ms = u.column12, execution_ok = u.column13, verified = u.column14,
-    reason = u.column15, model = u.column16
-FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS u
-WHERE id = u.column1;
+-- A task as a batch leaves it. That it may was decided on its row, which nobody else writes: it is always there, and
+-- nothing is inserted. An UPDATE FROM these values would first put them into a table of their own.
+INSERT OR FAIL INTO tasks (id, state, class, epoch, agent, hub, retries, infra_failures, ready_ms, queued_ms, started_ms,
+                           ended_ms, execution_ok, verified, reason, model, priority, title, labels, max_retries, submitted_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, class = excluded.class, epoch = excluded.epoch,
+    agent = excluded.agent, hub = excluded.hub, retries = excluded.retries, infra_failures = excluded.infra_failures,
+    ready_ms = excluded.ready_ms, queued_ms = excluded.queued_ms, started_ms = excluded.started_ms,
+    ended_ms = excluded.ended_ms, execution_ok = excluded.execution_ok, verified = excluded.verified,
+    reason = excluded.reason, model = excluded.model;
 
 -- name: end_task
 UPDATE tasks SET state = ?3, hub = NULL, reason = ?4, ended_ms = ?5, ready_ms = NULL WHERE id = ?1 AND state = ?2;
@@ -274,4 +277,4 @@ SELECT max(id) FROM tasks;
 SELECT state, n FROM counts;
 
 -- name: add_count
-INSERT INTO counts (state, n) VALUES (?, ?) ON CONFLICT (state) DO UPDATE SET n = n + excluded.n;
+INSERT OR FAIL INTO counts (state, n) VALUES (?, ?) ON CONFLICT (state) DO UPDATE SET n = n + excluded.n;
