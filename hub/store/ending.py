@@ -21,9 +21,7 @@ class Endings(Drafts):
     async def _end_attempt(
         self, task: str, epoch: int, state: AttemptState, failure: FailureClass, reason: str, at_ms: int
     ) -> None:
-        is_accepted = is_orderly = False
-        row = (task, epoch, state.value, is_accepted, failure.value, reason, None, at_ms, is_orderly, None)
-        await self._many("end_attempt", [row])
+        await self._run("end_open_attempt", task, epoch, state.value, failure.value, reason, at_ms)
 
     async def _settle(self, task: str, state: TaskState, at_ms: int) -> tuple[c.Ready, ...]:
         """A task has ended: queue those that only waited for it, fail those that can no longer run."""

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Coroutine, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
 
 import apsw
@@ -82,7 +81,7 @@ class SqliteStatements:
             else:
                 self._cursor.executemany(self._sql[name], rows)
 
-    def _by_the_hundred(self, name: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:
+    def _by_the_hundred(self, name: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, Sequence[Any]]]:
         """The statements for all of these rows, which go into them by the hundred, and their values.
 
         A step of a statement lets go of the interpreter and waits for it again. One step a row would be a thousand such
@@ -92,12 +91,15 @@ class SqliteStatements:
         left = len(rows)
         if left == 1:
             return [(self._sql[name], rows[0])]
-        found: list[tuple[str, tuple[Any, ...]]] = []
+        found: list[tuple[str, Sequence[Any]]] = []
         begin = 0
         while left:
             some = _WIDEST[left] if left < len(_WIDEST) else WIDTHS[0]
             text = self._for_many.get((name, some)) or self._widened(name, some)
-            found.append((text, tuple(chain.from_iterable(rows[begin : begin + some]))))
+            values: list[Any] = []
+            for row in rows[begin : begin + some]:
+                values += row  # at once: an iterator over all values would cost more than what they are bound for
+            found.append((text, values))
             begin, left = begin + some, left - some
         return found
 

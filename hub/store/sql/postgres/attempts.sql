@@ -18,6 +18,11 @@ FROM unnest($1::text[], $2::bigint[], $3::text[], $4::boolean[], $5::text[], $6:
     AS u (task, epoch, state, accepted, failure, reason, result, ended_ms, is_orderly, started_ms)
 WHERE attempts.task = u.task AND attempts.epoch = u.epoch AND attempts.ended_ms IS NULL;
 
+-- name: end_open_attempt
+-- Of a task that is ended from outside, whether anybody has it in hand or not.
+UPDATE attempts SET state = $3, failure = $4, reason = $5, ended_ms = $6
+WHERE task = $1 AND epoch = $2 AND ended_ms IS NULL;
+
 -- name: attempts
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
     result, suspect

@@ -19,6 +19,11 @@ ON CONFLICT (task, epoch) DO UPDATE SET state = excluded.state, accepted = exclu
     suspect = CASE WHEN excluded.suspect THEN 0 ELSE suspect END, started_ms = coalesce(excluded.started_ms, started_ms)
 WHERE ended_ms IS NULL;
 
+-- name: end_open_attempt
+-- Of a task that is ended from outside, whether anybody has it in hand or not.
+UPDATE attempts SET state = ?3, failure = ?4, reason = ?5, ended_ms = ?6
+WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL;
+
 -- name: attempts
 SELECT task, epoch, agent, host, boot, state, accepted, failure, reason, assigned_ms, started_ms, ended_ms, placement,
     result, suspect
