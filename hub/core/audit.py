@@ -90,6 +90,8 @@ _LOOKED_AT: Final = frozenset(ACTIONS) | _NEW
 
 EventRow = tuple[int, int, str, str | None, str | None, int | None, str | None]
 """An event as it is stored: number, time, kind, task, agent, epoch, facts."""
+EntryRow = tuple[int, int, str, str, str, str, str, str, bytes]
+"""An entry as it is stored: number, time, actor, role, action, subject, verdict, detail, hash."""
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -206,26 +208,14 @@ def hash_of(before: bytes, seq: int, noted: Note) -> bytes:
     return entry_hash(before, (seq, n.at_ms, n.actor, n.role, n.action, n.subject, n.verdict, n.detail))
 
 
-def chained(head: Head, notes: Sequence[Note]) -> list[Entry]:
+def chained(head: Head, notes: Sequence[Note]) -> list[EntryRow]:
     """The notes as the next entries behind ``head``."""
-    entries = []
-    before = head.hash
+    rows: list[EntryRow] = []
+    hash_ = head.hash
     for seq, n in enumerate(notes, head.seq + 1):
-        before = hash_of(before, seq, n)
-        entries.append(
-            Entry(
-                seq=seq,
-                at_ms=n.at_ms,
-                actor=n.actor,
-                role=n.role,
-                action=n.action,
-                subject=n.subject,
-                verdict=n.verdict,
-                detail=n.detail,
-                hash=before,
-            )
-        )
-    return entries
+        hash_ = hash_of(hash_, seq, n)
+        rows.append((seq, n.at_ms, n.actor, n.role, n.action, n.subject, n.verdict, n.detail, hash_))
+    return rows
 
 
 def digest_of(rows: Sequence[EventRow]) -> str:

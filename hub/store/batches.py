@@ -7,8 +7,7 @@ databases let one wait for every statement.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol
 
@@ -102,6 +101,8 @@ def facts_text(facts: Mapping[str, Any]) -> str:
 
 NOTHING: Final[dict[str, Any]] = {}
 """The facts of an event that has none."""
+_NO_COUNTS: Final = dict.fromkeys(TaskState, 0)
+"""By how much a batch has changed how many tasks there are of each state."""
 _Fact = tuple[EventKind, int, str | None, str | None, int | None, dict[str, Any]]
 
 
@@ -114,7 +115,7 @@ class Batches:
         self._notes: list[Note] = []
         self._chain = Chain()
         self._newest = 0  # event; true while the chain knows where it ends
-        self._counts: defaultdict[TaskState, int] = defaultdict(int)
+        self._counts = _NO_COUNTS.copy()
         self._verbs: dict[type, Callable[[Any], Awaitable[Outcome]]] = {}
         self._daily: set[type] = set()
 
@@ -123,7 +124,7 @@ class Batches:
 
         Raises whatever the database refuses; then nothing of the batch may be kept.
         """
-        self._facts, self._notes, self._counts = [], [], defaultdict(int)
+        self._facts, self._notes, self._counts = [], [], _NO_COUNTS.copy()
         self._start()
         outcomes: list[Outcome] = []
         at_once = self._at_once
@@ -139,7 +140,7 @@ class Batches:
             if not is_daily:
                 await self._write()
                 self._forget()
-        return list(together(changes, outcomes)), await self._seal()
+        return together(changes, outcomes), await self._seal()
 
     async def each(self, changes: Sequence[AnyChange]) -> tuple[list[Outcome], list[Event]]:
         """As :meth:`batch`, but a change that the database refuses is undone alone; its outcome is Unwritable."""
@@ -162,15 +163,14 @@ class Batches:
             await self._run("release")
             outcomes += done
             events += told
-        return list(together(changes, outcomes)), events
+        return together(changes, outcomes), events
 
-    def _stretches(self, changes: Sequence[AnyChange]) -> Iterator[tuple[bool, Sequence[AnyChange]]]:
+    def _stretches(self, changes: Sequence[AnyChange]) -> Iterable[tuple[bool, Sequence[AnyChange]]]:
         """The changes in order, those of the daily work together; most batches have no others."""
         if self._daily.issuperset(map(type, changes)):
-            yield True, changes
-            return
-        for is_daily, group in groupby(changes, lambda change: type(change) in self._daily):
-            yield is_daily, list(group)
+            return ((True, changes),)
+        found = groupby(changes, lambda change: type(change) in self._daily)
+        return [(is_daily, list(group)) for is_daily, group in found]
 
     def _at_once(self, change: AnyChange) -> Outcome | None:
         """The outcome of a change for which there is a short way; ``None``: its verb decides."""
@@ -250,12 +250,15 @@ class Batches:
         texts: dict[int, str | None] = {id(NOTHING): None}  # many events share their facts: those are encoded once
         events: list[Event] = []
         rows: list[EventRow] = []
-        for seq, (kind, at_ms, task, agent, epoch, facts) in enumerate(self._facts, newest - len(self._facts) + 1):
-            text = texts.get(id(facts), "")
+        add_event, add_row, known = events.append, rows.append, texts.get
+        seq = newest - len(self._facts)
+        for kind, at_ms, task, agent, epoch, facts in self._facts:
+            seq += 1
+            text = known(id(facts), "")
             if text == "":
                 text = texts[id(facts)] = facts_text(facts) if facts else None
-            events.append(Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts))
-            rows.append((seq, at_ms, kind, task, agent, epoch, text))
+            add_event(Event(kind=kind, at_ms=at_ms, seq=seq, task=task, agent=agent, epoch=epoch, facts=facts))
+            add_row((seq, at_ms, kind, task, agent, epoch, text))
         return events, rows
 
     # --- small steps --------------------------------------------------------------------------------------------------
@@ -280,9 +283,10 @@ class Batches:
         return await self._statements.changed(name, *values) > 0
 
     def _move(self, was: TaskState | None, now: TaskState) -> None:
+        counts = self._counts
         if was is not None:
-            self._counts[was] -= 1
-        self._counts[now] += 1
+            counts[was] -= 1
+        counts[now] += 1
 
     def _tell(
         self,

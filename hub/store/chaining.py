@@ -5,9 +5,9 @@ write one chain, in the order of their transactions. Who writes alone has it in 
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from hub.core.audit import EventRow, Head, Note, begin_note, chained, commit_note, with_roles
+from hub.core.audit import EntryRow, EventRow, Head, Note, begin_note, chained, commit_note, with_roles
 from hub.store.records import Row
 
 _UNKNOWN: Final = ""
@@ -33,7 +33,7 @@ class Chain:
         self._roles.update(dict.fromkeys(asked, _UNKNOWN))
         self._roles.update({str(row[0]): str(row[1]) for row in rows})
 
-    def rows(self, head: Head, notes: Sequence[Note], events: Sequence[EventRow], newest: int) -> list[tuple[Any, ...]]:
+    def rows(self, head: Head, notes: Sequence[Note], events: Sequence[EventRow], newest: int) -> list[EntryRow]:
         """The rows of new entries: ``notes``, then what ends the commit with these events."""
         found = with_roles(notes, self._roles)
         if events:
@@ -41,7 +41,4 @@ class Chain:
         if not head.seq:
             first = events[0][0] if events else newest + 1
             found.insert(0, begin_note(found[0].at_ms, first))
-        return [
-            (e.seq, e.at_ms, e.actor, e.role, e.action, e.subject, e.verdict, e.detail, e.hash)
-            for e in chained(head, found)
-        ]
+        return chained(head, found)

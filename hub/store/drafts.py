@@ -83,7 +83,7 @@ class Drafts(Batches):
         drafts, over, willing = self._drafts, self._over, self._willing
         self._forget()
         if self._statements.is_alone:
-            self._willing = willing
+            self._willing = willing  # whatever writes about agents makes the batch forget
             for task in over:
                 drafts.pop(task, None)
             if len(drafts) > 2 * KEPT_DRAFTS:
@@ -187,7 +187,10 @@ class Drafts(Batches):
         writes: list[Write] = []
         if new := self._new_tasks:
             specs = [(task.id, task.spec, task.tier, change.by, task.checks) for task, _, change in new]
-            writes += [("add_task", [_new_row(*each) for each in new]), ("add_spec", specs)]
+            writes += [
+                ("add_task", [_new_row(task, draft, change) for task, draft, change in new]),
+                ("add_spec", specs),
+            ]
             if needs := _new_needs(new):
                 writes.append(("add_dependency", needs))
         if self._new_keys:
@@ -206,18 +209,19 @@ class Drafts(Batches):
             writes.append(("begin_pull", list(self._new_pulls.values())))
         for _, draft, _ in new:
             draft.is_new = False
-            _lighten(draft)
         for draft in self._claimed:
             draft.is_claimed = False
-            _lighten(draft)
+        _lighten([draft for _, draft, _ in new])
+        _lighten(self._claimed)
         self._begin()
         return writes
 
 
-def _lighten(draft: Draft) -> None:
-    """Let go of a long spec: it is in the store, and whoever gives the task away reads it there."""
-    if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
-        draft.spec = draft.tier = None
+def _lighten(drafts: Iterable[Draft]) -> None:
+    """Let go of long specs: they are in the store, and whoever gives such a task away reads it there."""
+    for draft in drafts:
+        if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
+            draft.spec = draft.tier = None
 
 
 def _kept(drafts: dict[str, Draft | None]) -> dict[str, Draft | None]:

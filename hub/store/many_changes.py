@@ -5,7 +5,7 @@ waits for the disk is then one change, with one outcome and one call for whoever
 succeeds or fails by itself.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from msgspec import Struct
@@ -67,13 +67,15 @@ def singly(changes: Iterable[Any]) -> list[Any]:
     return found
 
 
-def together(changes: Iterable[Any], outcomes: Sequence[Any]) -> Iterator[Any]:
+def together(changes: Iterable[Any], outcomes: Sequence[Any]) -> list[Any]:
     """An outcome for each change, of those of its members (:func:`singly`)."""
+    found: list[Any] = []
     at = 0
     for change in changes:
         if isinstance(change, Many):
-            yield list(outcomes[at : at + len(change.changes)])
+            found.append(list(outcomes[at : at + len(change.changes)]))
             at += len(change.changes)
         else:
-            yield outcomes[at]
+            found.append(outcomes[at])
             at += 1
+    return found

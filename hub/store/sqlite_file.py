@@ -93,7 +93,7 @@ def connect(path: str, busy_s: float, *, read_only: bool = False, is_alone: bool
     with _LOADING:
         vfs = _load()
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=400)
+    connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=200)
     connection.set_busy_timeout(int(busy_s * 1000))
     if read_only:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # it could not get the lock for that

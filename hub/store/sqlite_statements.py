@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import apsw
 
+from hub.store import sqlite_file
 from hub.store.batches import Write
 from hub.store.queries import queries
 
@@ -118,7 +119,7 @@ class SqliteStatements:
     def commits(self) -> int:
         """How many the store has had, with the one that is being written if that was sealed."""
         if self._commits is None:
-            self._commits = self._cursor.execute(self._sql["progress"]).fetchall()[0][1]
+            self._commits = sqlite_file.progress(self._connection).commits
         return self._commits
 
     def recount(self) -> None:

@@ -321,7 +321,7 @@ def elsewhere(draft: Draft, change: c.Claim) -> c.Ready | None:
 
     Its place in a hub's memory was older than its row. Given away like that, work would pass for its own proof.
     """
-    if change.class_text in {"", draft.class_text}:
+    if change.class_text == draft.class_text or not change.class_text:
         return None
     return c.Ready(class_text=draft.class_text, place=(draft.priority, draft.id))
 

@@ -24,6 +24,7 @@ from hub.core.audit import (
     notes_of,
     with_roles,
 )
+from hub.store import records
 from protocol.events import Event, EventKind
 
 AT: Final = 1_700_000_000_000
@@ -54,7 +55,7 @@ class Log:
         return Head(self.entries[-1].seq, self.entries[-1].hash) if self.entries else self.base
 
     def add(self, *notes: Any) -> None:
-        self.entries += chained(self.head, notes)
+        self.entries += map(records.entry, chained(self.head, notes))
 
     def forget(self, count: int) -> None:
         """Entries, and with them the events that they tell of (those are kept less long)."""
@@ -323,8 +324,8 @@ def test_events_that_are_gone_are_missed_unless_an_entry_tells_that_they_were_fo
     gone: list[EventRow] = [(seq, AT, "task_queued", None, None, None, None) for seq in (1, 2, 3)]
     notes = [begin_note(AT, 1), commit_note(gone), *([forgotten_note(AT, told)] if told else [])]
     verifier = Verifier(Head())
-    for entry in chained(Head(), notes):
-        if (batch := verifier.entry(entry)) is not None:
+    for row in chained(Head(), notes):
+        if (batch := verifier.entry(records.entry(row))) is not None:
             verifier.commit(batch, [], 3)
     verifier.end(3)
     assert len(verifier.problems) == problems, verifier.problems
