@@ -9,7 +9,7 @@ a task that is submitted, given away and done soon after is never read.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -126,18 +126,22 @@ class Drafts(Batches):
             elif isinstance(change, c.AppendLog):
                 tasks.setdefault(change.task, False)
                 attempts.add((change.task, change.epoch))
-        drafts = self._drafts
-        if unread := [task for task in tasks if task not in drafts and task not in new]:
-            await self._read_tasks(unread)
-        wanted = [drafts.get(task) for task, is_wanted in tasks.items() if is_wanted]
-        if bare := [draft.id for draft in wanted if draft is not None and draft.spec is None]:
-            await self._read_specs(bare)
+        await self._read_rows(tasks, new)
         if strange := agents.difference(self._willing):
             await self._read_agents(strange)
         if keys:
             await self._read_keys(keys)
         if attempts:
             await self._read_places(attempts)
+
+    async def _read_rows(self, tasks: Mapping[str, bool], new: set[str]) -> None:
+        """The rows of tasks that are not known yet, and the specs of those that somebody wants to claim."""
+        drafts = self._drafts
+        if unread := [task for task in tasks if task not in drafts and task not in new]:
+            await self._read_tasks(unread)
+        wanted = [drafts.get(task) for task, is_wanted in tasks.items() if is_wanted]
+        if bare := [draft.id for draft in wanted if draft is not None and draft.spec is None]:
+            await self._read_specs(bare)
 
     async def _read_tasks(self, tasks: Iterable[str]) -> None:
         self._drafts |= dict.fromkeys(tasks)
@@ -184,29 +188,21 @@ class Drafts(Batches):
             self._changed_drafts[draft.id] = draft
 
     def _taken(self) -> list[Write]:
+        new, changed = self._new_tasks, self._changed_drafts
         writes: list[Write] = []
-        if new := self._new_tasks:
+        if new:
             specs = [(task.id, task.spec, task.tier, change.by, task.checks) for task, _, change in new]
-            writes += [
-                ("add_task", [_new_row(task, draft, change) for task, draft, change in new]),
-                ("add_spec", specs),
-            ]
-            if needs := _new_needs(new):
-                writes.append(("add_dependency", needs))
-        if self._new_keys:
-            writes.append(("add_key", self._new_keys))
-        if changed := self._changed_drafts:
-            writes.append(("write_task", [_changed_row(draft) for draft in changed.values()]))
-        if self._new_attempts:
-            writes.append(("add_attempt", self._new_attempts))
-        if self._moved:
-            writes.append(("move_attempt", list(self._moved.values())))
-        if self._ended:
-            writes.append(("end_attempt", self._ended))
-        if self._new_logs:
-            writes.append(("add_log", self._new_logs))
-        if self._new_pulls:
-            writes.append(("begin_pull", list(self._new_pulls.values())))
+            tasks = [_new_row(task, draft, change) for task, draft, change in new]
+            writes += [("add_task", tasks), ("add_spec", specs), ("add_dependency", _new_needs(new))]
+        writes += [
+            ("add_key", self._new_keys),
+            ("write_task", [_changed_row(draft) for draft in changed.values()] if changed else ()),
+            ("add_attempt", self._new_attempts),
+            ("move_attempt", tuple(self._moved.values())),
+            ("end_attempt", self._ended),
+            ("add_log", self._new_logs),
+            ("begin_pull", tuple(self._new_pulls.values())),
+        ]
         for _, draft, _ in new:
             draft.is_new = False
         for draft in self._claimed:
@@ -214,7 +210,7 @@ class Drafts(Batches):
         _lighten([draft for _, draft, _ in new])
         _lighten(self._claimed)
         self._begin()
-        return writes
+        return [write for write in writes if write[1]]
 
 
 def _lighten(drafts: Iterable[Draft]) -> None:

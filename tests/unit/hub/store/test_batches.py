@@ -7,13 +7,18 @@ import pytest
 
 from hub.store.batches import facts_text
 from hub.store.budget_verbs import Budgeting
-from hub.store.changes import Accept, AddTasks, Claim, Claimed, Finish
+from hub.store.changes import Accept, AddTasks, Claim, Claimed, Finish, Unwilling
 from hub.store.drafts import KEPT_DRAFTS, KEPT_SPEC_BYTES
+from hub.store.hub_changes import MarkAgent, PutAgent
+from hub.store.keeping import COMMIT_GAP, EVENT_GAP
+from hub.store.keeping_changes import Restore
 from hub.store.migrate import migrate
+from hub.store.plain import Plain
 from hub.store.records import event
-from hub.store.sqlite_file import connect
+from hub.store.sqlite_file import connect, progress
 from hub.store.sqlite_statements import SqliteStatements, at_once
 from protocol.errors import StaleAttempt
+from protocol.events import Event, EventKind
 from protocol.model import AttemptState, FailureClass, TaskState
 from tests.support.stores import PLACEMENT, RESULT, new_task, task_id
 
@@ -84,6 +89,42 @@ def test_a_task_that_is_given_away_and_done_soon_after_its_submission_is_never_r
     assert [type(outcome).__name__ for outcome in outcomes] == ["Added", "Claimed", "Finished"]
     assert set(counting.asked) == {"find_willing"}
     assert at_once(counting.rows("task", task_id(1)))[0][1] == TaskState.COMPLETED
+
+
+def test_what_a_batch_has_itself_and_agents_that_it_knows_are_not_read(counting: Counting) -> None:
+    verbs = Plain(counting)
+    joined = PutAgent(at_ms=1, name="a", host="h", boot=1, slots=9, version="1", capabilities=("x",))
+    at_once(verbs.batch([joined]))
+    for number in (1, 2):
+        at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(number),), by="me"), claim(number)]))
+
+    assert counting.asked == ["find_willing"]
+    at_once(verbs.batch([MarkAgent(name="a", event=Event(kind=EventKind.AGENT_DRAINING, at_ms=2), draining=True)]))
+    (_, unwilling), _ = at_once(verbs.batch([AddTasks(at_ms=3, tasks=(new_task(3),), by="me"), claim(3)]))
+    assert isinstance(unwilling, Unwilling)
+    assert unwilling.draining
+
+
+def test_numbers_in_mind_are_those_of_the_store_whatever_becomes_of_a_batch(counting: Counting) -> None:
+    verbs = Plain(counting)
+
+    def told(number: int) -> int:
+        _, events = at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(number),), by="me")]))
+        assert counting.commits == progress(counting.connection).commits
+        assert at_once(counting.rows("last_event")) == [(events[-1].seq,)]
+        return events[-1].seq
+
+    first = told(1)
+    assert told(2) == first + 1
+    at_once(counting.changed("guard"))
+    with pytest.raises(apsw.ConstraintError):
+        at_once(verbs.batch([AddTasks(at_ms=1, tasks=(new_task(3), new_task(2)), by="me")]))
+    at_once(counting.changed("undo"))
+    verbs.lost()
+    assert told(3) == first + 2
+    at_once(verbs.batch([Restore(at_ms=2, copied_ms=1)]))
+    assert told(4) == first + EVENT_GAP + 4
+    assert counting.commits > COMMIT_GAP
 
 
 def test_a_task_that_has_ended_makes_room_and_is_read_if_somebody_asks_again(counting: Counting) -> None:
