@@ -1,4 +1,6 @@
 -- name: add_task
+-- OR FAIL, as in all that a batch writes at its end: a batch that is refused is undone as a whole, so no statement has to
+-- be able to undo itself, for which SQLite would copy every page before it changes.
 INSERT OR FAIL INTO tasks (id, state, class, priority, epoch, agent, hub, title, labels, parent, max_retries, ready_ms,
                    expires_ms, complete_by_ms, submitted_ms, queued_ms, tier, model, folded)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
@@ -35,10 +37,11 @@ INSERT INTO idempotency (key, digest, ids, at_ms) VALUES (?, ?, ?, ?);
 SELECT spec, tier FROM specs WHERE task = ?;
 
 -- name: write_task
--- A task as a batch leaves it. That it may was decided on its row, which nobody else writes: it is always there, and
+-- A task as a batch leaves it. That it may was decided on its row, which nobody else writes: so the row is there, and
 -- nothing is inserted. An UPDATE FROM these values would first put them into a table of their own.
-INSERT OR FAIL INTO tasks (id, state, class, epoch, agent, hub, retries, infra_failures, ready_ms, queued_ms, started_ms,
-                           ended_ms, execution_ok, verified, reason, model, priority, title, labels, max_retries, submitted_ms)
+INSERT OR FAIL INTO tasks (id, state, class, epoch, agent, hub, retries, infra_failures, ready_ms, queued_ms,
+                           started_ms, ended_ms, execution_ok, verified, reason, model,
+                           priority, title, labels, max_retries, submitted_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, class = excluded.class, epoch = excluded.epoch,
     agent = excluded.agent, hub = excluded.hub, retries = excluded.retries, infra_failures = excluded.infra_failures,
