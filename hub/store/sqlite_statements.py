@@ -109,7 +109,10 @@ class SqliteStatements:
         return text
 
     async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
-        """As :meth:`together`; counts the commit, and leaves both numbers in the file."""
+        """As :meth:`together`; counts the batch as a commit, and leaves both numbers in the file.
+
+        Of changes that are tried one by one each counts: what matters is that no commit leaves the number as it was.
+        """
         commits = self.commits + 1
         facts = [("commits", commits)] if newest is None else [("commits", commits), ("event_seq", newest)]
         await self.together([*writes, ("put_fact", facts)])
