@@ -34,7 +34,8 @@ _PLAIN: Final = TaskSpec()
 _FEW_CHARS: Final = limits.MAX_TITLE_CHARS // 2
 _ELSEWHERE: Final = frozenset({"title", "prompt", "command", "executor", "model", "labels"})
 _NEVER_WRONG: Final = frozenset({"priority", "complexity", "escalation", "learning", "clean_room"})
-_beside: Final = attrgetter(*[n for n in TaskSpec.__struct_fields__ if n not in _ELSEWHERE | _NEVER_WRONG])
+_PLAIN_WORDS: Final = _ELSEWHERE | _NEVER_WRONG
+_beside: Final = attrgetter(*[n for n in TaskSpec.__struct_fields__ if n not in _PLAIN_WORDS])
 """What a spec says beside its texts and labels that could be wrong."""
 _NOTHING_BESIDE: Final = _beside(_PLAIN)
 
@@ -59,7 +60,9 @@ def read_plain(values: list[Any]) -> list[TaskSpec] | None:
         specs = [msgspec.convert(values[0], TaskSpec)] if len(values) == 1 else msgspec.convert(values, list[TaskSpec])
     except msgspec.ValidationError:
         return None
-    return specs if all(map(_is_plain, specs)) else None
+    # What was not said is at its default, and need not be looked at.
+    is_plain = _has_plain_texts if all(map(_PLAIN_WORDS.issuperset, values)) else _is_plain
+    return specs if all(map(is_plain, specs)) else None
 
 
 def read_spec(value: object, path: str = "") -> tuple[TaskSpec | None, list[Problem]]:
@@ -155,7 +158,11 @@ def _names(spec: TaskSpec) -> Iterator[Problem]:
 
 def _is_plain(spec: TaskSpec) -> bool:
     """Whether one look tells that :func:`spec_problems` would find nothing: texts, labels, and little else."""
-    if _beside(spec) != _NOTHING_BESIDE or not _has_room(spec):
+    return _beside(spec) == _NOTHING_BESIDE and _has_plain_texts(spec)
+
+
+def _has_plain_texts(spec: TaskSpec) -> bool:
+    if not _has_room(spec):
         return False
     if spec.labels and any(_names(spec)):
         return False

@@ -63,12 +63,17 @@ def _looks(text: str, files: int, checks: int, explicit: Tier | None, is_command
     if not signals:
         signals.append("no signal either way")
     confidence = round(min(0.95, 0.5 + 0.15 * abs(score)), 2)
+    return _decision(explicit, inferred, confidence, tuple(signals))
+
+
+@lru_cache(1_024)  # few decisions fit nearly all texts, and what they have in common is worked out once for each
+def _decision(explicit: Tier | None, inferred: Tier, confidence: float, signals: tuple[str, ...]) -> TierDecision:
     return TierDecision(
         explicit=explicit,
         inferred=inferred,
         effective=explicit or inferred,
         confidence=1.0 if explicit else confidence,
-        signals=tuple(signals),
+        signals=signals,
         inferred_confidence=confidence,
     )
 

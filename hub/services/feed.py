@@ -13,6 +13,7 @@ from protocol.events import Event
 _Wake = asyncio.Future[int | None]
 _Waiting = dict[_Wake, frozenset[str]]
 """Who waits for what (nothing: for everything), in the order they came: all runs wake readers in the same order."""
+_Told = Callable[[int | None], None]
 _ALL: Final[frozenset[str]] = frozenset()
 _LATE: Final = -1
 """What a reader is woken with whose time has run out."""
@@ -24,8 +25,14 @@ class Feed:
     def __init__(self, newest: int = 0) -> None:
         self._newest = newest
         self._events: _Waiting = {}
+        self._followers: dict[object, tuple[frozenset[str], _Told]] = {}
         self._logs: dict[str, _Waiting] = {}
         self._output: _Waiting = {}
+
+    @property
+    def newest(self) -> int:
+        """The newest event that was told of here."""
+        return self._newest
 
     def committed(self, events: Sequence[Event]) -> None:
         """These events are durable now."""
@@ -33,7 +40,7 @@ class Feed:
             return
         before = self._newest
         self._newest = max(before, events[-1].seq)
-        if self._events:
+        if self._events or self._followers:
             self._tell(events, before)
         if self._logs:
             for event in events:
@@ -45,22 +52,28 @@ class Feed:
     def saw(self, newest: int) -> None:
         """Events up to ``newest`` are durable, and nobody has said of which kinds they are."""
         self._newest = max(self._newest, newest)
-        _wake(self._events)
+        self._tell_all()
         _wake(self._output)
+
+    def _tell_all(self) -> None:
+        _wake(self._events)
+        for _, told in tuple(self._followers.values()):
+            told(None)
 
     def _tell(self, events: Sequence[Event], before: int) -> None:
         """Wake those who wait for one of ``events``, and for what came behind the event ``before``."""
         if events[0].seq != before + 1:  # there are others in between: of another hub, which may tell of them later
-            _wake(self._events)
+            self._tell_all()
             return
-        told: set[str] = set()
+        told = {event.kind for event in events}
         for future, kinds in tuple(self._events.items()):
-            if kinds:
-                told = told or {event.kind for event in events}
-                if kinds.isdisjoint(told):
-                    continue
+            if kinds and kinds.isdisjoint(told):
+                continue
             del self._events[future]
             _end(future, before)
+        for kinds, news in tuple(self._followers.values()):
+            if not kinds or not kinds.isdisjoint(told):
+                news(before)
 
     def logged(self, task: str) -> None:
         """New output of ``task`` is durable now."""
@@ -87,6 +100,23 @@ class Feed:
             return after
         found = await _until(self._events, kinds, timeout_s, lambda: self._newest)
         return max(after, found or 0)
+
+    def follow(self, kinds: frozenset[str], told: _Told) -> Callable[[], None]:
+        """Have ``told`` called at each commit that may hold an event of these kinds (none named: any).
+
+        It learns behind which event to look, if it has looked since it was told the last time: between there and what
+        it has seen is nothing that it wants. ``None``: where it stands.
+
+        Returns:
+            What ends that.
+        """
+        place = object()
+        self._followers[place] = kinds, told
+
+        def leave() -> None:
+            del self._followers[place]
+
+        return leave
 
     async def wait_logs(self, task: str, timeout_s: float) -> bool:
         """Wait until something of ``task`` is new; ``False`` if the time ran out."""

@@ -40,6 +40,7 @@ from protocol.api import (
 from protocol.choice import Choice
 from protocol.clock import Clock
 from protocol.errors import BadInput, NotFound, Problem, Unavailable
+from protocol.events import Event
 from protocol.ids import TASK_ID
 from protocol.model import FINAL_STATES, AgentState, Priority, TaskState, TierDecision
 from protocol.progress import HoldKind, HoldView, ProgressView
@@ -191,6 +192,11 @@ class Insight:
         found.facets["label"] = facets.labels(await self._store.label_sets(query))
         return found
 
+    def newest_behind(self, after: int, limit: int) -> Sequence[Event] | None:
+        """The first ``limit`` events behind ``after`` as they are, if memory holds all of them; else ``None``."""
+        found = self._recent.behind(after, limit)
+        return found if found or after == self._store.newest_event else None
+
     async def events(
         self, *, after: int = 0, limit: int = 500, task: str | None = None, kinds: frozenset[str] = frozenset()
     ) -> EventList:
@@ -199,9 +205,9 @@ class Insight:
         With ``kinds`` only those of ``limit`` events that are of one of them: there may be more although none is told.
         ``reset`` in the answer: what came behind ``after`` is gone, or it is no event of this log.
         """
-        found = self._recent.behind(after, limit) if task is None else None
+        found = self.newest_behind(after, limit) if task is None else None
         newest = self._store.newest_event
-        if found is not None and (found or after == newest):
+        if found is not None:
             ends = Cursor(floor=0, newest=newest, is_known=True)
         else:  # nothing new here, or what other hubs have written, or what is older
             found = await self._store.events(after, limit, task)

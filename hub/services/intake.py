@@ -6,7 +6,7 @@ is free again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hub.core.ending import AgentPort, stop
 from hub.core.fleet import Fleet
@@ -45,9 +46,15 @@ _ALWAYS: Final = CleanRoom.ALWAYS
 """Asked about with every task; the members of an enumeration are slow to find."""
 T = TypeVar("T")
 M = TypeVar("M")
+_own: Final = attrgetter(
+    "max_retries", "parent", "run_after", "ttl_s", "complete_by", "depends_on", "verification", "model"
+)
+"""What a task takes from its spec itself, beside its texts, its labels and its priority."""
+_NOTHING_OWN: Final = _own(TaskSpec())
 _MOST_KEPT: Final = 1_024
 MOST_TOGETHER: Final = 200
-"""Submissions in one change: less than one transaction holds."""
+MOST_TASKS_TOGETHER: Final = 1_000
+"""Submissions in one change, and tasks of more than one of them: less than one transaction holds."""
 
 
 class Submission(Struct, frozen=True):
@@ -103,6 +110,7 @@ class Intake:
         self._replays: set[asyncio.Task[None]] = set()
         self._tiers: dict[int, tuple[TierDecision, bytes]] = {}  # as they are kept
         self._texts: dict[int, tuple[Requirements, str]] = {}
+        self._alike: dict[tuple[int, int, int], tuple[TierDecision, Requirements, NewTask]] = {}
 
     def check(self, tasks: int, by: str) -> None:
         """Pass if so many new tasks of the caller ``by`` could come in now: to be asked before anything is read.
@@ -155,9 +163,7 @@ class Intake:
         is_expected = False
         for spec, task_id in zip(specs, self._ids.several(now_ms, len(specs)), strict=True):
             tier, requirements = route(spec, self._chains, by, self._patience)
-            text = self._texts.get(id(requirements)) or self._keep(self._texts, requirements, requirements.text)
-            raw = self._tiers.get(id(tier)) or self._keep(self._tiers, tier, codec.encode_tier(tier))
-            task = self._new(task_id, spec, tier, requirements, (raw[1], text[1]), now_ms)
+            task = self._new(task_id, spec, tier, requirements, now_ms)
             tasks.append(task)
             if task.ready_ms is None and not task.depends_on:
                 runnable.append(task)
@@ -168,14 +174,6 @@ class Intake:
                 named.append(tier)
         change = AddTasks(at_ms=now_ms, tasks=tuple(tasks), by=by, key=submission.key, digest=submission.digest)
         return _Posted(change, runnable, is_expected, named, submission.done)
-
-    @staticmethod
-    def _keep(kept: dict[int, tuple[T, M]], of: T, made: M) -> tuple[T, M]:
-        """What is made of a thing, by its identity, which is its own as long as it is kept: tasks share much."""
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[id(of)] = of, made
-        return of, made
 
     def _post_all(self, by: str, ready: list[_Posted]) -> None:
         """Post what one caller submits, as far as it may come in."""
@@ -195,10 +193,8 @@ class Intake:
         if len(ready) == 1:
             self._store.post(ready[0].change, partial(self._heard, ready))
             return
-        for first in range(0, len(ready), MOST_TOGETHER):
-            some = ready[first : first + MOST_TOGETHER]
+        for some, count in _in_parts(ready):
             changes = [posted.change for posted in some]
-            count = sum([len(change.tasks) for change in changes])
             self._store.post(Submissions(changes, by, count), partial(self._heard, some))
 
     def _heard(self, ready: Sequence[_Posted], outcome: Any) -> None:  # noqa: ANN401 - that of AddTasks, or of many
@@ -254,28 +250,35 @@ class Intake:
         for task in tasks:
             self._window.discard(task.class_text, task.id)
 
-    def _new(
-        self,
-        task: str,
-        spec: TaskSpec,
-        tier: TierDecision,
-        requirements: Requirements,
-        kept: tuple[bytes, str],
-        now_ms: int,
-    ) -> NewTask:
-        """A task to store; ``kept``: tier and requirements as they are kept."""
-        ready_ms = None if spec.run_after is None else _ms(spec.run_after)
+    def _new(self, task: str, spec: TaskSpec, tier: TierDecision, requirements: Requirements, now_ms: int) -> NewTask:
+        """A task to store. Those that differ in little but their texts share the rest of it."""
         if requirements.needs_model:
             self._fleet.prefixes.expect(task, blocks_of(spec))
+        elif _own(spec) == _NOTHING_OWN:
+            # By identity, which is theirs as long as they are kept; members of enumerations are slow to find otherwise.
+            shared = id(tier), id(requirements), id(spec.priority)
+            kept = self._alike.get(shared)
+            if kept is None:
+                if len(self._alike) >= _MOST_KEPT:
+                    self._alike.clear()
+                kept = self._alike[shared] = tier, requirements, self._whole(task, spec, tier, requirements, now_ms)
+            title = task_title(spec)
+            return replace(kept[2], id=task, title=title, labels=spec.labels, spec=codec.encode_spec(spec))
+        return self._whole(task, spec, tier, requirements, now_ms)
+
+    def _whole(self, task: str, spec: TaskSpec, tier: TierDecision, requirements: Requirements, now_ms: int) -> NewTask:
+        _, text = self._texts.get(id(requirements)) or self._keep(self._texts, requirements, requirements.text)
+        _, raw = self._tiers.get(id(tier)) or self._keep(self._tiers, tier, codec.encode_tier(tier))
+        ready_ms = None if spec.run_after is None else _ms(spec.run_after)
         return NewTask(
             id=task,
             state=QUEUED,
-            class_text=kept[1],
+            class_text=text,
             priority=PRIORITY_ORDER[spec.priority],
             title=task_title(spec),
             labels=spec.labels,
             spec=codec.encode_spec(spec),
-            tier=kept[0],
+            tier=raw,
             max_retries=spec.max_retries,
             parent=spec.parent,
             ready_ms=ready_ms if ready_ms is not None and ready_ms > now_ms else None,
@@ -286,6 +289,14 @@ class Intake:
             level=tier.effective,
             model=requirements.model,
         )
+
+    @staticmethod
+    def _keep(kept: dict[int, tuple[T, M]], of: T, made: M) -> tuple[T, M]:
+        """What is made of a thing, by its identity, which is its own as long as it is kept: tasks share much."""
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[id(of)] = of, made
+        return of, made
 
     async def cancel(self, task: str, reason: str, by: str) -> None:
         """End a live task for good; what its agent still does or says no longer counts.
@@ -344,6 +355,18 @@ class Intake:
                 self._window.add(ready.class_text, ready.place)
         log.info("task_reviewed", task=task, verdict=verdict, by=by)
         self._store.wake()
+
+
+def _in_parts(ready: list[_Posted]) -> Iterator[tuple[list[_Posted], int]]:
+    """Submissions, parted into those that go into a change together, and how many tasks they have."""
+    first = count = 0
+    for place, posted in enumerate(ready):
+        tasks = len(posted.change.tasks)
+        if place - first == MOST_TOGETHER or (count and count + tasks > MOST_TASKS_TOGETHER):
+            yield ready[first:place], count
+            first, count = place, 0
+        count += tasks
+    yield ready[first:], count
 
 
 def _settle(waiting: "asyncio.Future[Outcome]", outcome: Outcome) -> None:

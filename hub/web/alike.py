@@ -23,11 +23,6 @@ class Found(NamedTuple):
     size: int
     rest: bytes
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is all that there is."""
-        return len(self.rest) == self.size
-
 
 class Head:
     """What such requests have in common: all lines of their head but those two."""

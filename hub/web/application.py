@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hub.core.access import PERMISSIONS
 from hub.web.dashboard import PAGES, PageBoard
+from hub.web.following import TOLD, Told
 from hub.web.guard import finish, guard, stamp
 from hub.web.problems import problems
 from hub.web.routes import ROUTES, WITHOUT_TOKEN
@@ -46,7 +47,7 @@ def build(
     app[SERVICES], app[SESSIONS] = services, sessions
     app[SETTINGS], app[PAGES] = settings or WebSettings(), PageBoard()
     app[LIVE] = Live(routes=routes, metrics=metrics)
-    app[DESK] = Desk(app)
+    app[DESK], app[TOLD] = Desk(app), Told()
     for route in routes:
         place = route.path.replace("{path}", "{path:.+}")  # the only part of a path that has parts of its own
         if route.method == "GET":

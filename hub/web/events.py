@@ -10,9 +10,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from hub.web import requests
+from hub.web.following import TOLD, Follower
 from hub.web.replies import encode, encode_each, json_reply, wants_stream
 from hub.web.routing import JSON, SSE, Param, Route
-from hub.web.services import SERVICES, Services
+from hub.web.services import SERVICES
 from hub.web.stream import Stream, frame, opened
 from protocol.api import PREFIX, EventList, EventView
 from protocol.errors import BadInput, Problem
@@ -66,7 +67,7 @@ async def index(request: web.Request) -> web.StreamResponse:
             # The log is shorter than the reader remembers (a restored backup): say so rather than wait in silence.
             await stream.send([frame(encode({"newest": newest}), seq=newest, name="reset")])
             start = newest
-        await _follow(stream, services, start, task, kinds, to_the_end=False)
+        await _follow(stream, request, start, task, kinds, to_the_end=False)
     return stream.response
 
 
@@ -80,7 +81,7 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     if not wants_stream(request, unless_asked=False):
         return json_reply(await services.insight.events(after=after, limit=asked.get("limit", _PAGE), task=task))
     async with opened(request, after) as stream:
-        await _follow(stream, services, after, task, frozenset(), to_the_end=True)
+        await _follow(stream, request, after, task, frozenset(), to_the_end=True)
     return stream.response
 
 
@@ -91,8 +92,9 @@ def _frames(events: Sequence[EventView]) -> list[bytes]:
 
 
 async def _follow(
-    stream: Stream, services: Services, after: int, task: str | None, kinds: frozenset[str], *, to_the_end: bool
+    stream: Stream, request: web.Request, after: int, task: str | None, kinds: frozenset[str], *, to_the_end: bool
 ) -> None:
+    services = request.app[SERVICES]
     while True:
         # Read before the page: whatever is committed by now is in the page, so the wait may begin behind it even if
         # none of it was this task's.
@@ -111,7 +113,11 @@ async def _follow(
         if state in FINAL_STATES:
             await stream.send([frame(encode({"state": state}), name="end")])
             return
-        after = await services.feed.wait_for(kinds, max(after, newest), stream.keepalive_s)
+        after = max(after, newest)
+        if task is None:
+            after = await Follower(stream, services.insight, services.feed, request.app[TOLD], kinds, after).follow()
+        else:
+            after = await services.feed.wait_for(kinds, after, stream.keepalive_s)
 
 
 ROUTES: Final = (

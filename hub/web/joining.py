@@ -13,7 +13,6 @@ from hub.web import forwarded, login, requests
 from hub.web.replies import json_reply
 from hub.web.routing import Route
 from hub.web.services import PRINCIPAL, SERVICES, SETTINGS
-from hub.web.tasks import read_specs
 from protocol.api import PREFIX, TaskView
 from protocol.errors import NotFound
 from protocol.joining import (
@@ -160,7 +159,7 @@ async def smoke(request: web.Request) -> web.StreamResponse:
             {"type": "command_succeeds", "command": "grep -q 'works here' first.txt"},
         ],
     }
-    done = await services.intake.submit(read_specs(spec), key=None, digest=b"", by=by)
+    done = await services.intake.submit(requests.read_specs(spec), key=None, digest=b"", by=by)
     return json_reply(_smoke_of(await services.insight.task(done.tasks[0].id)), 201)
 
 

@@ -25,8 +25,8 @@ from protocol.limits import UNSENT_BYTES
 log = structlog.get_logger(__name__)
 SHUTDOWN_S: Final = 2.0
 """How long the end of TLS may take before a connection is simply closed."""
-MAX_SHORT_BYTES: Final = 4 << 10
-"""A request that is longer has no short way."""
+MAX_HEAD_BYTES: Final = 4 << 10
+"""The head of a request that is longer is not remembered."""
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 
@@ -35,6 +35,10 @@ class ShortWay(Protocol):
 
     def take(self, data: bytes) -> bytes:
         """Take what has come; what has to go the long way is given back."""
+        ...
+
+    def leave(self) -> None:
+        """The connection is gone."""
         ...
 
 
@@ -70,6 +74,7 @@ class Visitor(Caller, asyncio.Protocol):
         "_is_refused",
         "_step",
         "_transport",
+        "came_bytes",
         "is_guest",
         "is_settled",
         "is_stuck",
@@ -91,8 +96,8 @@ class Visitor(Caller, asyncio.Protocol):
         self.short_way: ShortWay | None = None
         self.is_settled = True
         """Everything that has come was answered, as far as is known."""
-        self.last = b""
-        """What has come since everything before it was answered, if it may be one request."""
+        self.last, self.came_bytes = b"", 0
+        """The begin of what has come since everything before it was answered, if it may be a request; its length."""
 
     @property
     def is_outside(self) -> bool:
@@ -195,11 +200,10 @@ class Visitor(Caller, asyncio.Protocol):
 
     def _go_long(self, data: bytes) -> None:
         if self.is_settled or _is_idle(self._inner):
-            self.last = data if data.startswith(b"POST ") else b""
+            self.last, self.came_bytes = data[:MAX_HEAD_BYTES] if data.startswith(b"POST ") else b"", len(data)
         elif self.last:
-            self.last += data
-        if len(self.last) > MAX_SHORT_BYTES:
-            self.last = b""
+            self.last += data[: MAX_HEAD_BYTES - len(self.last)]
+            self.came_bytes += len(data)
         self.is_settled = False
         if self._inner is not None:
             self._inner.data_received(data)
@@ -249,6 +253,8 @@ class Visitor(Caller, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
+        if self.short_way is not None:
+            self.short_way.leave()
         self._is_refused, self.short_way = True, None  # each knows the other
         self._step.leave(self)
         if self._inner is not None:

@@ -23,7 +23,8 @@ from hub.web.services import LIVE, ROUTE
 from protocol import schema
 from protocol.errors import BadInput, NotFound, Overloaded, Problem
 from protocol.ids import TASK_ID
-from protocol.limits import MAX_BODY_BYTES, MAX_IDEMPOTENCY_KEY_CHARS
+from protocol.limits import MAX_BATCH_TASKS, MAX_BODY_BYTES, MAX_IDEMPOTENCY_KEY_CHARS
+from protocol.model import TaskSpec
 
 T = TypeVar("T", bound=Struct)
 KEY_HEADER: Final = "Idempotency-Key"
@@ -39,6 +40,7 @@ _LENIENT: Final = frozenset(
 _ordered: Final = msgspec.json.Encoder(order="deterministic").encode
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
+_SHOWN_PROBLEMS: Final = 1_000
 _COUNT: Final = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -143,6 +145,57 @@ def _invalid(raw: bytes, exc: Exception) -> InvalidJson:
 def _media_type(request: web.Request) -> str:
     said = request.headers.get(hdrs.CONTENT_TYPE)
     return JSON if said == JSON else "" if said is None else request.content_type.lower()
+
+
+def is_batch(value: object) -> bool:
+    """Whether the body holds many tasks."""
+    return isinstance(value, dict) and "tasks" in value
+
+
+def read_specs(value: object) -> list[TaskSpec]:
+    """The task specs of a body.
+
+    Raises:
+        BadInput: anything is wrong with any of them; all problems of all of them are listed.
+    """
+    if not isinstance(value, dict):
+        raise BadInput([Problem("", 'expected a task or {"tasks": [...]}')], "body")
+    if not is_batch(value):
+        spec, problems = schema.read_spec(value)
+        if spec is None:
+            raise BadInput(problems, "task")
+        return [spec]
+    entries = value["tasks"]
+    problems = [
+        Problem(str(name)[:60], "unknown field beside tasks; put it into each task")
+        for name in value
+        if name != "tasks"
+    ]
+    if not isinstance(entries, list):
+        problems.append(Problem("tasks", "expected a list of tasks"))
+    elif not 1 <= len(entries) <= MAX_BATCH_TASKS:
+        problems.append(Problem("tasks", f"{len(entries):,} tasks; from 1 to {MAX_BATCH_TASKS:,} in one batch"))
+    if problems:
+        raise BadInput(problems, "batch")
+    return _read_all(entries)
+
+
+def _read_all(entries: list[Any]) -> list[TaskSpec]:
+    if (plain := schema.read_plain(entries)) is not None:
+        return plain
+    specs: list[TaskSpec] = []
+    problems: list[Problem] = []
+    for number, entry in enumerate(entries):
+        spec, found = schema.read_spec(entry, f"tasks[{number}]")
+        problems.extend(found)
+        if spec is not None:
+            specs.append(spec)
+    if len(problems) > _SHOWN_PROBLEMS:
+        more = len(problems) - _SHOWN_PROBLEMS
+        problems = [*problems[:_SHOWN_PROBLEMS], Problem("tasks", f"and {more:,} more problems like these")]
+    if problems:
+        raise BadInput(problems, "batch")
+    return specs
 
 
 def digest_of(value: object) -> bytes:

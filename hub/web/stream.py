@@ -41,6 +41,11 @@ def frame(data: bytes, *, seq: int | str | None = None, name: str = "") -> bytes
     return b"%sid: %s\ndata: %s\n\n" % (head, str(seq).encode(), data)
 
 
+def chunk(data: bytes) -> bytes:
+    """A piece of an answer whose length nobody knows (https://www.rfc-editor.org/rfc/rfc9112#section-7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class Stream:
     """An open answer; use :func:`opened`."""
 
@@ -51,13 +56,41 @@ class Stream:
         self._lock = asyncio.Lock()
         self._asked_at = self._loop.time()
         self._wrote_at = self._asked_at
-        self._is_cut = False
+        self._is_cut = self._is_chunked = False
         self.response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: SSE, "X-Accel-Buffering": "no"})
 
     @property
     def keepalive_s(self) -> float:
         """How long to wait for news before calling :meth:`rest`."""
         return self._settings.keepalive_s
+
+    @property
+    def rests_in(self) -> float:
+        """Seconds until :meth:`rest` has to be called, if nothing is sent before."""
+        return max(0.0, min(self._asked_at, self._wrote_at) + self.keepalive_s - self._loop.time())
+
+    async def begin(self) -> None:
+        """Send the head; from here on what is said goes to the transport itself."""
+        await self.response.prepare(self._request)
+        self._request.writer.send_headers()
+        self._is_chunked = self.response.headers.get(hdrs.TRANSFER_ENCODING) == "chunked"
+
+    def tell(self, chunked: bytes) -> bool:
+        """Write a :func:`chunk` at once; ``False``: it would have to wait, or it is time to look at the token."""
+        line = self._request.transport
+        now = self._loop.time()
+        if (
+            line is None
+            or line.is_closing()
+            or self._lock.locked()
+            or not self._is_chunked
+            or now - self._asked_at >= self.keepalive_s
+            or line.get_write_buffer_size() + len(chunked) > _WRITE_BYTES
+        ):
+            return False
+        self._wrote_at = now
+        line.write(chunked)
+        return True
 
     async def send(self, frames: Iterable[bytes]) -> None:
         """Send frames, with none of another sender between them; then :meth:`rest`.
@@ -115,9 +148,17 @@ class Stream:
 
     async def _write(self, joined: bytes) -> None:
         self._wrote_at = self._loop.time()
-        timer = self._loop.call_later(self._settings.stall_s, self._cut)  # no timeout(): nearly all writes end at once
+        line = self._request.transport
+        if line is None or line.is_closing():
+            raise ConnectionResetError
+        line.write(chunk(joined) if self._is_chunked else joined)
+        if line.get_write_buffer_size() > _WRITE_BYTES:
+            await self._until_taken()
+
+    async def _until_taken(self) -> None:
+        timer = self._loop.call_later(self._settings.stall_s, self._cut)
         try:
-            await self.response.write(joined)
+            await self._request.writer.drain()
         finally:
             timer.cancel()
         if self._is_cut:
@@ -149,7 +190,7 @@ async def opened(request: web.Request, after: int | None = None) -> AsyncIterato
     live.streams[task] = whose
     try:
         stream = Stream(request)
-        await stream.response.prepare(request)
+        await stream.begin()
         request[IS_STREAMING] = True
         await stream.send([b"retry: %d\n" % _RETRY_MS + (b"id: %d\n\n" % after if after is not None else b"\n")])
         try:

@@ -12,14 +12,12 @@ from hub.web import requests, scopes, short_way
 from hub.web.replies import json_reply
 from hub.web.routing import Param, Route
 from hub.web.services import PRINCIPAL, SERVICES
-from protocol import schema, traces
+from protocol import traces
 from protocol.api import PREFIX, CancelBody, Submitted, TaskFacets, TaskList, TaskSummary, TaskView
 from protocol.bulk import BulkBody, BulkDone, TaskPatch
-from protocol.errors import BadInput, Problem
 from protocol.limits import MAX_BATCH_TASKS, MAX_IDEMPOTENCY_KEY_CHARS
 from protocol.model import PRIORITY_ORDER, Priority, TaskSpec, TaskState, Tier
 
-_SHOWN_PROBLEMS: Final = 1_000
 MAX_SEARCH_CHARS: Final = 200
 
 
@@ -36,20 +34,21 @@ async def submit(request: web.Request) -> web.StreamResponse:
     began_ms = tracing.now_ms if tracing is not None else 0
     intake.check(1, by)
     value = await requests.json_body(request)
-    is_many = is_batch(value)
+    is_many = requests.is_batch(value)
     digest = requests.digest_of(value)
-    specs = read_specs(request.app[SERVICES].projects.inherit(value))
+    specs = requests.read_specs(request.app[SERVICES].projects.inherit(value))
     if given:
         specs = within(given, specs)
     await scopes.check_specs(request[PRINCIPAL], specs, request.app[SERVICES].insight)
     await request.app[SERVICES].keystore.check(specs, request[PRINCIPAL])
     del value  # what waits for the disk shall cost no more than its stored form
+    has_secrets = any(spec.secrets for spec in specs)
     waiting = intake.submit(specs, key=requests.read_key(request.headers), digest=digest, by=by)
     del specs
     done = await waiting
     if tracing is not None and not done.replayed:
         tracing.submitted([task.id for task in done.tasks], given, began_ms)
-    if not is_many:
+    if not has_secrets:
         short_way.offer(request)
     return json_reply(*short_way.answer_to(done, is_many=is_many))
 
@@ -61,57 +60,6 @@ def within(given: str, specs: list[TaskSpec]) -> list[TaskSpec]:
         return specs  # W3C wants it so: what cannot be read is as if it were not there
     known = str(place)  # a later version may say more after it, at any length
     return [spec if spec.traceparent else msgspec.structs.replace(spec, traceparent=known) for spec in specs]
-
-
-def is_batch(value: object) -> bool:
-    """Whether the body holds many tasks."""
-    return isinstance(value, Mapping) and "tasks" in value
-
-
-def read_specs(value: object) -> list[TaskSpec]:
-    """The task specs of a body.
-
-    Raises:
-        BadInput: anything is wrong with any of them; all problems of all of them are listed.
-    """
-    if not isinstance(value, Mapping):
-        raise BadInput([Problem("", 'expected a task or {"tasks": [...]}')], "body")
-    if not is_batch(value):
-        spec, problems = schema.read_spec(value)
-        if spec is None:
-            raise BadInput(problems, "task")
-        return [spec]
-    entries = value["tasks"]
-    problems = [
-        Problem(str(name)[:60], "unknown field beside tasks; put it into each task")
-        for name in value
-        if name != "tasks"
-    ]
-    if not isinstance(entries, list):
-        problems.append(Problem("tasks", "expected a list of tasks"))
-    elif not 1 <= len(entries) <= MAX_BATCH_TASKS:
-        problems.append(Problem("tasks", f"{len(entries):,} tasks; from 1 to {MAX_BATCH_TASKS:,} in one batch"))
-    if problems:
-        raise BadInput(problems, "batch")
-    return _read_all(entries)
-
-
-def _read_all(entries: list[Any]) -> list[TaskSpec]:
-    if (plain := schema.read_plain(entries)) is not None:
-        return plain
-    specs: list[TaskSpec] = []
-    problems: list[Problem] = []
-    for number, entry in enumerate(entries):
-        spec, found = schema.read_spec(entry, f"tasks[{number}]")
-        problems.extend(found)
-        if spec is not None:
-            specs.append(spec)
-    if len(problems) > _SHOWN_PROBLEMS:
-        more = len(problems) - _SHOWN_PROBLEMS
-        problems = [*problems[:_SHOWN_PROBLEMS], Problem("tasks", f"and {more:,} more problems like these")]
-    if problems:
-        raise BadInput(problems, "batch")
-    return specs
 
 
 async def index(request: web.Request) -> web.StreamResponse:

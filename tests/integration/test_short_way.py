@@ -1,4 +1,4 @@
-"""Single submissions over one connection: whichever way the hub takes, the answer is the same, and in its turn."""
+"""Submissions over one connection: whichever way the hub takes, the answer is the same, and in its turn."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import pytest
 
 from hub.services.intake import Outcome
 from hub.store import waiting
-from hub.web import short_way
+from hub.web import requests, short_way
 from hub.web.alike import Found
 from hub.web.porch import Visitor
 from hub.web.short_way import Desk, ShortWay
@@ -149,24 +149,45 @@ async def test_a_key_counts_on_both_ways(hub: RunningHub, ways: list[bool]) -> N
         b'"word"',
         b'{"title": "half a pair: \\udcff", "executor": "noop"}',
         b'{"title": "t", "max_retries": 99999999999999999999}',
+        b" ",
         {"title": ""},
         {"title": "t", "colour": 1},
-        {"tasks": [TASK]},
+        {**TASK, "project": "nowhere"},
         {**TASK, "labels": {"a b": "c"}},
-        {**TASK, "secrets": [{"name": "deploy", "env": "KEY"}]},
+        {"tasks": []},
+        {"tasks": TASK},
+        {"tasks": [TASK] * 1001},
+        {"tasks": [TASK], "priority": "high"},
+        {"tasks": [TASK, {"title": ""}, {**TASK, "colour": 1}]},
     ],
 )
-async def test_what_is_not_plain_goes_the_long_way_and_the_next_one_is_answered(
-    hub: RunningHub, ways: list[bool], body: object
+@pytest.mark.parametrize("key", ["", "k"])
+async def test_what_is_wrong_is_told_alike_and_the_next_one_is_answered(
+    hub: RunningHub, ways: list[bool], body: object, key: str
 ) -> None:
     async with line(hub) as one, line(hub) as other:
+        await one.ask(TASK, key=key and "first")
+        answer, after = await one.ask(body, key=key), await one.ask(TASK, key=key and "after")
+        long = await other.ask(body, key=key)
+
+    assert ways[0] is True
+    assert alike(answer) == alike(long)
+    assert answer.status >= 400
+    assert after.status == 201
+    assert {"detail", "code"} <= answer.body.keys()
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_tasks_that_name_secrets_go_the_long_way(hub: RunningHub, ways: list[bool], many: bool) -> None:
+    secret = {**TASK, "secrets": [{"name": "deploy", "env": "KEY"}]}
+    async with line(hub) as one, line(hub) as other:
         await one.ask(TASK)
+        body = {"tasks": [TASK, secret]} if many else secret
         answer, after = await one.ask(body), await one.ask(TASK)
         long = await other.ask(body)
 
     assert ways[0] is False
-    assert answer.status == long.status
-    assert answer.body.keys() == long.body.keys()
+    assert alike(answer) == alike(long)
     assert after.status == 201
 
 
@@ -335,8 +356,8 @@ async def test_a_connection_has_its_short_way_back_after_the_next_plain_submissi
     hub: RunningHub, ways: list[bool]
 ) -> None:
     async with line(hub) as one:
-        for body in (TASK, {"title": ""}, TASK, TASK):
-            await one.ask(body)
+        for more in ("", "Origin: https://elsewhere.example\r\n", "", ""):
+            await one.ask(TASK, more=more)
 
     assert ways == [False, False, True]
 
@@ -368,3 +389,149 @@ async def test_the_end_waits_for_answers_that_are_being_made(hub: RunningHub, mo
         await hub.running.stop()
 
         assert (await one.hear()).status == 201
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+async def test_batches_are_answered_alike_on_both_ways(hub: RunningHub, ways: list[bool], size: int) -> None:
+    batch = {"tasks": [{**TASK, "title": f"task {number}"} for number in range(size)]}
+    async with line(hub) as one, line(hub) as other:
+        await one.ask(TASK, key="first")
+        short, again = await one.ask(batch, key="many"), await one.ask(batch, key="many")
+        single = await one.ask(TASK, key="single")
+        long = await other.ask(batch, key="others")
+        conflict = await one.ask({"tasks": [TASK]}, key="many")
+
+    assert ways == [True] * 4
+    assert short.headers.keys() == long.headers.keys()
+    assert [alike_tasks(answer) for answer in (short, again)] == [alike_tasks(long)] * 2
+    assert again.body["tasks"] == short.body["tasks"]
+    assert (again.headers["idempotency-replayed"], again.body["replayed"]) == ("true", True)
+    assert len({task["id"] for task in short.body["tasks"]}) == size
+    assert (single.status, conflict.status) == (201, 409)
+
+
+def alike_tasks(answer: Answer) -> tuple[int, list[dict[str, Any]]]:
+    own = {"id", "submitted_at", "queued_at"}
+    return answer.status, [
+        {name: value for name, value in task.items() if name not in own} for task in answer.body["tasks"]
+    ]
+
+
+async def test_a_long_batch_goes_the_long_way(hub: RunningHub, ways: list[bool]) -> None:
+    task = {**TASK, "prompt": "x" * 1000}
+    async with line(hub) as one:
+        await one.ask(TASK)
+        answers = [await one.ask({"tasks": [task] * size}) for size in (60, 70)]
+
+    assert (ways[0], ways[1]) == (True, False)
+    assert [len(answer.body["tasks"]) for answer in answers] == [60, 70]
+
+
+async def test_a_connection_that_began_with_a_batch_goes_the_short_way(hub: RunningHub, ways: list[bool]) -> None:
+    long = {"tasks": [{**TASK, "prompt": "x" * 9_000}] * 9}
+    async with line(hub) as one:
+        for body in (long, {"tasks": [TASK] * 200}, TASK):
+            await one.ask(body)
+
+    assert ways == [True, True]
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[ShortWay]:
+    """The short ways that have begun to wait for the rest of a body."""
+    seen: list[ShortWay] = []
+    begin = ShortWay._begin
+
+    def watched(self: ShortWay, data: bytes, body_bytes: int, lacks_bytes: int) -> bool:
+        is_begun = begin(self, data, body_bytes, lacks_bytes)
+        seen.append(self)
+        return is_begun
+
+    monkeypatch.setattr(ShortWay, "_begin", watched)  # it does what it does; the test has to know when
+    return seen
+
+
+async def until(begun: list[ShortWay], count: int) -> None:
+    while len(begun) < count:  # noqa: ASYNC110 - the hub runs in this loop, and tells nobody
+        await asyncio.sleep(0.001)
+
+
+async def test_a_batch_that_comes_in_many_pieces_goes_the_short_way_and_counts_while_it_comes(
+    hub: RunningHub, ways: list[bool], begun: list[ShortWay]
+) -> None:
+    async with line(hub) as one:
+        await one.ask(TASK)
+        raw = one._request({"tasks": [{**TASK, "prompt": "x" * 300}] * 100}, "", "")
+        size = len(raw) - raw.index(b"\r\n\r\n") - 4
+        one._writer.write(raw[:300])
+        await until(begun, 1)
+        live = begun[0]._live
+        counted = live.body_bytes
+        for at in range(300, len(raw), 5_000):
+            one._writer.write(raw[at : at + 5_000])
+            await asyncio.sleep(0.001)
+        answer = await one.hear()
+
+    assert (answer.status, len(answer.body["tasks"])) == (201, 100)
+    assert ways == [True]
+    assert (counted, live.body_bytes) == (size, 0)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_who_is_slow_goes_the_long_way_and_who_is_gone_is_not_waited_for(
+    hub: RunningHub, ways: list[bool], begun: list[ShortWay], is_gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_way, "PATIENCE_S", 60.0 if is_gone else 0.01)
+    async with line(hub) as one:
+        await one.ask(TASK)
+        raw = one._request({"tasks": [TASK]}, "", "")
+        one._writer.write(raw[:-5])
+        await until(begun, 1)
+        if is_gone:
+            one._writer.close()
+        while begun[0]._begun is not None:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.001)
+        if not is_gone:
+            one._writer.write(raw[-5:])
+            assert (await one.hear()).status == 201
+
+    assert ways == ([] if is_gone else [False, False])
+    assert begun[0]._live.body_bytes == 0
+
+
+async def test_there_is_no_short_way_for_a_body_where_others_fill_the_memory(
+    hub: RunningHub, ways: list[bool], begun: list[ShortWay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(hub) as one:
+        await one.ask(TASK)
+        raw = one._request({"tasks": [TASK]}, "", "")
+        monkeypatch.setattr(requests, "MAX_BODIES_BYTES", 1)
+        one._writer.write(raw[:-5])
+        refused = await one.hear()
+
+    assert (ways, refused.status, refused.body["code"]) == ([False], 503, "overloaded")
+
+
+async def test_a_turn_of_the_loop_serves_so_much_and_the_next_one_the_rest(
+    hub: RunningHub, ways: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[int] = []
+    next_ = Desk._next
+
+    def watched(self: Desk) -> list[tuple[ShortWay, Found]]:
+        found = next_(self)
+        served.append(len(found))
+        return found
+
+    monkeypatch.setattr(Desk, "_next", watched)
+    async with contextlib.AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(line(hub)) for _ in range(6)]
+        for each in lines:
+            await each.ask(TASK)
+        for each in lines:
+            each.say({"tasks": [{**TASK, "prompt": "x" * 900}] * 30})
+        answers = [await each.hear() for each in lines]
+
+    assert [len(answer.body["tasks"]) for answer in answers] == [30] * 6
+    assert (sum(served), len(ways)) == (6, 6)
+    assert max(served) <= 3

@@ -97,3 +97,21 @@ async def test_events_that_nobody_has_told_of_wake_everyone_where_they_are() -> 
         news()
 
         assert await waiting == at
+
+
+def test_who_follows_is_told_of_each_commit_that_holds_what_it_wants_until_it_leaves() -> None:
+    feed = Feed(newest=5)
+    ends: list[int | None] = []
+    everything: list[int | None] = []
+    leave, stay = feed.follow(_ENDS, ends.append), feed.follow(frozenset(), everything.append)
+    feed.committed([_event(6)])
+    feed.committed([_event(7), Event(kind=EventKind.TASK_COMPLETED, at_ms=0, seq=8)])
+    feed.committed([_event(10)])  # 9 is of another hub
+    leave()
+    feed.saw(11)
+    stay()
+    feed.committed([_event(12)])
+
+    assert ends == [6, None]
+    assert everything == [5, 6, None, None]
+    assert feed.newest == 12

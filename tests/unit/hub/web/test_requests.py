@@ -3,9 +3,8 @@ from multidict import MultiDict
 
 from hub.web import requests
 from hub.web.problems import InvalidJson, WrongMediaType
-from hub.web.requests import read_key
+from hub.web.requests import read_key, read_specs
 from hub.web.routing import Param
-from hub.web.tasks import read_specs
 from protocol.errors import BadInput
 
 PARAMS = {
