@@ -193,9 +193,14 @@ class Insight:
         return found
 
     def newest_behind(self, after: int, limit: int) -> Sequence[Event] | None:
-        """The first ``limit`` events behind ``after`` as they are, if memory holds all of them; else ``None``."""
+        """The first ``limit`` events behind ``after`` as they are, if memory holds all of them; else ``None``.
+
+        It holds those that this hub has committed. Behind them there may be events of others.
+        """
         found = self._recent.behind(after, limit)
-        return found if found or after == self._store.newest_event else None
+        if found is None or len(found) == limit:
+            return found
+        return found if (found[-1].seq if found else after) >= self._store.newest_event else None
 
     async def events(
         self, *, after: int = 0, limit: int = 500, task: str | None = None, kinds: frozenset[str] = frozenset()

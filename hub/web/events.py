@@ -97,7 +97,7 @@ async def _follow(
     services = request.app[SERVICES]
     while True:
         # Read before the page: whatever is committed by now is in the page, so the wait may begin behind it even if
-        # none of it was this task's.
+        # none of it was this task's. Behind what is in the page, too: there may have been commits while it was read.
         newest = services.insight.newest_event
         state = (await services.insight.task(task)).state if to_the_end and task else None
         page = await services.insight.events(after=after, limit=_PAGE, task=task, kinds=kinds)
@@ -113,7 +113,7 @@ async def _follow(
         if state in FINAL_STATES:
             await stream.send([frame(encode({"state": state}), name="end")])
             return
-        after = max(after, newest)
+        after = max(after, newest, *(event.seq for event in page.events[-1:]))
         if task is None:
             after = await Follower(stream, services.insight, services.feed, request.app[TOLD], kinds, after).follow()
         else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -10,8 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hub.core.recent import Recent
 from hub.web.following import Follower
 from hub.web.stream import Stream
+from protocol.events import Event
 from tests.support.running_hub import RunningHub, running_hub
 
 
@@ -128,3 +130,30 @@ async def test_a_reader_ends_with_its_token_and_leaves_nobody_behind(
     async with hub.stream("/api/v1/events") as another:
         await submit(hub, 1)
         assert (await another.until("task_queued"))["kind"] == "task_queued"
+
+
+async def test_what_is_committed_while_a_page_is_read_is_told_once(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit(hub, 3)
+    store = hub.running.store
+    read = store.events
+
+    async def reads_late(after: int, limit: int, task: str | None = None) -> Sequence[Event]:
+        await submit(hub, 1)  # behind what was the newest when the page was asked for
+        return await read(after, limit, task)
+
+    monkeypatch.setattr(store, "events", reads_late)
+    with monkeypatch.context() as context:
+        context.setattr(Recent, "behind", lambda *_: None)  # as after a start: nothing is in memory
+        async with hub.stream("/api/v1/events", headers={"Last-Event-ID": "1"}) as events:
+            heard = [int((await events.next())["id"])]
+            context.undo()
+            last = await submit(hub, 1)
+            while True:
+                found = await events.next()
+                heard.append(int(found["id"]))
+                if found["data"]["task"] == last[0]:
+                    break
+
+    assert heard == list(range(2, heard[-1] + 1))

@@ -40,6 +40,14 @@ async def submitted(hub: RunningHub, **task: Any) -> str:
     return task_id
 
 
+async def logged(hub: RunningHub, after: int = 0) -> list[dict[str, Any]]:
+    """The events behind ``after``, in one page."""
+    headers = {**hub.bearer("admin"), "Accept": "application/json"}
+    answer = await hub.ask("GET", f"/api/v1/events?after={after}", role=None, headers=headers)
+    found: list[dict[str, Any]] = (await answer.json())["events"]
+    return found
+
+
 async def until(fact: Callable[[], Awaitable[object]]) -> None:
     """Wait for a fact that has to travel from hub to hub."""
     async with asyncio.timeout(PATIENCE_S):
@@ -184,6 +192,28 @@ async def test_who_follows_events_at_one_hub_hears_of_the_other(hubs: tuple[Runn
         task = await submitted(two)
 
         assert (await reader.until("task_queued"))["task"] == task
+
+
+async def test_who_comes_back_hears_of_both_hubs_whatever_the_one_remembers(
+    hubs: tuple[RunningHub, RunningHub],
+) -> None:
+    """A hub has its own events in memory and reads those of others: what it has may be the begin of what there is."""
+    one, two = hubs
+    await submitted(one)
+    own = (await logged(one))[-1]["seq"]
+    theirs = [await submitted(two) for _ in range(3)]
+    newest = (await logged(two))[-1]["seq"]
+
+    async def is_seen() -> bool:
+        return bool(one.running.store.newest_event >= newest)
+
+    await until(is_seen)
+    page = await logged(one, own - 1)
+    async with one.stream("/api/v1/events", headers={"Last-Event-ID": str(own - 1)}) as reader:
+        heard = [(await reader.next())["data"]["seq"] for _ in range(newest - own + 1)]
+
+    assert heard == [event["seq"] for event in page] == list(range(own, newest + 1))
+    assert {event["task"] for event in page} >= set(theirs)
 
 
 async def test_a_hub_that_stops_leaves_nothing_behind(hubs: tuple[RunningHub, RunningHub], tmp_path: Path) -> None:
