@@ -8,6 +8,7 @@ tell (exact sizes, names, fields that need each other) follow in :func:`spec_pro
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -38,6 +39,8 @@ _PLAIN_WORDS: Final = _ELSEWHERE | _NEVER_WRONG
 _beside: Final = attrgetter(*[n for n in TaskSpec.__struct_fields__ if n not in _PLAIN_WORDS])
 """What a spec says beside its texts and labels that could be wrong."""
 _NOTHING_BESIDE: Final = _beside(_PLAIN)
+_type_info: Final = lru_cache(64)(inspect.type_info)
+"""What is known of a shape: made out anew it takes milliseconds, and a batch may hold a thousand wrong tasks."""
 
 
 def read(value: object, shape: type[T], what: str) -> T:
@@ -49,7 +52,7 @@ def read(value: object, shape: type[T], what: str) -> T:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as exc:
-        found = first_problems(value, inspect.type_info(shape))
+        found = first_problems(value, _type_info(shape))
         raise BadInput(found or [Problem("", str(exc))], what) from exc
 
 

@@ -76,6 +76,10 @@ class Bucket:
         self._full_at = full_at + count * interval_s
         return True
 
+    def give_back(self, limit: Limit) -> None:
+        """One request that was within the limit does not count."""
+        self._full_at -= 1.0 / limit.per_s
+
     def wait_s(self, now: float) -> float:
         """For how long it is shut out; 0: it is not."""
         return max(0.0, self._shut_until - now)

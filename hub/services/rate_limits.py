@@ -97,6 +97,11 @@ class RateLimits:
         limit = self._own.get(key) or self._limits[action]
         return bucket is not None and bucket.ask_all(limit, self._clock.monotonic(), count)
 
+    def give_back(self, token: str, action: Action) -> None:
+        """One request of this token that was counted is going to be counted again."""
+        key = (token, action)
+        self._buckets[key].give_back(self._own.get(key) or self._limits[action])
+
     def stranger(self, address: str) -> None:
         """Count one credential that does not count, from this address. One that does is never refused for others'.
 

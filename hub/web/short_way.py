@@ -150,35 +150,46 @@ class Desk:
         return asked
 
     def _serve(self) -> None:
-        asked = self._next()
-        services, who, counts, refusal = self.app[SERVICES], None, False, None
-        wanted: dict[str, list[tuple[ShortWay, Submission | AgentComError]]] = {}
-        for way, found in asked:
+        who, counts = None, False
+        wanted: dict[str, list[tuple[ShortWay, Found]]] = {}
+        for way, found in self._next():
             if way.who is not who:  # most come from one
                 who, counts = way.who, self._counts(way.who)
-                refusal = self._no_room(who) if counts else None
+            if counts:
+                wanted.setdefault(way.who.token, []).append((way, found))
+            else:
+                way.give_up()  # the long way says why
+        for by, asked in wanted.items():
+            self._take_in(by, asked)
+
+    def _take_in(self, by: str, asked: list[tuple["ShortWay", Found]]) -> None:
+        """What one caller submits; each is counted before it is read, so that who asks too often costs little."""
+        services = self.app[SERVICES]
+        if not services.rate_limits.ask_all(by, ACTION, len(asked)):
+            asked = [(way, found) for way, found in asked if self._may_pass(way)]
+        refusal = self._no_room(by)
+        submissions: list[Submission] = []
+        for way, found in asked:
             try:
-                read = refusal or (_read(way, found, services.projects) if counts else None)
+                read = refusal or _read(way, found, services.projects)
             except Exception as exc:  # noqa: BLE001 - the door, as in problems.py: told there, and the others are served
                 way.done(exc)
                 continue
             if read is None:
+                services.rate_limits.give_back(by, ACTION)  # the long way counts it itself
                 way.give_up()  # it names secrets, or the long way has to say what is wrong
+                continue
+            way.was_read()
+            if isinstance(read, Submission):
+                submissions.append(read)
             else:
-                way.was_read()
-                wanted.setdefault(way.who.token, []).append((way, read))
-        for by, reads in wanted.items():
-            is_all = services.rate_limits.ask_all(by, ACTION, len(reads))
-            passed = reads if is_all else [(way, read) for way, read in reads if self._may_pass(way)]
-            for way, read in passed:
-                if isinstance(read, AgentComError):
-                    way.done(read)
-            services.intake.post([read for _, read in passed if isinstance(read, Submission)])
+                way.done(read)
+        services.intake.post(submissions)
 
-    def _no_room(self, who: Principal) -> AgentComError | None:
+    def _no_room(self, by: str) -> AgentComError | None:
         """Why nothing of a caller comes in now: a hub that has no room does no work for what it refuses."""
         try:
-            self.app[SERVICES].intake.check(1, who.token)
+            self.app[SERVICES].intake.check(1, by)
         except AgentComError as exc:
             return exc
         return None

@@ -2,68 +2,20 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
-from hub.services.intake import Outcome
 from hub.store import waiting
-from hub.web import requests, short_way
+from hub.web import short_way
 from hub.web.alike import Found
-from hub.web.porch import Visitor
 from hub.web.short_way import Desk, ShortWay
 from protocol.log_levels import LogLevel
 from protocol.logs import ACCESS, set_levels
 from tests.support.running_hub import RunningHub, running_hub
-
-TASK = {"title": "one of many", "executor": "noop"}
-OWN = frozenset({"date", "x-request-id", "location"})
-"""Headers of which every answer has its own."""
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: Any
-
-
-class Line:
-    """A connection on which heads are written byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
-        self._reader, self._writer, self._head = reader, writer, head
-
-    def say(self, *bodies: object, key: str = "", more: str = "") -> None:
-        """Requests in one go."""
-        self._writer.write(b"".join(self._request(body, key, more) for body in bodies))
-
-    def _request(self, body: object, key: str, more: str) -> bytes:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        key = f"Idempotency-Key: {key}\r\n" if key else ""
-        return (
-            f"POST /api/v1/tasks HTTP/1.1\r\n{self._head}{more}{key}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
-        )
-
-    async def hear(self) -> Answer:
-        """The next answer."""
-        async with asyncio.timeout(60):
-            first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {
-                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
-            }
-            body = await self._reader.readexactly(int(headers["content-length"]))
-        is_json = "json" in headers["content-type"]
-        return Answer(int(first.split()[1]), headers, json.loads(body) if is_json else body.decode())
-
-    async def ask(self, body: object, *, key: str = "", more: str = "") -> Answer:
-        """One request and its answer."""
-        self.say(body, key=key, more=more)
-        return await self.hear()
+from tests.support.short_ways import TASK, alike, line, watch_ways
 
 
 @pytest.fixture
@@ -74,45 +26,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the short way was taken, each time that it could have been."""
-    seen: list[bool] = []
-    done, go_long = ShortWay.done, Visitor._go_long
-
-    def answers(self: ShortWay, outcome: Outcome) -> None:
-        seen.append(True)
-        done(self, outcome)
-
-    def turns(self: Visitor, data: bytes) -> None:
-        if self.short_way is not None:
-            seen.append(False)
-        go_long(self, data)
-
-    monkeypatch.setattr(ShortWay, "done", answers)  # they do what they do; from outside both ways look the same
-    monkeypatch.setattr(Visitor, "_go_long", turns)  # it goes on as it would; only the way is noted
-    return seen
-
-
-@asynccontextmanager
-async def line(hub: RunningHub, role: str = "admin") -> AsyncIterator[Line]:
-    parts = urlsplit(hub.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    token = hub.bearer(role)["Authorization"]
-    head = f"Host: {parts.netloc}\r\nAuthorization: {token}\r\nContent-Type: application/json\r\n"
-    try:
-        yield Line(reader, writer, head)
-    finally:
-        writer.close()
-
-
-def alike(answer: Answer) -> tuple[int, dict[str, str], Any]:
-    """What has to be the same of two answers to the same."""
-    headers = {name: value for name, value in answer.headers.items() if name not in OWN}
-    body = {
-        name: value
-        for name, value in answer.body.items()
-        if name not in {"id", "submitted_at", "queued_at", "request_id"}
-    }
-    return answer.status, headers, body
+    return watch_ways(monkeypatch)
 
 
 async def test_both_ways_give_the_same_answer(hub: RunningHub, ways: list[bool]) -> None:
@@ -389,149 +303,3 @@ async def test_the_end_waits_for_answers_that_are_being_made(hub: RunningHub, mo
         await hub.running.stop()
 
         assert (await one.hear()).status == 201
-
-
-@pytest.mark.parametrize("size", [1, 3, 1000])
-async def test_batches_are_answered_alike_on_both_ways(hub: RunningHub, ways: list[bool], size: int) -> None:
-    batch = {"tasks": [{**TASK, "title": f"task {number}"} for number in range(size)]}
-    async with line(hub) as one, line(hub) as other:
-        await one.ask(TASK, key="first")
-        short, again = await one.ask(batch, key="many"), await one.ask(batch, key="many")
-        single = await one.ask(TASK, key="single")
-        long = await other.ask(batch, key="others")
-        conflict = await one.ask({"tasks": [TASK]}, key="many")
-
-    assert ways == [True] * 4
-    assert short.headers.keys() == long.headers.keys()
-    assert [alike_tasks(answer) for answer in (short, again)] == [alike_tasks(long)] * 2
-    assert again.body["tasks"] == short.body["tasks"]
-    assert (again.headers["idempotency-replayed"], again.body["replayed"]) == ("true", True)
-    assert len({task["id"] for task in short.body["tasks"]}) == size
-    assert (single.status, conflict.status) == (201, 409)
-
-
-def alike_tasks(answer: Answer) -> tuple[int, list[dict[str, Any]]]:
-    own = {"id", "submitted_at", "queued_at"}
-    return answer.status, [
-        {name: value for name, value in task.items() if name not in own} for task in answer.body["tasks"]
-    ]
-
-
-async def test_a_long_batch_goes_the_long_way(hub: RunningHub, ways: list[bool]) -> None:
-    task = {**TASK, "prompt": "x" * 1000}
-    async with line(hub) as one:
-        await one.ask(TASK)
-        answers = [await one.ask({"tasks": [task] * size}) for size in (60, 70)]
-
-    assert (ways[0], ways[1]) == (True, False)
-    assert [len(answer.body["tasks"]) for answer in answers] == [60, 70]
-
-
-async def test_a_connection_that_began_with_a_batch_goes_the_short_way(hub: RunningHub, ways: list[bool]) -> None:
-    long = {"tasks": [{**TASK, "prompt": "x" * 9_000}] * 9}
-    async with line(hub) as one:
-        for body in (long, {"tasks": [TASK] * 200}, TASK):
-            await one.ask(body)
-
-    assert ways == [True, True]
-
-
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[ShortWay]:
-    """The short ways that have begun to wait for the rest of a body."""
-    seen: list[ShortWay] = []
-    begin = ShortWay._begin
-
-    def watched(self: ShortWay, data: bytes, body_bytes: int, lacks_bytes: int) -> bool:
-        is_begun = begin(self, data, body_bytes, lacks_bytes)
-        seen.append(self)
-        return is_begun
-
-    monkeypatch.setattr(ShortWay, "_begin", watched)  # it does what it does; the test has to know when
-    return seen
-
-
-async def until(begun: list[ShortWay], count: int) -> None:
-    while len(begun) < count:  # noqa: ASYNC110 - the hub runs in this loop, and tells nobody
-        await asyncio.sleep(0.001)
-
-
-async def test_a_batch_that_comes_in_many_pieces_goes_the_short_way_and_counts_while_it_comes(
-    hub: RunningHub, ways: list[bool], begun: list[ShortWay]
-) -> None:
-    async with line(hub) as one:
-        await one.ask(TASK)
-        raw = one._request({"tasks": [{**TASK, "prompt": "x" * 300}] * 100}, "", "")
-        size = len(raw) - raw.index(b"\r\n\r\n") - 4
-        one._writer.write(raw[:300])
-        await until(begun, 1)
-        live = begun[0]._live
-        counted = live.body_bytes
-        for at in range(300, len(raw), 5_000):
-            one._writer.write(raw[at : at + 5_000])
-            await asyncio.sleep(0.001)
-        answer = await one.hear()
-
-    assert (answer.status, len(answer.body["tasks"])) == (201, 100)
-    assert ways == [True]
-    assert (counted, live.body_bytes) == (size, 0)
-
-
-@pytest.mark.parametrize("is_gone", [True, False])
-async def test_who_is_slow_goes_the_long_way_and_who_is_gone_is_not_waited_for(
-    hub: RunningHub, ways: list[bool], begun: list[ShortWay], is_gone: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(short_way, "PATIENCE_S", 60.0 if is_gone else 0.01)
-    async with line(hub) as one:
-        await one.ask(TASK)
-        raw = one._request({"tasks": [TASK]}, "", "")
-        one._writer.write(raw[:-5])
-        await until(begun, 1)
-        if is_gone:
-            one._writer.close()
-        while begun[0]._begun is not None:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.001)
-        if not is_gone:
-            one._writer.write(raw[-5:])
-            assert (await one.hear()).status == 201
-
-    assert ways == ([] if is_gone else [False, False])
-    assert begun[0]._live.body_bytes == 0
-
-
-async def test_there_is_no_short_way_for_a_body_where_others_fill_the_memory(
-    hub: RunningHub, ways: list[bool], begun: list[ShortWay], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with line(hub) as one:
-        await one.ask(TASK)
-        raw = one._request({"tasks": [TASK]}, "", "")
-        monkeypatch.setattr(requests, "MAX_BODIES_BYTES", 1)
-        one._writer.write(raw[:-5])
-        refused = await one.hear()
-
-    assert (ways, refused.status, refused.body["code"]) == ([False], 503, "overloaded")
-
-
-async def test_a_turn_of_the_loop_serves_so_much_and_the_next_one_the_rest(
-    hub: RunningHub, ways: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served: list[int] = []
-    next_ = Desk._next
-
-    def watched(self: Desk) -> list[tuple[ShortWay, Found]]:
-        found = next_(self)
-        served.append(len(found))
-        return found
-
-    monkeypatch.setattr(Desk, "_next", watched)
-    async with contextlib.AsyncExitStack() as stack:
-        lines = [await stack.enter_async_context(line(hub)) for _ in range(6)]
-        for each in lines:
-            await each.ask(TASK)
-        for each in lines:
-            each.say({"tasks": [{**TASK, "prompt": "x" * 900}] * 30})
-        answers = [await each.hear() for each in lines]
-
-    assert [len(answer.body["tasks"]) for answer in answers] == [30] * 6
-    assert (sum(served), len(ways)) == (6, 6)
-    assert max(served) <= 3

@@ -50,6 +50,14 @@ def test_who_waits_as_told_is_let_in_and_forgiven_later() -> None:
     assert bucket.strikes == 0
 
 
+def test_what_is_given_back_may_be_asked_again() -> None:
+    bucket = Bucket()
+    asked(bucket, TEN, 100.0, 5)
+    bucket.give_back(TEN)
+
+    assert asked(bucket, TEN, 100.0, 2) == [0.0, 1.0]
+
+
 def test_what_was_on_its_way_when_it_was_refused_is_no_strike() -> None:
     bucket = Bucket()
 
