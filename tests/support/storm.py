@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ class Back(NamedTuple):
     """How a fleet came back.
 
     Attributes:
-        after_s: seconds after which each sidecar was back, in order.
+        after_s: seconds after which each sidecar was back, in order; below 0: before the hub said that it was ready.
         answered_s: the 99th of 100 answers that a person got meanwhile, in seconds.
         refused: how often the hub asked somebody to wait.
     """
@@ -29,7 +30,7 @@ class Back(NamedTuple):
     @property
     def peak(self) -> int:
         """Sidecars let in during the busiest second."""
-        return max(Counter(int(at) for at in self.after_s).values())
+        return max(Counter(math.floor(at) for at in self.after_s).values())
 
     @property
     def mean_per_s(self) -> float:
