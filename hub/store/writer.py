@@ -153,7 +153,7 @@ class Writer:
             self._is_called = False
             if not self._is_writing:
                 self._seal()
-        except Exception as exc:  # noqa: BLE001 - whatever it is
+        except Exception as exc:  # noqa: BLE001 - the loop would only log it, and nobody be answered
             self._broke(exc)
 
     def _seal(self) -> None:
@@ -189,7 +189,7 @@ class Writer:
             self._count(changes, took_s)
             self.waiting.wrote(rows, took_s)
             self._seal()
-        except Exception as exc:  # noqa: BLE001 - whatever it is
+        except Exception as exc:  # noqa: BLE001 - the loop would only log it, and nobody be answered
             self._broke(exc)
 
     def _tell_outcomes(self, outcomes: list[Outcome]) -> tuple[int, int]:

@@ -46,7 +46,7 @@ async def following(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
         arrived.release()
         return await follow(self)
 
-    monkeypatch.setattr(Follower, "follow", watched)
+    monkeypatch.setattr(Follower, "follow", watched)  # it follows as it would; the test has to know from when
     return arrived
 
 
@@ -143,7 +143,7 @@ async def test_what_is_committed_while_a_page_is_read_is_told_once(
         await submit(hub, 1)  # behind what was the newest when the page was asked for
         return await read(after, limit, task)
 
-    monkeypatch.setattr(store, "events", reads_late)
+    monkeypatch.setattr(store, "events", reads_late)  # the real page; only the moment cannot be had from outside
     with monkeypatch.context() as context:
         context.setattr(Recent, "behind", lambda *_: None)  # as after a start: nothing is in memory
         async with hub.stream("/api/v1/events", headers={"Last-Event-ID": "1"}) as events:

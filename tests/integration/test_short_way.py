@@ -15,18 +15,13 @@ from hub.web.short_way import Desk, ShortWay
 from protocol.log_levels import LogLevel
 from protocol.logs import ACCESS, set_levels
 from tests.support.running_hub import RunningHub, running_hub
-from tests.support.short_ways import TASK, alike, line, watch_ways
+from tests.support.short_ways import TASK, alike, line
 
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
     async with running_hub(tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    return watch_ways(monkeypatch)
 
 
 async def test_both_ways_give_the_same_answer(hub: RunningHub, ways: list[bool]) -> None:

@@ -13,18 +13,13 @@ from hub.web import requests, short_way
 from hub.web.alike import Found
 from hub.web.short_way import Desk, ShortWay
 from tests.support.running_hub import RunningHub, running_hub
-from tests.support.short_ways import TASK, Answer, line, watch_ways
+from tests.support.short_ways import TASK, Answer, line
 
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[RunningHub]:
     async with running_hub(tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    return watch_ways(monkeypatch)
 
 
 async def test_what_is_asked_too_often_is_not_read(
@@ -150,7 +145,7 @@ async def test_a_batch_that_comes_in_many_pieces_goes_the_short_way_and_counts_w
 async def test_who_is_slow_goes_the_long_way_and_who_is_gone_is_not_waited_for(
     hub: RunningHub, ways: list[bool], begun: list[ShortWay], is_gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(short_way, "PATIENCE_S", 60.0 if is_gone else 0.01)
+    monkeypatch.setattr(short_way, "PATIENCE_S", 60.0 if is_gone else 0.01)  # to wait for one, and never for the other
     async with line(hub) as one:
         await one.ask(TASK)
         raw = one._request({"tasks": [TASK]}, "", "")
@@ -174,7 +169,7 @@ async def test_there_is_no_short_way_for_a_body_where_others_fill_the_memory(
     async with line(hub) as one:
         await one.ask(TASK)
         raw = one._request({"tasks": [TASK]}, "", "")
-        monkeypatch.setattr(requests, "MAX_BODIES_BYTES", 1)
+        monkeypatch.setattr(requests, "MAX_BODIES_BYTES", 1)  # as if others filled it: that takes hundreds of MiB
         one._writer.write(raw[:-5])
         refused = await one.hear()
 
@@ -192,7 +187,7 @@ async def test_a_turn_of_the_loop_serves_so_much_and_the_next_one_the_rest(
         served.append(len(found))
         return found
 
-    monkeypatch.setattr(Desk, "_next", watched)
+    monkeypatch.setattr(Desk, "_next", watched)  # it serves as it would; only how much a turn is noted
     async with contextlib.AsyncExitStack() as stack:
         lines = [await stack.enter_async_context(line(hub)) for _ in range(6)]
         for each in lines:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from protocol import limits
 from protocol.model import TaskSpec, Tier
-from protocol.schema import EXECUTORS, read_plain, read_spec, spec_problems, utc
+from protocol.schema import EXECUTORS, read_spec, spec_problems, utc
 
 ID = "01hzy0m5k3v8f6c2q9w4e7r1t0"
 EVERYTHING: dict[str, Any] = {
@@ -439,15 +439,3 @@ def test_problems_of_a_typed_spec_can_be_asked_for() -> None:
         "path": "",
         "problem": "nothing to do: give a title, a prompt or a command",
     }
-
-
-@pytest.mark.parametrize("labels", [{"a": "b"}, {"a": "\u00fc"}, {f"l{n}": "x" * 200 for n in range(50)}])
-def test_labels_make_no_task_less_plain(labels: dict[str, str]) -> None:
-    body = {"title": "t", "labels": labels}
-    assert read_plain([body]) == [TaskSpec(title="t", labels=labels)]
-    assert read_spec(body) == (TaskSpec(title="t", labels=labels), [])
-
-
-@pytest.mark.parametrize("labels", [{"a b": ""}, {"a": "x" * 201}, {"a": "\ud800"}, {f"l{n}": "" for n in range(51)}])
-def test_a_task_whose_labels_are_wrong_is_not_plain(labels: dict[str, str]) -> None:
-    assert read_plain([{"title": "t", "labels": labels}]) is None
