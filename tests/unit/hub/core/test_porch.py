@@ -153,7 +153,7 @@ def test_a_household_is_one_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "own", "is_ours"),
+    "peer, own, is_ours",
     [
         ("127.0.0.1", "127.0.0.1", True),
         ("::1", "::1", True),
