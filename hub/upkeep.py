@@ -10,7 +10,7 @@ from aiohttp import web
 
 from hub import recovery
 from hub.assembly import Parts
-from hub.core.access import Principal
+from hub.core.access import Principal, may
 from hub.gateway.connection import Links
 from hub.gateway.socket import Door
 from hub.services.access import Access
@@ -91,6 +91,8 @@ def token_check(access: Access) -> Callable[[Principal], bool]:
     """Whether the token of a caller still lets a sidecar in."""
 
     def is_welcome(who: Principal) -> bool:
+        if access.counts(who):  # asked with every frame: nothing is made out anew
+            return may(who.role, "mesh:join")
         try:
             access.require(access.principal(who.token), "mesh:join")
         except Refused:

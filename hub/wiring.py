@@ -71,14 +71,14 @@ def forgetting_of(store: Backend, fleet: Fleet, links: Links, clock: Clock, pres
 def teller(
     counting: Counting, mates: Mates, prewarming: Prewarming, recent: Recent, feed: Feed
 ) -> Callable[[Sequence[Event]], None]:
-    """Who hears of what was committed, in this order."""
+    """Who hears of what was committed, in this order: first whoever waits for it, then who keeps count."""
 
     def committed(events: Sequence[Event]) -> None:
+        recent.add(events)
+        feed.committed(events)
         counting.committed(events)
         mates.committed(events)
         prewarming.committed(events)
-        recent.add(events)
-        feed.committed(events)
 
     return committed
 

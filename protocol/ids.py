@@ -61,7 +61,7 @@ class IdMaker:
     def several(self, now_ms: int, count: int) -> list[str]:
         """As many new ids as if :meth:`make` were called so often: their chance comes in one piece."""
         if count < 2:  # noqa: PLR2004 - there is nothing to put together
-            return [self.make(now_ms) for _ in range(count)]
+            return [self.make(now_ms)] if count else []
         made = [self.make(now_ms)]  # begins the millisecond if it is a new one
         chance = self._random_bits(32 * (count - 1)).to_bytes(4 * (count - 1), "big")
         steps = [step + 1 for step in memoryview(chance).cast("I")]
@@ -82,9 +82,11 @@ def _lower(number: int) -> str:
 
 
 def _upper(number: int) -> str:
-    time, chance = number >> 40, number & _40_BITS
-    pairs = [_PAIRS[(time >> shift) & 1023] for shift in (40, 30, 20, 10, 0)]
-    return "".join([*pairs, *[_PAIRS[(chance >> shift) & 1023] for shift in (30, 20, 10, 0)]])
+    time = number >> 40
+    return (
+        f"{_PAIRS[time >> 40 & 1023]}{_PAIRS[time >> 30 & 1023]}{_PAIRS[time >> 20 & 1023]}"
+        f"{_PAIRS[time >> 10 & 1023]}{_PAIRS[time & 1023]}{_lower(number & _40_BITS)}"
+    )
 
 
 def decode(text: str) -> int:

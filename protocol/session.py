@@ -158,6 +158,9 @@ class Session:
             if self.is_connected:
                 self._urgent.append(encoded)
             return 0
+        return self._send_ordered(message, encoded)
+
+    def _send_ordered(self, message: Ordered, encoded: bytes = b"") -> int:
         if len(self._unacked) >= MAX_UNACKED or self.unacked_bytes >= MAX_UNACKED_BYTES:
             self._check_room()  # which says so
         number = self._next
@@ -177,6 +180,9 @@ class Session:
         Raises:
             Overloaded, FrameTooLarge: as :meth:`send`, of any of them.
         """
+        if len(messages) == 1:
+            self._send_ordered(messages[0])
+            return
         encoded = codec.encode_all([replace(each, n=n) for n, each in enumerate(messages, self._next)])
         sizes = list(map(len, encoded))
         if (longest := max(sizes, default=0)) > MAX_FRAME_BYTES:
@@ -268,7 +274,11 @@ class Session:
         self._heard_at = self._frame_at = now
         before = self.received
         try:
-            return self._take(_read(frame))
+            found: Sequence[Any] = codec.decode(frame)
+        except MalformedFrame as exc:
+            found = salvage(frame, exc)
+        try:
+            return self._take(found)
         except ProtocolViolation:
             # The owner never sees the good messages before the bad one, so the peer has to send them again.
             self.received = before
@@ -403,13 +413,6 @@ class Session:
     def acknowledged(self) -> int:
         """Order number up to which the peer has acknowledged everything."""
         return self._next - 1 - len(self._unacked)
-
-
-def _read(frame: bytes) -> Sequence[AnyMessage | Unreadable]:
-    try:
-        return codec.decode(frame)
-    except MalformedFrame as exc:
-        return salvage(frame, exc)
 
 
 def _fitting(encoded: bytes) -> bytes:

@@ -296,6 +296,11 @@ class Matcher:
         """As :func:`match`, remembered until the fleet's generation changes."""
         return self._knows(requirements).match
 
+    def look(self, requirements: Requirements) -> tuple[Match, Line]:
+        """As :meth:`match` and :meth:`line`."""
+        known = self._knows(requirements)
+        return known.match, known.line
+
     def line(self, requirements: Requirements) -> Line:
         """Those who can do the class, the one that should take the next task first."""
         return self._knows(requirements).line

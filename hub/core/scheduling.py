@@ -114,9 +114,53 @@ def decisions(
     """
     if not fleet.has_free_slot:
         return iter(())
-    planned = _Plan(window, fleet, matcher, speeds or Speeds(), now, rates, shares or Shares())
+    speeds, shares = speeds or Speeds(), shares or Shares()
+    if may_spend is None and (only := window.only) is not None and _is_plain(only.requirements):
+        found, line = matcher.look(only.sought)
+        several = _at_once(only, found, line, fleet, speeds, shares) if found.ways else None
+        return iter(() if several is None else (several,))
+    planned = _Plan(window, fleet, matcher, speeds, now, rates, shares)
     planned.may_spend = may_spend
     return planned.assignments()
+
+
+def _is_plain(requirements: Requirements) -> bool:
+    """Whether tasks that require this go to whoever is free, in their order."""
+    return not requirements.needs_model and not requirements.alone
+
+
+def _at_once(
+    queue: ClassQueue,
+    found: Match,
+    line: Line,
+    fleet: Fleet,
+    speeds: Speeds,
+    shares: Shares,
+    emptying: Collection[str] = (),
+) -> Several | None:
+    """The tasks of a plain class while no other waits, where nothing but slots can run out; ``None``: they have."""
+    chosen = line.several(len(queue), emptying)
+    places: list[Place] = []
+    tasks: set[str] = set()  # one may be here twice, under two priorities
+    while len(places) < len(chosen) and len(queue):
+        for place in queue.take_some(len(chosen) - len(places)):
+            task = place[1]
+            # One can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice.
+            if task not in tasks and task not in fleet.held and task not in fleet.away:
+                tasks.add(task)
+                places.append(place)
+    if len(places) < len(chosen):
+        line.begin_anew()
+    if not places:
+        return None
+    seconds, by = speeds.lasts(queue.kind), queue.requirements.by
+    if len(places) == 1:
+        shares.took(places[0][0], by, seconds)
+    else:
+        lanes = [lane for lane, _ in places]
+        for lane in dict.fromkeys(lanes):
+            shares.took(lane, by, seconds, lanes.count(lane))
+    return Several(queue, found, list(zip(places, chosen, strict=False)))
 
 
 class _Plan:
@@ -128,7 +172,9 @@ class _Plan:
         self._window, self._fleet, self._matcher, self._speeds, self._now = window, fleet, matcher, speeds, now
         self._rates = rates
         self._demands: dict[str, Demand] = {}
-        self._shares, self._turns, self._promised = shares, dict[Group, list[Turn]](), dict[Group, float]()
+        self._shares = shares
+        self._turns: dict[Group, list[Turn]] = {}
+        self._promised: dict[Group, float] = {}
         self._heads: list[tuple[int, float, str]] = []
         # Looked up once: the requirements are slow to hash.
         self._able: dict[str, tuple[ClassQueue, Match, bool, Line]] = {}
@@ -145,7 +191,7 @@ class _Plan:
             if queue.head is not None and (found := self._matcher.match(queue.sought)).ways:
                 needs_model = queue.requirements.needs_model
                 self._able[queue.text] = queue, found, needs_model, self._matcher.line(queue.sought)
-        if len(self._able) == 1 and self._is_plain(only := next(iter(self._able))):
+        if len(self._able) == 1 and self._goes_in_order(only := next(iter(self._able))):
             yield from self._in_order(only)
             return
         for queue, _, _, _ in self._able.values():
@@ -155,7 +201,7 @@ class _Plan:
             lane, _, by = heapq.heappop(self._heads)
             turns = self._turns[lane, by]
             _, _, text, ahead = heapq.heappop(turns)
-            if not turns and not self._heads and self._is_plain(text):
+            if not turns and not self._heads and self._goes_in_order(text):
                 yield from self._in_order(text)
                 return
             assignment = self._next(text, ahead)
@@ -167,16 +213,14 @@ class _Plan:
             else:
                 del self._turns[lane, by]
 
-    def _is_plain(self, text: str) -> bool:
-        """Whether tasks of this class go to whoever is free, in their order."""
-        queue, _, needs_model, _ = self._able[text]
-        return not needs_model and not queue.requirements.alone
+    def _goes_in_order(self, text: str) -> bool:
+        return _is_plain(self._able[text][0].requirements)
 
     def _in_order(self, text: str) -> Iterator[Assignment | Several]:
         """The tasks of a plain class while no other waits: as :meth:`_next` would give them away, nothing compared."""
         queue, found, _, line = self._able[text]
         if self.may_spend is None:
-            if several := self._at_once(queue, found, line):
+            if several := _at_once(queue, found, line, self._fleet, self._speeds, self._shares, self._emptying):
                 yield several
             return
         seconds = self._speeds.lasts(queue.kind)
@@ -188,26 +232,6 @@ class _Plan:
             if not self._is_in_hand(place):
                 self._shares.took(place[0], queue.requirements.by, seconds)
                 yield Assignment(queue, place, *chosen, found)
-
-    def _at_once(self, queue: ClassQueue, found: Match, line: Line) -> Several | None:
-        """The same where nothing but slots can run out; ``None``: they have."""
-        chosen = line.several(len(queue), self._emptying)
-        places: list[Place] = []
-        tasks: set[str] = set()  # one may be here twice, under two priorities
-        while len(places) < len(chosen) and len(queue):
-            for place in queue.take_some(len(chosen) - len(places)):
-                if place[1] not in tasks and not self._is_in_hand(place):
-                    tasks.add(place[1])
-                    places.append(place)
-        if len(places) < len(chosen):
-            line.begin_anew()
-        if not places:
-            return None
-        seconds, by = self._speeds.lasts(queue.kind), queue.requirements.by
-        lanes = [lane for lane, _ in places]
-        for lane in dict.fromkeys(lanes):
-            self._shares.took(lane, by, seconds, lanes.count(lane))
-        return Several(queue, found, list(zip(places, chosen, strict=False)))
 
     def _is_in_hand(self, place: Place) -> bool:
         """A task can come into the window twice: by a refill and by whoever made it ready. Nobody may get it twice."""

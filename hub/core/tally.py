@@ -184,7 +184,9 @@ class Tally:
         The four that every task has come by the hundred and are told apart here; each of the others has its own act.
         """
         hands, waiting, act_of = self._hands, self._waiting, self._acts.get
-        queue, place, completed = list[int](), list[int](), list[Event]()
+        queue: list[int] = []
+        place: list[int] = []
+        completed: list[Event] = []
         plain: dict[str, Any] = {}  # the facts of the last new task: one submission's share them
         known, made = "", 0
         for event in events:
@@ -214,7 +216,9 @@ class Tally:
     def _complete(self, events: Sequence[Event]) -> None:
         """These tasks went well."""
         hands, waiting = self._hands, self._waiting
-        execute, total, verdicts = list[int](), list[int](), list[bool | None]()
+        execute: list[int] = []
+        total: list[int] = []
+        verdicts: list[bool | None] = []
         alike: dict[str, Any] = {}  # the facts of the last end that told no usage: ends that are told alike share them
         known, made = "", 0
         for event in events:

@@ -178,9 +178,20 @@ class Window:
     def has_tasks(self) -> bool:
         """Whether any task is here."""
         for queue in self.classes.values():  # noqa: SIM110 - asked for with every commit: a generator costs two calls
-            if queue.head is not None:
+            if queue._head < len(queue._places):  # noqa: SLF001 - its own file, and a call less for each class
                 return True
         return False
+
+    @property
+    def only(self) -> ClassQueue | None:
+        """The class that tasks are here of, if it is one."""
+        found = None
+        for queue in self.classes.values():
+            if queue._head < len(queue._places):  # noqa: SLF001 - as above
+                if found is not None:
+                    return None
+                found = queue
+        return found
 
     def open(self, text: str) -> None:
         """The store holds queued tasks of this class."""

@@ -115,6 +115,17 @@ class Access:
             known = self._principals[token_id] = row, Principal(row.id, Role(row.role), row.label, row.scope)
         return known[1]
 
+    def counts(self, who: Principal) -> bool:
+        """Whether a token still counts as it did when :meth:`principal` told of ``who``."""
+        row, known = self._rows.get(who.token), self._principals.get(who.token)
+        if row is None or known is None or known[1] is not who or known[0] is not row or row.revoked_ms is not None:
+            return False
+        now_ms = self._clock.now_ms()
+        if row.expires_ms is not None and row.expires_ms <= now_ms:
+            return False
+        self._used[who.token] = now_ms
+        return True
+
     def require(self, who: Principal, permission: str) -> None:
         """Pass if ``who`` holds ``permission``.
 

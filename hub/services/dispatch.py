@@ -114,7 +114,8 @@ class Dispatch:
 
     def _plan(self) -> None:
         began = self._clock.monotonic()
-        claims, given = list[Claim](), list[_Given]()
+        claims: list[Claim] = []
+        given: list[_Given] = []
         budgets = self._may_spend if self._charging.is_on else None
         parts = self._window, self._fleet, self.matcher, self._speeds, began, self._rates, self._shares, budgets
         now_ms = self._clock.now_ms()
@@ -137,16 +138,18 @@ class Dispatch:
 
     def _claim_alike(self, several: Several, now_ms: int, now: float, claims: list[Claim], given: list[_Given]) -> None:
         """Claim tasks of a class, of which those that one agent gets differ in nothing but their ids."""
-        take, queue, models = self._fleet.take, several.queue, dict[str, tuple[Claim, _Given]]()
+        take, queue = self._fleet.take, several.queue
+        models: dict[str, tuple[Claim, _Given]] = {}
         for place, (agent, way) in several.given:
             if (model := models.get(agent.name)) is None:
                 like = Assignment(queue, place, agent, way, several.match)
-                model = models[agent.name] = self._claim(like, now_ms, now)
-            claim, (held, placement, first) = model
-            held = replace(held, task=place[1])
-            take(held)
-            claims.append(replace(claim, task=place[1]))
-            given.append((held, placement, first))
+                claim, attempt = models[agent.name] = self._claim(like, now_ms, now)
+            else:
+                claim, (held, placement, first) = model
+                claim, attempt = replace(claim, task=place[1]), (replace(held, task=place[1]), placement, first)
+            take(attempt[0])
+            claims.append(claim)
+            given.append(attempt)
 
     def _claim(self, chosen: Assignment, now_ms: int, now: float) -> tuple[Claim, _Given]:
         _, task = chosen.place
@@ -207,11 +210,11 @@ class Dispatch:
             reason=why(chosen),
             candidates=candidates(chosen),
             at_ms=now_ms,
-            load=self._load(chosen),
+            load=None if is_plain else self._load(chosen),
             rung=requirements.rung,
             learnt=self._advisor.choice(requirements, way) if chosen.weighed and self._advisor else None,
             allowance=allowance,
-            price=self._price(way),
+            price=None if is_plain else self._price(way),
             seen=chosen.seen,
         )
         kept = encode_placement(placement)
@@ -302,7 +305,8 @@ class Dispatch:
         """The claims of a plan have their outcomes: what is granted leaves, for each agent in one go."""
         outcomes = [outcome] * len(given) if isinstance(outcome, AgentComError) else outcome
         lease_until = self._clock.monotonic() + self._lease_s  # the disk's time is not the agent's
-        assigns, routed = dict[tuple[str, int], list[Assign]](), list[Strategy]()
+        assigns: dict[tuple[str, int], list[Assign]] = {}
+        routed: list[Strategy] = []
         last: tuple[bytes, Placement, Routing] | None = None  # tasks that are placed and look alike are told alike
         for (held, placement, first), claimed in zip(given, outcomes, strict=True):
             if type(claimed) is not Claimed:

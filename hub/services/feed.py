@@ -8,22 +8,30 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from protocol.events import Event
+from protocol.events import Event, EventKind
 
 _Wake = asyncio.Future[int | None]
 _Waiting = dict[_Wake, frozenset[str]]
 """Who waits for what (nothing: for everything), in the order they came: all runs wake readers in the same order."""
 _Told = Callable[[int | None], None]
 _ALL: Final[frozenset[str]] = frozenset()
+_ASSIGNED: Final = EventKind.TASK_ASSIGNED
+MOST_AT_ONCE: Final = 16
+"""Readers that a commit may wait for: with more of them the next one begins first."""
 _LATE: Final = -1
 """What a reader is woken with whose time has run out."""
 
 
 class Feed:
-    """Waits for commits."""
+    """Waits for commits.
+
+    Attributes:
+        comes_first: whether nothing of the commit that is told of is more urgent: no assignment that has yet to leave.
+    """
 
     def __init__(self, newest: int = 0) -> None:
         self._newest = newest
+        self.comes_first = False
         self._events: _Waiting = {}
         self._followers: dict[object, tuple[frozenset[str], _Told]] = {}
         self._logs: dict[str, _Waiting] = {}
@@ -71,6 +79,7 @@ class Feed:
                 continue
             del self._events[future]
             _end(future, before)
+        self.comes_first = _ASSIGNED not in told and len(self._followers) <= MOST_AT_ONCE
         for kinds, news in tuple(self._followers.values()):
             if not kinds or not kinds.isdisjoint(told):
                 news(before)

@@ -1,11 +1,13 @@
-"""A reader of the event stream who has seen all that there is: told of each commit in the turn that follows it.
+"""A reader of the event stream who has seen all that there is: told of each commit in a callback of it.
 
+Of one that gives work to agents it hears a turn of the event loop later: assignments leave first.
 Nothing waits here and no task wakes. What cannot be told at once is left to whoever reads page by page
 (``hub/web/events.py``): events that are not in memory, a reader that is slow, a token that has to be looked at.
 """
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -32,9 +34,9 @@ def frames(events: Sequence[Event]) -> bytes:
         if event.at_ms != at_ms:
             at_ms, at = event.at_ms, _text(moment(event.at_ms))
         if event.kind is not kind:
-            kind, named = event.kind, _text(event.kind)
+            kind, named = event.kind, _word(event.kind)
         if event.agent is not agent:
-            agent, host = event.agent, _text(event.agent)
+            agent, host = event.agent, _word(event.agent)
         if event.facts is not facts:
             facts, shown = event.facts, _text(event.facts)
         task, epoch = event.task, "null" if event.epoch is None else event.epoch
@@ -49,6 +51,10 @@ def frames(events: Sequence[Event]) -> bytes:
 
 def _text(part: object) -> str:
     return encode(part).decode()
+
+
+_word: Final = lru_cache(256)(_text)
+"""Kinds are few, and agents have much to tell."""
 
 
 class Told:
@@ -107,8 +113,12 @@ class Follower:
         if before is None:
             self._over.set_result(self._after)
         elif not self._is_due:
-            self._is_due, self._after = True, max(self._after, before)
-            self._loop.call_soon(self._look)  # not now: the assignments of the same commit leave first
+            self._after = max(self._after, before)
+            if self._feed.comes_first:
+                self._look()
+            else:
+                self._is_due = True
+                self._loop.call_soon(self._look)
 
     def _look(self) -> None:
         self._is_due = False

@@ -161,6 +161,8 @@ def read_specs(value: object) -> list[TaskSpec]:
     if not isinstance(value, dict):
         raise BadInput([Problem("", 'expected a task or {"tasks": [...]}')], "body")
     if not is_batch(value):
+        if (plain := schema.read_plain([value])) is not None:
+            return plain
         spec, problems = schema.read_spec(value)
         if spec is None:
             raise BadInput(problems, "task")

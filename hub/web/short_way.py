@@ -26,16 +26,15 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 
-from hub.core.access import Principal
-from hub.services.intake import Outcome, Submission
+from hub.services.intake import Intake, Outcome, Submission
 from hub.services.projects import Projects
 from hub.web import forwarded, guard, problems, replies, requests
 from hub.web.alike import Found, Head
 from hub.web.porch import Visitor, visitor_of
 from hub.web.routing import JSON
-from hub.web.services import LIVE, PRINCIPAL, SERVICES
+from hub.web.services import LIVE, PRINCIPAL, SERVICES, Services
 from protocol.api import PREFIX, Submitted, TaskSummary
-from protocol.errors import AgentComError, BadInput, Unauthenticated
+from protocol.errors import AgentComError, BadInput
 from protocol.logs import about
 from protocol.rate_limits import Action
 
@@ -146,28 +145,28 @@ class Desk:
             asked, self._asked = asked[:count], asked[count:]
         if self._asked:
             asyncio.get_running_loop().call_soon(self._serve)
-        self._asked_bytes = sum([found.size for _, found in self._asked])
+        self._asked_bytes = sum([found.size for _, found in self._asked]) if self._asked else 0
         return asked
 
     def _serve(self) -> None:
+        services = self.app[SERVICES]
         who, counts = None, False
         wanted: dict[str, list[tuple[ShortWay, Found]]] = {}
         for way, found in self._next():
             if way.who is not who:  # most come from one
-                who, counts = way.who, self._counts(way.who)
+                who, counts = way.who, services.access.counts(way.who)
             if counts:
                 wanted.setdefault(way.who.token, []).append((way, found))
             else:
                 way.give_up()  # the long way says why
         for by, asked in wanted.items():
-            self._take_in(by, asked)
+            self._take_in(services, by, asked)
 
-    def _take_in(self, by: str, asked: list[tuple["ShortWay", Found]]) -> None:
+    def _take_in(self, services: Services, by: str, asked: list[tuple["ShortWay", Found]]) -> None:
         """What one caller submits; each is counted before it is read, so that who asks too often costs little."""
-        services = self.app[SERVICES]
         if not services.rate_limits.ask_all(by, ACTION, len(asked)):
             asked = [(way, found) for way, found in asked if self._may_pass(way)]
-        refusal = self._no_room(by)
+        refusal = _no_room(services.intake, by)
         submissions: list[Submission] = []
         for way, found in asked:
             try:
@@ -184,22 +183,7 @@ class Desk:
                 submissions.append(read)
             else:
                 way.done(read)
-        services.intake.post(submissions)
-
-    def _no_room(self, by: str) -> AgentComError | None:
-        """Why nothing of a caller comes in now: a hub that has no room does no work for what it refuses."""
-        try:
-            self.app[SERVICES].intake.check(1, by)
-        except AgentComError as exc:
-            return exc
-        return None
-
-    def _counts(self, who: Principal) -> bool:
-        """Whether a token counts as it did."""
-        try:
-            return self.app[SERVICES].access.principal(who.token) is who
-        except Unauthenticated:
-            return False
+        services.intake.post(submissions, is_checked=True)
 
     def _may_pass(self, way: "ShortWay") -> bool:
         try:
@@ -335,6 +319,15 @@ class ShortWay:
             f"{begin}{self._said}X-Request-Id: {self.request_id}\r\n"
             f"Content-Length: {len(body)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         ).encode() + body
+
+
+def _no_room(intake: Intake, by: str) -> AgentComError | None:
+    """Why nothing of a caller comes in now: a hub that has no room does no work for what it refuses."""
+    try:
+        intake.check(1, by)
+    except AgentComError as exc:
+        return exc
+    return None
 
 
 def _read(way: ShortWay, found: Found, projects: Projects) -> Submission | BadInput | None:

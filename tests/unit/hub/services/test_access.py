@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.core.access import Principal
 from hub.services.access import Access
 from hub.store.sqlite import SqliteStore
 from hub.store.token_changes import TouchTokens
@@ -105,6 +106,30 @@ async def test_a_revoked_token_is_nobody_at_once_and_after_a_restart(
             hub.principal(made.id)
     kinds = [event.kind for event in await store.events(0, 10)]
     assert kinds == [EventKind.TOKEN_CREATED, EventKind.TOKEN_REVOKED]
+
+
+async def test_who_was_told_of_counts_until_its_token_ends(access: Access, clock: HandClock) -> None:
+    short = await access.create(TokenBody(role=Role.AGENT, ttl_s=10), by="x")
+    long = await access.create(TokenBody(role=Role.AGENT), by="x")
+    first, second = access.principal(short.id), access.principal(long.id)
+    assert (access.counts(first), access.counts(second)) == (True, True)
+
+    clock.at_ms += 10_000
+    assert (access.counts(first), access.counts(second)) == (False, True)
+
+    await access.revoke(long.id, by="x")
+    assert not access.counts(second)
+    assert not access.counts(Principal("unknown", Role.AGENT))
+
+
+async def test_who_was_told_of_before_the_tokens_were_read_again_has_to_be_looked_up(access: Access) -> None:
+    made = await access.create(TokenBody(role=Role.AGENT), by="x")
+    who = access.principal(made.id)
+    await access.reload()
+
+    assert not access.counts(who)
+    assert access.principal(made.id) == who
+    assert not access.counts(who)
 
 
 async def test_the_last_valid_admin_token_stays(access: Access, clock: HandClock) -> None:

@@ -1,6 +1,8 @@
 import asyncio
 
-from hub.services.feed import Feed
+import pytest
+
+from hub.services.feed import MOST_AT_ONCE, Feed
 from protocol.events import Event, EventKind
 
 
@@ -115,3 +117,22 @@ def test_who_follows_is_told_of_each_commit_that_holds_what_it_wants_until_it_le
     assert ends == [6, None]
     assert everything == [5, 6, None, None]
     assert feed.newest == 12
+
+
+@pytest.mark.parametrize(
+    "kind, readers, is_first",
+    [
+        (EventKind.TASK_COMPLETED, 1, True),
+        (EventKind.TASK_COMPLETED, MOST_AT_ONCE, True),
+        (EventKind.TASK_COMPLETED, MOST_AT_ONCE + 1, False),
+        (EventKind.TASK_ASSIGNED, 1, False),
+    ],
+)
+def test_few_readers_come_first_unless_work_was_given_away(kind: EventKind, readers: int, is_first: bool) -> None:
+    feed = Feed()
+    seen: list[bool] = []
+    for _ in range(readers):
+        feed.follow(frozenset(), lambda _before: seen.append(feed.comes_first))
+    feed.committed([Event(kind=kind, at_ms=0, seq=1)])
+
+    assert seen == [is_first] * readers
