@@ -32,7 +32,7 @@ def frames(events: Sequence[Event]) -> bytes:
     host = "null"
     for event in events:
         if event.at_ms != at_ms:
-            at_ms, at = event.at_ms, _text(moment(event.at_ms))
+            at_ms, at = event.at_ms, _time(event.at_ms)
         if event.kind is not kind:
             kind, named = event.kind, _word(event.kind)
         if event.agent is not agent:
@@ -51,6 +51,16 @@ def frames(events: Sequence[Event]) -> bytes:
 
 def _text(part: object) -> str:
     return encode(part).decode()
+
+
+def _time(ms: int) -> str:
+    second, ms = divmod(ms, 1_000)
+    return f'"{_second(second)}.{ms:03d}000Z"' if ms else f'"{_second(second)}Z"'
+
+
+@lru_cache(64)  # many commits fall into one
+def _second(second: int) -> str:
+    return moment(second * 1_000).isoformat()[:19]
 
 
 _word: Final = lru_cache(256)(_text)
