@@ -91,4 +91,4 @@ def _copy(connection: apsw.Connection, pairs: Sequence[tuple[str, Sample]]) -> N
     )
     connection.execute("UPDATE facts SET value = ? WHERE name = 'event_seq'", (last + _EVENTS * len(pairs),))
     for state, copies in Counter(sample.state for _, sample in pairs).items():
-        connection.execute("UPDATE counts SET n = n + ?2 WHERE state = ?1", (state, copies))
+        connection.execute("UPDATE facts SET value = value + ?2 WHERE name = 'tasks.' || ?1", (state, copies))

@@ -5,6 +5,8 @@ The entries are a chain of hashes; how it is made, and how to check a file of en
 """
 
 from datetime import datetime
+from functools import cache
+from types import ModuleType
 
 import msgspec
 from msgspec import Raw, Struct
@@ -13,11 +15,17 @@ Words = tuple[int, int, str, str, str, str, str, str]
 """What an entry says: number, time (Unix ms), actor, role, action, subject, verdict, detail (JSON)."""
 
 
-def entry_hash(before: bytes, words: Words) -> bytes:
-    """The hash of an entry: SHA-256 over that of the one before it, and the list of its own words as MessagePack."""
+@cache
+def _hashes() -> ModuleType:
     import hashlib  # loads a library of the system, which a command that starts does without
 
-    return hashlib.sha256(before + msgspec.msgpack.encode(words)).digest()
+    return hashlib
+
+
+def entry_hash(before: bytes, words: Words) -> bytes:
+    """The hash of an entry: SHA-256 over that of the one before it, and the list of its own words as MessagePack."""
+    found: bytes = _hashes().sha256(before + msgspec.msgpack.encode(words)).digest()
+    return found
 
 
 class AuditEntry(Struct, kw_only=True):

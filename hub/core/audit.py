@@ -151,6 +151,8 @@ def note(
 
 
 def _word(text: str) -> str:
+    if text.isascii() and len(text) <= _MAX_WORD and "\0" not in text:
+        return text
     plain = text.encode("utf-8", "replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
     return plain if len(plain) <= _MAX_WORD else f"{plain[: _MAX_WORD - 1]}\N{HORIZONTAL ELLIPSIS}"
 
@@ -213,8 +215,9 @@ def chained(head: Head, notes: Sequence[Note]) -> list[EntryRow]:
     rows: list[EntryRow] = []
     hash_ = head.hash
     for seq, n in enumerate(notes, head.seq + 1):
-        hash_ = hash_of(hash_, seq, n)
-        rows.append((seq, n.at_ms, n.actor, n.role, n.action, n.subject, n.verdict, n.detail, hash_))
+        words = seq, n.at_ms, n.actor, n.role, n.action, n.subject, n.verdict, n.detail
+        hash_ = entry_hash(hash_, words)
+        rows.append((*words, hash_))
     return rows
 
 

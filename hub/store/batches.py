@@ -66,10 +66,13 @@ class Statements(Protocol):
         """All of these, of which none needs what another one writes."""
         ...
 
-    async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
-        """As :meth:`together`, at the end of a batch; ``newest`` is the number of its last event, if it has any.
+    async def seal(self, writes: Sequence[Write], counts: Sequence[tuple[TaskState, int]], newest: int | None) -> None:
+        """As :meth:`together`, at the end of a batch.
 
-        Who writes alone leaves that number for the next start: from one batch to the next it is known.
+        Args:
+            counts: by how much there are more tasks of a state, or fewer.
+            newest: the number of the last event of the batch, if it has any. Who writes alone leaves it for the next
+                start: from one batch to the next it is known.
         """
         ...
 
@@ -217,29 +220,28 @@ class Batches:
     async def _seal(self) -> list[Event]:
         """Write what is left, the events, the entries of the audit log and the counts."""
         writes = self._taken()
-        if counts := [(state, n) for state, n in self._counts.items() if n]:
-            writes.append(("add_count", counts))
         events: list[Event] = []
         if self._facts or self._notes:
-            newest, head = await self._numbers()
+            chain, head, newest = self._chain, self._chain.head, self._newest + len(self._facts)
+            if head is None:
+                newest, head = await self._numbers()
             events, rows = self._told(newest)
             if rows:
                 writes.append(("add_event", rows))
             notes = notes_of(events) + self._notes
-            if asked := self._chain.unknown(notes):
-                self._chain.learn(await self._rows("audit_roles", json.dumps(sorted(asked))), asked)
-            entries = self._chain.rows(head, notes, rows, newest)
+            if notes and (asked := chain.unknown(notes)):
+                chain.learn(await self._rows("audit_roles", json.dumps(sorted(asked))), asked)
+            entries = chain.rows(head, notes, rows, newest)
             writes.append(("add_audit", entries))
             if self._statements.is_alone:  # only until the commit fails: see ``lost``
-                self._chain.head, self._newest = Head(entries[-1][0], entries[-1][-1]), newest
-        await self._statements.seal(writes, events[-1].seq if events else None)
+                chain.head, self._newest = Head(entries[-1][0], entries[-1][-1]), newest
+        counts = [count for count in self._counts.items() if count[1]]
+        await self._statements.seal(writes, counts, events[-1].seq if events else None)
         return events
 
     async def _numbers(self) -> tuple[int, Head]:
         """The number of the newest event of the batch, and the entry of the audit log that stands before."""
         count = len(self._facts)
-        if (head := self._chain.head) is not None:
-            return self._newest + count, head
         is_counted = count and not self._statements.is_alone
         ((last, seq, hash_),) = await (self._rows("next_events", count) if is_counted else self._rows("audit_head"))
         head = Head(seq, bytes(hash_)) if seq else Head()

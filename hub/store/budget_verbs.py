@@ -47,6 +47,14 @@ class Budgeting(Proving):
 
     def _forget(self) -> None:
         super()._forget()
+        self._forget_ledger()
+
+    def _start(self) -> None:
+        super()._start()
+        if self._ledger is not None or self._looked:
+            self._forget_ledger()
+
+    def _forget_ledger(self) -> None:
         self._ledger: Ledger | None = None
         self._known: set[tuple[int, Scope]] = set()
         self._looked: set[Attempt] = set()

@@ -35,7 +35,7 @@ class Chain:
 
     def rows(self, head: Head, notes: Sequence[Note], events: Sequence[EventRow], newest: int) -> list[EntryRow]:
         """The rows of new entries: ``notes``, then what ends the commit with these events."""
-        found = with_roles(notes, self._roles)
+        found = with_roles(notes, self._roles) if notes else []
         if events:
             found.append(commit_note(events))
         if not head.seq:

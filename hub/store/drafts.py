@@ -15,13 +15,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from hub.core.task import HELD_STATES
+from hub.core.task import BLOCKED, HELD_STATES
 from hub.core.words import folded
 from hub.store import changes as c
 from hub.store.batches import Batches, Statements, Write
 from hub.store.many_changes import End
 from hub.store.records import Row
-from protocol.model import TaskState
 
 KEPT_DRAFTS: Final = 16_000
 """Drafts of tasks that have not ended that are kept for the next batch; twice as many at times, some 15 MB.
@@ -80,15 +79,21 @@ class Drafts(Batches):
         self._begin()
 
     def _start(self) -> None:
-        drafts, over, willing = self._drafts, self._over, self._willing
-        self._forget()
-        if self._statements.is_alone:
-            self._willing = willing  # whatever writes about agents makes the batch forget
+        if not self._statements.is_alone:
+            self._forget()
+            return
+        # What a batch has left to write was written, or ``lost``; whatever writes about agents makes it forget them.
+        drafts, over = self._drafts, self._over
+        if over:
+            self._over = []
             for task in over:
                 drafts.pop(task, None)
-            if len(drafts) > 2 * KEPT_DRAFTS:
-                drafts = _kept(drafts)
-            self._drafts = drafts
+        if len(drafts) > 2 * KEPT_DRAFTS:
+            self._drafts = _kept(drafts)
+        if self._used_keys:
+            self._used_keys = {}
+        if self._last_places:
+            self._last_places = {}
 
     def _begin(self) -> None:
         """Nothing waits to be written."""
@@ -111,7 +116,8 @@ class Drafts(Batches):
     async def _read_ahead(self, changes: Sequence[c.AnyChange]) -> None:
         tasks: dict[str, bool] = {}  # whether somebody wants to claim it
         new: set[str] = set()  # of this batch: there is nothing to read
-        agents, keys, attempts = set(), set(), set()
+        agents, attempts = set(), set()
+        keys: set[str] = set()
         for change in changes:
             if isinstance(change, c.Claim):
                 tasks[change.task] = True
@@ -119,14 +125,12 @@ class Drafts(Batches):
             elif isinstance(change, _OF_ATTEMPTS):
                 tasks.setdefault(change.task, False)
             elif isinstance(change, c.AddTasks):
-                new.update([task.id for task in change.tasks])
-                tasks |= {needed: tasks.get(needed, False) for task in change.tasks for needed in task.depends_on}
-                if change.key is not None:
-                    keys.add(change.kept_key)
+                _look_at_new(change, tasks, new, keys)
             elif isinstance(change, c.AppendLog):
                 tasks.setdefault(change.task, False)
                 attempts.add((change.task, change.epoch))
-        await self._read_rows(tasks, new)
+        if not new.issuperset(tasks):
+            await self._read_rows(tasks, new)
         if strange := agents.difference(self._willing):
             await self._read_agents(strange)
         if keys:
@@ -137,10 +141,15 @@ class Drafts(Batches):
     async def _read_rows(self, tasks: Mapping[str, bool], new: set[str]) -> None:
         """The rows of tasks that are not known yet, and the specs of those that somebody wants to claim."""
         drafts = self._drafts
-        if unread := [task for task in tasks if task not in drafts and task not in new]:
+        unread, wanted = [], []
+        for task, is_wanted in tasks.items():
+            if task not in drafts and task not in new:
+                unread.append(task)
+            if is_wanted:
+                wanted.append(task)
+        if unread:
             await self._read_tasks(unread)
-        wanted = [drafts.get(task) for task, is_wanted in tasks.items() if is_wanted]
-        if bare := [draft.id for draft in wanted if draft is not None and draft.spec is None]:
+        if wanted and (bare := [task for task in wanted if (d := drafts.get(task)) is not None and d.spec is None]):
             await self._read_specs(bare)
 
     async def _read_tasks(self, tasks: Iterable[str]) -> None:
@@ -188,36 +197,57 @@ class Drafts(Batches):
             self._changed_drafts[draft.id] = draft
 
     def _taken(self) -> list[Write]:
-        new, changed = self._new_tasks, self._changed_drafts
-        writes: list[Write] = []
-        if new:
-            specs = [(task.id, task.spec, task.tier, change.by, task.checks) for task, _, change in new]
-            tasks = [_new_row(task, draft, change) for task, draft, change in new]
-            writes += [("add_task", tasks), ("add_spec", specs), ("add_dependency", _new_needs(new))]
-        writes += [
+        changed, moved, pulls = self._changed_drafts, self._moved, self._new_pulls
+        writes = _of_new(self._new_tasks) if self._new_tasks else []
+        others: tuple[Write, ...] = (
             ("add_key", self._new_keys),
             ("write_task", [_changed_row(draft) for draft in changed.values()] if changed else ()),
             ("add_attempt", self._new_attempts),
-            ("move_attempt", tuple(self._moved.values())),
+            ("move_attempt", tuple(moved.values()) if moved else ()),
             ("end_attempt", self._ended),
             ("add_log", self._new_logs),
-            ("begin_pull", tuple(self._new_pulls.values())),
-        ]
-        for _, draft, _ in new:
-            draft.is_new = False
+            ("begin_pull", tuple(pulls.values()) if pulls else ()),
+        )
+        for write in others:
+            if write[1]:
+                writes.append(write)
         for draft in self._claimed:
             draft.is_claimed = False
-        _lighten([draft for _, draft, _ in new])
-        _lighten(self._claimed)
+            _lighten(draft)
         self._begin()
-        return [write for write in writes if write[1]]
+        return writes
 
 
-def _lighten(drafts: Iterable[Draft]) -> None:
-    """Let go of long specs: they are in the store, and whoever gives such a task away reads it there."""
-    for draft in drafts:
-        if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
-            draft.spec = draft.tier = None
+def _look_at_new(change: c.AddTasks, tasks: dict[str, bool], new: set[str], keys: set[str]) -> None:
+    """Add to ``new`` the tasks of a submission, to ``tasks`` what they wait for, and to ``keys`` its key."""
+    if change.key is not None:
+        keys.add(change.kept_key)
+    for task in change.tasks:
+        new.add(task.id)
+        for needed in task.depends_on:
+            tasks.setdefault(needed, False)
+
+
+def _of_new(new: Iterable[tuple[c.NewTask, Draft, c.AddTasks]]) -> list[Write]:
+    """What new tasks have to write; they count as written."""
+    tasks, specs, needs = [], [], []
+    for task, draft, change in new:
+        tasks.append(_new_row(task, draft, change))
+        specs.append((task.id, task.spec, task.tier, change.by, task.checks))
+        if draft.state == BLOCKED:
+            needs += [(task.id, needed) for needed in task.depends_on]
+        draft.is_new = False
+        _lighten(draft)
+    writes: list[Write] = [("add_task", tasks), ("add_spec", specs)]
+    if needs:
+        writes.append(("add_dependency", needs))
+    return writes
+
+
+def _lighten(draft: Draft) -> None:
+    """Let go of a long spec: it is in the store, and whoever gives such a task away reads it there."""
+    if draft.spec is not None and len(draft.spec) > KEPT_SPEC_BYTES:
+        draft.spec = draft.tier = None
 
 
 def _kept(drafts: dict[str, Draft | None]) -> dict[str, Draft | None]:
@@ -251,12 +281,6 @@ def _new_row(task: c.NewTask, draft: Draft, change: c.AddTasks) -> tuple[Any, ..
         draft.model,
         None if task.title.isascii() else folded(task.title),
     )
-
-
-def _new_needs(new: Iterable[tuple[c.NewTask, Draft, c.AddTasks]]) -> list[tuple[str, str]]:
-    """Who waits for whom."""
-    waiting = [task for task, draft, _ in new if draft.state == TaskState.BLOCKED]
-    return [(task.id, needed) for task in waiting for needed in task.depends_on]
 
 
 def _changed_row(draft: Draft) -> tuple[Any, ...]:

@@ -27,10 +27,6 @@ _SYSTEMS_OWN: Final = "unix"
 """What SQLite calls the way to open files with nothing between it and the system."""
 _MOST_BYTES: Final = 1 << 20
 """What is kept back of a log; a longer transaction leaves in pieces."""
-_FRAME_HEAD_BYTES: Final = 24
-"""Before each page in a log."""
-_NO_COMMIT: Final = bytes(4)
-"""Fifth to eighth byte of such a head, unless its page is the last one of a transaction."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -170,31 +166,26 @@ class _Store(_File):
 
 
 class _Log(_File):
-    """One open write-ahead log: the pages of a transaction leave together, when the one that commits it is there.
+    """One open write-ahead log: the pages of a transaction leave together, when they are to be synced.
 
-    Before that nobody asks for them but the connection itself (https://sqlite.org/walformat.html).
+    Before that nobody asks for them but the connection itself: a commit is synced before others hear of it
+    (``synchronous = FULL``; https://sqlite.org/walformat.html).
     """
 
-    __slots__ = ("_begin", "_commits", "_end", "_kept")
+    __slots__ = ("_begin", "_end", "_kept", "_most")
 
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._kept: list[bytes] = []
-        self._begin = self._end = 0
-        self._commits = False
+        self._begin = self._end = self._most = 0
         super().__init__(below, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         # Called twice for each page of each commit: the few steps, and the slots of the class, are what it costs.
-        if offset != self._end:
+        if offset != self._end or offset >= self._most:
             self._let_go()
-            self._begin = offset
+            self._begin, self._most = offset, offset + _MOST_BYTES
         self._kept.append(data)
-        size = len(data)
-        self._end = offset + size
-        if size == _FRAME_HEAD_BYTES:
-            self._commits = data[4:8] != _NO_COMMIT
-        elif self._commits or offset - self._begin >= _MOST_BYTES:
-            self._let_go()
+        self._end = offset + len(data)
 
     def _let_go(self) -> None:
         """Write what was kept back. If that fails it is SQLite's to write again, like everything that it has lost."""

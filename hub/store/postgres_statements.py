@@ -14,6 +14,7 @@ import asyncpg
 from hub.store.batches import Write
 from hub.store.queries import queries
 from hub.store.records import Row
+from protocol.model import TaskState
 
 AWAY: Final = (
     OSError,  # refused, reset, no such host; a time-out is one too
@@ -84,8 +85,10 @@ class PostgresStatements:
         values = [column for _, rows in writes for column in _columns(rows)]
         await self._connection.fetch(self._one(tuple(name for name, _ in writes)), *values)
 
-    async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
+    async def seal(self, writes: Sequence[Write], counts: Sequence[tuple[TaskState, int]], newest: int | None) -> None:
         """As :meth:`together`; leaves the name of the batch, and tells all hubs of its events."""
+        if counts:
+            writes = [*writes, ("add_count", counts)]
         names = tuple(name for name, _ in writes)
         values = [column for _, rows in writes for column in _columns(rows)]
         if newest is None:

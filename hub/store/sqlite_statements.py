@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import apsw
 
-from hub.store import sqlite_file
 from hub.store.batches import Write
 from hub.store.queries import queries
+from protocol.model import TaskState
 
 T = TypeVar("T")
 REFUSALS: Final = (
@@ -30,8 +30,12 @@ be answered as if it had been looked at.
 
 WIDTHS: Final = (128, 32, 8, 2, 1)
 """For so many rows at once there are statements: few, so that all stay prepared."""
+ALONE: Final = {"write_task": "write_one_task", "end_attempt": "end_one_attempt"}
+"""Statements for one row that take the values of those for many."""
 _WIDEST: Final = tuple(next((width for width in WIDTHS if width <= rows), 0) for rows in range(WIDTHS[0] + 1))
 """The widest of them for so many rows."""
+COUNTED: Final = {state: f"tasks.{state.value}" for state in TaskState}
+"""The fact that says how many tasks there are of a state."""
 ROW: Final = re.compile(r"(?<=VALUES )\([^()]*\)")
 
 
@@ -47,9 +51,11 @@ class SqliteStatements:
         self._cursor = connection.cursor()
         self.execute = self._cursor.execute
         """Run a statement that is nobody's: what begins and ends a transaction."""
-        self._sql = queries("sqlite")
+        # Each use of a statement reads its text from end to end, to find it among those that are prepared.
+        self._sql = {name: " ".join(text.split()) for name, text in queries("sqlite").items()}
+        self._alone = {name: self._sql[ALONE.get(name, name)] for name in self._sql}
         self._for_many: dict[tuple[str, int], str] = {}
-        self._commits: int | None = None  # that the store says it has; ``None``: it is asked
+        self._numbers: dict[str, int] = {}  # facts as the store has them; empty: it is asked
 
     def why(self, exc: Exception) -> str:
         """A refusal in words."""
@@ -67,6 +73,8 @@ class SqliteStatements:
 
     async def find(self, name: str, values: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
         """What the query finds for each of ``values``."""
+        if len(values) == 1:
+            return self._cursor.execute(self._sql[name], values[0]).fetchall()
         found: list[tuple[Any, ...]] = []
         for text, some in self._by_the_hundred(name, values):
             found += self._cursor.execute(text, some)
@@ -74,9 +82,14 @@ class SqliteStatements:
 
     async def together(self, writes: Sequence[Write]) -> None:
         """All of these, one after the other."""
-        execute = self._cursor.execute
+        self._write(writes)
+
+    def _write(self, writes: Sequence[Write]) -> None:
+        execute, alone = self._cursor.execute, self._alone
         for name, rows in writes:
-            if is_widened(self._sql[name]):
+            if len(rows) == 1:
+                execute(alone[name], rows[0])
+            elif is_widened(self._sql[name]):
                 for text, some in self._by_the_hundred(name, rows):
                     execute(text, some)
             else:
@@ -90,8 +103,6 @@ class SqliteStatements:
         prepared: each use takes a new place among them.
         """
         left = len(rows)
-        if left == 1:
-            return [(self._sql[name], rows[0])]
         found: list[tuple[str, Sequence[Any]]] = []
         begin = 0
         while left:
@@ -108,26 +119,37 @@ class SqliteStatements:
         text = self._for_many[name, rows] = wide(self._sql[name], rows)
         return text
 
-    async def seal(self, writes: Sequence[Write], newest: int | None) -> None:
-        """As :meth:`together`; counts the batch as a commit, and leaves both numbers in the file.
+    async def seal(self, writes: Sequence[Write], counts: Sequence[tuple[TaskState, int]], newest: int | None) -> None:
+        """As :meth:`together`; counts the batch as a commit, and leaves all numbers in the file, in one statement.
 
         Of changes that are tried one by one each counts: what matters is that no commit leaves the number as it was.
         """
-        commits = self.commits + 1
-        facts = [("commits", commits)] if newest is None else [("commits", commits), ("event_seq", newest)]
-        await self.together([*writes, ("put_fact", facts)])
-        self._commits = commits
+        self._write(writes)
+        numbers = self._numbers or self._read_numbers()
+        numbers["commits"] += 1
+        facts: list[Any] = ["commits", numbers["commits"]]
+        if newest is not None:
+            facts += "event_seq", newest
+        for state, more in counts:
+            name = COUNTED[state]
+            numbers[name] = count = numbers.get(name, 0) + more
+            facts += name, count
+        rows = len(facts) // 2
+        self._cursor.execute(self._for_many.get(("put_fact", rows)) or self._widened("put_fact", rows), facts)
 
     @property
     def commits(self) -> int:
         """How many the store has had, with the one that is being written if that was sealed."""
-        if self._commits is None:
-            self._commits = sqlite_file.progress(self._connection).commits
-        return self._commits
+        return (self._numbers or self._read_numbers())["commits"]
 
     def recount(self) -> None:
         """The store is asked again."""
-        self._commits = None
+        self._numbers = {}
+
+    def _read_numbers(self) -> dict[str, int]:
+        rows: Any = self._cursor.execute(self._sql["numbers"]).fetchall()
+        self._numbers = dict(rows)
+        return self._numbers
 
 
 @cache

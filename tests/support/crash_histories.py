@@ -66,17 +66,17 @@ class Truth:
         return [text for text in found if text]
 
 
-def lived(who: str, folder: Path, synchronous: str = "FULL") -> Truth:
+def lived(who: str, folder: Path, *, is_lax: bool = False) -> Truth:
     """A history, lived in ``folder``.
 
     Args:
         who: ``hub`` or ``sidecar``.
         folder: a place for its files, and for the images that are made of it.
-        synchronous: how the hub's store is synced; the journal does as it does.
+        is_lax: commits of the hub's store are not synced; the journal does as it does.
     """
     home, out = folder / "home", folder / "truth"
     home.mkdir()
-    command = [sys.executable, "-m", "tests.support.crash_histories", who, str(home), synchronous, str(out)]
+    command = [sys.executable, "-m", "tests.support.crash_histories", who, str(home), str(int(is_lax)), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     steps, known = pickle.loads(out.read_bytes())  # noqa: S301 - our own process wrote it
@@ -85,17 +85,18 @@ def lived(who: str, folder: Path, synchronous: str = "FULL") -> Truth:
     return truth
 
 
-async def _hub(path: Path, truth: Truth, synchronous: str) -> None:
+async def _hub(path: Path, truth: Truth, *, is_lax: bool) -> None:
     """A history with every kind of change, checkpoints in between, and a restart."""
     for first in (1, 20):
         store = SqliteStore(path)
         await store.open()
         truth.note()
         assert store._writing is not None
-        store._writing.execute(f"PRAGMA synchronous = {synchronous}")
+        truth.recorder.is_lax = is_lax
         store._writing.set_wal_hook(lambda writing, _name, pages: _committed(writing, pages, truth))
         await store.start(first)
         await _work(Rows(store), first)
+        truth.recorder.is_lax = False
         await store.close()
         truth.note()
 
@@ -104,7 +105,9 @@ def _committed(writing: apsw.Connection, pages: int, truth: Truth) -> int:
     """Remember what a commit has left; and copy the log into the store far more often than usual."""
     truth.note()
     if pages >= 12:
+        is_lax, truth.recorder.is_lax = truth.recorder.is_lax, False
         writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        truth.recorder.is_lax = is_lax
     return apsw.SQLITE_OK
 
 
@@ -161,11 +164,11 @@ def _commit(journal: Journal, truth: Truth, *, lasts: bool) -> None:
     truth.note(lasts=lasts)
 
 
-def _main(who: str, home: Path, synchronous: str, out: Path) -> None:
+def _main(who: str, home: Path, out: Path, *, is_lax: bool) -> None:
     with recorded(home) as recorder:
         if who == "hub":
             truth = Truth(recorder, home / "hub.sqlite")
-            asyncio.run(_hub(home / "hub.sqlite", truth, synchronous))
+            asyncio.run(_hub(home / "hub.sqlite", truth, is_lax=is_lax))
         else:
             truth = Truth(recorder, home / "journal.db")
             _sidecar(home / "journal.db", truth)
@@ -173,4 +176,4 @@ def _main(who: str, home: Path, synchronous: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    _main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[4]), is_lax=sys.argv[3] == "1")

@@ -36,6 +36,8 @@ class Recorder:
 
     folder: Path
     steps: list[Step] = field(default_factory=list)
+    is_lax: bool = False
+    """What is written to a log is not synced but before it is copied, as SQLite does with ``synchronous = NORMAL``."""
 
     def note(self, kind: str, path: str, offset: int = 0, data: bytes = b"") -> None:
         """Remember a step, if it is on a file of the folder."""
@@ -161,4 +163,5 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         super().xSync(flags)
-        self._recorder.note("sync", self._path)
+        if not (self._recorder.is_lax and self._path.endswith("-wal")):
+            self._recorder.note("sync", self._path)

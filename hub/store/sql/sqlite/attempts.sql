@@ -19,6 +19,12 @@ ON CONFLICT (task, epoch) DO UPDATE SET state = excluded.state, accepted = exclu
     suspect = CASE WHEN excluded.suspect THEN 0 ELSE suspect END, started_ms = coalesce(excluded.started_ms, started_ms)
 WHERE ended_ms IS NULL;
 
+-- name: end_one_attempt
+-- As write_one_task.
+UPDATE OR FAIL attempts SET state = ?3, accepted = ?4, failure = ?5, reason = ?6, result = ?7, ended_ms = ?8,
+    suspect = CASE WHEN ?9 THEN 0 ELSE suspect END, started_ms = coalesce(?10, started_ms)
+WHERE task = ?1 AND epoch = ?2 AND ended_ms IS NULL;
+
 -- name: end_open_attempt
 -- Of a task that is ended from outside, whether anybody has it in hand or not.
 UPDATE attempts SET state = ?3, failure = ?4, reason = ?5, ended_ms = ?6

@@ -1,8 +1,11 @@
 -- Of the file itself: a database on a server counts its own commits and has its own backups.
 
 -- name: put_fact
--- What a commit leaves of numbers that its writer has in mind: commits so far, and the newest event.
+-- What a commit leaves of numbers that its writer has in mind: commits so far, the newest event, tasks of a state.
 INSERT OR FAIL INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: numbers
+SELECT name, value FROM facts;
 
 -- name: progress
 SELECT (SELECT value FROM facts WHERE name = 'store_id'), (SELECT value FROM facts WHERE name = 'commits');

@@ -49,6 +49,13 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, class = excluded.class, e
     ended_ms = excluded.ended_ms, execution_ok = excluded.execution_ok, verified = excluded.verified,
     reason = excluded.reason, model = excluded.model;
 
+-- name: write_one_task
+-- The same of a task that is alone: here nothing has to be able to undo itself, and no row is made that is not kept.
+UPDATE OR FAIL tasks SET state = ?2, class = ?3, epoch = ?4, agent = ?5, hub = ?6, retries = ?7, infra_failures = ?8,
+    ready_ms = ?9, queued_ms = ?10, started_ms = ?11, ended_ms = ?12, execution_ok = ?13, verified = ?14, reason = ?15,
+    model = ?16
+WHERE id = ?1;
+
 -- name: end_task
 UPDATE tasks SET state = ?3, hub = NULL, reason = ?4, ended_ms = ?5, ready_ms = NULL WHERE id = ?1 AND state = ?2;
 
@@ -278,6 +285,3 @@ SELECT max(id) FROM tasks;
 
 -- name: counts
 SELECT state, n FROM counts;
-
--- name: add_count
-INSERT OR FAIL INTO counts (state, n) VALUES (?, ?) ON CONFLICT (state) DO UPDATE SET n = n + excluded.n;

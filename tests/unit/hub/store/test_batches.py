@@ -197,7 +197,7 @@ def test_statements_stay_prepared_however_many_rows_are_read(counting: Counting)
     for _ in range(3):
         for name, columns in asked:
             at_once(counting.find(name, [(str(number),) * columns for number in range(255)]))
-        at_once(counting.together([("add_count", [("queued", 1)])]))
+        at_once(counting.together([("put_fact", [("commits", 1)])]))
         missed.append(counting.connection.cache_stats()["misses"])
 
     assert missed[1] == missed[2]

@@ -23,7 +23,7 @@ SMALL: Final = {
         "notifiers",
         "alerts_open",
         "leaders",
-        "counts",
+        "facts",
         "endpoints",
         "endpoint_health",
         "tokens",

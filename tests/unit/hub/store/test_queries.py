@@ -37,12 +37,23 @@ def test_all_databases_are_asked_by_the_same_names() -> None:
     # A connection over a network can be lost in the middle of a commit, and several hubs may write; a file has neither.
     # A file counts its own commits and is copied by us; a server has its own ways for both.
     only_there = {
-        "postgres": {"lock_batches", "mark_batch", "find_batch", "forget_batches", "next_events", "notify"},
+        "postgres": {
+            "lock_batches",
+            "mark_batch",
+            "find_batch",
+            "forget_batches",
+            "next_events",
+            "notify",
+            "add_count",
+        },
         "sqlite": {
             "copied",
             "count_tasks",
             "progress",
             "put_fact",
+            "numbers",
+            "write_one_task",
+            "end_one_attempt",
             "set_copied",
             "count_rows",
             "count_without_spec",

@@ -11,6 +11,7 @@ from hub.store.migrate import migrate
 from hub.store.plain import Plain
 from hub.store.sqlite_file import connect
 from hub.store.sqlite_statements import REFUSALS, WIDTHS, SqliteStatements, at_once, wide
+from protocol.model import TaskState
 from tests.support.stores import new_task, task_id
 
 COUNTS = (1, 2, 3, 7, 8, 9, 31, 100, 127, 128, 129, 300)
@@ -70,12 +71,48 @@ def test_a_change_of_many_rows_changes_each_its_own_way_and_no_other(count: int,
     assert connection.execute("SELECT * FROM tasks WHERE id = ?", (task_id(count),)).fetchall() == before
 
 
-def test_counts_are_added_to_what_is_there(connection: apsw.Connection) -> None:
+def test_an_attempt_ends_alone_as_it_does_among_others(connection: apsw.Connection) -> None:
     statements = SqliteStatements(connection)
-    for counts in ([("queued", 3), ("running", 1)], [("queued", -2)]):
-        at_once(statements.together([("add_count", counts)]))
+    begun = [(task_id(n), 1, "a", "h", 1, 5, b"p") for n in range(6)]
+    ends = [
+        (task_id(n), 1, "failed", n % 2 == 0, "agent", f"why {n}", b"r", 9, n < 3, None if n % 3 else 7)
+        for n in range(6)
+    ]
+    found = []
+    for groups in ([ends], [[end] for end in ends]):
+        connection.execute("DELETE FROM attempts")
+        at_once(statements.together([("add_attempt", begun)]))
+        for group in groups:
+            at_once(statements.together([("end_attempt", group)]))
+            at_once(statements.together([("end_attempt", [(*group[0][:2], "passed", *group[0][3:])])]))  # has ended
+        found.append(connection.execute("SELECT * FROM attempts").fetchall())
 
-    assert dict(connection.execute("SELECT state, n FROM counts")) == {"queued": 1, "running": 1}
+    assert found[0] == found[1]
+    assert {row[5] for row in found[0]} == {"failed"}
+
+
+def test_counts_are_added_to_what_is_there(connection: apsw.Connection) -> None:
+    connection.execute("INSERT INTO facts (name, value) VALUES ('tasks.running', 4)")
+    statements = SqliteStatements(connection)
+    at_once(statements.seal([], [(TaskState.QUEUED, 3), (TaskState.RUNNING, 1)], 7))
+    at_once(statements.seal([], [(TaskState.QUEUED, -2)], None))
+
+    assert dict(connection.execute("SELECT state, n FROM counts")) == {"queued": 1, "running": 5}
+    assert statements.commits == 2
+    assert connection.execute("SELECT value FROM facts WHERE name = 'event_seq'").fetchall() == [(7,)]
+
+
+def test_numbers_in_mind_are_read_again_when_they_were_undone(connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    at_once(statements.seal([], [(TaskState.QUEUED, 3)], 7))
+    connection.execute("BEGIN")
+    at_once(statements.seal([], [(TaskState.QUEUED, 5)], 9))
+    connection.execute("ROLLBACK")
+    statements.recount()
+    at_once(statements.seal([], [(TaskState.QUEUED, 1)], None))
+
+    assert dict(connection.execute("SELECT state, n FROM counts")) == {"queued": 4}
+    assert statements.commits == 2
 
 
 def test_hundreds_of_rows_are_a_handful_of_statements(connection: apsw.Connection) -> None:

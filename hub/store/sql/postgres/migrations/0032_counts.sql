@@ -1,0 +1,2 @@
+-- Nothing changes here: several hubs change these rows, each by itself.
+SELECT 1;
