@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import socket as socket_options
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -149,6 +149,15 @@ class Connection(Protocol):
         """
         ...
 
+    async def listen(self, heard: Callable[[bytes], None]) -> None:
+        """Call ``heard`` with every frame that comes, in order; it may be called from the event loop itself.
+
+        Raises:
+            OSError: the connection is over.
+            Exception: what ``heard`` has raised; it is not called again.
+        """
+        ...
+
     def abort(self) -> None:
         """Cut it off, without a word to the other end."""
         ...
@@ -263,6 +272,12 @@ class _Socket:
     async def receive(self) -> bytes:
         try:
             return await self._socket.recv(decode=False)
+        except WebSocketException as exc:
+            raise ConnectionError(_why(exc)) from exc
+
+    async def listen(self, heard: Callable[[bytes], None]) -> None:
+        try:
+            await self._socket.listen(heard)
         except WebSocketException as exc:
             raise ConnectionError(_why(exc)) from exc
 

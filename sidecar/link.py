@@ -23,7 +23,7 @@ from protocol.limits import LITTLE_BYTES
 from protocol.machine import HostReading
 from protocol.model import EndpointReport
 from protocol.salvage import Unreadable
-from protocol.session import Session
+from protocol.session import ORDERED, Session
 from sidecar import greeting
 from sidecar.core.addresses import Addresses
 from sidecar.core.readings import Facts
@@ -306,22 +306,20 @@ class Link:
     # --- pumps ------------------------------------------------------------------------------------------------------
 
     async def _read(self, connection: Connection, owner: Owner) -> None:
-        while True:
-            frame = await connection.receive()
-            self._session.read_bytes = connection.received_bytes
-            self._act_on(frame, connection, owner)
+        await connection.listen(lambda frame: self._act_on(frame, connection, owner))
 
     def _act_on(self, frame: bytes, connection: Connection, owner: Owner) -> None:
         was_stirred, self._is_stirred = self._is_stirred, True  # nobody is woken before all of it was acted on
         is_whole = False
+        self._session.read_bytes = connection.received_bytes
         try:
             for message in self._session.receive(frame, self._clock.monotonic()):
                 if isinstance(message, Unreadable):
                     self._pass_over(message)
                     raise message.error
                 self._act(message, owner)
-                if isinstance(message, messages.Ordered):
-                    self._taken = message.n
+                if type(message) in ORDERED:
+                    self._taken = message.n  # type: ignore[union-attr]  # these have a number
             is_whole = True
         finally:
             # Also what came before a word that ends the line: the next hub will not confirm it again.

@@ -64,7 +64,7 @@ class Outbox:
         return found
 
     def _take(self, message: Message, encoded: bytes = b"") -> None:
-        if isinstance(message, Report):
+        if type(message) is Report:  # a class of structs answers `isinstance` ten times as slowly
             self._delivered.clear()
         if self._kept_back:
             self._kept_back.append((message, encoded))
@@ -74,9 +74,9 @@ class Outbox:
         except Overloaded:
             self._kept_back.append((message, encoded))
             return
-        if isinstance(message, Report):
+        if type(message) is Report:
             self._reports.append((number, message.attempt))
-        elif isinstance(message, Log):
+        elif type(message) is Log:
             size_bytes = len(message.text.encode())
             self._logs.append((number, size_bytes))
             self._log_bytes += size_bytes

@@ -4,8 +4,12 @@ The library reads and writes frames of every kind, cut in any way, with some thi
 are one whole short frame in one piece, and nearly all that leave are short: those are read and written here (RFC 6455,
 section 5.2). Everything else stays with the library: opening, closing, errors, what is cut or fragmented, and what was
 read but not yet asked for. Nothing is compressed: ``dial.py``, which opens it, offers no extension.
+
+Whoever listens is called with such a frame as it comes, in the turn of the event loop that read it, instead of being
+woken in the next one through the library's queue and four coroutines.
 """
 
+from collections.abc import Callable
 from os import urandom
 from struct import Struct
 from typing import Any, Final
@@ -33,6 +37,26 @@ class ShortFrames(ClientConnection):
     """It also counts what comes, so that a frame on a slow line is a sign of life before it is whole."""
 
     received_bytes = 0
+    _heard: Callable[[bytes], None] | None = None  # whoever listens
+    _failure: Exception | None = None
+
+    async def listen(self, heard: Callable[[bytes], None]) -> None:
+        """Call ``heard`` with every message that comes, in order, until the connection is over.
+
+        Raises:
+            ConnectionClosed: it is over.
+            Exception: what ``heard`` has raised; it is not called again.
+        """
+        self._heard, self._failure = heard, None
+        try:
+            while True:
+                # While this waits nothing is queued, so what is heard meanwhile comes in its order.
+                message = await self.recv(decode=False)
+                if self._failure is not None:
+                    raise self._failure
+                heard(message)
+        finally:
+            self._heard = None
 
     def data_received(self, data: bytes) -> None:
         """Some of it is here."""
@@ -44,10 +68,24 @@ class ShortFrames(ClientConnection):
                 start = 2 if data[1] <= _MOST_SHORT else 0
             elif data[1] == _MIDDLE and data[2] << 8 | data[3] == size - 4:
                 start = 4
-        if start and self._is_between():
-            self.recv_messages.put(Frame(Opcode.BINARY, data[start:]))
-        else:
+        if not start or not self._is_between():
             super().data_received(data)
+        elif self._heard is not None and self._is_awaited():
+            self._tell(self._heard, data[start:])
+        else:
+            self.recv_messages.put(Frame(Opcode.BINARY, data[start:]))
+
+    def _is_awaited(self) -> bool:
+        """Whether nothing that came before is still in the library's queue."""
+        waiter = self.recv_messages.frames.get_waiter
+        return waiter is not None and not waiter.done()
+
+    def _tell(self, heard: Callable[[bytes], None], message: bytes) -> None:
+        try:
+            heard(message)
+        except Exception as exc:  # noqa: BLE001 - raised by `listen`, which is woken by the message
+            self._heard, self._failure = None, exc
+            self.recv_messages.put(Frame(Opcode.BINARY, message))
 
     def _is_between(self) -> bool:
         """Whether the library waits for the first byte of a message."""

@@ -146,6 +146,10 @@ class End:
         _wake(self.peer._writers)
         return frame
 
+    async def listen(self, heard: Callable[[bytes], None]) -> None:
+        while True:
+            heard(await self.receive())
+
     def _at_end(self) -> None:
         raise ConnectionResetError("no close frame received or sent")
 

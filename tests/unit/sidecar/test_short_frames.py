@@ -1,5 +1,6 @@
 """The promises of the short way of frames: what comes is what was sent, however it was cut, and so is what leaves."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -116,3 +117,65 @@ async def test_what_no_hub_says_ends_the_line(first: int) -> None:
 
         with pytest.raises(ConnectionClosedError):
             await socket.recv(decode=False)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_who_listens_hears_all_in_order_however_it_was_cut(seed: int) -> None:
+    chance = Random(seed)
+    messages = [chance.randbytes(chance.choice(SIZES[:10])) for _ in range(40)]
+    stream = b"".join(map(framed, messages))
+    found: list[bytes] = []
+    async with connected() as (socket, _):
+        listening = asyncio.create_task(socket.listen(found.append))
+        while stream:
+            size = (
+                len(framed(messages[len(found)]))
+                if chance.random() < 0.6 and len(found) < 40
+                else chance.randint(1, 300)
+            )
+            socket.data_received(stream[:size])
+            stream = stream[size:]
+            if chance.random() < 0.7:
+                await asyncio.sleep(0)
+        socket.data_received(framed(b"", Opcode.CLOSE))
+        with pytest.raises(ConnectionClosedOK):
+            await listening
+
+    assert found == messages
+
+
+async def test_a_listener_is_called_as_a_short_message_comes() -> None:
+    found: list[bytes] = []
+    async with connected() as (socket, _):
+        socket.data_received(framed(b"before"))
+        listening = asyncio.create_task(socket.listen(found.append))
+        await asyncio.sleep(0)
+        socket.data_received(framed(b"at once"))
+        at_once = [*found]
+        socket.data_received(framed(b"a part", fin=False))
+        socket.data_received(framed(b" and more", Opcode.CONT))
+        socket.data_received(framed(b"behind it"))
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+    assert at_once == [b"before", b"at once"]
+
+
+async def test_what_a_listener_raises_ends_its_listening() -> None:
+    found: list[bytes] = []
+
+    def heard(message: bytes) -> None:
+        found.append(message)
+        if message == b"wrong":
+            raise ValueError("it cannot be read")
+
+    async with connected() as (socket, _):
+        listening = asyncio.create_task(socket.listen(heard))
+        await asyncio.sleep(0)
+        for message in (b"right", b"wrong", b"behind it"):
+            socket.data_received(framed(message))
+        with pytest.raises(ValueError, match="it cannot be read"):
+            await listening
+        socket.data_received(framed(b"too late"))
+
+    assert found == [b"right", b"wrong"]
