@@ -10,8 +10,7 @@ take turns in it. With a valid token it is a guest, and has no such limits.
 Pure: it is told who comes, speaks and leaves, and when; it says who has to go. Sockets are ``hub/web/doorstep.py``.
 """
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Generic, TypeVar
 
 MAX_OF_ADDRESS: Final = 200
@@ -225,24 +224,3 @@ def plain_address(text: str) -> IPv4Address | IPv6Address:
     """
     found = ip_address(text.partition("%")[0])
     return getattr(found, "ipv4_mapped", None) or found
-
-
-def is_of(peer: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
-    """Whether an address belongs to one of these networks."""
-    try:
-        found = plain_address(peer)
-    except ValueError:
-        return False
-    return any(found in network for network in networks)
-
-
-def is_here(peer: str, own: str) -> bool:
-    """Whether whoever has come from ``peer`` to our address ``own`` is on this machine.
-
-    It is, if both are one address: no packet that names us as its sender is taken from outside.
-    """
-    try:
-        found = plain_address(peer)
-        return found.is_loopback or found == plain_address(own)
-    except ValueError:
-        return False

@@ -28,7 +28,7 @@ from typing import Any, Final
 import structlog
 
 from hub.core.first_words import LOOK_BYTES, NONSENSE, wanted_of_hello, wanted_of_request
-from hub.core.porch import Porch, household, is_here, is_of
+from hub.core.porch import Porch, household, plain_address
 from hub.web.porch import Visitor, hang_up
 
 log = structlog.get_logger(__name__)
@@ -137,10 +137,10 @@ class Doorstep:
 
     def _arrive(self, line: socket.socket, peer: str) -> None:
         visitor = Visitor(self, line, peer)
-        if self._only is not None and not (is_of(peer, self._only) or is_here(peer, _own(line))):
+        if self._only is not None and not _is_of(peer, self._only, or_here=True):
             self._refuse(line)
             return
-        is_proxy = is_of(peer, self._proxies)
+        is_proxy = bool(self._proxies) and _is_of(peer, self._proxies)
         for caller in self._porch.come(visitor, household(peer), self._loop.time(), is_proxy=is_proxy):
             if caller is visitor:
                 self._refuse(line)
@@ -294,9 +294,9 @@ def _listening(found: Iterable[tuple[Any, ...]]) -> Iterator[socket.socket]:
         raise missing
 
 
-def _own(line: socket.socket) -> str:
-    """The address of ours that it has come to; empty if it is gone already."""
+def _is_of(peer: str, networks: _Networks, *, or_here: bool = False) -> bool:
     try:
-        return str(line.getsockname()[0])
-    except OSError:
-        return ""
+        found = plain_address(peer)
+    except ValueError:
+        return False
+    return (or_here and found.is_loopback) or any(found in network for network in networks)

@@ -102,7 +102,8 @@ def test_t10_a_line_that_is_deaf_in_one_direction_is_noticed_by_both_ends(runnin
 def test_t09_lost_packets_are_noticed_by_both_ends(tmp_path: Path, ways: tuple[tuple[str, str], ...]) -> None:
     """A packet filter drops everything on a real cable, default heartbeats and leases: noticed within 15 s or so."""
     with remote() as machine, contextlib.ExitStack() as stack:
-        plain = ("--plaintext", "--trusted-proxy", machine.there)
+        # The test itself asks from our end of the cable.
+        plain = ("--plaintext", "--trusted-proxy", machine.there, "--trusted-proxy", machine.here)
         running = stack.enter_context(
             mesh(tmp_path, lease_s=30.0, heartbeat_s=5.0, address=machine.here, hub_flags=plain)
         )

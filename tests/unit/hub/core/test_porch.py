@@ -1,23 +1,10 @@
 """Who may wait at the door, who makes room, and whose turn it is."""
 
-from ipaddress import ip_network
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.porch import (
-    ANSWER_S,
-    HASTE_S,
-    MAX_AT_ONCE,
-    PATIENCE_S,
-    Caller,
-    Porch,
-    household,
-    is_here,
-    is_of,
-    plain_address,
-)
+from hub.core.porch import ANSWER_S, HASTE_S, MAX_AT_ONCE, PATIENCE_S, Caller, Porch, household, plain_address
 
 LONG_AGO, NOW = 0.0, 10.0
 
@@ -150,33 +137,3 @@ def test_a_household_is_one_address() -> None:
     assert household("un:known") == "un:known"
     with pytest.raises(ValueError, match="does not appear"):
         plain_address("local")
-
-
-@pytest.mark.parametrize(
-    "peer, own, is_ours",
-    [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("::1", "::1", True),
-        ("::ffff:127.0.0.9", "::ffff:127.0.0.1", True),
-        ("192.0.2.7", "192.0.2.7", True),
-        ("::ffff:192.0.2.7", "192.0.2.7", True),
-        ("fe80::1%eth0", "fe80::1", True),
-        ("192.0.2.8", "192.0.2.7", False),
-        ("2001:db8::1", "2001:db8::2", False),
-        ("192.0.2.7", "", False),
-        ("", "", False),
-    ],
-)
-def test_who_has_the_address_that_was_called_is_on_this_machine(peer: str, own: str, *, is_ours: bool) -> None:
-    assert is_here(peer, own) is is_ours
-
-
-def test_an_address_is_of_a_network_whatever_it_is_written_as() -> None:
-    networks = [ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")]
-
-    assert is_of("192.0.2.7", networks)
-    assert is_of("::ffff:192.0.2.7", networks)
-    assert is_of("2001:db8::7", networks)
-    assert not is_of("192.0.3.7", networks)
-    assert not is_of("nobody", networks)
-    assert not is_of("192.0.2.7", [])
