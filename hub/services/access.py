@@ -218,7 +218,10 @@ class Access:
             self._used = used | self._used  # there is more urgent work for the disk
             return
         for token_id, at_ms in used.items():
-            self._rows[token_id] = msgspec.structs.replace(self._rows[token_id], last_used_ms=at_ms)
+            was = self._rows[token_id]
+            row = self._rows[token_id] = msgspec.structs.replace(was, last_used_ms=at_ms)
+            if (known := self._principals.get(token_id)) is not None and known[0] is was:
+                self._principals[token_id] = row, known[1]  # its holder is who it was
 
     async def keep_last_used(self, every_s: float = 60.0) -> None:
         """Call :meth:`flush` again and again, until cancelled."""

@@ -11,9 +11,12 @@ import aiohttp
 import pytest
 
 from hub.core.recent import Recent
+from hub.services.counting import Counting
+from hub.services.feed import Feed
+from hub.store.changes import Record
 from hub.web.following import Follower
 from hub.web.stream import Stream
-from protocol.events import Event
+from protocol.events import Event, EventKind
 from tests.support.running_hub import RunningHub, running_hub
 
 
@@ -77,6 +80,39 @@ async def test_all_readers_are_told_of_every_commit_in_order_and_at_once(
     assert [event["data"]["task"] for event in heard[1]] == [*tasks, tasks[0]]
     assert all(event["id"] == str(event["data"]["seq"]) for event in heard[0])
     assert sum(at_once for _, at_once in told) >= 5 * 3
+
+
+@pytest.mark.parametrize(
+    "kind, order",
+    [
+        (EventKind.TASK_QUEUED, ["commit", "told", "counted"]),
+        (EventKind.TASK_ASSIGNED, ["commit", "counted", "told"]),
+    ],
+)
+async def test_a_reader_hears_of_a_commit_before_it_is_counted_unless_work_is_to_leave_first(
+    hub: RunningHub, following: asyncio.Semaphore, monkeypatch: pytest.MonkeyPatch, kind: EventKind, order: list[str]
+) -> None:
+    seen: list[str] = []
+
+    def noting(owner: type, name: str, word: str) -> None:
+        was = getattr(owner, name)
+
+        def noted(self: object, *values: object) -> object:
+            seen.append(word)
+            return was(self, *values)
+
+        monkeypatch.setattr(owner, name, noted)  # it does what it does; of the order nothing else tells
+
+    async with hub.stream("/api/v1/events") as events:
+        await following.acquire()
+        noting(Feed, "committed", "commit")
+        noting(Counting, "committed", "counted")
+        noting(Stream, "tell", "told")
+        await hub.running.store.commit(Record(Event(kind=kind, at_ms=1)))
+        await events.until(kind.value)
+        monkeypatch.undo()
+
+    assert seen[:3] == order
 
 
 async def test_what_is_told_at_once_is_what_is_told_page_by_page(hub: RunningHub, following: asyncio.Semaphore) -> None:

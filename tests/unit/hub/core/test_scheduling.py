@@ -12,8 +12,8 @@ from hub.core.agent import Held
 from hub.core.fleet import Fleet
 from hub.core.matching import Matcher
 from hub.core.prefixes import BLOCK_TOKENS
-from hub.core.routing import Requirements, class_after
-from hub.core.scheduling import MAX_HANDICAP_S, Assignment, plan
+from hub.core.routing import Requirements, Way, class_after
+from hub.core.scheduling import MAX_HANDICAP_S, Assignment, decisions, plan
 from hub.core.shares import Shares
 from hub.core.speeds import REUSE, Speeds
 from hub.core.window import Window
@@ -195,6 +195,31 @@ def test_a_suspect_runs_alone_or_not_at_all() -> None:
 
     assert ("killer", "empty") in who(plans)
     assert [name for task, name in who(plans) if task != "killer"] == ["busy", "busy"]
+
+
+def test_suspects_that_wait_alone_get_an_agent_each() -> None:
+    made = fleet(slots=3, one="shell", two="shell")
+    plans = planned(window(*((ALONE, 2, name) for name in "xyz")), made)
+
+    assert sorted(agent for _, agent in who(plans)) == ["one", "two"]
+
+
+def test_a_class_that_waits_alone_asks_the_budgets_too() -> None:
+    waiting, free = window((SHELL, 0, "x"), (SHELL, 0, "y")), fleet(slots=2, a="shell")
+    asked: list[str] = []
+
+    def may_spend(_requirements: Requirements, _way: Way, task: str) -> bool:
+        asked.append(task)
+        return task == "y"
+
+    made = []
+    for chosen in decisions(waiting, free, Matcher(free), may_spend=may_spend):
+        assert isinstance(chosen, Assignment)
+        free.take(Held(chosen.place[1], 1, chosen.agent.name, 1, 0.0))
+        made.append(chosen.place[1])
+
+    assert "x" in asked
+    assert "x" not in made
 
 
 def test_an_agent_is_emptied_for_a_suspect_whose_turn_it_is_and_by_nothing_urgent_held_up() -> None:

@@ -122,6 +122,17 @@ async def test_who_was_told_of_counts_until_its_token_ends(access: Access, clock
     assert not access.counts(Principal("unknown", Role.AGENT))
 
 
+async def test_who_was_told_of_counts_on_after_it_was_stored_when_tokens_were_last_used(access: Access) -> None:
+    made = await access.create(TokenBody(role=Role.AGENT), by="x")
+    who = access.principal(made.id)
+    await access.flush()
+
+    assert access.counts(who)
+    assert access.principal(made.id) is who
+    await access.revoke(made.id, by="x")
+    assert not access.counts(who)
+
+
 async def test_who_was_told_of_before_the_tokens_were_read_again_has_to_be_looked_up(access: Access) -> None:
     made = await access.create(TokenBody(role=Role.AGENT), by="x")
     who = access.principal(made.id)
