@@ -192,3 +192,14 @@ def test_a_file_may_be_closed_by_the_collector_while_another_is_opened(tmp_path:
 
     assert not thread.is_alive()
     assert (found.st_dev, found.st_ino) not in _Handle._known
+
+
+def test_every_commit_reaches_the_file_before_another_connection_hears_of_it(tmp_path: Path) -> None:
+    """What is written to the log is kept until it is synced, so no connection may commit without that."""
+    writing, reading = (connect(str(tmp_path / "x.sqlite"), 1.0) for _ in range(2))
+    assert [c.execute("PRAGMA synchronous").fetchall() for c in (writing, reading)] == [[(2,)], [(2,)]]
+
+    writing.execute("CREATE TABLE t (a)")
+    for number in range(3):
+        writing.execute("INSERT INTO t VALUES (?)", (number,))
+        assert reading.execute("SELECT count(*) FROM t").fetchall() == [(number + 1,)]
