@@ -163,7 +163,7 @@ class Intake:
     def _post_one(self, submission: Submission, now_ms: int, *, is_checked: bool) -> None:
         try:
             posted = self._made(submission, now_ms)
-        except Exception as exc:  # noqa: BLE001 - as above
+        except Exception as exc:  # noqa: BLE001 - whoever asked is told, whatever it is
             submission.done(exc)
             return
         tasks = posted.change.tasks
@@ -202,7 +202,7 @@ class Intake:
         tasks = [task for posted in ready for task in posted.change.tasks]
         try:
             self._admit(len(tasks), {task.class_text for task in tasks}, by)
-        except Exception as exc:  # noqa: BLE001 - as above
+        except Exception as exc:  # noqa: BLE001 - whoever asked is told, and the other callers are served
             if len(ready) == 1:
                 ready[0].done(exc)
             else:  # one after the other: there may be room for some of them

@@ -1,7 +1,5 @@
 """Promises of :mod:`hub.services.admission`: the worst reason comes first, and kinds of tasks are bounded."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from hub.core.window import Window
@@ -10,14 +8,6 @@ from hub.store.sqlite import SqliteStore
 from hub.store.waiting import MAX_WAITING_TASKS
 from protocol.errors import Overloaded, StorageFull
 from tests.support.stores import CLASS
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[SqliteStore]:
-    found = SqliteStore(":memory:")
-    await found.open()
-    yield found
-    await found.close()
 
 
 def no_room() -> None:

@@ -1,11 +1,9 @@
 """What of a submission is asked for twice: nothing that was asked a moment ago, and everything else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from functools import partial
 from random import Random
-
-import pytest
 
 from hub.clock import SystemClock
 from hub.core.fleet import Fleet
@@ -17,14 +15,6 @@ from protocol.api import Submitted
 from protocol.errors import Overloaded
 from protocol.ids import IdMaker
 from protocol.model import TaskSpec
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[SqliteStore]:
-    found = SqliteStore(":memory:")
-    await found.open()
-    yield found
-    await found.close()
 
 
 class Door:

@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from hub.clock import SystemClock
 from hub.memory import Memory
@@ -16,14 +13,6 @@ from hub.store.sqlite import SqliteStore
 from protocol.events import Event, EventKind
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[SqliteStore]:
-    found = SqliteStore(":memory:")
-    await found.open()
-    yield found
-    await found.close()
 
 
 class Machine:
