@@ -28,6 +28,12 @@ class Hand(Executor):
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._is_closed = False
+        self._posted = self._done = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Everything that it was given is done. True until the next job comes, whoever asks where jobs come from."""
+        return self._done == self._posted
 
     def post(self, job: Callable[[], object]) -> None:
         """Do ``job`` after all others; it tells of its end by itself, and raises nothing.
@@ -41,6 +47,7 @@ class Hand(Executor):
             thread = Thread(target=self._work, name=self._name, daemon=True)
             thread.start()  # or nobody would ever do the job, and whoever closes the store would wait for it
             self._thread = thread
+        self._posted += 1
         self._jobs.put(job)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -65,6 +72,7 @@ class Hand(Executor):
             except Exception:  # a bug of a job that was to raise nothing: without the thread no other would be done
                 log.exception("job_failed", thread=self._name)
             del job  # with its batch, or with what it has read, however long the next one may take to come
+            self._done += 1
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:

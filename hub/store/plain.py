@@ -5,17 +5,24 @@ may wait for the database, and passing through all of them costs more than what 
 that none of them would: then the row is changed at once, by the same steps. Everything else goes the long way.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from hub.core.routing import is_proof
 from hub.core.task import HELD_STATES, QUEUED, RUNNING
 from hub.store import changes as c
 from hub.store.batches import Statements
 from hub.store.hold_verbs import Holding
-from hub.store.many_changes import End
+from hub.store.many_changes import End, singly
 from hub.store.work import elsewhere
 from protocol.limits import MAX_DEATHS
+
+SHORT: Final = 2
+"""Changes of a batch that is short: a new task and its claim, or a start and its end."""
+SHORT_BYTES: Final = 16_384
+"""Of their specs and results."""
+_ENDS: Final = frozenset((End, c.Finish))
+_STEPS: Final = _ENDS | {c.Claim, c.Accept, c.Advance}
 
 
 class Plain(Holding):
@@ -28,6 +35,28 @@ class Plain(Holding):
             c.Claim: self._claim_at_once,
             End: self._end_at_once,
         }
+
+    def is_short(self, batch: Sequence[c.AnyChange]) -> bool:
+        """Whether a batch is the next step of one task or two, known in mind, for whose ends no other task waits.
+
+        To be asked while nothing is applied.
+        """
+        if len(batch) > SHORT or len(changes := singly(batch)) > SHORT:
+            return False
+        new = ""
+        for change in changes:
+            kind = type(change)
+            if kind is c.AddTasks:
+                if len(change.tasks) != 1 or change.tasks[0].depends_on or len(change.tasks[0].spec) > SHORT_BYTES:
+                    return False
+                new = change.tasks[0].id
+            elif kind not in _STEPS:
+                return False
+            elif change.task != new:
+                draft = self._drafts.get(change.task)
+                if draft is None or draft.is_needed or (kind in _ENDS and len(change.result or b"") > SHORT_BYTES):
+                    return False
+        return True
 
     def _at_once(self, change: c.AnyChange) -> c.Outcome | None:
         way = self._short.get(type(change))

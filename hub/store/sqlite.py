@@ -1,8 +1,9 @@
 """The embedded store: one SQLite file, one writing connection, every commit synced to disk.
 
-The writer thread owns the writing connection and applies batches; a second thread reads from a snapshot, so a slow
-query never holds up a commit. apsw brings its own SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL). How the
-file is opened and looked through is ``sqlite_file.py``, how it is copied while it is written ``copying.py``.
+The writer thread owns the writing connection and applies batches, save short ones of a quick disk while it has nothing
+to do (``pace.py``); a second thread reads from a snapshot, so a slow query never holds up a commit. apsw brings its own
+SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL). How the file is opened and looked through is
+``sqlite_file.py``, how it is copied while it is written ``copying.py``.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from hub.store.hand import Hand
 from hub.store.many_changes import Submissions
 from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
+from hub.store.pace import Pace
 from hub.store.plain import Plain
 from hub.store.queries import migrations, queries
 from hub.store.space import Space
@@ -61,6 +63,7 @@ class SqliteStore(Backend):
         read_only: bool = False,
         deep: bool = False,
         max_checked_bytes: int = sqlite_file.MAX_CHECKED_BYTES,
+        pace: Pace | None = None,
     ) -> None:
         """Prepare a store; :meth:`open` opens it.
 
@@ -71,6 +74,7 @@ class SqliteStore(Backend):
             read_only: show what is there, change nothing; a store that is damaged can be looked at so.
             deep: look through everything before serving, however large it is.
             max_checked_bytes: up to this size the store is looked through before it serves in any case.
+            pace: says when the disk is quick enough for the event loop to wait for it.
         """
         super().__init__("sqlite")
         self._path, self._busy_s = str(path), busy_s
@@ -84,6 +88,7 @@ class SqliteStore(Backend):
         self._statements: SqliteStatements | None = None
         self._verbs: Plain | None = None
         self._mark: Mark | None = None
+        self._pace = pace or Pace()
         self._is_closed = False
         self._is_doubtful = False
         self._failure: StoreFailed | None = None  # of what comes after a commit; nothing may be written any more
@@ -197,22 +202,57 @@ class SqliteStore(Backend):
         return "the disk is full, nothing can be stored" if self._is_without_room else ""
 
     def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
-        self._write_thread.post(partial(self._write, batch, landed, asyncio.get_running_loop()))
+        loop = asyncio.get_running_loop()
+        if self._is_at_hand(batch):
+            if self._write(batch, landed, loop.call_soon) and self._log_pages >= LONG_LOG_PAGES:
+                self._write_thread.post(partial(self._see_to_rest, loop))
+        else:
+            self._write_thread.post(partial(self._write_away, batch, landed, loop))
 
-    def _write(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
+    def _is_at_hand(self, batch: list[AnyChange]) -> bool:
+        """Whether a batch is written here and now; then its transaction has begun."""
+        assert self._verbs is not None, "the store is open"
+        if not (self._pace.is_quick and self._write_thread.is_idle and self._verbs.is_short(batch)):
+            return False
+        assert self._statements is not None, "the store is open"
+        assert self._writing is not None, "the store is open"
+        if self._failure is not None:
+            return False
+        self._writing.set_busy_timeout(0)
+        try:
+            self._statements.execute("BEGIN IMMEDIATE")
+        except apsw.Error:
+            return False  # another program holds the file, or worse: the thread waits for it, or says what it is
+        finally:
+            self._writing.set_busy_timeout(int(self._busy_s * 1000))
+        return True
+
+    def _write_away(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
         """Write a batch, tell the loop of it, and see to the rest; in the writer's thread."""
+        if self._write(batch, landed, loop.call_soon_threadsafe):
+            self._see_to_rest(loop)
+
+    def _write(self, batch: list[AnyChange], landed: Landed, tell: Callable[..., object]) -> bool:
+        """Write a batch, and ``tell`` the loop of it; whether it was stored."""
+        began = time.monotonic()
         try:
             written = self._apply_now(batch)
         except apsw.FullError:
-            loop.call_soon_threadsafe(self._write_without_room, batch, landed)
+            tell(self._write_without_room, batch, landed)
         except BaseException as exc:  # noqa: BLE001 - the writer fails by it, whatever it is
-            loop.call_soon_threadsafe(landed, exc)
+            tell(landed, exc)
         else:
-            loop.call_soon_threadsafe(landed, written)
-            try:
-                self._follow_up()
-            except StoreFailed as exc:
-                loop.call_soon_threadsafe(self._writer.fail, exc)
+            self._pace.took(time.monotonic() - began)
+            tell(landed, written)
+            return True
+        return False
+
+    def _see_to_rest(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to what a commit leaves to do, in the writer's thread."""
+        try:
+            self._follow_up()
+        except StoreFailed as exc:
+            loop.call_soon_threadsafe(self._writer.fail, exc)
 
     def _apply_wholly(self, batch: list[AnyChange]) -> Written:
         """Write a batch with what follows; what the one before it has left to do comes first, and may make room."""
@@ -305,14 +345,15 @@ class SqliteStore(Backend):
 
     def _transaction(self, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]) -> T:
         assert self._statements is not None, "the store is open"
+        assert self._writing is not None, "the store is open"
         execute = self._statements.execute
-        execute("BEGIN IMMEDIATE")
+        if not self._writing.in_transaction:
+            execute("BEGIN IMMEDIATE")
         try:
             done = at_once(apply(batch))
             execute("COMMIT")
         except BaseException:
             assert self._verbs is not None, "the store is open"
-            assert self._writing is not None, "the store is open"
             self._verbs.lost()
             if self._writing.in_transaction:
                 execute("ROLLBACK")

@@ -18,6 +18,7 @@ from hub.store.changes import (
     NewTask,
 )
 from hub.store.hub_changes import Joined, PutAgent
+from hub.store.pace import Pace
 from hub.store.postgres import PostgresStore
 from hub.store.sqlite import SqliteStore
 from protocol import codec
@@ -46,7 +47,9 @@ async def make_store(backend: str, folder: Path) -> Backend:
         if not note.exists():
             note.write_text(await postgres_server().new_database())
         return PostgresStore(note.read_text())
-    return SqliteStore(":memory:" if backend == "sqlite-memory" else folder / "hub.sqlite")
+    if backend == "sqlite-memory":
+        return SqliteStore(":memory:")
+    return SqliteStore(folder / "hub.sqlite", pace=Pace(60.0, trial=0))  # short batches are the event loop's
 
 
 @contextlib.asynccontextmanager

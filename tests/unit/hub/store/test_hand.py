@@ -86,3 +86,24 @@ def test_a_machine_that_has_no_thread_left_says_so_and_the_next_job_tries_again(
     assert hand.submit(len, "four").result(10) == 4
     assert done == []
     hand.shutdown()
+
+
+def test_it_is_idle_when_all_it_was_given_is_done() -> None:
+    hand, gate = Hand("hand"), threading.Event()
+    seen = [hand.is_idle]
+    hand.post(gate.wait)
+    last = hand.submit(len, "four")
+    seen.append(hand.is_idle)
+    gate.set()
+    last.result(10)
+    hand.shutdown()
+
+    assert (seen, hand.is_idle) == ([True, False], True)
+
+
+def test_a_job_that_fails_is_done_too() -> None:
+    hand = Hand("hand")
+    hand.post(lambda: int("no number"))
+    hand.shutdown()
+
+    assert hand.is_idle

@@ -12,7 +12,7 @@ from hub.store.hold_verbs import Holding
 from hub.store.hub_changes import PutAgent
 from hub.store.many_changes import End, Many, singly
 from hub.store.migrate import migrate
-from hub.store.plain import Plain
+from hub.store.plain import SHORT_BYTES, Plain
 from hub.store.sqlite_file import connect
 from hub.store.sqlite_statements import SqliteStatements, at_once
 from hub.store.work import in_full
@@ -154,4 +154,45 @@ def test_the_plainest_claim_and_end_go_the_short_way() -> None:
     verbs._taken()
     assert isinstance(verbs._at_once(end), c.Finished)
     assert verbs._at_once(c.Accept(at_ms=3, task=task, epoch=1)) is None
+    connection.close()
+
+
+def test_short_is_the_next_step_of_known_tasks_that_nobody_waits_for() -> None:
+    connection = connect(":memory:", 1.0)
+    migrate(connection)
+    verbs = Plain(SqliteStatements(connection))
+    needed, after = new_task(2), new_task(3, depends_on=(task_id(2),))
+    at_once(verbs.batch([introduction("a"), c.AddTasks(at_ms=1, tasks=(new_task(1), needed, after), by="me")]))
+
+    def add(number: int, **more: Any) -> c.AddTasks:
+        return c.AddTasks(at_ms=2, tasks=(new_task(number, **more),), by="me")
+
+    def claim(number: int) -> c.Claim:
+        return c.Claim(at_ms=2, task=task_id(number), agent="a", host="h", boot=1, placement=PLACEMENT, hub=1)
+
+    def end(number: int, result: bytes = RESULT) -> End:
+        return End(at_ms=3, task=task_id(number), epoch=1, hub=1, retries=0, infra_failures=0, result=result, facts={})
+
+    short = [
+        [add(4)],
+        [add(4), claim(4)],
+        [Many([add(4), claim(4)])],
+        [claim(1)],
+        [end(1)],
+        [c.Accept(at_ms=3, task=task_id(1), epoch=1), end(1)],
+    ]
+    long = [
+        [add(4), add(5), add(6)],
+        [Many([add(4), add(5), add(6)])],
+        [c.AddTasks(at_ms=2, tasks=(new_task(4), new_task(5)), by="me")],
+        [add(4, depends_on=(task_id(1),))],
+        [add(4, spec=b"x" * (SHORT_BYTES + 1))],
+        [end(2)],  # which sets others free
+        [end(9)],  # which nobody has in mind
+        [end(1, b"x" * (SHORT_BYTES + 1))],
+        [introduction("b")],
+        [PutHold(at_ms=1, task=task_id(1), kind=HoldKind.PAUSE, by="me", reason="")],
+    ]
+    assert [verbs.is_short(batch) for batch in short] == [True] * len(short)
+    assert [verbs.is_short(batch) for batch in long] == [False] * len(long)
     connection.close()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from hub.store.changes import AddTasks, AppendLog, Record
 from hub.store.many_changes import Submissions
+from hub.store.pace import Pace
 from hub.store.pages import PAGE_BYTES
 from hub.store.space import Space
 from hub.store.sqlite import LONG_LOG_PAGES, SqliteStore
@@ -75,24 +77,31 @@ def fill(store: SqliteStore, *, pages_left: int) -> None:
 
 
 class _Below(apsw.VFS):
-    """What lies below the store: the usual way to open files, until ``is_broken``: then no store can be synced."""
+    """What lies below the store: the usual way to open files, until one of them is ``broken`` and cannot be synced.
+
+    Attributes:
+        synced: what was synced ("store" or "log"), and in which thread.
+    """
 
     def __init__(self) -> None:
-        self.is_broken = False
+        self.broken = ""
+        self.synced: list[tuple[str, str]] = []
         self.name = f"broken-{id(self)}"
         super().__init__(self.name, "unix")
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
-        return _File(self, name, flags) if flags[0] & apsw.SQLITE_OPEN_MAIN_DB else apsw.VFSFile("unix", name, flags)
+        what = "store" if flags[0] & apsw.SQLITE_OPEN_MAIN_DB else "log" if flags[0] & apsw.SQLITE_OPEN_WAL else ""
+        return _File(self, what, name, flags) if what else apsw.VFSFile("unix", name, flags)
 
 
 class _File(apsw.VFSFile):
-    def __init__(self, below: _Below, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        self._below = below
+    def __init__(self, below: _Below, what: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._below, self._what = below, what
         super().__init__("unix", name, flags)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
-        if self._below.is_broken:
+        self._below.synced.append((self._what, threading.current_thread().name))
+        if self._below.broken == self._what:
             raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         super().xSync(flags)
 
@@ -110,7 +119,7 @@ async def test_a_sync_that_fails_while_the_log_is_copied_ends_the_hub_behind_the
         await store.open()
         failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         store.on_failure = failed.set_result
-        disk.is_broken = True
+        disk.broken = "store"
         text = "x" * (PAGE_BYTES * LONG_LOG_PAGES)
         long = Record(Event(kind=EventKind.HUB_STARTED, at_ms=1, facts={"text": text}))
         await store.commit(long)  # which is safe in the log
@@ -119,7 +128,7 @@ async def test_a_sync_that_fails_while_the_log_is_copied_ends_the_hub_behind_the
         with pytest.raises(StoreFailed, match="cannot be written"):
             await store.commit(FACT)
         await store.close()
-        disk.is_broken = False
+        disk.broken = ""
         again = SqliteStore(tmp_path / "hub.sqlite")
         await again.open()
         assert [found.facts for found in await again.events(0, 10)] == [{"text": text}]
@@ -189,3 +198,148 @@ async def test_a_hub_that_stops_on_a_full_disk_stops_and_has_acknowledged_nothin
 
     with pytest.raises(StoreFailed, match="what waited was not acknowledged"):
         await waiting
+
+
+# --- short batches, which the event loop writes itself ----------------------------------------------------------------
+
+HERE = "MainThread"
+ELSEWHERE = "store-write"
+
+
+def quick() -> Pace:
+    """That of a disk that is always quick enough."""
+    return Pace(60.0, trial=0)
+
+
+async def idle(store: SqliteStore) -> None:
+    """Wait until the writer's thread has put down what it did last."""
+    async with asyncio.timeout(30):
+        while not store._write_thread.is_idle:  # noqa: ASYNC110 - the thread says it to nobody by itself
+            await asyncio.sleep(0)
+
+
+async def test_a_short_batch_is_written_where_it_was_made_and_everything_else_in_the_writers_thread(
+    tmp_path: Path,
+) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+        await store.open()
+        rows = Rows(store)
+        await idle(store)
+        disk.synced.clear()
+        await rows.add(new_task(1))
+        epoch = (await rows.claim(1)).epoch
+        await rows.finish(1, epoch)
+        short = [*disk.synced]
+        disk.synced.clear()
+        await rows.add(new_task(2), new_task(3))
+        await store.commit(FACT)
+        other = [*disk.synced]
+        await store.close()
+
+    assert short == [("log", HERE)] * 3
+    assert other == [("log", ELSEWHERE)] * 2
+
+
+async def test_what_is_asked_of_the_writers_thread_comes_before_a_short_batch(tmp_path: Path) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+        await store.open()
+        disk.synced.clear()
+        gate = threading.Event()
+        store._write_thread.post(gate.wait)  # as a step of a copy does
+        adding = asyncio.ensure_future(Rows(store).add(new_task(1)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        before = [*disk.synced]
+        gate.set()
+        await adding
+        await store.close()
+
+    assert before == []
+    assert disk.synced[0] == ("log", ELSEWHERE)
+
+
+async def test_the_event_loop_does_not_wait_for_a_program_that_holds_the_file(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick(), busy_s=60.0)
+    await store.open()
+    await idle(store)
+    other = apsw.Connection(str(tmp_path / "hub.sqlite"))
+    other.execute("BEGIN IMMEDIATE")
+    adding = asyncio.ensure_future(Rows(store).add(new_task(1)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    is_waiting = not adding.done()
+    other.execute("ROLLBACK")
+    other.close()
+    await adding
+
+    assert is_waiting
+    assert await store.task(task_id(1)) is not None
+    await store.close()
+
+
+async def test_a_slow_sync_moves_the_next_short_batches_to_the_writers_thread(tmp_path: Path) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=Pace(0.0, trial=2))  # no sync is so quick
+        await store.open()
+        rows = Rows(store)
+        for number in range(4):
+            await rows.add(new_task(number))
+        await store.close()
+
+    assert {thread for _, thread in disk.synced} == {ELSEWHERE}
+
+
+async def test_a_long_log_is_copied_in_the_writers_thread(tmp_path: Path) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+        await store.open()
+        rows = Rows(store)
+        disk.synced.clear()
+        text, number = b"x" * 16_000, 0
+        while not any(what == "store" for what, _ in disk.synced):
+            number += 1
+            await rows.add(new_task(number, spec=text))
+        await store.close()
+
+    assert ("log", HERE) in disk.synced
+    assert ("store", HERE) not in disk.synced
+
+
+async def test_a_short_batch_whose_sync_fails_ends_the_hub(tmp_path: Path) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+        await store.open()
+        failures: list[BaseException] = []
+        store.on_failure = failures.append
+        rows = Rows(store)
+        await idle(store)
+        disk.synced.clear()
+        disk.broken = "log"
+        for number in (1, 2):
+            with pytest.raises(StoreFailed, match="cannot be written"):
+                await rows.add(new_task(number))
+        await store.close()
+
+    assert len(failures) == 1
+    assert disk.synced[0] == ("log", HERE)
+
+
+async def test_a_short_batch_that_finds_no_room_is_treated_as_any_other(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+    await store.open()
+    failures: list[BaseException] = []
+    store.on_failure = failures.append
+    rows = Rows(store)
+    await rows.add(new_task(1))
+    await idle(store)
+    fill(store, pages_left=0)
+    with pytest.raises(StorageFull):
+        await rows.add(new_task(2, spec=b"x" * 16_000))
+    fill(store, pages_left=1_000)
+    await rows.add(new_task(2, spec=b"x" * 16_000))
+
+    assert (await rows.claim(1)).epoch == 1
+    assert failures == []
+    await store.close()

@@ -1,0 +1,39 @@
+"""How quick the disk is of late, and so whether the event loop may wait for it itself.
+
+A batch goes to a thread of its own, because an fsync may take any time. The way there and back wakes a thread twice,
+and each time costs as much as a quick fsync; a task that comes alone waits for four of them. So a short batch that
+nobody else waits behind is written where it was made, as long as the last ones were quick. A disk that turns slow holds
+up the event loop once, not again and again. Weighed in docs/decisions/0042. Caller: ``sqlite.py``.
+"""
+
+from typing import Final
+
+QUICK_S: Final = 0.002
+"""So long the event loop may stand still for a batch."""
+TRIAL: Final = 16
+"""So many batches in a row have to be quick."""
+
+
+class Pace:
+    """The times of batches, as they end."""
+
+    def __init__(self, quick_s: float = QUICK_S, trial: int = TRIAL) -> None:
+        """Nothing is known of the disk yet.
+
+        Args:
+            quick_s: a batch that takes longer is not quick.
+            trial: so many in a row have to be quick, now and after each that was not.
+        """
+        self._quick_s, self._trial, self._left = quick_s, trial, trial
+
+    @property
+    def is_quick(self) -> bool:
+        """The last batches were all quick."""
+        return not self._left
+
+    def took(self, seconds: float) -> None:
+        """A batch was written in ``seconds``, from its first statement to the end of its fsync."""
+        if seconds > self._quick_s:
+            self._left = self._trial
+        elif self._left:
+            self._left -= 1
