@@ -15,6 +15,7 @@ from typing import Final
 import apsw
 
 from hub.store.changes import AppendLog, Cancel, Record, Retry
+from hub.store.pace import Pace
 from hub.store.sqlite import SqliteStore
 from hub.store.token_changes import AddToken, TokenRow
 from protocol.events import Event, EventKind
@@ -86,9 +87,9 @@ def lived(who: str, folder: Path, *, is_lax: bool = False) -> Truth:
 
 
 async def _hub(path: Path, truth: Truth, *, is_lax: bool) -> None:
-    """A history with every kind of change, checkpoints in between, and a restart."""
-    for first in (1, 20):
-        store = SqliteStore(path)
+    """A history with every kind of change, checkpoints in between, and a restart; then short batches are the loop's."""
+    for first, pace in ((1, Pace()), (20, Pace(60.0, trial=0))):
+        store = SqliteStore(path, pace=pace)
         await store.open()
         truth.note()
         assert store._writing is not None
