@@ -67,7 +67,7 @@ class Submitter:
         self._run, self._numbers = uuid4().hex, count_from()  # of idempotency keys
         self._open: set[str] = set()
         self._ended_at: dict[str, float] = {}  # since the last wait
-        self._is_empty = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None  # of whoever waits for the end of all
         self._listening: asyncio.Task[None] | None = None
         self.ends: Counter[str] = Counter()
 
@@ -75,6 +75,7 @@ class Submitter:
         """Hear of every end from now on."""
         newest = (await self.numbers()).get(("agentcom_newest_event", ""), 0.0)
         self._listening = asyncio.create_task(self._hear(int(newest)))
+        self._listening.add_done_callback(lambda _: self._wake())
 
     async def close(self) -> None:
         """Hang up."""
@@ -210,13 +211,8 @@ class Submitter:
         """
         while self._open:
             before = len(self._ended_at)
-            self._is_empty.clear()
-            empty = asyncio.create_task(self._is_empty.wait())
-            parts: set[asyncio.Task[Any]] = {empty} | ({self._listening} if self._listening else set())
-            try:
-                await asyncio.wait(parts, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                empty.cancel()
+            if self._listening is None or not self._listening.done():
+                await self._wait()
             if self._listening is not None and self._listening.done():
                 self._listening.result()
                 raise WorkFailed("the hub ended its event stream")
@@ -224,6 +220,22 @@ class Submitter:
                 raise WorkFailed(f"{len(self._open):,} tasks have not ended, and for {STALL_S:g} s none did")
         ended_at, self._ended_at = self._ended_at, {}
         return ended_at
+
+    async def _wait(self) -> None:
+        """Until all that is open has ended, nobody listens any more, or it takes too long."""
+        # One future: what a submitter does beside its tasks is time that hub and sidecar lack.
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(STALL_S, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _hear(self, after: int) -> None:
         decode = msgspec.json.Decoder(_Event).decode
@@ -247,7 +259,7 @@ class Submitter:
         self._ended_at[task] = perf_counter()
         self._open.discard(task)
         if not self._open:
-            self._is_empty.set()
+            self._wake()
 
 
 def _hang_up(lines: Iterable[Wire]) -> None:

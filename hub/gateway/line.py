@@ -1,5 +1,6 @@
 """What carries the frames of a sidecar: the WebSocket at ``/mesh`` (``socket.py``), or a line of a simulation."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -38,6 +39,17 @@ class Line(Protocol):
 
         Raises:
             ProtocolViolation: what came is no frame of bytes.
+        """
+        ...
+
+    async def listen(self, heard: Callable[[bytes], None]) -> None:
+        """Call ``heard`` with every frame that comes, in order, until the line is closed, by either end.
+
+        It may be called from the event loop itself.
+
+        Raises:
+            ProtocolViolation: what came is no frame of bytes.
+            Exception: what ``heard`` has raised; it is not called again.
         """
         ...
 

@@ -18,7 +18,7 @@ from hub.core.agent import Held
 from hub.gateway.connection import DROPPED, Link, Links
 from hub.gateway.identity import IdentityPort, prove
 from hub.gateway.line import Line
-from hub.gateway.patience import Patience
+from hub.gateway.patience import Patience, Waited
 from hub.gateway.ports import ConductPort, PresencePort, ResultsPort, SecretsPort
 from hub.store.refusals import LostAttempt
 from protocol import codec, messages
@@ -244,19 +244,12 @@ class Gateway:
         Raises:
             TimeoutError: nothing comes, or no end of it.
         """
-        session, clock = link.session, self._clock
         writer = asyncio.create_task(self._write(line, link, number), name=f"write-{link.name}")
         waited = None
         try:
             async with asyncio.timeout(None) as limit:
                 waited = self._patience.begin(line, link, limit)
-                while (frame := await line.receive()) is not None and link.socket == number:
-                    now = clock.monotonic()
-                    session.read_bytes = waited.heard(now)
-                    self._take(link, session.receive(frame, now))
-                    link.look()
-                    if session.has_words:
-                        link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
+                await line.listen(functools.partial(self._hear, link, number, waited))
         finally:
             if waited is not None:
                 self._patience.stop(waited)
@@ -264,6 +257,16 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writer
             self._leave(link, number)
+
+    def _hear(self, link: Link, number: int, waited: Waited, frame: bytes) -> None:
+        if link.socket != number:
+            return  # whoever has overtaken this line has cut it
+        now, session = self._clock.monotonic(), link.session
+        session.read_bytes = waited.heard(now)
+        self._take(link, session.receive(frame, now))
+        link.look()
+        if session.has_words:
+            link.work.set()  # a pong that comes late makes the sidecar believe that its leases are ending
 
     def _take(self, link: Link, found: Iterable[messages.AnyMessage | Unreadable]) -> None:
         """Act on messages in order; reports that stand next to one another are acted on together."""

@@ -5,16 +5,21 @@ socket stands: 20 kB of each of thousands of sidecars that say nothing. So the c
 (:func:`take_over`), and only what reads frames stays. Frames are read by the library's own reader (RFC 6455), those
 that are sent need no mask. Nothing is ever compressed: the answer to the handshake has agreed on no extension.
 
+Whoever listens is called with a frame as it comes, in the turn of the event loop that read it, instead of being woken
+in the next one through the library's queue.
+
 Callers: ``socket.py``, which has shaken hands.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from struct import Struct
 from typing import Final, cast
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
-from aiohttp._websocket.reader import WebSocketDataQueue  # no other place has it
+from aiohttp._websocket.models import WSMessageTextBytes  # no other place has it
+from aiohttp._websocket.reader import WebSocketDataQueue  # nor this
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketError, WebSocketReader
 from aiohttp.streams import EofStream
@@ -41,13 +46,36 @@ _OURS: Final = WSMessage(WSMsgType.CLOSING, None, None)
 """Stands in the queue when this end has closed, to wake whoever waits for a frame."""
 
 
+class _Frames(WebSocketDataQueue):
+    """What the reader has read. With somebody to tell, a message is not queued, unless it would overtake another.
+
+    Attributes:
+        tell: called with a message, and raises nothing; ``None``: it is queued.
+    """
+
+    __slots__ = ("tell",)
+
+    def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(protocol, QUEUE_BYTES, loop=loop)
+        self.tell: Callable[[bytes], None] | None = None
+
+    def feed_data(self, data: WSMessage | WSMessageTextBytes, size: int) -> None:
+        """One frame, or one message of several, has come."""
+        if self.tell is None or self._buffer or data[0] is not WSMsgType.BINARY:
+            super().feed_data(data, size)
+        else:
+            self.tell(data[1])
+
+
 class WebSocket(BaseProtocol):
     """A :class:`hub.gateway.line.Line` over a transport."""
 
     __slots__ = (
+        "_failure",
         "_is_closed",
         "_is_waiting",
         "_is_welcome",
+        "_listener",
         "_queue",
         "_reader",
         "_who",
@@ -69,18 +97,26 @@ class WebSocket(BaseProtocol):
         self.transport = transport
         self._upgraded = True  # the reader is paused with the transport, by its queue
         self._who, self._is_welcome, self.channels = who, is_welcome, channels
-        self._queue = WebSocketDataQueue(self, QUEUE_BYTES, loop=loop)
+        self._queue = _Frames(self, loop)
         self._reader = WebSocketReader(self._queue, MAX_FRAME_BYTES + 1, compress=False, decode_text=False)
         self.received_bytes = 0
         self._is_closed = self._is_waiting = False
         self._yielded: asyncio.Future[None] | None = None  # who closes waits until nobody else waits for a frame
+        self._listener: tuple[Callable[[bytes], None], Context] | None = None  # and its context: what is logged says so
+        self._failure: Exception | None = None  # that it has raised
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Some of it is here."""
         self.received_bytes += len(data)
+        if self._listener is None:
+            self._reader.feed_data(data)
+            return
+        # Only now: what the queue lets the reader go on with, whoever takes something out of it has not acted on yet.
+        self._queue.tell = self._tell
         self._reader.feed_data(data)
+        self._queue.tell = None
 
     def eof_received(self) -> None:
         """It will say no more: the loop closes the connection."""
@@ -133,6 +169,26 @@ class WebSocket(BaseProtocol):
             elif kind is WSMsgType.TEXT:
                 raise ProtocolViolation("a binary frame", "text")
         return None
+
+    async def listen(self, heard: Callable[[bytes], None]) -> None:
+        """As :class:`hub.gateway.line.Line` says."""
+        self._listener, self._failure = (heard, copy_context()), None
+        try:
+            while (frame := await self.receive()) is not None and self._failure is None:
+                heard(frame)
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._listener = self._failure = None
+
+    def _tell(self, frame: bytes) -> None:
+        assert self._listener is not None, "somebody listens"
+        heard, context = self._listener
+        try:
+            context.run(heard, frame)
+        except Exception as exc:  # noqa: BLE001 - raised by `listen`, which is woken by the frame
+            self._listener, self._failure, self._queue.tell = None, exc, None
+            self._queue.feed_data(WSMessage(WSMsgType.BINARY, frame, None), len(frame))
 
     async def send(self, frame: bytes) -> None:
         """As :class:`hub.gateway.line.Line` says."""
@@ -192,7 +248,7 @@ class WebSocket(BaseProtocol):
     async def _close(self, code: int, why: bytes = b"", *, is_answer: bool = False) -> None:
         if self._is_closed:
             return
-        self._is_closed = True
+        self._is_closed, self._listener, self._queue.tell = True, None, None
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._write(WSMsgType.CLOSE, _CODE(code) + why[:_MOST_WHY_BYTES])

@@ -147,8 +147,8 @@ class End:
         return frame
 
     async def listen(self, heard: Callable[[bytes], None]) -> None:
-        while True:
-            heard(await self.receive())
+        while (frame := await self.receive()) is not None:
+            heard(frame)
 
     def _at_end(self) -> None:
         raise ConnectionResetError("no close frame received or sent")

@@ -143,7 +143,7 @@ class ForgetfulLine:
 
     def __init__(self, end: End) -> None:
         self._end = end
-        self.send, self.close = end.send, end.close
+        self.send, self.close, self.listen = end.send, end.close, end.listen
 
     @property
     def received_bytes(self) -> int:

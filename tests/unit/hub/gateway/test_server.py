@@ -1,6 +1,7 @@
 """The promises of the gateway about frames: what belongs together goes together, in its order, over the last socket."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -81,6 +82,9 @@ class SlowLine:
     async def receive(self) -> bytes | None:
         await asyncio.Event().wait()
         return None
+
+    async def listen(self, _heard: Callable[[bytes], None]) -> None:
+        await asyncio.Event().wait()
 
     async def send(self, frame: bytes) -> None:
         self.sent += [found.attempt.task for found in codec.decode(frame) if isinstance(found, Cancel)]
