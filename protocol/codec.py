@@ -93,7 +93,8 @@ def decode(frame: bytes) -> list[AnyMessage]:
         raise FrameTooLarge(len(frame), MAX_FRAME_BYTES)
     try:
         if frame and frame[0] in _ARRAY_LEAD:
-            if (count := announced(frame)) > MAX_FRAME_MESSAGES:
+            # One byte announces too few to be too many.
+            if frame[0] >= _ARRAY_16 and (count := announced(frame)) > MAX_FRAME_MESSAGES:
                 raise MalformedFrame(f"{count} messages in a frame, at most {MAX_FRAME_MESSAGES}")
             return _many.decode(frame)
         return [_one.decode(frame)]

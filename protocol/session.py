@@ -158,9 +158,6 @@ class Session:
             if self.is_connected:
                 self._urgent.append(encoded)
             return 0
-        return self._send_ordered(message, encoded)  # type: ignore[arg-type]  # it is one of those
-
-    def _send_ordered(self, message: Ordered, encoded: bytes = b"") -> int:
         if len(self._unacked) >= MAX_UNACKED or self.unacked_bytes >= MAX_UNACKED_BYTES:
             self._check_room()  # which says so
         number = self._next
@@ -181,7 +178,7 @@ class Session:
             Overloaded, FrameTooLarge: as :meth:`send`, of any of them.
         """
         if len(messages) == 1:
-            self._send_ordered(messages[0])
+            self.send(messages[0])
             return
         encoded = codec.encode_all([replace(each, n=n) for n, each in enumerate(messages, self._next)])
         sizes = list(map(len, encoded))

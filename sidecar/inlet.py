@@ -34,6 +34,9 @@ class Owner(Protocol):
     def fence(self) -> None:
         """Every lease may be over soon: stop all work."""
 
-    def commit(self) -> None:
-        """Write down what was promised since the last call; what was sent leaves after it."""
+    def commit(self, *, tidy: bool = True) -> None:
+        """Write down what was promised since the last call; what was sent leaves after it.
+
+        ``tidy``: also what may be forgotten, for which nobody waits.
+        """
         ...

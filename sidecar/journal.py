@@ -10,8 +10,11 @@ decided by what it would cost:
   hub gives the attempt away as soon as the sidecar is back under a new boot. One fsync per attempt would buy nothing.
 
 Changes wait in memory until :meth:`Journal.commit` writes all of them in one transaction; ``sidecar/link.py`` calls it
-before anything leaves for the hub. A commit that fails is logged, and its changes wait for the next one; one that finds
-the disk full gets what was kept back for it (``sidecar/room.py``). Until the journal writes again no new work is taken.
+before anything leaves for the hub. What the hub has acknowledged is forgotten when nobody waits for a commit: after a
+crash it is told once more, and the hub knows it. A commit that fails is logged, and its changes wait for the next one;
+one that finds the disk full gets what was kept back for it (``sidecar/room.py``). Until the journal writes again no new
+work is taken.
+
 Refuses a second owner of the same state directory. Callers: ``sidecar/runner.py``, ``sidecar/app.py``.
 """
 
@@ -54,6 +57,8 @@ _ENTRIES: Final = (
     " FROM attempts LEFT JOIN noted USING (task, epoch)"
 )
 _ACKNOWLEDGED: Final = "DELETE FROM attempts WHERE task = ? AND epoch = ?"
+MAX_DONE: Final = 64
+"""Attempts that are acknowledged and still written down, where there is always something more urgent."""
 _DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
 
 Binding = tuple[str | int | bytes, ...]
@@ -138,6 +143,7 @@ class Journal:
         One that is damaged is renamed aside (``journal.db.damaged-1``) and kept for a person to look at.
         """
         self._waiting: list[tuple[str, Binding]] = []
+        self._done: dict[Binding, None] = {}  # acknowledged: may be forgotten with any later commit
         self._must_last = False
         self._lasts = False  # whether the connection syncs its commits
         self._is_failing = False
@@ -150,6 +156,7 @@ class Journal:
                 "journal_damaged", path=str(path), kept_as=str(aside), problem=str(exc), next="fresh journal"
             )
             self._db = _opened(path)
+        self._alone = self._db.cursor().execute
 
     def __enter__(self) -> Self:
         return self
@@ -184,6 +191,8 @@ class Journal:
 
     def accept(self, attempt: AttemptId, spec: bytes) -> None:
         """The attempt is ours and will start."""
+        if self._done:
+            self._forget_before(attempt)
         self._waiting.append((_ACCEPT, (attempt.task, attempt.epoch, attempt.sidecar, attempt.boot, spec)))
 
     def progress(self, attempt: AttemptId, state: AttemptState, iteration: int) -> None:
@@ -203,6 +212,8 @@ class Journal:
             attempt, state, iteration, report: what is kept.
             must_last: also over a power cut: the next commit is synced.
         """
+        if self._done:
+            self._forget_before(attempt)
         if must_last:
             self._must_last = True
             self._waiting.append((_UNNOTED, (attempt.task, attempt.epoch)))
@@ -212,14 +223,28 @@ class Journal:
 
     def acknowledged(self, attempt: AttemptId) -> None:
         """The hub has the report, or does not want it: forget the attempt."""
-        self._waiting.append((_ACKNOWLEDGED, (attempt.task, attempt.epoch)))
+        self._done[attempt.task, attempt.epoch] = None
 
-    def commit(self) -> bool:
+    def _forget_before(self, attempt: AttemptId) -> None:
+        """What is written of an attempt stands behind its own acknowledgement."""
+        if (attempt.task, attempt.epoch) in self._done:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._waiting += [(_ACKNOWLEDGED, binding) for binding in self._done]
+        self._done.clear()
+
+    def commit(self, *, tidy: bool = True) -> bool:
         """Write all changes that wait, in one transaction.
+
+        Args:
+            tidy: also forget what is acknowledged, for which nobody waits.
 
         Returns:
             Whether nothing waits any more. ``False``: the disk refused; the changes wait for the next commit.
         """
+        if self._done and (tidy or len(self._done) >= MAX_DONE):
+            self._forget()
         if not self._waiting:
             return True
         try:
@@ -246,6 +271,9 @@ class Journal:
         if self._lasts is not self._must_last:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if self._must_last else 'NORMAL'}")
             self._lasts = self._must_last
+        if len(self._waiting) == 1:  # a statement alone is a transaction
+            self._alone(*self._waiting[0])
+            return
         with self._db:
             for statement, bindings in _runs(self._waiting):
                 self._db.executemany(statement, bindings)

@@ -49,6 +49,8 @@ from sidecar.tasks import together
 
 log = structlog.get_logger(__name__)
 
+TIDY_S: Final = 0.2
+"""How long something that may be forgotten waits for more of it, or for a commit that is made anyway."""
 BROKEN: Final = (OSError, TimeoutError, BadInput, ProtocolViolation, HubUnreachable)
 """What ends one connection and is answered by the next one."""
 
@@ -102,6 +104,7 @@ class Link:
         self._was_welcomed, self._welcomed_at = False, float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down
         self._ready = asyncio.Event()  # the same, or to be sent: whoever sends need not wait for the other
+        self._is_untidy = False  # something may be forgotten, and will be
         self._is_stirred = False  # both are set: a frame asks for that hundreds of times
         self._is_idle = False  # whoever sends waits for something to be sent
         self._beat_now = asyncio.Event()
@@ -134,9 +137,10 @@ class Link:
         await self._outbox.delivered()
 
     def touch(self) -> None:
-        """Something changed that has to be written down, though nothing is to be sent."""
-        if not self._is_stirred:
-            self._stir()
+        """Something may be forgotten: have it tidied away soon. Nobody waits for that."""
+        if not self._is_untidy:
+            self._is_untidy = True
+            asyncio.get_running_loop().call_later(TIDY_S, self._changed.set)
 
     def _stir(self) -> None:
         self._is_stirred = True
@@ -322,19 +326,21 @@ class Link:
                     self._taken = message.n  # type: ignore[union-attr]  # these have a number
             is_whole = True
         finally:
-            # Also what came before a word that ends the line: the next hub will not confirm it again.
-            self._settle(owner)
             # After the assignments that stand before the answer: what it proves does not name them.
             self.leases.proven(self._session.proven_at)
             self._is_stirred = was_stirred
-            if not (is_whole and self._write_at_once(connection, owner)):
-                self._stir()
+            try:
+                if not (is_whole and self._write_at_once(connection, owner)):
+                    self._stir()
+            finally:
+                # Behind what the hub waits for; also before the line ends: the next hub will not confirm it again.
+                self._settle(owner)
 
     def _write_at_once(self, connection: Connection, owner: Owner) -> bool:
         """Write down and send what waits without waking the pumps, if it is little and the line is free: then true."""
         is_little = self._is_idle and connection.is_free and self._session.waiting_bytes <= LITTLE_BYTES
         if is_little:
-            self._commit(owner)
+            self._commit(owner, tidy=False)
             while frames := self._session.data_to_send():
                 for frame in frames:
                     connection.put(frame)
@@ -348,9 +354,10 @@ class Link:
             self.send(messages.Reject(attempt=message.attempt, code=message.error.code, reason=message.error.problem))
 
     def _act(self, message: messages.AnyMessage, owner: Owner) -> None:
+        if type(message) is messages.Assign:  # nearly all are, and a class of structs is slow to know its instances
+            owner.assigned(message)
+            return
         match message:
-            case messages.Assign():
-                owner.assigned(message)
             case messages.Cancel():
                 owner.cancelled(message)
             case messages.Drain():
@@ -379,9 +386,11 @@ class Link:
         """The hub has acknowledged some of what we sent: reports are done with, output makes room."""
         for attempt in self._outbox.settle():
             owner.forget(attempt)
+        if self._session.has_words:  # what was kept back until now
+            self._stir()
 
-    def _commit(self, owner: Owner) -> None:
-        owner.commit()
+    def _commit(self, owner: Owner, *, tidy: bool = True) -> None:
+        owner.commit(tidy=tidy)
         if self._taken:
             self._session.acknowledge_all(self._taken)
             self._taken = 0
@@ -391,7 +400,7 @@ class Link:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            self._is_stirred = False
+            self._is_stirred = self._is_untidy = False
             self._commit(owner)
 
     async def _write(self, connection: Connection, owner: Owner) -> None:
@@ -428,17 +437,10 @@ class Link:
             if self._session.is_dead(self._clock.monotonic()):
                 raise HubUnreachable(self._addresses.current, f"silent for {self._session.dead_after_s:g} s")
 
-    # --- leases -----------------------------------------------------------------------------------------------------
-
     @property
     def heartbeat_s(self) -> float:
         """How often heartbeats go out."""
         return self._session.heartbeat_s
-
-    @property
-    def lease_s(self) -> float:
-        """How long the hub leaves an attempt with us when it hears nothing."""
-        return self.leases.lease_s
 
     async def _watch_leases(self, owner: Owner) -> None:
         while True:

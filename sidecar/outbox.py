@@ -12,7 +12,7 @@ import structlog
 
 from protocol.errors import Overloaded
 from protocol.limits import MAX_FRAME_BYTES
-from protocol.messages import Log, Message, Ordered, Report
+from protocol.messages import Accept, Log, Message, Ordered, Report
 from protocol.model import AttemptId
 from protocol.session import Session
 from sidecar.core.sendable import sendable
@@ -44,9 +44,9 @@ class Outbox:
 
         What the session does not take any more is kept back, in order, until the hub has acknowledged something. What
         the hub would refuse is not sent as it is (``sidecar/core/sendable.py``); one that comes ``encoded`` was looked
-        at before.
+        at before, and in an acceptance there is only what the hub itself has said.
         """
-        if encoded:
+        if encoded or type(message) is Accept:
             self._take(message, encoded)
         elif (found := self.looked_at(message)) is not None:
             self._take(found)

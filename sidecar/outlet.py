@@ -18,7 +18,7 @@ class Outlet(Protocol):
         ...
 
     def touch(self) -> None:
-        """Have the journal committed soon."""
+        """Have what may be forgotten tidied away soon."""
         ...
 
     def beat(self) -> None:

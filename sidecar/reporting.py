@@ -55,7 +55,7 @@ class Reporting:
             return
         report = self._report(held, ending)
         self._journal.note(held.attempt, codec.encode(report))
-        self._journal.commit()
+        self._journal.commit(tidy=False)
 
     def take_up(self, held: Held, noted: Report | None, output: str) -> None:
         """Report on work that an earlier boot has left: how it ended if that stood, else that it was cut off.

@@ -110,7 +110,7 @@ class Runner:
     @property
     def is_draining(self) -> bool:
         """It takes no new attempts, by its own will or the hub's."""
-        return self.is_leaving or self._drained_by_hub
+        return self._is_leaving or self._drained_by_hub or not self._journal.has_room
 
     @property
     def busy(self) -> int:
@@ -172,9 +172,9 @@ class Runner:
             if held.work is not None:
                 self._workshop.hurry(held.attempt)
 
-    def commit(self) -> None:
-        """Write down what was promised since the last call."""
-        if self._journal.commit():
+    def commit(self, *, tidy: bool = True) -> None:
+        """Write down what was promised since the last call; ``tidy``: and what may be forgotten."""
+        if self._journal.commit(tidy=tidy):
             for attempt, tail in self._told:
                 if tail is not None:
                     tail.close()
@@ -375,7 +375,7 @@ class Runner:
         if self._leases is not None:
             self._leases.take(attempt)
         # Written down before it begins: if this sidecar dies of it, the next start says so.
-        self._journal.commit()
+        self._journal.commit(tidy=False)
         held.here = self.recorder.begin(message.trace) if self.recorder is not None else None
         with about(task=attempt.task, epoch=attempt.epoch), within(held.here):  # whatever it logs is about it
             log.info("attempt_accepted", executor=executor)

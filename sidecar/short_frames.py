@@ -39,6 +39,7 @@ class ShortFrames(ClientConnection):
     received_bytes = 0
     _heard: Callable[[bytes], None] | None = None  # whoever listens
     _failure: Exception | None = None
+    _rests = False  # the library waits for a first byte, and nothing was given to it since that was seen
 
     async def listen(self, heard: Callable[[bytes], None]) -> None:
         """Call ``heard`` with every message that comes, in order, until the connection is over.
@@ -69,6 +70,7 @@ class ShortFrames(ClientConnection):
             elif data[1] == _MIDDLE and data[2] << 8 | data[3] == size - 4:
                 start = 4
         if not start or not self._is_between():
+            self._rests = False
             super().data_received(data)
         elif self._heard is not None and self._is_awaited():
             self._tell(self._heard, data[start:])
@@ -90,12 +92,14 @@ class ShortFrames(ClientConnection):
     def _is_between(self) -> bool:
         """Whether the library waits for the first byte of a message."""
         protocol = self.protocol
-        if protocol.state is not State.OPEN or protocol.current_size is not None:
+        if protocol.state is not State.OPEN:
             return False
-        waits: Any = protocol.parser  # a generator, as its functions are
-        while (inner := waits.gi_yieldfrom) is not None:
-            waits = inner
-        return waits.gi_code is _BETWEEN
+        if not self._rests and protocol.current_size is None:
+            waits: Any = protocol.parser  # a generator, as its functions are
+            while (inner := waits.gi_yieldfrom) is not None:
+                waits = inner
+            self._rests = waits.gi_code is _BETWEEN
+        return self._rests
 
     def put(self, frame: bytes) -> None:
         """Write a frame to a line that is open and has taken all that was written before."""

@@ -14,7 +14,7 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields, replace
 
 from protocol.codec import flaw_of
-from protocol.messages import Accept, Heartbeat, HeldAttempt, Hello, Message, Progress, Reject, Report
+from protocol.messages import Heartbeat, HeldAttempt, Hello, Message, Progress, Reject, Report
 from protocol.model import AttemptState, FailureClass, TaskResult
 
 M = TypeVar("M", bound=Message)
@@ -35,7 +35,7 @@ def sendable(message: M) -> tuple[M | None, str]:
         ``message`` itself and nothing if the hub can read it; else the same without what is wrong, a report that its
         attempt has failed, or ``None``: nothing is sent, and nobody waits for it.
     """
-    if type(message) is Accept or not (why := flaw_of(message)):  # the first holds only what the hub itself has said
+    if not (why := flaw_of(message)):
         return message, ""
     plain = in_plain_text(message)
     if not (left := flaw_of(plain)):

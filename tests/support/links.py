@@ -86,7 +86,7 @@ class Notebook:
         """Tell the test."""
         self.fenced.set()
 
-    def commit(self) -> None:
+    def commit(self, *, tidy: bool = True) -> None:  # noqa: ARG002 - the interface gives it
         """Write down that what came before is written down."""
         if self.heard and self.heard[-1][0] != "commit":
             self.heard.append(("commit", None))

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from protocol.model import AttemptId, AttemptState
-from sidecar.journal import Entry, Journal, StateDirInUse, StateLock
+from sidecar.journal import MAX_DONE, Entry, Journal, StateDirInUse, StateLock
 
 FIRST = AttemptId("Arbitrary", 7, "01", 1)
 SECOND = AttemptId("Arbitrary", 7, "02", 3)
@@ -65,6 +65,52 @@ def test_changes_of_one_tick_are_one_transaction(tmp_path: Path) -> None:
 
         assert before == 0
         assert reader.execute("SELECT task FROM attempts").get == "02"
+    reader.close()
+
+
+def test_what_is_acknowledged_is_forgotten_when_nobody_waits(tmp_path: Path) -> None:
+    reader = apsw.Connection(str(tmp_path / "journal.db"))
+    kept = "SELECT group_concat(task) FROM attempts"
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.finished(FIRST, AttemptState.PASSED, 1, b"report")
+        journal.commit()
+        journal.acknowledged(FIRST)
+        journal.accept(SECOND, b"spec")
+        journal.commit(tidy=False)
+        before = reader.execute(kept).get
+        journal.commit()
+
+        assert before == f"{FIRST.task},{SECOND.task}"
+        assert reader.execute(kept).get == SECOND.task
+    reader.close()
+
+
+def test_an_acknowledgement_ends_nothing_that_was_written_after_it(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.finished(FIRST, AttemptState.PASSED, 1, b"report")
+        journal.finished(SECOND, AttemptState.PASSED, 1, b"report")
+        journal.commit()
+        journal.acknowledged(FIRST)
+        journal.acknowledged(SECOND)
+        journal.accept(FIRST, b"again")
+        journal.finished(SECOND, AttemptState.FAILED, 2, b"other", must_last=False)
+        journal.commit(tidy=False)
+        journal.commit()
+
+        assert [entry.attempt for entry in journal.held()] == [FIRST]
+        assert [entry.report for entry in journal.reports()] == [b"other"]
+
+
+def test_what_is_acknowledged_does_not_pile_up_behind_what_is_urgent(tmp_path: Path) -> None:
+    reader = apsw.Connection(str(tmp_path / "journal.db"))
+    with Journal(tmp_path / "journal.db") as journal:
+        for number in range(3 * MAX_DONE):
+            attempt = AttemptId("side", 1, f"{number:03}", 1)
+            journal.finished(attempt, AttemptState.PASSED, 1, b"report", must_last=False)
+            journal.commit(tidy=False)
+            journal.acknowledged(attempt)
+
+        assert 0 < int(reader.execute("SELECT count(*) FROM attempts").get) <= MAX_DONE
     reader.close()
 
 

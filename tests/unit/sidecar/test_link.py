@@ -1,5 +1,6 @@
 """The promises of the line to the hub, against a server that speaks the real protocol over a real socket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -113,6 +114,21 @@ async def test_an_acknowledged_report_is_forgotten_and_not_before(hub: HubServer
 
     assert owner.told("forget") == [attempt(1)]
     assert link.unacknowledged_reports == 0
+
+
+async def test_what_may_be_forgotten_is_written_down_though_nothing_else_happens(hub: HubServer) -> None:
+    hub.heartbeat_s = 60.0
+    link = make_link(hub)
+    owner = Notebook()
+    async with running(link, owner):
+        link.send(report(1))
+        await hub.until(lambda: hub.of(Report))
+        async with asyncio.timeout(10):
+            while not owner.told("forget"):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            link.touch()  # as its real owner does
+            while owner.heard[-1] != ("commit", None):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
 
 
 async def test_a_cut_line_is_dialled_again_and_everything_arrives_once(hub: HubServer) -> None:
