@@ -156,10 +156,10 @@ def _at_once(
     seconds, by = speeds.lasts(queue.kind), queue.requirements.by
     if len(places) == 1:
         shares.took(places[0][0], by, seconds)
-    else:
-        lanes = [lane for lane, _ in places]
-        for lane in dict.fromkeys(lanes):
-            shares.took(lane, by, seconds, lanes.count(lane))
+        return Several(queue, found, [(places[0], chosen[0])])
+    lanes = [lane for lane, _ in places]
+    for lane in dict.fromkeys(lanes):
+        shares.took(lane, by, seconds, lanes.count(lane))
     return Several(queue, found, list(zip(places, chosen, strict=False)))
 
 

@@ -327,10 +327,10 @@ class Dispatch:
             routed.append(placement.strategy)
             if placement.strategy is not _TRIVIAL or first is not _TRIVIAL or _channel.level <= _DEBUG:
                 self._tell(held, placement, first)
-        for used in dict.fromkeys(routed):
-            self._on_routed(used, routed.count(used))
         for (agent, boot), messages in assigns.items():
             self._agents.send_all(agent, boot, messages)
+        for used in dict.fromkeys(routed):
+            self._on_routed(used, routed.count(used))
 
     def _not_claimed(self, held: Held, outcome: Outcome) -> None:
         self._fleet.release(held.task, held.epoch)

@@ -183,7 +183,9 @@ class Intake:
             _check_rooms(specs)
         tasks, runnable, named = [], [], []
         is_expected = False
-        for spec, task_id in zip(specs, self._ids.several(now_ms, len(specs)), strict=True):
+        ids = self._ids.several(now_ms, len(specs))
+        for number, spec in enumerate(specs):
+            task_id = ids[number]
             tier, requirements = route(spec, self._chains, by, self._patience)
             task = self._new(task_id, spec, tier, requirements, now_ms)
             tasks.append(task)
@@ -223,7 +225,10 @@ class Intake:
         """Tell of it a turn of the loop later: the assignments of the same commit leave before answers."""
         if not self._told:
             asyncio.get_running_loop().call_soon(self._tell)
-        self._told += zip(ready, outcome if isinstance(outcome, list) else [outcome] * len(ready), strict=True)
+        if isinstance(outcome, list):
+            self._told += zip(ready, outcome, strict=True)
+        else:
+            self._told += [(posted, outcome) for posted in ready]
 
     def _tell(self) -> None:
         told, self._told = self._told, []

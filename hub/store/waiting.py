@@ -41,6 +41,9 @@ MAX_WAITING: Final = 200_000
 _ROW_BYTES: Final = 500
 """What a change or a task costs beside its bulk, roughly."""
 _LONGEST_S: Final = 60.0
+_Weight = tuple[int, int, int, str]
+"""Of a change: new tasks, bytes, how many changes it is, and whose new tasks they are."""
+_ROW: Final[_Weight] = (0, _ROW_BYTES, 1, "")
 
 
 class Item(Struct, frozen=True):
@@ -85,16 +88,8 @@ class Waiting:
     def put(self, change: AnyChange, done: Done | None) -> None:
         """Queue a change; nothing that comes here is refused."""
         kind = type(change)  # by type: to ask a class of structs for its instances costs several times as much
-        size = _SIZES.get(kind)
-        size_bytes = _ROW_BYTES if size is None else size(change)
-        said: Any = change
-        tasks, count, by = 0, 1, ""
-        if kind is Many or kind is Submissions:
-            count = len(said.changes)
-        if kind is Submissions:
-            tasks, by = said.tasks, said.by
-        elif kind is AddTasks:
-            tasks, by = len(said.tasks), said.by
+        weigh = _WEIGHTS.get(kind)
+        tasks, size_bytes, count, by = _ROW if weigh is None else weigh(change)
         item = Item(change, done, tasks, size_bytes, count, by)
         if kind is RenewHub:
             self._items.appendleft(item)  # a sign of life must not wait behind work
@@ -112,16 +107,19 @@ class Waiting:
 
     def batch(self) -> list[Item]:
         """Take the next batch, in order; empty if nothing waits."""
+        items = self._items
+        if len(items) < 2:  # noqa: PLR2004 - nothing, or one alone, which is always a batch
+            return [items.popleft()] if items else []
         found: list[Item] = []
         tasks = size_bytes = count = 0
-        while self._items and count < MAX_BATCH:
-            item = self._items[0]
+        while items and count < MAX_BATCH:
+            item = items[0]
             count += item.count
             tasks += item.tasks
             size_bytes += item.size_bytes
             if found and (tasks > MAX_BATCH_TASKS or size_bytes > MAX_BATCH_BYTES):
                 break
-            found.append(self._items.popleft())
+            found.append(items.popleft())
         return found
 
     def answered(self, item: Item) -> None:
@@ -183,32 +181,36 @@ def _size_of_tasks(change: AddTasks) -> int:
     return sum([len(task.spec) + len(task.tier) + _ROW_BYTES for task in change.tasks])
 
 
-def _size_of_log(change: AppendLog) -> int:
-    return len(change.text or "") + _ROW_BYTES  # a text that is none is refused later, alone
+def _weight_of_tasks(change: AddTasks) -> _Weight:
+    return len(change.tasks), _size_of_tasks(change), 1, change.by
 
 
-def _size_of_end(change: Finish) -> int:
-    return _ROW_BYTES if change.result is None else len(change.result) + _ROW_BYTES
+def _weight_of_log(change: AppendLog) -> _Weight:
+    return 0, len(change.text or "") + _ROW_BYTES, 1, ""  # a text that is none is refused later, alone
 
 
-def _size_of_submissions(change: Submissions) -> int:
-    return sum(map(_size_of_tasks, change.changes))
+def _weight_of_end(change: Finish) -> _Weight:
+    return 0, _ROW_BYTES if change.result is None else len(change.result) + _ROW_BYTES, 1, ""
 
 
-def _size_of_many(change: Many) -> int:
-    size_bytes = 0
-    for each in change.changes:
-        size_bytes += _ROW_BYTES
+def _weight_of_submissions(change: Submissions) -> _Weight:
+    return change.tasks, sum(map(_size_of_tasks, change.changes)), len(change.changes), change.by
+
+
+def _weight_of_many(change: Many) -> _Weight:
+    changes = change.changes
+    size_bytes = len(changes) * _ROW_BYTES
+    for each in changes:
         if type(each) is End:
             size_bytes += len(each.result)
-    return size_bytes
+    return 0, size_bytes, len(changes), ""
 
 
-_SIZES: Final[dict[type, Callable[[Any], int]]] = {
-    AddTasks: _size_of_tasks,
-    AppendLog: _size_of_log,
-    Finish: _size_of_end,
-    Many: _size_of_many,
-    Submissions: _size_of_submissions,
+_WEIGHTS: Final[dict[type, Callable[[Any], _Weight]]] = {
+    AddTasks: _weight_of_tasks,
+    AppendLog: _weight_of_log,
+    Finish: _weight_of_end,
+    Many: _weight_of_many,
+    Submissions: _weight_of_submissions,
 }
-"""Bytes of a change; of any other kind it costs a row."""
+"""Of a change; any other kind costs a row."""

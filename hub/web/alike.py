@@ -27,10 +27,11 @@ class Found(NamedTuple):
 class Head:
     """What such requests have in common: all lines of their head but those two."""
 
-    __slots__ = ("_is_key", "_texts", "lines")
+    __slots__ = ("_before", "_last", "lines")
 
-    def __init__(self, lines: list[bytes], texts: tuple[bytes, ...], is_key: tuple[bool, ...]) -> None:
-        self.lines, self._texts, self._is_key = lines, texts, is_key
+    def __init__(self, lines: list[bytes], texts: list[bytes], is_key: list[bool], last: bytes) -> None:
+        """``texts`` stand before a value each, that of the key or the length; ``last`` stands behind all of them."""
+        self.lines, self._before, self._last = lines, tuple(zip(texts, is_key, strict=True)), last
 
     @classmethod
     def of(cls, data: bytes) -> Self | None:
@@ -49,13 +50,12 @@ class Head:
             at += len(line) + 2
         if is_key.count(False) != 1 or len(is_key) > 2:  # noqa: PLR2004 - length and key, each once
             return None
-        return cls(lines, (*texts, data[cut : len(whole) + len(_END)]), tuple(is_key))
+        return cls(lines, texts, is_key, data[cut : len(whole) + len(_END)])
 
     def read(self, data: bytes) -> Found | None:
         """The request that ``data`` begins with; ``None``: it has another head, or no good length."""
-        *before, last = self._texts
-        at, key, length = 0, None, b""
-        for text, is_key in zip(before, self._is_key, strict=True):
+        at, key, length, last = 0, None, b"", self._last
+        for text, is_key in self._before:
             if not data.startswith(text, at):
                 return None
             at += len(text)
