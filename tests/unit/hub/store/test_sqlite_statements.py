@@ -91,6 +91,25 @@ def test_an_attempt_ends_alone_as_it_does_among_others(connection: apsw.Connecti
     assert {row[5] for row in found[0]} == {"failed"}
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_no_task_gets_a_second_accepted_attempt(count: int, connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    tasks = [task_id(n) for n in range(count)]
+    at_once(statements.together([("add_attempt", [(t, n, "a", "h", 1, 5, b"p") for t in tasks for n in (1, 2)])]))
+
+    def ended(epoch: int) -> list[tuple[Any, ...]]:
+        return [(task, epoch, "passed", 1, None, "", b"r", 9, 1, 7) for task in tasks]
+
+    at_once(statements.together([("end_attempt", ended(1))]))
+    with pytest.raises(REFUSALS, match="a task has one accepted attempt"):
+        at_once(statements.together([("end_attempt", ended(2))]))
+    with pytest.raises(REFUSALS, match="a task has one accepted attempt"):
+        connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")
+    connection.execute("UPDATE attempts SET accepted = 0 WHERE epoch = 1")  # as when a dead letter runs again
+    connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")
+    connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")
+
+
 def test_counts_are_added_to_what_is_there(connection: apsw.Connection) -> None:
     connection.execute("INSERT INTO facts (name, value) VALUES ('tasks.running', 4)")
     statements = SqliteStatements(connection)
