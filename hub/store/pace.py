@@ -3,15 +3,20 @@
 A batch goes to a thread of its own, because an fsync may take any time. The way there and back wakes a thread twice,
 and each time costs as much as a quick fsync; a task that comes alone waits for four of them. So a short batch that
 nobody else waits behind is written where it was made, as long as the last ones were quick. A disk that turns slow holds
-up the event loop once, not again and again. Weighed in docs/decisions/0042. Caller: ``sqlite.py``.
+up the event loop once, not again and again. A file that another program holds is not waited for at all there. Weighed
+in docs/decisions/0042. Caller: ``sqlite.py``.
 """
 
+import time
 from typing import Final
 
 QUICK_S: Final = 0.002
 """So long the event loop may stand still for a batch."""
 TRIAL: Final = 16
 """So many batches in a row have to be quick."""
+_FIRST_S: Final = 0.001
+_LONGEST_S: Final = 0.05
+"""Between two questions whether a file is still held: longer each time, up to this."""
 
 
 class Pace:
@@ -37,3 +42,30 @@ class Pace:
             self._left = self._trial
         elif self._left:
             self._left -= 1
+
+
+class Patience:
+    """What a connection does while another program holds its file: it asks again, for ``busy_s`` seconds at most.
+
+    A busy handler, in place of SQLite's own timeout: to change that for one statement costs as much as the statement,
+    and the file is told of it before every lock.
+
+    Attributes:
+        may_wait: otherwise it hears at once that the file is held.
+    """
+
+    def __init__(self, busy_s: float) -> None:
+        self._busy_s, self._until = busy_s, 0.0
+        self.may_wait = True
+
+    def __call__(self, asked: int) -> bool:
+        """Whether to ask again, having asked so often."""
+        if not self.may_wait:
+            return False
+        now = time.monotonic()
+        if not asked:
+            self._until = now + self._busy_s
+        if now >= self._until:
+            return False
+        time.sleep(min(_LONGEST_S, _FIRST_S * (asked + 1)))
+        return True

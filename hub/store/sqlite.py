@@ -24,7 +24,7 @@ from hub.store.hand import Hand
 from hub.store.many_changes import Submissions
 from hub.store.mark import Mark, check_mark, mark_of
 from hub.store.migrate import migrate
-from hub.store.pace import Pace
+from hub.store.pace import Pace, Patience
 from hub.store.plain import Plain
 from hub.store.queries import migrations, queries
 from hub.store.space import Space
@@ -77,7 +77,7 @@ class SqliteStore(Backend):
             pace: says when the disk is quick enough for the event loop to wait for it.
         """
         super().__init__("sqlite")
-        self._path, self._busy_s = str(path), busy_s
+        self._path, self._busy_s, self._patience = str(path), busy_s, Patience(busy_s)
         self._is_memory = self._path == ":memory:"
         self._is_read_only, self._is_deep, self._max_checked_bytes = read_only, deep, max_checked_bytes
         self._sql = queries("sqlite")
@@ -131,6 +131,7 @@ class SqliteStore(Backend):
                 sqlite_file.check_pages(self._writing, self._path, deep=self._is_deep, limit=self._max_checked_bytes)
             migrate(self._writing)
             self._writing.set_wal_hook(self._grown)
+            self._writing.set_busy_handler(self._patience)
             self._statements = SqliteStatements(self._writing)
             self._verbs = Plain(self._statements)
             self._look()
@@ -215,16 +216,15 @@ class SqliteStore(Backend):
         if not (self._pace.is_quick and self._write_thread.is_idle and self._verbs.is_short(batch)):
             return False
         assert self._statements is not None, "the store is open"
-        assert self._writing is not None, "the store is open"
         if self._failure is not None:
             return False
-        self._writing.set_busy_timeout(0)
+        self._patience.may_wait = False
         try:
             self._statements.execute("BEGIN IMMEDIATE")
         except apsw.Error:
             return False  # another program holds the file, or worse: the thread waits for it, or says what it is
         finally:
-            self._writing.set_busy_timeout(int(self._busy_s * 1000))
+            self._patience.may_wait = True
         return True
 
     def _write_away(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
@@ -378,13 +378,13 @@ class SqliteStore(Backend):
 
     def _shorten_log(self) -> bool:
         assert self._writing is not None, "the store is open"
-        self._writing.set_busy_timeout(0)  # a reader is not waited for: commits would wait too
+        self._patience.may_wait = False  # a reader is not waited for: commits would wait too
         try:
             busy = copying.number(self._writing, "PRAGMA wal_checkpoint(TRUNCATE)")
         except apsw.BusyError:
             return False
         finally:
-            self._writing.set_busy_timeout(int(self._busy_s * 1000))
+            self._patience.may_wait = True
         return not busy
 
     async def copy_to(self, path: Path) -> None:

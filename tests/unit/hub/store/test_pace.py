@@ -1,6 +1,6 @@
-"""When the event loop may wait for the disk itself."""
+"""When the event loop may wait for the disk itself, and how long a thread asks for a file that is held."""
 
-from hub.store.pace import QUICK_S, TRIAL, Pace
+from hub.store.pace import QUICK_S, TRIAL, Pace, Patience
 
 
 def test_a_disk_that_nobody_knows_is_on_trial() -> None:
@@ -22,3 +22,13 @@ def test_one_slow_batch_puts_it_on_trial_again() -> None:
 
     assert not in_trial
     assert pace.is_quick
+
+
+def test_a_file_that_is_held_is_asked_for_until_the_time_is_over() -> None:
+    patient, impatient = Patience(60.0), Patience(0.0)
+    hurried = Patience(60.0)
+    hurried.may_wait = False
+
+    assert [patient(0), patient(1)] == [True, True]
+    assert not impatient(0)
+    assert not hurried(0)
