@@ -3,8 +3,8 @@
 A batch goes to a thread of its own, because an fsync may take any time. The way there and back wakes a thread twice,
 and each time costs as much as a quick fsync; a task that comes alone waits for four of them. So a short batch that
 nobody else waits behind is written where it was made, as long as the last ones were quick. A disk that turns slow holds
-up the event loop once, not again and again. A file that another program holds is not waited for at all there. Weighed
-in docs/decisions/0042. Caller: ``sqlite.py``.
+up the event loop once; one that is slow now and then does so at most once in seventeen batches. A file that another
+program holds is not waited for at all there. Weighed in docs/decisions/0042. Caller: ``sqlite.py``.
 """
 
 import time
@@ -37,7 +37,7 @@ class Pace:
         return not self._left
 
     def took(self, seconds: float) -> None:
-        """A batch was written in ``seconds``, from its first statement to the end of its fsync."""
+        """A batch was written in ``seconds``, with the fsync at its end."""
         if seconds > self._quick_s:
             self._left = self._trial
         elif self._left:

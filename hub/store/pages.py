@@ -4,7 +4,7 @@ SQLite's checksum is one of the bytes of a page alone. A page of zeros (a hole i
 the checksum zero, and a page that was written to the wrong place has a right one. So the checksum lies in the file
 mixed with the number of its page: neither fits any more. Only pages of stores with checksums are touched.
 
-A call that passes through here holds the interpreter for as long as it takes, and with it the event loop: a slow sync
+A call that passes through here holds the interpreter for as long as it takes, and with it every thread: a slow sync
 would stop the whole hub. So files are synced, and logs written, over handles of our own, by calls that let go of it
 (``_Handle``). What a transaction adds to the log leaves in one piece, when it is synced. Caller: ``sqlite_file.py``.
 """

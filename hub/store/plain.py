@@ -20,9 +20,7 @@ from protocol.limits import MAX_DEATHS
 SHORT: Final = 2
 """Changes of a batch that is short: a new task and its claim, or a start and its end."""
 SHORT_BYTES: Final = 16_384
-"""Of their specs and results."""
-_ENDS: Final = frozenset((End, c.Finish))
-_STEPS: Final = _ENDS | {c.Claim, c.Accept, c.Advance}
+"""Of a spec, and of a result."""
 
 
 class Plain(Holding):
@@ -37,26 +35,35 @@ class Plain(Holding):
         }
 
     def is_short(self, batch: Sequence[c.AnyChange]) -> bool:
-        """Whether a batch is the next step of one task or two, known in mind, for whose ends no other task waits.
+        """Whether a batch is the plain next step of one task or two: little is written, and next to nothing is read.
 
         To be asked while nothing is applied.
         """
         if len(batch) > SHORT or len(changes := singly(batch)) > SHORT:
             return False
-        new = ""
+        new = ""  # the task that the batch begins with
         for change in changes:
             kind = type(change)
             if kind is c.AddTasks:
-                if len(change.tasks) != 1 or change.tasks[0].depends_on or len(change.tasks[0].spec) > SHORT_BYTES:
+                if not _is_short_submission(change):
                     return False
                 new = change.tasks[0].id
-            elif kind not in _STEPS:
-                return False
-            elif change.task != new:
-                draft = self._drafts.get(change.task)
-                if draft is None or draft.is_needed or (kind in _ENDS and len(change.result or b"") > SHORT_BYTES):
+            elif kind is c.Claim:
+                if not (_is_plain(change) and (change.task == new or self._is_at_hand(change.task, with_spec=True))):
                     return False
+            elif kind is End:
+                if not self._is_at_hand(change.task) or len(change.result) > SHORT_BYTES:
+                    return False
+            elif kind is not c.Accept or not self._is_at_hand(change.task):
+                return False
         return True
+
+    def _is_at_hand(self, task: str, *, with_spec: bool = False) -> bool:
+        """Whether a task is in mind (``with_spec``), no other waits for its end, and it is no proof of one."""
+        draft = self._drafts.get(task)
+        if draft is None or draft.is_needed or is_proof(draft.class_text):
+            return False
+        return not with_spec or draft.spec is not None
 
     def _at_once(self, change: c.AnyChange) -> c.Outcome | None:
         way = self._short.get(type(change))
@@ -73,7 +80,7 @@ class Plain(Holding):
         return self._add_all(change, tuple(states))
 
     def _claim_at_once(self, change: c.Claim) -> c.Claimed | None:
-        if change.carries or change.charge is not None or change.own_micro is not None:
+        if not _is_plain(change):
             return None
         draft = self._drafts.get(change.task)
         if draft is None or draft.spec is None or draft.state != QUEUED or draft.ready_ms is not None:
@@ -94,3 +101,14 @@ class Plain(Holding):
             self._begin_work(draft, change)
         self._close(change, draft)
         return c.NOTHING_ELSE
+
+
+def _is_short_submission(change: c.AddTasks) -> bool:
+    """Whether it is one task that waits for no other."""
+    task = change.tasks[0]
+    return len(change.tasks) == 1 and not task.depends_on and len(task.spec) <= SHORT_BYTES
+
+
+def _is_plain(change: c.Claim) -> bool:
+    """Whether nothing of earlier attempts goes with it, and it costs nothing."""
+    return not change.carries and change.charge is None and change.own_micro is None

@@ -165,7 +165,7 @@ def wide(query: str, rows: int) -> str:
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing, in a thread that has no event loop."""
+    """The result of a coroutine that waits for nothing, whether or not an event loop runs in this thread."""
     try:
         work.send(None)
     except StopIteration as done:

@@ -2,8 +2,8 @@
 
 There is no timer: a batch is whatever came while the last one was being written, so an idle hub commits at once and a
 busy one in large groups. The scheduler gets its say just before a batch is sealed, so a task and its assignment, or a
-report and the next assignment, share one commit. Backends apply a batch off the event loop; replies run
-on it. Between a change and the thread that writes it lies one turn of the loop, and no task or future.
+report and the next assignment, share one commit. Backends apply a batch off the event loop, or on it if that is quick;
+replies run on it. Between a change and what writes it lies one turn of the loop, and no task or future.
 """
 
 import asyncio
@@ -188,7 +188,8 @@ class Writer:
             self._is_writing = False
             self._count(changes, took_s)
             self.waiting.wrote(rows, took_s)
-            self._seal()
+            # Two turns later: whoever waited for this batch is told before the next one, wherever that is written.
+            self._loop.call_soon(self._call, context=self._context)
         except Exception as exc:  # noqa: BLE001 - the loop would only log it, and nobody be answered
             self._broke(exc)
 

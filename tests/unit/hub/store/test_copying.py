@@ -155,6 +155,8 @@ async def test_the_log_is_cut_off_and_a_reader_is_not_waited_for(tmp_path: Path)
         reader.execute("SELECT count(*) FROM tasks").fetchall()
         await rows.add(new_task(101))
         assert not await store.shorten_log()
+        assert store._patience._until == 0.0  # which only says when to give up asking
+        assert store._patience.may_wait
         reader.execute("COMMIT")
         reader.close()
 

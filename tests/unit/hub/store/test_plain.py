@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.store import changes as c
 from hub.store.hold_changes import PutHold
@@ -173,7 +174,9 @@ def test_short_is_the_next_step_of_known_tasks_that_nobody_waits_for() -> None:
     def end(number: int, result: bytes = RESULT) -> End:
         return End(at_ms=3, task=task_id(number), epoch=1, hub=1, retries=0, infra_failures=0, result=result, facts={})
 
-    short = [
+    proof = new_task(6, class_text=PROOF)
+    at_once(verbs.batch([c.AddTasks(at_ms=1, tasks=(proof, new_task(7, spec=b"x" * 501)), by="me")]))
+    short: list[list[Any]] = [
         [add(4)],
         [add(4), claim(4)],
         [Many([add(4), claim(4)])],
@@ -181,7 +184,7 @@ def test_short_is_the_next_step_of_known_tasks_that_nobody_waits_for() -> None:
         [end(1)],
         [c.Accept(at_ms=3, task=task_id(1), epoch=1), end(1)],
     ]
-    long = [
+    long: list[list[Any]] = [
         [add(4), add(5), add(6)],
         [Many([add(4), add(5), add(6)])],
         [c.AddTasks(at_ms=2, tasks=(new_task(4), new_task(5)), by="me")],
@@ -190,6 +193,13 @@ def test_short_is_the_next_step_of_known_tasks_that_nobody_waits_for() -> None:
         [end(2)],  # which sets others free
         [end(9)],  # which nobody has in mind
         [end(1, b"x" * (SHORT_BYTES + 1))],
+        [end(6)],  # which is a proof
+        [claim(6)],
+        [claim(7)],  # whose spec would have to be read
+        [claim(9)],
+        [replace(claim(1), carries=True)],
+        [replace(claim(1), own_micro=5)],
+        [in_full(end(1))],  # which may have been charged, or have to climb
         [introduction("b")],
         [PutHold(at_ms=1, task=task_id(1), kind=HoldKind.PAUSE, by="me", reason="")],
     ]

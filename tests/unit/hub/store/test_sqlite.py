@@ -13,7 +13,7 @@ import pytest
 
 from hub.store.changes import AddTasks, AppendLog, Record
 from hub.store.many_changes import Submissions
-from hub.store.pace import Pace
+from hub.store.pace import Pace, Patience
 from hub.store.pages import PAGE_BYTES
 from hub.store.space import Space
 from hub.store.sqlite import LONG_LOG_PAGES, SqliteStore
@@ -229,7 +229,7 @@ async def test_a_short_batch_is_written_where_it_was_made_and_everything_else_in
         disk.synced.clear()
         await rows.add(new_task(1))
         epoch = (await rows.claim(1)).epoch
-        await rows.finish(1, epoch)
+        await rows.accept(1, epoch)
         short = [*disk.synced]
         disk.synced.clear()
         await rows.add(new_task(2), new_task(3))
@@ -260,8 +260,22 @@ async def test_what_is_asked_of_the_writers_thread_comes_before_a_short_batch(tm
     assert disk.synced[0] == ("log", ELSEWHERE)
 
 
+class Asked(Patience):
+    """Remembers in which thread it said whether a file is waited for."""
+
+    def __init__(self, busy_s: float) -> None:
+        super().__init__(busy_s)
+        self.said: set[tuple[str, bool]] = set()
+
+    def __call__(self, asked: int) -> bool:
+        waits = super().__call__(asked)
+        self.said.add((threading.current_thread().name, waits))
+        return waits
+
+
 async def test_the_event_loop_does_not_wait_for_a_program_that_holds_the_file(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick(), busy_s=60.0)
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+    store._patience = patience = Asked(2.0)
     await store.open()
     await idle(store)
     other = apsw.Connection(str(tmp_path / "hub.sqlite"))
@@ -275,20 +289,25 @@ async def test_the_event_loop_does_not_wait_for_a_program_that_holds_the_file(tm
     await adding
 
     assert is_waiting
+    assert (HERE, False) in patience.said
+    assert (HERE, True) not in patience.said
     assert await store.task(task_id(1)) is not None
     await store.close()
 
 
 async def test_a_slow_sync_moves_the_next_short_batches_to_the_writers_thread(tmp_path: Path) -> None:
     with breakable() as disk:
-        store = SqliteStore(tmp_path / "hub.sqlite", pace=Pace(0.0, trial=2))  # no sync is so quick
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=(pace := quick()))
         await store.open()
         rows = Rows(store)
-        for number in range(4):
+        await idle(store)
+        disk.synced.clear()
+        pace._quick_s, pace._trial = 0.0, 2  # from now on no sync is so quick
+        for number in range(3):
             await rows.add(new_task(number))
         await store.close()
 
-    assert {thread for _, thread in disk.synced} == {ELSEWHERE}
+    assert [thread for what, thread in disk.synced if what == "log"][:3] == [HERE, ELSEWHERE, ELSEWHERE]
 
 
 async def test_a_long_log_is_copied_in_the_writers_thread(tmp_path: Path) -> None:
@@ -343,3 +362,40 @@ async def test_a_short_batch_that_finds_no_room_is_treated_as_any_other(tmp_path
     assert (await rows.claim(1)).epoch == 1
     assert failures == []
     await store.close()
+
+
+async def test_a_store_that_has_failed_writes_no_short_batch_either(tmp_path: Path) -> None:
+    with breakable() as disk:
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+        await store.open()
+        await idle(store)
+        store._failure = StoreFailed("as a copy of the log leaves it")
+        disk.synced.clear()
+        with pytest.raises(StoreFailed, match="leaves it"):
+            await Rows(store).add(new_task(1))
+        synced = [*disk.synced]
+        is_begun = store._writing is not None and store._writing.in_transaction
+        await store.close()
+
+    assert synced == []
+    assert not is_begun
+
+
+async def test_answers_to_a_batch_do_not_wait_for_the_next_one(tmp_path: Path) -> None:
+    """The next one may be written on the event loop: it begins when whoever waited has been told."""
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+    await store.open()
+    await idle(store)
+    order: list[str] = []
+    store.on_seal = lambda: order.append("sealed")
+    rows = Rows(store)
+
+    async def ask(number: int) -> None:
+        await rows.add(new_task(number))
+        order.append(f"answered {number}")
+
+    await ask(1)
+    await ask(2)
+    await store.close()
+
+    assert order[:4] == ["sealed", "answered 1", "sealed", "answered 2"]

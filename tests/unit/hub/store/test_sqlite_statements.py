@@ -105,6 +105,12 @@ def test_no_task_gets_a_second_accepted_attempt(count: int, connection: apsw.Con
         at_once(statements.together([("end_attempt", ended(2))]))
     with pytest.raises(REFUSALS, match="a task has one accepted attempt"):
         connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")
+    connection.execute("UPDATE attempts SET accepted = 0")  # a refused change stands until its batch is rolled back
+    connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")
+    with pytest.raises(REFUSALS, match="a task has one accepted attempt"):
+        connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 1")  # an older one after a newer one
+    connection.execute("UPDATE attempts SET accepted = 0")
+    connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 1")
     connection.execute("UPDATE attempts SET accepted = 0 WHERE epoch = 1")  # as when a dead letter runs again
     connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")
     connection.execute("UPDATE attempts SET accepted = 1 WHERE epoch = 2")

@@ -1,4 +1,4 @@
--- One accepted attempt a task is a rule of the table: its index was a page of the log for each task that ends well, and
+-- One accepted attempt a task is a rule for rows that change: its index was a page of the log for each task that ends well, and
 -- nobody looked anything up in it. The attempts of a task lie side by side, so the rule costs nothing but a look. An
 -- attempt begins before it is accepted: no row comes in that is.
 DROP INDEX attempts_accepted;
