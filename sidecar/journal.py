@@ -241,7 +241,8 @@ class Journal:
             tidy: also forget what is acknowledged, for which nobody waits.
 
         Returns:
-            Whether nothing waits any more. ``False``: the disk refused; the changes wait for the next commit.
+            Whether all changes are written; without ``tidy`` what is acknowledged may still wait to be forgotten.
+            ``False``: the disk refused; the changes wait for the next commit.
         """
         if self._done and (tidy or len(self._done) >= MAX_DONE):
             self._forget()

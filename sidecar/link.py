@@ -91,8 +91,7 @@ class Link:
             on_event: hears ``dial``, ``welcome`` and ``lose`` (``sidecar/lifecycle.py``).
             signer: reads the key of this machine, asked before every dial; ``None``: it has none.
         """
-        self.identity = identity
-        self.online = asyncio.Event()
+        self.identity, self.online = identity, asyncio.Event()
         self.leases = leases or Leases(clock.monotonic)
         self._addresses = Addresses([hubs] if isinstance(hubs, str) else hubs)
         self._token, self._clock, self._chance, self._signer = token, clock, chance, signer
@@ -104,7 +103,7 @@ class Link:
         self._was_welcomed, self._welcomed_at = False, float("-inf")
         self._changed = asyncio.Event()  # something waits to be written down
         self._ready = asyncio.Event()  # the same, or to be sent: whoever sends need not wait for the other
-        self._is_untidy = False  # something may be forgotten, and will be
+        self._is_untidy = False  # something may be forgotten, and a timer runs for it
         self._is_stirred = False  # both are set: a frame asks for that hundreds of times
         self._is_idle = False  # whoever sends waits for something to be sent
         self._beat_now = asyncio.Event()
@@ -140,7 +139,11 @@ class Link:
         """Something may be forgotten: have it tidied away soon. Nobody waits for that."""
         if not self._is_untidy:
             self._is_untidy = True
-            asyncio.get_running_loop().call_later(TIDY_S, self._changed.set)
+            asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._is_untidy = False
+        self._changed.set()
 
     def _stir(self) -> None:
         self._is_stirred = True
@@ -293,9 +296,8 @@ class Link:
         self._session.connected(welcome.received, now)
         self._hub_boot, self.leases.lease_s = welcome.hub_boot, welcome.lease_s
         self.artifact_bytes, self.artifacts_bytes = welcome.artifact_bytes, welcome.artifacts_bytes
-        self._welcomed_at, self._was_welcomed, self.connection = now, True, self._dials
+        self._welcomed_at, self._was_welcomed, self.connection, self._trouble = now, True, self._dials, ""
         self.leases.proven(hello_at)
-        self._trouble = ""
         self.online.set()
         self._on_event("welcome")
         self._stir()
@@ -400,7 +402,7 @@ class Link:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            self._is_stirred = self._is_untidy = False
+            self._is_stirred = False
             self._commit(owner)
 
     async def _write(self, connection: Connection, owner: Owner) -> None:
@@ -426,12 +428,10 @@ class Link:
             self._session.ping(self._clock.monotonic())
             self._stir()
             now = self._clock.monotonic()
-            try:
+            with contextlib.suppress(TimeoutError):
                 # Until the next heartbeat, or until the hub counts as gone if that is sooner.
                 async with asyncio.timeout(max(0.01, self._session.next_deadline(now) - now)):
                     await self._beat_now.wait()
-            except TimeoutError:
-                pass
             self._beat_now.clear()
             self._session.heard(connection.received_bytes, self._clock.monotonic())
             if self._session.is_dead(self._clock.monotonic()):

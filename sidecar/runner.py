@@ -110,6 +110,7 @@ class Runner:
     @property
     def is_draining(self) -> bool:
         """It takes no new attempts, by its own will or the hub's."""
+        # Not through `is_leaving`: this is asked for every assignment, and a property in between costs a call.
         return self._is_leaving or self._drained_by_hub or not self._journal.has_room
 
     @property

@@ -125,13 +125,15 @@ class HubServer:
         assert self._current is not None, "no sidecar is connected"
         await self._current[1].send_bytes(frame)
 
-    async def acknowledge_all(self) -> None:
-        """Acknowledge what was held back by ``acknowledges = False``."""
+    async def acknowledge_all(self, *also: Message) -> None:
+        """Acknowledge what was held back by ``acknowledges = False``, and send messages with it."""
         assert self._current is not None, "no sidecar is connected"
         session, socket = self._current
         for number in self.unacknowledged:
             session.acknowledge(number)
         self.unacknowledged.clear()
+        for message in also:
+            session.send(message)
         await self._flush(session, socket)
 
     async def until(self, fact: Callable[[], object], patience_s: float = PATIENCE_S) -> None:

@@ -16,6 +16,7 @@ from protocol.model import AttemptId, AttemptState, Routing, TaskResult, TaskSpe
 from sidecar.clock import SystemClock
 from sidecar.dial import Pace
 from sidecar.identity import Identity
+from sidecar.inlet import Owner
 from sidecar.link import Link
 from tests.support.hub_server import HubServer
 
@@ -54,6 +55,8 @@ class Notebook:
     is_leaving: bool = False
     held: tuple[HeldAttempt, ...] = ()
     heard: list[tuple[str, object]] = field(default_factory=list)
+    commits: list[bool] = field(default_factory=list)
+    """Each commit, also those with nothing before them: whether it was to tidy."""
     fenced: asyncio.Event = field(default_factory=asyncio.Event)
     on_assign: Callable[[Assign], None] = lambda _message: None
 
@@ -86,8 +89,9 @@ class Notebook:
         """Tell the test."""
         self.fenced.set()
 
-    def commit(self, *, tidy: bool = True) -> None:  # noqa: ARG002 - the interface gives it
+    def commit(self, *, tidy: bool = True) -> None:
         """Write down that what came before is written down."""
+        self.commits.append(tidy)
         if self.heard and self.heard[-1][0] != "commit":
             self.heard.append(("commit", None))
 
@@ -102,7 +106,7 @@ def make_link(hub: HubServer) -> Link:
 
 
 @asynccontextmanager
-async def running(link: Link, owner: Notebook) -> AsyncIterator[asyncio.Task[None]]:
+async def running(link: Link, owner: Owner) -> AsyncIterator[asyncio.Task[None]]:
     """The link at work, until the block ends."""
     task = asyncio.create_task(link.run(owner))
     try:

@@ -1,7 +1,7 @@
 """The promises of the line to the hub, against a server that speaks the real protocol over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -116,19 +116,51 @@ async def test_an_acknowledged_report_is_forgotten_and_not_before(hub: HubServer
     assert link.unacknowledged_reports == 0
 
 
+async def quiet(owner: Notebook) -> None:
+    """Until the link has nothing left to write down."""
+    seen = -1
+    while seen != len(owner.commits):
+        seen = len(owner.commits)
+        await asyncio.sleep(0.1)
+
+
 async def test_what_may_be_forgotten_is_written_down_though_nothing_else_happens(hub: HubServer) -> None:
     hub.heartbeat_s = 60.0
     link = make_link(hub)
     owner = Notebook()
     async with running(link, owner):
-        link.send(report(1))
-        await hub.until(lambda: hub.of(Report))
+        await hub.until(lambda: hub.heartbeats)
         async with asyncio.timeout(10):
-            while not owner.told("forget"):  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0)
-            link.touch()  # as its real owner does
-            while owner.heard[-1] != ("commit", None):  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.01)
+            for _ in range(2):
+                await quiet(owner)
+                owner.commits.clear()
+                link.touch()  # as its real owner does
+                while True not in owner.commits:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
+
+
+async def test_one_timer_is_set_for_all_that_may_be_forgotten(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.link.TIDY_S", 61.5)
+    loop = asyncio.get_running_loop()
+    call_later, delays = loop.call_later, list[float]()
+
+    def counted(delay: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        delays.append(delay)
+        return call_later(delay, callback, *args)
+
+    monkeypatch.setattr(loop, "call_later", counted)
+    link = make_link(hub)
+    owner = Notebook()
+    async with running(link, owner):
+        await link.online.wait()
+        for number in range(20):
+            link.touch()
+            seen = len(owner.commits)
+            link.send(Accept(attempt=attempt(number)))
+            await hub.until(lambda number=number: len(hub.of(Accept)) > number)
+            assert len(owner.commits) > seen
+
+    assert delays.count(61.5) == 1
 
 
 async def test_a_cut_line_is_dialled_again_and_everything_arrives_once(hub: HubServer) -> None:
@@ -266,6 +298,7 @@ async def test_live_output_has_bounded_room_until_it_is_acknowledged(hub: HubSer
 
 
 async def test_more_than_a_session_keeps_is_kept_back_and_sent_later(hub: HubServer) -> None:
+    hub.heartbeat_s, hub.acknowledges = 60.0, False  # nothing but room for it sends it
     link = make_link(hub)
     count = MAX_UNACKED + 50
     for number in range(count):
@@ -276,9 +309,12 @@ async def test_more_than_a_session_keeps_is_kept_back_and_sent_later(hub: HubSer
 
     owner = Notebook()
     async with running(link, owner):
+        await hub.until(lambda: len(hub.of(Report)) == MAX_UNACKED)
+        await quiet(owner)
+        await hub.acknowledge_all()
         await hub.until(lambda: len(hub.of(Report)) == count)
-        seen = len(hub.heartbeats)
-        await hub.until(lambda: len(hub.heartbeats) > seen + 1)
+        await hub.acknowledge_all()
+        await link.delivered()
 
     assert [message.attempt for message in hub.of(Report)] == [attempt(number) for number in range(count)]
     assert len(owner.told("forget")) == count

@@ -69,6 +69,17 @@ async def test_messages_come_as_they_were_sent_however_they_are_cut(seed: int) -
     assert found == messages
 
 
+async def test_a_part_that_looks_like_a_frame_is_a_part() -> None:
+    part = framed(b"abc")
+    message = b"before" + part + b"behind"
+    head, _, rest = framed(message).partition(part)
+    async with connected() as (socket, _):
+        for data in (framed(b"first"), head, part, rest):
+            socket.data_received(data)
+
+        assert [await socket.recv(decode=False) for _ in range(2)] == [b"first", message]
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_what_is_put_arrives_in_its_order(size: int) -> None:
     async with connected() as (socket, heard):
