@@ -110,7 +110,9 @@ class WebSocket(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         """Some of it is here."""
         self.received_bytes += len(data)
-        if self._listener is None:
+        # libuv fills its buffer (256 kB) up to 32 times in one turn of the loop, unless reading is paused meanwhile.
+        # Only what is queued pauses it: told at once, a flood would be acted on in one turn, megabytes of it.
+        if self._listener is None or len(data) > QUEUE_BYTES:
             self._reader.feed_data(data)
             return
         # Only now: what the queue lets the reader go on with, whoever takes something out of it has not acted on yet.

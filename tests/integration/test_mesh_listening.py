@@ -13,6 +13,8 @@ import websockets
 from hub.gateway.websocket import QUEUE_BYTES, WebSocket
 from tests.integration.test_mesh_sockets import Anteroom, dial, in_a_room, masked, raw, until, upgrade
 
+READ_BYTES = 256 << 10
+"""As much as a loop reads from a socket at once."""
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 
 
@@ -37,6 +39,22 @@ class Listener:
         await self.listens.wait()
         await socket.listen(self.hear)
         return "closed"
+
+
+class Turns:
+    """Counts what is heard in one turn of the loop."""
+
+    def __init__(self) -> None:
+        self.heard_bytes = self.most_bytes = self._now_bytes = 0
+
+    def hear(self, frame: bytes) -> None:
+        if not self._now_bytes:
+            asyncio.get_running_loop().call_soon(self._next)
+        self.heard_bytes += len(frame)
+        self._now_bytes += len(frame)
+
+    def _next(self) -> None:
+        self.most_bytes, self._now_bytes = max(self.most_bytes, self._now_bytes), 0
 
 
 @contextlib.asynccontextmanager
@@ -100,6 +118,24 @@ async def test_what_came_before_anybody_listened_is_heard_first(room: Anteroom) 
         await until(lambda: len(listener.heard) == len(frames))
 
         assert listener.heard == frames
+
+
+@in_a_room
+async def test_a_flood_is_not_acted_on_in_one_turn_of_the_loop(room: Anteroom) -> None:
+    size, count = 200, 40_000
+    flood = masked(0x82, b"x") + (b"\x82\xfe" + struct.pack("!H", size) + bytes(4 + size)) * count
+    turns = Turns()
+    room.serve = lambda socket: socket.listen(turns.hear)
+    async with raw(room) as (reader, writer):
+        writer.write(upgrade())
+        await reader.readuntil(b"\r\n\r\n")
+        peer = writer.get_extra_info("socket").dup()
+        peer.setblocking(True)  # the loop has nothing to write any more
+        with contextlib.closing(peer):
+            await asyncio.to_thread(peer.sendall, flood)
+        await until(lambda: turns.heard_bytes == 1 + size * count)
+
+    assert turns.most_bytes <= 2 * READ_BYTES
 
 
 async def send_all(line: websockets.ClientConnection, frames: list[bytes]) -> None:
