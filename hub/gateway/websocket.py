@@ -176,7 +176,7 @@ class WebSocket(BaseProtocol):
         """As :class:`hub.gateway.line.Line` says."""
         self._listener, self._failure = (heard, copy_context()), None
         try:
-            while (frame := await self.receive()) is not None and self._failure is None:
+            while (frame := await self.receive()) is not None and not self._is_closed and self._failure is None:
                 heard(frame)
             if self._failure is not None:
                 raise self._failure

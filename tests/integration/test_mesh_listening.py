@@ -121,6 +121,18 @@ async def test_what_came_before_anybody_listened_is_heard_first(room: Anteroom) 
 
 
 @in_a_room
+async def test_what_is_read_on_when_the_queue_has_room_overtakes_nothing(room: Anteroom) -> None:
+    long, head = bytes(3 * QUEUE_BYTES), struct.pack("!BBQ", 0x82, 0xFF, 3 * QUEUE_BYTES) + bytes(4)
+    said = masked(0x89, b"?") + head + long + masked(0x82, b"small")
+    async with opened(room) as (socket, listener, _):
+        socket.data_received(said[:-100])  # more than the queue's share, and no end of the frame
+        socket.data_received(said[-100:])  # behind the ping: the queue is full, and the small frame is left unread
+        await until(lambda: len(listener.heard) > 1)
+
+        assert listener.heard == [long, b"small"]
+
+
+@in_a_room
 async def test_a_flood_is_not_acted_on_in_one_turn_of_the_loop(room: Anteroom) -> None:
     size, count = 200, 40_000
     flood = masked(0x82, b"x") + (b"\x82\xfe" + struct.pack("!H", size) + bytes(4 + size)) * count
@@ -143,11 +155,12 @@ async def send_all(line: websockets.ClientConnection, frames: list[bytes]) -> No
         await line.send(frame)
 
 
+@pytest.mark.parametrize("behind", [b"", masked(0x82, b"late")], ids=["nothing behind", "more behind"])
 @pytest.mark.parametrize("before", [b"", masked(0x89, b"?")], ids=["at once", "behind what is queued"])
 @in_a_room
-async def test_what_the_listener_raises_ends_its_listening(room: Anteroom, before: bytes) -> None:
+async def test_what_the_listener_raises_ends_its_listening(room: Anteroom, before: bytes, behind: bytes) -> None:
     async with opened(room) as (socket, listener, _):
-        socket.data_received(before + masked(0x82, b"good") + masked(0x82, b"wrong") + masked(0x82, b"late"))
+        socket.data_received(before + masked(0x82, b"good") + masked(0x82, b"wrong") + behind)
 
         assert str(await room.end()) == "that was wrong"
         assert listener.heard == [b"good", b"wrong"]
@@ -175,3 +188,15 @@ async def test_nothing_is_heard_behind_a_close_of_either_end(room: Anteroom) -> 
         socket.data_received(masked(0x88, struct.pack("!H", 1000)) + masked(0x82, b"late"))
         assert [await room.end(), await room.end()] == ["closed", "closed"]
     assert listener.heard == other.heard == []
+
+
+@in_a_room
+async def test_what_is_queued_while_this_end_closes_is_not_heard(room: Anteroom) -> None:
+    late = struct.pack("!BBQ", 0x82, 0xFF, 3 * QUEUE_BYTES) + bytes(4 + 3 * QUEUE_BYTES)
+    async with opened(room) as (socket, listener, _):
+        closing = asyncio.ensure_future(socket.close(why="ending"))
+        socket.data_received(late + masked(0x88, struct.pack("!H", 1000)))
+        await closing
+
+        assert await room.end() == "closed"
+    assert listener.heard == []

@@ -10,6 +10,7 @@ import pytest
 from hub.clock import SystemClock
 from hub.core.agent import Held
 from hub.gateway.connection import DROPPED, Link, Links
+from hub.gateway.patience import Waited
 from hub.gateway.ports import PresencePort, ResultsPort
 from hub.gateway.server import Gateway, _together
 from protocol import codec
@@ -207,3 +208,28 @@ async def test_a_link_whose_socket_is_over_keeps_what_it_is_to_send() -> None:
 
     assert (line.put_at_once, link.session.unacked) == ([], 1)
     await ended(link, writing)
+
+
+class Beats:
+    """The presence that heartbeats come to."""
+
+    def __init__(self) -> None:
+        self.came: list[str] = []
+
+    def heartbeat(self, name: str, _message: Heartbeat) -> list[AttemptId]:
+        self.came.append(name)
+        return []
+
+
+async def test_a_line_that_was_overtaken_is_not_heard_any_more() -> None:
+    clock, link, beats = SystemClock(), Link("a", 1, Session()), Beats()
+    ports = cast("PresencePort", beats), cast("ResultsPort", None)
+    gateway = Gateway(Links(clock), *ports, clock, hub_boot=1, heartbeat_s=15.0, lease_s=30.0, resend=resend)
+    link.session.connected(0, clock.monotonic())
+    frame = codec.encode(Heartbeat(sidecar="a", boot=1))
+    waited = Waited(SlowLine(), link, asyncio.Timeout(None), clock.monotonic())
+    for socket in (1, 2):
+        link.socket = socket
+        gateway._hear(link, 1, waited, frame)
+
+    assert beats.came == ["a"]
