@@ -121,7 +121,7 @@ async def quiet(owner: Notebook) -> None:
     seen = -1
     while seen != len(owner.commits):
         seen = len(owner.commits)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # too short for a slow machine only lets a mistake pass
 
 
 async def test_what_may_be_forgotten_is_written_down_though_nothing_else_happens(hub: HubServer) -> None:
@@ -140,7 +140,7 @@ async def test_what_may_be_forgotten_is_written_down_though_nothing_else_happens
 
 
 async def test_one_timer_is_set_for_all_that_may_be_forgotten(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.link.TIDY_S", 61.5)
+    monkeypatch.setattr("sidecar.link.TIDY_S", 61.5)  # known among the timers of others
     loop = asyncio.get_running_loop()
     call_later, delays = loop.call_later, list[float]()
 
