@@ -188,7 +188,7 @@ class WebSocket(BaseProtocol):
         heard, context = self._listener
         try:
             context.run(heard, frame)
-        except Exception as exc:  # noqa: BLE001 - raised by `listen`, which is woken by the frame
+        except Exception as exc:  # noqa: BLE001 - the transport would only log it; `listen` raises it, whatever it is
             self._listener, self._failure, self._queue.tell = None, exc, None
             self._queue.feed_data(WSMessage(WSMsgType.BINARY, frame, None), len(frame))
 

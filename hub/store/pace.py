@@ -67,5 +67,6 @@ class Patience:
             self._until = now + self._busy_s
         if now >= self._until:
             return False
+        # The file tells nobody when it is free. It is a thread that sleeps: on the event loop nothing may wait.
         time.sleep(min(_LONGEST_S, _FIRST_S * (asked + 1)))
         return True

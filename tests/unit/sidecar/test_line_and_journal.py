@@ -54,10 +54,9 @@ async def test_what_is_acknowledged_is_forgotten_behind_the_next_report(
         at_put.append((written(), {held.attempt.task for held in runner.inventory()}))
         put(socket, frame)
 
-    # Only so is the timer known among others, and goes off when it is wanted; and each write is looked at as it leaves.
-    monkeypatch.setattr("sidecar.link.TIDY_S", TIDY_S)
-    monkeypatch.setattr(loop, "call_later", timed)
-    monkeypatch.setattr(ShortFrames, "put", looked_at)
+    monkeypatch.setattr("sidecar.link.TIDY_S", TIDY_S)  # a time that no other timer has
+    monkeypatch.setattr(loop, "call_later", timed)  # all timers still run; this one is called by hand when it is wanted
+    monkeypatch.setattr(ShortFrames, "put", looked_at)  # still puts; no other moment is that at which a frame leaves
     hub = HubServer(heartbeat_s=60.0)
     await hub.start()
     link = make_link(hub)

@@ -148,7 +148,7 @@ async def test_one_timer_is_set_for_all_that_may_be_forgotten(hub: HubServer, mo
         delays.append(delay)
         return call_later(delay, callback, *args)
 
-    monkeypatch.setattr(loop, "call_later", counted)
+    monkeypatch.setattr(loop, "call_later", counted)  # still sets them; a loop tells nobody how many timers it has
     link = make_link(hub)
     owner = Notebook()
     async with running(link, owner):
