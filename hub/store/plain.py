@@ -105,8 +105,10 @@ class Plain(Holding):
 
 def _is_short_submission(change: c.AddTasks) -> bool:
     """Whether it is one task that waits for no other."""
+    if len(change.tasks) != 1:
+        return False
     task = change.tasks[0]
-    return len(change.tasks) == 1 and not task.depends_on and len(task.spec) <= SHORT_BYTES
+    return not task.depends_on and len(task.spec) <= SHORT_BYTES
 
 
 def _is_plain(change: c.Claim) -> bool:

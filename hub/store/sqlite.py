@@ -204,13 +204,13 @@ class SqliteStore(Backend):
 
     def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
         loop = asyncio.get_running_loop()
-        if self._is_at_hand(batch):
+        if self._has_begun_here(batch):
             if self._write(batch, landed, loop.call_soon) and self._log_pages >= LONG_LOG_PAGES:
                 self._write_thread.post(partial(self._see_to_rest, loop))
         else:
             self._write_thread.post(partial(self._write_away, batch, landed, loop))
 
-    def _is_at_hand(self, batch: list[AnyChange]) -> bool:
+    def _has_begun_here(self, batch: list[AnyChange]) -> bool:
         """Whether a batch is written here and now; then its transaction has begun."""
         assert self._verbs is not None, "the store is open"
         if not (self._pace.is_quick and self._write_thread.is_idle and self._verbs.is_short(batch)):

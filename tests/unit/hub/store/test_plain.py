@@ -188,6 +188,7 @@ def test_short_is_the_next_step_of_known_tasks_that_nobody_waits_for() -> None:
         [add(4), add(5), add(6)],
         [Many([add(4), add(5), add(6)])],
         [c.AddTasks(at_ms=2, tasks=(new_task(4), new_task(5)), by="me")],
+        [c.AddTasks(at_ms=2, tasks=(), by="me")],
         [add(4, depends_on=(task_id(1),))],
         [add(4, spec=b"x" * (SHORT_BYTES + 1))],
         [end(2)],  # which sets others free
