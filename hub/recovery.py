@@ -25,6 +25,7 @@ from hub.store.copying import CopyFacts
 from hub.store.keeping_changes import Restore, Restored
 from hub.store.mark import mark_of
 from hub.store.queries import queries
+from hub.store.redo import redo_of
 from hub.store.rows import moment
 from hub.store.sqlite import SqliteStore
 from hub.store.sqlite_file import connect
@@ -169,7 +170,7 @@ async def restore(file: Path, folder: Path, now_ms: int) -> Restoration:
         shutil.rmtree(draft, ignore_errors=True)  # of a restore that was cut off: a copy of a file that is still there
         draft.mkdir(mode=0o700)
         (draft / STORE_FILE).touch(mode=0o600)
-        copying.copy_whole(file, draft / STORE_FILE)
+        copying.copy_whole(file, draft / STORE_FILE, as_it_is=True)
         store = SqliteStore(draft / STORE_FILE, deep=True)
         try:
             await store.open()
@@ -199,7 +200,7 @@ def _swap(draft: Path, folder: Path, file: Path, now_ms: int) -> Path | None:
     copying.sync(pending)
     store = folder / STORE_FILE
     aside = folder / f"replaced-{moment(now_ms):%Y%m%dT%H%M%S}.{now_ms % 1000:03}Z"
-    beside = (mark_of(store), folder / _DAMAGE_NOTE, folder / ANCHOR_FILE)
+    beside = (mark_of(store), redo_of(store), folder / _DAMAGE_NOTE, folder / ANCHOR_FILE)
     old = [store, Path(f"{store}-wal"), Path(f"{store}-shm"), *beside]
     for path in old:
         if path.exists():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import apsw
+import structlog
 from msgspec import Struct
 
 from hub.store import sqlite_file
@@ -22,6 +23,7 @@ from hub.store.queries import migrations, queries
 from hub.store.sqlite_file import check_whole, connect, is_damage, said, schema_of
 from protocol.errors import StoreDamaged, StoreFailed
 
+log = structlog.get_logger(__name__)
 STEP_S: Final = 0.002
 """How long a step may keep the next commit waiting."""
 SHARE: Final = 0.5
@@ -44,11 +46,12 @@ class CopyFacts(Struct, frozen=True, kw_only=True):
     schema: int
 
 
-async def copy(run: Run, source: apsw.Connection, path: Path) -> None:
+async def copy(run: Run, end: Run, source: apsw.Connection, path: Path) -> None:
     """Copy ``source`` to ``path`` as it is at the end of the copy.
 
     Args:
         run: runs a step where ``source`` may be used, between other work.
+        end: runs the last one there, whatever has come before.
     Raises:
         StoreDamaged: the source is not what was written.
         StoreFailed: the copy cannot be written.
@@ -58,7 +61,7 @@ async def copy(run: Run, source: apsw.Connection, path: Path) -> None:
         while await run(steps.step):  # noqa: ASYNC110 - the sleep is room for others, it waits for nothing
             await asyncio.sleep(steps.took_s * (1 - SHARE) / SHARE)
     finally:
-        await run(steps.close)
+        await end(steps.close)
 
 
 class _Steps:
@@ -99,9 +102,11 @@ class _Steps:
         return True
 
 
-def copy_whole(source: Path, path: Path) -> None:
-    """Copy a store that nobody writes to, with what is in the log beside it.
+def copy_whole(source: Path, path: Path, *, as_it_is: bool = False) -> None:
+    """Copy a store that nobody writes to, with what is in the log and in the journal beside it.
 
+    Args:
+        as_it_is: commits may be missing between store and journal; then the copy is the store without its journal.
     Raises:
         StoreDamaged, StoreFailed: as :func:`copy`.
     """
@@ -117,6 +122,26 @@ def copy_whole(source: Path, path: Path) -> None:
     finally:
         steps.close()
         reading.close()
+    try:
+        _replay(source, path)
+    except StoreDamaged as exc:
+        if not as_it_is:
+            raise
+        log.warning("journal_left_out", path=str(source), why=exc.damage)
+
+
+def _replay(source: Path, path: Path) -> None:
+    """Put into a copy what the journal of its source holds beyond it."""
+    try:
+        copied = connect(str(path), _BUSY_S, is_alone=True)
+        try:
+            sqlite_file.replay(copied, source)
+        finally:
+            copied.close()
+    except (apsw.Error, OSError) as exc:
+        if is_damage(exc):
+            raise StoreDamaged(str(path), said(exc)) from exc
+        raise StoreFailed(f"cannot write the copy {path}: {exc}") from exc
 
 
 def settle(path: Path, at_ms: int) -> CopyFacts:

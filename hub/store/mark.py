@@ -2,8 +2,8 @@
 
 A SQLite file whose log (``-wal``) was cut off, deleted or left behind opens without a complaint, as it was some commits
 ago. So each commit is counted in the store itself, and the count is written here after it. This file is never synced:
-it may fall behind in a power cut, it can never be ahead of what was committed. A store that counts less than its mark
-has lost commits that were acknowledged. Caller: ``sqlite.py``.
+it may fall behind in a power cut, it can never be ahead of what the store and its redo journal hold. A store that
+counts less than its mark has lost commits that were acknowledged. Caller: ``sqlite.py``.
 """
 
 import os
@@ -63,7 +63,7 @@ def check_mark(path: Path, found: Progress) -> None:
         raise StoreDamaged(
             str(path),
             f"its last {missing} commit{' is' if missing == 1 else 's are'} gone: it is an older copy, "
-            f"or {path.name}-wal was cut off or deleted",
+            f"or {path.name}-wal or {path.name}-redo was cut off or deleted",
         )
 
 

@@ -2,18 +2,23 @@
 
 A batch goes to a thread of its own, because an fsync may take any time. The way there and back wakes a thread twice,
 and each time costs as much as a quick fsync; a task that comes alone waits for four of them. So a short batch that
-nobody else waits behind is written where it was made, as long as the last ones were quick. A disk that turns slow holds
-up the event loop once; one that is slow now and then does so at most once in seventeen batches. A file that another
-program holds is not waited for at all there. Weighed in docs/decisions/0042. Caller: ``sqlite.py``.
+nobody else waits behind is written where it was made, as long as the last ones were quick on the whole: one in fifty
+that takes some milliseconds costs less than two wakes for each, a disk that turns slow holds up the event loop once or
+twice. A file that another program holds is not waited for at all there. Weighed in docs/decisions/0042. Caller:
+``sqlite.py``.
 """
 
 import time
 from typing import Final
 
 QUICK_S: Final = 0.002
-"""So long the event loop may stand still for a batch."""
-TRIAL: Final = 16
-"""So many batches in a row have to be quick."""
+"""So long the event loop may stand still for a batch, on the average."""
+UNKNOWN_S: Final = 0.008
+"""What is thought of a disk that nobody knows yet: two dozen quick batches show that it is better."""
+SLOWEST_S: Final = 0.25
+"""A batch that took longer counts as one of these: after three dozen quick ones a disk that stood still is trusted."""
+AMONG: Final = 16
+"""The last batch is so large a part of the average; one from as many batches before weighs a third of that."""
 _FIRST_S: Final = 0.001
 _LONGEST_S: Final = 0.05
 """Between two questions whether a file is still held: longer each time, up to this."""
@@ -22,26 +27,22 @@ _LONGEST_S: Final = 0.05
 class Pace:
     """The times of batches, as they end."""
 
-    def __init__(self, quick_s: float = QUICK_S, trial: int = TRIAL) -> None:
+    def __init__(self, quick_s: float = QUICK_S) -> None:
         """Nothing is known of the disk yet.
 
         Args:
-            quick_s: a batch that takes longer is not quick.
-            trial: so many in a row have to be quick, now and after each that was not.
+            quick_s: batches that take longer on the average are not quick.
         """
-        self._quick_s, self._trial, self._left = quick_s, trial, trial
+        self._quick_s, self._mean_s = quick_s, UNKNOWN_S
 
     @property
     def is_quick(self) -> bool:
-        """The last batches were all quick."""
-        return not self._left
+        """The last batches were quick."""
+        return self._mean_s <= self._quick_s
 
     def took(self, seconds: float) -> None:
-        """A batch was written in ``seconds``, with the fsync at its end."""
-        if seconds > self._quick_s:
-            self._left = self._trial
-        elif self._left:
-            self._left -= 1
+        """A batch was written in ``seconds``, with the fsync and what follows on the same thread."""
+        self._mean_s += (min(seconds, SLOWEST_S) - self._mean_s) / AMONG
 
 
 class Patience:

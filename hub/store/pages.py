@@ -12,6 +12,7 @@ would stop the whole hub. So files are synced, and logs written, over handles of
 import errno
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -27,7 +28,21 @@ _SYSTEMS_OWN: Final = "unix"
 """What SQLite calls the way to open files with nothing between it and the system."""
 _MOST_BYTES: Final = 1 << 20
 """What is kept back of a log; a longer transaction leaves in pieces."""
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where there is no room."""
+_LOG_HEADER_BYTES: Final = 32
+UNSYNCED: Final[set[str]] = set()
+"""Logs, by their paths, whose commit is not synced just now: it is safe elsewhere (``redo.py``)."""
+SYNCS: Final[Counter[str]] = Counter()
+"""How often logs were synced: a commit that changes nothing syncs nothing."""
+
+
+def write_all(file: int, data: bytes, offset: int) -> None:
+    """Write all of it to an open file; without holding up other threads."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, offset)
+        left, offset = left[written:], offset + written
 
 
 class Pages(apsw.VFS):
@@ -76,10 +91,7 @@ class _Handle:
 
     def write(self, data: bytes, offset: int) -> None:
         """Write all of it."""
-        left = memoryview(data)
-        while left:
-            written = os.pwrite(self._number, left, offset)
-            left, offset = left[written:], offset + written
+        write_all(self._number, data, offset)
 
     def sync(self) -> None:
         """Have on the disk what was written to the file, over whatever handle."""
@@ -131,7 +143,7 @@ def _try(trouble: int, call: Callable[..., None], *values: Any) -> None:
     try:
         call(*values)
     except OSError as exc:
-        is_full = exc.errno in _FULL and trouble == apsw.SQLITE_IOERR_WRITE
+        is_full = exc.errno in FULL and trouble == apsw.SQLITE_IOERR_WRITE
         raise apsw.exception_for(apsw.SQLITE_FULL if is_full else trouble) from exc
 
 
@@ -169,14 +181,17 @@ class _Log(_File):
     """One open write-ahead log: the pages of a transaction leave together, when they are to be synced.
 
     Before that nobody asks for them but the connection itself: a commit is synced before others hear of it
-    (``synchronous = FULL``; https://sqlite.org/walformat.html).
+    (``synchronous = FULL``; https://sqlite.org/walformat.html). The sync of one that is :data:`UNSYNCED` is left out,
+    which is what SQLite itself does with ``synchronous = NORMAL``: after a power cut the log may lack its last commits,
+    never one in between. As there, a log that begins anew has its header synced before anything follows it.
     """
 
-    __slots__ = ("_begin", "_end", "_kept", "_most")
+    __slots__ = ("_begin", "_end", "_kept", "_most", "_path")
 
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._kept: list[bytes] = []
         self._begin = self._end = self._most = 0
+        self._path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
         super().__init__(below, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
@@ -201,7 +216,9 @@ class _Log(_File):
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         self._let_go()
-        super().xSync(flags)
+        if self._path not in UNSYNCED or self._end == _LOG_HEADER_BYTES:
+            super().xSync(flags)
+            SYNCS[self._path] += 1
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         self._let_go()

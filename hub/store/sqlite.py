@@ -1,15 +1,15 @@
 """The embedded store: one SQLite file, one writing connection, every commit synced to disk.
 
 The writer thread owns the writing connection and applies batches, save short ones of a quick disk while it has nothing
-to do (``pace.py``); a second thread reads from a snapshot, so a slow query never holds up a commit. apsw brings its own
-SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL). How the file is opened and looked through is
-``sqlite_file.py``, how it is copied while it is written ``copying.py``.
+to do (``pace.py``): those are written on the event loop, and what they leave to do is done before anything else is
+asked of the store. A second thread reads from a snapshot, so a slow query never holds up a commit. apsw brings its own
+SQLite (3.7.0 to 3.51.2 have a bug that can corrupt a WAL). How a batch is made to last is ``sqlite_transactions.py``,
+how the file is opened and looked through ``sqlite_file.py``, how it is copied while it is written ``copying.py``.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,14 +22,14 @@ from hub.store.backend import Backend
 from hub.store.changes import AddTasks, AnyChange, AppendLog
 from hub.store.hand import Hand
 from hub.store.many_changes import Submissions
-from hub.store.mark import Mark, check_mark, mark_of
+from hub.store.mark import Mark, check_mark
 from hub.store.migrate import migrate
 from hub.store.pace import Pace, Patience
-from hub.store.plain import Plain
 from hub.store.queries import migrations, queries
+from hub.store.redo import OpenRedo, Redo, RedoFile, redo_of
 from hub.store.space import Space
 from hub.store.sqlite_file import connect, is_damage, said
-from hub.store.sqlite_statements import REFUSALS, SqliteStatements, at_once
+from hub.store.sqlite_transactions import Transactions
 from hub.store.writer import Landed, Written, awaited
 from protocol.errors import ReadOnly, StorageFull, StoreDamaged, StoreFailed, Unavailable
 
@@ -40,11 +40,8 @@ DISPENSABLE: Final = (AddTasks, Submissions, AppendLog)
 _NO_ROOM: Final = StorageFull("the hub's disk is full; new tasks are taken in again when there is room", 5.0)
 FULL_PAUSE_S: Final = 0.25
 """How long a batch that found no room waits before it looks again."""
-LONG_LOG_PAGES: Final = 3_000
-"""From here on the write-ahead log is copied into the store before the next batch: 12 MiB, three times SQLite's own.
-
-The pages at the ends of tables and indices change in every batch, and are copied once for all of them.
-"""
+ANSWER_TURNS: Final = 2
+"""Turns of the loop from a commit to its last answer: assignments leave at once, then outcomes are told."""
 READ_S: Final = 2.0
 """A reader that is older than this keeps the write-ahead log from being used again, so it is stopped."""
 READ_STEPS: Final = 20_000
@@ -64,6 +61,7 @@ class SqliteStore(Backend):
         deep: bool = False,
         max_checked_bytes: int = sqlite_file.MAX_CHECKED_BYTES,
         pace: Pace | None = None,
+        open_redo: OpenRedo = RedoFile,
     ) -> None:
         """Prepare a store; :meth:`open` opens it.
 
@@ -75,6 +73,7 @@ class SqliteStore(Backend):
             deep: look through everything before serving, however large it is.
             max_checked_bytes: up to this size the store is looked through before it serves in any case.
             pace: says when the disk is quick enough for the event loop to wait for it.
+            open_redo: opens the file of the redo journal.
         """
         super().__init__("sqlite")
         self._path, self._busy_s, self._patience = str(path), busy_s, Patience(busy_s)
@@ -85,14 +84,10 @@ class SqliteStore(Backend):
         self._read_thread = self._write_thread if self._is_memory else Hand("store-read")
         self._writing: apsw.Connection | None = None
         self._reading: apsw.Connection | None = None
-        self._statements: SqliteStatements | None = None
-        self._verbs: Plain | None = None
-        self._mark: Mark | None = None
-        self._pace = pace or Pace()
-        self._is_closed = False
-        self._is_doubtful = False
-        self._failure: StoreFailed | None = None  # of what comes after a commit; nothing may be written any more
-        self._log_pages = 0
+        self._transactions: Transactions | None = None
+        self._pace, self._open_redo = pace or Pace(), open_redo
+        self._paying: asyncio.TimerHandle | None = None
+        self._debts, self._took_s = 0, 0.0  # batches that were noted; seconds that the last of them took
         self._closing = asyncio.Event()
         self._space = space
         self._is_without_room = False
@@ -124,26 +119,33 @@ class SqliteStore(Backend):
     def _open(self) -> None:
         try:
             if not self._is_memory:
-                self._check_place()
+                sqlite_file.check_place(Path(self._path))
                 Path(self._path).touch(mode=0o600)  # SQLite gives its companions the rights of the file
             self._writing = connect(self._path, self._busy_s)
             if not self._is_memory:
                 sqlite_file.check_pages(self._writing, self._path, deep=self._is_deep, limit=self._max_checked_bytes)
+                sqlite_file.replay(self._writing, Path(self._path))
             migrate(self._writing)
-            self._writing.set_wal_hook(self._grown)
-            self._writing.set_busy_handler(self._patience)
-            self._statements = SqliteStatements(self._writing)
-            self._verbs = Plain(self._statements)
             self._look()
+            mark = redo = None
             if not self._is_memory:
                 found = sqlite_file.progress(self._writing)
                 check_mark(Path(self._path), found)
-                self._mark = Mark(Path(self._path), found)
+                sqlite_file.settle_log(self._writing)
+                mark, redo = Mark(Path(self._path), found), self._redo(found.store)
+            self._transactions = Transactions(self._writing, self._path, self._patience, mark, redo)
             self._reading = self._writing if self._is_memory else connect(self._path, self._busy_s)
             if not self._is_memory:
                 self._reading.set_progress_handler(self._is_late, READ_STEPS)
         except (apsw.Error, OSError) as exc:
-            raise self._unusable(exc) from exc
+            raise sqlite_file.unusable(self._path, exc) from exc
+
+    def _redo(self, store: int) -> Redo | None:
+        try:
+            return Redo(self._open_redo(redo_of(Path(self._path))), store)
+        except OSError as exc:
+            log.warning("redo_not_made", error=exc.strerror or str(exc), next="every commit is synced with the store")
+            return None
 
     def _open_read_only(self) -> None:
         try:
@@ -158,40 +160,31 @@ class SqliteStore(Backend):
             self._reading.set_progress_handler(self._is_late, READ_STEPS)
             self.damage = sqlite_file.damage_of(self._reading, Path(self._path))
         except (apsw.Error, OSError) as exc:
-            raise self._unusable(exc) from exc
-
-    def _check_place(self) -> None:
-        path = Path(self._path)
-        if not path.exists() and mark_of(path).exists():
-            raise StoreDamaged(self._path, "the file is gone, though a store was here")
-        sqlite_file.check_header(path)
+            raise sqlite_file.unusable(self._path, exc) from exc
 
     def _look(self) -> None:
         assert self._writing is not None, "the store is open"
         self.newest_event = copying.number(self._writing, self._sql["last_event"])
 
-    def _unusable(self, exc: Exception) -> StoreFailed:
-        if is_damage(exc):
-            return StoreDamaged(self._path, said(exc))
-        return StoreFailed(f"cannot open the store {self._path}: {exc}; restore a backup or use another --data-dir")
-
     async def close(self) -> None:
         """Write what waits and close; closing twice is closing once."""
-        if self._is_closed:
+        if self._closing.is_set():
             return
-        self._is_closed = True
         self._closing.set()
         await self._writer.close()
 
-        def shut() -> None:
-            for connection in {id(c): c for c in (self._reading, self._writing) if c is not None}.values():
-                if self._is_doubtful:
-                    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-                connection.close()
-            if self._mark is not None:
-                self._mark.close()
+        if self._paying is not None:
+            self._paying.cancel()
+        self._pay_or_fail()  # what finds no room is in the journal, for the next start
+        transactions, self._transactions = self._transactions, None
 
-        await self._in(self._write_thread, shut)
+        def shut() -> None:
+            if self._reading is not None and self._reading is not self._writing:
+                self._reading.close()
+            if (writing := transactions or self._writing) is not None:
+                writing.close()
+
+        await self._at(self._write_thread, shut)
         self._write_thread.shutdown()
         self._read_thread.shutdown()
 
@@ -203,62 +196,131 @@ class SqliteStore(Backend):
         return "the disk is full, nothing can be stored" if self._is_without_room else ""
 
     def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
-        loop = asyncio.get_running_loop()
-        if self._has_begun_here(batch):
-            if self._write(batch, landed, loop.call_soon) and self._log_pages >= LONG_LOG_PAGES:
-                self._write_thread.post(partial(self._see_to_rest, loop))
-        else:
-            self._write_thread.post(partial(self._write_away, batch, landed, loop))
-
-    def _has_begun_here(self, batch: list[AnyChange]) -> bool:
-        """Whether a batch is written here and now; then its transaction has begun."""
-        assert self._verbs is not None, "the store is open"
-        if not (self._pace.is_quick and self._write_thread.is_idle and self._verbs.is_short(batch)):
-            return False
-        assert self._statements is not None, "the store is open"
-        if self._failure is not None:
-            return False
-        self._patience.may_wait = False
+        assert self._transactions is not None, "the store is open"
         try:
-            self._statements.execute("BEGIN IMMEDIATE")
-        except apsw.Error:
-            return False  # another program holds the file, or worse: the thread waits for it, or says what it is
-        finally:
-            self._patience.may_wait = True
-        return True
+            is_paid = self._pays()
+        except StoreFailed as exc:
+            landed(exc)
+            return
+        if not is_paid:
+            self._write_without_room(batch, landed)
+            return
+        loop = asyncio.get_running_loop()
+        is_short = self._transactions.verbs.is_short(batch)
+        if is_short and self._begins_here():
+            self._write_here(batch, landed, loop)
+        else:
+            self._write_thread.post(partial(self._write_away, batch, landed, loop, is_short=is_short))
 
-    def _write_away(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
+    def _begins_here(self) -> bool:
+        """Begin the transaction of a short batch, if it is to be written here and now; whether it has begun."""
+        assert self._transactions is not None, "the store is open"
+        return self._pace.is_quick and self._write_thread.is_idle and self._transactions.begins_at_once()
+
+    def _write_here(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
+        """Write a short batch, tell of it, and see to the rest when whoever waited for it has been told."""
+        assert self._transactions is not None, "the store is open"
+        took_s = self._write(batch, landed, lambda call, *values: call(*values), may_be_noted=True)
+        if self._transactions.owes:
+            self._took_s, self._debts = took_s, self._debts + 1
+            _turns_later(loop, ANSWER_TURNS, partial(self._pay_debt, self._debts))
+        elif took_s:
+            self._pace.took(took_s)
+            self._see_to_log(loop)
+
+    def _write_away(
+        self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop, *, is_short: bool
+    ) -> None:
         """Write a batch, tell the loop of it, and see to the rest; in the writer's thread."""
-        if self._write(batch, landed, loop.call_soon_threadsafe):
+        if took_s := self._write(batch, landed, loop.call_soon_threadsafe):
+            if is_short:
+                self._pace.took(took_s)
             self._see_to_rest(loop)
 
-    def _write(self, batch: list[AnyChange], landed: Landed, tell: Callable[..., object]) -> bool:
-        """Write a batch, and ``tell`` the loop of it; whether it was stored."""
+    def _write(
+        self, batch: list[AnyChange], landed: Landed, tell: Callable[..., object], *, may_be_noted: bool = False
+    ) -> float:
+        """Write a batch, and ``tell`` the loop of it; the seconds that it took, 0 if it was not stored."""
         began = time.monotonic()
         try:
-            written = self._apply_now(batch)
+            written = self._apply_now(batch, may_be_noted=may_be_noted)
         except apsw.FullError:
             tell(self._write_without_room, batch, landed)
         except BaseException as exc:  # noqa: BLE001 - the writer fails by it, whatever it is
             tell(landed, exc)
         else:
-            self._pace.took(time.monotonic() - began)
+            took_s = time.monotonic() - began
             tell(landed, written)
-            return True
-        return False
+            return took_s
+        return 0.0
+
+    def _apply_now(self, batch: list[AnyChange], *, may_be_noted: bool = False) -> Written:
+        assert self._transactions is not None, "the store is open"
+        return self._transactions.apply(batch, may_be_noted=may_be_noted)
+
+    def _see_to_log(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the writer's thread copy a long log; on the event loop, when nothing is owed."""
+        if self._transactions is not None and self._transactions.is_log_long:
+            self._write_thread.post(partial(self._see_to_rest, loop))
 
     def _see_to_rest(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to what a commit leaves to do, in the writer's thread."""
+        assert self._transactions is not None, "the store is open"
         try:
-            self._follow_up()
+            self._transactions.follow_up()
         except StoreFailed as exc:
             loop.call_soon_threadsafe(self._writer.fail, exc)
 
+    # --- what a short batch leaves to do ------------------------------------------------------------------------------
+
+    def _pays(self) -> bool:
+        """Put into the store what the journal alone has; ``False``: it finds no room, and is tried again.
+
+        On the event loop. Nobody may write or read before that: what was acknowledged is not there.
+
+        Raises:
+            StoreFailed: it went wrong, and nothing is written any more.
+        """
+        transactions = self._transactions
+        if transactions is None or not transactions.owes:
+            return True
+        if not self._write_thread.is_idle:
+            return False  # it found no room, and is tried there
+        began = time.monotonic()
+        if transactions.pays_at_once() or (
+            self._space is not None and self._space.release() and transactions.pays_at_once()
+        ):
+            self._pace.took(self._took_s + time.monotonic() - began)
+            self._is_without_room = False
+            self._see_to_log(asyncio.get_running_loop())
+            return True
+        self._is_without_room = True
+        if self._paying is None and not self._closing.is_set():
+            self._paying = asyncio.get_running_loop().call_later(FULL_PAUSE_S, self._pay_again)
+        return False
+
+    def _pay_debt(self, number: int) -> None:
+        if number == self._debts:  # else it is paid, and the next one is not answered yet
+            self._pay_or_fail()
+
+    def _pay_again(self) -> None:
+        self._paying = None
+        self._pay_or_fail()
+
+    def _pay_or_fail(self) -> None:
+        try:
+            self._pays()
+        except StoreFailed as exc:
+            self._writer.fail(exc)
+
     def _apply_wholly(self, batch: list[AnyChange]) -> Written:
         """Write a batch with what follows; what the one before it has left to do comes first, and may make room."""
-        self._follow_up()
+        assert self._transactions is not None, "the store is open"
+        self._transactions.follow_up()
+        if self._transactions.owes and not self._transactions.pay():
+            raise apsw.FullError("what was acknowledged before finds no room")
         written = self._apply_now(batch)
-        self._follow_up()
+        self._transactions.follow_up()
         return written
 
     async def _apply_without_room(self, batch: list[AnyChange]) -> Written:
@@ -272,7 +334,7 @@ class SqliteStore(Backend):
             self._space.release()
         while True:
             try:
-                done, events = await self._in(self._write_thread, lambda: self._apply_wholly(needed))
+                done, events = await self._at(self._write_thread, lambda: self._apply_wholly(needed))
             except apsw.FullError:
                 self._is_without_room = True
                 await self._pause()
@@ -288,80 +350,6 @@ class SqliteStore(Backend):
             return
         raise StoreFailed("the hub stops while its disk is full; what waited was not acknowledged")
 
-    def _grown(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        self._log_pages = pages
-        return apsw.SQLITE_OK
-
-    def _follow_up(self) -> None:
-        """See to what a commit leaves to do; nobody who waits for the commit waits for this.
-
-        Raises:
-            StoreFailed: it went wrong; nothing is written after it.
-        """
-        try:
-            self._copy_log()
-        except apsw.Error as exc:
-            if not _is_full(exc):
-                self._failure = self._failed(exc)
-                raise self._failure from exc
-
-    def _copy_log(self) -> None:
-        """Copy the write-ahead log into the store, if it is long: SQLite does so too, but keeps what fails to itself.
-
-        A sync that fails here is as bad as one of a commit. Without room, or with a reader in the way, the log goes on
-        for now, and the next batch tries again.
-        """
-        if self._log_pages >= LONG_LOG_PAGES:
-            assert self._writing is not None, "the store is open"
-            with contextlib.suppress(apsw.BusyError, apsw.LockedError):
-                self._writing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-    def _apply_now(self, batch: list[AnyChange]) -> Written:
-        assert self._verbs is not None, "the store is open"
-        if self._failure is not None:
-            raise self._failure
-        try:
-            try:
-                return self._transaction(self._verbs.batch, batch)
-            except REFUSALS:
-                # A bug in one verb must not take the others of its batch along: once more, each undone by itself.
-                log.exception("batch_failed", changes=len(batch))
-                return self._transaction(self._verbs.each, batch)
-        except apsw.FullError:
-            raise
-        except apsw.Error as exc:
-            if _is_full(exc):
-                raise apsw.FullError(str(exc)) from exc
-            raise self._failed(exc) from exc
-
-    def _failed(self, exc: apsw.Error) -> StoreFailed:
-        """What an error means after which nothing can be promised any more."""
-        # The WAL may lack what a failed sync has dropped. Its checksums tell the next start where it ends; copied
-        # into the database as the last connection closes, its gaps would be damage.
-        self._is_doubtful = True
-        if is_damage(exc):
-            return StoreDamaged(self._path, said(exc))
-        return StoreFailed(f"the store {self._path} cannot be written: {exc}")
-
-    def _transaction(self, apply: Callable[[list[AnyChange]], Coroutine[Any, Any, T]], batch: list[AnyChange]) -> T:
-        assert self._statements is not None, "the store is open"
-        assert self._writing is not None, "the store is open"
-        execute = self._statements.execute
-        if not self._writing.in_transaction:
-            execute("BEGIN IMMEDIATE")
-        try:
-            done = at_once(apply(batch))
-            execute("COMMIT")
-        except BaseException:
-            assert self._verbs is not None, "the store is open"
-            self._verbs.lost()
-            if self._writing.in_transaction:
-                execute("ROLLBACK")
-            raise
-        if self._mark is not None:  # before anybody is told: what was acknowledged is missed if it is gone
-            self._mark.write(self._statements.commits)
-        return done
-
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
     @property
@@ -374,18 +362,12 @@ class SqliteStore(Backend):
 
     async def shorten_log(self) -> bool:
         """Put the write-ahead log into the store and cut it off; ``False`` if a reader is in the way (try again)."""
-        return await self._in(self._write_thread, self._shorten_log)
-
-    def _shorten_log(self) -> bool:
-        assert self._writing is not None, "the store is open"
-        self._patience.may_wait = False  # a reader is not waited for: commits would wait too
+        assert self._transactions is not None, "the store is open"
         try:
-            busy = copying.number(self._writing, "PRAGMA wal_checkpoint(TRUNCATE)")
-        except apsw.BusyError:
-            return False
-        finally:
-            self._patience.may_wait = True
-        return not busy
+            return await self._in(self._write_thread, self._transactions.shorten_log)
+        except StoreFailed as exc:
+            self._writer.fail(exc)
+            raise
 
     async def copy_to(self, path: Path) -> None:
         """Copy the store as it is at the end of the copy, beside running commits.
@@ -396,14 +378,29 @@ class SqliteStore(Backend):
         """
         assert self._writing is not None, "the store is open"
         try:
-            await copying.copy(lambda step: self._in(self._write_thread, step), self._writing, path)
+            await copying.copy(self._copy_step, partial(self._at, self._write_thread), self._writing, path)
         except StoreDamaged as exc:
             self._found_damage(exc)
             raise
 
+    async def _copy_step(self, step: Callable[[], bool]) -> bool:
+        if not self._pays():
+            raise StoreFailed(f"no copy can be made: {self.trouble}")
+        return await self._at(self._write_thread, step)
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def _in(self, thread: Hand, call: Callable[[], T]) -> T:
+        """What a call in a thread returns, when all that was acknowledged is there to be read.
+
+        Raises:
+            Unavailable: the disk has no room for it.
+        """
+        if not self._pays():
+            raise Unavailable(f"{self.trouble}; ask again when there is room")
+        return await self._at(thread, call)
+
+    async def _at(self, thread: Hand, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, call)
 
     def _is_late(self) -> bool:
@@ -444,6 +441,9 @@ class SqliteStore(Backend):
             raise StoreFailed(f"cannot start: the store {self._path} cannot be written: {exc}") from exc
 
 
-def _is_full(exc: apsw.Error) -> bool:
-    """Whether there was no room, if only for the index of the log."""
-    return isinstance(exc, apsw.FullError) or getattr(exc, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+def _turns_later(loop: asyncio.AbstractEventLoop, turns: int, call: Callable[[], None]) -> None:
+    """Call it when the loop has done so often what waited."""
+    if turns:
+        loop.call_soon(_turns_later, loop, turns - 1, call)
+    else:
+        call()

@@ -16,9 +16,10 @@ import apsw
 import apsw.sqlite_extra
 import structlog
 
-from hub.store.mark import Progress, check_mark
+from hub.store.mark import Progress, check_mark, mark_of
 from hub.store.pages import CHECKSUM_BYTES, PAGE_BYTES, Pages
 from hub.store.queries import queries
+from hub.store.redo import content_of, pending, redo_of
 from protocol.errors import StoreDamaged, StoreFailed
 
 log = structlog.get_logger(__name__)
@@ -119,6 +120,24 @@ def is_damage(exc: BaseException) -> bool:
     return isinstance(exc, DAMAGE) or getattr(exc, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
 
 
+def unusable(path: str, exc: Exception) -> StoreFailed:
+    """What an error says of a store that was to be opened."""
+    if is_damage(exc):
+        return StoreDamaged(path, said(exc))
+    return StoreFailed(f"cannot open the store {path}: {exc}; restore a backup or use another --data-dir")
+
+
+def check_place(path: Path) -> None:
+    """Pass if a store can be here, or be made.
+
+    Raises:
+        StoreDamaged: one was here, and is gone, or is none.
+    """
+    if not path.exists() and mark_of(path).exists():
+        raise StoreDamaged(str(path), "the file is gone, though a store was here")
+    check_header(path)
+
+
 def check_header(path: Path) -> None:
     """Pass if the file is new, or begins as a store of ours does.
 
@@ -175,7 +194,10 @@ def damage_of(connection: apsw.Connection, path: Path) -> str:
     try:
         if not has_checksums(connection):
             return "its pages carry no checksums"
-        check_mark(path, progress(connection))
+        noted = content_of(path)  # first: a hub that works meanwhile only gets further than that
+        found = progress(connection)
+        left = len(pending(path, found, noted))
+        check_mark(path, Progress(found.store, found.commits + left))
         check_whole(connection, str(path), deep=False)
     except StoreDamaged as exc:
         return exc.damage
@@ -183,7 +205,8 @@ def damage_of(connection: apsw.Connection, path: Path) -> str:
         if not is_damage(exc):
             raise
         return said(exc)
-    return ""
+    what = f"its last {left} commits are" if left > 1 else "its last commit is"
+    return f"{what} still in {redo_of(path).name}: a hub that starts here puts that in" if left else ""
 
 
 def check_whole(connection: apsw.Connection, path: str, *, deep: bool) -> None:
@@ -216,6 +239,44 @@ def said(exc: BaseException) -> str:
     if getattr(exc, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
         return "the checksum of a page is wrong: its bytes are not those that were written"
     return str(exc)
+
+
+def replay(connection: apsw.Connection, path: Path) -> None:
+    """Write to a store what was acknowledged out of the journal of ``path`` and is not in it, in one transaction.
+
+    Raises:
+        StoreDamaged: the journal does not go on where the store ends, or does not fit to it.
+        apsw.Error, OSError: it cannot be read or written.
+    """
+    if not redo_of(path).exists() or schema_of(connection) < _FIRST_WITH_CHECKSUMS:
+        return
+    left = pending(path, progress(connection))
+    if not left:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for record in left:
+            for text, values in record.statements:
+                connection.execute(text, values)
+        if progress(connection).commits != left[-1].commit:
+            raise apsw.ConstraintError("it counts its commits otherwise")
+        connection.execute("COMMIT")
+    except apsw.Error as exc:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if not isinstance(exc, (apsw.ConstraintError, apsw.MismatchError, apsw.SQLError)):
+            raise
+        raise StoreDamaged(str(path), f"what {redo_of(path).name} holds for it does not fit to it: {exc}") from exc
+    log.info("commits_replayed", path=str(path), commits=len(left), newest=left[-1].commit)
+
+
+def settle_log(connection: apsw.Connection) -> None:
+    """Copy into the store what a process before has left in the log; a reader that is in the way leaves it for later.
+
+    It may have been killed before a sync, or because one failed: then what is read well here is not on the disk, though
+    a sync of the log would say so. The journal begins anew, so nothing may need what is in it any more.
+    """
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def progress(connection: apsw.Connection) -> Progress:

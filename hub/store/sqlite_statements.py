@@ -9,6 +9,7 @@ import apsw
 
 from hub.store.batches import Write
 from hub.store.queries import queries
+from hub.store.redo import Statement
 from protocol.model import TaskState
 
 T = TypeVar("T")
@@ -40,7 +41,10 @@ ROW: Final = re.compile(r"(?<=VALUES )\([^()]*\)")
 
 
 class SqliteStatements:
-    """The writing connection for the verbs: every statement is answered before the call returns."""
+    """The writing connection for the verbs: every statement is answered before the call returns.
+
+    What a batch writes at its end can be remembered (:meth:`remember`), to be noted elsewhere as well.
+    """
 
     refusals: ClassVar[tuple[type[Exception], ...]] = REFUSALS
     fatal: ClassVar[tuple[type[Exception], ...]] = ()
@@ -55,6 +59,7 @@ class SqliteStatements:
         self._sql = {name: " ".join(text.split()) for name, text in queries("sqlite").items()}
         self._alone = {name: self._sql[ALONE.get(name, name)] for name in self._sql}
         self._for_many: dict[tuple[str, int], str] = {}
+        self._remembered: list[Statement] | None = None
         self._numbers: dict[str, int] = {}  # facts as the store has them; empty: it is asked
 
     def why(self, exc: Exception) -> str:
@@ -63,11 +68,14 @@ class SqliteStatements:
 
     async def rows(self, name: str, *values: Any) -> Sequence[tuple[Any, ...]]:
         """What the query finds."""
+        if self._remembered is not None:
+            self._look_at(name)
         # Read to the end: a RETURNING statement that is left half-way keeps the transaction from committing.
         return self._cursor.execute(self._sql[name], values).fetchall()
 
     async def changed(self, name: str, *values: Any) -> int:
         """Rows that the statement has changed."""
+        self._remembered = None
         self._cursor.execute(self._sql[name], values)
         return self._connection.changes()
 
@@ -84,7 +92,31 @@ class SqliteStatements:
         """All of these, one after the other."""
         self._write(writes)
 
+    # --- what is remembered ------------------------------------------------------------------------------------------
+
+    def remember(self) -> None:
+        """From now on remember what is written."""
+        self._remembered = []
+
+    def remembered(self) -> Sequence[Statement]:
+        """What was written since then, as it can be written again; empty if not all of it is known. No more is."""
+        found, self._remembered = self._remembered, None
+        return found or ()
+
+    def _look_at(self, name: str) -> None:
+        """A statement of a verb's own is about to run: one that may write is not remembered, so all is for nothing."""
+        if not is_reading(self._sql[name]):
+            self._remembered = None
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
     def _write(self, writes: Sequence[Write]) -> None:
+        if self._remembered is not None:
+            for name, rows in writes:
+                for statement in self._statements(name, rows):
+                    self._cursor.execute(*statement)
+                    self._remembered.append(statement)
+            return
         execute, alone = self._cursor.execute, self._alone
         for name, rows in writes:
             if len(rows) == 1:
@@ -94,6 +126,14 @@ class SqliteStatements:
                     execute(text, some)
             else:
                 self._cursor.executemany(self._sql[name], rows)
+
+    def _statements(self, name: str, rows: Sequence[tuple[Any, ...]]) -> Sequence[Statement]:
+        """The statements that write these rows, one by one."""
+        if len(rows) == 1:
+            return [(self._alone[name], rows[0])]
+        if is_widened(self._sql[name]):
+            return self._by_the_hundred(name, rows)
+        return [(self._sql[name], row) for row in rows]
 
     def _by_the_hundred(self, name: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, Sequence[Any]]]:
         """The statements for all of these rows, which go into them by the hundred, and their values.
@@ -135,7 +175,10 @@ class SqliteStatements:
             numbers[name] = count = numbers.get(name, 0) + more
             facts += name, count
         rows = len(facts) // 2
-        self._cursor.execute(self._for_many.get(("put_fact", rows)) or self._widened("put_fact", rows), facts)
+        text = self._for_many.get(("put_fact", rows)) or self._widened("put_fact", rows)
+        self._cursor.execute(text, facts)
+        if self._remembered is not None:
+            self._remembered.append((text, facts))
 
     @property
     def commits(self) -> int:
@@ -150,6 +193,12 @@ class SqliteStatements:
         rows: Any = self._cursor.execute(self._sql["numbers"]).fetchall()
         self._numbers = dict(rows)
         return self._numbers
+
+
+@cache
+def is_reading(query: str) -> bool:
+    """Whether a statement writes nothing for sure."""
+    return query.startswith("SELECT ")
 
 
 @cache

@@ -26,7 +26,8 @@ Written = tuple[list[Outcome], list[Event]]
 """An outcome a change, and the events that were written."""
 Landed = Callable[[Written | BaseException], None]
 Begin = Callable[[list[AnyChange], Landed], None]
-"""Write a batch in one durable transaction, then call the second on the event loop with what came of it."""
+"""Write a batch in one durable transaction, then call the second on the event loop with what came of it: later, or
+before this returns."""
 
 
 def awaited(apply: Callable[[list[AnyChange]], Awaitable[Written]]) -> Begin:
@@ -148,6 +149,10 @@ class Writer:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
+    def _look_next(self) -> None:
+        assert self._loop is not None, "it has started"
+        self._loop.call_soon(self._look, context=self._context)
+
     def _look(self) -> None:
         try:
             self._is_called = False
@@ -189,7 +194,8 @@ class Writer:
             self._count(changes, took_s)
             self.waiting.wrote(rows, took_s)
             # Two turns later: whoever waited for this batch is told before the next one, wherever that is written.
-            self._loop.call_soon(self._call, context=self._context)
+            self._is_called = True  # by this: what is posted meanwhile calls no sooner
+            self._loop.call_soon(self._look_next, context=self._context)
         except Exception as exc:  # noqa: BLE001 - the loop would only log it, and nobody be answered
             self._broke(exc)
 

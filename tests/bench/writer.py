@@ -24,9 +24,9 @@ from hub.core.routing import Placement, encode_placement
 from hub.store.changes import AddTasks, AnyChange, Claim, Finish, NewTask
 from hub.store.migrate import migrate
 from hub.store.plain import Plain
-from hub.store.sqlite import LONG_LOG_PAGES
 from hub.store.sqlite_file import connect
 from hub.store.sqlite_statements import SqliteStatements, at_once
+from hub.store.sqlite_transactions import LONG_LOG_PAGES
 from protocol import codec, logs
 from protocol.ids import IdMaker
 from protocol.log_levels import LogLevel

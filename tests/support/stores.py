@@ -49,7 +49,7 @@ async def make_store(backend: str, folder: Path) -> Backend:
         return PostgresStore(note.read_text())
     if backend == "sqlite-memory":
         return SqliteStore(":memory:")
-    return SqliteStore(folder / "hub.sqlite", pace=Pace(60.0, trial=0))  # short batches are the event loop's
+    return SqliteStore(folder / "hub.sqlite", pace=Pace(60.0))  # short batches are the event loop's
 
 
 @contextlib.asynccontextmanager

@@ -203,3 +203,68 @@ def test_every_commit_reaches_the_file_before_another_connection_hears_of_it(tmp
     for number in range(3):
         writing.execute("INSERT INTO t VALUES (?)", (number,))
         assert reading.execute("SELECT count(*) FROM t").fetchall() == [(number + 1,)]
+
+
+# --- a commit that is not synced --------------------------------------------------------------------------------------
+
+COMMITS_UNSYNCED = """
+import sys
+from hub.store.pages import UNSYNCED
+from hub.store.sqlite_file import connect
+connection, other = connect(sys.argv[1], 1.0), connect(sys.argv[1], 1.0)
+log = connection.filename_wal
+def commit(number):
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO t VALUES (?)", (number,))
+    connection.execute("COMMIT")
+    print("committed", other.execute("SELECT count(*) FROM t").fetchall()[0][0], flush=True)
+    sys.stdin.readline()
+connection.execute("CREATE TABLE t (a)")
+commit(1)
+UNSYNCED.add(log)
+commit(2)
+commit(3)
+UNSYNCED.discard(log)
+commit(4)
+connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+UNSYNCED.add(log)
+commit(5)
+commit(6)
+UNSYNCED.discard(log)
+connection.close()
+"""
+
+
+def test_only_a_commit_that_is_safe_elsewhere_is_not_synced_and_others_hear_of_it_from_the_file(tmp_path: Path) -> None:
+    disk = BadDisk(tmp_path / "control", "x.sqlite-wal$")
+    command = [sys.executable, "-c", COMMITS_UNSYNCED, str(tmp_path / "x.sqlite")]
+    calls = []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | disk.env
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(1, 7):
+            assert process.stdout.readline() == f"committed {number}\n"
+            calls.append([call.kind for call in disk.seen()])
+            disk.forget()
+            process.stdin.write("\n")
+            process.stdin.flush()
+
+    assert calls[0][-2:] == ["write", "sync"]
+    assert calls[1:4] == [["write"], ["write"], ["write", "sync"]]
+    assert calls[4] == ["sync", "write", "sync", "write"], "the copying, and the header of the log that begins again"
+    assert calls[5] == ["write"]
+
+
+def test_a_log_is_only_left_unsynced_by_its_own_path(tmp_path: Path) -> None:
+    seen = []
+    for name in ("x", "y"):
+        disk = BadDisk(tmp_path / "control", f"{name}.sqlite-wal$")
+        program = COMMITS_UNSYNCED.replace("UNSYNCED.add(log)", f"UNSYNCED.add({str(tmp_path / 'x.sqlite-wal')!r})")
+        command = [sys.executable, "-c", program, str(tmp_path / f"{name}.sqlite")]
+        subprocess.run(command, input="\n" * 6, env=os.environ | disk.env, check=True, timeout=60, text=True)
+        seen.append([call.kind for call in disk.seen()].count("sync"))
+        disk.forget()
+
+    assert seen[1] == seen[0] + 4, "of six commits four name the other log"

@@ -5,8 +5,9 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import apsw
 import pytest
@@ -15,9 +16,11 @@ from hub.store.changes import AddTasks, AppendLog, Record
 from hub.store.many_changes import Submissions
 from hub.store.pace import Pace, Patience
 from hub.store.pages import PAGE_BYTES
+from hub.store.redo import LARGEST_BYTES, REDO_BYTES, RedoFile, redo_of
 from hub.store.space import Space
-from hub.store.sqlite import LONG_LOG_PAGES, SqliteStore
-from protocol.errors import StorageFull, StoreFailed
+from hub.store.sqlite import SqliteStore
+from hub.store.sqlite_transactions import LONG_LOG_PAGES
+from protocol.errors import StorageFull, StoreFailed, Unavailable
 from protocol.events import Event, EventKind
 from protocol.model import TaskState
 from tests.support.crash_images import lies_below
@@ -57,7 +60,7 @@ async def test_the_file_is_its_owners_alone_and_other_files_are_as_they_were(tmp
     finally:
         after = os.umask(before)
 
-    assert modes == {f"hub.sqlite{end}": 0o600 for end in ("", "-wal", "-shm", "-mark")}
+    assert modes == {f"hub.sqlite{end}": 0o600 for end in ("", "-wal", "-shm", "-mark", "-redo")}
     assert after == 0o022
 
 
@@ -208,7 +211,7 @@ ELSEWHERE = "store-write"
 
 def quick() -> Pace:
     """That of a disk that is always quick enough."""
-    return Pace(60.0, trial=0)
+    return Pace(60.0)
 
 
 async def idle(store: SqliteStore) -> None:
@@ -218,26 +221,41 @@ async def idle(store: SqliteStore) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_short_batch_is_written_where_it_was_made_and_everything_else_in_the_writers_thread(
+def watched(synced: list[tuple[str, str]], size: int = REDO_BYTES) -> Callable[[Path], RedoFile]:
+    """Opens a journal of this size whose syncs are noted, with the thread that does them."""
+
+    class Watched(RedoFile):
+        size_bytes: ClassVar[int] = size
+
+        def sync(self) -> None:
+            synced.append(("redo", threading.current_thread().name))
+            super().sync()
+
+    return Watched
+
+
+async def test_a_short_batch_is_synced_in_the_journal_where_it_was_made_and_all_else_in_the_writers_thread(
     tmp_path: Path,
 ) -> None:
     with breakable() as disk:
-        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick(), open_redo=watched(disk.synced))
         await store.open()
         rows = Rows(store)
+        await rows.add(new_task(1))  # the first one asks where the audit log ends
         await idle(store)
         disk.synced.clear()
-        await rows.add(new_task(1))
-        epoch = (await rows.claim(1)).epoch
-        await rows.accept(1, epoch)
+        await rows.add(new_task(2))
+        epoch = (await rows.claim(2)).epoch
+        await rows.accept(2, epoch)
+        await rows.state(2)  # by then it is in the store, too
         short = [*disk.synced]
         disk.synced.clear()
-        await rows.add(new_task(2), new_task(3))
+        await rows.add(new_task(3), new_task(4))
         await store.commit(FACT)
         other = [*disk.synced]
         await store.close()
 
-    assert short == [("log", HERE)] * 3
+    assert short == [("redo", HERE)] * 3
     assert other == [("log", ELSEWHERE)] * 2
 
 
@@ -277,6 +295,7 @@ async def test_the_event_loop_does_not_wait_for_a_program_that_holds_the_file(tm
     store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
     store._patience = patience = Asked(2.0)
     await store.open()
+    await Rows(store).add(new_task(0))
     await idle(store)
     other = apsw.Connection(str(tmp_path / "hub.sqlite"))
     other.execute("BEGIN IMMEDIATE")
@@ -295,19 +314,32 @@ async def test_the_event_loop_does_not_wait_for_a_program_that_holds_the_file(tm
     await store.close()
 
 
+class Slow(Pace):
+    """That of a disk on which nothing is quick any more, from the moment when it ``is_slow``."""
+
+    is_slow = False
+
+    def took(self, seconds: float) -> None:
+        super().took(seconds)
+        if self.is_slow:
+            self._quick_s = 0.0
+
+
 async def test_a_slow_sync_moves_the_next_short_batches_to_the_writers_thread(tmp_path: Path) -> None:
     with breakable() as disk:
-        store = SqliteStore(tmp_path / "hub.sqlite", pace=(pace := quick()))
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=(pace := Slow(60.0)), open_redo=watched(disk.synced))
         await store.open()
         rows = Rows(store)
+        await rows.add(new_task(0))
         await idle(store)
         disk.synced.clear()
-        pace._quick_s, pace._trial = 0.0, 2  # from now on no sync is so quick
-        for number in range(3):
+        pace.is_slow = True
+        for number in (1, 2, 3):
             await rows.add(new_task(number))
+        synced = [*disk.synced]
         await store.close()
 
-    assert [thread for what, thread in disk.synced if what == "log"][:3] == [HERE, ELSEWHERE, ELSEWHERE]
+    assert synced == [("redo", HERE), ("log", ELSEWHERE), ("log", ELSEWHERE)]
 
 
 async def test_a_long_log_is_copied_in_the_writers_thread(tmp_path: Path) -> None:
@@ -322,30 +354,69 @@ async def test_a_long_log_is_copied_in_the_writers_thread(tmp_path: Path) -> Non
             await rows.add(new_task(number, spec=text))
         await store.close()
 
-    assert ("log", HERE) in disk.synced
+    assert ("store", ELSEWHERE) in disk.synced
     assert ("store", HERE) not in disk.synced
 
 
-async def test_a_short_batch_whose_sync_fails_ends_the_hub(tmp_path: Path) -> None:
+async def test_what_the_journal_has_no_room_for_is_synced_with_all_before_it_in_the_writers_thread(
+    tmp_path: Path,
+) -> None:
+    with breakable() as disk:
+        small = watched(disk.synced, LARGEST_BYTES + 2 * PAGE_BYTES)
+        store = SqliteStore(tmp_path / "hub.sqlite", pace=quick(), open_redo=small)
+        await store.open()
+        rows = Rows(store)
+        await rows.add(new_task(0))
+        await idle(store)
+        disk.synced.clear()
+        for number in range(1, 9):
+            await rows.add(new_task(number))
+            await idle(store)
+        synced = [*disk.synced]
+        await store.close()
+
+    assert synced.count(("redo", HERE)) >= 4
+    assert synced.count(("log", ELSEWHERE)) >= 2
+    assert ("log", HERE) not in synced
+
+
+async def test_a_sync_that_fails_while_the_log_is_shortened_ends_the_hub(tmp_path: Path) -> None:
     with breakable() as disk:
         store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
         await store.open()
         failures: list[BaseException] = []
         store.on_failure = failures.append
         rows = Rows(store)
-        await idle(store)
-        disk.synced.clear()
+        for number in (1, 2, 3):
+            await rows.add(new_task(number))
         disk.broken = "log"
-        for number in (1, 2):
-            with pytest.raises(StoreFailed, match="cannot be written"):
-                await rows.add(new_task(number))
+        with pytest.raises(StoreFailed, match="cannot be written"):
+            await store.shorten_log()
+        disk.broken = ""
+        with pytest.raises(StoreFailed):
+            await rows.add(new_task(4))
         await store.close()
 
     assert len(failures) == 1
-    assert disk.synced[0] == ("log", HERE)
 
 
-async def test_a_short_batch_that_finds_no_room_is_treated_as_any_other(tmp_path: Path) -> None:
+async def until_there_is_room(store: SqliteStore) -> None:
+    async with asyncio.timeout(30):
+        while store.trouble:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+
+
+def no_room(store: SqliteStore, *, is_over: bool = False) -> None:
+    """No commit finds room, as on a disk that is full where its log grows; until it ``is_over``."""
+    assert store._writing is not None
+    store._writing.set_commit_hook(None if is_over else _full)
+
+
+def _full() -> bool:
+    raise apsw.FullError("database or disk is full")
+
+
+async def test_a_short_batch_that_finds_no_room_is_told_and_is_in_the_store_when_there_is_some(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
     await store.open()
     failures: list[BaseException] = []
@@ -353,15 +424,96 @@ async def test_a_short_batch_that_finds_no_room_is_treated_as_any_other(tmp_path
     rows = Rows(store)
     await rows.add(new_task(1))
     await idle(store)
-    fill(store, pages_left=0)
-    with pytest.raises(StorageFull):
-        await rows.add(new_task(2, spec=b"x" * 16_000))
-    fill(store, pages_left=1_000)
+    no_room(store)
     await rows.add(new_task(2, spec=b"x" * 16_000))
+    await until_full(store)
+    no_room(store, is_over=True)
+    await until_there_is_room(store)
 
-    assert (await rows.claim(1)).epoch == 1
+    assert await rows.states([1, 2]) == [TaskState.QUEUED] * 2
+    assert (await rows.claim(2)).epoch == 1
     assert failures == []
     await store.close()
+
+
+async def test_nothing_is_read_while_what_was_told_is_not_in_the_store(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+    await store.open()
+    rows = Rows(store)
+    await rows.add(new_task(1))
+    await idle(store)
+    no_room(store)
+    await rows.add(new_task(2, spec=b"x" * 16_000))
+    with pytest.raises(Unavailable, match="the disk is full, nothing can be stored; ask again when there is room"):
+        await store.task(task_id(1))
+    with pytest.raises(StoreFailed, match="no copy can be made: the disk is full"):
+        await store.copy_to(tmp_path / "copy")
+    with pytest.raises(Unavailable):
+        await store.shorten_log()
+    no_room(store, is_over=True)
+
+    assert await rows.states([1, 2]) == [TaskState.QUEUED] * 2, "whoever asks looks whether there is room by now"
+    await store.close()
+
+
+async def test_what_comes_after_a_batch_that_found_no_room_waits_for_it_and_comes_behind_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
+    await store.open()
+    rows = Rows(store)
+    await rows.add(new_task(1))
+    await idle(store)
+    no_room(store)
+    await rows.add(new_task(2, spec=b"x" * 16_000))
+    await until_full(store)
+    waiting = asyncio.gather(rows.claim(2), store.commit(FACT))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    was_done = waiting.done()
+    await idle(store)
+    no_room(store, is_over=True)
+    claimed, _ = await waiting
+
+    assert not was_done
+    assert (claimed.epoch, claimed.spec) == (1, b"x" * 16_000)
+    kinds = [event.kind.value for event in await store.events(0, 10)]
+    assert kinds == ["task_queued", "task_queued", "task_assigned", "hub_started"]
+    await store.close()
+
+
+async def test_what_was_kept_back_makes_room_for_what_was_told(tmp_path: Path) -> None:
+    space = Space(tmp_path, 256, ask=lambda _folder: (1 << 40, 1 << 40))
+    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick(), space=space)
+    await store.open()
+    rows = Rows(store)
+    await rows.add(new_task(1))
+    await idle(store)
+    no_room(store)
+    await rows.add(new_task(2, spec=b"x" * 16_000))
+    await until_full(store)
+
+    assert (space.state, space.is_armed) == ("full", False)
+    no_room(store, is_over=True)
+    await store.close()
+
+
+async def test_a_store_that_is_closed_puts_down_what_found_no_room_before(tmp_path: Path) -> None:
+    path = tmp_path / "hub.sqlite"
+    store = SqliteStore(path, pace=quick())
+    await store.open()
+    rows = Rows(store)
+    await rows.add(new_task(1))
+    await idle(store)
+    no_room(store)
+    await rows.add(new_task(2, spec=b"x" * 16_000))
+    await until_full(store)
+    no_room(store, is_over=True)
+    await store.close()
+    redo_of(path).unlink()
+    again = SqliteStore(path)
+    await again.open()
+
+    assert await again.task(task_id(2)) is not None
+    await again.close()
 
 
 async def test_a_store_that_has_failed_writes_no_short_batch_either(tmp_path: Path) -> None:
@@ -369,7 +521,8 @@ async def test_a_store_that_has_failed_writes_no_short_batch_either(tmp_path: Pa
         store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
         await store.open()
         await idle(store)
-        store._failure = StoreFailed("as a copy of the log leaves it")
+        assert store._transactions is not None
+        store._transactions.failure = StoreFailed("as a copy of the log leaves it")
         disk.synced.clear()
         with pytest.raises(StoreFailed, match="leaves it"):
             await Rows(store).add(new_task(1))
@@ -379,23 +532,3 @@ async def test_a_store_that_has_failed_writes_no_short_batch_either(tmp_path: Pa
 
     assert synced == []
     assert not is_begun
-
-
-async def test_answers_to_a_batch_do_not_wait_for_the_next_one(tmp_path: Path) -> None:
-    """The next one may be written on the event loop: it begins when whoever waited has been told."""
-    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
-    await store.open()
-    await idle(store)
-    order: list[str] = []
-    store.on_seal = lambda: order.append("sealed")
-    rows = Rows(store)
-
-    async def ask(number: int) -> None:
-        await rows.add(new_task(number))
-        order.append(f"answered {number}")
-
-    await ask(1)
-    await ask(2)
-    await store.close()
-
-    assert order[:4] == ["sealed", "answered 1", "sealed", "answered 2"]

@@ -1,6 +1,6 @@
 """The promises of writing by the hundred: every row as it was given, no other one, and in few statements."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apsw
@@ -170,6 +170,86 @@ def test_a_statement_whose_places_have_numbers_is_done_row_by_row(connection: ap
     at_once(SqliteStatements(connection).together([("put_purse", rows)]))
 
     assert connection.execute("SELECT count(*) FROM purses").fetchall() == [(2,)]
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------
+
+
+def spec(number: int) -> tuple[Any, ...]:
+    return (task_id(number), b"s", b"", "me", "")
+
+
+def rows_of(connection: apsw.Connection) -> dict[str, Any]:
+    tables = ("specs", "dependencies", "purses", "facts")
+    return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in tables}  # noqa: S608 - names of tables
+
+
+def test_what_is_remembered_writes_the_same_rows_again(connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    connection.execute("BEGIN")
+    statements.remember()
+    at_once(statements.together([("add_spec", [spec(1)]), ("add_dependency", [("t", str(n)) for n in range(13)])]))
+    at_once(
+        statements.seal([("put_purse", [(1, "all", name, *range(6)) for name in "ab"])], [(TaskState.QUEUED, 2)], 7)
+    )
+    written, remembered = rows_of(connection), statements.remembered()
+    connection.execute("ROLLBACK")
+    before = rows_of(connection)
+    for text, values in remembered:
+        connection.execute(text, values)
+
+    assert not before["specs"] + before["dependencies"] + before["purses"]
+    assert [len(written[name]) for name in ("specs", "dependencies", "purses")] == [1, 13, 2]
+    assert {("commits", 1), ("event_seq", 7), ("tasks.queued", 2)} <= set(written["facts"])
+    assert rows_of(connection) == written
+
+
+def test_what_was_asked_for_is_remembered_no_more(connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    statements.remember()
+    at_once(statements.together([("add_spec", [spec(1)])]))
+    first = statements.remembered()
+    at_once(statements.together([("add_spec", [spec(2)])]))
+
+    assert len(first) == 1
+    assert not statements.remembered()
+
+
+def ask_changed(statements: SqliteStatements) -> object:
+    return at_once(statements.changed("add_spec", *spec(3)))
+
+
+def ask_returning(statements: SqliteStatements) -> object:
+    return at_once(statements.rows("next_boot", 1))
+
+
+@pytest.mark.parametrize("ask", [ask_changed, ask_returning])
+def test_nothing_is_remembered_of_a_batch_with_a_statement_that_may_write_by_itself(
+    connection: apsw.Connection, ask: Callable[[SqliteStatements], object]
+) -> None:
+    found = []
+    for is_first in (True, False):
+        statements = SqliteStatements(connection)
+        statements.remember()
+        if is_first:
+            ask(statements)
+        at_once(statements.together([("add_spec", [spec(1 + is_first)])]))
+        if not is_first:
+            connection.execute("DELETE FROM specs WHERE task = ?", (task_id(3),))
+            ask(statements)
+        found.append(statements.remembered())
+
+    assert not any(found)
+
+
+def test_what_only_reads_changes_nothing_of_what_is_remembered(connection: apsw.Connection) -> None:
+    statements = SqliteStatements(connection)
+    statements.remember()
+    at_once(statements.together([("add_spec", [spec(1)])]))
+    at_once(statements.rows("spec", task_id(1)))
+    at_once(statements.find("find_specs", [(task_id(1),)]))
+
+    assert len(statements.remembered()) == 1
 
 
 def test_a_statement_for_many_has_their_values_and_is_the_same_otherwise() -> None:
