@@ -1,8 +1,9 @@
 """What a disk could hold after a power cut, at every point of a history.
 
 A layer below SQLite (an apsw VFS, made the default of this process, so that the production code is unchanged) records
-what is written, cut off and synced. An image for a point holds everything that was synced by then, and of the rest what
-chance lets through, sector by sector: that is what disks promise, and no more.
+what is written, cut off and synced; files that are not SQLite's are noted by whoever opens them. An image for a point
+holds everything that was synced by then, and of the rest what chance lets through, sector by sector: that is what disks
+promise, and no more.
 """
 
 import contextlib
@@ -15,8 +16,9 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 SECTOR_BYTES: Final = 512
-NOTHING, ALL = 0, 1
-"""Seeds with a meaning: nothing that was not synced arrived, or all of it did (a process that was killed)."""
+NOTHING, ALL, LATEST = 0, 1, 2
+"""Seeds with a meaning: of what was not synced nothing arrived, or all of it (a process that was killed), or the later
+half of it in each file (a disk that does the last things first)."""
 
 Content = dict[str, tuple[tuple[Any, ...], ...]]
 
@@ -36,12 +38,14 @@ class Recorder:
 
     folder: Path
     steps: list[Step] = field(default_factory=list)
-    is_lax: bool = False
-    """What is written to a log is not synced but before it is copied, as SQLite does with ``synchronous = NORMAL``."""
+    lax: tuple[str, ...] = ()
+    """How files end of which a sync does nothing just now."""
+    before: dict[str, bytes] = field(default_factory=dict)
+    """Files that were there before the first step."""
 
     def note(self, kind: str, path: str, offset: int = 0, data: bytes = b"") -> None:
         """Remember a step, if it is on a file of the folder."""
-        if path.startswith(f"{self.folder}/"):
+        if path.startswith(f"{self.folder}/") and not (kind == "sync" and path.endswith(self.lax)):
             self.steps.append(Step(kind, Path(path).name, offset, data))
 
     def image(self, cut: int, seed: int, into: Path) -> None:
@@ -49,11 +53,11 @@ class Recorder:
 
         Args:
             cut: how many steps were done.
-            seed: of the chance that decides about what was not synced; see :data:`NOTHING` and :data:`ALL`.
+            seed: of the chance that decides about what was not synced; see :data:`NOTHING` and those beside it.
             into: an empty folder.
         """
         chance = random.Random(cut * 1_000 + seed)
-        synced: dict[str, bytearray] = {}
+        synced = {file: bytearray(content) for file, content in self.before.items()}
         pending: dict[str, list[Step]] = {}
         for step in self.steps[:cut]:
             if step.kind == "sync":
@@ -67,10 +71,11 @@ class Recorder:
                 pending.setdefault(step.file, []).append(step)
         for file, steps in pending.items():
             content = synced.setdefault(file, bytearray())
-            for step in steps:
-                for part in _sectors(step):
-                    if seed == ALL or (seed != NOTHING and chance.random() < 0.5):
-                        _apply(content, part)
+            parts = [part for step in steps for part in _sectors(step)]
+            for place, part in enumerate(parts):
+                arrives = (False, True, place >= len(parts) // 2)[seed] if seed <= LATEST else chance.random() < 0.5
+                if arrives:
+                    _apply(content, part)
         for file, content in synced.items():
             (into / file).write_bytes(content)
 
@@ -163,5 +168,4 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         super().xSync(flags)
-        if not (self._recorder.is_lax and self._path.endswith("-wal")):
-            self._recorder.note("sync", self._path)
+        self._recorder.note("sync", self._path)
