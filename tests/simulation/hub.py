@@ -27,6 +27,12 @@ from tests.simulation.world import Machine, Process, World
 
 SETTINGS: Final = Settings(data_dir="/nowhere", heartbeat_s=5.0, lease_s=30.0, window=8)
 """The usual times; a window so small that classes run dry and are filled again."""
+NOTED: Final = 0.8
+"""The part of the short batches that goes to the redo journal, as on a disk that is quick at most times."""
+OWED_S: Final = 0.05
+"""So much later at most the store has them; a hub may die, a batch or a read may come before that."""
+DEADLY: Final = 0.02
+"""The part of them after which the hub dies at once: few of the plans' own deaths fall into so short a time."""
 
 
 class RecordedStore(SqliteStore):
@@ -38,10 +44,24 @@ class RecordedStore(SqliteStore):
         self.refuses = ""
         """``before``: the next commit fails and nothing is written; ``after``: it fails though all is written."""
         self.is_full: Callable[[], bool] = lambda: False
+        self._chance = process.world.random(f"notes {process.name}")
+        self.early = 0
+        """Batches that were acknowledged before the store had them."""
+        self.on_doom: Callable[[], None] = lambda: None
 
     def _begin(self, batch: list[AnyChange], landed: Landed) -> None:
-        # In the world's own thread, which answers at a later moment than it writes.
+        assert self._transactions is not None
         loop = asyncio.get_running_loop()
+        if self._transactions.verbs.is_short(batch) and self._chance.random() < NOTED:
+            try:
+                is_paid = self._pays()
+            except StoreFailed as exc:
+                landed(exc)
+                return
+            if is_paid:
+                self._note(batch, landed, loop)
+                return
+        # In the world's own thread, which answers at a later moment than it writes.
         written = loop.run_in_executor(self._write_thread, self._apply_wholly, batch)
 
         def back(future: "asyncio.Future[Written]") -> None:
@@ -53,13 +73,27 @@ class RecordedStore(SqliteStore):
 
         written.add_done_callback(back)
 
-    def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _note(self, batch: list[AnyChange], landed: Landed, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._transactions is not None
+        if (
+            self._write(batch, landed, lambda call, *values: call(*values), may_be_noted=True)
+            and self._transactions.owes
+        ):
+            self.early += 1
+            if self._chance.random() < DEADLY:
+                self.process.call_soon(self.on_doom)
+            loop.call_later(self._chance.random() * OWED_S, self._pay_or_fail)
+
+    def _see_to_log(self, loop: asyncio.AbstractEventLoop) -> None:
+        del loop  # the next batch in the thread sees to it: no real one may take part
+
+    def _apply_now(self, batch: list[AnyChange], *, may_be_noted: bool = False) -> tuple[list[Outcome], list[Event]]:
         refuses, self.refuses = self.refuses, ""
         assert self._writing is not None
         self._writing.set_commit_hook(self._look_at_disk)
         if refuses == "before":
             self._writing.set_commit_hook(_disk_says_no)
-        outcomes, events = super()._apply_now(batch)
+        outcomes, events = super()._apply_now(batch, may_be_noted=may_be_noted)
         self.history.applied(self.process.world.now, batch, outcomes, events)
         for event in events:
             self.process.world.tell(
@@ -78,7 +112,11 @@ class RecordedStore(SqliteStore):
         return False
 
     def die(self) -> None:
-        """The process is gone; what it had committed stays."""
+        """The process is gone; what it had committed stays, and what its journal has."""
+        if self._transactions is not None:
+            for beside in (self._transactions._mark, self._transactions._redo):
+                if beside is not None:
+                    beside.close()
         for connection in {id(c): c for c in (self._reading, self._writing) if c is not None}.values():
             connection.close(True)
 
@@ -120,7 +158,13 @@ class Hub:
         self.starts = 0
         self.slow_disk_s = 0.0
         self.full_until = 0.0
+        self.is_doomed = False
+        """It dies of itself now and then, with an acknowledged batch that its store lacks."""
         self.on_end: Callable[[], None] = lambda: None
+
+    def _doom(self) -> None:
+        if self.is_doomed:
+            self.kill()
 
     def start(self) -> None:
         """Start a process."""
@@ -141,6 +185,7 @@ class Hub:
     async def _run(self, process: Process) -> None:
         store = self.store = self._make_store(self._file, self.history, process)
         store.is_full = lambda: self.full_until > self.world.now
+        store.on_doom = self._doom
         await store.open()
         start = await store.start(process.clock.now_ms(), node="node", version="0")
         failed: Any = process.create_future()

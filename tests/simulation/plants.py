@@ -67,12 +67,13 @@ def _drop_the_fence(hub: Hub, parts: Parts) -> None:
 class EarlyStore(RecordedStore):
     """Answers when a batch is applied, and commits it a little later."""
 
-    def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
+    def _apply_now(self, batch: list[AnyChange], *, may_be_noted: bool = False) -> tuple[list[Outcome], list[Event]]:
+        del may_be_noted  # it is as early for all
         assert self._writing is not None
-        assert self._verbs is not None
+        assert self._transactions is not None
         self._commit()
         self._writing.execute("BEGIN IMMEDIATE")
-        work = self._verbs.batch(batch)
+        work = self._transactions.verbs.batch(batch)
         try:
             work.send(None)
         except StopIteration as done:
@@ -108,8 +109,8 @@ def _keyless(change: AnyChange) -> AnyChange:
 class ForgivingStore(RecordedStore):
     """Puts a task that was cancelled at work back into the queue, as a late failure once did elsewhere."""
 
-    def _apply_now(self, batch: list[AnyChange]) -> tuple[list[Outcome], list[Event]]:
-        outcomes, events = super()._apply_now(batch)
+    def _apply_now(self, batch: list[AnyChange], *, may_be_noted: bool = False) -> tuple[list[Outcome], list[Event]]:
+        outcomes, events = super()._apply_now(batch, may_be_noted=may_be_noted)
         assert self._writing is not None
         for change, outcome in zip(batch, outcomes, strict=True):
             if isinstance(change, c.Cancel) and isinstance(outcome, c.Ended) and outcome.was is TaskState.RUNNING:

@@ -86,6 +86,7 @@ class Stage:
             route = self.network.route(machine)
             route.delay_s, route.jitter_s = plan.delay_s, plan.jitter_s
         self.faults = Faults(self)
+        self.hub.is_doomed = any(fault.kind == "hub_kill" for fault in plan.faults)
         world.later(0.0, self.hub.start)
         for seat in plan.seats:
             world.later(0.1 + seat.joins_at, self.faults.first_start, self.sidecars[seat.name])
@@ -112,6 +113,7 @@ class Stage:
     def _heal(self) -> None:
         self.world.tell("world", "faults are over")
         self.faults.heal()
+        self.hub.is_doomed = False
         self.people.heal()
         self.world.later(LOOK_S, self._look)
 
