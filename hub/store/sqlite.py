@@ -172,7 +172,6 @@ class SqliteStore(Backend):
             return
         self._closing.set()
         await self._writer.close()
-
         if self._paying is not None:
             self._paying.cancel()
         self._pay_or_fail()  # what finds no room is in the journal, for the next start
@@ -264,10 +263,11 @@ class SqliteStore(Backend):
             self._write_thread.post(partial(self._see_to_rest, loop))
 
     def _see_to_rest(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to what a commit leaves to do, in the writer's thread."""
-        assert self._transactions is not None, "the store is open"
+        """See to what a commit leaves to do, in the writer's thread; who closes the store meanwhile does it all."""
+        if (transactions := self._transactions) is None:
+            return
         try:
-            self._transactions.follow_up()
+            transactions.follow_up()
         except StoreFailed as exc:
             loop.call_soon_threadsafe(self._writer.fail, exc)
 

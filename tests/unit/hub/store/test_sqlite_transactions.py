@@ -3,11 +3,14 @@
 import asyncio
 import errno
 import os
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from hub.store.batches import Unwritable
 from hub.store.changes import Accept, AddTasks, AnyChange, Record
@@ -361,3 +364,20 @@ async def test_answers_to_a_batch_do_not_wait_for_the_next_one(tmp_path: Path) -
     await store.close()
 
     assert order[:4] == ["sealed", "answered 1", "sealed", "answered 2"]
+
+
+async def test_what_a_commit_has_left_to_do_is_done_by_who_closes_the_store_meanwhile(tmp_path: Path) -> None:
+    store = quick_store(tmp_path)
+    await store.open()
+    await Rows(store).add(new_task(1))
+    gate = threading.Event()
+    with capture_logs() as said:
+        store._write_thread.post(gate.wait)
+        store._write_thread.post(partial(store._see_to_rest, asyncio.get_running_loop()))
+        closing = asyncio.create_task(store.close())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        gate.set()
+        await closing
+
+    assert "job_failed" not in [line["event"] for line in said]
