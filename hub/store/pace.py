@@ -3,9 +3,9 @@
 A batch goes to a thread of its own, because an fsync may take any time. The way there and back wakes a thread twice,
 and each time costs as much as a quick fsync; a task that comes alone waits for four of them. So a short batch that
 nobody else waits behind is written where it was made, as long as the last ones were quick on the whole: one in fifty
-that takes some milliseconds costs less than two wakes for each, a disk that turns slow holds up the event loop once or
-twice. A file that another program holds is not waited for at all there. Weighed in docs/decisions/0042. Caller:
-``sqlite.py``.
+that takes some milliseconds costs less than two wakes for each. A disk that turns slow holds up the event loop for some
+twenty milliseconds in all, or for the one fsync that takes longer. A file that another program holds is not waited for
+at all there. Weighed in docs/decisions/0042. Caller: ``sqlite.py``.
 """
 
 import time
