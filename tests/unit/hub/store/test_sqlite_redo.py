@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,12 @@ def image(home: Path, into: Path, *, without: Sequence[str] = (), log_bytes: int
         with (into / "hub.sqlite-wal").open("r+b") as log:
             log.truncate(log_bytes)
     return into
+
+
+def died(store: Backend, home: Path, into: Path) -> bool:
+    """Make that image; whether the store owed something then."""
+    image(home, into)
+    return owes(store)
 
 
 def log_bytes(home: Path) -> int:
@@ -120,7 +127,7 @@ async def test_every_step_of_a_task_that_was_told_is_there_after_a_kill(tmp_path
         End(rows.tick(), task_id(1), 1, 0, 0, 0, RESULT, {"model": "none"}, accepts=True),
     ):
         into = tmp_path / str(len(seen))
-        assert await told(rows.store, change, lambda into=into: bool(image(home, into)) and owes(rows.store))  # type: ignore[misc]
+        assert await told(rows.store, change, partial(died, rows.store, home, into))
         found = await opened(into)
         seen.append(await found.state(1))
         assert await is_sound(found.store)
@@ -266,7 +273,7 @@ async def test_a_store_with_the_journal_of_another_one_has_what_is_its_own(tmp_p
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         rows = await ready(tmp_path / name)
-        await told(rows.store, adding(1), lambda name=name: image(tmp_path / name, tmp_path / f"{name} dead"))  # type: ignore[misc]
+        await told(rows.store, adding(1), partial(image, tmp_path / name, tmp_path / f"{name} dead"))
         await rows.store.close()
     shutil.copyfile(redo_of(tmp_path / "two dead" / "hub.sqlite"), redo_of(tmp_path / "one" / "hub.sqlite"))
 
