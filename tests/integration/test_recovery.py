@@ -11,6 +11,7 @@ from hub.store.pace import Pace
 from hub.store.redo import redo_of
 from hub.store.sqlite import SqliteStore
 from protocol.errors import StoreDamaged
+from tests.support.redo import idle
 from tests.support.stores import Rows, new_task, task_id
 
 NOW_MS = 1_800_000_000_000
@@ -23,7 +24,7 @@ async def lived(folder: Path) -> tuple[Path, Path]:
     rows = Rows(store)
     await rows.add(new_task(1))
     await rows.add(new_task(2), new_task(3))  # the log is synced, the journal begins anew
-    await rows.state(1)
+    await idle(store)  # or the next one is the thread's, too
     killed, gone = folder / "killed", folder / "gone"
     for other in (killed, gone):
         other.mkdir()
@@ -32,6 +33,7 @@ async def lived(folder: Path) -> tuple[Path, Path]:
     await rows.add(new_task(4))
     shutil.copy(redo_of(folder / "hub.sqlite"), redo_of(killed / "hub.sqlite"))
     await rows.add(new_task(5), new_task(6))
+    await idle(store)
     await rows.add(new_task(7))
     shutil.copy(redo_of(folder / "hub.sqlite"), redo_of(gone / "hub.sqlite"))
     await store.close()
