@@ -12,14 +12,14 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from sidecar.journal import Journal
-from tests.support.bad_disk import BadDisk, Call
+from tests.support.bad_disk import BadDisk, lose_unsynced
 from tests.support.fragile import PATIENCE_S, FragileHub, History, fragile_hub
 from tests.support.mesh import Mesh, Refused, until
 from tests.support.postgres import postgres_server
@@ -107,7 +107,7 @@ def test_t24_one_failed_fsync_ends_the_hub_and_nothing_is_acknowledged_after_it(
         failed = next(place for place, call in enumerate(calls) if call.errno)
         database = [call for call in calls[failed:] if call.path.endswith("hub.sqlite")]
         assert database == [], "nothing of what may be lost is copied into the database"
-        _lose_unsynced(calls[: failed + 1])
+        lose_unsynced(calls[: failed + 1])
         fragile.disk.mend()
         fragile.start_hub()
         assert acknowledged
@@ -151,21 +151,6 @@ def _load_until_it_fails(hub: FragileHub, nth: int) -> list[str]:
     for caller in callers:
         caller.join()
     return acknowledged
-
-
-def _lose_unsynced(calls: Sequence[Call]) -> None:
-    """Take away what was written to each file since its last sync that succeeded."""
-    unsynced: dict[str, list[Call]] = {}
-    for call in calls:
-        if call.kind == "sync" and not call.errno:
-            unsynced[call.path] = []
-        elif call.kind == "write" and call.path != "socket":
-            unsynced.setdefault(call.path, []).append(call)
-    for path, writes in unsynced.items():
-        with Path(path).open("r+b") as file:
-            for call in writes:
-                file.seek(call.offset)
-                file.write(bytes(call.size_bytes))
 
 
 def _do_one(mesh: Mesh, disk: BadDisk, fault: str, nth: int, calls: tuple[str, ...]) -> tuple[bool, bool]:

@@ -21,7 +21,7 @@ import pytest
 
 from hub.store.redo import REDO_BYTES, pending, redo_of
 from hub.store.sqlite_file import connect, progress
-from tests.support.bad_disk import Call
+from tests.support.bad_disk import Call, lose_unsynced
 from tests.support.fragile import LONE, PATIENCE_S, FragileHub, History, fragile_hub, is_noted
 from tests.support.mesh import Mesh, Refused
 
@@ -155,21 +155,6 @@ def lone_tasks(hub: FragileHub, count: int) -> list[str]:
         for _ in range(count):
             acknowledged += [hub.submit(**LONE)]
     return acknowledged
-
-
-def lose_unsynced(calls: list[Call]) -> None:
-    """Take away what was written to each file since its last sync that succeeded, as a power cut may."""
-    unsynced: dict[str, list[Call]] = {}
-    for call in calls:
-        if call.kind == "sync" and not call.errno:
-            unsynced[call.path] = []
-        elif call.kind == "write" and call.path != "socket" and not call.errno:
-            unsynced.setdefault(call.path, []).append(call)
-    for path, writes in unsynced.items():
-        with Path(path).open("r+b") as file:
-            for call in writes:
-                file.seek(call.offset)
-                file.write(bytes(call.size_bytes))
 
 
 # --- T29: without a hub -----------------------------------------------------------------------------------------------

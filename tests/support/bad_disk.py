@@ -114,3 +114,18 @@ def need_programs(program: str, *packages: str) -> None:
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *names]):
         done = subprocess.run(["apt-get", *command], capture_output=True, text=True, check=False, env=quiet)
         assert done.returncode == 0, f"apt-get {command[0]}: {done.stderr[-1_000:]}"
+
+
+def lose_unsynced(calls: Sequence[Call]) -> None:
+    """Take away what was written to each file since its last sync that succeeded, as a power cut may."""
+    unsynced: dict[str, list[Call]] = {}
+    for call in calls:
+        if call.kind == "sync" and not call.errno:
+            unsynced[call.path] = []
+        elif call.kind == "write" and call.path != "socket" and not call.errno:
+            unsynced.setdefault(call.path, []).append(call)
+    for path, writes in unsynced.items():
+        with Path(path).open("r+b") as file:
+            for call in writes:
+                file.seek(call.offset)
+                file.write(bytes(call.size_bytes))
