@@ -16,11 +16,11 @@ from hub.store.changes import AddTasks, AppendLog, Record
 from hub.store.many_changes import Submissions
 from hub.store.pace import Pace, Patience
 from hub.store.pages import PAGE_BYTES
-from hub.store.redo import LARGEST_BYTES, REDO_BYTES, RedoFile, redo_of
+from hub.store.redo import LARGEST_BYTES, REDO_BYTES, RedoFile
 from hub.store.space import Space
 from hub.store.sqlite import SqliteStore
 from hub.store.sqlite_transactions import LONG_LOG_PAGES
-from protocol.errors import StorageFull, StoreFailed, Unavailable
+from protocol.errors import StorageFull, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.model import TaskState
 from tests.support.crash_images import lies_below
@@ -398,122 +398,6 @@ async def test_a_sync_that_fails_while_the_log_is_shortened_ends_the_hub(tmp_pat
         await store.close()
 
     assert len(failures) == 1
-
-
-async def until_there_is_room(store: SqliteStore) -> None:
-    async with asyncio.timeout(30):
-        while store.trouble:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0)
-
-
-def no_room(store: SqliteStore, *, is_over: bool = False) -> None:
-    """No commit finds room, as on a disk that is full where its log grows; until it ``is_over``."""
-    assert store._writing is not None
-    store._writing.set_commit_hook(None if is_over else _full)
-
-
-def _full() -> bool:
-    raise apsw.FullError("database or disk is full")
-
-
-async def test_a_short_batch_that_finds_no_room_is_told_and_is_in_the_store_when_there_is_some(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
-    await store.open()
-    failures: list[BaseException] = []
-    store.on_failure = failures.append
-    rows = Rows(store)
-    await rows.add(new_task(1))
-    await idle(store)
-    no_room(store)
-    await rows.add(new_task(2, spec=b"x" * 16_000))
-    await until_full(store)
-    no_room(store, is_over=True)
-    await until_there_is_room(store)
-
-    assert await rows.states([1, 2]) == [TaskState.QUEUED] * 2
-    assert (await rows.claim(2)).epoch == 1
-    assert failures == []
-    await store.close()
-
-
-async def test_nothing_is_read_while_what_was_told_is_not_in_the_store(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
-    await store.open()
-    rows = Rows(store)
-    await rows.add(new_task(1))
-    await idle(store)
-    no_room(store)
-    await rows.add(new_task(2, spec=b"x" * 16_000))
-    with pytest.raises(Unavailable, match="the disk is full, nothing can be stored; ask again when there is room"):
-        await store.task(task_id(1))
-    with pytest.raises(StoreFailed, match="no copy can be made: the disk is full"):
-        await store.copy_to(tmp_path / "copy")
-    with pytest.raises(Unavailable):
-        await store.shorten_log()
-    no_room(store, is_over=True)
-
-    assert await rows.states([1, 2]) == [TaskState.QUEUED] * 2, "whoever asks looks whether there is room by now"
-    await store.close()
-
-
-async def test_what_comes_after_a_batch_that_found_no_room_waits_for_it_and_comes_behind_it(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick())
-    await store.open()
-    rows = Rows(store)
-    await rows.add(new_task(1))
-    await idle(store)
-    no_room(store)
-    await rows.add(new_task(2, spec=b"x" * 16_000))
-    await until_full(store)
-    waiting = asyncio.gather(rows.claim(2), store.commit(FACT))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    was_done = waiting.done()
-    await idle(store)
-    no_room(store, is_over=True)
-    claimed, _ = await waiting
-
-    assert not was_done
-    assert (claimed.epoch, claimed.spec) == (1, b"x" * 16_000)
-    kinds = [event.kind.value for event in await store.events(0, 10)]
-    assert kinds == ["task_queued", "task_queued", "task_assigned", "hub_started"]
-    await store.close()
-
-
-async def test_what_was_kept_back_makes_room_for_what_was_told(tmp_path: Path) -> None:
-    space = Space(tmp_path, 256, ask=lambda _folder: (1 << 40, 1 << 40))
-    store = SqliteStore(tmp_path / "hub.sqlite", pace=quick(), space=space)
-    await store.open()
-    rows = Rows(store)
-    await rows.add(new_task(1))
-    await idle(store)
-    no_room(store)
-    await rows.add(new_task(2, spec=b"x" * 16_000))
-    await until_full(store)
-
-    assert (space.state, space.is_armed) == ("full", False)
-    no_room(store, is_over=True)
-    await store.close()
-
-
-async def test_a_store_that_is_closed_puts_down_what_found_no_room_before(tmp_path: Path) -> None:
-    path = tmp_path / "hub.sqlite"
-    store = SqliteStore(path, pace=quick())
-    await store.open()
-    rows = Rows(store)
-    await rows.add(new_task(1))
-    await idle(store)
-    no_room(store)
-    await rows.add(new_task(2, spec=b"x" * 16_000))
-    await until_full(store)
-    no_room(store, is_over=True)
-    await store.close()
-    redo_of(path).unlink()
-    again = SqliteStore(path)
-    await again.open()
-
-    assert await again.task(task_id(2)) is not None
-    await again.close()
 
 
 async def test_a_store_that_has_failed_writes_no_short_batch_either(tmp_path: Path) -> None:
