@@ -381,3 +381,18 @@ async def test_what_a_commit_has_left_to_do_is_done_by_who_closes_the_store_mean
         await closing
 
     assert "job_failed" not in [line["event"] for line in said]
+
+
+async def test_the_turn_for_one_batch_does_not_commit_the_next_before_that_is_answered(tmp_path: Path) -> None:
+    rows = await ready(tmp_path)
+    loop = asyncio.get_running_loop()
+    owed: asyncio.Future[bool] = loop.create_future()
+
+    def second_told(_outcome: object) -> None:  # in the turn in which the first one is to be committed, too
+        loop.call_soon(lambda: owed.set_result(owes(rows.store)))
+
+    rows.store.post(adding(1), lambda _outcome: rows.store.post(adding(2), second_told))
+
+    assert await owed
+    assert await rows.states([1, 2]) == [Q, Q]
+    await rows.store.close()
