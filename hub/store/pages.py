@@ -9,6 +9,7 @@ would stop the whole hub. So files are synced, and logs written, over handles of
 (``_Handle``). What a transaction adds to the log leaves in one piece, when it is synced. Caller: ``sqlite_file.py``.
 """
 
+import ctypes
 import errno
 import os
 import threading
@@ -31,10 +32,16 @@ _MOST_BYTES: Final = 1 << 20
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says where there is no room."""
 _LOG_HEADER_BYTES: Final = 32
+AHEAD_BYTES: Final = 256 << 10
+"""A log that is not synced goes to the disk in parts of this size: whoever syncs it would wait for it all."""
 UNSYNCED: Final[set[str]] = set()
 """Logs, by their paths, whose commit is not synced just now: it is safe elsewhere (``redo.py``)."""
 SYNCS: Final[Counter[str]] = Counter()
 """How often logs were synced: a commit that changes nothing syncs nothing."""
+
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_sync_file_range: Final = getattr(ctypes.CDLL(None), "sync_file_range", None)
+"""Of Linux alone, and not in Python's own modules."""
 
 
 def write_all(file: int, data: bytes, offset: int) -> None:
@@ -96,6 +103,15 @@ class _Handle:
     def sync(self) -> None:
         """Have on the disk what was written to the file, over whatever handle."""
         getattr(os, "fdatasync", os.fsync)(self._number)
+
+    def begin_writing(self, offset: int, size: int) -> None:
+        """Have the system begin to write a part of the file; how that ends, the next :meth:`sync` says.
+
+        Without ``SYNC_FILE_RANGE_WAIT_AFTER`` no error is taken from whoever syncs (sync_file_range(2)).
+        A system or a filesystem that does not know it writes when it sees fit.
+        """
+        if _sync_file_range is not None:
+            _sync_file_range(self._number, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
 
     def close(self) -> None:
         """One of those who have it lets go of it; SQLite has closed its own."""
@@ -186,11 +202,11 @@ class _Log(_File):
     never one in between. As there, a log that begins anew has its header synced before anything follows it.
     """
 
-    __slots__ = ("_begin", "_end", "_kept", "_most", "_path")
+    __slots__ = ("_ahead", "_begin", "_end", "_kept", "_most", "_path")
 
     def __init__(self, below: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._kept: list[bytes] = []
-        self._begin = self._end = self._most = 0
+        self._begin = self._end = self._most = self._ahead = 0
         self._path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
         super().__init__(below, name, flags)
 
@@ -219,6 +235,10 @@ class _Log(_File):
         if self._path not in UNSYNCED or self._end == _LOG_HEADER_BYTES:
             super().xSync(flags)
             SYNCS[self._path] += 1
+            self._ahead = self._end
+        elif self._handle is not None and self._end - self._ahead >= AHEAD_BYTES:
+            self._handle.begin_writing(self._ahead, self._end - self._ahead)
+            self._ahead = self._end
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         self._let_go()

@@ -5,7 +5,7 @@
  * journal. The control file is read again at each such call, so a test may change it at any time:
  *
  *   match=TEXT     which files (part of the path; with a $ at its end: how the path ends)
- *   calls=a,b      which calls count: write sync truncate rename link unlink send; empty: all
+ *   calls=a,b      which calls count: write sync flush truncate rename link unlink send; empty: all
  *   nth=N          the fault begins at the Nth call that counts (from 1), 0: never
  *   times=N        how many calls it hits, 0: all from then on
  *   fault=WORD     kill-before, kill-after, delay, or the name of an error: EIO, ENOSPC
@@ -205,6 +205,9 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
 }
 int fsync(int fd) { GUARDED(int, "sync", fd, NULL, 0, -1, REAL(fsync)(fd)) }
 int fdatasync(int fd) { GUARDED(int, "sync", fd, NULL, 0, -1, REAL(fdatasync)(fd)) }
+int sync_file_range(int fd, off64_t at, off64_t size, unsigned flags) {
+    GUARDED(int, "flush", fd, NULL, (long)size, (long)at, REAL(sync_file_range)(fd, at, size, flags))
+}
 int ftruncate(int fd, off_t size) { GUARDED(int, "truncate", fd, NULL, 0, (long)size, REAL(ftruncate)(fd, size)) }
 int ftruncate64(int fd, off64_t size) { GUARDED(int, "truncate", fd, NULL, 0, (long)size, REAL(ftruncate64)(fd, size)) }
 int rename(const char *from, const char *to) { GUARDED(int, "rename", -1, to, 0, -1, REAL(rename)(from, to)) }

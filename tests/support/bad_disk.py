@@ -55,7 +55,8 @@ class BadDisk:
         Args:
             fault: ``kill-before`` or ``kill-after`` the call, ``delay`` it, or fail it with ``EIO`` or ``ENOSPC``.
             nth: which one, from 1.
-            calls: the kinds that count: write, sync, truncate, rename, link, unlink, send (on a socket); all if empty.
+            calls: the kinds that count: write, sync, flush (not waited for), truncate, rename, link, unlink, send (on a
+                socket); all if empty.
             times: how many it hits, 0 for all that follow.
             delay_ms: for ``delay``.
         """

@@ -1,5 +1,6 @@
 """The promises of the layer below the checksums: a page counts in its own place only, other files are left alone."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from hub.store.pages import PAGE_BYTES, _Handle
+from hub.store.pages import AHEAD_BYTES, PAGE_BYTES, _Handle
 from hub.store.sqlite_file import check_whole, connect
 from protocol.errors import StoreDamaged
 from tests.support.bad_disk import BadDisk
@@ -268,3 +269,44 @@ def test_a_log_is_only_left_unsynced_by_its_own_path(tmp_path: Path) -> None:
         disk.forget()
 
     assert seen[1] == seen[0] + 4, "of six commits four name the other log"
+
+
+LONG_UNSYNCED = """
+import sys
+from hub.store.pages import UNSYNCED
+from hub.store.sqlite_file import connect
+connection = connect(sys.argv[1], 1.0)
+connection.execute("CREATE TABLE t (a)")
+UNSYNCED.add(connection.filename_wal)
+for number in range(7):
+    connection.execute("INSERT INTO t VALUES (?)", (bytes(100_000),))
+UNSYNCED.clear()
+connection.execute("INSERT INTO t VALUES (1)")
+UNSYNCED.add(connection.filename_wal)
+for number in range(3):
+    connection.execute("INSERT INTO t VALUES (?)", (bytes(100_000),))
+assert connection.execute("SELECT count(*) FROM t").fetchall() == [(11,)]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has the call")
+@pytest.mark.parametrize("fault", ["none", "EIO"])
+def test_a_long_log_that_is_not_synced_is_begun_to_be_written_part_by_part(tmp_path: Path, fault: str) -> None:
+    disk = BadDisk(tmp_path / "control", "x.sqlite-wal$")
+    disk.arm(fault, calls=["flush"], times=0)
+    command = [sys.executable, "-c", LONG_UNSYNCED, str(tmp_path / "x.sqlite")]
+
+    subprocess.run(command, env=os.environ | disk.env, check=True, timeout=60)
+
+    calls = [call for call in disk.seen() if call.kind != "truncate"]
+    assert {call.errno for call in calls if call.kind == "flush"} == {0 if fault == "none" else errno.EIO}
+    begun = [number for number, call in enumerate(calls) if call.kind == "flush"]
+    assert len(begun) == 3, "seven commits of 100 kB, and three behind one that was synced"
+    for number in begun:
+        end = calls[number].offset + calls[number].size_bytes
+        assert calls[number].size_bytes >= AHEAD_BYTES
+        assert end == calls[number - 1].offset + calls[number - 1].size_bytes, "up to the end of the log"
+    assert calls[begun[1]].offset == calls[begun[0]].offset + calls[begun[0]].size_bytes
+    synced = next(number for number, call in enumerate(calls) if call.kind == "sync" and number > begun[1])
+    written = calls[synced - 1]
+    assert calls[begun[2]].offset == written.offset + written.size_bytes, "what was synced needs no help"
