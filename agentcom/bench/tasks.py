@@ -19,6 +19,8 @@ from protocol.errors import WorkFailed
 
 WARM_UP: Final = 1_000
 IDLE_PER_S: Final = 20.0
+SERIAL: Final = 5
+"""So many tasks one after another for each that comes rarely: they take no time, and their 99th of 100 counts."""
 COMMITS: Final = "agentcom_store_commits_total"
 CHANGES: Final = "agentcom_store_changes_total"
 SIZES: Final = "agentcom_store_batch_changes_bucket"
@@ -32,7 +34,8 @@ class Load(Struct, frozen=True, kw_only=True):
         sidecars, slots: sidecar processes, and attempts that each holds at a time.
         batch, in_flight: tasks in one request, and requests at a time.
         callers: for single submissions, each waiting for its answer; they submit ``count`` tasks together.
-        idle: tasks through an idle mesh: :data:`IDLE_PER_S` a second, and as many each after the end of the one before.
+        idle: tasks through an idle mesh, :data:`IDLE_PER_S` a second, and :data:`SERIAL` times as many each after the
+            end of the one before.
         store: ``postgresql://...``; empty for SQLite.
     """
 
@@ -41,7 +44,7 @@ class Load(Struct, frozen=True, kw_only=True):
     sidecars: int = 1
     slots: int = 1024
     batch: int = 100
-    in_flight: int = 4
+    in_flight: int = 8
     callers: int = 64
     idle: int = 100
     store: str = ""
@@ -121,9 +124,9 @@ async def _measured(mesh: Mesh, submitter: Submitter, load: Load, *, disk_before
         per_s, took_ms = await submitter.singles(load.count, load.callers)
         singles = Singles(callers=load.callers, submitted_per_s=per_s, answered_ms=quantiles(took_ms))
     idle = quantiles(await submitter.round_trips_ms(load.idle, IDLE_PER_S)) if load.idle else None
-    serial = quantiles(await submitter.one_after_another_ms(load.idle)) if load.idle else None
+    serial = quantiles(await submitter.one_after_another_ms(SERIAL * load.idle)) if load.idle else None
     mesh.check()
-    asked = warm_up + load.count * (load.runs + (1 if load.callers else 0)) + 2 * load.idle
+    asked = warm_up + load.count * (load.runs + (1 if load.callers else 0)) + (1 + SERIAL) * load.idle
     if submitter.ends != {"completed": asked}:
         raise WorkFailed(f"{asked:,} tasks were submitted, and they ended so: {dict(submitter.ends)}")
     return TasksReport(

@@ -43,7 +43,7 @@ def _common(call: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--sidecars", type=click.IntRange(1, 64), default=1, show_default=True, help="Sidecar processes.")
 @click.option("--slots", type=click.IntRange(1, 1024), default=1024, show_default=True, help="Slots of each.")
 @click.option("--batch", type=click.IntRange(1, 1000), default=100, show_default=True, help="Tasks in a request.")
-@click.option("--in-flight", type=click.IntRange(1, 64), default=4, show_default=True, help="Requests at a time.")
+@click.option("--in-flight", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
 @click.option("--callers", type=click.IntRange(0, 512), default=64, show_default=True, help="For single submissions.")
 @click.option("--idle", type=click.IntRange(0), default=100, show_default=True, help="Round trips when idle.")
 @click.option("--store", metavar="URL", default="", help="postgresql://...: a database instead of SQLite.")
