@@ -26,7 +26,7 @@ from protocol.errors import StoreDamaged
 
 log = structlog.get_logger(__name__)
 REDO_BYTES: Final = 1 << 20
-"""Room for some three hundred short batches; then the store syncs one itself."""
+"""Room for some two hundred and forty short batches; then the store syncs one itself."""
 LARGEST_BYTES: Final = 64 << 10
 """More than a short batch takes: its specs and results, the texts of its statements, its events."""
 _HEAD: Final = struct.Struct("<8sQQII")  # what it is, whose it is, which commit, how long, checksum of all but itself

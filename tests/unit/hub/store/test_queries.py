@@ -94,6 +94,11 @@ def test_migrations_are_numbered_from_one_without_a_gap(dialect: str) -> None:
     assert all(re.fullmatch(rf"{number:04}_[a-z_]+\.sql", name) and script.strip() for number, name, script in found)
 
 
+def test_all_databases_are_at_the_same_schema() -> None:
+    """What one of them need not change is a script without effect there: the number says which releases may open it."""
+    assert len({len(migrations(dialect)) for dialect in DIALECTS}) == 1
+
+
 def test_a_query_is_its_text_without_comments() -> None:
     text = "-- about this file\n-- name: one\n-- why\nSELECT 1\n  -- and this\nFROM t;\n\n-- name: two\nSELECT 2;\n"
 

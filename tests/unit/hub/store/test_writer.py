@@ -10,7 +10,7 @@ import pytest
 from hub.store.changes import AnyChange, Outcome, Record
 from hub.store.many_changes import Many
 from hub.store.waiting import MAX_BATCH
-from hub.store.writer import Writer, awaited
+from hub.store.writer import Landed, Writer, awaited
 from protocol.errors import NotFound, Overloaded, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.logs import ABOUT, about
@@ -81,6 +81,30 @@ async def test_what_a_commit_sets_in_motion_comes_before_those_who_hear_of_event
 
     assert disk.batches == [[1]]
     assert order == ["sealed", "assigned", "told", "sealed"]
+
+
+async def test_what_comes_in_the_turn_in_which_a_batch_lands_is_sealed_when_that_one_is_answered() -> None:
+    begun: asyncio.Queue[Landed] = asyncio.Queue()
+    writer = Writer(lambda _batch, landed: begun.put_nowait(landed))
+    order: list[str] = []
+    writer.on_seal = lambda: order.append("sealed")
+    writer.start()
+
+    async def caller() -> None:
+        await writer.commit(change(1))
+        order.append("answered")
+
+    waiting = asyncio.create_task(caller())
+    landed = await begun.get()
+    order.clear()
+    landed(([1], []))
+    writer.post(change(2))
+    landed = await begun.get()
+
+    assert order == ["answered", "sealed"]
+    landed(([2], []))
+    await waiting
+    await writer.close()
 
 
 async def test_what_joins_a_batch_as_it_is_sealed_is_not_looked_for_again() -> None:
