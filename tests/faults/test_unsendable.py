@@ -53,13 +53,14 @@ def test_what_lies_in_an_old_journal_and_cannot_be_sent_fails_its_attempt(tmp_pa
         running.call("POST", f"/api/v1/tasks/{task}/cancel", {"reason": "the test is over"})
         [after] = running.wait(running.submit(title="x", executor="noop"))
         first = running.task(task)["attempts"][0]
-        rows = apsw.Connection(str(tmp_path / "state-Old" / "journal.db")).execute("SELECT * FROM attempts").fetchall()
+        journal = apsw.Connection(str(tmp_path / "state-Old" / "journal.db"))
+        row = "SELECT count(*) FROM attempts WHERE task = ? AND epoch = ?"
+        until(lambda: journal.execute(row, (task, attempt["epoch"])).fetchall() == [(0,)], "it is done with")
 
         assert (first["state"], first["failure"]) == ("failed", "infra")
         assert first["result"]["error_code"] == "report_unreadable"
         assert after["state"] == "completed"
         assert violations(running) == 0
-        assert [row for row in rows if row[0] == task and row[1] == attempt["epoch"]] == [], "it is done with"
 
 
 def test_a_file_whose_name_is_no_text_is_kept_under_a_name_that_is(tmp_path: Path) -> None:
