@@ -30,6 +30,8 @@ PAYLOAD: Final = "x" * 700
 WINDOW: Final = 256
 IN_FLIGHT: Final = 2_048
 BATCH: Final = 100
+RARE_S: Final = 0.05
+"""As rare as the tasks that ``agentcom bench tasks`` sends to an idle hub."""
 SCHEMA: Final = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -201,6 +203,7 @@ async def submit(port: int, tasks: int, idle: int, pids: dict[str, int]) -> dict
         used = {who: sum(psutil.Process(pid).cpu_times()[:2]) for who, pid in pids.items()}
         stored_s, ended_s = await submitter.run(tasks)
         now_used = {who: sum(psutil.Process(pid).cpu_times()[:2]) for who, pid in pids.items()}
+        rare_ms = sorted([await _rarely(submitter) for _ in range(idle)])
         took_ms = sorted([(await submitter.run(1))[1] * 1000 for _ in range(idle)])
         hearing.cancel()
     return {
@@ -208,8 +211,15 @@ async def submit(port: int, tasks: int, idle: int, pids: dict[str, int]) -> dict
         "submitted_per_s": tasks / stored_s,
         "ended_per_s": tasks / ended_s,
         "idle_p50_ms": took_ms[len(took_ms) // 2] if took_ms else None,
+        "rare_p50_ms": rare_ms[len(rare_ms) // 2] if rare_ms else None,
         "cpu_us_per_task": {who: (now_used[who] - used[who]) * 1e6 / tasks for who in pids},
     }
+
+
+async def _rarely(submitter: Submitter) -> float:
+    """Milliseconds of one task, :data:`RARE_S` after the end of the one before."""
+    await asyncio.sleep(RARE_S)
+    return (await submitter.run(1))[1] * 1000
 
 
 def main() -> None:
