@@ -30,6 +30,8 @@ PAYLOAD: Final = "x" * 700
 WINDOW: Final = 256
 IN_FLIGHT: Final = 2_048
 BATCH: Final = 100
+SERIAL: Final = 5
+"""So many tasks one after another for each that comes rarely."""
 RARE_S: Final = 0.05
 """As rare as the tasks that ``agentcom bench tasks`` sends to an idle hub."""
 SCHEMA: Final = """
@@ -204,13 +206,14 @@ async def submit(port: int, tasks: int, idle: int, pids: dict[str, int]) -> dict
         stored_s, ended_s = await submitter.run(tasks)
         now_used = {who: sum(psutil.Process(pid).cpu_times()[:2]) for who, pid in pids.items()}
         rare_ms = sorted([await _rarely(submitter) for _ in range(idle)])
-        took_ms = sorted([(await submitter.run(1))[1] * 1000 for _ in range(idle)])
+        took_ms = sorted([(await submitter.run(1))[1] * 1000 for _ in range(SERIAL * idle)])
         hearing.cancel()
     return {
         "tasks": tasks,
         "submitted_per_s": tasks / stored_s,
         "ended_per_s": tasks / ended_s,
         "idle_p50_ms": took_ms[len(took_ms) // 2] if took_ms else None,
+        "idle_p99_ms": took_ms[len(took_ms) * 99 // 100] if took_ms else None,
         "rare_p50_ms": rare_ms[len(rare_ms) // 2] if rare_ms else None,
         "cpu_us_per_task": {who: (now_used[who] - used[who]) * 1e6 / tasks for who in pids},
     }

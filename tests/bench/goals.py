@@ -65,10 +65,9 @@ def rows(contestants: Iterable[Contestant], found: Mapping[str, Figures], once: 
     """Every goal with what was seen of it."""
     contestants = list(contestants)
     pace = (_median(found, FLOOR) or FLOOR_THERE) / FLOOR_THERE
-    floor_over_ms = _over_ms(found.get(FLOOR, ()), "idle_p50_ms")
     return [
         *_of_rounds(contestants, found, pace),
-        *_of_ours(found.get(OURS, ()), pace, floor_over_ms, _over_ms(found.get(FLOOR, ()), "rare_p50_ms")),
+        *_of_ours(found.get(OURS, ()), found.get(FLOOR, ()), pace),
         *_of_once(once),
     ]
 
@@ -92,23 +91,34 @@ def _of_rounds(contestants: Sequence[Contestant], found: Mapping[str, Figures], 
     return made
 
 
-def _of_ours(runs: Figures, pace: float, floor_over_ms: float | None, floor_rare_ms: float | None) -> list[Row]:
+def _of_ours(runs: Figures, floor: Figures, pace: float) -> list[Row]:
+    floor_over_ms = _over_ms(floor, "idle_p50_ms")
     trip = FLOOR_OVER_THERE_MS / floor_over_ms if floor_over_ms and floor_over_ms > 0 else 1.0
     hub = _middle(run["cpu_us_per_task"].get("hub") for run in runs)
     over_ms = _over_ms(runs, "idle_p50_ms")
-    tail = _middle(None if not run["idle_p50_ms"] else run["idle_p99_ms"] / run["idle_p50_ms"] for run in runs)
     singles, slowest_ms = (_middle(run.get(name) for run in runs) for name in ("singles_per_s", "singles_p99_ms"))
     rare = most("  of tasks that come rarely, 20 a second", 1.5, _over_ms(runs, "rare_p50_ms"), "{:.2f}", trip)
-    if floor_rare_ms is not None:  # nobody's round trip is as quick when it comes rarely
-        rare = rare._replace(seen=f"{rare.seen} (floor {floor_rare_ms:.2f})")
+    tail = most("  its p99 by its p50", 3, _tail(runs), "{:.1f}")
     return [
         most("processor time of the hub a task, us", 80, hub, "{:.0f}", pace),
         most("idle round trip, p50 less two fsyncs, ms", 1.5, over_ms, "{:.2f}", trip),
-        rare,
-        most("  its p99 by its p50", 3, tail, "{:.1f}"),
+        _beside(rare, _over_ms(floor, "rare_p50_ms"), "{:.2f}"),
+        _beside(tail, _tail(floor), "{:.1f}"),
         _least("single submissions/s, 64 callers", 4_000, singles, "{:,.0f}", pace),
         most("  their p99, ms", 60, slowest_ms, "{:.0f}", pace),
     ]
+
+
+def _beside(row: Row, floor: float | None, form: str) -> Row:
+    """With the floor's own: rare tasks find cold caches, and a machine that others share delays everybody."""
+    return row if floor is None else row._replace(seen=f"{row.seen} (floor {form.format(floor)})")
+
+
+def _tail(runs: Figures) -> float | None:
+    """The p99 of lone round trips by their p50."""
+    return _middle(
+        run["idle_p99_ms"] / run["idle_p50_ms"] for run in runs if run["idle_p50_ms"] and "idle_p99_ms" in run
+    )
 
 
 def _over_ms(runs: Figures, name: str) -> float | None:

@@ -15,7 +15,7 @@ from tests.simulation.run import run
 from tests.simulation.shrink import kind_of, shrink
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 160
+SEEDS = 80
 PARTS = 8
 
 
