@@ -45,7 +45,9 @@ def _common(call: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--batch", type=click.IntRange(1, 1000), default=100, show_default=True, help="Tasks in a request.")
 @click.option("--in-flight", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
 @click.option("--callers", type=click.IntRange(0, 512), default=64, show_default=True, help="For single submissions.")
-@click.option("--idle", type=click.IntRange(0), default=100, show_default=True, help="Round trips when idle.")
+@click.option(
+    "--idle", type=click.IntRange(0), default=100, show_default=True, help="Rare tasks, and 5 x as many in turn."
+)
 @click.option("--store", metavar="URL", default="", help="postgresql://...: a database instead of SQLite.")
 @_common
 def tasks(folder: str | None, as_json: bool, **asked: Any) -> int:  # noqa: FBT001 - click calls it

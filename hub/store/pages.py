@@ -40,7 +40,9 @@ SYNCS: Final[Counter[str]] = Counter()
 """How often logs were synced: a commit that changes nothing syncs nothing."""
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
-_sync_file_range: Final = getattr(ctypes.CDLL(None), "sync_file_range", None)
+_UNKNOWN: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EPERM})
+"""What a system or a filesystem says that does not know the call, or may not make it."""
+_sync_file_range: Final = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
 """Of Linux alone, and not in Python's own modules."""
 
 
@@ -105,13 +107,21 @@ class _Handle:
         getattr(os, "fdatasync", os.fsync)(self._number)
 
     def begin_writing(self, offset: int, size: int) -> None:
-        """Have the system begin to write a part of the file; how that ends, the next :meth:`sync` says.
+        """Have the system begin to write a part of the file, if it can.
 
-        Without ``SYNC_FILE_RANGE_WAIT_AFTER`` no error is taken from whoever syncs (sync_file_range(2)).
-        A system or a filesystem that does not know it writes when it sees fit.
+        ``SYNC_FILE_RANGE_WRITE`` alone, which takes no error of what was begun from the next :meth:`sync`.
+
+        Raises:
+            OSError: it cannot even begin, and may have dropped what it was to write.
         """
-        if _sync_file_range is not None:
-            _sync_file_range(self._number, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
+        if _sync_file_range is None:
+            return
+        part = ctypes.c_int64(offset), ctypes.c_int64(size)
+        if (
+            _sync_file_range(self._number, *part, _SYNC_FILE_RANGE_WRITE)
+            and (why := ctypes.get_errno()) not in _UNKNOWN
+        ):
+            raise OSError(why, os.strerror(why))
 
     def close(self) -> None:
         """One of those who have it lets go of it; SQLite has closed its own."""
@@ -237,8 +247,11 @@ class _Log(_File):
             SYNCS[self._path] += 1
             self._ahead = self._end
         elif self._handle is not None and self._end - self._ahead >= AHEAD_BYTES:
-            self._handle.begin_writing(self._ahead, self._end - self._ahead)
-            self._ahead = self._end
+            end = (
+                self._end - self._end % PAGE_BYTES
+            )  # the next commit goes on in the last page: it must not wait for it
+            _try(apsw.SQLITE_IOERR_FSYNC, self._handle.begin_writing, self._ahead, end - self._ahead)
+            self._ahead = end
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         self._let_go()

@@ -28,7 +28,7 @@ expect.set_options(timeout=PATIENCE_MS)
 RULES: Final = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}}
 COLOUR_RULES: Final = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 SCHEMES: Final[dict[Literal["light", "dark"], dict[str, Any]]] = {"light": RULES, "dark": COLOUR_RULES}
-"""What axe looks at in either: a scheme changes colours and nothing else, so the second one is looked at for those."""
+"""What axe looks at in either: a scheme changes colours alone, so the second one is looked at for those."""
 
 
 def task_of(site: Site, title: str) -> str:
@@ -61,6 +61,7 @@ def test_every_view_can_be_read_by_everybody_and_fits_its_screen(site: Site, siz
         name = re.sub(r"[^\w.=-]+", "-", place)[:40]
         for scheme, rules in SCHEMES.items():
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(100)  # charts are drawn again
             shot(page, f"{name}-{scheme}-{size[0]}")
             over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             if found := [*violations(page, rules), *([("wider than its screen", f"{over} px")] if over > 0 else [])]:

@@ -54,8 +54,9 @@ def test_what_lies_in_an_old_journal_and_cannot_be_sent_fails_its_attempt(tmp_pa
         [after] = running.wait(running.submit(title="x", executor="noop"))
         first = running.task(task)["attempts"][0]
         journal = apsw.Connection(str(tmp_path / "state-Old" / "journal.db"))
-        row = "SELECT count(*) FROM attempts WHERE task = ? AND epoch = ?"
-        until(lambda: journal.execute(row, (task, attempt["epoch"])).fetchall() == [(0,)], "it is done with")
+        left = "SELECT count(*) FROM attempts WHERE task = ? AND epoch = ?"
+        until(lambda: journal.execute(left, (task, attempt["epoch"])).fetchall() == [(0,)], "it is done with")
+        journal.close()
 
         assert (first["state"], first["failure"]) == ("failed", "infra")
         assert first["result"]["error_code"] == "report_unreadable"

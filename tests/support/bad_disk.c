@@ -8,7 +8,7 @@
  *   calls=a,b      which calls count: write sync flush truncate rename link unlink send; empty: all
  *   nth=N          the fault begins at the Nth call that counts (from 1), 0: never
  *   times=N        how many calls it hits, 0: all from then on
- *   fault=WORD     kill-before, kill-after, delay, or the name of an error: EIO, ENOSPC
+ *   fault=WORD     kill-before, kill-after, delay, or the name of an error: EIO, ENOSPC, EINVAL
  *   ms=N           how long a delay is
  *   round=N        another number starts the count again from 1
  *
@@ -161,7 +161,10 @@ static int before(struct step *s, const char *call, int fd, const char *path) {
         struct timespec pause_for = {c->ms / 1000, c->ms % 1000 * 1000000};
         nanosleep(&pause_for, NULL);
     }
-    s->error = !strcmp(c->fault, "EIO") ? EIO : !strcmp(c->fault, "ENOSPC") ? ENOSPC : 0;
+    const char *names[] = {"EIO", "ENOSPC", "EINVAL"};
+    int errors[] = {EIO, ENOSPC, EINVAL};
+    for (int n = 0; n < 3; n++)
+        if (!strcmp(c->fault, names[n])) s->error = errors[n];
     return s->error;
 }
 
@@ -206,7 +209,8 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
 int fsync(int fd) { GUARDED(int, "sync", fd, NULL, 0, -1, REAL(fsync)(fd)) }
 int fdatasync(int fd) { GUARDED(int, "sync", fd, NULL, 0, -1, REAL(fdatasync)(fd)) }
 int sync_file_range(int fd, off64_t at, off64_t size, unsigned flags) {
-    GUARDED(int, "flush", fd, NULL, (long)size, (long)at, REAL(sync_file_range)(fd, at, size, flags))
+    /* With any other flag it waits, and takes errors from the sync that follows. */
+    GUARDED(int, flags == SYNC_FILE_RANGE_WRITE ? "flush" : "sync", fd, NULL, (long)size, (long)at, REAL(sync_file_range)(fd, at, size, flags))
 }
 int ftruncate(int fd, off_t size) { GUARDED(int, "truncate", fd, NULL, 0, (long)size, REAL(ftruncate)(fd, size)) }
 int ftruncate64(int fd, off64_t size) { GUARDED(int, "truncate", fd, NULL, 0, (long)size, REAL(ftruncate64)(fd, size)) }

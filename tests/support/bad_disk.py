@@ -53,7 +53,7 @@ class BadDisk:
         """From now on the ``nth`` call goes wrong.
 
         Args:
-            fault: ``kill-before`` or ``kill-after`` the call, ``delay`` it, or fail it with ``EIO`` or ``ENOSPC``.
+            fault: ``kill-before`` or ``kill-after`` it, ``delay`` it, or its error: ``EIO``, ``ENOSPC``, ``EINVAL``.
             nth: which one, from 1.
             calls: the kinds that count: write, sync, flush (not waited for), truncate, rename, link, unlink, send (on a
                 socket); all if empty.

@@ -117,9 +117,10 @@ def test_a_round_trip_is_told_at_the_pace_of_round_trips() -> None:
     assert row(found, "idle round trip")[2:] == ("2.00", False, "1.00", True)
     assert row(found, "come rarely")[2:] == ("4.00", False, "2.00", False)
 
-    floor["rare_p50_ms"] = 3.5
+    floor |= {"rare_p50_ms": 3.5, "idle_p99_ms": 6.35}
     found = rows(CONTESTANTS, {"agentcom": [ours], "floor": [floor]}, Once())
     assert row(found, "come rarely").seen == "4.00 (floor 2.50)"
+    assert row(found, "its p99 by its p50").seen == "1.3 (floor 2.5)"
     assert row(found, "its p99 by its p50")[4:] == ("", None)
 
 
