@@ -117,10 +117,9 @@ class _Handle:
         if _sync_file_range is None:
             return
         part = ctypes.c_int64(offset), ctypes.c_int64(size)
-        if (
-            _sync_file_range(self._number, *part, _SYNC_FILE_RANGE_WRITE)
-            and (why := ctypes.get_errno()) not in _UNKNOWN
-        ):
+        is_begun = _sync_file_range(self._number, *part, _SYNC_FILE_RANGE_WRITE) == 0
+        why = ctypes.get_errno()
+        if not is_begun and why not in _UNKNOWN:
             raise OSError(why, os.strerror(why))
 
     def close(self) -> None:
@@ -247,9 +246,8 @@ class _Log(_File):
             SYNCS[self._path] += 1
             self._ahead = self._end
         elif self._handle is not None and self._end - self._ahead >= AHEAD_BYTES:
-            end = (
-                self._end - self._end % PAGE_BYTES
-            )  # the next commit goes on in the last page: it must not wait for it
+            # Whole pages only: the next commit goes on in the last one, and must not wait until that is written.
+            end = self._end - self._end % PAGE_BYTES
             _try(apsw.SQLITE_IOERR_FSYNC, self._handle.begin_writing, self._ahead, end - self._ahead)
             self._ahead = end
 

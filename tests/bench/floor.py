@@ -31,7 +31,7 @@ WINDOW: Final = 256
 IN_FLIGHT: Final = 2_048
 BATCH: Final = 100
 SERIAL: Final = 5
-"""So many tasks one after another for each that comes rarely."""
+"""So many tasks one after another for each that comes rarely, as ``agentcom bench tasks`` sends them."""
 RARE_S: Final = 0.05
 """As rare as the tasks that ``agentcom bench tasks`` sends to an idle hub."""
 SCHEMA: Final = """

@@ -210,7 +210,8 @@ int fsync(int fd) { GUARDED(int, "sync", fd, NULL, 0, -1, REAL(fsync)(fd)) }
 int fdatasync(int fd) { GUARDED(int, "sync", fd, NULL, 0, -1, REAL(fdatasync)(fd)) }
 int sync_file_range(int fd, off64_t at, off64_t size, unsigned flags) {
     /* With any other flag it waits, and takes errors from the sync that follows. */
-    GUARDED(int, flags == SYNC_FILE_RANGE_WRITE ? "flush" : "sync", fd, NULL, (long)size, (long)at, REAL(sync_file_range)(fd, at, size, flags))
+    const char *call = flags == SYNC_FILE_RANGE_WRITE ? "flush" : "sync";
+    GUARDED(int, call, fd, NULL, (long)size, (long)at, REAL(sync_file_range)(fd, at, size, flags))
 }
 int ftruncate(int fd, off_t size) { GUARDED(int, "truncate", fd, NULL, 0, (long)size, REAL(ftruncate)(fd, size)) }
 int ftruncate64(int fd, off64_t size) { GUARDED(int, "truncate", fd, NULL, 0, (long)size, REAL(ftruncate64)(fd, size)) }

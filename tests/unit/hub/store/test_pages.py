@@ -291,7 +291,6 @@ assert connection.execute("SELECT count(*) FROM t").fetchall() == [(14,)]
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system has the call")
 def test_a_long_log_that_is_not_synced_is_begun_to_be_written_part_by_part(tmp_path: Path) -> None:
     disk = BadDisk(tmp_path / "control", "x.sqlite-wal$")
     command = [sys.executable, "-c", LONG_UNSYNCED, str(tmp_path / "x.sqlite")]
@@ -314,7 +313,6 @@ def test_a_long_log_that_is_not_synced_is_begun_to_be_written_part_by_part(tmp_p
     assert fourth.offset < PAGE_BYTES, "the log has begun again"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system has the call")
 @pytest.mark.parametrize("fault, says", [("EIO", "apsw.IOError"), ("ENOSPC", "apsw.IOError"), ("EINVAL", "")])
 def test_a_log_that_cannot_even_begin_to_be_written_is_no_log_to_rely_on(tmp_path: Path, fault: str, says: str) -> None:
     """The system may have dropped what it was to write, and say so only once; not where it does not know the call."""
