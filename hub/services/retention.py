@@ -31,7 +31,7 @@ PAUSE_S: Final = 0.02
 PAGE: Final = 1_000
 TASKS_AT_ONCE: Final = 25
 """Each takes its attempts and output along."""
-LONG_LOG_BYTES: Final = 16 << 20
+LONG_LOG_BYTES: Final = 64 << 20
 """From here on the write-ahead log is cut off when nobody reads."""
 
 

@@ -25,8 +25,8 @@ from hub.store.pages import FULL, PAGE_BYTES, write_all
 from protocol.errors import StoreDamaged
 
 log = structlog.get_logger(__name__)
-REDO_BYTES: Final = 1 << 20
-"""Room for some two hundred and forty short batches; then the store syncs one itself."""
+REDO_BYTES: Final = 4 << 20
+"""Room for nearly a thousand short batches; then the store syncs one itself, and whoever sent it waits for that."""
 LARGEST_BYTES: Final = 64 << 10
 """More than a short batch takes: its specs and results, the texts of its statements, its events."""
 _HEAD: Final = struct.Struct("<8sQQII")  # what it is, whose it is, which commit, how long, checksum of all but itself

@@ -258,8 +258,8 @@ class SqliteStore(Backend):
         return self._transactions.apply(batch, may_be_noted=may_be_noted)
 
     def _see_to_log(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the writer's thread copy a long log; on the event loop, when nothing is owed."""
-        if self._transactions is not None and self._transactions.is_log_long:
+        """Have the writer's thread copy a log that is too long; on the event loop, when nothing is owed."""
+        if self._transactions is not None and self._transactions.is_log_too_long:
             self._write_thread.post(partial(self._see_to_rest, loop))
 
     def _see_to_rest(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -30,6 +30,11 @@ LONG_LOG_PAGES: Final = 3_000
 
 The pages at the ends of tables and indices change in every batch, and are copied once for all of them.
 """
+LONGEST_LOG_PAGES: Final = 12_000
+"""From here on it is copied even where short batches are noted: the next one would wait for it.
+
+They write the same few pages again and again, so the copy grows far less than the log.
+"""
 _NOT_NOW: Final = (apsw.BusyError, apsw.LockedError)
 """Another program holds the file, or reads what is to be copied."""
 
@@ -72,9 +77,9 @@ class Transactions:
         return bool(self._owed)
 
     @property
-    def is_log_long(self) -> bool:
-        """The write-ahead log wants to be copied: see :meth:`follow_up`."""
-        return self._log_pages >= LONG_LOG_PAGES
+    def is_log_too_long(self) -> bool:
+        """The write-ahead log is to be copied, whoever waits for that: see :meth:`follow_up`."""
+        return self._log_pages >= LONGEST_LOG_PAGES
 
     def close(self) -> None:
         """Let go of all files."""
@@ -239,7 +244,7 @@ class Transactions:
         Raises:
             StoreFailed: it went wrong; nothing is written after it.
         """
-        if self.is_log_long:
+        if self._log_pages >= LONG_LOG_PAGES:
             self._checkpoint(lambda: self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
 
     def shorten_log(self) -> bool:

@@ -233,6 +233,7 @@ async def test_a_store_that_is_opened_after_a_kill_syncs_its_log_before_the_jour
         await idle(again.store)
         for number in (1, 4, 5, 6):
             await again.add(new_task(number), key=f"k{number}")
+            await idle(again.store)  # else the thread writes the next one, too
         await again.store.close()
 
     assert disk.order.index("log synced") < disk.order.index("journal written over")

@@ -14,9 +14,11 @@ from structlog.testing import capture_logs
 
 from hub.store.batches import Unwritable
 from hub.store.changes import Accept, AddTasks, AnyChange, Record
+from hub.store.pages import PAGE_BYTES
 from hub.store.redo import RedoFile, redo_of
 from hub.store.sqlite import SqliteStore
 from hub.store.sqlite_file import connect
+from hub.store.sqlite_transactions import LONG_LOG_PAGES, LONGEST_LOG_PAGES
 from protocol.errors import IdempotencyConflict, StoreFailed
 from protocol.events import Event, EventKind
 from protocol.model import TaskState
@@ -27,6 +29,10 @@ from tests.support.stores import Rows, new_task, task_id
 FACT = Record(Event(kind=EventKind.HUB_STARTED, at_ms=1))
 """A change that no short batch has."""
 Q, DONE = TaskState.QUEUED, TaskState.COMPLETED
+
+
+def log_pages(store: Path) -> int:
+    return store.with_name("hub.sqlite-wal").stat().st_size // (PAGE_BYTES + 24)  # each with its own head
 
 
 def adding(number: int, **more: Any) -> AddTasks:
@@ -156,7 +162,10 @@ async def test_the_journal_begins_again_when_the_store_has_synced_a_batch(tmp_pa
 
 
 async def test_short_batches_go_on_when_the_journal_is_full(tmp_path: Path) -> None:
-    rows = await ready(tmp_path)
+    class Small(RedoFile):
+        size_bytes = 1 << 20
+
+    rows = await ready(tmp_path, open_redo=Small)
     spec = b"x" * 16_000  # a record of five pages, so the journal holds fifty
     for number in range(1, 121):
         await rows.add(new_task(number, spec=spec))
@@ -169,6 +178,26 @@ async def test_short_batches_go_on_when_the_journal_is_full(tmp_path: Path) -> N
     assert first > 51, "it has begun again, more than once"
     assert (await again.store.counts())[Q] == 121
     await again.store.close()
+
+
+async def test_a_log_that_short_batches_made_long_is_copied_when_it_is_too_long(tmp_path: Path) -> None:
+    class Large(RedoFile):
+        size_bytes = 32 << 20
+
+    rows = await ready(tmp_path, open_redo=Large)
+    store = tmp_path / "hub.sqlite"
+    number, spec = 0, b"x" * 16_000
+    before = store.stat().st_size
+    while (pages := log_pages(store)) < LONGEST_LOG_PAGES:
+        assert pages < LONG_LOG_PAGES * 2 or store.stat().st_size == before, "whoever comes next would wait for that"
+        number += 1
+        await rows.add(new_task(number, spec=spec))
+        await rows.state(number)  # it is in the store then
+    await idle(rows.store)
+
+    assert store.stat().st_size > before + number * len(spec)
+    assert commits_in(store)[0] < number, "the journal had room for all"
+    await rows.store.close()
 
 
 async def test_a_short_batch_that_finds_no_room_in_the_journal_is_synced_with_the_store(tmp_path: Path) -> None:
