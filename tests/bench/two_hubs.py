@@ -15,9 +15,9 @@ from agentcom.bench.processes import Mesh
 from agentcom.bench.statistics import us_each
 from agentcom.bench.submitter import Submitter
 
-SLOTS: Final = 256
+SLOTS: Final = 512
 BATCH: Final = 100
-IN_FLIGHT: Final = 2
+IN_FLIGHT: Final = 4
 WARM_UP: Final = 1_000
 TOKENS: Final = ("admin.token", "agent.token")
 
