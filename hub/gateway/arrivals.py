@@ -12,6 +12,8 @@ from typing import Final
 PER_S: Final = 100.0
 SPREAD_S: Final = 15.0
 """A fleet too large for :data:`PER_S` is let in within this time: half a lease."""
+AT_ONCE_S: Final = 0.5
+"""As many as may come in within this time do so at once, when nobody came before: in no second do twice as many."""
 LONGEST_S: Final = 30.0
 _RESERVED: Final = 0.8
 """Part of the places that is given away in advance; the rest is for those who come unannounced."""
@@ -21,7 +23,7 @@ class Arrivals:
     """A budget of arrivals, and a list of times to come back at."""
 
     def __init__(self, now: float, *, per_s: float = PER_S) -> None:
-        self._per_s = self._places = per_s
+        self._per_s, self._places = per_s, per_s * AT_ONCE_S
         self._at = now
         self._next_free = now
 
@@ -33,7 +35,7 @@ class Arrivals:
             fleet: sidecars that are known: a large fleet may come faster.
         """
         per_s = max(self._per_s, fleet / SPREAD_S)
-        self._places = min(per_s, self._places + (now - self._at) * per_s)
+        self._places = min(per_s * AT_ONCE_S, self._places + (now - self._at) * per_s)
         self._at = now
         if self._places >= 1:
             self._places -= 1
