@@ -6,6 +6,7 @@ import click
 
 from agentcom.cli.connection import show_config
 from agentcom.cli.parent import with_parent
+from agentcom.starting import log_without_rich
 
 
 @click.command(name="hub")
@@ -69,6 +70,7 @@ def command(config: str | None, check_config: bool, as_json: bool, **flags: Any)
             for name in found.__struct_fields__
         }
         return show_config(shown, as_json=as_json)
+    log_without_rich()
     from hub.app import main
 
     return main(found)

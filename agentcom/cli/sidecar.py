@@ -9,6 +9,7 @@ import click
 from agentcom.cli import endings
 from agentcom.cli.connection import show_config
 from agentcom.cli.parent import with_parent
+from agentcom.starting import log_without_rich
 from protocol.errors import BadInput, Problem
 
 
@@ -61,6 +62,7 @@ def command(ctx: click.Context, /, config: str | None, check_config: bool, as_js
     if check_config:
         rows = settings.effective(found, origins)
         return show_config({row.name: {"value": row.value, "origin": row.origin} for row in rows}, as_json=as_json)
+    log_without_rich()
     from sidecar.app import main
 
     return main(found)
