@@ -43,7 +43,7 @@ def test_a_full_disk_is_said_to_be_full_and_the_old_file_stays(tmp_path: Path, c
 def test_a_file_and_its_name_are_on_the_disk_before_that_is_answered(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    disk = BadDisk(tmp_path / "disk", "/tree")
+    disk = BadDisk(tmp_path / "disk", str(tree))  # not tree.pyc as well
     disk.mend()
     said = _write(tree, disk)
     calls = [call.kind for call in disk.seen()]
