@@ -16,10 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agentcom.bench.backlog import Taking, taken
-from agentcom.bench.processes import Mesh
+from agentcom.bench.processes import READY_S, Mesh
 from agentcom.bench.submitter import Submitter
 from agentcom.transport import Transport
 from protocol.api import PREFIX
+from protocol.errors import WorkFailed
 
 QUEUE: Final = "queue"
 AGENTS: Final = "agents"
@@ -36,6 +37,9 @@ _EXPLAINED: Final = 40
 """Times that the hub is asked why a task waits, so that the slowest tenth is seen too."""
 _SLOTS: Final = 1_000
 """Of all agents together: as much can be in hand whatever their number."""
+_LOOK_S: Final = 0.5
+_QUIET: Final = 0.1
+"""A hub that takes less than this share of a core has nothing to do."""
 _PRIORITIES: Final = ("urgent", "high", "normal", "low")
 
 
@@ -103,6 +107,7 @@ async def _figures(place: Path, load: Growth, of: str, size: int) -> GrowthFigur
     async with Mesh(place) as mesh:
         await _fill(mesh, load)
         ready_s = await mesh.start_hub()
+        await _until_quiet(mesh)
         used_bytes = mesh.memory()["hub"]["pss_bytes"]
         submitter = Submitter(mesh.url, mesh.token())
         try:
@@ -125,6 +130,22 @@ async def _figures(place: Path, load: Growth, of: str, size: int) -> GrowthFigur
         taken_per_s=took.per_s,
         **asked,
     )
+
+
+async def _until_quiet(mesh: Mesh) -> None:
+    """Wait until the hub has nothing left to do: the copies came with events that it has never seen, and it counts all.
+
+    Raises:
+        WorkFailed: it always has something to do.
+    """
+    used_s, looks = mesh.cpu_s()["hub"], 0
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        before_s, used_s, looks = used_s, mesh.cpu_s()["hub"], looks + 1
+        if used_s - before_s < _QUIET * _LOOK_S:
+            return
+        if looks * _LOOK_S > READY_S:
+            raise WorkFailed(f"the hub is not idle {READY_S:g} s after its start")
 
 
 def _specs() -> list[dict[str, Any]]:
